@@ -1,0 +1,145 @@
+"""Every error that a caller of Billhook can see: its code, status, message and next step.
+
+The wire shape is the contract's (section 1)::
+
+    {"error": CODE, "message": text, "statusCode": n, "nextActions": text?}
+
+Raise one of these from anywhere below the HTTP layer; `billhook.http` turns it into the
+response. A message never holds a secret: it may quote Stripe, never a key.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class BillhookError(Exception):
+    """An error with a place in the contract.
+
+    Attributes:
+        status: HTTP status.
+        code: one of the contract's codes, for machines.
+        message: one or two sentences, for people.
+        next_actions: what to do about it, or None.
+    """
+
+    status = 500
+    code = "INTERNAL_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        next_actions: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status if status is not None else type(self).status
+        self.code = code if code is not None else type(self).code
+        self.next_actions = next_actions
+
+    def body(self) -> dict[str, Any]:
+        """The response body in the contract's shape."""
+        body: dict[str, Any] = {
+            "error": self.code,
+            "message": self.message,
+            "statusCode": self.status,
+        }
+        if self.next_actions is not None:
+            body["nextActions"] = self.next_actions
+        return body
+
+
+class InvalidInput(BillhookError):
+    """400: the request itself is wrong. Each problem reads `path: message`."""
+
+    status = 400
+    code = "INVALID_INPUT"
+
+
+class InvalidCredentials(BillhookError):
+    """401: no credentials, or credentials of the wrong kind."""
+
+    status = 401
+    code = "AUTH_INVALID_CREDENTIALS"
+
+
+class InvalidApiKey(BillhookError):
+    """401: an `ik_…` key that is not (or no longer) ours."""
+
+    status = 401
+    code = "AUTH_INVALID_API_KEY"
+
+
+class Unauthorized(BillhookError):
+    """401: an invalid or expired token. The JavaScript SDK refreshes its token on this code."""
+
+    status = 401
+    code = "AUTH_UNAUTHORIZED"
+
+
+class Forbidden(BillhookError):
+    """403: known caller, not allowed (RLS said no, or no admin)."""
+
+    status = 403
+    code = "AUTH_UNAUTHORIZED"
+
+
+class NotFound(BillhookError):
+    status = 404
+    code = "NOT_FOUND"
+
+
+class PaymentNotFound(NotFound):
+    """404: the subject has no Stripe customer yet."""
+
+    code = "PAYMENT_NOT_FOUND"
+
+
+class CheckoutAlreadyExists(BillhookError):
+    """409: the idempotency key was used for another request, or by another caller."""
+
+    status = 409
+    code = "PAYMENT_CHECKOUT_ALREADY_EXISTS"
+
+
+class PaymentConfigInvalid(BillhookError):
+    """400: the environment has no usable Stripe key (Stripe's own status when Stripe said so)."""
+
+    status = 400
+    code = "PAYMENT_CONFIG_INVALID"
+
+
+class PayloadTooLarge(BillhookError):
+    status = 413
+    code = "INVALID_INPUT"
+
+
+class RateLimited(BillhookError):
+    status = 429
+    code = "RATE_LIMITED"
+
+
+class PaymentMethodDeclined(BillhookError):
+    status = 402
+    code = "PAYMENT_METHOD_DECLINED"
+
+
+class UpstreamFailure(BillhookError):
+    """Stripe failed or refused: Stripe's status, 502 when there was no answer at all."""
+
+    status = 502
+    code = "UPSTREAM_FAILURE"
+
+
+class DatabaseUnavailable(BillhookError):
+    """503: PostgreSQL cannot be reached just now. Nothing was done; try again."""
+
+    status = 503
+    code = "INTERNAL_ERROR"
+
+
+class SettingsError(Exception):
+    """A setting is missing or malformed. `str(error)` is one line that names it."""

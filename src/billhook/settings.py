@@ -1,0 +1,135 @@
+"""Every setting, its default and its meaning. Nothing else in Billhook reads the environment.
+
+Names are those of the contract's section 7, the same as InsForge's where it has them, so that
+a `.env` carries over.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from billhook.errors import SettingsError
+
+Environment = Literal["test", "live"]
+ENVIRONMENTS: tuple[Environment, ...] = ("test", "live")
+
+STRIPE_API_BASE = "https://api.stripe.com"
+
+
+class Settings(BaseSettings):
+    """The settings of one Billhook process. Secrets are `SecretStr`: they don't print."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", populate_by_name=True)
+
+    database_url: SecretStr = Field(alias="DATABASE_URL")
+    jwt_secret: SecretStr = Field(alias="JWT_SECRET")
+    encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY")
+    access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
+    access_anon_key: SecretStr | None = Field(None, alias="ACCESS_ANON_KEY")
+    stripe_test_secret_key: SecretStr | None = Field(None, alias="STRIPE_TEST_SECRET_KEY")
+    stripe_live_secret_key: SecretStr | None = Field(None, alias="STRIPE_LIVE_SECRET_KEY")
+    stripe_test_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_TEST_WEBHOOK_SECRET")
+    stripe_live_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_LIVE_WEBHOOK_SECRET")
+    stripe_api_base: str = Field(STRIPE_API_BASE, alias="STRIPE_API_BASE")
+    public_url: str | None = Field(
+        None, validation_alias=AliasChoices("BILLHOOK_PUBLIC_URL", "API_BASE_URL")
+    )
+    jwks_url: str | None = Field(None, alias="BILLHOOK_JWKS_URL")
+    host: str = Field("127.0.0.1", alias="HOST")
+    port: int = Field(7130, alias="PORT", ge=0, le=65535)
+    pool_size: int = Field(10, alias="BILLHOOK_POOL_SIZE", ge=1, le=1000)
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", alias="BILLHOOK_LOG_LEVEL"
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        """`NAME=` in an env file means: not set."""
+        return None if value == "" else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("postgres", "postgresql"):
+            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return value
+
+    @field_validator("stripe_test_secret_key", "stripe_live_secret_key")
+    @classmethod
+    def _is_a_stripe_key(cls, value: SecretStr | None, info: object) -> SecretStr | None:
+        if value is None:
+            return None
+        mode = "test" if "test" in getattr(info, "field_name", "") else "live"
+        if not value.get_secret_value().strip().startswith((f"sk_{mode}_", f"rk_{mode}_")):
+            raise ValueError(f"must begin with sk_{mode}_ or rk_{mode}_")
+        return SecretStr(value.get_secret_value().strip())
+
+    @field_validator("stripe_api_base", "public_url", "jwks_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise ValueError("must be an http:// or https:// address")
+        return value.rstrip("/")
+
+    @property
+    def encryption_secret(self) -> str:
+        """What the secret store's key is derived from (contract section 7)."""
+        return (self.encryption_key or self.jwt_secret).get_secret_value()
+
+    def stripe_secret_key(self, environment: Environment) -> str | None:
+        """The key that seeds `environment` at start, or None."""
+        value = (
+            self.stripe_test_secret_key if environment == "test" else self.stripe_live_secret_key
+        )
+        return value.get_secret_value() if value else None
+
+    def stripe_webhook_secret(self, environment: Environment) -> str | None:
+        """The signing secret of an endpoint managed by hand, or None."""
+        value = (
+            self.stripe_test_webhook_secret
+            if environment == "test"
+            else self.stripe_live_webhook_secret
+        )
+        return value.get_secret_value() if value else None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Raises:
+        SettingsError: one line that names the first setting that is missing or malformed; the
+            value itself is never quoted, it may be a secret.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if first["type"] == "missing":
+            raise SettingsError(f"{name} is not set. {_hint(name)}".strip()) from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name} {reason}.") from None
+
+
+def _hint(name: str) -> str:
+    return {
+        "DATABASE_URL": "Give the address of a PostgreSQL (14 or newer), for example "
+        "postgresql://user:password@localhost:5432/app; `make run` brings its own.",
+        "JWT_SECRET": "Give the secret (32 characters or more) that your user tokens are "
+        "signed with.",
+    }.get(name, "")
