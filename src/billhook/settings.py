@@ -23,7 +23,9 @@ STRIPE_API_BASE = "https://api.stripe.com"
 class Settings(BaseSettings):
     """The settings of one Billhook process. Secrets are `SecretStr`: they don't print."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
 
     database_url: SecretStr = Field(alias="DATABASE_URL")
     jwt_secret: SecretStr = Field(alias="JWT_SECRET")
@@ -45,12 +47,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="BILLHOOK_LOG_LEVEL"
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _empty_is_absent(cls, value: object) -> object:
-        """`NAME=` in an env file means: not set."""
-        return None if value == "" else value
 
     @field_validator("database_url")
     @classmethod

@@ -1,0 +1,126 @@
+"""The database: one pool, and two kinds of transaction.
+
+`as_service` works with Billhook's own rights. `as_caller` works with the rights of whoever
+called: it is the only place that changes the role, and the role comes from an allow-list.
+Neither is ever held open while we wait for Stripe (design I2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Literal, get_args
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+
+from billhook.errors import DatabaseUnavailable
+
+Role = Literal["anon", "authenticated", "project_admin"]
+ROLES: frozenset[str] = frozenset(get_args(Role))
+
+Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+
+# What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+class Database:
+    """A pool of connections to the app's PostgreSQL.
+
+    All timestamps are `timestamptz`; `jsonb` values are Python objects on both sides.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int = 10, acquire_timeout: float = 10.0) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._acquire_timeout = acquire_timeout
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """Open the pool.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL does not answer.
+        """
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._pool_size,
+                init=_prepare_connection,
+                command_timeout=30,
+                server_settings={"application_name": "billhook"},
+            )
+        except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
+            raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
+
+    async def close(self) -> None:
+        """Close the pool, letting running transactions finish for a moment."""
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection outside any transaction: for a single statement.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away; the caller gets a 503 and may retry.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailable("The database pool is not open.")
+        try:
+            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+                yield connection
+        except _UNAVAILABLE as error:
+            raise DatabaseUnavailable(
+                "The database is not available just now. Nothing was changed; try again.",
+                next_actions="Retry in a few seconds; if it lasts, check DATABASE_URL and the "
+                "PostgreSQL server.",
+            ) from error
+
+    @asynccontextmanager
+    async def as_service(self) -> AsyncIterator[Connection]:
+        """A transaction with Billhook's own rights."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def as_caller(self, role: Role, claims: Mapping[str, Any]) -> AsyncIterator[Connection]:
+        """A transaction with the caller's rights: row-level security decides (contract §2).
+
+        Args:
+            role: one of the three roles; anything else is a programming error and refused.
+            claims: becomes `request.jwt.claims`, which `auth.uid()` and friends read.
+        """
+        if role not in ROLES:
+            raise ValueError(f"not a caller's role: {role!r}")
+        async with self.as_service() as connection:
+            await connection.execute(
+                "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
+                role,
+                orjson.dumps(claims).decode(),
+            )
+            yield connection
+
+
+def _encode_json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def _prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.set_type_codec(
+        "jsonb", encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog"
+    )
