@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import asyncpg
 import orjson
@@ -20,7 +20,8 @@ from billhook.errors import DatabaseUnavailable
 Role = Literal["anon", "authenticated", "project_admin"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
 
-Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+# Quoted: asyncpg's classes take type arguments in their stubs only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 # What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
 _UNAVAILABLE = (

@@ -1,0 +1,398 @@
+-- The public schema `payments` (contract section 4): names, types and keys are InsForge's, so that
+-- an app's policies, triggers and queries run unchanged, and so that an existing InsForge schema is
+-- adopted with all its rows. What is ours alone comes at the end.
+
+CREATE TABLE IF NOT EXISTS payments.provider_connections (
+    id                    uuid NOT NULL DEFAULT gen_random_uuid(),
+    provider              text NOT NULL,
+    environment           text NOT NULL,
+    status                text NOT NULL DEFAULT 'unconfigured',
+    provider_account_id   text,
+    account_email         text,
+    account_name          text,
+    account_livemode      boolean,
+    webhook_endpoint_id   text,
+    webhook_endpoint_url  text,
+    webhook_configured_at timestamptz,
+    last_synced_at        timestamptz,
+    last_sync_status      text,
+    last_sync_error       text,
+    last_sync_counts      jsonb NOT NULL DEFAULT '{}',
+    raw                   jsonb NOT NULL DEFAULT '{}',
+    created_at            timestamptz NOT NULL DEFAULT now(),
+    updated_at            timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT provider_connections_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT provider_connections_last_sync_status_check CHECK (last_sync_status IN ('succeeded', 'failed')),
+    CONSTRAINT provider_connections_pkey PRIMARY KEY (id),
+    CONSTRAINT provider_connections_provider_check CHECK (provider ~ '^[a-z][a-z0-9_]*$'),
+    CONSTRAINT provider_connections_provider_environment_key UNIQUE (provider, environment),
+    CONSTRAINT provider_connections_status_check CHECK (status IN ('unconfigured', 'connected', 'error'))
+);
+
+CREATE TABLE IF NOT EXISTS payments.stripe_products (
+    id               uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment      text NOT NULL,
+    product_id       text NOT NULL,
+    name             text NOT NULL,
+    description      text,
+    active           boolean NOT NULL,
+    default_price_id text,
+    metadata         jsonb NOT NULL DEFAULT '{}',
+    synced_at        timestamptz NOT NULL DEFAULT now(),
+    raw              jsonb NOT NULL DEFAULT '{}',
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT products_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT products_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_products_environment_active
+    ON payments.stripe_products (environment, active);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_products_environment_default_price
+    ON payments.stripe_products (environment, default_price_id)
+    WHERE default_price_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_products_environment_product
+    ON payments.stripe_products (environment, product_id);
+
+CREATE TABLE IF NOT EXISTS payments.stripe_prices (
+    id                       uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment              text NOT NULL,
+    price_id                 text NOT NULL,
+    product_id               text,
+    active                   boolean NOT NULL,
+    currency                 text NOT NULL,
+    unit_amount              bigint,
+    unit_amount_decimal      text,
+    type                     text NOT NULL,
+    lookup_key               text,
+    billing_scheme           text,
+    tax_behavior             text,
+    recurring_interval       text,
+    recurring_interval_count integer,
+    metadata                 jsonb NOT NULL DEFAULT '{}',
+    synced_at                timestamptz NOT NULL DEFAULT now(),
+    raw                      jsonb NOT NULL DEFAULT '{}',
+    created_at               timestamptz NOT NULL DEFAULT now(),
+    updated_at               timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT prices_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT prices_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_lookup_key
+    ON payments.stripe_prices (environment, lookup_key)
+    WHERE lookup_key IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_price
+    ON payments.stripe_prices (environment, price_id);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_product
+    ON payments.stripe_prices (environment, product_id);
+
+CREATE TABLE IF NOT EXISTS payments.customers (
+    id                   uuid NOT NULL DEFAULT gen_random_uuid(),
+    provider             text NOT NULL,
+    environment          text NOT NULL,
+    email                text,
+    name                 text,
+    phone                text,
+    deleted              boolean NOT NULL DEFAULT false,
+    metadata             jsonb NOT NULL DEFAULT '{}',
+    synced_at            timestamptz NOT NULL DEFAULT now(),
+    provider_customer_id text NOT NULL,
+    provider_created_at  timestamptz,
+    raw                  jsonb NOT NULL DEFAULT '{}',
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT chk_payments_customers_provider_format CHECK (provider ~ '^[a-z][a-z0-9_]*$'),
+    CONSTRAINT customers_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT customers_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_customers_environment_deleted
+    ON payments.customers (environment, deleted);
+CREATE INDEX IF NOT EXISTS idx_payments_customers_environment_email
+    ON payments.customers (environment, email)
+    WHERE email IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_customers_provider
+    ON payments.customers (provider, environment);
+CREATE INDEX IF NOT EXISTS idx_payments_customers_provider_created
+    ON payments.customers (provider, environment, provider_created_at DESC);
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_customers_provider_customer_id
+    ON payments.customers (provider, environment, provider_customer_id);
+
+CREATE TABLE IF NOT EXISTS payments.customer_mappings (
+    id                   uuid NOT NULL DEFAULT gen_random_uuid(),
+    provider             text NOT NULL,
+    environment          text NOT NULL,
+    subject_type         text NOT NULL,
+    subject_id           text NOT NULL,
+    provider_customer_id text NOT NULL,
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT customer_mappings_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT customer_mappings_pkey PRIMARY KEY (id),
+    CONSTRAINT customer_mappings_provider_check CHECK (provider ~ '^[a-z][a-z0-9_]*$'),
+    CONSTRAINT customer_mappings_provider_environment_provider_customer_id_key UNIQUE (provider, environment, provider_customer_id),
+    CONSTRAINT customer_mappings_provider_environment_subject_type_subject_key UNIQUE (provider, environment, subject_type, subject_id)
+);
+
+CREATE TABLE IF NOT EXISTS payments.stripe_checkout_sessions (
+    id                  uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment         text NOT NULL,
+    mode                text NOT NULL,
+    status              text NOT NULL DEFAULT 'initialized',
+    payment_status      text,
+    subject_type        text,
+    subject_id          text,
+    customer_email      text,
+    line_items          jsonb NOT NULL DEFAULT '[]',
+    success_url         text NOT NULL,
+    cancel_url          text NOT NULL,
+    idempotency_key     text,
+    metadata            jsonb NOT NULL DEFAULT '{}',
+    checkout_session_id text,
+    customer_id         text,
+    payment_intent_id   text,
+    subscription_id     text,
+    url                 text,
+    last_error          text,
+    request_hash        text,
+    raw                 jsonb NOT NULL DEFAULT '{}',
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    updated_at          timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT checkout_sessions_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT checkout_sessions_line_items_check CHECK (jsonb_typeof(line_items) = 'array'),
+    CONSTRAINT checkout_sessions_mode_check CHECK (mode IN ('payment', 'subscription')),
+    CONSTRAINT checkout_sessions_payment_status_check CHECK (payment_status IN ('paid', 'unpaid', 'no_payment_required')),
+    CONSTRAINT checkout_sessions_pkey PRIMARY KEY (id),
+    CONSTRAINT checkout_sessions_status_check CHECK (status IN ('initialized', 'open', 'completed', 'expired', 'failed'))
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_customer
+    ON payments.stripe_checkout_sessions (environment, customer_id)
+    WHERE customer_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_idempotency
+    ON payments.stripe_checkout_sessions (environment, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_session
+    ON payments.stripe_checkout_sessions (environment, checkout_session_id)
+    WHERE checkout_session_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_status
+    ON payments.stripe_checkout_sessions (environment, status);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_subject
+    ON payments.stripe_checkout_sessions (environment, subject_type, subject_id)
+    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
+
+CREATE TABLE IF NOT EXISTS payments.stripe_customer_portal_sessions (
+    id               uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment      text NOT NULL,
+    status           text NOT NULL DEFAULT 'initialized',
+    subject_type     text NOT NULL,
+    subject_id       text NOT NULL,
+    customer_id      text,
+    return_url       text,
+    configuration_id text,
+    url              text,
+    last_error       text,
+    raw              jsonb NOT NULL DEFAULT '{}',
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT customer_portal_sessions_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT customer_portal_sessions_pkey PRIMARY KEY (id),
+    CONSTRAINT customer_portal_sessions_status_check CHECK (status IN ('initialized', 'created', 'failed'))
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_custom
+    ON payments.stripe_customer_portal_sessions (environment, customer_id)
+    WHERE customer_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_status
+    ON payments.stripe_customer_portal_sessions (environment, status);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_subjec
+    ON payments.stripe_customer_portal_sessions (environment, subject_type, subject_id);
+
+CREATE TABLE IF NOT EXISTS payments.stripe_subscriptions (
+    id                   uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment          text NOT NULL,
+    subscription_id      text NOT NULL,
+    customer_id          text NOT NULL,
+    subject_type         text,
+    subject_id           text,
+    status               text NOT NULL,
+    current_period_start timestamptz,
+    current_period_end   timestamptz,
+    cancel_at_period_end boolean NOT NULL DEFAULT false,
+    cancel_at            timestamptz,
+    canceled_at          timestamptz,
+    trial_start          timestamptz,
+    trial_end            timestamptz,
+    latest_invoice_id    text,
+    metadata             jsonb NOT NULL DEFAULT '{}',
+    synced_at            timestamptz NOT NULL DEFAULT now(),
+    raw                  jsonb NOT NULL DEFAULT '{}',
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT subscriptions_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT subscriptions_pkey PRIMARY KEY (id)
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_customer
+    ON payments.stripe_subscriptions (environment, customer_id);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_status
+    ON payments.stripe_subscriptions (environment, status);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_subject
+    ON payments.stripe_subscriptions (environment, subject_type, subject_id)
+    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_subscription
+    ON payments.stripe_subscriptions (environment, subscription_id);
+
+CREATE TABLE IF NOT EXISTS payments.stripe_subscription_items (
+    id                   uuid NOT NULL DEFAULT gen_random_uuid(),
+    environment          text NOT NULL,
+    subscription_item_id text NOT NULL,
+    subscription_id      text NOT NULL,
+    product_id           text,
+    price_id             text,
+    quantity             bigint,
+    metadata             jsonb NOT NULL DEFAULT '{}',
+    raw                  jsonb NOT NULL DEFAULT '{}',
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT subscription_items_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT subscription_items_pkey PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_subscription_items_environment_item
+    ON payments.stripe_subscription_items (environment, subscription_item_id);
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscription_items_environment_price
+    ON payments.stripe_subscription_items (environment, price_id)
+    WHERE price_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscription_items_environment_subscription
+    ON payments.stripe_subscription_items (environment, subscription_id);
+
+CREATE TABLE IF NOT EXISTS payments.webhook_events (
+    id                  uuid NOT NULL DEFAULT gen_random_uuid(),
+    provider            text NOT NULL,
+    environment         text NOT NULL,
+    event_type          text NOT NULL,
+    livemode            boolean NOT NULL,
+    object_type         text,
+    object_id           text,
+    processing_status   text NOT NULL DEFAULT 'pending',
+    attempt_count       integer NOT NULL DEFAULT 0,
+    last_error          text,
+    payload             jsonb NOT NULL,
+    received_at         timestamptz NOT NULL DEFAULT now(),
+    processed_at        timestamptz,
+    provider_event_id   text NOT NULL,
+    provider_account_id text,
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    updated_at          timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT chk_payments_webhook_events_provider_format CHECK (provider ~ '^[a-z][a-z0-9_]*$'),
+    CONSTRAINT webhook_events_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT webhook_events_pkey PRIMARY KEY (id),
+    CONSTRAINT webhook_events_processing_status_check CHECK (processing_status IN ('pending', 'processed', 'failed', 'ignored'))
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_webhook_events_environment_object
+    ON payments.webhook_events (environment, object_type, object_id)
+    WHERE object_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_webhook_events_environment_status
+    ON payments.webhook_events (environment, processing_status);
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_webhook_events_provider_event
+    ON payments.webhook_events (provider, environment, provider_event_id);
+
+CREATE TABLE IF NOT EXISTS payments.transactions (
+    id                          uuid NOT NULL DEFAULT gen_random_uuid(),
+    provider                    text NOT NULL,
+    environment                 text NOT NULL,
+    type                        text NOT NULL,
+    status                      text NOT NULL,
+    subject_type                text,
+    subject_id                  text,
+    provider_customer_id        text,
+    customer_email_snapshot     text,
+    provider_object_type        text,
+    provider_object_id          text,
+    provider_parent_object_type text,
+    provider_parent_object_id   text,
+    related_object_ids          jsonb NOT NULL DEFAULT '{}',
+    amount                      bigint,
+    amount_refunded             bigint NOT NULL DEFAULT 0,
+    currency                    text,
+    description                 text,
+    paid_at                     timestamptz,
+    failed_at                   timestamptz,
+    refunded_at                 timestamptz,
+    provider_created_at         timestamptz,
+    raw                         jsonb NOT NULL DEFAULT '{}',
+    created_at                  timestamptz NOT NULL DEFAULT now(),
+    updated_at                  timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT transactions_environment_check CHECK (environment IN ('test', 'live')),
+    CONSTRAINT transactions_pkey PRIMARY KEY (id),
+    CONSTRAINT transactions_provider_check CHECK (provider ~ '^[a-z][a-z0-9_]*$'),
+    CONSTRAINT transactions_status_check CHECK (status IN ('succeeded', 'failed', 'pending', 'refunded', 'partially_refunded')),
+    CONSTRAINT transactions_type_check CHECK (type IN ('one_time_payment', 'subscription_invoice', 'refund', 'failed_payment'))
+);
+
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_created
+    ON payments.transactions (provider, environment, provider_created_at DESC);
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_customer
+    ON payments.transactions (provider, environment, provider_customer_id)
+    WHERE provider_customer_id IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_transactions_provider_object
+    ON payments.transactions (provider, environment, provider_object_type, provider_object_id)
+    WHERE provider_object_type IS NOT NULL AND provider_object_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_status
+    ON payments.transactions (provider, environment, status);
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_subject
+    ON payments.transactions (provider, environment, subject_type, subject_id)
+    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_related_object_ids
+    ON payments.transactions USING gin (related_object_ids);
+
+-- Each mirrored row carries the version of the state it shows (docs/ordering.md): the time of the
+-- event (whole seconds), the kind's rank within that second, and what breaks a tie.
+DO $$
+DECLARE
+    mirrored text;
+BEGIN
+    FOREACH mirrored IN ARRAY ARRAY[
+        'stripe_products', 'stripe_prices', 'customers', 'stripe_subscriptions', 'stripe_checkout_sessions'
+    ] LOOP
+        EXECUTE format('ALTER TABLE payments.%I
+            ADD COLUMN IF NOT EXISTS provider_event_at       timestamptz,
+            ADD COLUMN IF NOT EXISTS provider_event_rank     smallint,
+            ADD COLUMN IF NOT EXISTS provider_event_id       text,
+            ADD COLUMN IF NOT EXISTS provider_event_previous jsonb', mirrored);
+    END LOOP;
+END $$;
+
+-- Which payment a row belongs to: one payment has one row, and one more for each of its refunds.
+ALTER TABLE payments.transactions ADD COLUMN IF NOT EXISTS payment_id bigint;
+CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transactions (payment_id);
+
+CREATE OR REPLACE FUNCTION billhook.touch_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := now();
+    RETURN NEW;
+END $$;
+
+DO $$
+DECLARE
+    tab text;
+BEGIN
+    FOREACH tab IN ARRAY ARRAY[
+        'provider_connections', 'stripe_products', 'stripe_prices', 'customers', 'customer_mappings',
+        'stripe_checkout_sessions', 'stripe_customer_portal_sessions', 'stripe_subscriptions',
+        'stripe_subscription_items', 'webhook_events', 'transactions'
+    ] LOOP
+        EXECUTE format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.%I
+            FOR EACH ROW EXECUTE FUNCTION billhook.touch_updated_at()', tab);
+    END LOOP;
+END $$;
+
+-- Rights (contract section 4). RLS on the two session tables is the app's to enable.
+GRANT USAGE ON SCHEMA payments TO anon, authenticated, project_admin;
+GRANT INSERT, SELECT ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions
+    TO anon, authenticated, project_admin;
+GRANT TRIGGER ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions,
+    payments.webhook_events TO project_admin;
+GRANT SELECT ON ALL TABLES IN SCHEMA payments TO project_admin;

@@ -1,0 +1,195 @@
+-- Which customer pays for which subject: claims in, mappings and subjects out (docs/ordering.md).
+
+-- A claim holds while nobody made a newer one for its customer or its subject, so the newest
+-- checkout wins both ways. Metadata fills what no checkout holds, the oldest first. A deleted
+-- customer holds nothing.
+CREATE VIEW billhook.held_checkout_claims AS
+SELECT c.*
+FROM billhook.customer_claims c
+WHERE c.kind = 'checkout'
+  AND NOT EXISTS (
+      SELECT FROM billhook.customer_claims newer
+      WHERE newer.environment = c.environment AND newer.customer_id = c.customer_id
+        AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
+  AND NOT EXISTS (
+      SELECT FROM billhook.customer_claims newer
+      WHERE newer.environment = c.environment
+        AND newer.subject_type = c.subject_type AND newer.subject_id = c.subject_id
+        AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
+  AND NOT EXISTS (
+      SELECT FROM payments.customers gone
+      WHERE gone.provider = 'stripe' AND gone.environment = c.environment
+        AND gone.provider_customer_id = c.customer_id AND gone.deleted);
+
+CREATE VIEW billhook.usable_metadata_claims AS
+SELECT c.*
+FROM billhook.customer_claims c
+WHERE c.kind = 'metadata'
+  AND NOT EXISTS (
+      SELECT FROM billhook.held_checkout_claims held
+      WHERE held.environment = c.environment AND held.customer_id = c.customer_id)
+  AND NOT EXISTS (
+      SELECT FROM billhook.held_checkout_claims held
+      WHERE held.environment = c.environment
+        AND held.subject_type = c.subject_type AND held.subject_id = c.subject_id)
+  AND NOT EXISTS (
+      SELECT FROM payments.customers gone
+      WHERE gone.provider = 'stripe' AND gone.environment = c.environment
+        AND gone.provider_customer_id = c.customer_id AND gone.deleted);
+
+CREATE VIEW billhook.held_claims AS
+SELECT environment, customer_id, subject_type, subject_id FROM billhook.held_checkout_claims
+UNION ALL
+SELECT c.environment, c.customer_id, c.subject_type, c.subject_id
+FROM billhook.usable_metadata_claims c
+WHERE NOT EXISTS (
+      SELECT FROM billhook.usable_metadata_claims older
+      WHERE older.environment = c.environment AND older.customer_id = c.customer_id
+        AND (older.claimed_at, older.subject_type, older.subject_id)
+            < (c.claimed_at, c.subject_type, c.subject_id))
+  AND NOT EXISTS (
+      SELECT FROM billhook.usable_metadata_claims older
+      WHERE older.environment = c.environment
+        AND older.subject_type = c.subject_type AND older.subject_id = c.subject_id
+        AND (older.claimed_at, older.customer_id) < (c.claimed_at, c.customer_id));
+
+-- Bring `customer_mappings` in line with the claims around one customer and one subject.
+CREATE FUNCTION billhook.resolve_mappings(
+    env text, customer text, new_subject_type text, new_subject_id text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    touched text[];
+BEGIN
+    -- Two events of one customer or of one subject wait for each other here.
+    PERFORM pg_advisory_xact_lock(hashtextextended(key, 0))
+    FROM (SELECT DISTINCT unnest(ARRAY[
+            'billhook.customer:' || env || ':' || customer,
+            'billhook.subject:' || env || ':' || new_subject_type || ':' || new_subject_id]) AS key
+          ORDER BY 1) AS keys
+    WHERE key IS NOT NULL;
+
+    SELECT array_agg(DISTINCT id) INTO touched FROM (
+        SELECT customer AS id
+        UNION ALL
+        SELECT other.customer_id
+        FROM billhook.customer_claims mine
+        JOIN billhook.customer_claims other USING (environment, subject_type, subject_id)
+        WHERE mine.environment = env AND mine.customer_id = customer
+        UNION ALL
+        SELECT m.provider_customer_id
+        FROM payments.customer_mappings m
+        WHERE m.provider = 'stripe' AND m.environment = env
+          AND m.subject_type = new_subject_type AND m.subject_id = new_subject_id
+    ) AS ids;
+
+    DELETE FROM payments.customer_mappings m
+    WHERE m.provider = 'stripe' AND m.environment = env
+      AND m.provider_customer_id = ANY (touched)
+      AND NOT EXISTS (
+          SELECT FROM billhook.held_claims h
+          WHERE h.environment = env AND h.customer_id = m.provider_customer_id
+            AND h.subject_type = m.subject_type AND h.subject_id = m.subject_id);
+
+    INSERT INTO payments.customer_mappings (
+        provider, environment, subject_type, subject_id, provider_customer_id)
+    SELECT 'stripe', env, h.subject_type, h.subject_id, h.customer_id
+    FROM billhook.held_claims h
+    WHERE h.environment = env AND h.customer_id = ANY (touched)
+    ORDER BY h.subject_type, h.subject_id
+    ON CONFLICT DO NOTHING;
+END $$;
+
+-- For whom a customer paid at a time: the newest checkout until then, else what metadata had said
+-- first until then, else whatever was said first afterwards. At most one row.
+CREATE FUNCTION billhook.subject_as_of(env text, customer text, at timestamptz)
+RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT found.subject_type, found.subject_id FROM (
+        (SELECT 1 AS choice, c.* FROM billhook.customer_claims c
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'checkout'
+           AND c.claimed_at <= at
+         ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1)
+        UNION ALL
+        (SELECT 2, c.* FROM billhook.customer_claims c
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'metadata'
+           AND c.claimed_at <= at
+         ORDER BY c.claimed_at, c.subject_type, c.subject_id LIMIT 1)
+        UNION ALL
+        (SELECT 3, c.* FROM billhook.customer_claims c
+         WHERE c.environment = env AND c.customer_id = customer AND c.claimed_at > at
+         ORDER BY c.claimed_at, c.kind, c.ref, c.subject_type, c.subject_id LIMIT 1)
+    ) AS found
+    ORDER BY choice LIMIT 1
+$$;
+
+-- Rows of a customer that brought no subject of their own get the one that holds at their time.
+CREATE FUNCTION billhook.resolve_subjects(env text, customer text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    payment bigint;
+BEGIN
+    UPDATE payments.stripe_subscriptions s
+    SET (subject_type, subject_id) = (
+        SELECT r.subject_type, r.subject_id
+        FROM billhook.subject_as_of(env, customer, s.provider_event_at) r)
+    WHERE s.environment = env AND s.customer_id = customer
+      AND (coalesce(s.metadata ->> 'insforge_subject_type', '') = ''
+           OR coalesce(s.metadata ->> 'insforge_subject_id', '') = '')
+      AND ROW(s.subject_type, s.subject_id) IS DISTINCT FROM (
+        SELECT ROW(r.subject_type, r.subject_id)
+        FROM billhook.subject_as_of(env, customer, s.provider_event_at) r);
+
+    FOR payment IN
+        SELECT DISTINCT t.payment_id FROM payments.transactions t
+        WHERE t.provider = 'stripe' AND t.environment = env AND t.provider_customer_id = customer
+          AND t.payment_id IS NOT NULL
+          AND NOT EXISTS (
+              SELECT FROM billhook.payment_sources s
+              WHERE s.payment_id = t.payment_id AND s.subject_type IS NOT NULL)
+        ORDER BY 1
+    LOOP
+        PERFORM billhook.lock_payment(payment);
+        PERFORM billhook.project_payment(payment);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION billhook.record_claim(env text, claim jsonb, event_at timestamptz) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    new billhook.customer_claims;
+BEGIN
+    INSERT INTO billhook.customer_claims AS c (
+        environment, customer_id, subject_type, subject_id, kind, ref, claimed_at)
+    VALUES (env, claim ->> 'customer_id', claim ->> 'subject_type', claim ->> 'subject_id',
+        (claim ->> 'kind')::billhook.claim_kind, claim ->> 'ref', event_at)
+    ON CONFLICT (environment, customer_id, kind, subject_type, subject_id, ref) DO UPDATE
+        SET claimed_at = EXCLUDED.claimed_at
+        WHERE CASE c.kind WHEN 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
+                          ELSE c.claimed_at > EXCLUDED.claimed_at END
+    RETURNING c.* INTO new;
+    IF NOT FOUND THEN
+        RETURN;  -- nothing that we did not know
+    END IF;
+
+    IF NOT EXISTS (
+        SELECT FROM payments.customer_mappings m
+        WHERE m.provider = 'stripe' AND m.environment = env
+          AND m.subject_type = new.subject_type AND m.subject_id = new.subject_id
+          AND m.provider_customer_id = new.customer_id)
+    THEN
+        PERFORM billhook.resolve_mappings(env, new.customer_id, new.subject_type, new.subject_id);
+    END IF;
+
+    -- A customer who bought for the same subject before changes nobody's subject.
+    IF NOT EXISTS (
+        SELECT FROM (
+            SELECT earlier.subject_type, earlier.subject_id FROM billhook.customer_claims earlier
+            WHERE earlier.environment = env AND earlier.customer_id = new.customer_id
+              AND earlier.kind = 'checkout'
+              AND (earlier.claimed_at, earlier.ref) < (new.claimed_at, new.ref)
+            ORDER BY earlier.claimed_at DESC, earlier.ref DESC LIMIT 1) AS before
+        WHERE new.kind = 'checkout'
+          AND (before.subject_type, before.subject_id) = (new.subject_type, new.subject_id))
+    THEN
+        PERFORM billhook.resolve_subjects(env, new.customer_id);
+    END IF;
+END $$;

@@ -1,0 +1,120 @@
+-- The way of an event (docs/ordering.md): record, project, mark. One call, one transaction: all of
+-- it commits together with whatever the app's triggers do, or none of it does.
+--
+-- status:  what the event becomes when nothing goes wrong and no row of ours had to be found.
+-- failure: null on the first try. When the first try raised, Billhook calls again with the reason:
+--          the mirror still follows Stripe, and the event is marked `failed`, so that the app's
+--          triggers, which wait for `processed`, don't fire.
+CREATE FUNCTION billhook.apply_event(
+    env text, event_id text, event_type text, livemode boolean, account_id text,
+    object_type text, object_id text, event_at timestamptz, payload jsonb, changes jsonb,
+    failure text,
+    OUT handled boolean, OUT processing_status text, OUT attempt_count integer,
+    OUT last_error text, OUT received_at timestamptz, OUT processed_at timestamptz,
+    OUT created_at timestamptz, OUT updated_at timestamptz
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    ledger_id uuid;
+    object jsonb := payload #> '{data,object}';
+    ours boolean;
+BEGIN
+    ledger_id := billhook.claim_event(
+        env, event_id, event_type, livemode, account_id, object_type, object_id, payload);
+
+    IF ledger_id IS NULL THEN  -- a duplicate of an event in its final state
+        SELECT false, e.processing_status, e.attempt_count, e.last_error, e.received_at,
+            e.processed_at, e.created_at, e.updated_at
+        INTO apply_event.handled, apply_event.processing_status, apply_event.attempt_count,
+            apply_event.last_error, apply_event.received_at, apply_event.processed_at,
+            apply_event.created_at, apply_event.updated_at
+        FROM payments.webhook_events e
+        WHERE e.provider = 'stripe' AND e.environment = env
+          AND e.provider_event_id = apply_event.event_id;
+        RETURN;
+    END IF;
+
+    ours := billhook.apply_changes(env, changes, event_at, event_id, object);
+
+    UPDATE payments.webhook_events e SET
+        processing_status = CASE WHEN failure IS NOT NULL THEN 'failed'
+                                 WHEN ours THEN 'processed' ELSE 'ignored' END,
+        last_error = failure,
+        processed_at = CASE WHEN failure IS NULL THEN now() END
+    WHERE e.id = ledger_id
+    RETURNING ours AND failure IS NULL, e.processing_status, e.attempt_count, e.last_error,
+        e.received_at, e.processed_at, e.created_at, e.updated_at
+    INTO apply_event.handled, apply_event.processing_status, apply_event.attempt_count,
+        apply_event.last_error, apply_event.received_at, apply_event.processed_at,
+        apply_event.created_at, apply_event.updated_at;
+END $$;
+
+-- Insert the event `pending`, or take it up again if it failed. Null: it is already in its final
+-- state. A second delivery that arrives meanwhile waits here for the first to end.
+CREATE FUNCTION billhook.claim_event(
+    env text, event_id text, event_type text, livemode boolean, account_id text,
+    object_type text, object_id text, payload jsonb
+) RETURNS uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    ledger_id uuid;
+BEGIN
+    INSERT INTO payments.webhook_events (
+        provider, environment, provider_event_id, event_type, livemode, provider_account_id,
+        object_type, object_id, processing_status, attempt_count, payload)
+    VALUES ('stripe', env, event_id, event_type, livemode, account_id, object_type, object_id,
+        'pending', 1, payload)
+    ON CONFLICT (provider, environment, provider_event_id) DO NOTHING
+    RETURNING id INTO ledger_id;
+    IF ledger_id IS NULL THEN
+        UPDATE payments.webhook_events e SET
+            processing_status = 'pending',
+            attempt_count = e.attempt_count + 1,
+            last_error = NULL,
+            processed_at = NULL,
+            payload = claim_event.payload
+        WHERE e.provider = 'stripe' AND e.environment = env
+          AND e.provider_event_id = claim_event.event_id
+          AND e.processing_status IN ('failed', 'pending')
+        RETURNING e.id INTO ledger_id;
+    END IF;
+    RETURN ledger_id;
+END $$;
+
+-- Write what the projections read from the event. Returns whether any of it was ours to write.
+CREATE FUNCTION billhook.apply_changes(
+    env text, changes jsonb, event_at timestamptz, event_id text, object jsonb
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    ours boolean := changes - 'checkout_session' <> '{}';
+    claim jsonb;
+    mirrored jsonb;
+BEGIN
+    IF changes ? 'checkout_session' THEN
+        ours := billhook.project_checkout_session(env, changes -> 'checkout_session', object)
+            OR ours;
+    END IF;
+    IF changes ? 'claim' THEN
+        PERFORM billhook.record_claim(env, changes -> 'claim', event_at);
+    END IF;
+    IF changes ? 'mirror' THEN
+        mirrored := jsonb_build_array(jsonb_set(changes -> 'mirror', '{raw}', object));
+        CASE changes #>> '{mirror,table}'
+            WHEN 'customers' THEN PERFORM billhook.project_customers(env, mirrored);
+            WHEN 'stripe_products' THEN PERFORM billhook.project_products(env, mirrored);
+            WHEN 'stripe_prices' THEN PERFORM billhook.project_prices(env, mirrored);
+            WHEN 'stripe_subscriptions' THEN PERFORM billhook.project_subscriptions(env, mirrored);
+        END CASE;
+    END IF;
+    IF changes ? 'deleted_customer' THEN
+        PERFORM billhook.delete_customers(env, ARRAY[changes ->> 'deleted_customer']);
+    END IF;
+    IF changes ? 'deleted_catalog' THEN
+        PERFORM billhook.delete_catalog(env, changes #>> '{deleted_catalog,object_type}',
+            changes #>> '{deleted_catalog,object_id}', extract(epoch FROM event_at)::bigint);
+    END IF;
+    IF changes ? 'payment' THEN
+        PERFORM billhook.record_payment(env, changes -> 'payment', event_at, event_id, object);
+    END IF;
+    RETURN ours;
+END $$;

@@ -1,0 +1,273 @@
+"""The way of an event: verify, decode, record, project, mark (design §2).
+
+Record, projections, the mark `processed` and whatever the app's triggers do commit together in
+one transaction (I1): one call of the SQL function `billhook.apply_event`, one round trip. Nothing
+here asks Stripe anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import asyncpg
+import orjson
+import structlog
+
+from billhook.db import Database
+from billhook.errors import BillhookError, InvalidInput
+from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
+from billhook.settings import Environment
+
+log = structlog.get_logger(__name__)
+
+# Two events that wait for each other, or that met in a way PostgreSQL undoes: simply do it again.
+_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_ATTEMPTS = 5
+
+_APPLY = """
+    SELECT handled, processing_status, attempt_count, last_error,
+           received_at, processed_at, created_at, updated_at
+    FROM billhook.apply_event(
+        $1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
+"""
+
+
+class SignatureVerifier(Protocol):
+    """Whatever knows the environment's signing secrets."""
+
+    async def verify(
+        self, environment: Environment, payload: bytes, header: str | None, now: float
+    ) -> None:
+        """Return if the signature is good, raise the contract's error if not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a delivered event, ready to send."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A decoded event with what the ledger keeps of it."""
+
+    event: Event
+    livemode: bool
+    account_id: str | None
+    object_type: str | None
+    object_id: str | None
+    payload: str
+
+
+class EventNotApplied(BillhookError):
+    """500: the event is in the ledger as `failed`, with this reason. Stripe sends it again."""
+
+
+async def receive(
+    database: Database,
+    environment: Environment,
+    payload: bytes,
+    signature_header: str | None,
+    secrets: SignatureVerifier,
+    now: float,
+) -> Receipt:
+    """Take one delivery of Stripe's: the whole of `POST /api/webhooks/stripe/{environment}`.
+
+    Args:
+        payload: the raw body, exactly as it came.
+        signature_header: `Stripe-Signature`, or None.
+        now: epoch seconds, for the signature's tolerance.
+
+    Returns:
+        200 `{received, handled, event}` (contract §3.1).
+
+    Raises:
+        BillhookError: 401 no signature; 400 a bad one, no event, or one of the other mode;
+            `EventNotApplied` 500; `DatabaseUnavailable` 503. Nothing acknowledged is ever lost.
+    """
+    await secrets.verify(environment, payload, signature_header, now)
+    delivery = decode(payload)
+    if delivery.livemode != (environment == "live"):
+        raise InvalidInput(
+            f"The event is from {'live' if delivery.livemode else 'test'} mode, but this is the "
+            f"{environment} endpoint. It was not recorded.",
+            next_actions="Point each Stripe mode at its own address: …/webhooks/stripe/test and "
+            "…/webhooks/stripe/live.",
+        )
+    row = await apply(database, environment, delivery)
+    return Receipt(200, _receipt(environment, delivery, row))
+
+
+def decode(payload: bytes) -> Delivery:
+    """Read a Stripe event.
+
+    Raises:
+        InvalidInput: not JSON, or not an event.
+    """
+    if b"\\u0000" in payload:
+        payload = _without_nul(payload)  # jsonb cannot hold it
+    try:
+        body = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        raise InvalidInput("The body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise InvalidInput("The body is not a Stripe event.")
+    for field, kind in (("id", str), ("type", str), ("created", int), ("livemode", bool)):
+        if not isinstance(body.get(field), kind) or body[field] == "":
+            raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
+    data = body.get("data")
+    stripe_object = data.get("object") if isinstance(data, dict) else None
+    if not isinstance(stripe_object, dict):
+        raise InvalidInput("data.object: a Stripe event has an object here")
+    previous = data.get("previous_attributes")
+    return Delivery(
+        event=Event(
+            id=body["id"],
+            type=body["type"],
+            created=body["created"],
+            object=stripe_object,
+            previous=previous if isinstance(previous, dict) else None,
+        ),
+        livemode=body["livemode"],
+        account_id=_text(body.get("account")),
+        object_type=_text(stripe_object.get("object")),
+        object_id=_text(stripe_object.get("id")),
+        payload=payload.decode(),
+    )
+
+
+async def apply(
+    database: Database, environment: Environment, delivery: Delivery
+) -> Mapping[str, Any]:
+    """Record, project and mark one event, in one transaction.
+
+    Where that raises (the app's trigger, most likely) the transaction is gone, and a second one
+    moves the mirror on and marks the event `failed`; where even that raises, a third only records.
+
+    Returns:
+        The ledger's columns of the event, and `handled`.
+
+    Raises:
+        EventNotApplied: it was recorded as `failed`.
+        DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
+    """
+    try:
+        changes = as_json(project(delivery.event), delivery.event)
+    except UnreadableObject as error:
+        changes, failure = {}, str(error)
+    else:
+        try:
+            return await _apply(database, environment, delivery, changes, None)
+        except asyncpg.PostgresError as error:
+            failure = str(error)
+    log.warning(
+        "event failed",
+        environment=environment,
+        event_id=delivery.event.id,
+        event_type=delivery.event.type,
+        error=failure,
+    )
+    try:
+        row = await _apply(database, environment, delivery, changes, failure)
+    except asyncpg.PostgresError:
+        row = await _apply(
+            database, environment, delivery, as_json(NOTHING, delivery.event), failure
+        )
+    if row["processing_status"] in ("processed", "ignored"):
+        return row  # another delivery succeeded meanwhile
+    raise EventNotApplied(
+        f"Event {delivery.event.id} was recorded, but could not be applied: {failure}",
+        next_actions="Mend the cause; Stripe sends the event again.",
+    )
+
+
+async def _apply(
+    database: Database,
+    environment: Environment,
+    delivery: Delivery,
+    changes: Mapping[str, Any],
+    failure: str | None,
+) -> Mapping[str, Any]:
+    event = delivery.event
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with database.connection() as connection:
+                row = await connection.fetchrow(
+                    _APPLY,
+                    environment,
+                    event.id,
+                    event.type,
+                    delivery.livemode,
+                    delivery.account_id,
+                    delivery.object_type,
+                    delivery.object_id,
+                    event.created,
+                    delivery.payload,
+                    changes,
+                    failure,
+                )
+            break
+        except _COLLISIONS:
+            if attempt == _ATTEMPTS:
+                raise
+    assert row is not None
+    return row
+
+
+def _receipt(environment: Environment, delivery: Delivery, row: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(
+        {
+            "received": True,
+            "handled": row["handled"],
+            "event": {
+                "environment": environment,
+                "eventId": delivery.event.id,
+                "eventType": delivery.event.type,
+                "livemode": delivery.livemode,
+                "accountId": delivery.account_id,
+                "objectType": delivery.object_type,
+                "objectId": delivery.object_id,
+                "processingStatus": row["processing_status"],
+                "attemptCount": row["attempt_count"],
+                "lastError": row["last_error"],
+                "receivedAt": _iso(row["received_at"]),
+                "processedAt": _iso(row["processed_at"]),
+                "createdAt": _iso(row["created_at"]),
+                "updatedAt": _iso(row["updated_at"]),
+            },
+        }
+    )
+
+
+def _iso(at: datetime | None) -> str | None:
+    """ISO 8601 UTC with milliseconds and `Z` (contract §1)."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _without_nul(payload: bytes) -> bytes:
+    """The same JSON with every NUL character in a string replaced by U+FFFD."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace("\x00", "\ufffd")
+        if isinstance(value, list):
+            return [clean(entry) for entry in value]
+        if isinstance(value, dict):
+            return {clean(key): clean(entry) for key, entry in value.items()}
+        return value
+
+    try:
+        return orjson.dumps(clean(orjson.loads(payload)))
+    except orjson.JSONDecodeError:
+        return payload

@@ -1,0 +1,72 @@
+"""Stripe event in, changes out: pure functions, one per event type (contract §5, Events).
+
+To add an event type: write its function in the module of its object family, add it here, and
+test it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from billhook.projections import (
+    catalog,
+    checkout_sessions,
+    customers,
+    invoices,
+    payment_intents,
+    refunds,
+    subscriptions,
+)
+from billhook.projections.changes import NOTHING, Changes, Event, as_json
+from billhook.projections.shapes import UnreadableObject
+
+Projection = Callable[[Event], Changes]
+
+PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
+    {
+        "customer.created": customers.customer_changed,
+        "customer.updated": customers.customer_changed,
+        "customer.deleted": customers.customer_deleted,
+        "checkout.session.completed": checkout_sessions.session_completed,
+        "checkout.session.async_payment_succeeded": (
+            checkout_sessions.session_async_payment_succeeded
+        ),
+        "checkout.session.async_payment_failed": checkout_sessions.session_async_payment_failed,
+        "checkout.session.expired": checkout_sessions.session_expired,
+        "invoice.paid": invoices.invoice_paid,
+        "invoice.payment_succeeded": invoices.invoice_paid,
+        "invoice.payment_failed": invoices.invoice_payment_failed,
+        "invoice_payment.paid": invoices.invoice_payment_paid,
+        "payment_intent.succeeded": payment_intents.payment_intent_succeeded,
+        "payment_intent.payment_failed": payment_intents.payment_intent_failed,
+        "charge.refunded": refunds.charge_refunded,
+        "refund.created": refunds.refund_changed,
+        "refund.updated": refunds.refund_changed,
+        "refund.failed": refunds.refund_changed,
+        "customer.subscription.created": subscriptions.subscription_changed,
+        "customer.subscription.updated": subscriptions.subscription_changed,
+        "customer.subscription.deleted": subscriptions.subscription_changed,
+        "customer.subscription.paused": subscriptions.subscription_changed,
+        "customer.subscription.resumed": subscriptions.subscription_changed,
+        "product.created": catalog.product_changed,
+        "product.updated": catalog.product_changed,
+        "product.deleted": catalog.product_deleted,
+        "price.created": catalog.price_changed,
+        "price.updated": catalog.price_changed,
+        "price.deleted": catalog.price_deleted,
+    }
+)
+
+
+def project(event: Event) -> Changes:
+    """What `event` changes; `NOTHING` for a type that we don't use.
+
+    Raises:
+        UnreadableObject: its object lacks what the row cannot be without.
+    """
+    projection = PROJECTIONS.get(event.type)
+    return projection(event) if projection else NOTHING
+
+
+__all__ = ["NOTHING", "PROJECTIONS", "Changes", "Event", "UnreadableObject", "as_json", "project"]

@@ -1,0 +1,90 @@
+"""Reading Stripe's objects tolerantly (design §2).
+
+Unknown keys are normal, missing ones and nulls are expected, ids may come expanded as objects,
+and some fields moved between API versions. Nothing here raises, except `required`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+StripeObject = Mapping[str, Any]
+
+_BIGINT_MAX = 2**63 - 1
+
+
+class UnreadableObject(Exception):
+    """A Stripe object lacks what no row can be without; `str(error)` names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is billed, in the app's own terms."""
+
+    type: str
+    id: str
+
+
+def hash_of(value: Any) -> StripeObject:
+    """`value` if it is a hash, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def text(value: Any) -> str | None:
+    """`value` if it is a non-empty string."""
+    return value if isinstance(value, str) and value else None
+
+
+def integer(value: Any) -> int | None:
+    """`value` if it is an integer that a bigint can hold (amounts: the minor unit)."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _BIGINT_MAX:
+        return value
+    return None
+
+
+def timestamp(value: Any) -> int | None:
+    """`value` if it is a time in epoch seconds; Stripe never means 1970 by 0."""
+    return integer(value) or None
+
+
+def id_of(value: Any) -> str | None:
+    """The id of a reference, which comes as a string or as the expanded object."""
+    return text(value) or text(hash_of(value).get("id"))
+
+
+def entries(value: Any) -> list[StripeObject]:
+    """The hashes in a list object's `data`, or in a plain list."""
+    data = value if isinstance(value, list) else hash_of(value).get("data")
+    return [entry for entry in data if isinstance(entry, Mapping)] if isinstance(data, list) else []
+
+
+def metadata(value: Any) -> dict[str, str]:
+    """An object's metadata: strings to strings."""
+    return {key: entry for key, entry in hash_of(value).items() if isinstance(entry, str)}
+
+
+def subject_of(value: Any) -> Subject | None:
+    """The subject that metadata names (contract §5), or None unless both halves are there."""
+    subject_type = text(hash_of(value).get("insforge_subject_type"))
+    subject_id = text(hash_of(value).get("insforge_subject_id"))
+    return Subject(subject_type, subject_id) if subject_type and subject_id else None
+
+
+def required(stripe_object: StripeObject, field: str) -> str:
+    """A field that the row cannot be without.
+
+    Raises:
+        UnreadableObject: it is missing, null or no string.
+    """
+    value = stripe_object.get(field)
+    if not isinstance(value, str):
+        kind = stripe_object.get("object", "object")
+        raise UnreadableObject(f"The {kind} has no {field}.")
+    return value
+
+
+def compact(**ids: str | None) -> dict[str, str]:
+    """The ids that are known."""
+    return {kind: value for kind, value in ids.items() if value}

@@ -1,0 +1,85 @@
+"""What every test that touches SQL or Stripe stands on: a real PostgreSQL and a real sandbox.
+
+One cluster and one migrated template database per test process; each test gets a copy of the
+template, which takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from billhook.db import Database
+from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
+from billhook.db.migrate import migrate
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A throw-away PostgreSQL cluster."""
+    with tempfile.TemporaryDirectory(prefix="billhook-tests-") as folder:
+        server = start(Path(folder) / "postgres", settings=UNSAFE_BUT_FAST)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated database, to be copied."""
+    dsn = postgres.create_database("migrated")
+    asyncio.run(migrate(dsn))
+    return "migrated"
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """The address of a fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield postgres.dsn(name)
+    asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The address of a fresh database that nothing was migrated into."""
+    name = f"empty_{next(_numbers)}"
+    asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
+    yield postgres.dsn(name)
+    asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[str]:
+    """The address of a Stripe sandbox process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "billhook.sandbox", "--port", "0", "--allow-live"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("billhook sandbox: "), line
+    yield line.removeprefix("billhook sandbox: ").strip()
+    process.terminate()
+    process.wait(10)
