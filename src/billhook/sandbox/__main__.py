@@ -1,0 +1,74 @@
+"""`python -m billhook.sandbox`: starts the sandbox and says where it is."""
+
+import argparse
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from billhook.sandbox.app import create_sandbox
+from billhook.sandbox.options import Options
+
+
+def main() -> None:
+    asked = arguments()
+    if not asked.allow_remote and not is_loopback(asked.host):
+        sys.exit(
+            f"billhook sandbox: {asked.host} can be reached from outside, and anyone who reaches "
+            "the sandbox can use it. Pass --allow-remote if that is what you want."
+        )
+    options = Options(data=asked.data, allow_live=asked.allow_live, public_url=asked.public_url)
+    listener = listen(asked.host, asked.port)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    config = uvicorn.Config(
+        create_sandbox(options),
+        log_level="warning",
+        access_log=False,
+        # Answers carry the sandbox's own date.
+        date_header=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    # The socket listens already: whoever reads this line can connect.
+    print(f"billhook sandbox: http://{shown}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m billhook.sandbox",
+        description="Stripe's API on your machine, for development and tests. No real money.",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=12111, help="0 picks a free one")
+    parser.add_argument("--data", type=Path, help="SQLite file that keeps everything")
+    parser.add_argument("--public-url", help="address of the hosted pages, behind a proxy")
+    parser.add_argument("--allow-live", action="store_true", help="accept sk_live_ keys")
+    parser.add_argument("--allow-remote", action="store_true", help="listen beyond this machine")
+    return parser.parse_args()
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        sys.exit(f"billhook sandbox: can't listen on {host}:{port}: {error.strerror}")
+    listener.listen(1024)
+    return listener
+
+
+if __name__ == "__main__":
+    main()

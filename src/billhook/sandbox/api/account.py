@@ -1,0 +1,23 @@
+"""The account that the key belongs to."""
+
+from billhook.sandbox.objects.account import render
+from billhook.sandbox.params import RETRIEVE
+from billhook.sandbox.routing import Call, Operation
+from billhook.sandbox.store import Json
+
+
+def retrieve(call: Call) -> Json:
+    return render(call.data)
+
+
+def retrieve_by_id(call: Call) -> Json:
+    account = render(call.data)
+    if call.id != account["id"]:
+        return call.data.need("account", call.id)
+    return account
+
+
+OPERATIONS = (
+    Operation("GET", "/v1/account", RETRIEVE, retrieve),
+    Operation("GET", "/v1/accounts/{id}", RETRIEVE, retrieve_by_id),
+)

@@ -1,0 +1,93 @@
+"""The customer portal: sessions and configurations."""
+
+from billhook.sandbox.lists import page
+from billhook.sandbox.objects.billing_portal import (
+    default_configuration,
+    make_configuration,
+    make_portal_session,
+)
+from billhook.sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    array,
+    boolean,
+    clearable,
+    list_form,
+    metadata,
+    one_of,
+    text,
+    url,
+)
+from billhook.sandbox.routing import Call, Operation
+from billhook.sandbox.store import Json
+
+SESSION = Form(
+    {**EXPAND, "configuration": text, "customer": text, "locale": text, "return_url": url},
+    required=("customer",),
+)
+SWITCH = Form({"enabled": boolean})
+FEATURES = Form(
+    {
+        "customer_update": Form({"enabled": boolean, "allowed_updates": array(text)}),
+        "invoice_history": SWITCH,
+        "payment_method_update": SWITCH,
+        "subscription_cancel": Form({"enabled": boolean, "mode": one_of("at_period_end")}),
+        "subscription_update": SWITCH,
+    }
+)
+CONFIGURATION = Form(
+    {
+        **EXPAND,
+        "business_profile": Form(
+            {
+                "headline": clearable(text),
+                "privacy_policy_url": url,
+                "terms_of_service_url": url,
+            }
+        ),
+        "default_return_url": clearable(url),
+        "features": FEATURES,
+        "metadata": metadata,
+        "name": clearable(text),
+    },
+    required=("features",),
+)
+LIST = list_form(active=boolean, is_default=boolean)
+
+
+def create_session(call: Call) -> Json:
+    data, given = call.data, call.params
+    customer = data.need("customer", given["customer"], "customer")
+    if "configuration" in given:
+        kind = "billing_portal.configuration"
+        configuration = data.need(kind, given["configuration"], "configuration")
+    else:
+        configuration = default_configuration(data)
+    return make_portal_session(data, customer["id"], configuration, {**given, "site": call.site})
+
+
+def create_configuration(call: Call) -> Json:
+    return make_configuration(call.data, call.params)
+
+
+def retrieve_configuration(call: Call) -> Json:
+    return call.data.need("billing_portal.configuration", call.id)
+
+
+def configurations(call: Call) -> Json:
+    wanted = {k: call.params[k] for k in ("active", "is_default") if k in call.params}
+
+    def keep(configuration: Json) -> bool:
+        return all(configuration[key] == value for key, value in wanted.items())
+
+    kind, path = "billing_portal.configuration", "/v1/billing_portal/configurations"
+    return page(call, kind, path, keep)
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/billing_portal/sessions", SESSION, create_session),
+    Operation("POST", "/v1/billing_portal/configurations", CONFIGURATION, create_configuration),
+    Operation("GET", "/v1/billing_portal/configurations", LIST, configurations),
+    Operation("GET", "/v1/billing_portal/configurations/{id}", RETRIEVE, retrieve_configuration),
+)

@@ -1,0 +1,74 @@
+"""The sandbox as an ASGI app: API, hosted pages, controls."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from billhook.sandbox.api import (
+    account,
+    billing_portal,
+    checkout_sessions,
+    customers,
+    events,
+    invoices,
+    payment_methods,
+    payment_pages,
+    payments,
+    prices,
+    products,
+    refunds,
+    subscriptions,
+    webhook_endpoints,
+)
+from billhook.sandbox.clock import Clock
+from billhook.sandbox.controls import Controls
+from billhook.sandbox.gateway import Gateway
+from billhook.sandbox.ids import Ids
+from billhook.sandbox.options import Options
+from billhook.sandbox.routing import Operation, Routes
+from billhook.sandbox.world import World
+
+OPERATIONS: tuple[Operation, ...] = (
+    *account.OPERATIONS,
+    *billing_portal.OPERATIONS,
+    *checkout_sessions.OPERATIONS,
+    *customers.OPERATIONS,
+    *events.OPERATIONS,
+    *invoices.OPERATIONS,
+    *payment_methods.OPERATIONS,
+    *payment_pages.OPERATIONS,
+    *payments.OPERATIONS,
+    *prices.OPERATIONS,
+    *products.OPERATIONS,
+    *refunds.OPERATIONS,
+    *subscriptions.OPERATIONS,
+    *webhook_endpoints.OPERATIONS,
+)
+
+
+def create_sandbox(
+    options: Options | None = None,
+    clock: Clock | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Starlette:
+    world = World(options or Options(), clock or Clock(), Ids(entropy))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await world.courier.start()
+        running = asyncio.create_task(world.run())
+        yield
+        running.cancel()
+        await world.courier.stop()
+
+    return Starlette(
+        routes=[
+            *Controls(world).routes(),
+            Mount("/", app=Gateway(world, Routes(OPERATIONS))),
+        ],
+        lifespan=lifespan,
+    )

@@ -1,0 +1,1 @@
+"""What happens over several objects: paying, subscribing, renewing, and what comes later."""

@@ -1,0 +1,265 @@
+"""Paying a Checkout session, by whatever way it is asked for: page, API or control."""
+
+from typing import Literal, NamedTuple
+
+from billhook.sandbox.cards import iban_succeeds
+from billhook.sandbox.errors import InvalidRequest
+from billhook.sandbox.events import change, emit
+from billhook.sandbox.flows import charging, subscribing
+from billhook.sandbox.objects.charges import outcome
+from billhook.sandbox.objects.checkout_sessions import buyer
+from billhook.sandbox.objects.customers import make_customer
+from billhook.sandbox.objects.payment_intents import make_intent
+from billhook.sandbox.objects.payment_methods import attach, billing_details
+from billhook.sandbox.schedule import later
+from billhook.sandbox.store import DataSet, Json
+
+Authentication = Literal["ask", "confirmed", "denied"]
+
+
+class Buyer(NamedTuple):
+    email: str | None = None
+    name: str | None = None
+    country: str | None = "US"
+    postal_code: str | None = None
+
+
+def pay(
+    data: DataSet,
+    session: Json,
+    method: Json,
+    who: Buyer,
+    authentication: Authentication = "ask",
+) -> Json:
+    """The session afterwards; raises CardError when the payment is refused.
+
+    A refusal leaves the session open and payable again (stripe-facts 6). A card that asks for
+    authentication leaves it open too, with the intent in `requires_action`.
+    """
+    must_be_payable(session)
+    who = complete_buyer(data, session, who)
+    method = data.put({**method, "billing_details": billing_of(method, who)})
+    if not session["amount_total"] and session["mode"] == "payment":
+        return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
+    card = charging.card_of(method)
+    intent, fresh = intent_of(data, session, method)
+    if card.payment == "declined":
+        announce(data, intent, fresh)
+        raise charging.decline(data, intent, method)
+    if card.payment == "authenticates" and authentication != "confirmed":
+        announce(data, intent, fresh)
+        if authentication == "denied":
+            raise charging.fail_authentication(data, intent, method)
+        return ask_authentication(data, session, intent, method)
+    customer = customer_for(data, session, who)
+    intent = data.put({**intent, "customer": customer and customer["id"]})
+    if session["mode"] == "subscription" and customer:
+        return subscribe(data, session, method, customer, intent, fresh, who)
+    if method["type"] == "sepa_debit":
+        return debit(data, session, method, customer, intent, fresh, who)
+    return pay_once(data, session, method, customer, intent, fresh, who)
+
+
+def must_be_payable(session: Json) -> None:
+    if session["status"] != "open":
+        raise InvalidRequest(
+            f"This Checkout Session is {session['status']} and can no longer be paid.",
+            code="checkout_session_not_open",
+        )
+
+
+def complete_buyer(data: DataSet, session: Json, who: Buyer) -> Buyer:
+    """What the session already knows fills what the payer didn't say."""
+    known = session["customer_details"] or {}
+    email = session["customer_email"] or known.get("email") or who.email
+    if not email:
+        raise InvalidRequest("An e-mail address is required.", param="email")
+    return who._replace(email=email, name=who.name or known.get("name"))
+
+
+def billing_of(method: Json, who: Buyer) -> Json:
+    address = {"country": who.country, "postal_code": who.postal_code}
+    return billing_details({"email": who.email, "name": who.name, "address": address})
+
+
+def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
+    """One intent for all attempts; the first makes it, and is the one to tell of it."""
+    notes = data.need("_checkout", session["id"])
+    intent = data.get("payment_intent", notes["payment_intent"])
+    if intent:
+        return data.put({**intent, "payment_method_types": [method["type"]]}), False
+    given = dict(notes["payment_intent_data"])
+    values = {**given, "metadata": given.get("metadata") or {}}
+    if session["mode"] == "subscription":
+        values = {"description": "Subscription creation", "setup_future_usage": "off_session"}
+    amount, currency = session["amount_total"], session["currency"]
+    intent = make_intent(data, amount, currency, session["customer"], method, **values)
+    data.put({**notes, "payment_intent": intent["id"]})
+    if session["mode"] == "payment":
+        change(data, session, payment_intent=intent["id"])
+    return intent, True
+
+
+def announce(data: DataSet, intent: Json, fresh: bool) -> None:
+    if fresh:
+        emit(data, "payment_intent.created", intent)
+
+
+def ask_authentication(data: DataSet, session: Json, intent: Json, method: Json) -> Json:
+    target = f"{session['url']}/authenticate"
+    intent = change(
+        data,
+        intent,
+        next_action={
+            "type": "redirect_to_url",
+            "redirect_to_url": {"return_url": session["url"], "url": target},
+        },
+        payment_method=method["id"],
+        status="requires_action",
+    )
+    emit(data, "payment_intent.requires_action", intent)
+    return data.need("checkout.session", session["id"])
+
+
+def customer_for(data: DataSet, session: Json, who: Buyer) -> Json | None:
+    """A guest stays without one; `always` makes it now, before all else (stripe-facts 2)."""
+    if session["customer"]:
+        return data.need("customer", session["customer"], "customer")
+    if session["customer_creation"] != "always":
+        return None
+    address = {"country": who.country, "postal_code": who.postal_code}
+    return make_customer(data, {"email": who.email, "name": who.name, "address": address})
+
+
+def pay_once(
+    data: DataSet,
+    session: Json,
+    method: Json,
+    customer: Json | None,
+    intent: Json,
+    fresh: bool,
+    who: Buyer,
+) -> Json:
+    unpaid = intent
+    intent, charge = charging.succeed(data, intent, method)
+    emit(data, "charge.succeeded", charge)
+    if customer and intent["setup_future_usage"]:
+        attach(data, method, customer)
+    emit(data, "payment_intent.succeeded", intent)
+    # `created` really comes after `succeeded` (stripe-facts 3).
+    announce(data, unpaid, fresh)
+    return finish(data, session, who, customer, "paid", payment_intent=intent["id"])
+
+
+def debit(
+    data: DataSet,
+    session: Json,
+    method: Json,
+    customer: Json | None,
+    intent: Json,
+    fresh: bool,
+    who: Buyer,
+) -> Json:
+    """The session completes unpaid; the money is known later (stripe-facts 7)."""
+    unpaid = intent
+    intent, charge = charging.start_debit(data, intent, method)
+    emit(data, "charge.pending", charge)
+    emit(data, "payment_intent.processing", intent)
+    announce(data, unpaid, fresh)
+    later(data, charging.DEBIT_SECONDS, "settle_debit", session=session["id"])
+    return finish(data, session, who, customer, "unpaid", payment_intent=intent["id"])
+
+
+def subscribe(
+    data: DataSet,
+    session: Json,
+    method: Json,
+    customer: Json,
+    intent: Json,
+    fresh: bool,
+    who: Buyer,
+) -> Json:
+    """Subscription and invoice come after the payment, told in this order (stripe-facts 10, 11)."""
+    unpaid = intent
+    intent, charge = charging.succeed(data, intent, method)
+    emit(data, "charge.succeeded", charge)
+    method = attach(data, method, customer)
+    notes = data.need("_checkout", session["id"])
+    born = subscribing.start(data, notes, customer, method, intent)
+    names = {"subscription": born.subscription["id"], "invoice": born.paid["id"]}
+    session = finish(data, session, who, customer, "paid", **names)
+    customer = data.need("customer", customer["id"])
+    if customer["currency"] is None:
+        change(data, customer, "customer.updated", currency=session["currency"])
+    emit(data, "customer.subscription.created", born.subscription)
+    emit(data, "payment_intent.succeeded", intent)
+    announce(data, unpaid, fresh)
+    subscribing.tell_paid_invoice(data, born)
+    return session
+
+
+def finish(
+    data: DataSet,
+    session: Json,
+    who: Buyer,
+    customer: Json | None,
+    payment_status: str,
+    **values: str,
+) -> Json:
+    address = {**billing_details()["address"], "country": who.country}
+    address["postal_code"] = who.postal_code
+    session = change(
+        data,
+        session,
+        collected_information={
+            "business_name": None,
+            "individual_name": None,
+            "shipping_details": None,
+        },
+        customer=customer and customer["id"],
+        customer_details={**buyer(who.email, who.name, address), "tax_ids": []},
+        payment_status=payment_status,
+        status="complete",
+        url=None,
+        **values,
+    )
+    emit(data, "checkout.session.completed", session)
+    return session
+
+
+def settle_debit(data: DataSet, session: str) -> None:
+    """The bank's answer to a direct debit."""
+    after = data.need("checkout.session", session)
+    intent = data.need("payment_intent", after["payment_intent"])
+    charge = data.need("charge", intent["latest_charge"])
+    method = data.need("payment_method", charge["payment_method"])
+    if iban_succeeds(method["sepa_debit"]["last4"]):
+        values = {"outcome": outcome("authorized"), "receipt_url": charging.receipt_url(data)}
+        charge = change(data, charge, paid=True, status="succeeded", **values)
+        intent = charging.settle(data, intent, charge)
+        emit(data, "charge.succeeded", charge)
+        emit(data, "payment_intent.succeeded", intent)
+        after = change(data, after, payment_status="paid")
+        emit(data, "checkout.session.async_payment_succeeded", after)
+        return
+    message = "The customer's bank refused the debit."
+    problem = {"charge": charge["id"], "code": "payment_method_provider_decline"}
+    charge = change(
+        data,
+        charge,
+        status="failed",
+        captured=False,
+        amount_captured=0,
+        failure_code=problem["code"],
+        failure_message=message,
+    )
+    intent = charging.refuse(data, intent, method, {**problem, "message": message}, charge["id"])
+    emit(data, "charge.failed", charge)
+    emit(data, "payment_intent.payment_failed", intent)
+    emit(data, "checkout.session.async_payment_failed", after)
+
+
+def expire_session(data: DataSet, session: Json) -> Json:
+    session = change(data, session, status="expired", url=None)
+    emit(data, "checkout.session.expired", session)
+    return session

@@ -1,0 +1,168 @@
+"""The HTTP surface of `/v1`: key, idempotency, operation, answer."""
+
+import base64
+from email.utils import formatdate
+from typing import NamedTuple
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from billhook.sandbox import idempotency
+from billhook.sandbox.errors import InvalidRequest, StripeError, Unauthorized
+from billhook.sandbox.expand import expand
+from billhook.sandbox.idempotency import Answer, Ticket
+from billhook.sandbox.options import API_VERSION
+from billhook.sandbox.params import decode
+from billhook.sandbox.routing import Call, Operation, Routes
+from billhook.sandbox.store import Cause, DataSet, Json
+from billhook.sandbox.trouble import Fault
+from billhook.sandbox.world import World
+
+
+class Incoming(NamedTuple):
+    request: Request
+    id: str
+    params: Json
+
+    @property
+    def path(self) -> str:
+        return self.request.url.path
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """Only a POST may carry one; others ignore it (stripe-facts 37)."""
+        found = self.request.headers.get("idempotency-key")
+        return found if self.request.method == "POST" else None
+
+
+class Gateway:
+    def __init__(self, world: World, routes: Routes) -> None:
+        self.world = world
+        self.routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        request_id = self.world.ids.new("request")
+        try:
+            answer = await self.answer(request, request_id)
+        except StripeError as error:
+            answer = self.failure(error, request_id)
+        headers = {
+            "Request-Id": request_id,
+            "Stripe-Version": API_VERSION,
+            # Readers order what they fetch by this header, so it follows the sandbox's clock.
+            "Date": formatdate(self.world.clock.now(), usegmt=True),
+        }
+        if answer.replayed:
+            headers["Idempotent-Replayed"] = "true"
+        if answer.status == 409:
+            headers["Stripe-Should-Retry"] = "true"
+        response = Response(answer.body, answer.status, {**headers, **answer.headers}, JSON)
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request, request_id: str) -> Answer:
+        data = self.authenticate(request)
+        encoded = request.url.query
+        if request.method == "POST":
+            encoded = (await request.body()).decode()
+        incoming = Incoming(request, request_id, decode(encoded))
+        fault = self.world.trouble.fault_for(request.method, incoming.path)
+        if fault and not fault.after_effect:
+            await self.world.trouble.delay(incoming.path)
+            return faulty(fault)
+        operation, path = self.routes.match(request.method, incoming.path)
+        ticket = None
+        if incoming.idempotency_key:
+            found = idempotency.begin(
+                data, incoming.idempotency_key, incoming.path, incoming.params
+            )
+            if isinstance(found, Answer):
+                return found
+            ticket = found
+        try:
+            answer = self.execute(data, operation, path, incoming, ticket, fault)
+            # The effect is there before the answer: a client that gave up must find it.
+            await self.world.trouble.delay(incoming.path)
+            return answer
+        finally:
+            if ticket:
+                ticket.release()
+
+    def execute(
+        self,
+        data: DataSet,
+        operation: Operation,
+        path: dict[str, str],
+        incoming: Incoming,
+        ticket: Ticket | None,
+        fault: Fault | None,
+    ) -> Answer:
+        """Without a pause inside: one request after the other, each whole."""
+        data.cause = Cause(incoming.id, incoming.idempotency_key)
+        try:
+            params = operation.form.read(incoming.params)
+            call = Call(data, params, path, self.site(incoming.request))
+            body = expand(data, operation.answer(call), params.get("expand", []))
+            answer, stored = Answer(200, orjson.dumps(body)), True
+        except StripeError as error:
+            answer, stored = self.failure(error, incoming.id), error.stored
+        lost = faulty(fault) if fault else None
+        if ticket and stored:
+            ticket.store(lost if lost and fault and fault.stored else answer)
+        data.cause = Cause()
+        self.world.commit(data)
+        return lost or answer
+
+    def failure(self, error: StripeError, request_id: str) -> Answer:
+        log_url = f"https://dashboard.stripe.com/test/logs/{request_id}"
+        return Answer(error.status, orjson.dumps(error.body(log_url)))
+
+    def site(self, request: Request) -> str:
+        address = self.world.options.public_url or str(request.base_url)
+        return address.rstrip("/")
+
+    def authenticate(self, request: Request) -> DataSet:
+        key = read_key(request.headers.get("authorization", ""))
+        if not key:
+            raise Unauthorized(
+                "You did not provide an API key. You need to provide your API key in the "
+                "Authorization header, using Bearer auth (e.g. 'Authorization: Bearer "
+                "YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details."
+            )
+        kind, _, rest = key.partition("_")
+        mode, _, name = rest.partition("_")
+        well_formed = kind in ("sk", "rk") and mode in ("test", "live") and name
+        if not well_formed or key in self.world.trouble.revoked:
+            raise Unauthorized(f"Invalid API Key provided: {masked(key)}")
+        if mode == "live" and not self.world.options.allow_live:
+            raise Unauthorized(
+                f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send one "
+                "here. To try live mode with an invented key, start the sandbox with --allow-live."
+            )
+        return self.world.data_set(name.split("_")[0], mode == "live")
+
+
+JSON = "application/json"
+
+
+def faulty(fault: Fault) -> Answer:
+    return Answer(fault.status, orjson.dumps(fault.answer()), headers=fault.headers)
+
+
+def read_key(header: str) -> str:
+    """Bearer, or Basic with the key as the user's name."""
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+        except ValueError as error:
+            raise InvalidRequest("Invalid Basic authorization.", status=401) from error
+    return ""
+
+
+def masked(key: str) -> str:
+    return f"{key[:8]}{'*' * 8}{key[-4:]}" if len(key) > 16 else f"{key[:8]}****"

@@ -1,0 +1,1 @@
+"""How each kind of object is made and what it looks like; one module per family."""

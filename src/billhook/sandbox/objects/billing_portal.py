@@ -1,0 +1,82 @@
+"""Portal sessions and their configurations."""
+
+from billhook.sandbox.store import DataSet, Json
+
+
+def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> Json:
+    now = data.clock.now()
+    business = {"headline": None, "privacy_policy_url": None, "terms_of_service_url": None}
+    return data.put(
+        {
+            "id": data.ids.new("billing_portal.configuration"),
+            "object": "billing_portal.configuration",
+            "active": True,
+            "application": None,
+            "business_profile": {**business, **given.get("business_profile", {})},
+            "created": now,
+            "default_return_url": given.get("default_return_url"),
+            "features": features(given.get("features", {})),
+            "is_default": is_default,
+            "livemode": data.livemode,
+            "login_page": {"enabled": False, "url": None},
+            "metadata": given.get("metadata") or {},
+            "name": given.get("name"),
+            "updated": now,
+        }
+    )
+
+
+def features(given: Json) -> Json:
+    def enabled(name: str, default: bool) -> bool:
+        return bool(given.get(name, {}).get("enabled", default))
+
+    return {
+        "customer_update": {"allowed_updates": [], "enabled": enabled("customer_update", False)},
+        "invoice_history": {"enabled": enabled("invoice_history", True)},
+        "payment_method_update": {
+            "enabled": enabled("payment_method_update", False),
+            "payment_method_configuration": None,
+        },
+        "subscription_cancel": {
+            "cancellation_reason": {"enabled": False, "options": []},
+            "enabled": enabled("subscription_cancel", True),
+            "mode": "at_period_end",
+            "proration_behavior": "none",
+        },
+        "subscription_pause": {"enabled": False},
+        "subscription_update": {
+            "billing_cycle_anchor": None,
+            "default_allowed_updates": [],
+            "enabled": enabled("subscription_update", False),
+            "proration_behavior": "none",
+            "schedule_at_period_end": {"conditions": []},
+            "trial_update_behavior": "end_trial",
+        },
+    }
+
+
+def default_configuration(data: DataSet) -> Json:
+    for configuration in data.all("billing_portal.configuration").rows.values():
+        if configuration["is_default"]:
+            return configuration
+    return make_configuration(data, {}, is_default=True)
+
+
+def make_portal_session(data: DataSet, customer: str, configuration: Json, given: Json) -> Json:
+    name = data.ids.new("billing_portal.session")
+    return data.put(
+        {
+            "id": name,
+            "object": "billing_portal.session",
+            "configuration": configuration["id"],
+            "created": data.clock.now(),
+            "customer": customer,
+            "customer_account": None,
+            "flow": None,
+            "livemode": data.livemode,
+            "locale": given.get("locale"),
+            "on_behalf_of": None,
+            "return_url": given.get("return_url", configuration["default_return_url"]),
+            "url": f"{given['site']}/p/session/{name}",
+        }
+    )

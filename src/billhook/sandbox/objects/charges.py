@@ -1,0 +1,147 @@
+"""Charges and their balance transactions: money that moved, or tried to."""
+
+from billhook.sandbox.cards import DECLINES, Card
+from billhook.sandbox.store import DataSet, Json
+
+FEE_PERCENT, FEE_FIXED = 29, 30
+"""2.9 % and 30 cents, in thousandths and minor units."""
+
+
+def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values: object) -> Json:
+    name = data.ids.new("charge")
+    paid = status == "succeeded"
+    return data.put(
+        {
+            "id": name,
+            "object": "charge",
+            "amount": intent["amount"],
+            "amount_captured": 0 if status == "failed" else intent["amount"],
+            "amount_refunded": 0,
+            "application": None,
+            "application_fee": None,
+            "application_fee_amount": None,
+            # Filled by `charge.updated` (stripe-facts 4).
+            "balance_transaction": None,
+            "billing_details": method["billing_details"],
+            "calculated_statement_descriptor": "BILLHOOK SANDBOX",
+            "captured": status != "failed",
+            "created": data.clock.now(),
+            "currency": intent["currency"],
+            "customer": intent["customer"],
+            "description": intent["description"],
+            "disputed": False,
+            "failure_balance_transaction": None,
+            "failure_code": None,
+            "failure_message": None,
+            "fraud_details": {},
+            "livemode": data.livemode,
+            "metadata": intent["metadata"],
+            "on_behalf_of": None,
+            "outcome": outcome("authorized") if paid else None,
+            "paid": paid,
+            "payment_intent": intent["id"],
+            "payment_method": method["id"],
+            "payment_method_details": details(method),
+            "radar_options": {},
+            "receipt_email": intent["receipt_email"],
+            "receipt_number": None,
+            "receipt_url": None,
+            "refunded": False,
+            "review": None,
+            "shipping": None,
+            "source": None,
+            "source_transfer": None,
+            "statement_descriptor": None,
+            "statement_descriptor_suffix": None,
+            "status": status,
+            "transfer_data": None,
+            "transfer_group": None,
+            **values,
+        }
+    )
+
+
+def outcome(type_: str, decline_code: str | None = None) -> Json:
+    declined = type_ == "issuer_declined"
+    return {
+        "advice_code": "try_again_later" if declined else None,
+        "network_advice_code": None,
+        "network_decline_code": None,
+        "network_status": "declined_by_network" if declined else "approved_by_network",
+        "reason": decline_code,
+        "risk_level": "normal",
+        "risk_score": 8,
+        "seller_message": (
+            "The bank did not return any further details with this decline."
+            if declined
+            else "Payment complete."
+        ),
+        "type": type_,
+    }
+
+
+def declined(card: Card) -> Json:
+    """What a refused charge says about its failure."""
+    return {
+        "failure_code": card.error_code,
+        "failure_message": DECLINES[card.decline_code],
+        "outcome": outcome("issuer_declined", card.decline_code),
+    }
+
+
+def details(method: Json) -> Json:
+    if method["type"] == "sepa_debit":
+        sepa = {k: v for k, v in method["sepa_debit"].items() if k != "generated_from"}
+        return {"type": "sepa_debit", "sepa_debit": {**sepa, "mandate": None}}
+    card = method["card"]
+    same = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding")
+    return {
+        "type": "card",
+        "card": {
+            **{key: card[key] for key in (*same, "last4", "regulated_status", "wallet")},
+            "amount_authorized": None,
+            "authorization_code": None,
+            "extended_authorization": {"status": "disabled"},
+            "incremental_authorization": {"status": "unavailable"},
+            "installments": None,
+            "mandate": None,
+            "multicapture": {"status": "unavailable"},
+            "network": card["brand"],
+            "network_token": {"used": False},
+            "network_transaction_id": None,
+            "overcapture": {"maximum_amount_capturable": 0, "status": "unavailable"},
+            "three_d_secure": None,
+        },
+    }
+
+
+def make_balance_transaction(data: DataSet, source: Json, amount: int, type_: str) -> Json:
+    """Money in or out of the balance; a fee is taken on charges and not given back."""
+    fee = amount * FEE_PERCENT // 1000 + FEE_FIXED if type_ == "charge" else 0
+    detail = {
+        "amount": fee,
+        "application": None,
+        "currency": source["currency"],
+        "description": "Stripe processing fees",
+        "type": "stripe_fee",
+    }
+    return data.put(
+        {
+            "id": data.ids.new("balance_transaction"),
+            "object": "balance_transaction",
+            "amount": amount,
+            "available_on": data.clock.now() + 2 * 86400,
+            "balance_type": "payments",
+            "created": data.clock.now(),
+            "currency": source["currency"],
+            "description": source.get("description"),
+            "exchange_rate": None,
+            "fee": fee,
+            "fee_details": [detail] if fee else [],
+            "net": amount - fee,
+            "reporting_category": type_,
+            "source": source["id"],
+            "status": "pending",
+            "type": type_,
+        }
+    )

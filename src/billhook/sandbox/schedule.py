@@ -1,0 +1,50 @@
+"""What happens by itself after a while: kept as jobs in the data set, run when they are due."""
+
+import heapq
+from collections.abc import Callable, Mapping
+
+from billhook.sandbox.store import DataSet, Json
+
+Action = Callable[..., None]
+
+
+def later(data: DataSet, seconds: float, action: str, **args: str) -> Json:
+    return at(data, data.clock.exact() + seconds, action, **args)
+
+
+def at(data: DataSet, moment: float, action: str, **args: str) -> Json:
+    return data.put(
+        {
+            "id": data.ids.random(16),
+            "object": "_job",
+            "due": moment,
+            "action": action,
+            "args": args,
+        }
+    )
+
+
+class Schedule:
+    """Due jobs in order of time, over all data sets."""
+
+    def __init__(self, actions: Mapping[str, Action]) -> None:
+        self.actions = actions
+        self.queue: list[tuple[float, int, DataSet, str]] = []
+        self.count = 0
+
+    def add(self, data: DataSet, job: Json) -> None:
+        self.count += 1
+        heapq.heappush(self.queue, (job["due"], self.count, data, job["id"]))
+
+    def next_due(self) -> float | None:
+        return self.queue[0][0] if self.queue else None
+
+    def run_next(self) -> DataSet:
+        _, _, data, name = heapq.heappop(self.queue)
+        job = data.need("_job", name)
+        data.remove("_job", name)
+        self.actions[job["action"]](data, **job["args"])
+        return data
+
+    def clear(self) -> None:
+        self.queue.clear()
