@@ -19,6 +19,7 @@ import structlog
 from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
+from billhook.projections.shapes import hash_of, text
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 # Two events that wait for each other, or that met in a way PostgreSQL undoes: simply do it again.
 _COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ATTEMPTS = 5
+
+_END_OF_TIME = 253_402_300_800  # the year 10000
 
 _APPLY = """
     SELECT handled, processing_status, attempt_count, last_error,
@@ -120,8 +123,10 @@ def decode(payload: bytes) -> Delivery:
     for field, kind in (("id", str), ("type", str), ("created", int), ("livemode", bool)):
         if not isinstance(body.get(field), kind) or body[field] == "":
             raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
-    data = body.get("data")
-    stripe_object = data.get("object") if isinstance(data, dict) else None
+    if not 0 < body["created"] < _END_OF_TIME:
+        raise InvalidInput("created: a Stripe event has a time in epoch seconds here")
+    data = hash_of(body.get("data"))
+    stripe_object = data.get("object")
     if not isinstance(stripe_object, dict):
         raise InvalidInput("data.object: a Stripe event has an object here")
     previous = data.get("previous_attributes")
@@ -134,9 +139,9 @@ def decode(payload: bytes) -> Delivery:
             previous=previous if isinstance(previous, dict) else None,
         ),
         livemode=body["livemode"],
-        account_id=_text(body.get("account")),
-        object_type=_text(stripe_object.get("object")),
-        object_id=_text(stripe_object.get("id")),
+        account_id=text(body.get("account")),
+        object_type=text(stripe_object.get("object")),
+        object_id=text(stripe_object.get("id")),
         payload=payload.decode(),
     )
 
@@ -216,7 +221,7 @@ async def _apply(
             if attempt == _ATTEMPTS:
                 raise
     assert row is not None
-    return row
+    return dict(row)
 
 
 def _receipt(environment: Environment, delivery: Delivery, row: Mapping[str, Any]) -> bytes:
@@ -249,10 +254,6 @@ def _iso(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _without_nul(payload: bytes) -> bytes:

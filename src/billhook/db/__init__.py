@@ -32,7 +32,7 @@ _UNAVAILABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
 )
 
@@ -86,6 +86,8 @@ class Database:
             async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
                 yield connection
         except _UNAVAILABLE as error:
+            if isinstance(error, ValueError):
+                raise  # asyncpg's word for an argument that does not fit its type
             raise DatabaseUnavailable(
                 "The database is not available just now. Nothing was changed; try again.",
                 next_actions="Retry in a few seconds; if it lasts, check DATABASE_URL and the "

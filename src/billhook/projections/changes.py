@@ -6,8 +6,7 @@ those that the SQL functions of `db/migrations` read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal
 
 from billhook.projections.shapes import StripeObject
@@ -206,11 +205,7 @@ NOTHING = Changes()
 
 def as_json(changes: Changes, event: Event) -> dict[str, Any]:
     """`changes` as `billhook.apply_changes` takes them, each versioned by its event."""
-    found: dict[str, Any] = {}
-    for each in fields(changes):
-        value = getattr(changes, each.name)
-        if value is not None:
-            found[each.name] = value if isinstance(value, str) else _without_nulls(asdict(value))
+    found: dict[str, Any] = _known(changes)
     version = {"at": event.created, "event_id": event.id}
     if changes.mirror is not None:
         found["mirror"] |= version | {"table": changes.mirror.table, "rank": event.rank}
@@ -221,6 +216,14 @@ def as_json(changes: Changes, event: Event) -> dict[str, Any]:
     return found
 
 
-def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Absent and null mean the same to the SQL side; absent is shorter."""
-    return {key: entry for key, entry in value.items() if entry is not None}
+def _known(value: Any) -> Any:
+    """A change as JSON, without what is None: the SQL side asks whether a key is there."""
+    if isinstance(value, list):
+        return [_known(entry) for entry in value]
+    if not is_dataclass(value):
+        return value
+    return {
+        each.name: _known(entry)
+        for each in fields(value)
+        if (entry := getattr(value, each.name)) is not None
+    }

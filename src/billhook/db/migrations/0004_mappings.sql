@@ -1,5 +1,22 @@
 -- Which customer pays for which subject: claims in, mappings and subjects out (docs/ordering.md).
 
+-- Events of one thing take turns, until the end of the transaction: claims of one customer or one
+-- subject, and new rows that ask for whom their customer pays; otherwise neither would see the
+-- other. Keys in order, so that nobody waits in a circle.
+CREATE FUNCTION billhook.take_turns(VARIADIC keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    key text;
+BEGIN
+    FOR key IN SELECT DISTINCT k FROM unnest(keys) AS k WHERE k IS NOT NULL ORDER BY k LOOP
+        PERFORM pg_advisory_xact_lock(hashtextextended(key, 0));
+    END LOOP;
+END $$;
+CREATE FUNCTION billhook.customer_key(env text, customer text) RETURNS text
+LANGUAGE sql IMMUTABLE AS $$ SELECT 'billhook.customer:' || env || ':' || customer $$;
+CREATE FUNCTION billhook.subject_key(env text, subject_type text, subject_id text) RETURNS text
+LANGUAGE sql IMMUTABLE AS
+    $$ SELECT 'billhook.subject:' || env || ':' || subject_type || ':' || subject_id $$;
+
 -- A claim holds while nobody made a newer one for its customer or its subject, so the newest
 -- checkout wins both ways. Metadata fills what no checkout holds, the oldest first. A deleted
 -- customer holds nothing.
@@ -60,14 +77,6 @@ CREATE FUNCTION billhook.resolve_mappings(
 DECLARE
     touched text[];
 BEGIN
-    -- Two events of one customer or of one subject wait for each other here.
-    PERFORM pg_advisory_xact_lock(hashtextextended(key, 0))
-    FROM (SELECT DISTINCT unnest(ARRAY[
-            'billhook.customer:' || env || ':' || customer,
-            'billhook.subject:' || env || ':' || new_subject_type || ':' || new_subject_id]) AS key
-          ORDER BY 1) AS keys
-    WHERE key IS NOT NULL;
-
     SELECT array_agg(DISTINCT id) INTO touched FROM (
         SELECT customer AS id
         UNION ALL
@@ -169,6 +178,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;  -- nothing that we did not know
     END IF;
+    PERFORM billhook.take_turns(
+        billhook.customer_key(env, new.customer_id),
+        billhook.subject_key(env, new.subject_type, new.subject_id));
 
     IF NOT EXISTS (
         SELECT FROM payments.customer_mappings m

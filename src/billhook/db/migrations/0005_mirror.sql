@@ -97,6 +97,7 @@ BEGIN
     WHERE NOT c.deleted;
 
     FOREACH customer IN ARRAY customer_ids LOOP
+        PERFORM billhook.take_turns(billhook.customer_key(env, customer));
         PERFORM billhook.resolve_mappings(env, customer, NULL, NULL);
     END LOOP;
 END $$;
@@ -191,20 +192,20 @@ $$;
 
 -- A catalog row that Stripe deleted: remove it and leave a tombstone. A row whose state is newer
 -- than the deletion was made anew under its old id (products may be) and stays.
-CREATE FUNCTION billhook.delete_catalog(env text, kind text, id text, at bigint) RETURNS void
+CREATE FUNCTION billhook.delete_catalog(env text, kind text, gone text, at bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billhook.tombstones AS t (environment, object_type, object_id, deleted_at)
-    VALUES (env, kind, id, to_timestamp(at))
+    VALUES (env, kind, gone, to_timestamp(at))
     ON CONFLICT (environment, object_type, object_id) DO UPDATE
         SET deleted_at = EXCLUDED.deleted_at WHERE t.deleted_at < EXCLUDED.deleted_at;
     IF kind = 'product' THEN
         DELETE FROM payments.stripe_products
-        WHERE environment = env AND product_id = id
+        WHERE environment = env AND product_id = gone
           AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
     ELSE
         DELETE FROM payments.stripe_prices
-        WHERE environment = env AND price_id = id
+        WHERE environment = env AND price_id = gone
           AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
     END IF;
 END $$;

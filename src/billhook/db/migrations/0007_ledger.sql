@@ -81,13 +81,22 @@ BEGIN
     RETURN ledger_id;
 END $$;
 
+-- A row without a subject of its own gets the one of its customer: whoever claims that customer at
+-- this moment goes before or after us.
+CREATE FUNCTION billhook.await_claims(env text, x jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF x ? 'customer_id' AND NOT x ? 'subject_id' THEN
+        PERFORM pg_advisory_xact_lock_shared(
+            hashtextextended(billhook.customer_key(env, x ->> 'customer_id'), 0));
+    END IF;
+END $$;
+
 -- Write what the projections read from the event. Returns whether any of it was ours to write.
 CREATE FUNCTION billhook.apply_changes(
     env text, changes jsonb, event_at timestamptz, event_id text, object jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     ours boolean := changes - 'checkout_session' <> '{}';
-    claim jsonb;
     mirrored jsonb;
 BEGIN
     IF changes ? 'checkout_session' THEN
@@ -98,11 +107,16 @@ BEGIN
         PERFORM billhook.record_claim(env, changes -> 'claim', event_at);
     END IF;
     IF changes ? 'mirror' THEN
+        PERFORM billhook.await_claims(env, changes -> 'mirror');
         mirrored := jsonb_build_array(jsonb_set(changes -> 'mirror', '{raw}', object));
         CASE changes #>> '{mirror,table}'
             WHEN 'customers' THEN PERFORM billhook.project_customers(env, mirrored);
-            WHEN 'stripe_products' THEN PERFORM billhook.project_products(env, mirrored);
-            WHEN 'stripe_prices' THEN PERFORM billhook.project_prices(env, mirrored);
+            WHEN 'stripe_products' THEN
+                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,product_id}'));
+                PERFORM billhook.project_products(env, mirrored);
+            WHEN 'stripe_prices' THEN
+                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,price_id}'));
+                PERFORM billhook.project_prices(env, mirrored);
             WHEN 'stripe_subscriptions' THEN PERFORM billhook.project_subscriptions(env, mirrored);
         END CASE;
     END IF;
@@ -110,10 +124,12 @@ BEGIN
         PERFORM billhook.delete_customers(env, ARRAY[changes ->> 'deleted_customer']);
     END IF;
     IF changes ? 'deleted_catalog' THEN
+        PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{deleted_catalog,object_id}'));
         PERFORM billhook.delete_catalog(env, changes #>> '{deleted_catalog,object_type}',
             changes #>> '{deleted_catalog,object_id}', extract(epoch FROM event_at)::bigint);
     END IF;
     IF changes ? 'payment' THEN
+        PERFORM billhook.await_claims(env, changes #> '{payment,source}');
         PERFORM billhook.record_payment(env, changes -> 'payment', event_at, event_id, object);
     END IF;
     RETURN ours;

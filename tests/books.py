@@ -1,0 +1,115 @@
+"""A ledger on a database, fed with hand-made events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar
+
+import asyncpg
+import orjson
+
+import stripe_events
+from billhook import ledger
+from billhook.db import Database
+
+T = TypeVar("T")
+
+
+class Books:
+    """Applies events and reads tables; each call runs on a fresh event loop."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        async def opened() -> T:
+            database = Database(self.dsn, pool_size=8)
+            await database.open()
+            try:
+                return await work(database)
+            finally:
+                await database.close()
+
+        return asyncio.run(opened())
+
+    def apply(self, *events: dict[str, Any]) -> list[Any]:
+        """Apply events one after the other; a failed one gives its error in its place."""
+
+        async def work(database: Database) -> list[Any]:
+            return [await apply_one(database, each) for each in events]
+
+        return self.run(work)
+
+    def apply_at_once(self, lanes: Iterable[Iterable[dict[str, Any]]]) -> list[Any]:
+        """Apply several sequences of events, side by side."""
+
+        async def lane(database: Database, events: Iterable[dict[str, Any]]) -> list[Any]:
+            return [await apply_one(database, each) for each in events]
+
+        async def work(database: Database) -> list[Any]:
+            answers = await asyncio.gather(*(lane(database, events) for events in lanes))
+            return [answer for answers_of_lane in answers for answer in answers_of_lane]
+
+        return self.run(work)
+
+    def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
+        async def work(database: Database) -> list[dict[str, Any]]:
+            async with database.connection() as connection:
+                return [dict(row) for row in await connection.fetch(query, *args)]
+
+        return self.run(work)
+
+    def row(self, query: str, *args: Any) -> dict[str, Any]:
+        (only,) = self.rows(query, *args)
+        return only
+
+    def execute(self, script: str) -> None:
+        async def work() -> None:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                await connection.execute(script)
+            finally:
+                await connection.close()
+
+        asyncio.run(work())
+
+
+async def apply_one(database: Database, event: dict[str, Any]) -> Any:
+    environment = "live" if event["livemode"] else "test"
+    try:
+        return await ledger.apply(
+            database, environment, ledger.decode(stripe_events.payload(event))
+        )
+    except ledger.EventNotApplied as error:
+        return error
+
+
+# What may differ between two orders of arrival: surrogate keys and our own clock.
+_INCIDENTAL = ("id", "created_at", "updated_at", "synced_at", "payment_id", "received_at")
+
+_PROJECTIONS = (
+    "stripe_products",
+    "stripe_prices",
+    "customers",
+    "customer_mappings",
+    "stripe_checkout_sessions",
+    "stripe_subscriptions",
+    "stripe_subscription_items",
+    "transactions",
+)
+
+
+def final_state(books: Books) -> dict[str, list[str]]:
+    """Every projected row, without what is incidental, in a fixed order."""
+    state = {}
+    for table in _PROJECTIONS:
+        rows = books.rows(f"SELECT to_jsonb(t) AS row FROM payments.{table} t")
+        kept = [
+            {key: value for key, value in row["row"].items() if key not in _INCIDENTAL}
+            for row in rows
+        ]
+        state[table] = sorted(
+            orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in kept
+        )
+    return state
