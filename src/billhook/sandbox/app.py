@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from billhook.sandbox.api import (
     account,
@@ -29,6 +30,9 @@ from billhook.sandbox.controls import Controls
 from billhook.sandbox.gateway import Gateway
 from billhook.sandbox.ids import Ids
 from billhook.sandbox.options import Options
+from billhook.sandbox.pages.checkout import CheckoutPage
+from billhook.sandbox.pages.portal import PortalPage
+from billhook.sandbox.pages.render import HERE, Pages
 from billhook.sandbox.routing import Operation, Routes
 from billhook.sandbox.world import World
 
@@ -57,6 +61,8 @@ def create_sandbox(
 ) -> Starlette:
     world = World(options or Options(), clock or Clock(), Ids(entropy))
 
+    pages = Pages()
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await world.courier.start()
@@ -68,6 +74,9 @@ def create_sandbox(
     return Starlette(
         routes=[
             *Controls(world).routes(),
+            *CheckoutPage(world, pages).routes(),
+            *PortalPage(world, pages).routes(),
+            Mount("/_pages", app=StaticFiles(directory=HERE / "static")),
             Mount("/", app=Gateway(world, Routes(OPERATIONS))),
         ],
         lifespan=lifespan,

@@ -1,0 +1,21 @@
+"""Amounts as people read them."""
+
+SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹"}
+WITHOUT_DECIMALS = frozenset({
+    "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv",
+    "xaf", "xof", "xpf",
+})  # fmt: skip
+
+
+def money(amount: int, currency: str) -> str:
+    figures = f"{amount:,}" if currency in WITHOUT_DECIMALS else f"{amount / 100:,.2f}"
+    symbol = SYMBOLS.get(currency)
+    return f"{symbol}{figures}" if symbol else f"{figures} {currency.upper()}"
+
+
+def every(recurring: dict[str, object] | None) -> str:
+    """ "per month", "every 3 months", or nothing for a one-time price."""
+    if recurring is None:
+        return ""
+    count, interval = recurring["interval_count"], recurring["interval"]
+    return f"per {interval}" if count == 1 else f"every {count} {interval}s"
