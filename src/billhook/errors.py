@@ -88,6 +88,8 @@ class Forbidden(BillhookError):
 
 
 class NotFound(BillhookError):
+    """404: no such route or row."""
+
     status = 404
     code = "NOT_FOUND"
 
@@ -113,16 +115,22 @@ class PaymentConfigInvalid(BillhookError):
 
 
 class PayloadTooLarge(BillhookError):
+    """413: the body is larger than the route takes."""
+
     status = 413
     code = "INVALID_INPUT"
 
 
 class RateLimited(BillhookError):
+    """429: Stripe asks us to slow down."""
+
     status = 429
     code = "RATE_LIMITED"
 
 
 class PaymentMethodDeclined(BillhookError):
+    """402 (or what Stripe says): the card was refused."""
+
     status = 402
     code = "PAYMENT_METHOD_DECLINED"
 
@@ -132,6 +140,30 @@ class UpstreamFailure(BillhookError):
 
     status = 502
     code = "UPSTREAM_FAILURE"
+
+
+class DatabaseRefused(BillhookError):
+    """400: a check, key or trigger of the app's own refused the row."""
+
+    status = 400
+    code = "DATABASE_VALIDATION_ERROR"
+
+
+class DatabaseDuplicate(BillhookError):
+    """409: a unique key of the app's own refused the row."""
+
+    status = 409
+    code = "DATABASE_DUPLICATE"
+
+
+class SecretUnreadable(BillhookError):
+    """500: a stored secret was encrypted with a key that we don't have. Names it, never quotes."""
+
+
+class SigningKeysUnavailable(BillhookError):
+    """503: the identity provider's public keys cannot be fetched, so no token can be judged."""
+
+    status = 503
 
 
 class DatabaseUnavailable(BillhookError):

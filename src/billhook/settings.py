@@ -9,7 +9,14 @@ from __future__ import annotations
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billhook.errors import SettingsError
@@ -41,6 +48,10 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("BILLHOOK_PUBLIC_URL", "API_BASE_URL")
     )
     jwks_url: str | None = Field(None, alias="BILLHOOK_JWKS_URL")
+    # An identity provider signs for all of its customers and applications with one key: these two
+    # say which of its tokens are meant for this app. Checked on JWKS tokens only, when set.
+    jwt_audience: str | None = Field(None, alias="BILLHOOK_JWT_AUDIENCE")
+    jwt_issuer: str | None = Field(None, alias="BILLHOOK_JWT_ISSUER")
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(7130, alias="PORT", ge=0, le=65535)
     pool_size: int = Field(10, alias="BILLHOOK_POOL_SIZE", ge=1, le=1000)
@@ -62,12 +73,23 @@ class Settings(BaseSettings):
             raise ValueError("must have at least 32 characters")
         return value
 
-    @field_validator("stripe_test_secret_key", "stripe_live_secret_key")
+    @field_validator("access_api_key", "access_anon_key")
     @classmethod
-    def _is_a_stripe_key(cls, value: SecretStr | None, info: object) -> SecretStr | None:
+    def _has_its_prefix(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None:
             return None
-        mode = "test" if "test" in getattr(info, "field_name", "") else "live"
+        prefix = "ik_" if info.field_name == "access_api_key" else "anon_"
+        key = value.get_secret_value().strip()
+        if not key.startswith(prefix) or len(key) < len(prefix) + 16:
+            raise ValueError(f"must begin with {prefix} and have 16 characters or more after it")
+        return SecretStr(key)
+
+    @field_validator("stripe_test_secret_key", "stripe_live_secret_key")
+    @classmethod
+    def _is_a_stripe_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        mode = "test" if "test" in (info.field_name or "") else "live"
         if not value.get_secret_value().strip().startswith((f"sk_{mode}_", f"rk_{mode}_")):
             raise ValueError(f"must begin with sk_{mode}_ or rk_{mode}_")
         return SecretStr(value.get_secret_value().strip())
@@ -86,6 +108,11 @@ class Settings(BaseSettings):
     def encryption_secret(self) -> str:
         """What the secret store's key is derived from (contract section 7)."""
         return (self.encryption_key or self.jwt_secret).get_secret_value()
+
+    def secret_values(self) -> list[str]:
+        """Every secret in these settings, so that the log can strike them out."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     def stripe_secret_key(self, environment: Environment) -> str | None:
         """The key that seeds `environment` at start, or None."""

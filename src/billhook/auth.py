@@ -1,0 +1,231 @@
+"""Who is calling: a credential becomes a `Caller` (contract section 2).
+
+A credential's shape decides how it is checked, and nothing ever falls back to a weaker kind: an
+expired user token is an error, not an anonymous visitor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import jwt
+from starlette.requests import HTTPConnection
+
+from billhook.api_keys import ApiKeys
+from billhook.db import ROLES, Role
+from billhook.errors import Forbidden, InvalidApiKey, InvalidCredentials, Unauthorized
+from billhook.jwks import Jwks
+from billhook.settings import Settings
+
+_ADMIN_KEY = "ik_"
+_ANONYMOUS_KEY = "anon_"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever made the request.
+
+    Attributes:
+        kind: `admin` (an API key or a `project_admin` token on an admin route), `user` or
+            `anonymous`.
+        role: the PostgreSQL role for work done as this caller; None for an API key, which is no
+            user and has no user context.
+        user_id: the token's subject; None for anonymous callers and API keys.
+        email: the token's, when it has one.
+        claims: what `request.jwt.claims` becomes: `role`, `sub` only when authenticated, `email`
+            when known.
+    """
+
+    kind: Literal["admin", "user", "anonymous"]
+    role: Role | None
+    user_id: str | None = None
+    email: str | None = None
+    claims: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def database_role(self) -> Role:
+        """The role for work done as this caller.
+
+        Raises:
+            InvalidCredentials: an API key has no user context.
+        """
+        if self.role is None:
+            raise _not_a_user()
+        return self.role
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What the request brought, told apart by its shape."""
+
+    kind: Literal["api_key", "anonymous_key", "token"]
+    value: str = field(repr=False)
+
+
+def credential_of(headers: Mapping[str, str]) -> Credential | None:
+    """The request's credential, or None when it has none.
+
+    `Authorization: Bearer …` carries all of them; an API key may come in `x-api-key` instead, and
+    then counts before a bearer token that is none, as with InsForge.
+    """
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    bearer = value.strip() if scheme.lower() == "bearer" else ""
+    if bearer.startswith(_ADMIN_KEY):
+        return Credential("api_key", bearer)
+    if api_key := headers.get("x-api-key", "").strip():
+        return Credential("api_key", api_key)
+    if bearer.startswith(_ANONYMOUS_KEY):
+        return Credential("anonymous_key", bearer)
+    return Credential("token", bearer) if bearer else None
+
+
+class Auth:
+    """Checks credentials. Key lookups are remembered for a moment, see `ApiKeys`."""
+
+    def __init__(self, settings: Settings, api_keys: ApiKeys, jwks: Jwks | None) -> None:
+        self._secret = settings.jwt_secret.get_secret_value()
+        self._audience = settings.jwt_audience
+        self._issuer = settings.jwt_issuer
+        self._api_keys = api_keys
+        self._jwks = jwks
+
+    async def user(self, request: HTTPConnection) -> Caller:
+        """The user or anonymous visitor behind a request to a user route.
+
+        Raises:
+            InvalidCredentials: no credential, a bad anonymous key, or an API key.
+            Unauthorized: a token that is invalid, expired, or has no subject or an unknown role.
+            SigningKeysUnavailable: the identity provider's keys cannot be fetched.
+            DatabaseUnavailable: a key cannot be looked up just now.
+        """
+        credential = credential_of(request.headers)
+        if credential is None:
+            raise _missing()
+        if credential.kind == "api_key":
+            raise _not_a_user()
+        if credential.kind == "anonymous_key":
+            if not await self._api_keys.is_valid("anonymous", credential.value):
+                raise InvalidCredentials(
+                    "The anonymous key is not valid.",
+                    next_actions="Use the current key: `billhook keys list` shows their endings.",
+                )
+            return Caller("anonymous", "anon", claims={"role": "anon"})
+        return _caller(await self._claims(credential.value))
+
+    async def admin(self, request: HTTPConnection) -> Caller:
+        """The administrator behind a request to an admin route.
+
+        Raises:
+            InvalidCredentials: no credential.
+            InvalidApiKey: an API key that is not ours.
+            Unauthorized: an anonymous key, or a token as in `user`.
+            Forbidden: a good token whose role is not `project_admin`.
+            SigningKeysUnavailable, DatabaseUnavailable: as in `user`.
+        """
+        credential = credential_of(request.headers)
+        if credential is None:
+            raise _missing()
+        if credential.kind == "anonymous_key":
+            raise Unauthorized("An anonymous key does not open admin routes.")
+        if credential.kind == "api_key":
+            if not await self._api_keys.is_valid("admin", credential.value):
+                raise InvalidApiKey(
+                    "The API key is not valid.",
+                    next_actions="Use an admin key (ik_…); `billhook keys create --admin` makes "
+                    "one.",
+                )
+            return Caller("admin", None)
+        caller = _caller(await self._claims(credential.value))
+        if caller.role != "project_admin":
+            raise Forbidden(
+                "Administration needs an API key or a token with the role project_admin."
+            )
+        return Caller("admin", caller.role, caller.user_id, caller.email, caller.claims)
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        """The verified claims of a token.
+
+        Each key has its algorithm; what the token says about itself only chooses between keys.
+        """
+        try:
+            header = jwt.get_unverified_header(token)
+            if header.get("alg") == "HS256":
+                return self._decode(token, self._secret, "HS256")
+            key = await self._jwks.find(header.get("kid")) if self._jwks else None
+            if key is None or key.algorithm_name != header.get("alg"):
+                raise Unauthorized("The token was signed with a key that is not accepted here.")
+            return self._decode(
+                token, key, key.algorithm_name, audience=self._audience, issuer=self._issuer
+            )
+        except jwt.ExpiredSignatureError:
+            raise Unauthorized("The token has expired.", next_actions="Sign in again.") from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise Unauthorized("The token is not valid.", next_actions="Sign in again.") from None
+
+    @staticmethod
+    def _decode(
+        token: str,
+        key: str | jwt.PyJWK,
+        algorithm: str,
+        *,
+        audience: str | None = None,
+        issuer: str | None = None,
+    ) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            audience=audience,
+            issuer=issuer,
+            # "Issued in the future" would punish a server whose clock is a second behind, and
+            # protects from nothing: nbf and exp are what counts.
+            options={
+                "verify_aud": audience is not None,
+                "verify_iat": False,
+                "verify_sub": False,
+                "verify_jti": False,
+            },
+        )
+
+
+def _caller(claims: Mapping[str, Any]) -> Caller:
+    """The caller that verified claims speak of."""
+    subject, role, email = claims.get("sub"), claims.get("role"), claims.get("email")
+    if not _is_text(subject):
+        raise Unauthorized("The token has no subject (sub).", next_actions="Sign in again.")
+    role = "authenticated" if role is None else role
+    if not isinstance(role, str) or role not in ROLES:
+        raise Unauthorized(
+            "The token's role is not one of anon, authenticated, project_admin.",
+        )
+    email = email if _is_text(email) else None
+    passed_on = {"role": role}
+    if role == "authenticated":
+        passed_on["sub"] = cast(str, subject)
+    if email is not None:
+        passed_on["email"] = email
+    if role == "anon":
+        return Caller("anonymous", "anon", email=email, claims=passed_on)
+    return Caller("user", cast(Role, role), cast(str, subject), email, passed_on)
+
+
+def _is_text(value: object) -> bool:
+    """A usable string: PostgreSQL holds no NUL, and an empty subject is none."""
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def _missing() -> InvalidCredentials:
+    return InvalidCredentials(
+        "The request has no credentials.",
+        next_actions="Send `Authorization: Bearer <token>`: a user token, an anonymous key "
+        "(anon_…) or an API key (ik_…), as the route needs.",
+    )
+
+
+def _not_a_user() -> InvalidCredentials:
+    return InvalidCredentials(
+        "An API key is no user: this route needs a user token or an anonymous key.",
+        next_actions="Send the signed-in user's token, or the anonymous key for guests.",
+    )

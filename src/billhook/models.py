@@ -1,0 +1,355 @@
+"""Requests and responses of the wire contract's runtime routes (contract section 3.1).
+
+camelCase outside, snake_case inside. Requests are strict: unknown keys, wrong types and values
+that PostgreSQL or a browser must never see are refused, each with its path.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails, PydanticCustomError, Url
+
+from billhook.errors import InvalidInput
+from billhook.settings import Environment
+
+# What JavaScript's String.trim takes away; Python's str.strip takes others.
+_JS_SPACE = (
+    "\t\n\v\f\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+# A link with one of these runs code or opens a local file in the buyer's browser.
+_DANGEROUS_SCHEMES = frozenset({"javascript", "data", "vbscript", "file"})
+# The form of address that InsForge's clients know (zod's): pydantic's own check also asks whether
+# the domain is a special-use one, and refuses `.test`.
+_EMAIL = re.compile(
+    r"(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@"
+    r"(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
+)
+_RESERVED_METADATA = "insforge_"
+
+
+def _trim(value: object) -> object:
+    return value.strip(_JS_SPACE) if isinstance(value, str) else value
+
+
+def _refuse_nul(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul", "must not contain NUL characters")
+    return value
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """The JSON Schema of a field that may be absent but not null."""
+    (present,) = (s for s in schema.pop("anyOf") if s != {"type": "null"})
+    schema.update(present)
+    del schema["default"]
+
+
+def _refuse_null(value: object) -> object:
+    if value is None:
+        raise PydanticCustomError("null", "must not be null; leave it out instead")
+    return value
+
+
+def _check_url(value: str) -> str:
+    """The text itself is kept: Stripe's `{CHECKOUT_SESSION_ID}` must not come back encoded."""
+    try:
+        url = Url(value)
+    except ValidationError as error:
+        raise PydanticCustomError("url", "must be a URL") from error
+    # The parser has dropped what a browser would drop: leading control characters, line breaks
+    # inside the scheme, upper case.
+    if url.scheme in _DANGEROUS_SCHEMES:
+        raise PydanticCustomError("url_scheme", f"must not be a {url.scheme}: address")
+    return value
+
+
+def _check_email(value: str) -> str:
+    if _EMAIL.fullmatch(value) is None:
+        raise PydanticCustomError("email", "must be an e-mail address")
+    return value
+
+
+def _check_metadata(value: dict[str, str]) -> dict[str, str]:
+    for key in value:
+        if key.startswith(_RESERVED_METADATA):
+            raise PydanticCustomError(
+                "reserved", "keys beginning with insforge_ are reserved (got {key})", {"key": key}
+            )
+    return value
+
+
+# Constraints stand before these two in each annotation, so that the trimmed text is measured.
+TRIM = BeforeValidator(_trim)
+NO_NUL = AfterValidator(_refuse_nul)
+
+Text = Annotated[str, NO_NUL]
+Address = Annotated[
+    str,
+    TRIM,
+    NO_NUL,
+    AfterValidator(_check_url),
+    WithJsonSchema({"type": "string", "format": "uri"}),
+]
+Email = Annotated[
+    str,
+    TRIM,
+    NO_NUL,
+    AfterValidator(_check_email),
+    WithJsonSchema({"type": "string", "format": "email"}),
+]
+Metadata = Annotated[dict[Text, Text], AfterValidator(_check_metadata)]
+
+
+def iso(moment: datetime) -> str:
+    """A time as the contract writes it: UTC, milliseconds, `Z`."""
+    text = moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
+
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(iso, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class WireModel(BaseModel):
+    """Anything that goes over the wire."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+    def wire(self) -> bytes:
+        """The JSON body of this object."""
+        return self.model_dump_json(by_alias=True).encode()
+
+
+class Request(WireModel):
+    """A request body: strict types, no unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True, frozen=True
+    )
+
+
+class BillingSubject(Request):
+    """Who is billed: a user, a team, whatever the app sells to."""
+
+    type: Annotated[
+        str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL, Field(examples=["team"])
+    ]
+    id: Annotated[
+        str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL, Field(examples=["t_42"])
+    ]
+
+
+class LineItem(Request):
+    """One price and how many of it."""
+
+    price_id: Annotated[
+        str, StringConstraints(min_length=1), TRIM, NO_NUL, Field(examples=["price_1QxYz"])
+    ]
+    quantity: Annotated[int, Field(ge=1, le=999)] = 1
+
+
+class CreateCheckoutSession(Request):
+    """Body of `POST /payments/stripe/{environment}/checkout-sessions`."""
+
+    mode: Literal["payment", "subscription"]
+    line_items: Annotated[list[LineItem], Field(min_length=1, max_length=100)]
+    success_url: Annotated[
+        Address, Field(examples=["https://shop.example/done?session={CHECKOUT_SESSION_ID}"])
+    ]
+    cancel_url: Annotated[Address, Field(examples=["https://shop.example/cart"])]
+    subject: BillingSubject | None = Field(None, json_schema_extra=_without_null)
+    customer_email: Email | None = None
+    metadata: Metadata | None = Field(None, json_schema_extra=_without_null)
+    idempotency_key: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
+    ) = Field(None, json_schema_extra=_without_null)
+
+    _not_null = field_validator("subject", "metadata", "idempotency_key", mode="before")(
+        _refuse_null
+    )
+
+    @model_validator(mode="after")
+    def _subscription_has_a_subject(self) -> Self:
+        if self.mode == "subscription" and self.subject is None:
+            raise PydanticCustomError(
+                "subject_missing",
+                "a subscription checkout needs a billing subject",
+                {"path": "subject"},
+            )
+        return self
+
+
+class CreateCustomerPortalSession(Request):
+    """Body of `POST /payments/stripe/{environment}/customer-portal-sessions`."""
+
+    subject: BillingSubject
+    return_url: Address | None = Field(
+        None, json_schema_extra=_without_null, examples=["https://shop.example/account"]
+    )
+    configuration: (
+        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
+    ) = Field(None, json_schema_extra=_without_null)
+
+    _not_null = field_validator("return_url", "configuration", mode="before")(_refuse_null)
+
+
+class CheckoutSession(WireModel):
+    """A checkout as the client sees it."""
+
+    id: UUID
+    environment: Environment
+    mode: Literal["payment", "subscription"]
+    status: Literal["initialized", "open", "completed", "expired", "failed"]
+    payment_status: Literal["paid", "unpaid", "no_payment_required"] | None
+    subject_type: str | None
+    subject_id: str | None
+    customer_email: str | None
+    checkout_session_id: str | None
+    customer_id: str | None
+    payment_intent_id: str | None
+    subscription_id: str | None
+    url: str | None
+    last_error: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class CheckoutSessionResponse(WireModel):
+    """201 of the checkout route."""
+
+    checkout_session: CheckoutSession
+
+
+class CustomerPortalSession(WireModel):
+    """A customer portal session as the client sees it."""
+
+    id: UUID
+    environment: Environment
+    status: Literal["initialized", "created", "failed"]
+    subject_type: str
+    subject_id: str
+    customer_id: str | None
+    return_url: str | None
+    configuration: str | None
+    url: str | None
+    last_error: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class CustomerPortalSessionResponse(WireModel):
+    """201 of the portal route."""
+
+    customer_portal_session: CustomerPortalSession
+
+
+class WebhookEvent(WireModel):
+    """A ledger entry as the webhook's answer shows it."""
+
+    environment: Environment
+    event_id: str
+    event_type: str
+    livemode: bool
+    account_id: str | None
+    object_type: str | None
+    object_id: str | None
+    processing_status: Literal["pending", "processed", "failed", "ignored"]
+    attempt_count: int
+    last_error: str | None
+    received_at: Timestamp
+    processed_at: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class WebhookReceipt(WireModel):
+    """200 of the webhook route. `handled` is false for a repeated delivery."""
+
+    received: bool
+    handled: bool
+    event: WebhookEvent
+
+
+class Health(WireModel):
+    """200 of the health route."""
+
+    status: Literal["ok"]
+    service: str
+    version: str
+    timestamp: Timestamp
+
+
+class ErrorBody(WireModel):
+    """Every error answer (contract section 1)."""
+
+    error: Annotated[str, Field(description="The code, for machines.", examples=["INVALID_INPUT"])]
+    message: Annotated[str, Field(description="For people. Never holds a secret.")]
+    status_code: int
+    next_actions: str | None = Field(
+        None, json_schema_extra=_without_null, description="What to do about it."
+    )
+
+
+R = TypeVar("R", bound=Request)
+
+
+def parse(model: type[R], body: object) -> R:
+    """Validate a decoded JSON body.
+
+    Raises:
+        InvalidInput: lists each problem as `path: message`, joined by `, ` (contract section 1).
+    """
+    if not isinstance(body, dict):
+        raise InvalidInput("body: must be a JSON object")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        raise InvalidInput(", ".join(map(_problem, problems))) from None
+
+
+_WORDING = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "bool_type": "must be true or false",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+}
+
+# pydantic says "Input should be…", "String should have…": here the path is the subject.
+_SUBJECT = re.compile(r"^\w+ should ")
+
+
+def _problem(problem: ErrorDetails) -> str:
+    context: dict[str, Any] = problem.get("ctx", {})
+    path = ".".join(str(step) for step in problem["loc"] if step != "[key]")
+    path = context.get("path", path) or "body"
+    message = _WORDING.get(problem["type"]) or _SUBJECT.sub("must ", problem["msg"])
+    # The path may quote a key of the caller's; a NUL in it would not survive a log or a row.
+    return f"{path}: {message}".replace("\0", "\\0")

@@ -1,0 +1,1 @@
+"""What speaks with Stripe: the gateway (our calls) and the signature (its calls)."""

@@ -1,0 +1,195 @@
+"""Our calls to Stripe: the official client, its errors as the contract's, answers as raw dicts.
+
+No database connection may be held around any of these (design I2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import httpx
+import stripe
+
+from billhook.errors import (
+    BillhookError,
+    PaymentConfigInvalid,
+    PaymentMethodDeclined,
+    RateLimited,
+    UpstreamFailure,
+)
+from billhook.redact import redact
+from billhook.settings import STRIPE_API_BASE, Environment
+
+StripeObject: TypeAlias = dict[str, Any]
+KeyOf: TypeAlias = Callable[[Environment], Awaitable[str | None]]
+
+TIMEOUT = 20.0
+"""Seconds for a call with all its retries: InsForge's client gives up after 30."""
+
+_ATTEMPT_TIMEOUT = httpx.Timeout(9.0, connect=4.0)
+_RETRIES = 2  # the SDK's: of lost connections, 409, 5xx; each under the same idempotency key
+_DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Stripe's words for what went wrong, for those who must tell cases apart."""
+
+    status: int | None
+    type: str | None
+    code: str | None
+    param: str | None
+
+
+def refusal_of(error: BaseException) -> Refusal | None:
+    """What Stripe itself said, for an error that a `Gateway` raised; else None."""
+    cause = error.__cause__
+    if not isinstance(cause, stripe.StripeError):
+        return None
+    body = cause.json_body if isinstance(cause.json_body, dict) else {}
+    details = body.get("error")
+    if not isinstance(details, dict):
+        details = {}
+    return Refusal(
+        cause.http_status, details.get("type"), details.get("code"), details.get("param")
+    )
+
+
+class Gateway:
+    """One HTTP client for all calls of the process. Close it at shutdown.
+
+    Args:
+        key_of: gives the environment's key, freshly: a changed key counts from the next call.
+        api_base: where Stripe is.
+    """
+
+    def __init__(self, key_of: KeyOf, api_base: str = STRIPE_API_BASE) -> None:
+        self._key_of = key_of
+        self._http = stripe.HTTPXClient(timeout=_ATTEMPT_TIMEOUT)
+        # The SDK insists on a key here; each call brings its own.
+        self._client = stripe.StripeClient(
+            "unset",
+            http_client=self._http,
+            base_addresses={"api": api_base},
+            stripe_version=stripe.api_version,
+            max_network_retries=_RETRIES,
+        )
+
+    async def close(self) -> None:
+        """Close the connections to Stripe."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    async def key(self, environment: Environment) -> str:
+        """The environment's key.
+
+        Raises:
+            PaymentConfigInvalid: none is configured.
+        """
+        key = await self._key_of(environment)
+        if key is None:
+            name = f"STRIPE_{environment.upper()}_SECRET_KEY"
+            raise PaymentConfigInvalid(
+                f"No Stripe key is configured for the {environment} environment.",
+                next_actions=f"Set {name}, or `npx @insforge/cli payments stripe config set "
+                f"{environment} <key>`.",
+            )
+        return key
+
+    async def post(
+        self,
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+    ) -> StripeObject:
+        """`POST path`. Without an idempotency key the SDK makes one for its own retries.
+
+        Args:
+            key: instead of the environment's own, to try a new one.
+
+        Raises:
+            PaymentConfigInvalid: no key, or one that Stripe refuses (Stripe's status).
+            PaymentMethodDeclined, RateLimited, UpstreamFailure: see contract section 1.
+        """
+        options = {"idempotency_key": idempotency_key} if idempotency_key else {}
+        return await self._call("post", environment, path, params, options, key)
+
+    async def get(
+        self,
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+    ) -> StripeObject:
+        """`GET path`. Raises as `post` does."""
+        return await self._call("get", environment, path, params or {}, {}, key)
+
+    async def delete(
+        self, environment: Environment, path: str, *, key: str | None = None
+    ) -> StripeObject:
+        """`DELETE path`. Raises as `post` does."""
+        return await self._call("delete", environment, path, {}, {}, key)
+
+    async def _call(
+        self,
+        method: Literal["get", "post", "delete"],
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any],
+        options: Mapping[str, str],
+        key: str | None,
+    ) -> StripeObject:
+        if not _DROP.isdisjoint(params):
+            raise ValueError("the SDK would take these parameters for its own options")
+        options = {**options, "api_key": key or await self.key(environment)}
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                answer = await self._client.raw_request_async(method, path, **params, **options)
+        except stripe.StripeError as error:
+            raise translate(error) from error
+        except (AttributeError, TypeError) as error:
+            # The SDK stumbles over JSON that has not the form of Stripe's errors.
+            raise UpstreamFailure("Stripe's answer could not be understood.") from error
+        except TimeoutError as error:
+            raise UpstreamFailure(
+                f"Stripe did not answer within {TIMEOUT:.0f} seconds.",
+                next_actions="Try again with the same idempotencyKey: it cannot charge twice.",
+            ) from error
+        if not isinstance(answer.data, dict):
+            raise UpstreamFailure("Stripe's answer is not an object.")
+        return answer.data
+
+
+def translate(error: stripe.StripeError) -> BillhookError:
+    """Stripe's error as the contract's (section 1), with Stripe's message and no secrets."""
+    status = error.http_status
+    message = redact(error.user_message or "Stripe gave no reason.")
+    if isinstance(error, stripe.RateLimitError):
+        return RateLimited(message, next_actions="Wait a few seconds and try again.")
+    if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
+        return PaymentConfigInvalid(
+            message,
+            status=status,
+            next_actions="Set a valid Stripe key with the permissions that the message names.",
+        )
+    if isinstance(error, stripe.CardError):
+        return PaymentMethodDeclined(message, status=status)
+    if isinstance(error, stripe.APIConnectionError):
+        return UpstreamFailure(
+            f"Stripe could not be reached ({type(error.__cause__).__name__})."
+            if error.__cause__
+            else "Stripe could not be reached.",
+            next_actions="Try again with the same idempotencyKey: it cannot charge twice.",
+        )
+    said = error.json_body if isinstance(error.json_body, dict) else {}
+    failed = status if status is not None and status >= 400 else None
+    if not isinstance(said.get("error"), dict):
+        # A proxy's page, a redirect: its text is not Stripe's, so it is not passed on.
+        return UpstreamFailure("Stripe's answer could not be understood.", status=failed)
+    return UpstreamFailure(message, status=failed)

@@ -1,0 +1,90 @@
+"""Which signing secrets are valid now, and whether a webhook was signed with one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from billhook.errors import BillhookError
+from billhook.secrets import SecretStore, webhook_secret_name
+from billhook.settings import Environment, Settings
+from billhook.stripe import signature
+
+
+class SigningSecrets:
+    """The webhook signing secrets that are valid now, at no query per webhook.
+
+    They come from the store (the managed endpoint's, and after a rotation its predecessor until
+    that expires) and from the settings (an endpoint managed by hand). The store's are kept for
+    `ttl` seconds. A signature that none of them fits is tried once more against a fresh read, so
+    that a new secret works at once in every process; an old one stops working within `ttl`.
+    """
+
+    def __init__(
+        self,
+        store: SecretStore,
+        settings: Settings,
+        *,
+        ttl: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._ttl = ttl
+        self._clock = clock
+        self._read: dict[Environment, tuple[float, tuple[str, ...]]] = {}
+        self._reading = asyncio.Lock()
+
+    async def verify(
+        self, environment: Environment, payload: bytes, header: str | None, now: float
+    ) -> None:
+        """Check the signature on a webhook (contract section 3.1).
+
+        Args:
+            now: Unix time in seconds.
+
+        Raises:
+            Unauthorized: no signature header.
+            InvalidInput: malformed, old, or made with another secret.
+            BillhookError: 500, no signing secret is configured for `environment`.
+            DatabaseUnavailable: the secrets cannot be read just now.
+        """
+        signature.parse(header)  # what is no signature at all costs no query
+        asked_at = self._clock()
+        try:
+            signature.verify(payload, header, await self._secrets(environment, asked_at), now)
+        except signature.SignatureMismatch:
+            fresh = await self._secrets(environment, asked_at, bypass=True)
+            signature.verify(payload, header, fresh, now)
+
+    async def _secrets(
+        self, environment: Environment, asked_at: float, *, bypass: bool = False
+    ) -> tuple[str, ...]:
+        """The valid secrets, read no earlier than `asked_at` when `bypass` is set."""
+        oldest = asked_at if bypass else asked_at - self._ttl
+        known = self._known(environment, oldest)
+        if known is None:
+            # Many webhooks at once share one read.
+            async with self._reading:
+                known = self._known(environment, oldest) or await self._load(environment)
+        return known
+
+    def _known(self, environment: Environment, oldest: float) -> tuple[str, ...] | None:
+        read_at, secrets = self._read.get(environment, (float("-inf"), ()))
+        return secrets if secrets and read_at > oldest else None
+
+    async def _load(self, environment: Environment) -> tuple[str, ...]:
+        read_at = self._clock()
+        name = webhook_secret_name(environment)
+        stored = [secret.value for secret in await self._store.get_with_old(name)]
+        by_hand = self._settings.stripe_webhook_secret(environment)
+        secrets = tuple(dict.fromkeys([*stored, *([by_hand] if by_hand else [])]))
+        if not secrets:
+            raise BillhookError(
+                f"No webhook signing secret is configured for the {environment} environment.",
+                next_actions=f"Set {name} to the endpoint's signing secret (whsec_…), or let "
+                "Billhook manage the endpoint: set a Stripe key and BILLHOOK_PUBLIC_URL.",
+            )
+        self._read[environment] = (read_at, secrets)
+        return secrets
