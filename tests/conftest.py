@@ -10,14 +10,13 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from billhook.db import Database
 from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.db.migrate import migrate
 

@@ -38,7 +38,7 @@ def subject(kind: str = "team", name: str = "t1") -> dict[str, str]:
     return {"insforge_subject_type": kind, "insforge_subject_id": name}
 
 
-def customer(name: str = "cus_1", **more: Any) -> dict[str, Any]:
+def customer(name: str = "cus_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "customer",
@@ -51,7 +51,7 @@ def customer(name: str = "cus_1", **more: Any) -> dict[str, Any]:
     }
 
 
-def session(name: str = "cs_1", **more: Any) -> dict[str, Any]:
+def session(name: str = "cs_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "checkout.session",
@@ -71,7 +71,7 @@ def session(name: str = "cs_1", **more: Any) -> dict[str, Any]:
     }
 
 
-def payment_intent(name: str = "pi_1", **more: Any) -> dict[str, Any]:
+def payment_intent(name: str = "pi_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "payment_intent",
@@ -88,7 +88,7 @@ def payment_intent(name: str = "pi_1", **more: Any) -> dict[str, Any]:
     }
 
 
-def charge(name: str = "ch_1", **more: Any) -> dict[str, Any]:
+def charge(name: str = "ch_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "charge",
@@ -101,7 +101,7 @@ def charge(name: str = "ch_1", **more: Any) -> dict[str, Any]:
     }
 
 
-def refund(name: str = "re_1", **more: Any) -> dict[str, Any]:
+def refund(name: str = "re_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "refund",
@@ -116,7 +116,7 @@ def refund(name: str = "re_1", **more: Any) -> dict[str, Any]:
     }
 
 
-def invoice(name: str = "in_1", **more: Any) -> dict[str, Any]:
+def invoice(name: str = "in_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "invoice",
@@ -147,7 +147,7 @@ def invoice_payment(of: str = "in_1", intent: str = "pi_9") -> dict[str, Any]:
     }
 
 
-def subscription(name: str = "sub_1", **more: Any) -> dict[str, Any]:
+def subscription(name: str = "sub_1", /, **more: Any) -> dict[str, Any]:
     item = {
         "id": f"si_{name}",
         "object": "subscription_item",

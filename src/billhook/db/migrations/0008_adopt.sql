@@ -1,0 +1,96 @@
+-- Rows that InsForge wrote become ours: their payments are known by the same objects, their
+-- mappings are claims, so that the next event of any of them finds what was there before it.
+-- On a database that we made there is nothing to do.
+
+INSERT INTO billhook.customer_claims (
+    environment, customer_id, subject_type, subject_id, kind, ref, claimed_at)
+SELECT environment, provider_customer_id, subject_type, subject_id, 'checkout', 'adopted', updated_at
+FROM payments.customer_mappings WHERE provider = 'stripe'
+ON CONFLICT DO NOTHING;
+
+-- One payment per row that is no refund, numbered by age.
+UPDATE payments.transactions t SET payment_id = numbered.payment_id
+FROM (
+    SELECT id, nextval('billhook.payment_ids') AS payment_id
+    FROM (SELECT id FROM payments.transactions
+          WHERE provider = 'stripe' AND type <> 'refund' AND payment_id IS NULL
+          ORDER BY created_at, id) AS by_age
+) AS numbered
+WHERE t.id = numbered.id;
+
+INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
+SELECT t.environment, ref.key, ref.value, min(t.payment_id)
+FROM payments.transactions t
+CROSS JOIN LATERAL jsonb_each_text(
+    t.related_object_ids || CASE WHEN t.provider_object_id IS NULL THEN '{}'
+        ELSE jsonb_build_object(t.provider_object_type, t.provider_object_id) END) AS ref
+WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
+  AND ref.key IN ('payment_intent', 'charge', 'invoice', 'checkout_session')
+GROUP BY 1, 2, 3
+ON CONFLICT DO NOTHING;
+
+-- What the row says is what its object said, before every event to come.
+INSERT INTO billhook.payment_sources (
+    environment, object_type, object_id, outcome, payment_id, version_at, version_event_id, type,
+    subject_type, subject_id, customer_id, email, amount, currency, description, happened_at,
+    provider_created_at, related)
+SELECT t.environment, t.provider_object_type::billhook.payment_object, t.provider_object_id,
+    (CASE WHEN t.status IN ('succeeded', 'refunded', 'partially_refunded') THEN 'succeeded'
+          ELSE t.status END)::billhook.payment_outcome,
+    t.payment_id, coalesce(t.provider_created_at, t.created_at), '', t.type,
+    t.subject_type, t.subject_id, t.provider_customer_id, t.customer_email_snapshot, t.amount,
+    t.currency, t.description, coalesce(t.paid_at, t.failed_at), t.provider_created_at,
+    t.related_object_ids - 'refund'
+FROM payments.transactions t
+WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
+  AND t.provider_object_type IN ('payment_intent', 'invoice', 'checkout_session')
+  AND t.provider_object_id IS NOT NULL
+ON CONFLICT DO NOTHING;
+
+-- Refunds: under the payment that one of their objects belongs to, else on their own.
+WITH homes AS (
+    SELECT r.id, coalesce(min(known.payment_id), nextval('billhook.payment_ids')) AS payment_id
+    FROM payments.transactions r
+    LEFT JOIN LATERAL (
+        SELECT ref.payment_id
+        FROM jsonb_each_text(r.related_object_ids || CASE
+            WHEN r.provider_parent_object_id IS NULL THEN '{}'
+            ELSE jsonb_build_object(r.provider_parent_object_type, r.provider_parent_object_id) END) AS mine
+        JOIN billhook.payment_refs ref
+          ON ref.environment = r.environment AND ref.object_type = mine.key
+         AND ref.object_id = mine.value
+        WHERE mine.key IN ('payment_intent', 'charge')) AS known ON true
+    WHERE r.provider = 'stripe' AND r.type = 'refund' AND r.payment_id IS NULL
+    GROUP BY r.id
+)
+UPDATE payments.transactions r SET payment_id = homes.payment_id FROM homes WHERE r.id = homes.id;
+
+INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
+SELECT r.environment, ref.key, ref.value, min(r.payment_id)
+FROM payments.transactions r CROSS JOIN LATERAL jsonb_each_text(r.related_object_ids) AS ref
+WHERE r.provider = 'stripe' AND r.type = 'refund' AND ref.key IN ('payment_intent', 'charge')
+GROUP BY 1, 2, 3
+ON CONFLICT DO NOTHING;
+
+INSERT INTO billhook.payment_refunds (
+    environment, object_type, object_id, payment_id, version_at, version_rank, version_event_id,
+    status, amount, currency, description, charge_id, provider_created_at)
+SELECT r.environment, 'refund', r.provider_object_id, r.payment_id,
+    coalesce(r.provider_created_at, r.created_at), 0, '', r.status, coalesce(r.amount, 0),
+    r.currency, r.description, r.related_object_ids ->> 'charge', r.provider_created_at
+FROM payments.transactions r
+WHERE r.provider = 'stripe' AND r.type = 'refund' AND r.provider_object_id IS NOT NULL
+  AND r.status IN ('pending', 'refunded', 'failed')
+ON CONFLICT DO NOTHING;
+
+-- Money that went back by what the charge said alone.
+INSERT INTO billhook.payment_refunds (
+    environment, object_type, object_id, payment_id, version_at, version_rank, version_event_id,
+    status, amount, currency, provider_created_at)
+SELECT t.environment, 'charge', coalesce(t.related_object_ids ->> 'charge', t.id::text),
+    t.payment_id, coalesce(t.refunded_at, t.created_at), 0, '', 'refunded', t.amount_refunded,
+    t.currency, t.refunded_at
+FROM payments.transactions t
+WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
+  AND t.amount_refunded > 0
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,152 @@
+"""What the ledger keeps, and when the app's triggers fire (contract §4, design §2)."""
+
+from __future__ import annotations
+
+from billhook.ledger import EventNotApplied
+from books import Books
+from stripe_events import customer, event, payment_intent, session, subject
+
+FULFIL = """
+    CREATE TABLE public.orders (id text PRIMARY KEY, fulfilled integer NOT NULL DEFAULT 0);
+    INSERT INTO public.orders (id) VALUES ('o1');
+    CREATE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        UPDATE public.orders SET fulfilled = fulfilled + 1
+        WHERE id = NEW.payload #>> '{data,object,metadata,order}';
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW WHEN (NEW.processing_status = 'processed')
+        EXECUTE FUNCTION public.fulfil();
+"""
+BROKEN = """
+    CREATE OR REPLACE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'no stock left'; END $$;
+"""
+PAID = {"insforge_checkout_mode": "payment", "order": "o1"}
+
+
+def test_an_order_is_fulfilled_once_however_often_its_event_comes(books: Books) -> None:
+    books.execute(FULFIL)
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    first, second = books.apply(paid, paid)
+    assert (first["handled"], second["handled"]) == (True, False)
+    assert second["processing_status"] == "processed"
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+    books.apply_at_once([[paid]] * 8)
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+    row = books.row("SELECT * FROM payments.webhook_events")
+    assert (row["provider"], row["attempt_count"], row["last_error"]) == ("stripe", 1, None)
+    assert (row["object_type"], row["object_id"]) == ("checkout.session", "cs_1")
+    assert row["payload"] == paid
+    assert row["processed_at"] is not None
+
+
+def test_triggers_see_every_derived_row(books: Books) -> None:
+    books.execute(
+        """
+        CREATE TABLE public.seen (transactions bigint, mappings bigint);
+        CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO public.seen SELECT
+                (SELECT count(*) FROM payments.transactions),
+                (SELECT count(*) FROM payments.customer_mappings);
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER look AFTER UPDATE ON payments.webhook_events
+            FOR EACH ROW WHEN (NEW.processing_status = 'processed')
+            EXECUTE FUNCTION public.look();
+        """
+    )
+    books.apply(event("checkout.session.completed", session(metadata=PAID | subject())))
+    assert books.row("SELECT * FROM public.seen") == {"transactions": 1, "mappings": 1}
+
+
+def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) -> None:
+    books.execute(FULFIL + BROKEN)
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    (answer,) = books.apply(paid)
+    assert isinstance(answer, EventNotApplied)
+    assert (answer.status, "no stock left" in answer.message) == (500, True)
+    row = books.row("SELECT * FROM payments.webhook_events")
+    assert (row["processing_status"], row["processed_at"]) == ("failed", None)
+    assert "no stock left" in row["last_error"]
+    assert books.row("SELECT status FROM payments.transactions")["status"] == "succeeded"
+
+    books.execute("DROP FUNCTION public.fulfil CASCADE; DROP TABLE public.orders;" + FULFIL)
+    (again,) = books.apply(paid)
+    assert (again["handled"], again["attempt_count"], again["last_error"]) == (True, 2, None)
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+
+
+def test_an_unknown_type_is_stored_as_ignored(books: Books) -> None:
+    (answer,) = books.apply(event("payout.paid", {"id": "po_1", "object": "payout"}))
+    assert (answer["handled"], answer["processing_status"]) == (False, "ignored")
+    assert answer["processed_at"] is not None
+
+
+def test_an_object_without_what_its_row_needs_fails_with_the_reason(books: Books) -> None:
+    (answer,) = books.apply(event("product.created", {"id": "prod_1", "object": "product"}))
+    assert isinstance(answer, EventNotApplied)
+    row = books.row("SELECT processing_status, last_error FROM payments.webhook_events")
+    assert row == {"processing_status": "failed", "last_error": "The product has no name."}
+
+
+def test_nul_characters_are_kept_out_of_jsonb_and_lose_nothing_else(books: Books) -> None:
+    books.apply(event("customer.created", customer(name="A\x00da")))
+    assert books.row("SELECT name FROM payments.customers")["name"] == "A\ufffdda"
+
+
+def test_sql_in_any_field_is_data(books: Books) -> None:
+    nasty = "'); DROP TABLE payments.customers; --"
+    books.apply(event("customer.created", customer(name=nasty, metadata={nasty: nasty})))
+    row = books.row("SELECT name, metadata FROM payments.customers")
+    assert row == {"name": nasty, "metadata": {nasty: nasty}}
+
+
+def test_a_session_is_found_by_its_row_id_when_the_webhook_is_faster(books: Books) -> None:
+    row_id = "6f1d1d6e-8b1c-4c39-9a53-0f3f4d7f7a11"
+    books.execute(
+        f"""INSERT INTO payments.stripe_checkout_sessions
+            (id, environment, mode, success_url, cancel_url)
+            VALUES ('{row_id}', 'test', 'payment', 'https://a.example', 'https://b.example')"""
+    )
+    books.apply(
+        event(
+            "checkout.session.completed",
+            session(metadata=PAID | {"insforge_checkout_session_id": row_id}),
+        )
+    )
+    row = books.row("SELECT * FROM payments.stripe_checkout_sessions")
+    assert (row["status"], row["payment_status"], row["checkout_session_id"]) == (
+        "completed",
+        "paid",
+        "cs_1",
+    )
+    assert (row["customer_id"], row["payment_intent_id"]) == ("cus_1", "pi_1")
+
+
+def test_an_outcome_of_an_asynchronous_payment_is_not_undone_by_a_late_completion(
+    books: Books,
+) -> None:
+    books.execute(
+        """INSERT INTO payments.stripe_checkout_sessions
+            (environment, mode, success_url, cancel_url, checkout_session_id, status)
+            VALUES ('test', 'payment', 'https://a.example', 'https://b.example', 'cs_1', 'open')"""
+    )
+    books.apply(
+        event("checkout.session.async_payment_succeeded", session(), at=90),
+        event("checkout.session.completed", session(payment_status="unpaid"), at=10),
+        event("checkout.session.expired", session("cs_other"), at=99),
+    )
+    row = books.row("SELECT status, payment_status FROM payments.stripe_checkout_sessions")
+    assert row == {"status": "completed", "payment_status": "paid"}
+    statuses = books.rows(
+        "SELECT event_type, processing_status FROM payments.webhook_events ORDER BY received_at"
+    )
+    assert [row["processing_status"] for row in statuses] == ["processed", "processed", "ignored"]
+
+
+def test_a_payment_intent_payment_of_ours_counts_even_when_nothing_else_comes(books: Books) -> None:
+    (answer,) = books.apply(event("payment_intent.succeeded", payment_intent()))
+    assert answer["handled"] is True

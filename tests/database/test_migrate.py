@@ -1,0 +1,91 @@
+"""The schema: complete, repeatable, at home in databases that others made (contract §4)."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from pathlib import Path
+
+import pytest
+
+from billhook.db.migrate import migrate, migrations
+from books import Books
+from stripe_events import T0, event, invoice_payment, refund
+
+SHARED = Path(__file__).parents[3] / "shared" / "insforge"
+
+
+def test_every_column_of_insforge_is_there_with_its_type_and_nullability(books: Books) -> None:
+    if not SHARED.exists():
+        pytest.skip("the contract's column list lies beside the repository, and is not here")
+    found = {
+        (row["table_name"], row["column_name"]): (row["data_type"], row["is_nullable"])
+        for row in books.rows(
+            "SELECT table_name, column_name, data_type, is_nullable"
+            " FROM information_schema.columns WHERE table_schema = 'payments'"
+        )
+    }
+    with (SHARED / "columns.tsv").open() as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            assert found[row["table"], row["column"]] == (row["type"], row["nullable"]), row
+
+
+def test_migrating_twice_and_from_many_processes_at_once_is_safe(empty_database_url: str) -> None:
+    async def at_once() -> list[list[str]]:
+        return await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))
+
+    applied = asyncio.run(at_once())
+    assert sorted(map(len, applied)) == [0, 0, 0, 0, len(migrations())]
+    assert asyncio.run(migrate(empty_database_url)) == []
+
+
+def test_roles_and_auth_functions_that_exist_are_left_alone(empty_database_url: str) -> None:
+    books = Books(empty_database_url)
+    books.execute(
+        """CREATE SCHEMA auth;
+           CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql AS
+           $$ SELECT '00000000-0000-0000-0000-00000000beef'::uuid $$;"""
+    )
+    asyncio.run(migrate(empty_database_url))
+    assert str(books.row("SELECT auth.uid() AS id")["id"]).endswith("beef")
+    assert books.row("SELECT to_regprocedure('auth.jwt()')::text AS f")["f"] == "auth.jwt()"
+
+
+def test_rows_that_insforge_wrote_are_kept_and_go_on_living(empty_database_url: str) -> None:
+    books = Books(empty_database_url)
+    (payments,) = (m for m in migrations() if m.name == "payments")
+    schema = payments.sql.split("-- Each mirrored row carries")[0]
+    books.execute(
+        "CREATE SCHEMA payments;"
+        + schema
+        + f"""
+        INSERT INTO payments.customer_mappings
+            (provider, environment, subject_type, subject_id, provider_customer_id)
+            VALUES ('stripe', 'test', 'team', 't1', 'cus_1');
+        INSERT INTO payments.transactions
+            (provider, environment, type, status, provider_object_type, provider_object_id,
+             provider_customer_id, amount, amount_refunded, currency, paid_at, refunded_at,
+             provider_created_at, related_object_ids, raw)
+            VALUES ('stripe', 'test', 'subscription_invoice', 'partially_refunded', 'invoice',
+                'in_1', 'cus_1', 2900, 500, 'usd', to_timestamp({T0}), to_timestamp({T0 + 100}),
+                to_timestamp({T0}), '{{"invoice": "in_1", "charge": "ch_1"}}', '{{"id": "in_1"}}'),
+            ('stripe', 'test', 'refund', 'refunded', 'refund', 're_1', 'cus_1', 500, 500, 'usd',
+                NULL, to_timestamp({T0 + 100}), to_timestamp({T0 + 100}),
+                '{{"refund": "re_1", "charge": "ch_1"}}', '{{"id": "re_1"}}');
+        """
+    )
+    before = books.rows("SELECT id FROM payments.transactions ORDER BY type")
+    asyncio.run(migrate(empty_database_url))
+    books.apply(
+        event("invoice_payment.paid", invoice_payment(), at=200),
+        event("refund.created", refund("re_2", payment_intent="pi_9", amount=400), at=300),
+    )
+    back, again, payment = books.rows(
+        "SELECT * FROM payments.transactions ORDER BY type, provider_object_id"
+    )
+    assert {back["id"], payment["id"]} == {row["id"] for row in before}
+    assert (payment["provider_object_id"], payment["amount_refunded"]) == ("pi_9", 900)
+    assert (payment["amount"], payment["raw"]) == (2900, {"id": "in_1"})
+    assert (payment["subject_type"], payment["subject_id"]) == ("team", "t1")
+    assert (again["subject_id"], again["provider_parent_object_id"]) == ("t1", "pi_9")
+    assert books.row("SELECT subject_id FROM payments.customer_mappings")["subject_id"] == "t1"
