@@ -43,7 +43,8 @@ _EMAIL = re.compile(
     r"(?!\.)(?!.*\.\.)[A-Za-z0-9_'+\-.]*[A-Za-z0-9_+-]@"
     r"(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
 )
-_RESERVED_METADATA = "insforge_"
+RESERVED_METADATA = "insforge_"
+"""Metadata keys that begin so are Billhook's own."""
 
 
 def _trim(value: object) -> object:
@@ -90,7 +91,7 @@ def _check_email(value: str) -> str:
 
 def _check_metadata(value: dict[str, str]) -> dict[str, str]:
     for key in value:
-        if key.startswith(_RESERVED_METADATA):
+        if key.startswith(RESERVED_METADATA):
             raise PydanticCustomError(
                 "reserved", "keys beginning with insforge_ are reserved (got {key})", {"key": key}
             )

@@ -1,0 +1,25 @@
+"""Which Stripe customer pays for a subject (`payments.customer_mappings`)."""
+
+from __future__ import annotations
+
+from billhook.db import Database
+from billhook.models import BillingSubject
+from billhook.settings import Environment
+
+_CUSTOMER_OF = """
+SELECT provider_customer_id FROM payments.customer_mappings
+WHERE provider = 'stripe' AND environment = $1 AND subject_type = $2 AND subject_id = $3
+"""
+
+
+async def customer_of(
+    database: Database, environment: Environment, subject: BillingSubject | None
+) -> str | None:
+    """The subject's Stripe customer, or None."""
+    if subject is None:
+        return None
+    async with database.connection() as connection:
+        customer: str | None = await connection.fetchval(
+            _CUSTOMER_OF, environment, subject.type, subject.id
+        )
+    return customer

@@ -1,0 +1,120 @@
+"""The customer portal: a row as the caller, a session at Stripe, the outcome in the row (contract
+section 3.1). No connection is held while Stripe works (design I2)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from billhook.auth import Caller
+from billhook.db import Database
+from billhook.db.refusals import writing_as_caller
+from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
+from billhook.mappings import customer_of
+from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject
+
+TABLE = "payments.stripe_customer_portal_sessions"
+
+_INSERT = """
+INSERT INTO payments.stripe_customer_portal_sessions (
+    id, environment, status, subject_type, subject_id, return_url, configuration_id
+)
+VALUES ($1, $2, 'initialized', $3, $4, $5, $6)
+"""
+_CREATED = """
+UPDATE payments.stripe_customer_portal_sessions
+SET status = 'created', customer_id = $2, url = $3, raw = $4, last_error = NULL
+WHERE id = $1
+RETURNING id, environment, status, subject_type, subject_id, customer_id, return_url,
+    configuration_id AS configuration, url, last_error, created_at, updated_at
+"""
+_FAILED = """
+UPDATE payments.stripe_customer_portal_sessions
+SET status = 'failed', last_error = $2 WHERE id = $1
+"""
+
+
+async def create_portal_session(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    order: CreateCustomerPortalSession,
+    caller: Caller,
+) -> CustomerPortalSession:
+    """Open the customer portal for a subject that has paid before.
+
+    Raises:
+        InvalidCredentials: the caller is anonymous.
+        Forbidden: the policies of the table refuse the caller's row.
+        PaymentNotFound: the subject has no Stripe customer; a `failed` row stays behind.
+        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
+        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; a `failed` row stays behind.
+        DatabaseUnavailable: PostgreSQL is away.
+    """
+    if caller.kind == "anonymous":
+        raise InvalidCredentials(
+            "The customer portal needs a signed-in user.",
+            next_actions="Sign in and send the user's token.",
+        )
+    row_id = uuid4()
+    async with writing_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
+        await db.execute(
+            _INSERT,
+            row_id,
+            environment,
+            order.subject.type,
+            order.subject.id,
+            order.return_url,
+            order.configuration,
+        )
+    try:
+        customer, session = await _create_at_stripe(database, gateway, environment, order, row_id)
+    except BillhookError as error:
+        # What went wrong first is what the caller must hear.
+        with suppress(DatabaseUnavailable):
+            async with database.connection() as connection:
+                await connection.execute(_FAILED, row_id, error.message)
+        raise
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_CREATED, row_id, customer, session.get("url"), session)
+    if row is None:
+        raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
+    return _session(row)
+
+
+async def _create_at_stripe(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    order: CreateCustomerPortalSession,
+    row_id: UUID,
+) -> tuple[str, StripeObject]:
+    key = await gateway.key(environment)
+    customer = await customer_of(database, environment, order.subject)
+    if customer is None:
+        raise PaymentNotFound(
+            f"The {order.subject.type} {order.subject.id} has no Stripe customer in the "
+            f"{environment} environment.",
+            next_actions="The portal opens after the first purchase for this subject.",
+        )
+    params = {"customer": customer}
+    if order.return_url is not None:
+        params["return_url"] = order.return_url
+    if order.configuration is not None:
+        params["configuration"] = order.configuration
+    session = await gateway.post(
+        environment,
+        "/v1/billing_portal/sessions",
+        params,
+        idempotency_key=f"insforge:{environment}:customer_portal_session:{row_id}",
+        key=key,
+    )
+    return customer, session
+
+
+def _session(row: asyncpg.Record) -> CustomerPortalSession:
+    return CustomerPortalSession(**dict(row))
