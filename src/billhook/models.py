@@ -7,6 +7,7 @@ that PostgreSQL or a browser must never see are refused, each with its path.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -327,8 +328,13 @@ def parse(model: type[R], body: object) -> R:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False)
-        raise InvalidInput(", ".join(map(_problem, problems))) from None
+        found = error.errors(include_url=False, include_input=False)
+        raise InvalidInput(problems(found)) from None
+
+
+def problems(found: Iterable[ErrorDetails]) -> str:
+    """pydantic's findings as the contract writes them: `path: message`, joined by `, `."""
+    return ", ".join(map(_problem, found))
 
 
 _WORDING = {

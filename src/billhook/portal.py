@@ -55,11 +55,7 @@ async def create_portal_session(
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; a `failed` row stays behind.
         DatabaseUnavailable: PostgreSQL is away.
     """
-    if caller.kind == "anonymous":
-        raise InvalidCredentials(
-            "The customer portal needs a signed-in user.",
-            next_actions="Sign in and send the user's token.",
-        )
+    signed_in(caller)
     row_id = uuid4()
     async with writing_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
         await db.execute(
@@ -84,6 +80,20 @@ async def create_portal_session(
     if row is None:
         raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
     return _session(row)
+
+
+def signed_in(caller: Caller) -> Caller:
+    """`caller`, who must not be anonymous.
+
+    Raises:
+        InvalidCredentials: it is.
+    """
+    if caller.kind == "anonymous":
+        raise InvalidCredentials(
+            "The customer portal needs a signed-in user.",
+            next_actions="Sign in and send the user's token.",
+        )
+    return caller
 
 
 async def _create_at_stripe(

@@ -1,0 +1,62 @@
+"""JSON log lines, from which every secret is struck out (design I7)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from billhook.redact import Redactor
+from billhook.settings import Settings
+
+
+class _Redacting(logging.Formatter):
+    """Strikes secrets out of the finished line, so that no way into it is missed: messages,
+    values, tracebacks, other libraries' records."""
+
+    def __init__(self, inner: logging.Formatter, redactor: Redactor) -> None:
+        super().__init__()
+        self._inner = inner
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor(self._inner.format(record))
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send our log lines, and those of the libraries, as JSON to `stream` (standard error).
+
+    Replaces the handlers of the root logger; run uvicorn with `log_config=None` to include its.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ExtraAdder(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Redacting(formatter, Redactor(settings.secret_values())))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    # These tell of every request that we make; what matters of it is in our own lines.
+    for chatty in ("httpx", "httpcore", "stripe"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
