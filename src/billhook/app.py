@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
-from billhook import __version__
+from billhook import __version__, logs
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
 from billhook.db import Database
 from billhook.db.migrate import migrate
-from billhook.http import checkout, docs, errors, health, webhooks
+from billhook.http import checkout, cors, docs, errors, health, webhooks
 from billhook.http.services import Services
 from billhook.jwks import Jwks
 from billhook.secrets import SecretStore
@@ -42,19 +41,15 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app)
     errors.install(app)
     app.add_middleware(errors.Unexpected)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=".*",  # any origin: the app's frontend may be served anywhere
-        allow_credentials=True,
-        allow_methods=["*"],
-        allow_headers=["*"],
-    )
+    cors.install(app)
     return app
 
 
 def from_environment() -> FastAPI:
     """`create_app` with the settings of the environment: what `billhook serve` runs."""
-    return create_app(load_settings())
+    settings = load_settings()
+    logs.configure(settings)
+    return create_app(settings)
 
 
 @asynccontextmanager

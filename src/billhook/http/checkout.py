@@ -49,7 +49,7 @@ def _body(model: type[WireModel]) -> dict[str, object]:
     status_code=201,
     summary="Create a Checkout Session",
     response_model=CheckoutSessionResponse,
-    responses=_ERRORS,  # type: ignore[arg-type]
+    responses=_ERRORS,
     openapi_extra=_body(CreateCheckoutSession),
 )
 async def checkout(environment: Environment, request: Request, services: ServicesOf) -> Response:
@@ -68,7 +68,7 @@ async def checkout(environment: Environment, request: Request, services: Service
     status_code=201,
     summary="Create a Billing Portal Session",
     response_model=CustomerPortalSessionResponse,
-    responses=_ERRORS,  # type: ignore[arg-type]
+    responses=_ERRORS,
     openapi_extra=_body(CreateCustomerPortalSession),
 )
 async def portal(environment: Environment, request: Request, services: ServicesOf) -> Response:

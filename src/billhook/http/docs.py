@@ -106,7 +106,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; }}
 section {{ border-top: 1px solid #8884; padding: 1rem 0; }}
 h2 {{ font-size: 1rem; overflow-wrap: anywhere; }}
 pre {{ background: #8882; padding: 1rem; border-radius: .5rem; overflow: auto; }}

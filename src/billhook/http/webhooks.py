@@ -33,7 +33,7 @@ router = APIRouter(prefix="/api/webhooks/stripe", tags=["Webhooks"])
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "example": "t=1780000000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd",
+                "example": "t=1780000000,v1=5257a869e7ecebeda32affa62cdca3fa…",
             }
         ],
         "requestBody": {

@@ -1,0 +1,108 @@
+"""The command line: `billhook --help`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from billhook import __version__
+from billhook.errors import BillhookError, SettingsError
+from billhook.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="billhook",
+    help="Stripe payments on your own PostgreSQL.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+
+
+def main() -> None:
+    """The `billhook` command. Exit codes: 0 done, 1 failed, 2 a setting or argument is wrong."""
+    try:
+        app()
+    except SettingsError as error:
+        print(f"billhook: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_SETTINGS) from None
+    except BillhookError as error:
+        print(f"billhook: {error.message}", file=sys.stderr)
+        if error.next_actions:
+            print(error.next_actions, file=sys.stderr)
+        raise SystemExit(EXIT_FAILED) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Stripe payments on your own PostgreSQL."""
+
+
+@app.command(epilog="Example: DATABASE_URL=postgresql://localhost/app billhook migrate")
+def migrate() -> None:
+    """Bring the database up to date. Safe to run from several processes at once."""
+    from billhook.db.migrate import migrate as run
+
+    settings: Settings = load_settings()
+    applied = asyncio.run(run(settings.database_url.get_secret_value()))
+    print("\n".join(f"applied {name}" for name in applied) or "The database is up to date.")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: billhook sandbox --port 12111 --data sandbox.sqlite",
+)
+def sandbox(context: typer.Context) -> None:
+    """Run the Stripe sandbox: Stripe's API on this machine, without an account or real money."""
+    # A process of its own: the sandbox speaks only HTTP with the rest.
+    os.execv(sys.executable, [sys.executable, "-m", "billhook.sandbox", *context.args])  # noqa: S606
+
+
+@app.command(epilog="Example: billhook serve --workers 2")
+def serve(
+    workers: Annotated[int, typer.Option(min=1, help="How many processes share the port.")] = 1,
+) -> None:
+    """Run the API. Settings come from the environment and `.env`."""
+    import uvicorn
+
+    settings = load_settings()  # before anything starts
+    uvicorn.run(
+        "billhook.app:from_environment",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+@app.command(epilog="Example: billhook dev")
+def dev(
+    state: Annotated[
+        Path, typer.Option(help="Where the database, the sandbox and the keys are kept.")
+    ] = Path(".billhook"),
+    port: Annotated[int, typer.Option(help="The port of the API.")] = 7130,
+) -> None:
+    """Run everything on this machine: PostgreSQL, the Stripe sandbox and the API."""
+    from billhook.dev import run
+
+    run(state, port)
