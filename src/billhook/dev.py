@@ -1,7 +1,7 @@
 """`make run`: PostgreSQL, the Stripe sandbox and the API on this machine, nothing to install.
 
 State is kept in one folder and survives restarts and `kill -9`. The sandbox is a process of its
-own that ends with ours.
+own that ends with ours, however we end: it watches its standard input, which only we hold open.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.panel import Panel
 
+from billhook import logs
 from billhook.app import create_app
 from billhook.db import embedded
 from billhook.errors import BillhookError
@@ -51,7 +52,8 @@ def run(state: Path, port: int) -> None:
         address = f"http://127.0.0.1:{port}"
         settings = _settings(postgres.create_database("billhook"), keys, stripe_url, address, port)
         console.print(_summary(address, stripe_url, keys, state))
-        uvicorn.run(create_app(settings), host="127.0.0.1", port=port, log_level="warning")
+        logs.configure(settings)
+        uvicorn.run(create_app(settings), host="127.0.0.1", port=port, log_config=None)
     postgres.stop()
 
 
@@ -73,7 +75,11 @@ def _keys(path: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def _sandbox(data: Path) -> Iterator[str]:
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "billhook.sandbox", "--port", "0", "--data", str(data)],
+        [
+            *(sys.executable, "-m", "billhook.sandbox", "--until-stdin-closes"),
+            *("--port", "0", "--data", str(data)),
+        ],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -99,6 +105,7 @@ def _settings(dsn: str, keys: dict[str, str], stripe_url: str, address: str, por
         stripe_api_base=stripe_url,
         public_url=address,
         port=port,
+        log_level="warning",
     )
 
 

@@ -81,7 +81,11 @@ def serve(
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
 
-    settings = load_settings()  # before anything starts
+    from billhook.db.migrate import migrate as bring_up_to_date
+
+    # Settings and database first: what is wrong with them is one line, before anything starts.
+    settings = load_settings()
+    asyncio.run(bring_up_to_date(settings.database_url.get_secret_value()))
     uvicorn.run(
         "billhook.app:from_environment",
         factory=True,

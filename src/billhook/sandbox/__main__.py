@@ -2,8 +2,11 @@
 
 import argparse
 import ipaddress
+import os
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +22,8 @@ def main() -> None:
             f"billhook sandbox: {asked.host} can be reached from outside, and anyone who reaches "
             "the sandbox can use it. Pass --allow-remote if that is what you want."
         )
+    if asked.until_stdin_closes:
+        threading.Thread(target=end_with_stdin, daemon=True).start()
     options = Options(data=asked.data, allow_live=asked.allow_live, public_url=asked.public_url)
     listener = listen(asked.host, asked.port)
     host, port = listener.getsockname()[:2]
@@ -47,8 +52,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="SQLite file that keeps everything")
     parser.add_argument("--public-url", help="address of the hosted pages, behind a proxy")
     parser.add_argument("--allow-live", action="store_true", help="accept sk_live_ keys")
+    parser.add_argument(
+        "--until-stdin-closes", action="store_true", help="end when whoever started it is gone"
+    )
     parser.add_argument("--allow-remote", action="store_true", help="listen beyond this machine")
     return parser.parse_args()
+
+
+def end_with_stdin() -> None:
+    """A parent that was killed closes its end of the pipe, on every platform."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def is_loopback(host: str) -> bool:
