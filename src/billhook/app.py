@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 
 from billhook import __version__, logs
@@ -12,7 +13,7 @@ from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
 from billhook.db import Database
 from billhook.db.migrate import migrate
-from billhook.http import checkout, cors, docs, errors, health, webhooks
+from billhook.http import checkout, cors, docs, errors, health, openapi, webhooks
 from billhook.http.services import Services
 from billhook.jwks import Jwks
 from billhook.secrets import SecretStore
@@ -20,13 +21,16 @@ from billhook.settings import Settings, load_settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.signing import SigningSecrets
 
+_log = structlog.get_logger(__name__)
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Billhook's API as an ASGI application.
 
     At start it brings the database up to date, stores the keys that the settings bring where none
     is stored, and re-encrypts secrets of an older format. It raises `BillhookError` then when the
-    database cannot be reached or migrated.
+    database cannot be reached or migrated. It leaves the process's logging alone: call
+    `billhook.logs.configure` for JSON lines without secrets.
     """
 
     @asynccontextmanager
@@ -35,10 +39,18 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.services = services
             yield
 
-    app = FastAPI(title="Billhook", version=__version__, docs_url=None, lifespan=lifespan)
-    for routes in (checkout, webhooks, health):
+    app = FastAPI(
+        title="Billhook",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
+    for routes in (checkout, health, docs):
         app.include_router(routes.router)
-    docs.install(app)
+    openapi.install(app)
     errors.install(app)
     app.add_middleware(errors.Unexpected)
     cors.install(app)
@@ -55,25 +67,37 @@ def from_environment() -> FastAPI:
 @asynccontextmanager
 async def _services(settings: Settings) -> AsyncIterator[Services]:
     dsn = settings.database_url.get_secret_value()
-    await migrate(dsn)
-    database = Database(dsn, pool_size=settings.pool_size)
-    await database.open()
-    store = SecretStore(database, settings)
-    await store.reencrypt_all()
-    await store.seed()
-    api_keys = ApiKeys(database, store)
-    await api_keys.seed(settings)
-    gateway = Gateway(store.stripe_key, settings.stripe_api_base)
-    jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
-    try:
+    for name in await migrate(dsn):
+        _log.info("migration applied", migration=name)
+    async with AsyncExitStack() as at_end:
+        database = Database(dsn, pool_size=settings.pool_size)
+        await database.open()
+        at_end.push_async_callback(database.close)
+        secrets = SecretStore(database, settings)
+        api_keys = ApiKeys(database, secrets)
+        gateway = Gateway(secrets.stripe_key, settings.stripe_api_base)
+        at_end.push_async_callback(gateway.close)
+        jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
+        if jwks is not None:
+            at_end.push_async_callback(jwks.close)
+        await _prepare(settings, secrets, api_keys)
         yield Services(
+            settings=settings,
             database=database,
+            secrets=secrets,
+            signing=SigningSecrets(secrets, settings),
+            api_keys=api_keys,
             gateway=gateway,
             auth=Auth(settings, api_keys, jwks),
-            signing=SigningSecrets(store, settings),
         )
-    finally:
-        if jwks is not None:
-            await jwks.close()
-        await gateway.close()
-        await database.close()
+
+
+async def _prepare(settings: Settings, secrets: SecretStore, api_keys: ApiKeys) -> None:
+    """What the settings bring, and what an older format left (contract section 4)."""
+    result = await secrets.reencrypt_all()
+    if result.reencrypted:
+        _log.info("secrets encrypted anew", count=result.reencrypted)
+    for name in result.unreadable:
+        _log.warning("a stored secret cannot be read with this ENCRYPTION_KEY", secret=name)
+    await secrets.seed()
+    await api_keys.seed(settings)

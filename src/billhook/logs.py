@@ -29,7 +29,7 @@ class _Redacting(logging.Formatter):
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send our log lines, and those of the libraries, as JSON to `stream` (standard error).
 
-    Replaces the handlers of the root logger; run uvicorn with `log_config=None` to include its.
+    Replaces the handlers of the root logger and of uvicorn.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -57,6 +57,10 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
+    # uvicorn brings handlers of its own; through ours, its tracebacks are struck clean as well.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
     # These tell of every request that we make; what matters of it is in our own lines.
     for chatty in ("httpx", "httpcore", "stripe"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

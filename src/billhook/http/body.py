@@ -1,36 +1,48 @@
-"""Request bodies: bounded, and JSON only when the route says so."""
+"""Request bodies: streamed, bounded, and JSON only when the route says so."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
 import orjson
-from fastapi import Request
+from starlette.requests import Request
 
 from billhook import models
 from billhook.errors import InvalidInput, PayloadTooLarge
 
 JSON_LIMIT = 1_000_000
+"""Bytes at which a runtime request is refused: the largest sensible one has a fraction of that."""
+
 WEBHOOK_LIMIT = 5_000_000
+"""Bytes at which a webhook is refused. Stripe's own have a hundredth of that."""
+
+# A client that is still sending does not read our answer. So we read on for a while and forget
+# what we read; beyond this, a closed connection is answer enough.
+_DRAIN = 64_000_000
 
 R = TypeVar("R", bound=models.Request)
 
 
 async def read(request: Request, limit: int) -> bytes:
-    """The raw body, of at most `limit` bytes. More is never held in memory.
+    """The raw body, when it is smaller than `limit` bytes. More is never held in memory.
 
     Raises:
         PayloadTooLarge: 413.
+        starlette.requests.ClientDisconnect: the client went away.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise _too_large(limit)
-    body = bytearray()
+    chunks: list[bytes] = []
+    size = 0
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise _too_large(limit)
-    return bytes(body)
+        size += len(chunk)
+        if size < limit:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+            if size > _DRAIN:
+                break
+    if size >= limit:
+        raise PayloadTooLarge(f"The body must be smaller than {limit // 1_000_000} MB.")
+    return b"".join(chunks)
 
 
 async def read_json(request: Request, model: type[R]) -> R:
@@ -40,12 +52,9 @@ async def read_json(request: Request, model: type[R]) -> R:
         InvalidInput: 400, not JSON, or not what `model` asks for.
         PayloadTooLarge: 413.
     """
+    raw = await read(request, JSON_LIMIT)
     try:
-        decoded = orjson.loads(await read(request, JSON_LIMIT))
-    except orjson.JSONDecodeError:
-        raise InvalidInput("The body is not valid JSON.") from None
+        decoded = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"body: is not valid JSON ({error})") from None
     return models.parse(model, decoded)
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {limit:,} bytes.")

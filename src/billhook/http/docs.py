@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`: a page that shows it without asking any other host."""
+"""`/docs`: the API's description as a page that asks no other host for anything."""
 
 from __future__ import annotations
 
@@ -6,110 +6,85 @@ from html import escape
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
-from pydantic.json_schema import models_json_schema
-
-from billhook import __version__
-from billhook.models import CreateCheckoutSession, CreateCustomerPortalSession
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 
-_REFERENCE = "#/components/schemas/{model}"
-_EXAMPLES = {
-    "CreateCheckoutSession": {
-        "mode": "payment",
-        "lineItems": [{"priceId": "price_1Q2w3E4r5T", "quantity": 1}],
-        "successUrl": "https://shop.example/done?session={CHECKOUT_SESSION_ID}",
-        "cancelUrl": "https://shop.example/cart",
-        "subject": {"type": "team", "id": "8c5b6c1e-3f0e-4a55-9a31-0c6e3f1f7a10"},
-        "metadata": {"order_id": "1001"},
-        "idempotencyKey": "order-1001",
-    },
-    "CreateCustomerPortalSession": {
-        "subject": {"type": "team", "id": "8c5b6c1e-3f0e-4a55-9a31-0c6e3f1f7a10"},
-        "returnUrl": "https://shop.example/account",
-    },
-}
-
-
-def install(app: FastAPI) -> None:
-    """Describe every route of `app`, bodies that we parse ourselves included."""
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _openapi(app)
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-    app.include_router(router)
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    document = get_openapi(
-        title="Billhook",
-        version=__version__,
-        description="Stripe payments on your own PostgreSQL.",
-        routes=app.routes,
-    )
-    _, bodies = models_json_schema(
-        [(CreateCheckoutSession, "validation"), (CreateCustomerPortalSession, "validation")],
-        by_alias=True,
-        ref_template=_REFERENCE,
-    )
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for name, schema in bodies["$defs"].items():
-        schemas.setdefault(name, schema)
-    for name, example in _EXAMPLES.items():
-        schemas[name]["examples"] = [example]
-    return document
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+details { border: 1px solid #8885; border-radius: .5rem; margin: .6rem 0; padding: .6rem 1rem; }
+summary { cursor: pointer; font-family: ui-monospace, monospace; overflow-wrap: anywhere; }
+summary b { display: inline-block; min-width: 4.5rem; }
+pre { background: #8881; padding: .8rem; border-radius: .4rem; overflow: auto; font-size: .85rem; }
+td { vertical-align: top; padding: .15rem .8rem .15rem 0; }
+"""
 
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """The routes as a page."""
-    document = request.app.openapi()
-    sections = [
-        _section(method.upper(), path, operation)
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-    ]
-    return HTMLResponse(_PAGE.format(version=__version__, sections="".join(sections)))
+    """The routes and models as a page."""
+    return HTMLResponse(render(request.app.openapi()))
 
 
-def _section(method: str, path: str, operation: dict[str, Any]) -> str:
-    schema = (
-        operation.get("requestBody", {})
-        .get("content", {})
-        .get("application/json", {})
-        .get("schema", {})
+def render(document: dict[str, Any]) -> str:
+    """An OpenAPI document as HTML."""
+    info = document["info"]
+    operations = "".join(
+        _operation(method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
     )
-    example = _EXAMPLES.get(schema.get("$ref", "").rpartition("/")[2])
-    shown = ""
-    if example is not None:
-        pretty = orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
-        shown = f"<pre>{escape(pretty)}</pre>"
-    answers = "".join(
-        f"<li><b>{escape(status)}</b> {escape(answer.get('description', ''))}</li>"
-        for status, answer in operation["responses"].items()
+    schemas = "".join(
+        f'<details id="{escape(name)}"><summary>{escape(name)}</summary>{_json(schema)}</details>'
+        for name, schema in document["components"]["schemas"].items()
     )
     return (
-        f"<section><h2><code>{method} {escape(path)}</code></h2>"
-        f"<p>{escape(operation.get('summary', ''))}. {escape(operation.get('description', ''))}</p>"
-        f"{shown}<ul>{answers}</ul></section>"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
+        f"<p>{escape(info.get('summary', ''))}. {escape(info.get('description', ''))}</p>"
+        '<p>For machines: <a href="openapi.json">openapi.json</a></p>'
+        f"<h2>Routes</h2>{operations}<h2>Models</h2>{schemas}</body></html>"
     )
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Billhook API</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; }}
-section {{ border-top: 1px solid #8884; padding: 1rem 0; }}
-h2 {{ font-size: 1rem; overflow-wrap: anywhere; }}
-pre {{ background: #8882; padding: 1rem; border-radius: .5rem; overflow: auto; }}
-</style></head>
-<body><h1>Billhook API {version}</h1>
-<p>Machine-readable: <a href="openapi.json">openapi.json</a>.</p>{sections}</body></html>"""
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    parts = [f"<p>{escape(operation.get('description', operation.get('summary', '')))}</p>"]
+    body = operation.get("requestBody")
+    if body:
+        content = body["content"]["application/json"]
+        parts.append(f"<h4>Request</h4>{_schema_link(content.get('schema', {}))}")
+        parts += [
+            f"<p>{escape(example['summary'])}</p>{_json(example['value'])}"
+            for example in content.get("examples", {}).values()
+        ]
+        if "example" in content:
+            parts.append(_json(content["example"]))
+    rows = "".join(_response(*item) for item in operation["responses"].items())
+    parts.append(f"<h4>Answers</h4><table>{rows}</table>")
+    return (
+        f"<details><summary><b>{escape(method.upper())}</b> {escape(path)}</summary>"
+        f"{''.join(parts)}</details>"
+    )
+
+
+def _response(status: str, response: dict[str, Any]) -> str:
+    content = response.get("content", {}).get("application/json", {})
+    example = content.get("example")
+    shown = _json(example) if example else _schema_link(content.get("schema", {}))
+    return (
+        f"<tr><td><b>{escape(status)}</b></td>"
+        f"<td>{escape(response.get('description', ''))}{shown}</td></tr>"
+    )
+
+
+def _schema_link(schema: dict[str, Any]) -> str:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return f' <a href="#{escape(name)}">{escape(name)}</a>' if name else ""
+
+
+def _json(value: object) -> str:
+    return f"<pre>{escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())}</pre>"

@@ -2,57 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.errors import BillhookError, InvalidInput, NotFound
+from billhook.models import problems
 
 log = structlog.get_logger(__name__)
 
 
-def answer(error: BillhookError) -> Response:
+def answer(error: BillhookError, headers: Mapping[str, str] | None = None) -> Response:
     """The response of an error."""
-    headers = {"Retry-After": "5"} if error.status == 503 else None
-    return JSONResponse(error.body(), status_code=error.status, headers=headers)
+    extra = dict(headers or {})
+    if error.status == 401:
+        extra.setdefault("www-authenticate", "Bearer")
+    if error.status == 503:
+        extra.setdefault("retry-after", "5")
+    return Response(orjson.dumps(error.body()), error.status, extra, media_type="application/json")
 
 
 def install(app: FastAPI) -> None:
     """Let `app` answer every error in the contract's shape."""
+    app.add_exception_handler(BillhookError, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
 
-    async def known(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, BillhookError)
-        return answer(error)
 
-    async def invalid(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc'][1:])}: {problem['msg']}"
-            for problem in error.errors()
-        ]
-        return answer(InvalidInput(", ".join(problems)))
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BillhookError)
+    if error.status >= 500:
+        log.warning(
+            "request failed",
+            path=request.url.path,
+            status=error.status,
+            code=error.code,
+            reason=error.message,
+            cause=repr(error.__cause__) if error.__cause__ else None,
+        )
+    return answer(error)
 
-    async def http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 404:
-            return answer(NotFound(f"There is no {request.method} {request.url.path} here."))
-        code = "INVALID_INPUT" if error.status_code < 500 else "INTERNAL_ERROR"
-        response = answer(BillhookError(error.detail, status=error.status_code, code=code))
-        response.headers.update(error.headers or {})
-        return response
 
-    app.add_exception_handler(BillhookError, known)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """A path or query parameter that FastAPI refused."""
+    assert isinstance(error, RequestValidationError)
+    found: list[Any] = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+    return answer(InvalidInput(problems(found)))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """No such route, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return answer(NotFound(f"There is no {request.method} {request.url.path} here."))
+    if error.status_code == 405:
+        detail = f"{request.url.path} does not take {request.method}."
+        return answer(InvalidInput(detail, status=405), error.headers)
+    code = "INVALID_INPUT" if error.status_code < 500 else "INTERNAL_ERROR"
+    return answer(BillhookError(error.detail, status=error.status_code, code=code), error.headers)
 
 
 class Unexpected:
     """Turns what nobody foresaw into a 500 that tells nothing of our insides; the log tells it.
 
-    A middleware, not a handler: so that the answer still passes the CORS headers' place.
+    A middleware, not a handler: Starlette calls a handler of `Exception` outside of the CORS
+    headers' place, and a browser could not read its answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -62,9 +84,20 @@ class Unexpected:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        started = False
+
+        async def noted_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noted_send)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except Exception:
             log.exception("unexpected error", method=scope["method"], path=scope["path"])
+            if started:
+                raise
             response = answer(BillhookError("Something went wrong on our side. It was logged."))
             await response(scope, receive, send)

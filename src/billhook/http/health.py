@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Response
 
 from billhook import __version__
+from billhook.errors import DatabaseUnavailable
+from billhook.http.openapi import errors
 from billhook.http.services import ServicesOf
-from billhook.models import ErrorBody, Health
+from billhook.models import Health
+
+_PATIENCE = 3.0  # seconds: whoever asks for health does not wait long
 
 router = APIRouter(tags=["Health"])
 
 
-@router.get("/api/health", response_model=Health, responses={503: {"model": ErrorBody}})
-@router.get("/health", response_model=Health, responses={503: {"model": ErrorBody}})
+@router.get("/api/health", response_model=Health, responses=errors(503), operation_id="api_health")
+@router.get("/health", response_model=Health, responses=errors(503), operation_id="health")
 async def health(services: ServicesOf) -> Response:
     """200 while the database answers, 503 otherwise. No credentials needed."""
-    async with services.database.connection() as connection:
-        await connection.execute("SELECT 1")
+    try:
+        async with asyncio.timeout(_PATIENCE), services.database.connection() as connection:
+            await connection.fetchval("SELECT 1")
+    except TimeoutError:
+        raise DatabaseUnavailable("The database does not answer in time.") from None
     now = datetime.now(UTC)
     body = Health(status="ok", service="billhook", version=__version__, timestamp=now)
     return Response(body.wire(), media_type="application/json")

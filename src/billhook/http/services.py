@@ -7,24 +7,37 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
 from billhook.db import Database
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.signing import SigningSecrets
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
+    """The parts of a running application, at `app.state.services`."""
+
+    settings: Settings
     database: Database
+    secrets: SecretStore
+    signing: SigningSecrets
+    api_keys: ApiKeys
     gateway: Gateway
     auth: Auth
-    signing: SigningSecrets
 
 
-def _services(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """The services of the application that a request came to.
+
+    A coroutine although it awaits nothing: FastAPI sends plain functions through a thread, which
+    costs more than the rest of the routing together.
+    """
     services = request.app.state.services
     assert isinstance(services, Services)
     return services
 
 
-ServicesOf = Annotated[Services, Depends(_services)]
+ServicesOf = Annotated[Services, Depends(services_of)]

@@ -1,49 +1,29 @@
-"""Where Stripe delivers events (contract §3.1)."""
+"""Where Stripe delivers events (contract section 3.1).
+
+A plain Starlette route: this is the path that carries the load, it needs nothing but bytes, and
+FastAPI's work on a request costs as much as ours. `billhook.http.openapi` describes it.
+"""
 
 from __future__ import annotations
 
 import time
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from billhook import ledger
+from billhook.errors import InvalidInput
 from billhook.http.body import WEBHOOK_LIMIT, read
-from billhook.http.services import ServicesOf
-from billhook.models import ErrorBody, WebhookReceipt
-from billhook.settings import Environment
-
-router = APIRouter(prefix="/api/webhooks/stripe", tags=["Webhooks"])
+from billhook.http.openapi import WEBHOOK_PATH
+from billhook.http.services import Services
+from billhook.settings import ENVIRONMENTS, Environment
 
 
-@router.post(
-    "/{environment}",
-    summary="Receive a Stripe event",
-    response_model=WebhookReceipt,
-    responses={
-        400: {"model": ErrorBody, "description": "Bad signature, no event, or the other mode."},
-        401: {"model": ErrorBody, "description": "No stripe-signature header."},
-        413: {"model": ErrorBody, "description": "The body is too large."},
-        500: {"model": ErrorBody, "description": "Recorded as failed, or no secret is set."},
-        503: {"model": ErrorBody, "description": "The database is away; Stripe sends it again."},
-    },
-    openapi_extra={
-        "parameters": [
-            {
-                "name": "stripe-signature",
-                "in": "header",
-                "required": True,
-                "schema": {"type": "string"},
-                "example": "t=1780000000,v1=5257a869e7ecebeda32affa62cdca3fa…",
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"type": "object"}}},
-        },
-    },
-)
-async def receive(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def receive(request: Request) -> Response:
     """Verify, record and apply one event, and answer when all of it is committed."""
+    services: Services = request.app.state.services
+    environment = environment_of(request.path_params["environment"])
     receipt = await ledger.receive(
         services.database,
         environment,
@@ -52,4 +32,19 @@ async def receive(environment: Environment, request: Request, services: Services
         services.signing,
         time.time(),
     )
-    return Response(receipt.body, status_code=receipt.status, media_type="application/json")
+    return Response(receipt.body, receipt.status, media_type="application/json")
+
+
+def environment_of(value: str) -> Environment:
+    """The environment in a path.
+
+    Raises:
+        InvalidInput: it is neither `test` nor `live`.
+    """
+    for environment in ENVIRONMENTS:
+        if value == environment:
+            return environment
+    raise InvalidInput("environment: must be 'test' or 'live'")
+
+
+route = Route(WEBHOOK_PATH, receive, methods=["POST"])

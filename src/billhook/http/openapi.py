@@ -1,0 +1,240 @@
+"""The API's description at `/openapi.json`: every route, its models, examples and errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+import billhook
+from billhook.models import (
+    CreateCheckoutSession,
+    CreateCustomerPortalSession,
+    ErrorBody,
+    Request,
+    WebhookReceipt,
+)
+
+WEBHOOK_PATH = "/api/webhooks/stripe/{environment}"
+_REF = "#/components/schemas/{model}"
+
+# One telling example for each status; the codes are the contract's (section 1).
+_ERRORS: dict[int, tuple[str, str, str]] = {
+    400: (
+        "The request is wrong, the environment has no Stripe key, or Stripe or the app's own "
+        "rules refuse it.",
+        "INVALID_INPUT",
+        "lineItems.0.quantity: must be a whole number",
+    ),
+    401: (
+        "No credentials, the wrong kind, or expired ones.",
+        "AUTH_UNAUTHORIZED",
+        "The token has expired.",
+    ),
+    402: ("The card was refused.", "PAYMENT_METHOD_DECLINED", "Your card was declined."),
+    403: (
+        "Known, but not allowed.",
+        "AUTH_UNAUTHORIZED",
+        "The RLS policies of payments.stripe_checkout_sessions do not allow this.",
+    ),
+    404: (
+        "There is no such thing.",
+        "PAYMENT_NOT_FOUND",
+        "The team t_42 has no Stripe customer in the test environment.",
+    ),
+    409: (
+        "It is there already, as something else.",
+        "PAYMENT_CHECKOUT_ALREADY_EXISTS",
+        "The idempotency key was already used for another checkout.",
+    ),
+    413: ("The body is too large.", "INVALID_INPUT", "The body must be smaller than 1 MB."),
+    429: ("Stripe asks to slow down.", "RATE_LIMITED", "Too many requests."),
+    500: (
+        "Our fault, or something is not configured.",
+        "INTERNAL_ERROR",
+        "Something went wrong on our side.",
+    ),
+    502: ("Stripe did not answer.", "UPSTREAM_FAILURE", "Stripe could not be reached."),
+    503: (
+        "The database is away; try again.",
+        "INTERNAL_ERROR",
+        "The database is not available just now. Nothing was changed; try again.",
+    ),
+}
+
+_CHECKOUT_EXAMPLES: dict[str, dict[str, Any]] = {
+    "payment": {
+        "summary": "A one-time payment by a guest",
+        "value": {
+            "mode": "payment",
+            "lineItems": [{"priceId": "price_1QxYz", "quantity": 2}],
+            "successUrl": "https://shop.example/done?session={CHECKOUT_SESSION_ID}",
+            "cancelUrl": "https://shop.example/cart",
+            "metadata": {"order_id": "1001"},
+            "idempotencyKey": "order-1001",
+        },
+    },
+    "subscription": {
+        "summary": "A subscription for a team",
+        "value": {
+            "mode": "subscription",
+            "lineItems": [{"priceId": "price_1QxYz"}],
+            "successUrl": "https://app.example/billing?done",
+            "cancelUrl": "https://app.example/billing",
+            "subject": {"type": "team", "id": "t_42"},
+            "customerEmail": "owner@team.example",
+        },
+    },
+}
+_PORTAL_EXAMPLES: dict[str, dict[str, Any]] = {
+    "portal": {
+        "summary": "Manage a team's subscription",
+        "value": {
+            "subject": {"type": "team", "id": "t_42"},
+            "returnUrl": "https://app.example/billing",
+        },
+    }
+}
+_EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
+    CreateCheckoutSession: _CHECKOUT_EXAMPLES,
+    CreateCustomerPortalSession: _PORTAL_EXAMPLES,
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: its error answers, each with an example."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        description, code, message = _ERRORS[status]
+        example = {"error": code, "message": message, "statusCode": status}
+        found[status] = {
+            "model": ErrorBody,
+            "description": description,
+            "content": {"application/json": {"example": example}},
+        }
+    return found
+
+
+def body_of(model: type[Request]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its body by hand."""
+    content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=model.__name__)}}
+    if model in _EXAMPLES:
+        content["examples"] = _EXAMPLES[model]
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def install(app: FastAPI) -> None:
+    """Describe every route of `app`, also what FastAPI cannot see."""
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title="Billhook",
+            version=billhook.__version__,
+            summary="Stripe payments on your own PostgreSQL",
+            description="Wire-compatible with InsForge's payments: its SDK and CLI work unchanged.",
+            routes=app.routes,
+        )
+        _complete(document)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _complete(document: dict[str, Any]) -> None:
+    """Add what FastAPI cannot see: bodies read by hand, the webhook, how to sign in."""
+    models: list[type[Any]] = [*_EXAMPLES, ErrorBody, WebhookReceipt]
+    _, definitions = models_json_schema(
+        [
+            (model, "validation" if issubclass(model, Request) else "serialization")
+            for model in models
+        ],
+        ref_template=_REF,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name, schema in definitions["$defs"].items():
+        schemas.setdefault(name, schema)
+    for model, examples in _EXAMPLES.items():
+        schemas[model.__name__]["examples"] = [each["value"] for each in examples.values()]
+    # FastAPI declares its own error shape wherever there is a parameter; ours is sent instead.
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    components["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A user token (JWT), an anonymous key (anon_…) or an API key (ik_…).",
+        },
+        "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
+    for path, operations in document["paths"].items():
+        if path.startswith("/api/payments/"):
+            for operation in operations.values():
+                operation.setdefault("security", [{"bearer": []}])
+    document["paths"][WEBHOOK_PATH] = {"post": _webhook()}
+
+
+def _webhook() -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "The event is stored. `handled` is false for a repeated delivery.",
+            "content": {
+                "application/json": {"schema": {"$ref": _REF.format(model="WebhookReceipt")}}
+            },
+        }
+    }
+    for status, response in errors(400, 401, 413, 500, 503).items():
+        content = response["content"]["application/json"]
+        content["schema"] = {"$ref": _REF.format(model="ErrorBody")}
+        responses[str(status)] = {
+            "description": response["description"],
+            "content": {"application/json": content},
+        }
+    return {
+        "tags": ["Webhooks"],
+        "summary": "Receive Stripe's events",
+        "description": "Called by Stripe alone. The signature is checked over the raw body; the "
+        "event, all that follows from it and the app's triggers commit together. Anything but a "
+        "2xx makes Stripe send it again.",
+        "operationId": "receive_stripe_event",
+        "parameters": [
+            {
+                "name": "environment",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "enum": ["test", "live"]},
+            },
+            {
+                "name": "stripe-signature",
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "example": "t=1764000000,v1=5257a869e7ecebed…",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "description": "A Stripe event, byte for byte as Stripe signed it.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {
+                        "id": "evt_1QxYz",
+                        "object": "event",
+                        "type": "checkout.session.completed",
+                        "created": 1764000000,
+                        "livemode": False,
+                        "data": {"object": {"id": "cs_test_a1", "object": "checkout.session"}},
+                    },
+                }
+            },
+        },
+        "responses": responses,
+    }
