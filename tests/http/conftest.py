@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +17,7 @@ from pydantic import SecretStr
 from billhook.app import create_app
 from billhook.settings import Settings
 from books import Books
-from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature
 from stripe_events import payload
 
 
@@ -49,12 +46,6 @@ class Api:
             content=body,
             headers={"stripe-signature": header} if header else {},
         )
-
-
-def signature(body: bytes, *, secret: str = SIGNING_SECRET, at: float | None = None) -> str:
-    stamp = int(at if at is not None else time.time())
-    digest = hmac.new(secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={stamp},v1={digest}"
 
 
 @pytest.fixture

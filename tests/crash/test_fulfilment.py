@@ -1,0 +1,182 @@
+"""A paid order is fulfilled exactly once, whatever repeats, arrives out of order or crashes.
+
+The server is a process of its own that can be killed. Its listening socket is ours: while it is
+dead, deliveries wait in the socket's queue, as they would at a load balancer.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from books import Books
+from http_tokens import JWT_SECRET, SIGNING_SECRET, signature
+from stripe_events import event, payload, session, subject
+
+PURCHASES = 1000
+SENDERS = 8
+
+APP = f"""
+    CREATE TABLE public.orders (
+        id text PRIMARY KEY, status text NOT NULL DEFAULT 'pending', fulfilled int DEFAULT 0);
+    INSERT INTO public.orders (id) SELECT 'order_' || n FROM generate_series(1, {PURCHASES}) n;
+    CREATE TABLE public.entitlements (team text PRIMARY KEY, grants int NOT NULL);
+    CREATE FUNCTION public.fulfil() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+    BEGIN
+        UPDATE orders SET status = 'paid', fulfilled = fulfilled + 1
+        WHERE id = NEW.payload #>> '{{data,object,metadata,order_id}}';
+        INSERT INTO entitlements
+        VALUES (NEW.payload #>> '{{data,object,metadata,insforge_subject_id}}', 1)
+        ON CONFLICT (team) DO UPDATE SET grants = entitlements.grants + 1;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
+    FOR EACH ROW WHEN (NEW.processing_status = 'processed'
+        AND NEW.event_type = 'checkout.session.completed')
+    EXECUTE FUNCTION public.fulfil();
+"""
+
+
+class Server:
+    """`billhook serve`'s application in a process that dies and comes back."""
+
+    def __init__(self, dsn: str) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._environment = os.environ | {
+            "DATABASE_URL": dsn,
+            "JWT_SECRET": JWT_SECRET,
+            "STRIPE_TEST_WEBHOOK_SECRET": SIGNING_SECRET,
+            "BILLHOOK_LOG_LEVEL": "error",
+        }
+        self.start()
+
+    def start(self) -> None:
+        fd = self._listener.fileno()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment", "--factory"),
+                *("--fd", str(fd), "--log-level", "error"),
+            ],
+            pass_fds=[fd],
+            env=self._environment,
+        )
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        self._listener.close()
+
+
+@pytest.fixture
+def server(database_url: str) -> Iterator[Server]:
+    Books(database_url).execute(APP)
+    running = Server(database_url)
+    yield running
+    running.close()
+
+
+def deliveries(seed: int) -> queue.SimpleQueue[bytes]:
+    """Each purchase's event one to three times, shuffled."""
+    chance = random.Random(seed)
+    bodies: list[bytes] = []
+    for n in range(1, PURCHASES + 1):
+        metadata = subject("team", f"team_{n}") | {
+            "insforge_checkout_mode": "payment",
+            "order_id": f"order_{n}",
+        }
+        bought = session(
+            f"cs_{n}", payment_intent=f"pi_{n}", customer=f"cus_{n}", metadata=metadata
+        )
+        bodies += [payload(event("checkout.session.completed", bought, at=n))] * chance.randint(
+            1, 3
+        )
+    chance.shuffle(bodies)
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    for body in bodies:
+        waiting.put(body)
+    return waiting
+
+
+def send_all(server: Server, waiting: queue.SimpleQueue[bytes], on_answer: Any) -> None:
+    """Eight senders, each sending a delivery again until it is answered 2xx."""
+
+    def sender() -> None:
+        with httpx.Client(base_url=server.url, timeout=60) as http:
+            while True:
+                try:
+                    body = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                while not delivered(http, body):
+                    pass
+                on_answer()
+
+    senders = [threading.Thread(target=sender) for _ in range(SENDERS)]
+    for each in senders:
+        each.start()
+    for each in senders:
+        each.join()
+
+
+def delivered(http: httpx.Client, body: bytes) -> bool:
+    headers = {"stripe-signature": signature(body)}
+    try:
+        answer = http.post("/api/webhooks/stripe/test", content=body, headers=headers)
+    except httpx.TransportError:
+        return False  # the server died under it
+    return answer.is_success
+
+
+def assert_each_order_fulfilled_once(books: Books) -> None:
+    orders = books.rows("SELECT status, fulfilled, count(*) AS n FROM public.orders GROUP BY 1, 2")
+    assert orders == [{"status": "paid", "fulfilled": 1, "n": PURCHASES}]
+    granted = books.row("SELECT count(*) AS teams, max(grants) AS most FROM public.entitlements")
+    assert granted == {"teams": PURCHASES, "most": 1}
+    assert books.row(
+        "SELECT count(*) AS n, sum(amount)::bigint AS total FROM payments.transactions"
+        " WHERE status = 'succeeded'"
+    ) == {"n": PURCHASES, "total": PURCHASES * 1500}
+
+
+def test_repeated_and_shuffled_events_fulfil_each_order_once(
+    server: Server, database_url: str
+) -> None:
+    send_all(server, deliveries(seed=1), on_answer=lambda: None)
+    assert_each_order_fulfilled_once(Books(database_url))
+
+
+def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
+    server: Server, database_url: str
+) -> None:
+    answered = 0
+    kills = 0
+    counting = threading.Lock()
+
+    def on_answer() -> None:
+        nonlocal answered, kills
+        with counting:
+            answered += 1
+            if answered % 120 == 0 and kills < 10:
+                kills += 1
+                server.kill()
+                server.start()
+
+    send_all(server, deliveries(seed=2), on_answer)
+    assert kills == 10
+    assert_each_order_fulfilled_once(Books(database_url))
