@@ -1,0 +1,96 @@
+"""`billhook keys`: admin keys and anonymous keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from billhook.api_keys import ApiKey, ApiKeys, Kind
+from billhook.cli.duration import parse_duration
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.secrets import SecretStore
+from billhook.settings import load_settings
+
+app = typer.Typer(help="Create, list and revoke admin and anonymous keys.", no_args_is_help=True)
+
+T = TypeVar("T")
+
+
+@app.command(epilog="Example: billhook keys create --admin --name ci")
+def create(
+    admin: Annotated[
+        bool, typer.Option("--admin", help="A key for administration (ik_…).")
+    ] = False,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="A key for visitors who are not signed in (anon_…).")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="What it is for, to recognise it by.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="Lifetime, such as 30d or 12h. Without it: for ever.")
+    ] = None,
+) -> None:
+    """Make a key and print it. It is shown this once: only a hash of it is stored."""
+    if admin == anonymous:
+        raise typer.BadParameter("give one of --admin and --anonymous")
+    kind: Kind = "admin" if admin else "anonymous"
+    until = datetime.now(UTC) + parse_duration(expires) if expires else None
+    _, key = _with_keys(lambda keys: keys.create(kind, name=name, expires_at=until))
+    print(key)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """List all keys, by their endings. The keys themselves are not stored."""
+    keys = _with_keys(lambda keys: keys.all())
+    if not keys:
+        print("There are no keys yet: billhook keys create --admin")
+        return
+    table = Table("id", "kind", "key", "name", "created", "state", box=None, pad_edge=False)
+    for key in keys:
+        created = f"{key.created_at:%Y-%m-%d %H:%M}"
+        table.add_row(str(key.id), key.kind, key.hint, key.name or "", created, _state(key))
+    Console(soft_wrap=True).print(table)
+
+
+@app.command(epilog="Example: billhook keys revoke 3fa85f64-5717-4562-b3fc-2c963f66afa6")
+def revoke(
+    key_id: Annotated[UUID, typer.Argument(help="The id that `billhook keys list` shows.")],
+) -> None:
+    """Make a key invalid for good. Running servers notice within 30 seconds."""
+    key = _with_keys(lambda keys: keys.revoke(key_id))
+    print(f"{key.hint} is revoked.")
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    if key.expires_at is None:
+        return "valid"
+    until = f"{key.expires_at:%Y-%m-%d %H:%M}"
+    return f"expired {until}" if key.expires_at <= datetime.now(UTC) else f"valid until {until}"
+
+
+def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+    async def run() -> T:
+        settings = load_settings()
+        database = Database(settings.database_url.get_secret_value(), pool_size=1)
+        await database.open()
+        try:
+            return await work(ApiKeys(database, SecretStore(database, settings)))
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+            raise BillhookError(
+                "The database has no Billhook schema yet.", next_actions="Run: billhook migrate"
+            ) from error
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

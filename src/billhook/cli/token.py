@@ -1,0 +1,47 @@
+"""`billhook token`: a user token for development, signed with `JWT_SECRET`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import jwt
+import typer
+
+from billhook.cli.duration import parse_duration
+from billhook.db import ROLES
+from billhook.settings import load_settings
+
+
+def token(
+    sub: Annotated[str, typer.Option(help="The user's id; a UUID, for auth.uid() to read it.")],
+    email: Annotated[str | None, typer.Option(help="The user's e-mail address.")] = None,
+    role: Annotated[
+        str, typer.Option(help="anon, authenticated or project_admin.")
+    ] = "authenticated",
+    expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",
+) -> None:
+    """Print a token for trying things out: what your app's sign-in would hand to its users."""
+    if role not in ROLES:
+        raise typer.BadParameter(f"must be one of {', '.join(sorted(ROLES))}", param_hint="--role")
+    lifetime = parse_duration(expires)
+    # Only the secret counts here: a token can be made without a database.
+    settings = load_settings(DATABASE_URL="postgresql:///unused")
+    print(mint(settings.jwt_secret.get_secret_value(), sub, email, role, lifetime.total_seconds()))
+
+
+def mint(
+    secret: str, sub: str, email: str | None, role: str, lifetime: float, now: float | None = None
+) -> str:
+    """An HS256 token.
+
+    Args:
+        lifetime: seconds until it expires.
+        now: Unix time; the clock's when None.
+    """
+    issued = int(now if now is not None else datetime.now(UTC).timestamp())
+    claims: dict[str, object] = {"sub": sub, "role": role, "iat": issued}
+    claims["exp"] = issued + int(lifetime)
+    if email is not None:
+        claims["email"] = email
+    return jwt.encode(claims, secret, algorithm="HS256")
