@@ -105,6 +105,8 @@ class Controls:
         """`on`; `off` holds deliveries back until `on`; `drop` loses them for good."""
         if given.get("mode", "on") not in ("on", "off", "drop"):
             raise HTTPException(400, "`mode` is on, off or drop")
+        if int(given.get("concurrency", 1)) < 1:
+            raise HTTPException(400, "`concurrency` is at least 1")
         known = {f.name: getattr(self.world.courier.manner, f.name) for f in fields(Manner)}
         if given.get("retries") is not None:
             given = {**given, "retries": tuple(given["retries"])}

@@ -181,6 +181,6 @@ class Courier:
             answer = await self.client.post(
                 endpoint["url"], content=body, headers=headers, timeout=self.manner.timeout
             )
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return False
         return answer.is_success

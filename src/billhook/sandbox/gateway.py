@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from billhook.sandbox import idempotency
-from billhook.sandbox.errors import InvalidRequest, StripeError, Unauthorized
+from billhook.sandbox.errors import InvalidRequest, StripeError, Unauthorized, unknown_route
 from billhook.sandbox.expand import expand
 from billhook.sandbox.idempotency import Answer, Ticket
 from billhook.sandbox.options import API_VERSION
@@ -63,6 +63,8 @@ class Gateway:
         await response(scope, receive, send)
 
     async def answer(self, request: Request, request_id: str) -> Answer:
+        if not request.url.path.startswith("/v1/"):
+            raise unknown_route(request.method, request.url.path)
         data = self.authenticate(request)
         encoded = request.url.query
         if request.method == "POST":

@@ -49,6 +49,14 @@ def begin(data: DataSet, key: str, path: str, params: Json) -> Ticket | Answer:
         raise InvalidRequest("Idempotency-Key can be up to 255 characters long.")
     request = orjson.dumps([path, params], option=orjson.OPT_SORT_KEYS)
     fingerprint = hashlib.sha256(request).hexdigest()
+    if key in data.in_flight:
+        raise InvalidRequest(
+            f"There is currently another in-progress request using this Idempotency Key '{key}' "
+            "(that probably means you submitted twice, and the other request is still going "
+            "through). Please try again later.",
+            code="idempotency_key_in_use",
+            status=409,
+        )
     kept = data.get("_idempotency", key)
     if kept and kept["created"] + KEPT_SECONDS > data.clock.now():
         if kept["fingerprint"] != fingerprint:
@@ -58,13 +66,5 @@ def begin(data: DataSet, key: str, path: str, params: Json) -> Ticket | Answer:
                 "different request."
             )
         return Answer(kept["status"], kept["body"].encode(), replayed=True)
-    if key in data.in_flight:
-        raise InvalidRequest(
-            f"There is currently another in-progress request using this Idempotency Key '{key}' "
-            "(that probably means you submitted twice, and the other request is still going "
-            "through). Please try again later.",
-            code="idempotency_key_in_use",
-            status=409,
-        )
     data.in_flight.add(key)
     return Ticket(data, key, fingerprint)

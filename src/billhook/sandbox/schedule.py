@@ -1,9 +1,12 @@
 """What happens by itself after a while: kept as jobs in the data set, run when they are due."""
 
 import heapq
+import logging
 from collections.abc import Callable, Mapping
 
 from billhook.sandbox.store import DataSet, Json
+
+log = logging.getLogger(__name__)
 
 Action = Callable[..., None]
 
@@ -43,7 +46,11 @@ class Schedule:
         _, _, data, name = heapq.heappop(self.queue)
         job = data.need("_job", name)
         data.remove("_job", name)
-        self.actions[job["action"]](data, **job["args"])
+        try:
+            self.actions[job["action"]](data, **job["args"])
+        except Exception:
+            # A bug in one job must be seen, and must not stop all others.
+            log.exception("job %s failed: %s", job["action"], job["args"])
         return data
 
     def clear(self) -> None:

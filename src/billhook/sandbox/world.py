@@ -80,6 +80,7 @@ class World:
         target = self.clock.exact() + seconds
         while (due := self.schedule.next_due()) is not None and due <= target:
             self.clock.move_to(due)
+            self.keep_settings()
             self.commit(self.schedule.run_next())
         self.clock.move_to(target)
         self.keep_settings()

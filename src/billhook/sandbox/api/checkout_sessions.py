@@ -1,6 +1,6 @@
 """Checkout sessions: create, read, expire."""
 
-from billhook.sandbox.api.prices import RECURRING, TAX_BEHAVIOR
+from billhook.sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.flows.checkout import expire_session
 from billhook.sandbox.lists import page, slice_of
@@ -113,7 +113,7 @@ def create(call: Call) -> Json:
     given["mode"] = check(call, given)
     items = [line_item(call, i, item) for i, item in enumerate(given["line_items"])]
     check_prices(given["mode"], [item["price"] for item in items])
-    check_amount(items)
+    check_total(items)
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
     session = make_session(call.data, given, items, call.site)
     at(call.data, session["expires_at"], "expire_session", session=session["id"])
@@ -176,6 +176,7 @@ def line_item(call: Call, index: int, given: Json) -> Json:
 
 def inline_price(call: Call, param: str, given: Json) -> Json:
     """A price made for this session only; it and its product stay archived."""
+    check_amount(given, f"{param}[price_data][unit_amount]")
     if "product" in given:
         product = call.data.need("product", given["product"], f"{param}[price_data][product]")
     elif "product_data" in given:
@@ -210,7 +211,7 @@ def check_prices(mode: str, prices: list[Json]) -> None:
         raise InvalidRequest(message, param="line_items")
 
 
-def check_amount(items: list[Json]) -> None:
+def check_total(items: list[Json]) -> None:
     total, currency_ = sum(item["amount_total"] for item in items), items[0]["currency"]
     smallest = SMALLEST.get(currency_, 0)
     if 0 < total < smallest:

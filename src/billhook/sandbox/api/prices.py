@@ -100,13 +100,17 @@ def create(call: Call) -> Json:
         raise InvalidRequest(message, code="parameter_missing", param="product")
     if "product" in given:
         data.need("product", given["product"], "product")
-    if "unit_amount" not in given and "unit_amount_decimal" not in given:
-        message = "Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set."
-        raise InvalidRequest(message, code="parameter_missing", param="unit_amount")
+    check_amount(given, "unit_amount")
     claim_lookup_key(data, given)
     if "product_data" in given:
         given["product"] = make_product(data, given["product_data"])["id"]
     return make_price(data, given)
+
+
+def check_amount(given: Json, param: str) -> None:
+    if "unit_amount" not in given and "unit_amount_decimal" not in given:
+        message = "Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set."
+        raise InvalidRequest(message, code="parameter_missing", param=param)
 
 
 def claim_lookup_key(data: DataSet, given: Json, owner: str | None = None) -> None:

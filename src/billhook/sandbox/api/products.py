@@ -1,6 +1,6 @@
 """Products: what is sold."""
 
-from billhook.sandbox.api.prices import DEFAULT_PRICE_DATA
+from billhook.sandbox.api.prices import DEFAULT_PRICE_DATA, check_amount
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.events import change, emit
 from billhook.sandbox.lists import page
@@ -52,8 +52,11 @@ def create(call: Call) -> Json:
     if data.get("product", given.get("id")):
         message = "Product already exists."
         raise InvalidRequest(message, code="resource_already_exists", param="id")
+    default = given.get("default_price_data")
+    if default is not None:
+        check_amount(default, "default_price_data[unit_amount]")
     product = make_product(data, given)
-    if default := given.get("default_price_data"):
+    if default is not None:
         price = make_price(data, {**default, "product": product["id"]})
         product = change(data, product, "product.updated", default_price=price["id"])
     return product

@@ -75,11 +75,9 @@ class CheckoutPage:
         filled: dict[str, str],
         error: str | None = None,
         field: str | None = None,
-        status: int = 200,
     ) -> Response:
         return self.pages.show(
             "checkout.html",
-            status,
             session=session,
             merchant=f"Sandbox {data.account}",
             items=data.need("_checkout", session["id"])["line_items"],
@@ -102,7 +100,7 @@ class CheckoutPage:
             who = read_buyer(session, filled)
             method = read_method(data, session, filled)
         except Mistake as mistake:
-            return self.form(data, session, filled, mistake.message, mistake.field, 400)
+            return self.form(data, session, filled, mistake.message, mistake.field)
         return self.attempt(data, session, method, who, "ask", filled)
 
     def attempt(
@@ -118,7 +116,7 @@ class CheckoutPage:
             session = pay(data, session, method, who, authentication)
         except StripeError as error:
             session = data.need("checkout.session", session["id"])
-            return self.form(data, session, filled, error.message, "cardNumber", error.status)
+            return self.form(data, session, filled, error.message, "cardNumber")
         finally:
             # A refused attempt happened too: its charge and its events are kept.
             self.world.commit(data)

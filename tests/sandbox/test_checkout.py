@@ -1,0 +1,215 @@
+"""Checkout sessions: what is refused, how they are paid, which events tell of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox.shop import PURCHASE, Refused, Shop
+
+
+def test_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Shop) -> None:
+    session = shop.session()
+    assert (session.status, session.payment_status) == ("open", "unpaid")
+    assert session.payment_intent is None
+    assert session.amount_total == 1500
+    assert session.url == f"{shop.sandbox.url}/c/pay/{session.id}"
+    assert session.id.startswith("cs_test_a1")
+
+
+def test_a_card_payment_tells_its_events_in_stripes_order(shop: Shop) -> None:
+    shop.paid(customer_creation="always")
+    assert shop.types(*PURCHASE) == [
+        "customer.created",
+        "charge.succeeded",
+        "payment_intent.succeeded",
+        "payment_intent.created",
+        "checkout.session.completed",
+    ]
+    shop.settle()
+    assert shop.types(*PURCHASE)[-1] == "charge.updated"
+
+
+def test_the_balance_transaction_comes_with_charge_updated(shop: Shop) -> None:
+    shop.paid()
+    shop.settle()
+    before = shop.events("charge.succeeded")[0]["data"]["object"]
+    updated = shop.events("charge.updated")[0]["data"]
+    assert before["balance_transaction"] is None
+    assert updated["previous_attributes"] == {"balance_transaction": None}
+    transaction = shop.get(f"/v1/balance_transactions/{updated['object']['balance_transaction']}")
+    assert (transaction["amount"], transaction["fee"], transaction["net"]) == (1500, 73, 1427)
+
+
+def test_each_event_shows_the_intent_as_it_was(shop: Shop) -> None:
+    session = shop.paid()
+    created = shop.events("payment_intent.created")[0]["data"]["object"]
+    succeeded = shop.events("payment_intent.succeeded")[0]["data"]["object"]
+    assert (created["status"], created["latest_charge"]) == ("requires_payment_method", None)
+    assert (succeeded["status"], succeeded["amount_received"]) == ("succeeded", 1500)
+    assert session["payment_intent"] == created["id"] == succeeded["id"]
+    assert succeeded["capture_method"] == "automatic_async"
+
+
+def test_a_guest_leaves_no_customer(shop: Shop) -> None:
+    session = shop.paid()
+    assert session["customer"] is None
+    assert session["customer_details"]["email"] == "buyer@example.com"
+    assert shop.get("/v1/customers")["data"] == []
+
+
+def test_metadata_goes_where_it_was_meant_to_go(shop: Shop) -> None:
+    session = shop.paid(
+        metadata={"on": "session"}, payment_intent_data={"metadata": {"on": "intent"}}
+    )
+    intent = shop.v1.payment_intents.retrieve(
+        session["payment_intent"], {"expand": ["latest_charge"]}
+    ).to_dict()
+    assert session["metadata"] == {"on": "session"}
+    assert intent["metadata"] == intent["latest_charge"]["metadata"] == {"on": "intent"}
+
+
+def test_a_decline_leaves_the_session_open_and_payable(shop: Shop) -> None:
+    session = shop.session()
+    with pytest.raises(Refused) as caught:
+        shop.pay(session.id, "pm_card_chargeDeclinedInsufficientFunds")
+    error = caught.value.error
+    assert (caught.value.status, error["type"]) == (402, "card_error")
+    assert (error["code"], error["decline_code"]) == ("card_declined", "insufficient_funds")
+    assert error["payment_intent"]["status"] == "requires_payment_method"
+    assert shop.v1.checkout.sessions.retrieve(session.id).status == "open"
+    paid = shop.pay(session.id)
+    assert paid["payment_intent"] == error["payment_intent"]["id"], "all attempts share an intent"
+    assert shop.types(*PURCHASE) == [
+        "payment_intent.created",
+        "charge.failed",
+        "payment_intent.payment_failed",
+        "charge.succeeded",
+        "payment_intent.succeeded",
+        "checkout.session.completed",
+    ]
+
+
+def test_a_payment_that_needs_authentication_waits_for_it(shop: Shop) -> None:
+    session = shop.session().id
+    waiting = shop.pay(session, "pm_card_threeDSecure2Required", authentication="ask")
+    intent = shop.v1.payment_intents.retrieve(waiting["payment_intent"])
+    assert (waiting["status"], intent.status) == ("open", "requires_action")
+    with pytest.raises(Refused, match="unable to authenticate"):
+        shop.pay(session, "pm_card_threeDSecure2Required", authentication="denied")
+    assert shop.pay(session, "pm_card_threeDSecure2Required")["payment_status"] == "paid"
+
+
+@pytest.mark.parametrize(
+    ("iban", "status", "last"),
+    [
+        ("AT611904300234573201", "paid", "checkout.session.async_payment_succeeded"),
+        ("AT861904300235473202", "unpaid", "checkout.session.async_payment_failed"),
+    ],
+)
+def test_a_direct_debit_completes_first_and_is_settled_later(
+    shop: Shop, iban: str, status: str, last: str
+) -> None:
+    item = {"price": shop.price(currency="eur"), "quantity": 1}
+    session = shop.session(line_items=[item])
+    assert session.payment_method_types == ["card", "sepa_debit"]
+    method = shop.v1.payment_methods.create({"type": "sepa_debit", "sepa_debit": {"iban": iban}})
+    completed = shop.pay(session.id, method.id)
+    assert (completed["status"], completed["payment_status"]) == ("complete", "unpaid")
+    shop.settle()
+    assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == status
+    assert shop.types("checkout") == ["checkout.session.completed", last]
+
+
+def test_a_paid_session_cannot_be_paid_again(shop: Shop) -> None:
+    session = shop.paid()
+    assert session["url"] is None
+    with pytest.raises(Refused, match="can no longer be paid"):
+        shop.pay(session["id"])
+
+
+def test_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None:
+    told, forgotten = shop.session().id, shop.session().id
+    expired = shop.v1.checkout.sessions.expire(told)
+    assert (expired.status, expired.url) == ("expired", None)
+    with pytest.raises(stripe.InvalidRequestError, match="can be expired"):
+        shop.v1.checkout.sessions.expire(told)
+    shop.sandbox.control("advance", seconds=24 * 3600)
+    assert shop.v1.checkout.sessions.retrieve(forgotten).status == "expired"
+    assert shop.types("checkout") == ["checkout.session.expired"] * 2
+
+
+def test_line_items_are_shown_only_when_asked_for(shop: Shop) -> None:
+    session = shop.session()
+    assert "line_items" not in shop.get(f"/v1/checkout/sessions/{session.id}")
+    expanded = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["line_items"]})
+    listed = shop.v1.checkout.sessions.line_items.list(session.id)
+    assert expanded.line_items is not None
+    assert expanded.line_items.data[0].id == listed.data[0].id
+    assert listed.data[0].description == "Tea"
+
+
+def test_stripes_cli_can_complete_a_session_through_its_payment_page(shop: Shop) -> None:
+    session = shop.session(customer_email="ada@example.com")
+    page = shop.get(f"/v1/payment_pages/{session.id}")
+    path = f"/v1/payment_pages/{session.id}/confirm"
+    wrong = shop.raw("POST", path, payment_method="pm_card_visa", expected_amount="1")
+    assert wrong.status_code == 400
+    amount = str(page["line_item_group"]["total"])
+    answer = shop.raw("POST", path, payment_method="pm_card_visa", expected_amount=amount).json()
+    assert (answer["status"], answer["payment_intent"]["status"]) == ("complete", "succeeded")
+
+
+WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
+    ({"line_items": []}, "parameter_missing", "line_items", "line items"),
+    (
+        {"line_items": [{"price": "price_gone", "quantity": 1}]},
+        "resource_missing",
+        "line_items[0][price]",
+        "No such price: 'price_gone'",
+    ),
+    ({"customer": "cus_gone"}, "resource_missing", "customer", "No such customer"),
+    ({"success_url": "nowhere"}, "url_invalid", "success_url", "Not a valid URL"),
+    ({"mode": "lending"}, None, "mode", "must be one of"),
+    ({"payment_method_types": ["card"]}, "parameter_unknown", "payment_method_types", "unknown"),
+    ({"customer_email": "ada"}, "email_invalid", "customer_email", "Invalid email"),
+    ({"expires_at": 1}, None, "expires_at", "at least 30 minutes"),
+    ({"subscription_data": {"metadata": {}}}, None, "subscription_data", "subscription"),
+]
+
+
+@pytest.mark.parametrize(("given", "code", "param", "message"), WRONG)
+def test_a_wrong_session_is_refused_as_stripe_refuses_it(
+    shop: Shop, given: dict[str, Any], code: str | None, param: str | None, message: str
+) -> None:
+    if "subscription_data" in given:
+        given = {"subscription_data": {"description": "x"}}
+    with pytest.raises(stripe.InvalidRequestError, match=message) as caught:
+        shop.session(**given)
+    assert (caught.value.http_status, caught.value.code, caught.value.param) == (400, code, param)
+
+
+def test_prices_must_fit_the_mode(shop: Shop) -> None:
+    once = [{"price": shop.price(), "quantity": 1}]
+    monthly = [{"price": shop.price(interval="month"), "quantity": 1}]
+    with pytest.raises(stripe.InvalidRequestError, match="passed a recurring price"):
+        shop.session("payment", line_items=monthly)
+    with pytest.raises(stripe.InvalidRequestError, match="at least one recurring price"):
+        shop.session("subscription", line_items=once)
+
+
+def test_archived_prices_and_tiny_amounts_are_refused(shop: Shop) -> None:
+    archived = shop.price()
+    shop.v1.prices.update(archived, {"active": False})
+    with pytest.raises(stripe.InvalidRequestError, match="inactive"):
+        shop.session(line_items=[{"price": archived, "quantity": 1}])
+    with pytest.raises(stripe.InvalidRequestError, match=r"at least 0\.50 usd"):
+        shop.session(line_items=[{"price": shop.price(amount=10), "quantity": 1}])
+
+
+def test_a_free_order_needs_no_payment(shop: Shop) -> None:
+    session = shop.paid(line_items=[{"price": shop.price(amount=0), "quantity": 1}])
+    assert session["payment_status"] == "no_payment_required"
+    assert shop.types("charge", "payment_intent") == []

@@ -1,0 +1,150 @@
+"""The hosted pages as a browser without scripts sees them."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import stripe
+
+from sandbox.shop import Shop, web
+
+CARD = {
+    "email": "ada@example.com",
+    "number": "4242 4242 4242 4242",
+    "expiry": "12 / 34",
+    "cvc": "123",
+    "name": "Ada Lovelace",
+    "country": "GB",
+    "postal_code": "N1",
+}
+
+
+def submit(url: str | None, **changes: str) -> httpx.Response:
+    return web.post(str(url), data={**CARD, **changes})
+
+
+def test_the_page_shows_what_is_bought_and_for_how_much(shop: Shop) -> None:
+    item = {"price": shop.price(4900, "eur"), "quantity": 2}
+    page = web.get(str(shop.session(line_items=[item]).url))
+    assert page.status_code == 200
+    assert "Tea" in page.text
+    assert "€98.00" in page.text
+    assert "No real money" in page.text
+    assert 'href="https://shop.example/basket"' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+
+
+def test_paying_leads_back_to_the_shop(shop: Shop) -> None:
+    session = shop.session()
+    answer = submit(session.url)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"https://shop.example/thanks?session={session.id}"
+    paid = shop.get(f"/v1/checkout/sessions/{session.id}")
+    assert paid["payment_status"] == "paid"
+    details = paid["customer_details"]
+    assert (details["email"], details["name"]) == ("ada@example.com", "Ada Lovelace")
+    assert details["address"]["country"] == "GB"
+    assert "is complete" in web.get(str(session.url)).text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"number": "4000 0000 0000 0002"}, "Your card was declined."),
+        ({"number": "4000 0000 0000 9995"}, "insufficient funds"),
+        ({"number": "4242 4242 4242 4241"}, "card number is incorrect"),
+        ({"expiry": "13 / 34"}, "expiry date"),
+        ({"cvc": "1"}, "security code"),
+        ({"email": "ada"}, "Enter an e-mail address"),
+        ({"name": ""}, "Enter the name"),
+    ],
+)
+def test_a_mistake_or_a_decline_is_said_and_can_be_mended(
+    shop: Shop, changes: dict[str, str], message: str
+) -> None:
+    session = shop.session()
+    refused = submit(session.url, **changes)
+    assert message in refused.text
+    assert 'role="alert"' in refused.text
+    assert submit(session.url).status_code == 303
+
+
+@pytest.mark.parametrize("number", ["4000002500003155", "4000002760003184"])
+def test_some_cards_ask_for_authentication(shop: Shop, number: str) -> None:
+    session = shop.session()
+    asked = submit(session.url, number=number)
+    step = asked.headers["location"]
+    assert "Confirm your payment" in web.get(step).text
+    denied = web.post(step, data={"decision": "denied"})
+    assert "unable to authenticate" in denied.text
+    step = submit(session.url, number=number).headers["location"]
+    confirmed = web.post(step, data={"decision": "confirmed"})
+    assert confirmed.headers["location"].endswith(session.id)
+    assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == "paid"
+
+
+def test_an_expired_or_unknown_session_says_so(shop: Shop) -> None:
+    session = shop.session()
+    shop.v1.checkout.sessions.expire(session.id)
+    assert "has expired" in web.get(str(session.url)).text
+    assert "has expired" in submit(session.url).text
+    unknown = web.get(f"{shop.sandbox.url}/c/pay/cs_test_unknown")
+    assert unknown.status_code == 404
+
+
+def test_a_known_email_is_filled_in_and_kept(shop: Shop) -> None:
+    session = shop.session(customer_email="known@example.com")
+    assert 'value="known@example.com"' in web.get(str(session.url)).text
+    submit(session.url, email="other@example.com")
+    details = shop.get(f"/v1/checkout/sessions/{session.id}")["customer_details"]
+    assert details["email"] == "known@example.com"
+
+
+def test_euro_payments_can_be_debited(shop: Shop) -> None:
+    session = shop.session(line_items=[{"price": shop.price(currency="eur"), "quantity": 1}])
+    answer = submit(session.url, method="sepa_debit", iban="AT61 1904 3002 3457 3201")
+    assert answer.status_code == 303
+    found = shop.v1.checkout.sessions.retrieve(session.id)
+    assert (found.status, found.payment_status) == ("complete", "unpaid")
+
+
+def test_names_of_products_cannot_bring_markup_into_the_page(shop: Shop) -> None:
+    price = shop.v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 900,
+            "product_data": {"name": "<script>alert(1)</script>"},
+        }
+    )
+    page = web.get(str(shop.session(line_items=[{"price": price.id, "quantity": 1}]).url))
+    assert "<script>" not in page.text
+
+
+def test_the_portal_cancels_and_resumes_a_subscription(shop: Shop) -> None:
+    paid = shop.paid("subscription")
+    portal = shop.v1.billing_portal.sessions.create(
+        {"customer": paid["customer"], "return_url": "https://shop.example/account"}
+    )
+    page = web.get(portal.url)
+    assert "Renews on" in page.text
+    assert 'href="https://shop.example/account"' in page.text
+    form = {"subscription": paid["subscription"], "action": "cancel"}
+    cancelled = web.post(portal.url, data=form, follow_redirects=True)
+    assert "Ends on" in cancelled.text
+    assert shop.v1.subscriptions.retrieve(paid["subscription"]).cancel_at_period_end
+    resumed = web.post(portal.url, data={**form, "action": "resume"}, follow_redirects=True)
+    assert "Renews on" in resumed.text
+
+
+def test_the_portal_does_not_touch_subscriptions_of_others(shop: Shop) -> None:
+    mine, theirs = shop.paid("subscription"), shop.paid("subscription")
+    portal = shop.v1.billing_portal.sessions.create({"customer": mine["customer"]})
+    web.post(portal.url, data={"subscription": theirs["subscription"], "action": "cancel"})
+    assert not shop.v1.subscriptions.retrieve(theirs["subscription"]).cancel_at_period_end
+
+
+def test_a_portal_needs_an_existing_customer(shop: Shop) -> None:
+    with pytest.raises(stripe.InvalidRequestError, match="No such customer") as caught:
+        shop.v1.billing_portal.sessions.create({"customer": "cus_gone"})
+    assert caught.value.param == "customer"

@@ -1,0 +1,138 @@
+"""The process: how it starts, what it refuses, what survives it; and the controls."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import stripe
+
+from sandbox.conftest import launch, stop
+from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path, receiver: Receiver) -> None:
+    data = str(tmp_path / "sandbox.sqlite")
+    process, first = launch("--data", data)
+    shop = Shop(first, "sk_test_shop")
+    first.control("advance", seconds=5000)
+    first.control("delivery", mode="off")
+    shop.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
+    paid = shop.paid("subscription")
+    headers = {"Idempotency-Key": str(uuid4())}
+    answer = shop.raw("POST", "/v1/customers", headers, name="Ada")
+    before = shop.get("/v1/events", limit="100")["data"]
+    now = web.get(f"{first.url}/_sandbox/health").json()["now"]
+    process.kill()
+    process.wait(10)
+
+    process, second = launch("--data", data)
+    again = Shop(second, "sk_test_shop")
+    assert again.get(f"/v1/subscriptions/{paid['subscription']}")["status"] == "active"
+    assert again.raw("POST", "/v1/customers", headers, name="Ada").content == answer.content
+    assert web.get(f"{second.url}/_sandbox/health").json()["now"] >= now
+    received = [delivery.event["id"] for delivery in receiver.wait_for(len(before))]
+    assert received[: len(before)] == [event["id"] for event in before[::-1]]
+    again.settle()
+    assert "invoice_payment.paid" in again.types(), "what was still to come comes"
+    assert [event["id"] for event in again.events()][: len(before)] == received[: len(before)]
+    stop(process)
+
+
+def test_live_keys_are_refused_loudly_unless_allowed() -> None:
+    process, found = launch()
+    with pytest.raises(stripe.AuthenticationError, match="LIVE key"):
+        Shop(found, "sk_live_shop").v1.accounts.retrieve_current()
+    stop(process)
+
+
+def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
+    command = [sys.executable, "-m", "billhook.sandbox", "--port", "0", "--host", "0.0.0.0"]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert refused.returncode == 1
+    assert "--allow-remote" in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:
+    port = sandbox.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "billhook.sandbox", "--port", port]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_fault_before_the_effect_leaves_nothing(shop: Shop) -> None:
+    fault = {"method": "POST", "path_prefix": "/v1/products", "status": 503}
+    shop.sandbox.control("fault", **fault)
+    with pytest.raises(stripe.APIError):
+        shop.v1.products.create({"name": "Tea"})
+    assert shop.v1.products.list().data == []
+    shop.v1.products.create({"name": "Tea"})
+
+
+def test_a_fault_after_the_effect_loses_only_the_answer(shop: Shop) -> None:
+    fault = {"method": "POST", "path_prefix": "/v1/products", "status": 500, "after_effect": True}
+    shop.sandbox.control("fault", **fault)
+    headers = {"Idempotency-Key": str(uuid4())}
+    assert shop.raw("POST", "/v1/products", headers, name="Tea").status_code == 500
+    retried = shop.raw("POST", "/v1/products", headers, name="Tea")
+    assert retried.headers["idempotent-replayed"] == "true"
+    assert [product.id for product in shop.v1.products.list().data] == [retried.json()["id"]]
+
+
+def test_a_stored_fault_is_replayed_as_stripe_replays_its_own_500s(shop: Shop) -> None:
+    fault = {"path_prefix": "/v1/products", "status": 500, "after_effect": True, "stored": True}
+    shop.sandbox.control("fault", **fault)
+    headers = {"Idempotency-Key": str(uuid4())}
+    for _ in range(2):
+        assert shop.raw("POST", "/v1/products", headers, name="Tea").status_code == 500
+
+
+def test_rate_limits_can_be_imitated(shop: Shop) -> None:
+    fault = {
+        "path_prefix": "/v1/invoices",
+        "status": 429,
+        "times": 2,
+        "headers": {"Stripe-Rate-Limited-Reason": "endpoint-rate"},
+    }
+    shop.sandbox.control("fault", **fault)
+    answers = [shop.raw("GET", "/v1/invoices") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429, 429, 200]
+    assert answers[0].headers["stripe-rate-limited-reason"] == "endpoint-rate"
+
+
+def test_a_reset_forgets_everything(receiver: Receiver) -> None:
+    process, found = launch()
+    shop = Shop(found, "sk_test_shop")
+    shop.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
+    shop.paid("subscription")
+    found.control("reset")
+    assert found.stats()["data_sets"] == []
+    assert shop.types() == []
+    stop(process)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("advance", {"seconds": -1}),
+        ("advance", {}),
+        ("delivery", {"mode": "sometimes"}),
+        ("delivery", {"concurrency": 0}),
+        ("fault", {}),
+        ("fault", {"status": 500, "colour": "red"}),
+        ("pay", {"session": "cs_test_gone"}),
+        ("renew", {"subscription": "sub_gone"}),
+        ("revoke_key", {}),
+    ],
+)
+def test_controls_say_what_they_did_not_understand(
+    sandbox: Sandbox, name: str, given: dict[str, object]
+) -> None:
+    with pytest.raises(Refused) as caught:
+        sandbox.control(name, **given)
+    assert caught.value.status in (400, 404)

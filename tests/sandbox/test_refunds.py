@@ -1,0 +1,74 @@
+"""Refunds: whole and partial, late and failing."""
+
+from __future__ import annotations
+
+import pytest
+import stripe
+
+from sandbox.shop import Shop
+
+
+def test_partial_refunds_add_up_to_the_whole(shop: Shop) -> None:
+    intent = shop.paid()["payment_intent"]
+    first = shop.v1.refunds.create({"payment_intent": intent, "amount": 500, "reason": "duplicate"})
+    second = shop.v1.refunds.create({"charge": str(first.charge)})
+    assert (first.status, second.amount) == ("succeeded", 1000)
+    told = [event["data"]["object"] for event in shop.events("charge.refunded")]
+    assert [(charge["amount_refunded"], charge["refunded"]) for charge in told] == [
+        (500, False),
+        (1500, True),
+    ]
+    charge = shop.v1.charges.retrieve(str(first.charge), {"expand": ["refunds"]})
+    assert charge.refunds is not None
+    assert [refund.id for refund in charge.refunds.data] == [second.id, first.id]
+
+
+def test_a_refund_tells_its_events_and_its_reference_comes_later(shop: Shop) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.settle()
+    told = len(shop.events())
+    refund = shop.v1.refunds.create({"payment_intent": intent, "metadata": {"why": "wish"}})
+    shop.settle()
+    assert shop.types()[told:] == [
+        "refund.created",
+        "charge.refunded",
+        "refund.updated",
+        "charge.refund.updated",
+    ]
+    found = shop.get(f"/v1/refunds/{refund.id}")
+    assert found["destination_details"]["card"]["reference_status"] == "available"
+    assert found["metadata"] == {"why": "wish"}
+
+
+def test_some_cards_refund_late(shop: Shop) -> None:
+    intent = shop.paid(card="pm_card_pendingRefund")["payment_intent"]
+    refund = shop.v1.refunds.create({"payment_intent": intent})
+    assert (refund.status, refund.pending_reason) == ("pending", "processing")
+    shop.settle()
+    assert shop.v1.refunds.retrieve(refund.id).status == "succeeded"
+
+
+def test_a_refund_may_fail_after_it_succeeded(shop: Shop) -> None:
+    intent = shop.paid(card="pm_card_refundFail")["payment_intent"]
+    refund = shop.v1.refunds.create({"payment_intent": intent})
+    assert refund.status == "succeeded"
+    shop.settle()
+    failed = shop.v1.refunds.retrieve(refund.id)
+    assert failed.status == "failed"
+    assert failed.failure_reason
+    assert failed.failure_balance_transaction
+    assert "refund.failed" in shop.types("refund")
+    charge = shop.v1.charges.retrieve(str(refund.charge))
+    assert (charge.amount_refunded, charge.refunded) == (0, False)
+
+
+def test_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
+    intent = shop.paid()["payment_intent"]
+    with pytest.raises(stripe.InvalidRequestError, match="greater than unrefunded") as caught:
+        shop.v1.refunds.create({"payment_intent": intent, "amount": 1501})
+    assert caught.value.param == "amount"
+    shop.v1.refunds.create({"payment_intent": intent})
+    with pytest.raises(stripe.InvalidRequestError) as again:
+        shop.v1.refunds.create({"payment_intent": intent})
+    assert again.value.code == "charge_already_refunded"
+    assert len(shop.get("/v1/refunds", payment_intent=intent)["data"]) == 1

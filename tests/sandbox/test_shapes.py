@@ -1,0 +1,137 @@
+"""Every kind of object that the sandbox makes has exactly the shape of the SDK's types."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from sandbox.shapes import CLASSES, problems
+from sandbox.shop import Sandbox, Shop
+
+LISTS = {
+    "balance_transaction": "/v1/balance_transactions",
+    "billing_portal.configuration": "/v1/billing_portal/configurations",
+    "charge": "/v1/charges",
+    "checkout.session": "/v1/checkout/sessions",
+    "customer": "/v1/customers",
+    "event": "/v1/events",
+    "invoice": "/v1/invoices",
+    "invoice_payment": "/v1/invoice_payments",
+    "payment_intent": "/v1/payment_intents",
+    "payment_method": "/v1/payment_methods",
+    "price": "/v1/prices",
+    "product": "/v1/products",
+    "refund": "/v1/refunds",
+    "subscription": "/v1/subscriptions",
+    "webhook_endpoint": "/v1/webhook_endpoints",
+}
+
+
+@pytest.fixture(scope="module")
+def busy(sandbox: Sandbox) -> Shop:
+    """A shop in which nearly everything happened once."""
+    shop = sandbox.shop()
+    shop.v1.products.create(
+        {"name": "Cup", "default_price_data": {"currency": "usd", "unit_amount": 900}}
+    )
+    shop.v1.customers.create({"email": "a@b.co", "payment_method": "pm_card_visa"})
+    shop.v1.webhook_endpoints.create({"url": "http://127.0.0.1:9/hook", "enabled_events": ["*"]})
+    paid = shop.paid(customer_creation="always")
+    shop.v1.refunds.create({"payment_intent": paid["payment_intent"], "amount": 100})
+    failing = shop.paid(card="pm_card_refundFail")
+    shop.v1.refunds.create({"payment_intent": failing["payment_intent"]})
+    declined = shop.session()
+    with pytest.raises(Exception, match="declined"):
+        shop.pay(declined.id, "pm_card_chargeDeclined")
+    authenticating = shop.session().id
+    shop.pay(authenticating, "pm_card_authenticationRequired", authentication="ask")
+    debit(shop)
+    subscribed = shop.paid("subscription")
+    sandbox.control("renew", subscription=subscribed["subscription"])
+    sandbox.control("renew", subscription=subscribed["subscription"], outcome="failed")
+    shop.v1.billing_portal.sessions.create({"customer": subscribed["customer"]})
+    shop.v1.checkout.sessions.expire(shop.session().id)
+    shop.v1.subscriptions.cancel(shop.paid("subscription")["subscription"])
+    shop.settle()
+    return shop
+
+
+def debit(shop: Shop) -> None:
+    for iban in ("AT611904300234573201", "AT861904300235473202"):
+        price = shop.price(currency="eur")
+        session = shop.session(line_items=[{"price": price, "quantity": 1}])
+        method = shop.v1.payment_methods.create(
+            {"type": "sepa_debit", "sepa_debit": {"iban": iban}}
+        )
+        shop.pay(session.id, method.id)
+
+
+@pytest.mark.parametrize("kind", sorted(LISTS))
+def test_listed_objects_have_the_shape_of_the_sdks_types(busy: Shop, kind: str) -> None:
+    listed = busy.get(LISTS[kind], limit="100")
+    assert {obj["object"] for obj in listed["data"]} == {kind}
+    assert problems(listed) == []
+
+
+def test_events_of_each_type_carry_objects_of_the_right_shape(busy: Shop) -> None:
+    """With their pages: a busy shop has more than a hundred."""
+    found = {event.type for event in busy.v1.events.list({"limit": 100}).auto_paging_iter()}
+    assert len(found) > 30
+    for type_ in sorted(found):
+        assert problems(busy.get("/v1/events", type=type_, limit="100")) == [], type_
+
+
+def test_objects_without_a_list_have_the_right_shape_too(busy: Shop) -> None:
+    customer = busy.get("/v1/customers")["data"][0]["id"]
+    subscription = busy.get("/v1/subscriptions")["data"][0]
+    session = busy.get("/v1/checkout/sessions")["data"][0]["id"]
+    invoice = subscription["latest_invoice"]
+    portal = busy.raw("POST", "/v1/billing_portal/sessions", customer=customer).json()
+    found = [
+        busy.get("/v1/account"),
+        portal,
+        busy.get(f"/v1/checkout/sessions/{session}/line_items"),
+        busy.get(f"/v1/invoices/{invoice}/lines"),
+        busy.get("/v1/subscription_items", subscription=subscription["id"]),
+    ]
+    assert [problem for obj in found for problem in problems(obj)] == []
+    seen = {found[0]["object"], found[1]["object"], *(o["data"][0]["object"] for o in found[2:])}
+    assert seen | set(LISTS) == set(CLASSES), "a kind of object is never looked at"
+
+
+@pytest.mark.parametrize(
+    ("path", "expansions"),
+    [
+        ("/v1/charges", ["balance_transaction", "refunds", "payment_intent.payment_method"]),
+        ("/v1/checkout/sessions", ["line_items", "payment_intent.latest_charge", "customer"]),
+        ("/v1/customers", ["subscriptions", "sources"]),
+        ("/v1/invoices", ["payments", "customer"]),
+        ("/v1/prices", ["product"]),
+        ("/v1/subscriptions", ["default_payment_method", "latest_invoice.payments"]),
+    ],
+)
+def test_expanded_objects_keep_their_shape(busy: Shop, path: str, expansions: list[str]) -> None:
+    asked = {f"expand[{i}]": f"data.{name}" for i, name in enumerate(expansions)}
+    answer = busy.get(path, limit="100", **asked)
+    assert problems(answer) == []
+    plain = busy.get(path, limit="100")
+    assert answer["data"] != plain["data"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda obj: obj.update(invented=1), "invented"),
+        (lambda obj: obj.pop("amount"), "amount"),
+        (lambda obj: obj["billing_details"].update(nickname="A"), "nickname"),
+        (lambda obj: obj.update(amount="12"), "amount"),
+    ],
+)
+def test_the_check_itself_sees_wrong_objects(busy: Shop, change: Any, complaint: str) -> None:
+    charge = busy.get("/v1/charges")["data"][0]
+    wrong = deepcopy(charge)
+    change(wrong)
+    assert problems(charge) == []
+    assert any(complaint in problem for problem in problems(wrong))

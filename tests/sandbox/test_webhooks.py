@@ -1,0 +1,168 @@
+"""Webhook endpoints, signed deliveries and the list of events."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import stripe
+
+from sandbox.shop import Delivery, Receiver, Shop, wait_until
+
+
+def connect(shop: Shop, receiver: Receiver, *types: str) -> stripe.WebhookEndpoint:
+    given = {"url": receiver.url, "enabled_events": list(types or ("*",))}
+    return shop.v1.webhook_endpoints.create(given)  # type: ignore[arg-type]
+
+
+def signed(delivery: Delivery, secret: str) -> bool:
+    return stripe.WebhookSignature.verify_header(
+        delivery.body.decode(), delivery.signature, secret, tolerance=300
+    )
+
+
+def test_events_arrive_signed_in_the_order_in_which_they_happened(
+    shop: Shop, receiver: Receiver
+) -> None:
+    endpoint = connect(shop, receiver)
+    assert endpoint.secret is not None
+    shop.paid(customer_creation="always")
+    deliveries = receiver.wait_for(7)
+    assert [delivery.event["type"] for delivery in deliveries][:7] == shop.types()[:7]
+    assert all(signed(delivery, endpoint.secret) for delivery in deliveries)
+    built = stripe.Webhook.construct_event(
+        deliveries[-1].body, deliveries[-1].signature, endpoint.secret
+    )
+    assert built.type == "checkout.session.completed"
+    assert ",v0=" in deliveries[0].signature
+
+
+def test_a_wrong_secret_does_not_verify(shop: Shop, receiver: Receiver) -> None:
+    connect(shop, receiver)
+    shop.v1.products.create({"name": "Tea"})
+    delivery = receiver.wait_for(1)[0]
+    with pytest.raises(stripe.SignatureVerificationError):
+        signed(delivery, "whsec_wrong")
+
+
+def test_an_endpoint_gets_only_what_it_asked_for(shop: Shop, receiver: Receiver) -> None:
+    connect(shop, receiver, "price.created")
+    shop.price()
+    shop.price()
+    received = [delivery.event["type"] for delivery in receiver.wait_for(2)]
+    assert received == ["price.created", "price.created"]
+
+
+def test_a_refused_event_comes_again_with_a_fresh_signature(shop: Shop, receiver: Receiver) -> None:
+    receiver.answers = [500, 302]
+    endpoint = connect(shop, receiver)
+    shop.v1.products.create({"name": "Tea"})
+    receiver.wait_for(1)
+    shop.sandbox.control("advance", seconds=6)
+    receiver.wait_for(2)
+    assert shop.get("/v1/events", delivery_success="false")["data"][0]["pending_webhooks"] == 1
+    shop.sandbox.control("advance", seconds=601)
+    first, second, third = receiver.wait_for(3)
+    assert first.event["id"] == second.event["id"] == third.event["id"]
+    assert endpoint.secret is not None
+    assert signed(third, endpoint.secret)
+    # The receiver has the event a moment before the sandbox notes its success.
+    wait_until(lambda: not shop.get("/v1/events", delivery_success="false")["data"])
+
+
+def test_a_failing_event_lets_the_others_pass(shop: Shop, receiver: Receiver) -> None:
+    receiver.answers = [500]
+    connect(shop, receiver, "product.created")
+    names = [shop.v1.products.create({"name": f"{i}"}).id for i in range(3)]
+    received = [delivery.event["data"]["object"]["id"] for delivery in receiver.wait_for(3)]
+    assert received == names
+
+
+def test_an_endpoint_that_is_down_gets_its_events_when_it_is_back(shop: Shop) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/hook"
+    shop.v1.webhook_endpoints.create({"url": url, "enabled_events": ["*"]})
+    shop.v1.products.create({"name": "Tea"})
+    assert shop.events()[0]["pending_webhooks"] == 1
+
+
+@pytest.mark.parametrize("way", ["disabled", "deleted"])
+def test_an_endpoint_that_is_gone_gets_no_more(shop: Shop, receiver: Receiver, way: str) -> None:
+    gone = connect(shop, receiver, "product.created")
+    connect(shop, receiver, "customer.created")
+    if way == "disabled":
+        shop.v1.webhook_endpoints.update(gone.id, {"disabled": True})
+    else:
+        shop.v1.webhook_endpoints.delete(gone.id)
+    shop.v1.products.create({"name": "Tea"})
+    shop.v1.customers.create({"name": "Ada"})
+    assert [d.event["type"] for d in receiver.wait_for(1)] == ["customer.created"]
+
+
+def test_held_back_deliveries_come_once_they_are_on_again(shop: Shop, receiver: Receiver) -> None:
+    connect(shop, receiver)
+    shop.sandbox.control("delivery", mode="off")
+    shop.v1.products.create({"name": "Tea"})
+    assert shop.events()[0]["pending_webhooks"] == 1
+    assert receiver.deliveries == []
+    shop.sandbox.control("delivery", mode="on")
+    receiver.wait_for(1)
+
+
+def test_the_secret_is_told_once(shop: Shop, receiver: Receiver) -> None:
+    endpoint = connect(shop, receiver)
+    assert str(endpoint.secret).startswith("whsec_")
+    assert "secret" not in shop.get(f"/v1/webhook_endpoints/{endpoint.id}")
+    assert "secret" not in shop.get("/v1/webhook_endpoints")["data"][0]
+
+
+def test_there_is_room_for_sixteen_endpoints(shop: Shop, receiver: Receiver) -> None:
+    for _ in range(16):
+        connect(shop, receiver)
+    with pytest.raises(stripe.InvalidRequestError, match="maximum of 16"):
+        connect(shop, receiver)
+
+
+@pytest.mark.parametrize(
+    ("form", "param"),
+    [
+        ({"url": "http://a.b/c"}, "enabled_events"),
+        ({"url": "http://a.b/c", "enabled_events": ""}, "enabled_events"),
+        ({"url": "ftp://a.b/c", "enabled_events[]": "*"}, "url"),
+        ({"url": "http://a.b/c", "enabled_events[]": "Bad"}, "enabled_events[0]"),
+        (
+            {"url": "http://a.b/c", "enabled_events[]": "*", "api_version": "1999-01-01"},
+            "api_version",
+        ),
+    ],
+)
+def test_a_wrong_endpoint_is_refused(shop: Shop, form: dict[str, str], param: str) -> None:
+    answer = shop.raw("POST", "/v1/webhook_endpoints", **form)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_events_are_listed_by_type_and_forgotten_after_thirty_days(shop: Shop) -> None:
+    shop.paid()
+    found = shop.v1.events.list({"type": "payment_intent.*"}).data
+    assert [event.type for event in found] == [
+        "payment_intent.created",
+        "payment_intent.succeeded",
+    ]
+    found = shop.v1.events.list({"types": ["charge.succeeded", "price.created"]}).data
+    assert [event.type for event in found] == ["charge.succeeded", "price.created"]
+    answer = shop.raw("GET", "/v1/events", **{"type": "a", "types[]": "b"})
+    assert answer.status_code == 400
+    name = found[0].id
+    shop.sandbox.control("advance", seconds=31 * 86400)
+    assert shop.types() == []
+    with pytest.raises(stripe.InvalidRequestError):
+        shop.v1.events.retrieve(name)
+
+
+def test_an_event_never_changes(shop: Shop) -> None:
+    product = shop.v1.products.create({"name": "Tea"})
+    before = shop.events()[0]
+    shop.v1.products.update(product.id, {"name": "Coffee", "metadata": {"a": "b"}})
+    assert shop.events()[0] == before
+    assert before["data"]["object"]["name"] == "Tea"
