@@ -13,7 +13,7 @@ from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
 from billhook.db import Database
 from billhook.db.migrate import migrate
-from billhook.http import checkout, cors, docs, errors, health, openapi, webhooks
+from billhook.http import checkout, cors, docs, errors, health, openapi, refresh, webhooks
 from billhook.http.services import Services
 from billhook.jwks import Jwks
 from billhook.secrets import SecretStore
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
-    for routes in (checkout, health, docs):
+    for routes in (checkout, refresh, health, docs):
         app.include_router(routes.router)
     openapi.install(app)
     errors.install(app)

@@ -1,0 +1,1 @@
+"""`make bench`: what an event costs, as ratios within one run."""

@@ -1,0 +1,73 @@
+"""The whole API in a thread, on a real PostgreSQL and a real Stripe sandbox."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import stripe
+import uvicorn
+from pydantic import SecretStr
+
+from billhook.app import create_app
+from billhook.settings import Settings
+from books import Books
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature
+from stripe_events import payload
+
+
+@dataclass
+class Api:
+    """A running Billhook, and the hands that tests need."""
+
+    url: str
+    books: Books
+    stripe: stripe.StripeClient
+    http: httpx.Client = field(repr=False)
+
+    def post(self, path: str, body: Any, bearer: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return self.http.post(path, json=body, headers=headers)
+
+    def checkout(self, body: dict[str, Any], bearer: str | None = None) -> httpx.Response:
+        return self.post("/api/payments/stripe/test/checkout-sessions", body, bearer)
+
+    def deliver(self, event: dict[str, Any] | bytes, **more: Any) -> httpx.Response:
+        body = event if isinstance(event, bytes) else payload(event)
+        environment = more.pop("environment", "test")
+        header = signature(body, **more)
+        return self.http.post(
+            f"/api/webhooks/stripe/{environment}",
+            content=body,
+            headers={"stripe-signature": header} if header else {},
+        )
+
+
+@pytest.fixture
+def api(database_url: str, sandbox: str) -> Iterator[Api]:
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        jwt_secret=SecretStr(JWT_SECRET),
+        access_api_key=SecretStr(ADMIN_KEY),
+        access_anon_key=SecretStr(ANONYMOUS_KEY),
+        stripe_test_secret_key=SecretStr("sk_test_of_the_tests"),
+        stripe_test_webhook_secret=SecretStr(SIGNING_SECRET),
+        stripe_api_base=sandbox,
+        _env_file=None,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    client = stripe.StripeClient("sk_test_of_the_tests", base_addresses={"api": sandbox})
+    with httpx.Client(base_url=url, timeout=30) as http:
+        http.get("/health").raise_for_status()  # the socket listens: this waits for the start
+        yield Api(url, Books(database_url), client, http)
+    server.should_exit = True
+    thread.join(10)

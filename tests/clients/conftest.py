@@ -1,0 +1,5 @@
+"""`api`: the whole of Billhook, running."""
+
+from api import api
+
+__all__ = ["api"]

@@ -1,0 +1,62 @@
+"""InsForge's JavaScript SDK works against Billhook unchanged (contract §6)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from http_tokens import ANONYMOUS_KEY, USER, token
+
+HERE = Path(__file__).parent
+POLICIES = """
+    ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY own ON payments.stripe_checkout_sessions FOR ALL TO authenticated
+        USING (subject_type = 'user' AND subject_id = auth.uid()::text)
+        WITH CHECK (subject_type = 'user' AND subject_id = auth.uid()::text);
+    CREATE POLICY guests ON payments.stripe_checkout_sessions FOR INSERT TO anon
+        WITH CHECK (mode = 'payment' AND subject_id IS NULL);
+"""
+
+
+@pytest.mark.node
+def test_the_javascript_sdk_works_unchanged(api: Any) -> None:
+    if not (HERE / "node_modules").exists() or shutil.which("node") is None:
+        if os.environ.get("CI"):
+            pytest.fail("Node.js or its packages are missing: npm ci --prefix tests/clients")
+        pytest.skip("needs Node.js and: npm ci --prefix tests/clients")
+    product = api.stripe.v1.products.create({"name": "Mug"})
+    price = {"product": product.id, "currency": "eur", "unit_amount": 1500}
+    once = api.stripe.v1.prices.create(price)
+    monthly = api.stripe.v1.prices.create({**price, "recurring": {"interval": "month"}})
+    customer = api.stripe.v1.customers.create({"email": "a@b.example"})
+    api.books.execute(
+        POLICIES
+        + f"""INSERT INTO payments.customer_mappings
+            (provider, environment, subject_type, subject_id, provider_customer_id)
+            VALUES ('stripe', 'test', 'user', '{USER}', '{customer.id}');"""
+    )
+    given = {
+        "url": api.url,
+        "anonymousKey": ANONYMOUS_KEY,
+        "token": token(),
+        "user": USER,
+        "other": "22222222-2222-4222-8222-222222222222",
+        "price": once.id,
+        "monthly": monthly.id,
+    }
+    run = subprocess.run(
+        ["node", "--test", "sdk.test.mjs"],
+        cwd=HERE,
+        env=os.environ | {"BILLHOOK_TEST": json.dumps(given)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "pass 9" in run.stdout, run.stdout
