@@ -1,0 +1,367 @@
+"""Who is calling: every shape of credential, and every way in which one can be wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import orjson
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from pydantic import SecretStr
+from starlette.requests import HTTPConnection
+
+from billhook.api_keys import ApiKeys
+from billhook.auth import Auth, Caller, credential_of
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.jwks import Jwks
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
+
+SECRET = "the JWT secret of the tests, long enough"
+USER = "11111111-1111-4111-8111-111111111111"
+ISSUER = "https://id.example/"
+
+
+def request(bearer: str | None = None, **headers: str) -> HTTPConnection:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    if bearer is not None:
+        given["authorization"] = f"Bearer {bearer}"
+    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    return HTTPConnection({"type": "http", "headers": raw})
+
+
+def token(
+    claims: dict[str, Any] | None = None,
+    key: Any = SECRET,
+    algorithm: str = "HS256",
+    headers: dict[str, Any] | None = None,
+) -> str:
+    body = {"sub": USER, "role": "authenticated", "exp": time.time() + 60, **(claims or {})}
+    body = {name: value for name, value in body.items() if value is not ...}
+    return jwt.encode(body, key, algorithm=algorithm, headers=headers)
+
+
+def auth(jwks: Jwks | None = None, **more: Any) -> Auth:
+    settings = Settings(
+        database_url=SecretStr("postgresql://nowhere"),
+        jwt_secret=SecretStr(SECRET),
+        _env_file=None,
+        **more,
+    )
+    database = Database("postgresql://nowhere")  # never opened: tokens need no database
+    return Auth(settings, ApiKeys(database, SecretStore(database, settings)), jwks)
+
+
+def user(bearer: str, by: Auth | None = None) -> Caller:
+    return asyncio.run((by or auth()).user(request(bearer)))
+
+
+def refused(work: Any) -> tuple[int, str]:
+    with pytest.raises(BillhookError) as error:
+        asyncio.run(work)
+    assert SECRET not in str(error.value.body())
+    return error.value.status, error.value.code
+
+
+def test_a_users_token_becomes_that_user_with_the_claims_that_policies_read() -> None:
+    caller = user(token({"email": "a@b.test", "name": "not passed on"}))
+    assert (caller.kind, caller.database_role, caller.user_id) == ("user", "authenticated", USER)
+    assert caller.claims == {"role": "authenticated", "sub": USER, "email": "a@b.test"}
+
+
+def test_a_token_without_role_counts_as_authenticated() -> None:
+    for absent in (..., None):
+        assert user(token({"role": absent})).claims == {"role": "authenticated", "sub": USER}
+
+
+def test_an_anonymous_token_passes_on_no_subject() -> None:
+    caller = user(token({"role": "anon"}))
+    assert (caller.kind, caller.database_role, caller.user_id) == ("anonymous", "anon", None)
+    assert caller.claims == {"role": "anon"}
+
+
+def test_an_administrators_token_passes_on_no_subject_either() -> None:
+    by = token({"role": "project_admin", "sub": "local:admin"})
+    assert user(by).claims == {"role": "project_admin"}
+    admin = asyncio.run(auth().admin(request(by)))
+    assert (admin.kind, admin.role, admin.user_id) == ("admin", "project_admin", "local:admin")
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"role": "postgres"},
+        {"role": "AUTHENTICATED"},
+        {"role": "anon; DROP TABLE x"},
+        {"role": ""},
+        {"role": ["authenticated"]},
+        {"role": 1},
+        {"sub": ...},
+        {"sub": ""},
+        {"sub": None},
+        {"sub": 7},
+        {"sub": "a\0b"},
+        {"exp": 1},
+        {"exp": "soon"},
+        {"nbf": time.time() + 3600},
+    ],
+)
+def test_a_token_that_is_expired_or_says_nothing_usable_is_unauthorized(claims: Any) -> None:
+    for entry in (auth().user, auth().admin):
+        assert refused(entry(request(token(claims)))) == (401, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(
+    "bearer",
+    [
+        "nonsense",
+        "a.b.c",
+        "..",
+        token(key="another secret that is long enough too"),
+        token(algorithm="HS512"),
+        token(key="", algorithm="none"),
+        token()[:-4] + "AAAA",
+        token() + ".x",
+        "e30." * 3,
+        base64.urlsafe_b64encode(b'{"alg":"HS256"' + b"[" * 5000).decode() + ".e30.x",
+    ],
+)
+def test_a_token_that_is_none_or_not_ours_is_unauthorized(bearer: str) -> None:
+    for entry in (auth().user, auth().admin):
+        assert refused(entry(request(bearer))) == (401, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("headers", [{}, {"authorization": ""}, {"authorization": "Basic YTpi"}])
+def test_a_request_without_credentials_says_so(headers: dict[str, str]) -> None:
+    for entry in (auth().user, auth().admin):
+        assert refused(entry(request(**headers))) == (401, "AUTH_INVALID_CREDENTIALS")
+
+
+def test_an_api_key_is_no_user_whether_it_is_good_or_bad() -> None:
+    for asked in (request("ik_whatever"), request(x_api_key="ik_whatever"), request(x_api_key="x")):
+        assert refused(auth().user(asked)) == (401, "AUTH_INVALID_CREDENTIALS")
+
+
+def test_an_anonymous_key_never_opens_admin_routes_and_is_not_even_looked_up() -> None:
+    assert refused(auth().admin(request("anon_whatever"))) == (401, "AUTH_UNAUTHORIZED")
+
+
+def test_a_good_token_of_a_user_is_forbidden_on_admin_routes() -> None:
+    for role in ("anon", "authenticated"):
+        assert refused(auth().admin(request(token({"role": role})))) == (403, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({"authorization": "Bearer ik_1"}, "api_key"),
+        ({"authorization": "bearer  ik_1 "}, "api_key"),
+        ({"x-api-key": "ik_1"}, "api_key"),
+        ({"x-api-key": "ik_1", "authorization": "Bearer anon_1"}, "api_key"),
+        ({"x-api-key": " ", "authorization": "Bearer anon_1"}, "anonymous_key"),
+        ({"authorization": "Bearer anon_1"}, "anonymous_key"),
+        ({"authorization": "Bearer eyJ"}, "token"),
+        ({"authorization": "Bearer "}, None),
+        ({}, None),
+    ],
+)
+def test_the_shape_decides_what_a_credential_is(headers: dict[str, str], kind: str | None) -> None:
+    found = credential_of(headers)
+    assert (found.kind if found else None) == kind
+    assert found is None or found.value not in repr(found)
+
+
+class Provider:
+    """An identity provider: a real HTTP server with a JWKS that tests can change."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = []
+        self.fetches = 0
+        self.broken = False
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                provider.fetches += 1
+                body = b"<html>" if provider.broken else orjson.dumps({"keys": provider.keys})
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add(self, private: Any, kid: str | None, **more: Any) -> None:
+        algorithm = jwt.algorithms.RSAAlgorithm
+        if isinstance(private, ec.EllipticCurvePrivateKey):
+            algorithm = jwt.algorithms.ECAlgorithm  # type: ignore[assignment]
+        entry = orjson.loads(algorithm.to_jwk(private.public_key()))
+        entry.pop("key_ops", None)
+        self.keys.append(entry | ({"kid": kid} if kid else {}) | more)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    made = Provider()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="module")
+def ec_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_tokens_of_an_identity_provider_work_beside_our_own(
+    provider: Provider, rsa_key: Any, ec_key: Any
+) -> None:
+    provider.add(rsa_key, "r1", alg="RS256", use="sig")
+    provider.add(ec_key, "e1")
+    by = auth(Jwks(provider.url))
+
+    async def work() -> None:
+        for bearer in (
+            token(key=rsa_key, algorithm="RS256", headers={"kid": "r1"}),
+            token({"aud": "authenticated"}, ec_key, "ES256", {"kid": "e1"}),
+            token(),
+        ):
+            assert (await by.user(request(bearer))).user_id == USER
+
+    asyncio.run(work())
+    assert provider.fetches == 1
+
+
+def test_a_token_cannot_choose_another_algorithm_for_a_key(
+    provider: Provider, rsa_key: rsa.RSAPrivateKey, ec_key: Any
+) -> None:
+    provider.add(rsa_key, "r1")
+    public = rsa_key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    # The classic: the provider's public key taken for a shared secret.
+    header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"r1"}').rstrip(b"=")
+    body = token().encode().split(b".")[1]
+    import hmac
+
+    mac = hmac.new(public, header + b"." + body, "sha256").digest()
+    forged = b".".join([header, body, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
+    for bearer in (
+        forged,
+        token(key=rsa_key, algorithm="RS512", headers={"kid": "r1"}),
+        token(key=rsa_key, algorithm="PS256", headers={"kid": "r1"}),
+        token(key=ec_key, algorithm="ES256", headers={"kid": "r1"}),
+        token(key=rsa_key, algorithm="RS256", headers={"kid": "unknown"}),
+    ):
+        work = auth(Jwks(provider.url)).user(request(bearer))
+        assert refused(work) == (401, "AUTH_UNAUTHORIZED")
+
+
+def test_a_token_meant_for_another_app_of_the_provider_is_refused(
+    provider: Provider, rsa_key: Any
+) -> None:
+    provider.add(rsa_key, "r1")
+    more = {"jwt_audience": "shop", "jwt_issuer": ISSUER}
+
+    def bearer(**claims: Any) -> str:
+        return token(claims, rsa_key, "RS256", {"kid": "r1"})
+
+    good = auth(Jwks(provider.url), **more)
+    assert user(bearer(aud=["shop", "x"], iss=ISSUER), good).user_id == USER
+    for claims in ({"aud": "other", "iss": ISSUER}, {"aud": "shop", "iss": "x"}, {"aud": "shop"}):
+        work = auth(Jwks(provider.url), **more).user(request(bearer(**claims)))
+        assert refused(work) == (401, "AUTH_UNAUTHORIZED")
+    assert user(token(), good).user_id == USER  # our own tokens name neither
+
+
+def test_a_key_that_the_provider_adds_works_soon_and_made_up_ones_cost_few_fetches(
+    provider: Provider, rsa_key: Any, ec_key: Any
+) -> None:
+    clock = Clock()
+    provider.add(rsa_key, "r1")
+    jwks = Jwks(provider.url, min_interval=15, lifetime=600, clock=clock)
+
+    async def work() -> None:
+        assert await jwks.find("r1")
+        provider.add(ec_key, "e1")
+        for number in range(20):
+            assert await jwks.find(f"made up {number}") is None
+        assert provider.fetches == 1
+        clock.now = 16
+        assert all(await asyncio.gather(*(jwks.find("e1") for _ in range(10))))
+        assert provider.fetches == 2
+        clock.now = 700
+        provider.keys.clear()
+        assert await jwks.find("r1") is None  # withdrawn keys stop working
+        await jwks.close()
+
+    asyncio.run(work())
+
+
+def test_a_short_outage_of_the_provider_signs_nobody_out(provider: Provider, rsa_key: Any) -> None:
+    clock = Clock()
+    provider.add(rsa_key, None)
+    jwks = Jwks(provider.url, clock=clock)
+
+    async def work() -> None:
+        assert await jwks.find(None)  # the only key needs no id
+        provider.broken = True
+        clock.now = 3000
+        assert await jwks.find(None)
+        clock.now = 4000
+        with pytest.raises(BillhookError) as error:
+            await jwks.find(None)
+        assert error.value.status == 503
+        provider.broken = False
+        clock.now = 4020
+        assert await jwks.find(None)
+        await jwks.close()
+
+    asyncio.run(work())
+
+
+def test_a_provider_that_was_never_reached_is_our_failure_not_the_tokens(rsa_key: Any) -> None:
+    bearer = token(key=rsa_key, algorithm="RS256", headers={"kid": "r1"})
+    assert refused(auth(Jwks("http://127.0.0.1:9/jwks")).user(request(bearer)))[0] == 503
+
+
+def test_keys_for_encryption_or_of_other_kinds_sign_nobody_in(
+    provider: Provider, rsa_key: Any, ec_key: Any
+) -> None:
+    provider.add(rsa_key, "enc", use="enc")
+    provider.add(ec_key, "wrong", alg="RS256")
+    provider.keys += [{"kty": "oct", "kid": "o", "k": "AAAA", "alg": "HS256"}, {"kid": "x"}]
+    jwks = Jwks(provider.url)
+
+    async def work() -> None:
+        for kid in ("enc", "wrong", "o", "x", None):
+            assert await jwks.find(kid) is None
+        await jwks.close()
+
+    asyncio.run(work())
