@@ -122,28 +122,28 @@ SELECT * FROM billhook.apply_event('test', 'evt_p' || :n, '{KIND}', false, NULL,
 @contextmanager
 def server(dsn: str) -> Iterator[str]:
     """One `billhook` process."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    fd = listener.fileno()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment", "--factory"),
-            *("--fd", str(fd), "--log-level", "error", "--no-access-log"),
-        ],
-        pass_fds=[fd],
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "billhook.cli", "serve"],
         env=os.environ
         | {
+            "PORT": str(port),
             "DATABASE_URL": dsn,
             "JWT_SECRET": "x" * 32,
             "STRIPE_TEST_WEBHOOK_SECRET": SECRET,
             "BILLHOOK_POOL_SIZE": "16",
+            "BILLHOOK_LOG_LEVEL": "error",
         },
     )
+    address = f"127.0.0.1:{port}"
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=12)) as http:
+            http.get(f"http://{address}/health").raise_for_status()
+        yield address
     finally:
         process.terminate()
         process.wait()
-        listener.close()
 
 
 async def load(address: str, senders: int, label: str) -> tuple[float, list[float]]:
@@ -211,7 +211,6 @@ def run(postgres: EmbeddedPostgres) -> None:
     asyncio.run(migrate(dsn))
     asyncio.run(grow_history(dsn, 1, 1000))
     with server(dsn) as address:
-        httpx.get(f"http://{address}/health", timeout=30).raise_for_status()
         print(f"{KIND}, one server process, fsync on, {SECONDS:g} s each")
         print("concurrency   events/s   p50 ms   p99 ms   pgbench tx/s   ratio")
         for senders in CONCURRENCY:

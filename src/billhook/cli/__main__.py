@@ -1,0 +1,5 @@
+"""`python -m billhook.cli` is `billhook`."""
+
+from billhook.cli import main
+
+main()
