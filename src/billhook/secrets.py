@@ -17,6 +17,7 @@ from datetime import datetime
 from hashlib import sha256
 
 import asyncpg
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -28,6 +29,8 @@ from billhook.redact import mask
 from billhook.settings import ENVIRONMENTS, Environment, Settings
 
 __all__ = ["Cipher", "Reencryption", "SecretStore", "StoredSecret", "mask"]
+
+_log = structlog.get_logger(__name__)
 
 _PREFIX = "bh1"
 _NONCE = 12
@@ -180,11 +183,25 @@ class SecretStore:
         return None if row is None else self._open(row["key"], row)
 
     async def get_with_old(self, name: str) -> list[StoredSecret]:
-        """`name` and its `name_OLD_…` that still count, the current one first."""
+        """`name` and its `name_OLD_…` that still count, the current one first.
+
+        Raises:
+            SecretUnreadable: there are some, and none can be decrypted. One that can't be among
+                others that can is logged and left out.
+        """
         like = name.replace("_", r"\_") + r"\_OLD\_%"
         async with self._database.connection() as connection:
             rows = await connection.fetch(_GET_WITH_OLD, name, like)
-        return [self._open(row["key"], row) for row in rows]
+        found, unreadable = [], None
+        for row in rows:
+            try:
+                found.append(self._open(row["key"], row))
+            except SecretUnreadable as error:
+                unreadable = error
+                _log.warning("a stored secret cannot be read", secret=row["key"])
+        if unreadable is not None and not found:
+            raise unreadable
+        return found
 
     async def set(self, name: str, value: str, *, expires_at: datetime | None = None) -> None:
         """Store `value` under `name`, replacing what was there, and activate it."""

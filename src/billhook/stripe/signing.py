@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, SecretUnreadable
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment, Settings
 from billhook.stripe import signature
@@ -77,9 +77,14 @@ class SigningSecrets:
     async def _load(self, environment: Environment) -> tuple[str, ...]:
         read_at = self._clock()
         name = webhook_secret_name(environment)
-        stored = [secret.value for secret in await self._store.get_with_old(name)]
         by_hand = self._settings.stripe_webhook_secret(environment)
-        secrets = tuple(dict.fromkeys([*stored, *([by_hand] if by_hand else [])]))
+        found = [by_hand] if by_hand else []
+        try:
+            found += [secret.value for secret in await self._store.get_with_old(name)]
+        except SecretUnreadable:
+            if not found:
+                raise
+        secrets = tuple(dict.fromkeys(found))
         if not secrets:
             raise BillhookError(
                 f"No webhook signing secret is configured for the {environment} environment.",

@@ -1,0 +1,230 @@
+"""`system.secrets`: what is stored, seeded, taken over from InsForge, rotated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from pydantic import SecretStr
+
+from billhook.db import Database
+from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
+from billhook.stripe.signing import SigningSecrets
+from books import Books
+from http_tokens import JWT_SECRET, signature
+
+KEY = "STRIPE_TEST_SECRET_KEY"
+HOOK = "STRIPE_TEST_WEBHOOK_SECRET"
+BODY = b"{}"
+NOW = 1_780_000_000
+
+
+def settings(dsn: str, **more: str) -> Settings:
+    secrets: dict[str, Any] = {name: SecretStr(value) for name, value in more.items()}
+    return Settings(
+        database_url=SecretStr(dsn), jwt_secret=SecretStr(JWT_SECRET), _env_file=None, **secrets
+    )
+
+
+def store(database: Database, **more: str) -> SecretStore:
+    return SecretStore(database, settings("postgresql://", **more))
+
+
+def insforge(value: str, key: str = JWT_SECRET) -> str:
+    nonce = os.urandom(16)
+    sealed = AESGCM(sha256(key.encode()).digest()).encrypt(nonce, value.encode(), None)
+    return f"{nonce.hex()}:{sealed[-16:].hex()}:{sealed[:-16].hex()}"
+
+
+def put(books: Books, name: str, ciphertext: str, more: str = "true, NULL") -> None:
+    books.execute(
+        "INSERT INTO system.secrets (key, value_ciphertext, is_active, expires_at) "
+        f"VALUES ('{name}', '{ciphertext}', {more})"
+    )
+
+
+def test_a_stored_secret_comes_back_and_lies_encrypted(books: Books) -> None:
+    async def work(database: Database) -> None:
+        secrets = store(database)
+        assert await secrets.stripe_key("test") is None
+        await secrets.set(KEY, "sk_test_one")
+        await secrets.set(KEY, "sk_test_two")
+        assert await secrets.stripe_key("test") == "sk_test_two"
+        assert await secrets.stripe_key("live") is None
+        assert await secrets.deactivate(KEY)
+        assert not await secrets.deactivate(KEY)
+        assert await secrets.get(KEY) is None
+
+    books.run(work)
+    row = books.row("SELECT * FROM system.secrets")
+    assert row["value_ciphertext"].startswith("bh1.")
+    assert "sk_test" not in str(row)
+
+
+def test_an_expired_secret_is_none(books: Books) -> None:
+    async def work(database: Database) -> None:
+        secrets = store(database)
+        await secrets.set(KEY, "old", expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        assert await secrets.get(KEY) is None
+
+    books.run(work)
+
+
+def test_settings_seed_a_key_once_and_bring_no_removed_one_back(books: Books) -> None:
+    async def work(database: Database) -> None:
+        first = store(database, stripe_test_secret_key="sk_test_one")
+        await asyncio.gather(*(first.seed() for _ in range(4)))
+        other = store(database, stripe_test_secret_key="sk_test_two")
+        await other.seed()
+        assert await first.stripe_key("test") == "sk_test_one"
+        await first.deactivate(KEY)
+        await first.seed()
+        assert await first.stripe_key("test") is None
+        await other.seed()
+        assert await first.stripe_key("test") == "sk_test_two"
+
+    books.run(work)
+    assert len(books.rows("SELECT 1 FROM system.secrets")) == 1
+
+
+def test_what_insforge_stored_is_read_and_written_anew_and_foreign_secrets_are_left_alone(
+    books: Books,
+) -> None:
+    put(books, KEY, insforge("sk_test_moved"))
+    put(books, "API_KEY", insforge("ik_moved"))
+    put(books, "STRIPE_LIVE_SECRET_KEY", insforge("sk_live_lost", "a lost key"))
+    put(books, "S3_SECRET", foreign := insforge("of another service"))
+
+    async def work(database: Database) -> None:
+        secrets = store(database)
+        assert await secrets.stripe_key("test") == "sk_test_moved"
+        result = await secrets.reencrypt_all()
+        assert (result.reencrypted, result.unreadable) == (2, ("STRIPE_LIVE_SECRET_KEY",))
+        assert (await secrets.reencrypt_all()).reencrypted == 0
+        assert await secrets.stripe_key("test") == "sk_test_moved"
+        with pytest.raises(SecretUnreadable, match="STRIPE_LIVE_SECRET_KEY"):
+            await secrets.stripe_key("live")
+
+    books.run(work)
+    rows = books.rows("SELECT key, value_ciphertext FROM system.secrets")
+    found = {row["key"]: row["value_ciphertext"] for row in rows}
+    assert found[KEY].startswith("bh1.")
+    assert found["S3_SECRET"] == foreign
+
+
+def test_an_encryption_key_added_later_takes_the_secrets_over(books: Books) -> None:
+    async def work(database: Database) -> None:
+        await store(database).set(KEY, "sk_test_one")
+        later = store(database, encryption_key="e" * 32)
+        assert await later.stripe_key("test") == "sk_test_one"
+        assert (await later.reencrypt_all()).reencrypted == 1
+        with pytest.raises(SecretUnreadable, match=KEY):
+            await store(database).stripe_key("test")
+
+    books.run(work)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def header(secret: str) -> str:
+    return signature(BODY, secret=secret, at=NOW)
+
+
+def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_expires(
+    books: Books,
+) -> None:
+    async def work(database: Database) -> None:
+        given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
+        secrets = SecretStore(database, given)
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        await secrets.set(HOOK, "whsec_new")
+        await secrets.set(f"{HOOK}_OLD_1", "whsec_old", expires_at=soon)
+        await secrets.set(f"{HOOK}_OLD_2", "whsec_older", expires_at=datetime.now(UTC))
+        await secrets.set("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_live")
+        signing = SigningSecrets(secrets, given)
+        for good in ("whsec_by_hand", "whsec_new", "whsec_old"):
+            await signing.verify("test", BODY, header(good), NOW)
+        for bad in ("whsec_older", "whsec_live"):
+            with pytest.raises(InvalidInput):
+                await signing.verify("test", BODY, header(bad), NOW)
+
+    books.run(work)
+
+
+def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seconds(
+    books: Books,
+) -> None:
+    async def work(database: Database) -> None:
+        clock = Clock()
+        secrets = store(database)
+        signing = SigningSecrets(secrets, settings("postgresql://"), clock=clock)
+        await secrets.set(HOOK, "whsec_one")
+        await signing.verify("test", BODY, header("whsec_one"), NOW)
+        await secrets.set(HOOK, "whsec_two")
+        await signing.verify("test", BODY, header("whsec_one"), NOW)  # remembered still
+        clock.now += 1
+        await asyncio.gather(
+            *(signing.verify("test", BODY, header("whsec_two"), NOW) for _ in range(20))
+        )
+        with pytest.raises(InvalidInput):
+            await signing.verify("test", BODY, header("whsec_one"), NOW)
+        await secrets.set(HOOK, "whsec_three")
+        clock.now += 5
+        with pytest.raises(InvalidInput):
+            await signing.verify("test", BODY, header("whsec_two"), NOW)
+
+    books.run(work)
+
+
+def test_webhooks_cost_no_query_while_the_signing_secrets_are_known(books: Books) -> None:
+    async def work(database: Database) -> None:
+        given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
+        signing = SigningSecrets(SecretStore(database, given), given)
+        await signing.verify("test", BODY, header("whsec_by_hand"), NOW)
+        await database.close()  # whatever asked it now would fail
+        await signing.verify("test", BODY, header("whsec_by_hand"), NOW)
+        for malformed in (None, "nonsense"):
+            with pytest.raises(BillhookError) as refused:
+                await signing.verify("live", BODY, malformed, NOW)
+            assert refused.value.status in (400, 401)
+
+    books.run(work)
+
+
+def test_without_any_signing_secret_the_answer_says_what_to_configure(books: Books) -> None:
+    async def work(database: Database) -> None:
+        signing = SigningSecrets(store(database), settings("postgresql://"))
+        with pytest.raises(BillhookError, match="signing secret") as refused:
+            await signing.verify("test", BODY, header("whsec_x"), NOW)
+        assert (refused.value.status, refused.value.code) == (500, "INTERNAL_ERROR")
+        assert HOOK in (refused.value.next_actions or "")
+
+    books.run(work)
+
+
+def test_an_unreadable_signing_secret_does_not_stop_those_that_can_be_read(books: Books) -> None:
+    put(books, HOOK, "bh1.dead.AAAA")
+
+    async def work(database: Database) -> None:
+        by_hand = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
+        secrets = SecretStore(database, by_hand)
+        await SigningSecrets(secrets, by_hand).verify("test", BODY, header("whsec_by_hand"), NOW)
+        without = settings("postgresql://")
+        with pytest.raises(SecretUnreadable, match=HOOK):
+            await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_x"), NOW)
+        await secrets.set(f"{HOOK}_OLD_1", "whsec_old")
+        await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_old"), NOW)
+
+    books.run(work)
