@@ -124,7 +124,7 @@ def server(dsn: str) -> Iterator[str]:
     """One `billhook` process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-m", "billhook.cli", "serve"],
         env=os.environ
         | {

@@ -12,12 +12,14 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import orjson
 import stripe
 import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from pydantic import SecretStr
 from rich.console import Console
 from rich.panel import Panel
@@ -25,6 +27,8 @@ from rich.panel import Panel
 from billhook import logs
 from billhook.app import create_app
 from billhook.db import embedded
+from billhook.demo.application import DemoConfig, open_demo
+from billhook.demo.catalog import PRODUCTS, Price, Product, lookup_key, offer
 from billhook.errors import BillhookError
 from billhook.projections import PROJECTIONS
 from billhook.settings import Settings
@@ -53,7 +57,10 @@ def run(state: Path, port: int) -> None:
         settings = _settings(postgres.create_database("billhook"), keys, stripe_url, address, port)
         console.print(_summary(address, stripe_url, keys, state))
         logs.configure(settings)
-        uvicorn.run(create_app(settings), host="127.0.0.1", port=port, log_config=None)
+        dsn = settings.database_url.get_secret_value()
+        shop = DemoConfig(dsn, keys["jwt_secret"], keys["anonymous_key"])
+        app = _with_demo(create_app(settings), shop, _prices(stripe_url))
+        uvicorn.run(app, host="127.0.0.1", port=port, log_config=None)
     postgres.stop()
 
 
@@ -126,6 +133,53 @@ def _endpoint(stripe_url: str, address: str) -> str:
     return endpoint.secret
 
 
+def _with_demo(app: FastAPI, shop: DemoConfig, prices: list[Price]) -> FastAPI:
+    """Mount the demo shop once the schema that it builds upon is there."""
+    start_api = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(running: FastAPI) -> AsyncIterator[None]:
+        async with start_api(running), open_demo(shop) as demo:
+            await offer(shop.dsn, prices)
+            running.mount(shop.path, demo)
+            yield
+
+    async def enter() -> RedirectResponse:
+        return RedirectResponse(f"{shop.path}/")
+
+    app.add_api_route(shop.path, enter, include_in_schema=False)
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def _prices(stripe_url: str) -> list[Price]:
+    """What the shop sells, at the sandbox: made once, found again by id and lookup key."""
+    client = stripe.StripeClient(_STRIPE_KEY, base_addresses={"api": stripe_url})
+    there = {product.id for product in client.v1.products.list().auto_paging_iter()}
+    found = []
+    for product in PRODUCTS:
+        if product.stripe_id not in there:
+            client.v1.products.create({"id": product.stripe_id, "name": product.name})
+        for currency, amount in product.amounts.items():
+            key = lookup_key(product.slug, currency)
+            known = client.v1.prices.list({"lookup_keys": [key]}).data
+            price_id = known[0].id if known else _price(client, product, currency, amount)
+            found.append(Price(product.slug, currency, price_id, amount))
+    return found
+
+
+def _price(client: stripe.StripeClient, product: Product, currency: str, amount: int) -> str:
+    price: stripe.params.PriceCreateParams = {
+        "product": product.stripe_id,
+        "currency": currency,
+        "unit_amount": amount,
+        "lookup_key": lookup_key(product.slug, currency),
+    }
+    if product.kind == "plan":
+        price["recurring"] = {"interval": "month"}
+    return client.v1.prices.create(price).id
+
+
 def _require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,6 +194,7 @@ def _require_free(port: int) -> None:
 
 def _summary(address: str, stripe_url: str, keys: dict[str, str], state: Path) -> Panel:
     lines = [
+        f"Demo shop      {address}/demo   ← begin here: choose, pay, see the order turn paid",
         f"API            {address}   ({address}/docs describes it)",
         f"Stripe sandbox {stripe_url}   key {_STRIPE_KEY}",
         f"Admin key      {keys['admin_key']}",

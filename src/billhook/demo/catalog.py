@@ -1,0 +1,97 @@
+"""What the demo shop sells, and how it remembers Stripe's ids of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+
+CURRENCIES = ("usd", "eur", "jpy")
+ENVIRONMENT = "test"  # the demo never touches real money
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One thing on offer. `amounts` are minor units by currency; the yen has none."""
+
+    slug: str
+    name: str
+    blurb: str
+    kind: Literal["item", "plan"]
+    amounts: Mapping[str, int]
+
+    @property
+    def stripe_id(self) -> str:
+        """The id that the product gets at Stripe: fixed, so that seeding twice makes one."""
+        return f"prod_demo_{self.slug}"
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A price as Stripe knows it."""
+
+    product: str
+    currency: str
+    price_id: str
+    unit_amount: int
+
+
+PRODUCTS: Sequence[Product] = (
+    Product(
+        "tshirt",
+        "T-shirt",
+        "Heavy organic cotton, the hook printed small on the chest.",
+        "item",
+        {"usd": 2400, "eur": 2200, "jpy": 3600},
+    ),
+    Product(
+        "mug",
+        "Coffee mug",
+        "Holds a third of a litre and survives the dishwasher.",
+        "item",
+        {"usd": 1450, "eur": 1350, "jpy": 2100},
+    ),
+    Product(
+        "poster",
+        "Poster",
+        "The life of a payment in one drawing, 50 × 70 cm.",
+        "item",
+        {"usd": 1800, "eur": 1700, "jpy": 2600},
+    ),
+    Product(
+        "team",
+        "Team plan",
+        "Everything for everybody in the team.",
+        "plan",
+        {"usd": 2900, "eur": 2700, "jpy": 4300},
+    ),
+)
+
+
+def product(slug: str) -> Product | None:
+    """The product called `slug`, or None."""
+    return next((each for each in PRODUCTS if each.slug == slug), None)
+
+
+def lookup_key(slug: str, currency: str) -> str:
+    """Stripe's lookup key of a price: Stripe chooses the ids of prices, we choose this."""
+    return f"demo_{slug}_{currency}"
+
+
+async def offer(dsn: str, prices: Sequence[Price]) -> None:
+    """Tell the shop which of Stripe's prices it sells at."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.executemany(
+            """
+            INSERT INTO demo.prices (environment, product, currency, price_id, unit_amount)
+            VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (environment, product, currency)
+            DO UPDATE SET price_id = excluded.price_id, unit_amount = excluded.unit_amount
+            """,
+            [(ENVIRONMENT, p.product, p.currency, p.price_id, p.unit_amount) for p in prices],
+        )
+    finally:
+        await connection.close()
