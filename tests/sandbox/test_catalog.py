@@ -50,8 +50,8 @@ def test_archived_prices_are_listed_only_when_asked_for(shop: Shop) -> None:
 def test_prices_are_found_by_product_lookup_key_and_type(shop: Shop) -> None:
     product = shop.v1.products.create({"name": "Tea"}).id
     common = {"product": product, "currency": "usd", "unit_amount": 900}
-    once = shop.v1.prices.create({**common, "lookup_key": "once"}).id  # type: ignore[typeddict-item]
-    monthly = shop.v1.prices.create({**common, "recurring": {"interval": "month"}}).id  # type: ignore[typeddict-item]
+    once = shop.v1.prices.create({**common, "lookup_key": "once"}).id
+    monthly = shop.v1.prices.create({**common, "recurring": {"interval": "month"}}).id
     shop.price()
     found = shop.v1.prices.list({"product": product}).data
     assert [price.id for price in found] == [monthly, once]

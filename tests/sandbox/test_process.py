@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 import stripe
 
+from billhook.sandbox import create_sandbox
 from sandbox.conftest import launch, stop
 from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
 
@@ -55,6 +58,16 @@ def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
     assert refused.returncode == 1
     assert "--allow-remote" in refused.stderr
     assert refused.stdout == ""
+
+
+def test_controls_answer_only_to_this_machine() -> None:
+    async def ask(host: str) -> int:
+        transport = httpx.ASGITransport(create_sandbox(), client=(host, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as client:
+            return (await client.get("/_sandbox/health")).status_code
+
+    assert asyncio.run(ask("127.0.0.1")) == 200
+    assert asyncio.run(ask("192.0.2.7")) == 403
 
 
 def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:

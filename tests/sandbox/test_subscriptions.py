@@ -72,7 +72,7 @@ def test_an_invoice_shows_its_payments_only_when_asked_for(shop: Shop) -> None:
     payment = invoice.payments.data[0]
     assert shop.v1.invoice_payments.list({"invoice": name}).data[0].id == payment.id
     by_intent = {"type": "payment_intent", "payment_intent": str(payment.payment.payment_intent)}
-    found = shop.v1.invoice_payments.list({"payment": by_intent})  # type: ignore[typeddict-item]
+    found = shop.v1.invoice_payments.list({"payment": by_intent})
     assert found.data[0].id == payment.id
     assert invoice.lines.data[0].pricing is not None
 
@@ -179,7 +179,7 @@ def test_quantity_and_price_of_an_item_change_and_items_are_added(shop: Shop) ->
         {"id": item["id"], "price": dearer, "quantity": 3},
         {"price": shop.price(interval="month")},
     ]
-    shop.v1.subscriptions.update(subscription["id"], {"items": given})  # type: ignore[typeddict-item]
+    shop.v1.subscriptions.update(subscription["id"], {"items": given})
     found = shop.v1.subscription_items.list({"subscription": subscription["id"], "limit": 1})
     assert (found.data[0].price.id, found.data[0].quantity, found.has_more) == (dearer, 3, True)
     rest = shop.v1.subscription_items.list(
@@ -198,6 +198,9 @@ def test_more_than_ten_items_are_shown_in_pages(shop: Shop) -> None:
     assert (len(embedded["data"]), embedded["has_more"]) == (10, True)
     listed = shop.v1.subscription_items.list({"subscription": subscription["id"]})
     assert len(list(listed.auto_paging_iter())) == 12
+    invoice = shop.v1.invoices.retrieve(subscription["latest_invoice"])
+    assert (len(invoice.lines.data), invoice.amount_paid) == (10, 12 * 1500)
+    assert len(list(shop.v1.invoices.line_items.list(invoice.id).auto_paging_iter())) == 12
 
 
 def test_deleting_a_customer_ends_its_subscriptions(shop: Shop) -> None:

@@ -35,6 +35,8 @@ def main() -> None:
         # Answers carry the sandbox's own date.
         date_header=False,
         server_header=False,
+        # Clients keep connections open between tests; closing first would fail their next call.
+        timeout_keep_alive=120,
         timeout_graceful_shutdown=2,
     )
     # The socket listens already: whoever reads this line can connect.

@@ -60,6 +60,7 @@ class Controls:
             {
                 "account": data.account,
                 "livemode": data.livemode,
+                "deliveries_waiting": len(data.all("_delivery").rows),
                 "objects": {k: len(c.rows) for k, c in data.collections.items() if k[0] != "_"},
             }
             for data in self.world.data_sets.values()
@@ -105,6 +106,8 @@ class Controls:
         """`on`; `off` holds deliveries back until `on`; `drop` loses them for good."""
         if given.get("mode", "on") not in ("on", "off", "drop"):
             raise HTTPException(400, "`mode` is on, off or drop")
+        if given.get("order", "created") not in ("created", "shuffled"):
+            raise HTTPException(400, "`order` is created or shuffled")
         if int(given.get("concurrency", 1)) < 1:
             raise HTTPException(400, "`concurrency` is at least 1")
         known = {f.name: getattr(self.world.courier.manner, f.name) for f in fields(Manner)}

@@ -17,6 +17,7 @@ import httpx
 import orjson
 
 from billhook.sandbox.clock import Clock
+from billhook.sandbox.ids import Ids
 from billhook.sandbox.store import DataSet, Json
 
 TIMEOUT_SECONDS = 10.0
@@ -30,6 +31,8 @@ class Manner:
     """How deliveries are made; `/_sandbox/delivery` changes it."""
 
     mode: str = "on"
+    order: str = "created"
+    """`shuffled` mixes what happens at once: Stripe promises no order (stripe-facts 12)."""
     concurrency: int = 1
     retries: tuple[float, ...] | None = None
     timeout: float = TIMEOUT_SECONDS
@@ -39,7 +42,7 @@ class Manner:
 class Lane:
     queue: list[tuple[float, int, str]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
 
 def signature_header(secret: str, body: bytes, moment: int, livemode: bool) -> str:
@@ -52,8 +55,9 @@ def signature_header(secret: str, body: bytes, moment: int, livemode: bool) -> s
 
 
 class Courier:
-    def __init__(self, clock: Clock, commit: Callable[[DataSet], None]) -> None:
+    def __init__(self, clock: Clock, ids: Ids, commit: Callable[[DataSet], None]) -> None:
         self.clock = clock
+        self.ids = ids
         self.commit = commit
         self.manner = Manner()
         self.lanes: dict[str, tuple[DataSet, Lane]] = {}
@@ -69,7 +73,10 @@ class Courier:
                 self.staff(delivery["endpoint"])
         _, lane = self.lanes[delivery["endpoint"]]
         self.count += 1
-        heapq.heappush(lane.queue, (delivery["due"], self.count, delivery["id"]))
+        place, due = self.count, delivery["due"]
+        if self.manner.order == "shuffled":
+            place, due = int.from_bytes(self.ids.entropy(8)), float(int(due))
+        heapq.heappush(lane.queue, (due, place, delivery["id"]))
         lane.changed.set()
 
     async def start(self) -> None:
@@ -84,15 +91,13 @@ class Courier:
 
     def staff(self, endpoint: str) -> None:
         data, lane = self.lanes[endpoint]
-        while len(lane.tasks) < self.manner.concurrency:
-            lane.tasks.append(asyncio.create_task(self.work(data, lane)))
+        for number in range(self.manner.concurrency):
+            if number not in lane.tasks or lane.tasks[number].done():
+                lane.tasks[number] = asyncio.create_task(self.work(data, lane, number))
 
     def set_manner(self, manner: Manner) -> None:
         self.manner = manner
-        for endpoint, (_, lane) in self.lanes.items():
-            for task in lane.tasks[manner.concurrency :]:
-                task.cancel()
-            del lane.tasks[manner.concurrency :]
+        for endpoint in self.lanes:
             self.staff(endpoint)
         self.wake()
 
@@ -104,14 +109,14 @@ class Courier:
         """A deleted endpoint gets no more, not even what already waits."""
         if endpoint in self.lanes:
             data, lane = self.lanes.pop(endpoint)
-            for task in lane.tasks:
+            for task in lane.tasks.values():
                 task.cancel()
             for _, _, name in lane.queue:
                 data.remove("_delivery", name)
 
     def clear(self) -> None:
         for _, lane in self.lanes.values():
-            for task in lane.tasks:
+            for task in lane.tasks.values():
                 task.cancel()
         self.lanes.clear()
         self.manner = Manner()
@@ -120,8 +125,9 @@ class Courier:
     def waiting(self) -> int:
         return sum(len(lane.queue) for _, lane in self.lanes.values())
 
-    async def work(self, data: DataSet, lane: Lane) -> None:
-        while True:
+    async def work(self, data: DataSet, lane: Lane, number: int) -> None:
+        """One of the lane's workers; those beyond the wanted number stop between deliveries."""
+        while number < self.manner.concurrency:
             lane.changed.clear()
             pause = self.pause(lane)
             if pause == 0:

@@ -1,5 +1,6 @@
 """Checkout sessions: create, read, expire."""
 
+from billhook.sandbox.api.customers import SHIPPING
 from billhook.sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.flows.checkout import expire_session
@@ -64,6 +65,7 @@ PAYMENT_INTENT_DATA = Form(
         "metadata": metadata,
         "receipt_email": email,
         "setup_future_usage": one_of("off_session", "on_session"),
+        "shipping": SHIPPING,
         "statement_descriptor": text,
         "statement_descriptor_suffix": text,
     }

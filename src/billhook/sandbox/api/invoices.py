@@ -40,8 +40,9 @@ def list_(call: Call) -> Json:
 
 
 def lines(call: Call) -> Json:
-    invoice = call.data.need("invoice", call.id)
-    return slice_of(invoice["lines"]["data"], call, f"/v1/invoices/{call.id}/lines")
+    call.data.need("invoice", call.id)
+    every_line = call.data.need("_invoice_lines", call.id)["lines"]
+    return slice_of(every_line, call, f"/v1/invoices/{call.id}/lines")
 
 
 def payment(call: Call) -> Json:

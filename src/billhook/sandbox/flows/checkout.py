@@ -9,7 +9,7 @@ from billhook.sandbox.flows import charging, subscribing
 from billhook.sandbox.objects.charges import outcome
 from billhook.sandbox.objects.checkout_sessions import buyer
 from billhook.sandbox.objects.customers import make_customer
-from billhook.sandbox.objects.payment_intents import make_intent
+from billhook.sandbox.objects.payment_intents import full_shipping, make_intent
 from billhook.sandbox.objects.payment_methods import attach, billing_details
 from billhook.sandbox.schedule import later
 from billhook.sandbox.store import DataSet, Json
@@ -89,7 +89,11 @@ def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
     if intent:
         return data.put({**intent, "payment_method_types": [method["type"]]}), False
     given = dict(notes["payment_intent_data"])
-    values = {**given, "metadata": given.get("metadata") or {}}
+    values = {
+        **given,
+        "metadata": given.get("metadata") or {},
+        "shipping": full_shipping(given.get("shipping")),
+    }
     if session["mode"] == "subscription":
         values = {"description": "Subscription creation", "setup_future_usage": "off_session"}
     amount, currency = session["amount_total"], session["currency"]

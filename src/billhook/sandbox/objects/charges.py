@@ -48,7 +48,7 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
             "receipt_url": None,
             "refunded": False,
             "review": None,
-            "shipping": None,
+            "shipping": intent["shipping"],
             "source": None,
             "source_transfer": None,
             "statement_descriptor": None,

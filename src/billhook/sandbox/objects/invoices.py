@@ -9,6 +9,7 @@ def make_draft(
     data: DataSet, subscription: Json, customer: Json, lines: list[Json], reason: str
 ) -> Json:
     name, now = lines[0]["invoice"], data.clock.now()
+    data.put({"id": name, "object": "_invoice_lines", "lines": lines})
     total = sum(line["amount"] for line in lines)
     return data.put(
         {

@@ -1,5 +1,6 @@
 """Payment intents: one for each thing to be paid, through all its attempts."""
 
+from billhook.sandbox.objects.payment_methods import NO_ADDRESS
 from billhook.sandbox.store import DataSet, Json
 
 
@@ -56,6 +57,13 @@ def make_intent(
             **values,
         }
     )
+
+
+def full_shipping(given: Json | None) -> Json | None:
+    if given is None:
+        return None
+    empty = {"carrier": None, "phone": None, "tracking_number": None}
+    return {**empty, **given, "address": {**NO_ADDRESS, **given["address"]}}
 
 
 def options_for(type_: str) -> Json:
