@@ -11,7 +11,7 @@ run: .venv/run.stamp
 	@$(BIN)/billhook dev
 
 test: .venv/test.stamp
-	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto}
+	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadfile
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check .
