@@ -59,7 +59,8 @@ WHERE environment = $1 AND idempotency_key = $2
 _OPENED = """
 WITH ours AS (
     SELECT id, status = 'completed'
-        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $11) AS final
+        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $11) AS final,
+        status = 'completed' OR checkout_session_id IS DISTINCT FROM $11 AS stays
     FROM payments.stripe_checkout_sessions WHERE id = $1 FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
@@ -72,7 +73,11 @@ UPDATE payments.stripe_checkout_sessions AS theirs SET
     url = CASE WHEN final THEN url ELSE $8 END,
     raw = CASE WHEN final THEN raw ELSE $9 END,
     metadata = $10,
-    last_error = NULL
+    last_error = NULL,
+    -- Which event the row shows belongs to its session: another session begins anew.
+    provider_event_at = CASE WHEN stays THEN provider_event_at END,
+    provider_event_rank = CASE WHEN stays THEN provider_event_rank END,
+    provider_event_id = CASE WHEN stays THEN provider_event_id END
 FROM ours WHERE theirs.id = ours.id
 RETURNING theirs.id, environment, mode, status, payment_status, subject_type, subject_id,
     customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,

@@ -1,0 +1,162 @@
+"""PostgreSQL goes away and comes back; a secret is planted and looked for; bodies without end."""
+
+from __future__ import annotations
+
+import io
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from billhook.app import create_app
+from billhook.db.embedded import UNSAFE_BUT_FAST, start
+from billhook.settings import Settings
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature, token
+from stripe_events import customer, event, payload
+
+ORDER = {
+    "mode": "payment",
+    "lineItems": [{"priceId": "price_none"}],
+    "successUrl": "https://shop.example/done",
+    "cancelUrl": "https://shop.example/cart",
+}
+
+
+@contextmanager
+def running(dsn: str, stripe_url: str) -> Iterator[httpx.Client]:
+    settings = Settings(
+        database_url=SecretStr(dsn),
+        jwt_secret=SecretStr(JWT_SECRET),
+        access_api_key=SecretStr(ADMIN_KEY),
+        access_anon_key=SecretStr(ANONYMOUS_KEY),
+        stripe_test_secret_key=SecretStr("sk_test_of_the_tests"),
+        stripe_test_webhook_secret=SecretStr(SIGNING_SECRET),
+        stripe_api_base=stripe_url,
+        _env_file=None,
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(base_url=address, timeout=30) as http:
+        http.get("/health").raise_for_status()
+        yield http
+    server.should_exit = True
+    thread.join(10)
+
+
+def deliver(http: httpx.Client) -> httpx.Response:
+    body = payload(event("customer.created", customer()))
+    return http.post(
+        "/api/webhooks/stripe/test", content=body, headers={"stripe-signature": signature(body)}
+    )
+
+
+def checkout(http: httpx.Client) -> httpx.Response:
+    return http.post(
+        "/api/payments/stripe/test/checkout-sessions",
+        json=ORDER,
+        headers={"authorization": f"Bearer {token()}"},
+    )
+
+
+def test_without_postgresql_everything_is_503_and_recovers_by_itself(sandbox: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="billhook-outage-") as folder:
+        place = Path(folder) / "postgres"
+        server = start(place, settings=UNSAFE_BUT_FAST)
+        try:
+            with running(server.create_database("outage"), sandbox) as http:
+                assert deliver(http).status_code == 200
+                server.stop()
+                for answer in (http.get("/health"), deliver(http), checkout(http)):
+                    assert (answer.status_code, answer.json()["statusCode"]) == (503, 503)
+                    assert answer.headers["retry-after"]
+                    assert "Traceback" not in answer.text
+                server = start(place, settings=UNSAFE_BUT_FAST)
+                assert http.get("/health").status_code == 200
+                assert deliver(http).status_code == 200
+                assert checkout(http).json()["error"] == "UPSTREAM_FAILURE"
+        finally:
+            server.stop()
+
+
+def test_connections_that_the_server_cut_are_replaced(api: Any) -> None:
+    for _ in range(3):
+        api.books.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        statuses = [deliver(api.http).status_code for _ in range(2)]
+        assert statuses[-1] == 200
+        assert set(statuses) <= {200, 503}
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [
+        ("/api/webhooks/stripe/test", 4_999_999, 400),
+        ("/api/webhooks/stripe/test", 5_000_000, 413),
+        ("/api/webhooks/stripe/test", 20_000_000, 413),
+        ("/api/payments/stripe/test/checkout-sessions", 999_999, 400),
+        ("/api/payments/stripe/test/checkout-sessions", 1_000_000, 413),
+        ("/api/payments/stripe/test/customer-portal-sessions", 3_000_000, 413),
+    ],
+)
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_is_read_up_to_its_limit_whether_its_size_is_announced_or_not(
+    api: Any, path: str, size: int, status: int, announced: bool
+) -> None:
+    body = b"x" * size
+
+    def chunks() -> Iterator[bytes]:
+        stream = io.BytesIO(body)
+        while chunk := stream.read(65_536):
+            yield chunk
+
+    answer = api.http.post(
+        path,
+        content=body if announced else chunks(),
+        headers={
+            "authorization": f"Bearer {token()}",
+            "stripe-signature": f"t={int(time.time())},v1=wrong",
+        },
+    )
+    assert (answer.status_code, answer.json()["error"]) == (status, "INVALID_INPUT")
+
+
+def test_the_page_that_describes_the_api_asks_no_other_host(api: Any) -> None:
+    page = api.http.get("/docs").text
+    assert "/api/payments/stripe/{environment}/checkout-sessions" in page
+    for outside in ("<script", "<link", "src=", "cdn", "@import"):
+        assert outside not in page
+    assert api.http.get("/redoc").status_code == 404
+
+
+def test_every_error_answer_is_described_in_our_own_shape(api: Any) -> None:
+    document = api.http.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation.get("summary"), path
+            assert "422" not in operation["responses"]
+            for status, response in operation["responses"].items():
+                content = response["content"]["application/json"]
+                if int(status) >= 400:
+                    assert content["schema"]["$ref"].endswith("/ErrorBody")
+                    assert content["example"]["statusCode"] == int(status)
+
+
+def test_a_browser_may_read_every_error(api: Any) -> None:
+    for path in ("/api/nothing", "/api/payments/stripe/test/checkout-sessions"):
+        answer = api.http.post(path, headers={"origin": "https://shop.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+        assert answer.headers["access-control-allow-credentials"] == "true"
