@@ -157,6 +157,18 @@ def test_a_resumed_subscription_goes_on(shop: Shop) -> None:
     assert shop.v1.subscriptions.retrieve(subscription.id).status == "active"
 
 
+def test_an_earlier_plan_to_cancel_does_not_end_a_later_period(shop: Shop) -> None:
+    subscription = subscribe(shop)
+    first = shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
+    shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
+    shop.sandbox.control("renew", subscription=subscription.id)
+    later = shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
+    assert later.cancel_at > first.cancel_at
+    now = shop.sandbox.control("advance", seconds=0)["now"]
+    shop.sandbox.control("advance", seconds=first.cancel_at - now + 1)
+    assert shop.v1.subscriptions.retrieve(subscription.id).status == "active"
+
+
 def test_an_ended_subscription_is_hidden_kept_and_frozen(shop: Shop) -> None:
     subscription = subscribe(shop)
     shop.v1.subscriptions.cancel(subscription.id)
