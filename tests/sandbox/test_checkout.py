@@ -123,6 +123,16 @@ def test_a_direct_debit_completes_first_and_is_settled_later(
     assert shop.types("checkout") == ["checkout.session.completed", last]
 
 
+def test_a_saved_card_pays_for_its_own_customer_only(shop: Shop) -> None:
+    ada = shop.v1.customers.create({"email": "ada@example.com"}).id
+    card = shop.v1.payment_methods.attach("pm_card_visa", {"customer": ada}).id
+    with pytest.raises(Refused, match="belongs to another customer"):
+        shop.pay(shop.session("subscription").id, card)
+    assert shop.types("charge") == []
+    paid = shop.pay(shop.session("subscription", customer=ada).id, card)
+    assert (paid["status"], paid["customer"]) == ("complete", ada)
+
+
 def test_a_paid_session_cannot_be_paid_again(shop: Shop) -> None:
     session = shop.paid()
     assert session["url"] is None

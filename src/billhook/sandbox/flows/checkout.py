@@ -38,7 +38,9 @@ def pay(
     """
     must_be_payable(session)
     who = complete_buyer(data, session, who)
-    method = data.put({**method, "billing_details": billing_of(method, who)})
+    check_owner(session, method)
+    if method["customer"] is None:
+        method = data.put({**method, "billing_details": billing_of(who)})
     if not session["amount_total"] and session["mode"] == "payment":
         return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
     card = charging.card_of(method)
@@ -68,6 +70,16 @@ def must_be_payable(session: Json) -> None:
         )
 
 
+def check_owner(session: Json, method: Json) -> None:
+    """A saved method pays for its own customer only."""
+    if method["customer"] not in (None, session["customer"]):
+        raise InvalidRequest(
+            f"The payment method {method['id']} belongs to another customer.",
+            code="payment_method_unexpected_state",
+            param="payment_method",
+        )
+
+
 def complete_buyer(data: DataSet, session: Json, who: Buyer) -> Buyer:
     """What the session already knows fills what the payer didn't say."""
     known = session["customer_details"] or {}
@@ -77,7 +89,7 @@ def complete_buyer(data: DataSet, session: Json, who: Buyer) -> Buyer:
     return who._replace(email=email, name=who.name or known.get("name"))
 
 
-def billing_of(method: Json, who: Buyer) -> Json:
+def billing_of(who: Buyer) -> Json:
     address = {"country": who.country, "postal_code": who.postal_code}
     return billing_details({"email": who.email, "name": who.name, "address": address})
 

@@ -3,8 +3,26 @@
 from billhook.sandbox.cards import DECLINES, Card
 from billhook.sandbox.store import DataSet, Json
 
-FEE_PERCENT, FEE_FIXED = 29, 30
-"""2.9 % and 30 cents, in thousandths and minor units."""
+FEE_PER_MILLE, FEE_FIXED = 29, 30
+"""2.9 % and 30 cents."""
+
+
+NEVER_FILLED: Json = {
+    "application": None,
+    "application_fee": None,
+    "application_fee_amount": None,
+    "failure_balance_transaction": None,
+    "on_behalf_of": None,
+    "receipt_number": None,
+    "review": None,
+    "source": None,
+    "source_transfer": None,
+    "statement_descriptor": None,
+    "statement_descriptor_suffix": None,
+    "transfer_data": None,
+    "transfer_group": None,
+}
+"""What the sandbox has no use for; shared, because objects are never changed in place."""
 
 
 def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values: object) -> Json:
@@ -14,12 +32,10 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
         {
             "id": name,
             "object": "charge",
+            **NEVER_FILLED,
             "amount": intent["amount"],
             "amount_captured": 0 if status == "failed" else intent["amount"],
             "amount_refunded": 0,
-            "application": None,
-            "application_fee": None,
-            "application_fee_amount": None,
             # Filled by `charge.updated` (stripe-facts 4).
             "balance_transaction": None,
             "billing_details": method["billing_details"],
@@ -30,13 +46,11 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
             "customer": intent["customer"],
             "description": intent["description"],
             "disputed": False,
-            "failure_balance_transaction": None,
             "failure_code": None,
             "failure_message": None,
             "fraud_details": {},
             "livemode": data.livemode,
             "metadata": intent["metadata"],
-            "on_behalf_of": None,
             "outcome": outcome("authorized") if paid else None,
             "paid": paid,
             "payment_intent": intent["id"],
@@ -44,18 +58,10 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
             "payment_method_details": details(method),
             "radar_options": {},
             "receipt_email": intent["receipt_email"],
-            "receipt_number": None,
             "receipt_url": None,
             "refunded": False,
-            "review": None,
             "shipping": intent["shipping"],
-            "source": None,
-            "source_transfer": None,
-            "statement_descriptor": None,
-            "statement_descriptor_suffix": None,
             "status": status,
-            "transfer_data": None,
-            "transfer_group": None,
             **values,
         }
     )
@@ -117,7 +123,7 @@ def details(method: Json) -> Json:
 
 def make_balance_transaction(data: DataSet, source: Json, amount: int, type_: str) -> Json:
     """Money in or out of the balance; a fee is taken on charges and not given back."""
-    fee = amount * FEE_PERCENT // 1000 + FEE_FIXED if type_ == "charge" else 0
+    fee = amount * FEE_PER_MILLE // 1000 + FEE_FIXED if type_ == "charge" else 0
     detail = {
         "amount": fee,
         "application": None,

@@ -4,6 +4,63 @@ from billhook.sandbox.lists import envelope
 from billhook.sandbox.objects.account import account_id
 from billhook.sandbox.store import DataSet, Json
 
+NEVER_FILLED: Json = {
+    "account_tax_ids": None,
+    "amount_overpaid": 0,
+    "amount_shipping": 0,
+    "application": None,
+    "automatic_tax": {
+        "disabled_reason": None,
+        "enabled": False,
+        "liability": None,
+        "provider": None,
+        "status": None,
+    },
+    "custom_fields": None,
+    "customer_account": None,
+    "customer_tax_ids": [],
+    "default_payment_method": None,
+    "default_source": None,
+    "default_tax_rates": [],
+    "description": None,
+    "discounts": [],
+    "due_date": None,
+    "ending_balance": None,
+    "footer": None,
+    "from_invoice": None,
+    "issuer": {"type": "self"},
+    "last_finalization_error": None,
+    "latest_revision": None,
+    "on_behalf_of": None,
+    "payment_settings": {
+        "default_mandate": None,
+        "payment_method_options": None,
+        "payment_method_types": None,
+    },
+    "post_payment_credit_notes_amount": 0,
+    "pre_payment_credit_notes_amount": 0,
+    "receipt_number": None,
+    "rendering": None,
+    "shipping_cost": None,
+    "shipping_details": None,
+    "starting_balance": 0,
+    "statement_descriptor": None,
+    "test_clock": None,
+    "total_discount_amounts": [],
+    "total_pretax_credit_amounts": [],
+    "total_taxes": [],
+    "webhooks_delivered_at": None,
+    "customer_shipping": None,
+}
+"""Tax, discounts, shipping, credit notes; shared, because nothing is changed in place."""
+
+NEVER_MOVED = {
+    "finalized_at": None,
+    "marked_uncollectible_at": None,
+    "paid_at": None,
+    "voided_at": None,
+}
+
 
 def make_draft(
     data: DataSet, subscription: Json, customer: Json, lines: list[Json], reason: str
@@ -15,7 +72,7 @@ def make_draft(
         {
             "id": name,
             "object": "invoice",
-            **unused(),
+            **NEVER_FILLED,
             "account_country": "US",
             "account_name": f"Sandbox {data.account}",
             "amount_due": total,
@@ -38,30 +95,16 @@ def make_draft(
             "effective_at": None,
             "hosted_invoice_url": None,
             "invoice_pdf": None,
-            "lines": envelope(lines, f"/v1/invoices/{name}/lines")
-            | {"total_count": len(lines), "data": lines[:10], "has_more": len(lines) > 10},
+            "lines": line_list(name, lines),
             "livemode": data.livemode,
             "metadata": {},
             "next_payment_attempt": None,
             "number": None,
-            # The subscription's metadata as it is now (stripe-facts 13).
-            "parent": {
-                "quote_details": None,
-                "subscription_details": {
-                    "metadata": subscription["metadata"],
-                    "subscription": subscription["id"],
-                },
-                "type": "subscription_details",
-            },
+            "parent": parent_of(subscription),
             "period_end": now,
             "period_start": now,
             "status": "draft",
-            "status_transitions": {
-                "finalized_at": None,
-                "marked_uncollectible_at": None,
-                "paid_at": None,
-                "voided_at": None,
-            },
+            "status_transitions": NEVER_MOVED,
             "subtotal": total,
             "subtotal_excluding_tax": total,
             "total": total,
@@ -70,55 +113,19 @@ def make_draft(
     )
 
 
-def unused() -> Json:
-    """What the sandbox never fills: tax, discounts, shipping, credit notes."""
+def line_list(invoice: str, lines: list[Json]) -> Json:
+    """Embedded, a list shows its first ten."""
+    found = envelope(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
+    return {**found, "total_count": len(lines)}
+
+
+def parent_of(subscription: Json) -> Json:
+    """With the subscription's metadata as it is now (stripe-facts 13)."""
+    details = {"metadata": subscription["metadata"], "subscription": subscription["id"]}
     return {
-        "account_tax_ids": None,
-        "amount_overpaid": 0,
-        "amount_shipping": 0,
-        "application": None,
-        "automatic_tax": {
-            "disabled_reason": None,
-            "enabled": False,
-            "liability": None,
-            "provider": None,
-            "status": None,
-        },
-        "custom_fields": None,
-        "customer_account": None,
-        "customer_shipping": None,
-        "customer_tax_ids": [],
-        "default_payment_method": None,
-        "default_source": None,
-        "default_tax_rates": [],
-        "description": None,
-        "discounts": [],
-        "due_date": None,
-        "ending_balance": None,
-        "footer": None,
-        "from_invoice": None,
-        "issuer": {"type": "self"},
-        "last_finalization_error": None,
-        "latest_revision": None,
-        "on_behalf_of": None,
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
-        },
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
-        "receipt_number": None,
-        "rendering": None,
-        "shipping_cost": None,
-        "shipping_details": None,
-        "starting_balance": 0,
-        "statement_descriptor": None,
-        "test_clock": None,
-        "total_discount_amounts": [],
-        "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
+        "quote_details": None,
+        "subscription_details": details,
+        "type": "subscription_details",
     }
 
 

@@ -3,6 +3,31 @@
 from billhook.sandbox.objects.payment_methods import NO_ADDRESS
 from billhook.sandbox.store import DataSet, Json
 
+NEVER_FILLED: Json = {
+    "allowed_payment_method_types": None,
+    "application": None,
+    "application_fee_amount": None,
+    "automatic_payment_methods": None,
+    "canceled_at": None,
+    "cancellation_reason": None,
+    "customer_account": None,
+    "description": None,
+    "excluded_payment_method_types": None,
+    "on_behalf_of": None,
+    "payment_method_configuration_details": None,
+    "processing": None,
+    "receipt_email": None,
+    "review": None,
+    "setup_future_usage": None,
+    "shipping": None,
+    "source": None,
+    "statement_descriptor": None,
+    "statement_descriptor_suffix": None,
+    "transfer_data": None,
+    "transfer_group": None,
+}
+"""What the sandbox has no use for; shared, because objects are never changed in place."""
+
 
 def make_intent(
     data: DataSet, amount: int, currency: str, customer: str | None, method: Json, **values: object
@@ -13,16 +38,11 @@ def make_intent(
         {
             "id": name,
             "object": "payment_intent",
-            "allowed_payment_method_types": None,
+            **NEVER_FILLED,
             "amount": amount,
             "amount_capturable": 0,
             "amount_details": {"tip": {}},
             "amount_received": 0,
-            "application": None,
-            "application_fee_amount": None,
-            "automatic_payment_methods": None,
-            "canceled_at": None,
-            "cancellation_reason": None,
             # The default since 2024: the balance transaction comes later (stripe-facts 4).
             "capture_method": "automatic_async",
             "client_secret": data.ids.secret(name),
@@ -30,30 +50,15 @@ def make_intent(
             "created": data.clock.now(),
             "currency": currency,
             "customer": customer,
-            "customer_account": None,
-            "description": None,
-            "excluded_payment_method_types": None,
             "last_payment_error": None,
             "latest_charge": None,
             "livemode": data.livemode,
             "metadata": {},
             "next_action": None,
-            "on_behalf_of": None,
             "payment_method": None,
-            "payment_method_configuration_details": None,
             "payment_method_options": options_for(method["type"]),
             "payment_method_types": [method["type"]],
-            "processing": None,
-            "receipt_email": None,
-            "review": None,
-            "setup_future_usage": None,
-            "shipping": None,
-            "source": None,
-            "statement_descriptor": None,
-            "statement_descriptor_suffix": None,
             "status": "requires_payment_method",
-            "transfer_data": None,
-            "transfer_group": None,
             **values,
         }
     )
