@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import socket
 import tempfile
 import threading
@@ -14,15 +15,19 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from pydantic import SecretStr
 
 from billhook.app import create_app
 from billhook.db.embedded import UNSAFE_BUT_FAST, start
+from billhook.logs import configure
 from billhook.settings import Settings
+from books import Books
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature, token
 from stripe_events import customer, event, payload
 
+CHECKOUT = "/api/payments/stripe/test/checkout-sessions"
 ORDER = {
     "mode": "payment",
     "lineItems": [{"priceId": "price_none"}],
@@ -43,8 +48,14 @@ def running(dsn: str, stripe_url: str) -> Iterator[httpx.Client]:
         stripe_api_base=stripe_url,
         _env_file=None,
     )
+    with serving(settings) as http:
+        yield http
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[httpx.Client]:
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -64,7 +75,7 @@ def deliver(http: httpx.Client) -> httpx.Response:
 
 def checkout(http: httpx.Client) -> httpx.Response:
     return http.post(
-        "/api/payments/stripe/test/checkout-sessions",
+        CHECKOUT,
         json=ORDER,
         headers={"authorization": f"Bearer {token()}"},
     )
@@ -88,6 +99,67 @@ def test_without_postgresql_everything_is_503_and_recovers_by_itself(sandbox: st
                 assert checkout(http).json()["error"] == "UPSTREAM_FAILURE"
         finally:
             server.stop()
+
+
+PLANTED = {
+    "stripe_test_secret_key": "sk_test_PlantedStripeKey0001",
+    "stripe_test_webhook_secret": "whsec_PlantedSigningSecret0002",
+    "access_api_key": "ik_PlantedAdminKey0000000003",
+    "access_anon_key": "anon_PlantedAnonymousKey00004",
+    "jwt_secret": "PlantedJwtSecret0005 long enough for the tests",
+    "encryption_key": "PlantedEncryptionKey0006",
+}
+
+
+def test_no_secret_is_in_any_answer_log_line_or_row(database_url: str, sandbox: str) -> None:
+    lines = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    secrets: dict[str, Any] = {name: SecretStr(value) for name, value in PLANTED.items()}
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        stripe_api_base=sandbox,
+        log_level="debug",
+        _env_file=None,
+        **secrets,
+    )
+    configure(settings, lines)
+    bearer = token(secret=PLANTED["jwt_secret"])
+    said = []
+    try:
+        with serving(settings) as http:
+            for credential in (bearer, bearer + "x", *PLANTED.values()):
+                headers = {"authorization": f"Bearer {credential}"}
+                said.append(http.post(CHECKOUT, json=ORDER, headers=headers).text)
+            # Were Stripe ever so careless as to quote our key:
+            careless = {"error": {"message": f"No, {PLANTED['stripe_test_secret_key']}!"}}
+            fault = {"status": 503, "path_prefix": "/v1/checkout", "times": 3, "body": careless}
+            httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+            headers = {"authorization": f"Bearer {bearer}"}
+            failed = http.post(CHECKOUT, json=ORDER, headers=headers)
+            assert (failed.status_code, failed.json()["message"]) == (503, "No, sk_test_****!")
+            revoked = {"key": PLANTED["stripe_test_secret_key"]}
+            httpx.post(f"{sandbox}/_sandbox/revoke_key", json=revoked).raise_for_status()
+            headers = {"authorization": f"Bearer {bearer}"}
+            refused = http.post(CHECKOUT, json=ORDER, headers=headers)
+            assert (refused.status_code, refused.json()["error"]) == (401, "PAYMENT_CONFIG_INVALID")
+            said.append(refused.text)
+            body = payload(event("customer.created", customer()))
+            for secret in (PLANTED["stripe_test_webhook_secret"], "whsec_wrong"):
+                header = {"stripe-signature": signature(body, secret=secret)}
+                said.append(
+                    http.post("/api/webhooks/stripe/test", content=body, headers=header).text
+                )
+            said += [http.get(path).text for path in ("/health", "/docs", "/openapi.json")]
+    finally:
+        root.handlers, root.level = handlers, level
+        structlog.reset_defaults()
+    for table in ("system.secrets", "billhook.api_keys", "payments.stripe_checkout_sessions"):
+        said.append(str(Books(database_url).rows(f"SELECT t::text FROM {table} t")))
+    said.append(lines.getvalue())
+    assert "Planted" not in "".join(said)
+    assert bearer not in "".join(said)
+    assert "No, sk_test_****!" in lines.getvalue()
 
 
 def test_connections_that_the_server_cut_are_replaced(api: Any) -> None:
