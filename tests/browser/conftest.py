@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 _FLAGS = [
     "--no-sandbox",
@@ -28,24 +26,31 @@ _FLAGS = [
 
 @pytest.fixture(scope="session")
 def shop() -> Iterator[str]:
-    """The address of the demo shop of a fresh `billhook dev`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """The address of the demo shop of a fresh `billhook dev`, which says it when all runs."""
     with tempfile.TemporaryDirectory(prefix="billhook-dev-") as folder:
-        state = Path(folder) / "state"
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "billhook.cli", "dev"),
-                *("--state", str(state), "--port", str(port)),
+                *(
+                    sys.executable,
+                    "-m",
+                    "billhook.cli",
+                    "dev",
+                    "--state",
+                    str(Path(folder) / "state"),
+                ),
+                *("--port", "0", "--sandbox-port", "0"),
             ],
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
         )
-        address = f"http://127.0.0.1:{port}"
-        with httpx.Client(transport=httpx.HTTPTransport(retries=10), timeout=60) as http:
-            http.get(f"{address}/health").raise_for_status()
-        yield f"{address}/demo/"
+        assert process.stdout is not None
+        said = iter(process.stdout.readline, "")
+        address = next((line.split()[-1] for line in said if "Demo shop" in line), None)
+        assert address is not None, "billhook dev did not start; its own message is above"
+        yield f"{address}/"
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")  # Playwright holds the thread's event loop while it lives
@@ -63,8 +68,23 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A browser that nobody used before."""
-    context = browser.new_context()
+    """A browser that nobody used before. It must find all it needs on this machine, and the pages
+    must keep their own content security policy."""
+    context = browser.new_context(viewport={"width": 390, "height": 844})
     context.set_default_timeout(20_000)
-    yield context.new_page()
+    page = context.new_page()
+    wrong: list[str] = []
+
+    def watch(request: Request) -> None:
+        if not request.url.startswith(("http://127.0.0.1:", "data:")):
+            wrong.append(f"asked elsewhere: {request.url}")
+
+    page.on("request", watch)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
+    )
+    yield page
     context.close()
+    assert wrong == []

@@ -164,6 +164,7 @@ class _Shop:
     async def team(self, request: Request) -> Response:
         """The team, its plan, and what it may use."""
         prices = await orders.prices(self._pool, "usd")
+        entitlement = await orders.entitlement(self._pool)
         return self._page(
             request,
             "team.html",
@@ -172,14 +173,15 @@ class _Shop:
             members=[each for each in PEOPLE if each.role],
             plan=product("team"),
             price=prices.get("team"),
-            entitlement=await orders.entitlement(self._pool),
+            entitlement=entitlement,
+            state=_state_of(entitlement),
             returned=request.query_params.get("returned") == "1",
         )
 
     async def team_status(self, request: Request) -> Response:
         """What the team's page asks for until the entitlement is there."""
         found = await orders.entitlement(self._pool)
-        answer = {"status": found["status"] if found else "none"}
+        answer = {"status": _state_of(found)}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
     async def _order(self, request: Request) -> asyncpg.Record | None:
@@ -218,6 +220,13 @@ class _Shop:
         )
         remember(response, who, self._config.path)
         return response
+
+
+def _state_of(entitlement: asyncpg.Record | None) -> str:
+    """All that the team's page shows of the entitlement, in one word to compare."""
+    if entitlement is None:
+        return "none"
+    return f"{entitlement['status']}{'-ending' if entitlement['cancel_at_period_end'] else ''}"
 
 
 def _checkout_of(order: asyncpg.Record, request: Request) -> dict[str, Any]:

@@ -1,103 +1,122 @@
-// The shop's script: all that an app's frontend has to do with Billhook is in `bill` below.
+// The shop's side of a checkout, complete: ask the shop who the visitor is, ask Billhook for a
+// session, go where it says. Prices, rights and fulfilment are decided on the server.
 
 const base = document.body.dataset.base;
 const here = (path) => `${location.origin}${base}${path}`;
 
-function say(text) {
-  const problem = document.getElementById('problem');
-  problem.textContent = text;
-  problem.hidden = false;
+async function ask(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error('The shop cannot be reached just now. Please try again.');
+  }
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) {
+    throw Object.assign(new Error(body.message ?? 'Something went wrong. Please try again.'), { status: answer.status });
+  }
+  return body;
 }
 
-async function ask(path, options) {
-  const answer = await fetch(path, options);
-  const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.message), { status: answer.status });
-  return body;
+function post(path, body, headers = {}) {
+  return ask(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
 }
 
 // Call Billhook as the visitor: with the user's token, or with the anonymous key.
 async function bill(route, body) {
   const me = await ask(`${base}/session`);
-  return ask(`/api/payments/stripe/test/${route}`, {
-    method: 'POST',
-    headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${me.token}` },
-    body: JSON.stringify(body(me)),
-  });
+  return post(`/api/payments/stripe/test/${route}`, body(me), { Authorization: `Bearer ${me.token}` });
 }
 
-async function pay(order) {
-  const { checkoutSession } = await bill('checkout-sessions', (me) => ({
+async function checkOut({ orderId, priceId, quantity, idempotencyKey }) {
+  const { checkoutSession } = await bill('checkout-sessions', ({ userId, email }) => ({
     mode: 'payment',
-    lineItems: [{ priceId: order.priceId, quantity: order.quantity }],
-    successUrl: here(`/orders/${order.orderId}?returned=1`),
-    cancelUrl: here(`/orders/${order.orderId}/cancelled`),
-    metadata: { app: 'demo-shop', order_id: order.orderId },
-    idempotencyKey: order.idempotencyKey,
-    ...(me.userId ? { subject: { type: 'user', id: me.userId }, customerEmail: me.email } : {}),
+    lineItems: [{ priceId, quantity }],
+    successUrl: here(`/orders/${orderId}?returned=1`),
+    cancelUrl: here(`/orders/${orderId}/cancelled`),
+    metadata: { app: 'demo-shop', order_id: orderId },
+    idempotencyKey,
+    ...(userId && { subject: { type: 'user', id: userId }, customerEmail: email }),
   }));
-  location.assign(checkoutSession.status === 'open' ? checkoutSession.url : here(`/orders/${order.orderId}`));
+  // Paid already, in another tab perhaps: then the order's page knows more.
+  location.assign(checkoutSession.status === 'open' ? checkoutSession.url : here(`/orders/${orderId}`));
 }
 
-// Run what a button does; while it runs the button rests, and what goes wrong is said.
-function on(element, kind, work) {
-  element?.addEventListener(kind, async (event) => {
-    event.preventDefault();
-    const button = event.submitter ?? event.currentTarget;
-    button.disabled = true;
-    try {
-      await work(event.target);
-    } catch (error) {
-      say(error.status === 403 ? `That is not yours to bill. (${error.message})` : error.message);
-      button.disabled = false;
-    }
-  });
+async function buy(form) {
+  const { product, currency } = form.dataset;
+  const quantity = form.elements.quantity.valueAsNumber;
+  await checkOut(await post(`${base}/orders`, { product, currency, quantity }));
 }
 
-for (const form of document.querySelectorAll('.order-form')) {
-  on(form, 'submit', async () => {
-    const { product, currency } = form.dataset;
-    const quantity = Number(new FormData(form).get('quantity'));
-    const body = JSON.stringify({ product, currency, quantity });
-    await pay(await ask(`${base}/orders`, { method: 'POST', body }));
-  });
+async function pay(form) {
+  const { order, price, quantity, key } = form.dataset;
+  await checkOut({ orderId: order, priceId: price, quantity: Number(quantity), idempotencyKey: key });
 }
 
-for (const button of document.querySelectorAll('.pay')) {
-  on(button, 'click', () => pay(JSON.parse(button.dataset.checkout)));
-}
-
-on(document.getElementById('subscribe'), 'click', async (button) => {
-  const { checkoutSession } = await bill('checkout-sessions', (me) => ({
+async function subscribe(form) {
+  const { checkoutSession } = await bill('checkout-sessions', ({ email }) => ({
     mode: 'subscription',
-    lineItems: [{ priceId: button.dataset.price, quantity: 1 }],
+    lineItems: [{ priceId: form.dataset.price, quantity: 1 }],
     successUrl: here('/team?returned=1'),
     cancelUrl: here('/team'),
-    subject: { type: 'team', id: button.dataset.team },
-    ...(me.email ? { customerEmail: me.email } : {}),
+    subject: { type: 'team', id: form.dataset.team },
+    ...(email && { customerEmail: email }),
   }));
   location.assign(checkoutSession.url);
-});
+}
 
-on(document.getElementById('portal'), 'click', async (button) => {
+async function portal(form) {
   const { customerPortalSession } = await bill('customer-portal-sessions', () => ({
-    subject: { type: 'team', id: button.dataset.team },
+    subject: { type: 'team', id: form.dataset.team },
     returnUrl: here('/team'),
   }));
   location.assign(customerPortalSession.url);
+}
+
+function explain({ status, message }) {
+  if (status === 401) return 'Guests have no team. Become one of its members, above.';
+  if (status === 403) return 'That is not yours to bill: only an owner of the team may.';
+  if (status === 409) return 'This payment was begun somewhere else. Reload the page and try again.';
+  return message;
+}
+
+// What each kind of form does. While it does it, its button rests; what goes wrong is said.
+const actions = { buy, pay, subscribe, portal };
+const problem = document.getElementById('problem');
+
+for (const [name, act] of Object.entries(actions)) {
+  for (const form of document.querySelectorAll(`form[data-${name}]`)) {
+    form.addEventListener('submit', async (event) => {
+      event.preventDefault();
+      const button = form.querySelector('button');
+      button.disabled = true;
+      problem.hidden = true;
+      try {
+        await act(form);
+      } catch (error) {
+        problem.textContent = explain(error);
+        problem.hidden = false;
+        problem.scrollIntoView({ block: 'nearest' });
+        button.disabled = false;
+      }
+    });
+  }
+}
+
+// The browser's own way back shows a page as it was left, with its button at rest.
+addEventListener('pageshow', (event) => {
+  if (event.persisted) location.reload();
 });
 
-// Back from Stripe: follow the order (or the team) until the trigger has spoken.
-async function follow(path, shown) {
-  try {
-    const { status } = await ask(path);
-    if (status !== shown) return location.reload();
-  } catch { /* asked again below */ }
-  setTimeout(follow, 700, path, shown);
+// Follow the order, or the team, until the trigger has spoken.
+const watched = document.querySelector('[data-watch]');
+async function follow({ watch, now }) {
+  const { status } = await ask(watch).catch(() => ({ status: now }));
+  if (status !== now) location.reload();
+  else setTimeout(follow, 700, { watch, now });
 }
-const order = document.getElementById('order-status');
-if (order && ['pending', 'processing'].includes(order.textContent)) {
-  follow(`${base}/orders/${order.dataset.order}/status`, order.textContent);
-}
-const team = document.getElementById('team-status');
-if (team) follow(`${base}/team/status`, team.textContent);
+if (watched) follow(watched.dataset);
