@@ -99,14 +99,29 @@ def serve(
     )
 
 
-@app.command(epilog="Example: billhook dev")
+@app.command(epilog="Example: billhook dev --port 8080")
 def dev(
     state: Annotated[
         Path, typer.Option(help="Where the database, the sandbox and the keys are kept.")
     ] = Path(".billhook"),
-    port: Annotated[int, typer.Option(help="The port of the API.")] = 7130,
+    port: Annotated[
+        int | None, typer.Option(help="The port of the API.", show_default="7130 or the next free")
+    ] = None,
+    sandbox_port: Annotated[
+        int | None,
+        typer.Option(help="The port of the Stripe sandbox.", show_default="12111 or the next free"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="A PostgreSQL to use, instead of the one that comes along."),
+    ] = None,
 ) -> None:
-    """Run everything on this machine: PostgreSQL, the Stripe sandbox and the API."""
-    from billhook.dev import run
-
-    run(state, port)
+    """Run everything on this machine: PostgreSQL, the Stripe sandbox, the API and a demo shop."""
+    try:
+        from billhook.dev import Options, run
+    except ModuleNotFoundError as error:
+        raise BillhookError(
+            f"`billhook dev` needs the package {error.name}.",
+            next_actions="Install it with: pip install 'billhook[dev]'",
+        ) from error
+    run(Options(state, port, sandbox_port, database_url))

@@ -1,0 +1,208 @@
+"""`make run`: PostgreSQL, the Stripe sandbox, the API and a demo shop on this machine.
+
+Nothing has to be installed or configured. All state is in one folder and survives restarts and
+`kill -9`: PostgreSQL is adopted or recovers, the sandbox ends with us, and the webhook endpoint
+stays the same, so that the sandbox delivers what it still has for us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from pydantic import SecretStr
+from rich.console import Console
+from starlette.applications import Starlette
+
+from billhook.app import create_app
+from billhook.db import embedded
+from billhook.db.migrate import migrate
+from billhook.demo import DemoConfig, offer, open_demo
+from billhook.dev.listening import Listener, listen
+from billhook.dev.sandbox import Sandbox, open_endpoint, seed, start_sandbox
+from billhook.dev.state import Keys, State
+from billhook.dev.summary import show
+from billhook.errors import BillhookError
+from billhook.settings import Settings
+
+API_PORT = 7130
+SANDBOX_PORT = 12111
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `billhook dev` can be told.
+
+    Attributes:
+        state: the folder in which everything is kept.
+        port: the API's; None means `API_PORT` or the next free one, 0 any.
+        sandbox_port: the Stripe sandbox's, likewise.
+        database_url: a PostgreSQL to use instead of the embedded one.
+    """
+
+    state: Path
+    port: int | None = None
+    sandbox_port: int | None = None
+    database_url: str | None = None
+
+
+def run(options: Options) -> None:
+    """Start everything, say what to do, and serve until interrupted.
+
+    Raises:
+        BillhookError: a port is taken, or a part could not be started; says which.
+    """
+    console = Console(highlight=False)
+    with State(options.state) as state, contextlib.ExitStack() as at_end:
+        keys = state.keys()
+        api = at_end.enter_context(listen(options.port, API_PORT))
+        sandbox = at_end.enter_context(listen(options.sandbox_port, SANDBOX_PORT))
+        state.announce(api.address)
+        with console.status("Starting PostgreSQL …"):
+            dsn = options.database_url or at_end.enter_context(_postgres(state.folder))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_interrupted(_serve(console, state, keys, dsn, api, sandbox)))
+        console.print("Stopped; everything is kept.")
+
+
+@contextlib.contextmanager
+def _postgres(folder: Path) -> Iterator[str]:
+    try:
+        server = embedded.start(folder / "postgres")
+        try:
+            yield server.create_database("billhook")
+        finally:
+            server.stop()
+    except embedded.EmbeddedPostgresError as error:
+        raise BillhookError(str(error)) from error
+
+
+async def _serve(
+    console: Console, state: State, keys: Keys, dsn: str, api: Listener, sandbox_at: Listener
+) -> None:
+    async with contextlib.AsyncExitStack() as at_end:
+        with console.status("Starting the Stripe sandbox …"):
+            await migrate(dsn)
+            # The API's port listens already: deliveries of the last run wait there, none fails.
+            sandbox = await at_end.enter_async_context(
+                start_sandbox(sandbox_at, state.folder / "sandbox.sqlite", state.folder)
+            )
+            endpoint = await open_endpoint(sandbox.url, keys.stripe_key, api.address, state)
+        with console.status("Starting the API …"):
+            shop = await at_end.enter_async_context(
+                open_demo(DemoConfig(dsn, keys.jwt_secret, keys.anonymous_key))
+            )
+            app = create_app(_settings(keys, dsn, endpoint.secret, sandbox.url, api))
+            _mount(app, shop)
+            server = await at_end.enter_async_context(_serving(app, api))
+            await offer(dsn, await seed(sandbox.url, keys.stripe_key))
+        show(console, state, keys, api, sandbox_at, dsn)
+        await _first_end(server, sandbox)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: we stop several things, in an order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serving(app: FastAPI, api: Listener) -> AsyncIterator[asyncio.Task[None]]:
+    """The running server; entered when it has started."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[api.socket]))
+    try:
+        while not server.started:
+            if task.done():
+                raise BillhookError("The API did not start; its own message is above.")
+            await asyncio.sleep(0.01)
+        yield task
+    finally:
+        server.should_exit = True
+        await asyncio.wait({task})
+
+
+async def _first_end(server: asyncio.Task[None], sandbox: Sandbox) -> None:
+    """Until a part ends of itself, which none should."""
+    gone = asyncio.create_task(sandbox.process.wait())
+    try:
+        await asyncio.wait({server, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+    if sandbox.process.returncode is not None:
+        raise BillhookError(
+            f"The Stripe sandbox has ended (exit code {sandbox.process.returncode}).",
+            next_actions=f"Its last words are in {sandbox.log}",
+        )
+    raise BillhookError("The API has ended.")
+
+
+async def _until_interrupted(work: Coroutine[None, None, None]) -> None:
+    """Run `work`; Ctrl-C, a closed terminal and `kill` end it in good order."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows has Ctrl-C only
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _settings(
+    keys: Keys, dsn: str, webhook_secret: str, stripe_url: str, api: Listener
+) -> Settings:
+    """All settings, said outright: a live key in the environment has no business here."""
+    return Settings(
+        _env_file=None,
+        database_url=SecretStr(dsn),
+        jwt_secret=SecretStr(keys.jwt_secret),
+        encryption_key=SecretStr(keys.encryption_key),
+        access_api_key=SecretStr(keys.admin_key),
+        access_anon_key=SecretStr(keys.anonymous_key),
+        stripe_test_secret_key=SecretStr(keys.stripe_key),
+        stripe_test_webhook_secret=SecretStr(webhook_secret),
+        stripe_live_secret_key=None,
+        stripe_live_webhook_secret=None,
+        stripe_api_base=stripe_url,
+        public_url=api.address,
+        jwks_url=None,
+        host=api.host,
+        port=api.port,
+        log_level="warning",
+    )
+
+
+def _mount(app: FastAPI, shop: Starlette) -> None:
+    """The shop beside the API, and an entrance for those who type the bare address."""
+
+    async def enter() -> RedirectResponse:
+        return RedirectResponse("/demo/")
+
+    for path in ("/", "/demo"):
+        app.add_api_route(path, enter, include_in_schema=False)
+    app.mount("/demo", shop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

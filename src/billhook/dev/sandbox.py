@@ -1,0 +1,138 @@
+"""The Stripe sandbox as `billhook dev` uses it: a process, an endpoint, something to sell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import stripe
+
+from billhook.demo import PRODUCTS, Price, Product, lookup_key
+from billhook.dev.listening import Listener
+from billhook.dev.state import Endpoint, State
+from billhook.errors import BillhookError
+from billhook.projections import PROJECTIONS
+
+_READY = "billhook sandbox: "
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """The running process, its address, and where it complains."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    log: Path
+
+
+@contextlib.asynccontextmanager
+async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator[Sandbox]:
+    """A sandbox process, entered when it is ready.
+
+    It watches its standard input, which only we hold open: however we end, it ends.
+    """
+    log = folder / "sandbox.log"
+    at.socket.close()  # the port was only kept for it
+    with log.open("wb") as complaints:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "billhook.sandbox", "--until-stdin-closes"),
+            *("--host", at.host, "--port", str(at.port), "--data", str(data)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,  # Ctrl-C is ours to hear; we stop it last
+        )
+    try:
+        line = (await process.stdout.readline()).decode() if process.stdout else ""
+        if not line.startswith(_READY):
+            said = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise BillhookError("\n".join(["The Stripe sandbox did not start.", *said]))
+        yield Sandbox(process, line.removeprefix(_READY).strip(), log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+async def open_endpoint(stripe_url: str, key: str, address: str, state: State) -> Endpoint:
+    """Have the sandbox send its events to us: through the endpoint of the last run if it still
+    fits, so that what waits there is delivered, else through a new one in its place."""
+    endpoints = _client(stripe_url, key).v1.webhook_endpoints
+    url = f"{address}/api/webhooks/stripe/test"
+    events = sorted(PROJECTIONS)
+    known = state.endpoint()
+    for old in (await endpoints.list_async({"limit": 100})).data:
+        fits = known is not None and known.id == old.id and known.url == old.url == url
+        if known and fits and old.status == "enabled" and sorted(old.enabled_events) == events:
+            return known
+        if old.url == url or (known and known.id == old.id):
+            await endpoints.delete_async(old.id)
+    made = await endpoints.create_async(
+        {
+            "url": url,
+            "enabled_events": events,  # type: ignore[typeddict-item]
+            "api_version": stripe.api_version,  # type: ignore[typeddict-item]
+            "description": "billhook dev",
+        }
+    )
+    if made.secret is None:
+        raise BillhookError("The sandbox gave no signing secret for its webhook endpoint.")
+    endpoint = Endpoint(made.id, url, made.secret)
+    state.keep_endpoint(endpoint)
+    return endpoint
+
+
+async def seed(stripe_url: str, key: str) -> list[Price]:
+    """What the demo shop sells: made once, found again by product id and lookup key."""
+    client = _client(stripe_url, key)
+    ids = [product.stripe_id for product in PRODUCTS]
+    there = {each.id for each in (await client.v1.products.list_async({"ids": ids})).data}
+    keys = {lookup_key(p.slug, currency): p for p in PRODUCTS for currency in p.amounts}
+    prices: dict[str, str] = {}
+    for some in _tens(list(keys)):  # Stripe takes ten lookup keys at a time
+        found = await client.v1.prices.list_async({"lookup_keys": some, "limit": 100})
+        prices |= {each.lookup_key: each.id for each in found.data if each.lookup_key}
+    for product in PRODUCTS:
+        if product.stripe_id not in there:
+            await client.v1.products.create_async(
+                {
+                    "id": product.stripe_id,
+                    "name": product.name,
+                    "description": product.blurb,
+                }
+            )
+        for currency in product.amounts:
+            wanted = lookup_key(product.slug, currency)
+            if wanted not in prices:
+                prices[wanted] = await _price(client, product, currency)
+    return [
+        Price(product.slug, currency, prices[lookup_key(product.slug, currency)], amount)
+        for product in PRODUCTS
+        for currency, amount in product.amounts.items()
+    ]
+
+
+async def _price(client: stripe.StripeClient, product: Product, currency: str) -> str:
+    price: stripe.params.PriceCreateParams = {
+        "product": product.stripe_id,
+        "currency": currency,
+        "unit_amount": product.amounts[currency],
+        "lookup_key": lookup_key(product.slug, currency),
+    }
+    if product.kind == "plan":
+        price["recurring"] = {"interval": "month"}
+    return (await client.v1.prices.create_async(price)).id
+
+
+def _client(stripe_url: str, key: str) -> stripe.StripeClient:
+    return stripe.StripeClient(
+        key, base_addresses={"api": stripe_url}, http_client=stripe.HTTPXClient()
+    )
+
+
+def _tens(values: list[str]) -> list[list[str]]:
+    return [values[i : i + 10] for i in range(0, len(values), 10)]

@@ -1,0 +1,134 @@
+"""The folder in which `billhook dev` keeps everything, and the keys in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import orjson
+
+from billhook.errors import BillhookError
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Made once and kept: tokens and stored secrets stay valid from run to run."""
+
+    jwt_secret: str
+    encryption_key: str
+    admin_key: str
+    anonymous_key: str
+    stripe_key: str = "sk_test_billhook_sandbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The sandbox's webhook endpoint that leads to us, and its signing secret."""
+
+    id: str
+    url: str
+    secret: str
+
+
+class State:
+    """The folder, held by one process at a time; the hold ends with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("a+")
+        except OSError as error:
+            raise BillhookError(f"Cannot keep state in {self.folder}: {error.strerror}.") from error
+        if not _held(self._lock):
+            self._lock.seek(0)
+            where = self._lock.read().strip()
+            raise BillhookError(
+                f"Billhook runs already with {self.folder}{f', at {where}' if where else ''}.",
+                next_actions="Stop it first, or choose another folder: billhook dev --state …",
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def announce(self, address: str) -> None:
+        """Tell a second `billhook dev` where the first one is."""
+        if self._lock is not None:
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.write(address)
+            self._lock.flush()
+
+    def keys(self) -> Keys:
+        """The keys of this folder, made when there are none."""
+        known = self._read("keys.json")
+        made = Keys(
+            jwt_secret=secrets.token_hex(32),
+            encryption_key=secrets.token_hex(32),
+            admin_key=f"ik_{secrets.token_hex(24)}",
+            anonymous_key=f"anon_{secrets.token_hex(24)}",
+        )
+        keys = Keys(**{**asdict(made), **_only(known, Keys)})
+        if asdict(keys) != known:
+            self._write("keys.json", asdict(keys))
+        return keys
+
+    def endpoint(self) -> Endpoint | None:
+        """The webhook endpoint of the last run, if any."""
+        known = _only(self._read("webhook.json"), Endpoint)
+        return Endpoint(**known) if len(known) == len(fields(Endpoint)) else None
+
+    def keep_endpoint(self, endpoint: Endpoint) -> None:
+        """Remember the endpoint: its secret is shown only once."""
+        self._write("webhook.json", asdict(endpoint))
+
+    def _read(self, name: str) -> dict[str, str]:
+        try:
+            found = orjson.loads((self.folder / name).read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise BillhookError(
+                f"{self.folder / name} cannot be read: {error}",
+                next_actions=f"Mend it, or delete {self.folder} to begin anew.",
+            ) from error
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, name: str, content: dict[str, str]) -> None:
+        """Readable by the owner alone; whole or not at all, also through `kill -9`."""
+        unfinished = self.folder / f"{name}.new"
+        handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        unfinished.replace(self.folder / name)
+
+
+def _only(found: dict[str, str], kind: type) -> dict[str, str]:
+    """What `kind` has a field for; a newer or older Billhook may have written more or less."""
+    return {f.name: found[f.name] for f in fields(kind) if isinstance(found.get(f.name), str)}
+
+
+def _held(lock: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

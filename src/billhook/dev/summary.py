@@ -1,0 +1,62 @@
+"""What `billhook dev` says when everything runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from billhook.dev.listening import Listener
+from billhook.dev.state import Keys, State
+
+
+def show(
+    console: Console, state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str
+) -> None:
+    """Print the addresses, the keys, and what to do.
+
+    Lines are left whole, whatever the terminal's width: they are there to be copied.
+    """
+    for line in _lines(state, keys, api, sandbox, dsn):
+        console.print(Text("  ") + line, soft_wrap=True)
+
+
+def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str) -> Iterator[Text]:
+    yield Text()
+    yield Text("Billhook runs.", style="bold green")
+    yield Text()
+    for name, value, style in (
+        ("Demo shop", f"{api.address}/demo", "bold"),
+        ("API", f"{api.address}   described at {api.address}/docs", ""),
+        ("Admin key", keys.admin_key, ""),
+        ("Anonymous key", keys.anonymous_key, ""),
+        ("Stripe sandbox", f"{sandbox.address}   key {keys.stripe_key}", ""),
+        ("Database", dsn, ""),
+        ("State", f"{_short(state.folder)}/", ""),
+    ):
+        yield Text(f"{name:<16}", style="dim").append(Text(value, style=style))
+    for each in (api, sandbox):
+        if each.instead_of is not None:
+            said = f"Port {each.instead_of} was taken, so this is {each.port}."
+            yield Text(said, style="yellow")
+    yield Text()
+    yield Text("Begin here", style="bold")
+    yield Text(f"1. Open {api.address}/demo, choose something and press Buy.")
+    yield Text("2. Pay with 4242 4242 4242 4242, any date to come, any code.")
+    yield Text("   4000 0000 0000 0002 is declined; the arrow at the top left cancels.")
+    yield Text("3. Watch the order turn paid: a trigger in your database did that.")
+    yield Text()
+    again = f"rm -rf {shlex.quote(_short(state.folder))}"
+    yield Text("Ctrl-C stops; the next start goes on where you were. To begin anew: ").append(
+        Text(again, style="bold")
+    )
+    yield Text()
+
+
+def _short(folder: Path) -> str:
+    """Relative to where the reader is, if it is below that."""
+    here = Path.cwd()
+    return str(folder.relative_to(here)) if folder.is_relative_to(here) else str(folder)
