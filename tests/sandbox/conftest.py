@@ -8,10 +8,10 @@ import pytest
 
 from sandbox.shop import Receiver, Sandbox, Shop
 
-Start = Callable[..., Sandbox]
+Launch = Callable[..., tuple[subprocess.Popen[str], Sandbox]]
 
 
-def launch(*arguments: str) -> tuple[subprocess.Popen[str], Sandbox]:
+def start(*arguments: str) -> tuple[subprocess.Popen[str], Sandbox]:
     process = subprocess.Popen(
         [sys.executable, "-m", "billhook.sandbox", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -31,9 +31,24 @@ def stop(process: subprocess.Popen[str]) -> None:
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """One process for all tests; each test has its own account in it."""
-    process, found = launch("--allow-live")
+    process, found = start("--allow-live")
     yield found
     stop(process)
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Starts processes of the test's own, and stops them however the test ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def one(*arguments: str) -> tuple[subprocess.Popen[str], Sandbox]:
+        process, found = start(*arguments)
+        started.append(process)
+        return process, found
+
+    yield one
+    for process in started:
+        stop(process)
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ import pytest
 import stripe
 
 from billhook.sandbox import create_sandbox
-from sandbox.conftest import launch, stop
+from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
 
 
-def test_what_was_answered_survives_kill_9(tmp_path: Path, receiver: Receiver) -> None:
+def test_what_was_answered_survives_kill_9(
+    tmp_path: Path, receiver: Receiver, launch: Launch
+) -> None:
     data = str(tmp_path / "sandbox.sqlite")
     process, first = launch("--data", data)
     shop = Shop(first, "sk_test_shop")
@@ -32,7 +34,7 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, receiver: Receiver) -
     process.kill()
     process.wait(10)
 
-    process, second = launch("--data", data)
+    _, second = launch("--data", data)
     again = Shop(second, "sk_test_shop")
     assert again.get(f"/v1/subscriptions/{paid['subscription']}")["status"] == "active"
     assert again.raw("POST", "/v1/customers", headers, name="Ada").content == answer.content
@@ -42,14 +44,12 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, receiver: Receiver) -
     again.settle()
     assert "invoice_payment.paid" in again.types(), "what was still to come comes"
     assert [event["id"] for event in again.events()][: len(before)] == received[: len(before)]
-    stop(process)
 
 
-def test_live_keys_are_refused_loudly_unless_allowed() -> None:
-    process, found = launch()
+def test_live_keys_are_refused_loudly_unless_allowed(launch: Launch) -> None:
+    _, found = launch()
     with pytest.raises(stripe.AuthenticationError, match="LIVE key"):
         Shop(found, "sk_live_shop").v1.accounts.retrieve_current()
-    stop(process)
 
 
 def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
@@ -118,15 +118,14 @@ def test_rate_limits_can_be_imitated(shop: Shop) -> None:
     assert answers[0].headers["stripe-rate-limited-reason"] == "endpoint-rate"
 
 
-def test_a_reset_forgets_everything(receiver: Receiver) -> None:
-    process, found = launch()
+def test_a_reset_forgets_everything(receiver: Receiver, launch: Launch) -> None:
+    _, found = launch()
     shop = Shop(found, "sk_test_shop")
     shop.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
     shop.paid("subscription")
     found.control("reset")
     assert found.stats()["data_sets"] == []
     assert shop.types() == []
-    stop(process)
 
 
 @pytest.mark.parametrize(
