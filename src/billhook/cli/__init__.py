@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
+from billhook.cli import keys
+from billhook.cli.token import token
 from billhook.errors import BillhookError, SettingsError
 from billhook.settings import Settings, load_settings
 
@@ -74,8 +77,12 @@ def sandbox(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "billhook.sandbox", *context.args])  # noqa: S606
 
 
-@app.command(epilog="Example: billhook serve --workers 2")
+@app.command(epilog="Example: billhook serve --host 0.0.0.0 --workers 2")
 def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Listen here; else HOST, else 127.0.0.1.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Listen here; else PORT, else 7130.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="How many processes share the port.")] = 1,
 ) -> None:
     """Run the API. Settings come from the environment and `.env`."""
@@ -83,20 +90,38 @@ def serve(
 
     from billhook.db.migrate import migrate as bring_up_to_date
 
-    # Settings and database first: what is wrong with them is one line, before anything starts.
+    # Settings, port and database first: what is wrong is one line, before anything starts.
     settings = load_settings()
+    host = host or settings.host
+    port = settings.port if port is None else port
+    _require_free(host, port)
     asyncio.run(bring_up_to_date(settings.database_url.get_secret_value()))
     uvicorn.run(
         "billhook.app:from_environment",
         factory=True,
-        host=settings.host,
-        port=settings.port,
+        host=host,
+        port=port,
         workers=workers,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise BillhookError(
+            f"Cannot listen on {host}, port {port}: {error.strerror}.",
+            next_actions="Choose another with HOST and PORT, or with --host and --port.",
+        ) from error
 
 
 @app.command(epilog="Example: billhook dev --port 8080")
@@ -125,3 +150,7 @@ def dev(
             next_actions="Install it with: pip install 'billhook[dev]'",
         ) from error
     run(Options(state, port, sandbox_port, database_url))
+
+
+app.add_typer(keys.app, name="keys")
+app.command(epilog="Example: billhook token --sub 11111111-1111-4111-8111-111111111111")(token)
