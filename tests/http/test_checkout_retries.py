@@ -245,3 +245,38 @@ def test_a_row_that_insforge_wrote_answers_the_same_request(api: Any, price: str
 def test_any_idempotency_key_reaches_stripe(api: Any, price: str, key: str) -> None:
     first = opened(api.checkout(order(price, key), ANONYMOUS_KEY))
     assert opened(api.checkout(order(price, key), ANONYMOUS_KEY))["url"] == first["url"]
+
+
+def test_a_webhook_that_commits_while_we_wait_for_its_row_is_not_undone(
+    api: Any, price: str
+) -> None:
+    """The narrowest race: our note of the open session waits for the event's row lock."""
+    first = opened(api.checkout(order(price, "race"), token()))
+    api.books.execute(
+        "UPDATE payments.stripe_checkout_sessions SET status = 'initialized', url = NULL,"
+        " checkout_session_id = NULL"
+    )
+
+    async def work(database: Database) -> dict[str, Any]:
+        async with asyncio.timeout(20), database.as_service() as event:
+            await event.execute(
+                "UPDATE payments.stripe_checkout_sessions SET status = 'completed',"
+                " payment_status = 'paid', checkout_session_id = $1, provider_event_at = now()",
+                first["checkoutSessionId"],
+            )
+            retry = asyncio.create_task(
+                asyncio.to_thread(api.checkout, order(price, "race"), token())
+            )
+            waiting = False
+            while not waiting:
+                waiting = await event.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                    " AND datname = current_database())"
+                )
+        return opened(await retry)
+
+    session = api.books.run(work)
+    assert (session["status"], session["paymentStatus"]) == ("completed", "paid")
+    row = rows(api)[0]
+    assert (row["status"], row["url"]) == ("completed", None)
+    assert row["provider_event_at"] is not None

@@ -16,7 +16,7 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         typer.BadParameter: it is none.
     """
-    match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text.strip())
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 15m, 12h or 30d")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})

@@ -216,7 +216,7 @@ def _webhook() -> dict[str, Any]:
                 "in": "header",
                 "required": True,
                 "schema": {"type": "string"},
-                "example": "t=1764000000,v1=5257a869e7ecebed…",
+                "example": "t=1764000000,v1=5257a869e7ecebed",
             },
         ],
         "requestBody": {

@@ -61,6 +61,7 @@ class Controls:
                 "account": data.account,
                 "livemode": data.livemode,
                 "deliveries_waiting": len(data.all("_delivery").rows),
+                "deliveries_failed": sum(d["attempt"] for d in data.all("_delivery").rows.values()),
                 "objects": {k: len(c.rows) for k, c in data.collections.items() if k[0] != "_"},
             }
             for data in self.world.data_sets.values()
