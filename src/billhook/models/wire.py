@@ -1,4 +1,4 @@
-"""Requests and responses of the wire contract's runtime routes (contract section 3.1).
+"""What all models of the wire contract are made of (contract section 1).
 
 camelCase outside, snake_case inside. Requests are strict: unknown keys, wrong types and values
 that PostgreSQL or a browser must never see are refused, each with its path.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
-from uuid import UUID
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -19,17 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    StringConstraints,
     ValidationError,
     WithJsonSchema,
-    field_validator,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError, Url
 
 from billhook.errors import InvalidInput
-from billhook.settings import Environment
 
 # What JavaScript's String.trim takes away; Python's str.strip takes others.
 _JS_SPACE = (
@@ -58,14 +53,14 @@ def _refuse_nul(value: str) -> str:
     return value
 
 
-def _without_null(schema: dict[str, Any]) -> None:
+def without_null(schema: dict[str, Any]) -> None:
     """The JSON Schema of a field that may be absent but not null."""
     (present,) = (s for s in schema.pop("anyOf") if s != {"type": "null"})
     schema.update(present)
     del schema["default"]
 
 
-def _refuse_null(value: object) -> object:
+def not_null(value: object) -> object:
     if value is None:
         raise PydanticCustomError("null", "must not be null; leave it out instead")
     return value
@@ -152,148 +147,6 @@ class Request(WireModel):
     )
 
 
-class BillingSubject(Request):
-    """Who is billed: a user, a team, whatever the app sells to."""
-
-    type: Annotated[
-        str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL, Field(examples=["team"])
-    ]
-    id: Annotated[
-        str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL, Field(examples=["t_42"])
-    ]
-
-
-class LineItem(Request):
-    """One price and how many of it."""
-
-    price_id: Annotated[
-        str, StringConstraints(min_length=1), TRIM, NO_NUL, Field(examples=["price_1QxYz"])
-    ]
-    quantity: Annotated[int, Field(ge=1, le=999)] = 1
-
-
-class CreateCheckoutSession(Request):
-    """Body of `POST /payments/stripe/{environment}/checkout-sessions`."""
-
-    mode: Literal["payment", "subscription"]
-    line_items: Annotated[list[LineItem], Field(min_length=1, max_length=100)]
-    success_url: Annotated[
-        Address, Field(examples=["https://shop.example/done?session={CHECKOUT_SESSION_ID}"])
-    ]
-    cancel_url: Annotated[Address, Field(examples=["https://shop.example/cart"])]
-    subject: BillingSubject | None = Field(None, json_schema_extra=_without_null)
-    customer_email: Email | None = None
-    metadata: Metadata | None = Field(None, json_schema_extra=_without_null)
-    idempotency_key: (
-        Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
-    ) = Field(None, json_schema_extra=_without_null)
-
-    _not_null = field_validator("subject", "metadata", "idempotency_key", mode="before")(
-        _refuse_null
-    )
-
-    @model_validator(mode="after")
-    def _subscription_has_a_subject(self) -> Self:
-        if self.mode == "subscription" and self.subject is None:
-            raise PydanticCustomError(
-                "subject_missing",
-                "a subscription checkout needs a billing subject",
-                {"path": "subject"},
-            )
-        return self
-
-
-class CreateCustomerPortalSession(Request):
-    """Body of `POST /payments/stripe/{environment}/customer-portal-sessions`."""
-
-    subject: BillingSubject
-    return_url: Address | None = Field(
-        None, json_schema_extra=_without_null, examples=["https://shop.example/account"]
-    )
-    configuration: (
-        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
-    ) = Field(None, json_schema_extra=_without_null)
-
-    _not_null = field_validator("return_url", "configuration", mode="before")(_refuse_null)
-
-
-class CheckoutSession(WireModel):
-    """A checkout as the client sees it."""
-
-    id: UUID
-    environment: Environment
-    mode: Literal["payment", "subscription"]
-    status: Literal["initialized", "open", "completed", "expired", "failed"]
-    payment_status: Literal["paid", "unpaid", "no_payment_required"] | None
-    subject_type: str | None
-    subject_id: str | None
-    customer_email: str | None
-    checkout_session_id: str | None
-    customer_id: str | None
-    payment_intent_id: str | None
-    subscription_id: str | None
-    url: str | None
-    last_error: str | None
-    created_at: Timestamp
-    updated_at: Timestamp
-
-
-class CheckoutSessionResponse(WireModel):
-    """201 of the checkout route."""
-
-    checkout_session: CheckoutSession
-
-
-class CustomerPortalSession(WireModel):
-    """A customer portal session as the client sees it."""
-
-    id: UUID
-    environment: Environment
-    status: Literal["initialized", "created", "failed"]
-    subject_type: str
-    subject_id: str
-    customer_id: str | None
-    return_url: str | None
-    configuration: str | None
-    url: str | None
-    last_error: str | None
-    created_at: Timestamp
-    updated_at: Timestamp
-
-
-class CustomerPortalSessionResponse(WireModel):
-    """201 of the portal route."""
-
-    customer_portal_session: CustomerPortalSession
-
-
-class WebhookEvent(WireModel):
-    """A ledger entry as the webhook's answer shows it."""
-
-    environment: Environment
-    event_id: str
-    event_type: str
-    livemode: bool
-    account_id: str | None
-    object_type: str | None
-    object_id: str | None
-    processing_status: Literal["pending", "processed", "failed", "ignored"]
-    attempt_count: int
-    last_error: str | None
-    received_at: Timestamp
-    processed_at: Timestamp | None
-    created_at: Timestamp
-    updated_at: Timestamp
-
-
-class WebhookReceipt(WireModel):
-    """200 of the webhook route. `handled` is false for a repeated delivery."""
-
-    received: bool
-    handled: bool
-    event: WebhookEvent
-
-
 class Health(WireModel):
     """200 of the health route."""
 
@@ -310,7 +163,7 @@ class ErrorBody(WireModel):
     message: Annotated[str, Field(description="For people. Never holds a secret.")]
     status_code: int
     next_actions: str | None = Field(
-        None, json_schema_extra=_without_null, description="What to do about it."
+        None, json_schema_extra=without_null, description="What to do about it."
     )
 
 

@@ -1,0 +1,511 @@
+"""Administration: keys, catalog, lists, sync and the ledger (contract section 3.2).
+
+Amounts are integers in the currency's minor unit; times are UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from billhook.models.runtime import WebhookEvent
+from billhook.models.wire import (
+    NO_NUL,
+    TRIM,
+    Request,
+    Text,
+    Timestamp,
+    WireModel,
+    not_null,
+    without_null,
+)
+from billhook.settings import Environment
+
+Id = Annotated[str, StringConstraints(min_length=1), TRIM, NO_NUL]
+IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
+LookupKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
+Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
+Currency = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=3),
+    TRIM,
+    NO_NUL,
+    AfterValidator(str.lower),
+    Field(examples=["usd"]),
+]
+Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
+PlainMetadata = dict[Text, Text]
+TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
+
+
+def _something(model: Request) -> None:
+    if not model.model_fields_set:
+        raise PydanticCustomError("empty", "must have at least one field", {"path": "body"})
+
+
+class SetKey(Request):
+    """Body of `PUT /payments/stripe/{environment}/config`."""
+
+    secret_key: Annotated[Id, Field(repr=False, examples=["sk_test_…"])]
+
+
+class CreateProduct(Request):
+    """Body of `POST …/catalog/products`."""
+
+    name: Annotated[Id, Field(examples=["Tea"])]
+    description: Description | None = None
+    active: bool | None = Field(None, json_schema_extra=without_null)
+    metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
+    idempotency_key: IdempotencyKey | None = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("active", "metadata", "idempotency_key", mode="before")(not_null)
+
+
+class UpdateProduct(Request):
+    """Body of `PATCH …/catalog/products/{productId}`: what is left out stays as it is."""
+
+    name: Id | None = Field(None, json_schema_extra=without_null)
+    description: Description | None = None
+    active: bool | None = Field(None, json_schema_extra=without_null)
+    metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("name", "active", "metadata", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _has_a_field(self) -> Self:
+        _something(self)
+        return self
+
+
+class Recurring(Request):
+    """How often a price is charged."""
+
+    interval: Literal["day", "week", "month", "year"]
+    interval_count: Annotated[int, Field(gt=0)] | None = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("interval_count", mode="before")(not_null)
+
+
+class CreatePrice(Request):
+    """Body of `POST …/catalog/prices`."""
+
+    product_id: Annotated[Id, Field(examples=["prod_QxYz"])]
+    currency: Currency
+    unit_amount: Annotated[Amount, Field(examples=[1500])]
+    lookup_key: LookupKey | None = None
+    active: bool | None = Field(None, json_schema_extra=without_null)
+    recurring: Recurring | None = Field(None, json_schema_extra=without_null)
+    tax_behavior: TaxBehavior | None = Field(None, json_schema_extra=without_null)
+    metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
+    idempotency_key: IdempotencyKey | None = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator(
+        "active", "recurring", "tax_behavior", "metadata", "idempotency_key", mode="before"
+    )(not_null)
+
+
+class UpdatePrice(Request):
+    """Body of `PATCH …/catalog/prices/{priceId}`. Amount and currency of a price never change."""
+
+    active: bool | None = Field(None, json_schema_extra=without_null)
+    lookup_key: LookupKey | None = None
+    tax_behavior: TaxBehavior | None = Field(None, json_schema_extra=without_null)
+    metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("active", "tax_behavior", "metadata", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _has_a_field(self) -> Self:
+        _something(self)
+        return self
+
+
+class Query(WireModel):
+    """A query string: text that is read as numbers and times, no unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", validate_by_name=False, validate_by_alias=True, frozen=True
+    )
+
+
+class PricesQuery(Query):
+    """Query of `GET …/catalog/prices`."""
+
+    product_id: Id | None = None
+
+
+class NoQuery(Query):
+    """A route that takes no query."""
+
+
+class ListQuery(Query):
+    """How much of a list, and from where. `startingAfter` is the cursor of the answer's
+    `Link: <…>; rel="next"`."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    starting_after: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+
+
+class CustomersQuery(ListQuery):
+    """Query of `GET …/customers`."""
+
+    email: Id | None = None
+    customer: Id | None = None
+
+
+class _OfSubject(ListQuery):
+    subject_type: (
+        Annotated[str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL] | None
+    ) = None
+    subject_id: (
+        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
+    ) = None
+    customer: Id | None = None
+
+    @model_validator(mode="after")
+    def _whole_subject(self) -> Self:
+        if (self.subject_type is None) != (self.subject_id is None):
+            raise PydanticCustomError(
+                "subject",
+                "subjectType and subjectId must be given together",
+                {"path": "subjectId" if self.subject_id is None else "subjectType"},
+            )
+        return self
+
+
+TransactionType = Literal["one_time_payment", "subscription_invoice", "refund", "failed_payment"]
+TransactionStatus = Literal["succeeded", "failed", "pending", "refunded", "partially_refunded"]
+SubscriptionStatus = Literal[
+    "incomplete",
+    "incomplete_expired",
+    "trialing",
+    "active",
+    "past_due",
+    "canceled",
+    "unpaid",
+    "paused",
+]
+ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
+
+
+class TransactionsQuery(_OfSubject):
+    """Query of `GET …/transactions`. `since` ≤ time < `until`."""
+
+    type: TransactionType | None = None
+    status: TransactionStatus | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+
+
+class SubscriptionsQuery(_OfSubject):
+    """Query of `GET …/subscriptions`."""
+
+    status: SubscriptionStatus | None = None
+
+
+class EventsQuery(ListQuery):
+    """Query of `GET …/webhook-events`."""
+
+    type: Id | None = None
+    status: ProcessingStatus | None = None
+    object_id: Id | None = None
+    since: Timestamp | None = None
+    until: Timestamp | None = None
+
+
+class ReplayEvent(Request):
+    """Body of `POST …/webhook-events/{eventId}/replay`; may be left out.
+
+    `refire`: let the app's triggers see a processed event again, not only the projections.
+    """
+
+    refire: bool = False
+
+
+class ReplayEvents(Request):
+    """Body of `POST …/webhook-events/replay`: which events, `failed` ones unless said otherwise."""
+
+    status: ProcessingStatus = "failed"
+    type: Id | None = Field(None, json_schema_extra=without_null)
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    refire: bool = False
+
+    _not_null = field_validator("type", mode="before")(not_null)
+
+
+class Connection(WireModel):
+    """One environment's connection to Stripe."""
+
+    environment: Environment
+    status: Literal["unconfigured", "connected", "error"]
+    account_id: str | None
+    account_email: str | None
+    account_livemode: bool | None
+    webhook_endpoint_id: str | None
+    webhook_endpoint_url: str | None
+    webhook_configured_at: Timestamp | None
+    masked_key: str | None
+    last_synced_at: Timestamp | None
+    last_sync_status: Literal["succeeded", "failed"] | None
+    last_sync_error: str | None
+    last_sync_counts: dict[str, int]
+
+
+class Status(WireModel):
+    """200 of `GET /payments/stripe/status`: always both environments."""
+
+    connections: list[Connection]
+
+
+class ConfiguredKey(WireModel):
+    """Whether an environment has a key: masked, never the key itself."""
+
+    environment: Environment
+    value: str | None
+
+
+class Config(WireModel):
+    """200 of the config routes."""
+
+    keys: list[ConfiguredKey]
+
+
+class ConnectionResponse(WireModel):
+    """200 of `POST …/webhook`."""
+
+    connection: Connection
+
+
+class SubscriptionsSummary(WireModel):
+    """What a sync did to the subscriptions."""
+
+    environment: Environment
+    synced: int
+    unmapped: int
+    deleted: int
+
+
+class SyncResult(WireModel):
+    """What a sync of one environment did."""
+
+    environment: Environment
+    connection: Connection
+    subscriptions: SubscriptionsSummary | None
+
+
+class SyncResponse(WireModel):
+    """200 of the sync routes."""
+
+    results: list[SyncResult]
+
+
+class SyncProgress(WireModel):
+    """A sync that runs: how many objects of each list it has read."""
+
+    environment: Environment
+    running: bool
+    started_at: Timestamp | None
+    counts: dict[str, int]
+
+
+class Product(WireModel):
+    """A Stripe Product as last mirrored."""
+
+    environment: Environment
+    product_id: str
+    name: str
+    description: str | None
+    active: bool
+    default_price_id: str | None
+    metadata: dict[str, str]
+    synced_at: Timestamp
+
+
+class Price(WireModel):
+    """A Stripe Price as last mirrored. `unit_amount` is in the currency's minor unit."""
+
+    environment: Environment
+    price_id: str
+    product_id: str | None
+    active: bool
+    currency: str
+    unit_amount: int | None
+    unit_amount_decimal: str | None
+    type: str
+    lookup_key: str | None
+    billing_scheme: str | None
+    tax_behavior: str | None
+    recurring_interval: str | None
+    recurring_interval_count: int | None
+    metadata: dict[str, str]
+    synced_at: Timestamp
+
+
+class Products(WireModel):
+    products: list[Product]
+
+
+class Prices(WireModel):
+    prices: list[Price]
+
+
+class Catalog(WireModel):
+    products: list[Product]
+    prices: list[Price]
+
+
+class ProductResponse(WireModel):
+    product: Product
+
+
+class ProductWithPrices(WireModel):
+    product: Product
+    prices: list[Price]
+
+
+class DeletedProduct(WireModel):
+    product_id: str
+    deleted: bool
+
+
+class PriceResponse(WireModel):
+    price: Price
+
+
+class ArchivedPrice(WireModel):
+    price: Price
+    archived: bool
+
+
+class SubscriptionItem(WireModel):
+    environment: Environment
+    subscription_item_id: str
+    subscription_id: str
+    product_id: str | None
+    price_id: str | None
+    quantity: int | None
+    metadata: dict[str, str]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Subscription(WireModel):
+    """A Stripe Subscription with its items; the period is the earliest start to the latest end."""
+
+    environment: Environment
+    subscription_id: str
+    customer_id: str
+    subject_type: str | None
+    subject_id: str | None
+    status: str
+    current_period_start: Timestamp | None
+    current_period_end: Timestamp | None
+    cancel_at_period_end: bool
+    cancel_at: Timestamp | None
+    canceled_at: Timestamp | None
+    trial_start: Timestamp | None
+    trial_end: Timestamp | None
+    latest_invoice_id: str | None
+    metadata: dict[str, str]
+    synced_at: Timestamp
+    created_at: Timestamp
+    updated_at: Timestamp
+    items: list[SubscriptionItem]
+
+
+class Subscriptions(WireModel):
+    subscriptions: list[Subscription]
+
+
+class Transaction(WireModel):
+    """A payment or a refund. Amounts are in the currency's minor unit."""
+
+    environment: Environment
+    provider: str
+    type: TransactionType
+    status: TransactionStatus
+    subject_type: str | None
+    subject_id: str | None
+    provider_customer_id: str | None
+    customer_email_snapshot: str | None
+    provider_reference_id: str | None
+    provider_reference_type: str | None
+    amount: int | None
+    amount_refunded: int
+    currency: str | None
+    description: str | None
+    paid_at: Timestamp | None
+    failed_at: Timestamp | None
+    refunded_at: Timestamp | None
+    provider_created_at: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Transactions(WireModel):
+    transactions: list[Transaction]
+
+
+class Customer(WireModel):
+    """A Stripe Customer, with what its transactions add up to.
+
+    `total_spend` is paid minus refunded; null where currencies mix.
+    """
+
+    environment: Environment
+    provider: str
+    provider_customer_id: str
+    email: str | None
+    name: str | None
+    phone: str | None
+    deleted: bool
+    metadata: dict[str, str]
+    provider_created_at: Timestamp | None
+    synced_at: Timestamp
+    payments_count: int
+    last_payment_at: Timestamp | None
+    total_spend: int | None
+    total_spend_currency: str | None
+    payment_method_brand: str | None
+    payment_method_last4: str | None
+    country_code: str | None
+
+
+class Customers(WireModel):
+    customers: list[Customer]
+
+
+class WebhookEvents(WireModel):
+    webhook_events: list[WebhookEvent]
+
+
+class WebhookEventWithPayload(WebhookEvent):
+    """A ledger entry with Stripe's event as it came."""
+
+    payload: dict[str, Any]
+
+
+class WebhookEventResponse(WireModel):
+    webhook_event: WebhookEventWithPayload
+
+
+class Replayed(WireModel):
+    """What a replay made of an event: its ledger entry afterwards."""
+
+    webhook_event: WebhookEvent
+
+
+class ReplayedEvents(WireModel):
+    """What a filtered replay did: how many events it applied, and those that failed again."""
+
+    replayed: int
+    failed: list[WebhookEvent]

@@ -1,0 +1,163 @@
+"""Checkout, portal and webhook: what the app's frontend and Stripe send (contract section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from billhook.models.wire import (
+    NO_NUL,
+    TRIM,
+    Address,
+    Email,
+    Metadata,
+    Request,
+    Timestamp,
+    WireModel,
+    not_null,
+    without_null,
+)
+from billhook.settings import Environment
+
+
+class BillingSubject(Request):
+    """Who is billed: a user, a team, whatever the app sells to."""
+
+    type: Annotated[
+        str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL, Field(examples=["team"])
+    ]
+    id: Annotated[
+        str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL, Field(examples=["t_42"])
+    ]
+
+
+class LineItem(Request):
+    """One price and how many of it."""
+
+    price_id: Annotated[
+        str, StringConstraints(min_length=1), TRIM, NO_NUL, Field(examples=["price_1QxYz"])
+    ]
+    quantity: Annotated[int, Field(ge=1, le=999)] = 1
+
+
+class CreateCheckoutSession(Request):
+    """Body of `POST /payments/stripe/{environment}/checkout-sessions`."""
+
+    mode: Literal["payment", "subscription"]
+    line_items: Annotated[list[LineItem], Field(min_length=1, max_length=100)]
+    success_url: Annotated[
+        Address, Field(examples=["https://shop.example/done?session={CHECKOUT_SESSION_ID}"])
+    ]
+    cancel_url: Annotated[Address, Field(examples=["https://shop.example/cart"])]
+    subject: BillingSubject | None = Field(None, json_schema_extra=without_null)
+    customer_email: Email | None = None
+    metadata: Metadata | None = Field(None, json_schema_extra=without_null)
+    idempotency_key: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
+    ) = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("subject", "metadata", "idempotency_key", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _subscription_has_a_subject(self) -> Self:
+        if self.mode == "subscription" and self.subject is None:
+            raise PydanticCustomError(
+                "subject_missing",
+                "a subscription checkout needs a billing subject",
+                {"path": "subject"},
+            )
+        return self
+
+
+class CreateCustomerPortalSession(Request):
+    """Body of `POST /payments/stripe/{environment}/customer-portal-sessions`."""
+
+    subject: BillingSubject
+    return_url: Address | None = Field(
+        None, json_schema_extra=without_null, examples=["https://shop.example/account"]
+    )
+    configuration: (
+        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
+    ) = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("return_url", "configuration", mode="before")(not_null)
+
+
+class CheckoutSession(WireModel):
+    """A checkout as the client sees it."""
+
+    id: UUID
+    environment: Environment
+    mode: Literal["payment", "subscription"]
+    status: Literal["initialized", "open", "completed", "expired", "failed"]
+    payment_status: Literal["paid", "unpaid", "no_payment_required"] | None
+    subject_type: str | None
+    subject_id: str | None
+    customer_email: str | None
+    checkout_session_id: str | None
+    customer_id: str | None
+    payment_intent_id: str | None
+    subscription_id: str | None
+    url: str | None
+    last_error: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class CheckoutSessionResponse(WireModel):
+    """201 of the checkout route."""
+
+    checkout_session: CheckoutSession
+
+
+class CustomerPortalSession(WireModel):
+    """A customer portal session as the client sees it."""
+
+    id: UUID
+    environment: Environment
+    status: Literal["initialized", "created", "failed"]
+    subject_type: str
+    subject_id: str
+    customer_id: str | None
+    return_url: str | None
+    configuration: str | None
+    url: str | None
+    last_error: str | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class CustomerPortalSessionResponse(WireModel):
+    """201 of the portal route."""
+
+    customer_portal_session: CustomerPortalSession
+
+
+class WebhookEvent(WireModel):
+    """A ledger entry as the webhook's answer shows it."""
+
+    environment: Environment
+    event_id: str
+    event_type: str
+    livemode: bool
+    account_id: str | None
+    object_type: str | None
+    object_id: str | None
+    processing_status: Literal["pending", "processed", "failed", "ignored"]
+    attempt_count: int
+    last_error: str | None
+    received_at: Timestamp
+    processed_at: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class WebhookReceipt(WireModel):
+    """200 of the webhook route. `handled` is false for a repeated delivery."""
+
+    received: bool
+    handled: bool
+    event: WebhookEvent
