@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billhook.sandbox.delivery import Manner
 from billhook.sandbox.errors import StripeError
+from billhook.sandbox.fates import Manner
 from billhook.sandbox.flows import renewal
 from billhook.sandbox.flows.checkout import Authentication, Buyer, pay
 from billhook.sandbox.objects.payment_methods import find_method

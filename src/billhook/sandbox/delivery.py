@@ -1,4 +1,4 @@
-"""Signed delivery of events to webhook endpoints, in order of creation, with retries.
+"""Signed delivery of events to webhook endpoints, with retries.
 
 Each endpoint has a lane: a queue by due time, worked through by one task (or more, when asked).
 An event that fails comes back later and lets the others pass, as at Stripe (stripe-facts 35).
@@ -6,64 +6,78 @@ An event that fails comes back later and lets the others pass, as at Stripe (str
 
 import asyncio
 import contextlib
-import hashlib
 import heapq
-import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import httpx
 import orjson
 
 from billhook.sandbox.clock import Clock
-from billhook.sandbox.ids import Ids
+from billhook.sandbox.fates import Manner, fate
+from billhook.sandbox.signing import signature_header, valid_secrets
 from billhook.sandbox.store import DataSet, Json
+from billhook.sandbox.trouble import Trouble
+from billhook.sandbox.versions import render_event
 
-TIMEOUT_SECONDS = 10.0
 TEST_RETRIES = (5.0, 600.0, 7200.0)
 LIVE_RETRIES = (*TEST_RETRIES, *(6 * 3600.0 for _ in range(11)))
 """Test mode tries three times more over a few hours, live mode for three days."""
+LONGEST_GATHERING = 10
+"""In units of the gathering time: an endless stream of events is delivered all the same."""
 
 
-@dataclass(slots=True)
-class Manner:
-    """How deliveries are made; `/_sandbox/delivery` changes it."""
+def as_delivered(data: DataSet, event: str, version: str | None) -> Json:
+    """In the endpoint's own version, which may be newer than the account's, or in the event's."""
+    told, newest = data.need("event", event), data.get("_newest_event", event)
+    if version is None or newest is None:
+        return render_event(data, told, version or told["api_version"])
+    full = {**newest["event"], "pending_webhooks": told["pending_webhooks"]}
+    return render_event(data, full, version)
 
-    mode: str = "on"
-    order: str = "created"
-    """`shuffled` mixes what happens at once: Stripe promises no order (stripe-facts 12)."""
-    concurrency: int = 1
-    retries: tuple[float, ...] | None = None
-    timeout: float = TIMEOUT_SECONDS
+
+class Parcel(NamedTuple):
+    """What waits for its turn: sorted by when it is due, then by its place."""
+
+    due: float
+    place: float
+    number: int
+    delivery: str
+    end: Literal["delivered", "copied", "lost"] = "delivered"
+    """A copy's answer counts for nothing; a lost one takes its turn, but is not sent."""
 
 
 @dataclass(slots=True)
 class Lane:
-    queue: list[tuple[float, int, str]] = field(default_factory=list)
+    queue: list[Parcel] = field(default_factory=list)
+    """By due time."""
+    ready: list[tuple[float, Parcel]] = field(default_factory=list)
+    """Due, by place."""
+    number: int = 0
+    under_way: int = 0
+    opened: float = 0.0
+    """When the gathering began and when the last one came, on the machine's own clock."""
+    last: float = 0.0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
-
-def signature_header(secret: str, body: bytes, moment: int, livemode: bool) -> str:
-    """Test mode carries a `v0` besides, which receivers must ignore (stripe-facts 34)."""
-    signed = hmac.new(secret.encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
-    header = f"t={moment},v1={signed}"
-    if livemode:
-        return header
-    return f"{header},v0={hmac.new(b'v0', body, hashlib.sha256).hexdigest()}"
+    def waiting(self) -> int:
+        return len(self.queue) + len(self.ready)
 
 
 class Courier:
-    def __init__(self, clock: Clock, ids: Ids, commit: Callable[[DataSet], None]) -> None:
+    def __init__(self, clock: Clock, trouble: Trouble, commit: Callable[[DataSet], None]) -> None:
         self.clock = clock
-        self.ids = ids
+        self.trouble = trouble
         self.commit = commit
         self.manner = Manner()
         self.lanes: dict[str, tuple[DataSet, Lane]] = {}
         self.count = 0
         self.delivered = 0
         self.failed = 0
+        self.rested = asyncio.Event()
         self.client: httpx.AsyncClient | None = None
 
     def add(self, data: DataSet, delivery: Json) -> None:
@@ -72,12 +86,26 @@ class Courier:
             if self.client:
                 self.staff(delivery["endpoint"])
         _, lane = self.lanes[delivery["endpoint"]]
-        self.count += 1
-        place, due = self.count, delivery["due"]
-        if self.manner.order == "shuffled":
-            place, due = int.from_bytes(self.ids.entropy(8)), float(int(due))
-        heapq.heappush(lane.queue, (due, place, delivery["id"]))
+        self.enqueue(lane, delivery)
+        lane.last = time.monotonic()
+        if lane.waiting() == 1:
+            lane.opened = lane.last
         lane.changed.set()
+
+    def enqueue(self, lane: Lane, delivery: Json) -> None:
+        self.count += 1
+        name, due = delivery["id"], delivery["due"]
+        if delivery["attempt"]:
+            # A retry keeps its due time; no policy moves it again.
+            heapq.heappush(lane.queue, Parcel(due, 0, self.count, name))
+            return
+        lane.number += 1
+        found = fate(self.manner, lane.number)
+        due += found.delay
+        end: Literal["delivered", "lost"] = "lost" if found.lost else "delivered"
+        heapq.heappush(lane.queue, Parcel(due, found.place, self.count, name, end))
+        for place in () if found.lost else found.copies:
+            heapq.heappush(lane.queue, Parcel(due, place, self.count, name, "copied"))
 
     async def start(self) -> None:
         self.client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
@@ -96,8 +124,10 @@ class Courier:
                 lane.tasks[number] = asyncio.create_task(self.work(data, lane, number))
 
     def set_manner(self, manner: Manner) -> None:
+        """A policy counts events from its beginning, so that its seed tells what comes."""
         self.manner = manner
-        for endpoint in self.lanes:
+        for endpoint, (_, lane) in self.lanes.items():
+            lane.number = 0
             self.staff(endpoint)
         self.wake()
 
@@ -111,8 +141,9 @@ class Courier:
             data, lane = self.lanes.pop(endpoint)
             for task in lane.tasks.values():
                 task.cancel()
-            for _, _, name in lane.queue:
-                data.remove("_delivery", name)
+            for parcel in (*lane.queue, *(parcel for _, parcel in lane.ready)):
+                data.remove("_delivery", parcel.delivery)
+            self.rested.set()
 
     def clear(self) -> None:
         for _, lane in self.lanes.values():
@@ -121,9 +152,22 @@ class Courier:
         self.lanes.clear()
         self.manner = Manner()
         self.delivered = self.failed = 0
+        self.rested.set()
 
     def waiting(self) -> int:
-        return sum(len(lane.queue) for _, lane in self.lanes.values())
+        return sum(lane.waiting() for _, lane in self.lanes.values())
+
+    async def rest(self) -> None:
+        """Until nothing that is due is left to deliver."""
+        while any(self.busy(lane) for _, lane in self.lanes.values()):
+            self.rested.clear()
+            await self.rested.wait()
+
+    def busy(self, lane: Lane) -> bool:
+        if self.manner.mode == "off":
+            return lane.under_way > 0
+        due = bool(lane.queue) and lane.queue[0].due <= self.clock.exact()
+        return bool(lane.under_way or lane.ready or due)
 
     async def work(self, data: DataSet, lane: Lane, number: int) -> None:
         """One of the lane's workers; those beyond the wanted number stop between deliveries."""
@@ -131,30 +175,60 @@ class Courier:
             lane.changed.clear()
             pause = self.pause(lane)
             if pause == 0:
-                _, _, name = heapq.heappop(lane.queue)
-                await self.deliver(data, name)
+                parcel = self.take(lane)
+                lane.under_way += 1
+                try:
+                    await self.deliver(data, parcel)
+                finally:
+                    lane.under_way -= 1
+                    self.rested.set()
                 continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(lane.changed.wait(), pause)
 
     def pause(self, lane: Lane) -> float | None:
         """Until the next delivery is due; none at all while deliveries are off."""
-        if not lane.queue or self.manner.mode == "off":
+        if not lane.waiting() or self.manner.mode == "off":
             return None
-        return max(0.0, lane.queue[0][0] - self.clock.exact())
+        if lane.ready:
+            return 0
+        due = max(0.0, lane.queue[0].due - self.clock.exact())
+        if due or self.manner.order == "created":
+            return due
+        quiet = lane.last + self.manner.gather
+        latest = lane.opened + LONGEST_GATHERING * self.manner.gather
+        return max(0.0, min(quiet, latest) - time.monotonic())
 
-    async def deliver(self, data: DataSet, name: str) -> None:
-        delivery = data.get("_delivery", name)
+    def take(self, lane: Lane) -> Parcel:
+        """The one whose place is first among those that are due."""
+        now = self.clock.exact()
+        while lane.queue and lane.queue[0].due <= now and (not lane.ready or self.gathering()):
+            parcel = heapq.heappop(lane.queue)
+            heapq.heappush(lane.ready, (parcel.place, parcel))
+        _, parcel = heapq.heappop(lane.ready)
+        return parcel
+
+    def gathering(self) -> bool:
+        return self.manner.order != "created"
+
+    async def deliver(self, data: DataSet, parcel: Parcel) -> None:
+        event, _, name = parcel.delivery.partition(":")
+        endpoint = data.get("webhook_endpoint", name)
+        open_ = endpoint and endpoint["status"] == "enabled" and self.manner.mode != "drop"
+        if parcel.end == "copied":
+            if endpoint and open_:
+                await self.post(data, endpoint, event)
+            return
+        delivery = data.get("_delivery", parcel.delivery)
         if delivery is None:
             return
-        endpoint = data.get("webhook_endpoint", delivery["endpoint"])
-        if endpoint is None or endpoint["status"] != "enabled" or self.manner.mode == "drop":
-            data.remove("_delivery", name)
-        elif await self.post(data, endpoint, data.need("event", delivery["event"])):
+        if endpoint is None or not open_ or parcel.end == "lost":
+            data.remove("_delivery", parcel.delivery)
+        elif await self.post(data, endpoint, event):
             self.delivered += 1
-            data.remove("_delivery", name)
-            event = data.need("event", delivery["event"])
-            data.put({**event, "pending_webhooks": event["pending_webhooks"] - 1})
+            data.remove("_delivery", parcel.delivery)
+            told = data.need("event", event)
+            data.put({**told, "pending_webhooks": told["pending_webhooks"] - 1})
         else:
             self.failed += 1
             self.postpone(data, delivery)
@@ -170,16 +244,17 @@ class Courier:
         due = self.clock.exact() + retries[attempt]
         data.put({**delivery, "attempt": attempt + 1, "due": due})
 
-    async def post(self, data: DataSet, endpoint: Json, event: Json) -> bool:
+    async def post(self, data: DataSet, endpoint: Json, event: str) -> bool:
         """One try, with a fresh timestamp and signature (stripe-facts 34)."""
-        body = orjson.dumps(event, option=orjson.OPT_INDENT_2)
-        secret = data.need("_signing_secret", endpoint["id"])["secret"]
+        shown = self.trouble.as_seen(as_delivered(data, event, endpoint["api_version"]))
+        body = orjson.dumps(shown, option=orjson.OPT_INDENT_2)
         # The receiver compares with its own clock, which doesn't follow the sandbox's.
         moment = int(time.time())
+        secrets = valid_secrets(data, endpoint["id"])
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-            "Stripe-Signature": signature_header(secret, body, moment, data.livemode),
+            "Stripe-Signature": signature_header(secrets, body, moment, data.livemode),
         }
         if self.client is None:
             return False

@@ -48,6 +48,12 @@ class Unauthorized(StripeError):
     status = 401
 
 
+class Forbidden(StripeError):
+    """A restricted key lacks a permission."""
+
+    status = 403
+
+
 class CardError(StripeError):
     """The bank said no. The attempt happened, so a replay answers the same."""
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.store import DataSet, Json
+from billhook.sandbox.versions import default_version, render_event
 
 
 def previous_attributes(before: Json, after: Json) -> Json:
@@ -26,20 +27,21 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
         for endpoint in data.all("webhook_endpoint").rows.values()
         if endpoint["status"] == "enabled" and wants(endpoint, type_)
     ]
-    event = data.put(
-        {
-            "id": data.ids.new("event"),
-            "object": "event",
-            "api_version": API_VERSION,
-            "created": data.clock.now(),
-            "data": {"object": obj}
-            | ({} if previous is None else {"previous_attributes": previous}),
-            "livemode": data.livemode,
-            "pending_webhooks": len(endpoints),
-            "request": {"id": data.cause.request, "idempotency_key": data.cause.idempotency_key},
-            "type": type_,
-        }
-    )
+    newest = {
+        "id": data.ids.new("event"),
+        "object": "event",
+        "api_version": API_VERSION,
+        "created": data.clock.now(),
+        "data": {"object": obj} | ({} if previous is None else {"previous_attributes": previous}),
+        "livemode": data.livemode,
+        "pending_webhooks": len(endpoints),
+        "request": {"id": data.cause.request, "idempotency_key": data.cause.idempotency_key},
+        "type": type_,
+    }
+    event = data.put(render_event(data, newest, default_version(data)))
+    if event is not newest:
+        # Endpoints of a newer version than the account's get it as it is.
+        data.put({"id": event["id"], "object": "_newest_event", "event": newest})
     for endpoint in endpoints:
         data.put(
             {

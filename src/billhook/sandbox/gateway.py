@@ -18,12 +18,18 @@ from billhook.sandbox.params import decode
 from billhook.sandbox.routing import Call, Operation, Routes
 from billhook.sandbox.store import Cause, DataSet, Json
 from billhook.sandbox.trouble import Fault
+from billhook.sandbox.versions import accept, check_version, default_version, render
 from billhook.sandbox.world import World
+
+
+class ConnectionCut(Exception):
+    """The client is to see its connection end instead of an answer."""
 
 
 class Incoming(NamedTuple):
     request: Request
     id: str
+    version: str
     params: Json
 
     @property
@@ -47,11 +53,14 @@ class Gateway:
         request_id = self.world.ids.new("request")
         try:
             answer = await self.answer(request, request_id)
+        except ConnectionCut:
+            await cut(send)
+            return
         except StripeError as error:
             answer = self.failure(error, request_id)
         headers = {
             "Request-Id": request_id,
-            "Stripe-Version": API_VERSION,
+            "Stripe-Version": request.headers.get("stripe-version", API_VERSION),
             # Readers order what they fetch by this header, so it follows the sandbox's clock.
             "Date": formatdate(self.world.clock.now(), usegmt=True),
         }
@@ -69,10 +78,12 @@ class Gateway:
         encoded = request.url.query
         if request.method == "POST":
             encoded = (await request.body()).decode()
-        incoming = Incoming(request, request_id, decode(encoded))
+        version = check_version(request.headers.get("stripe-version", default_version(data)))
+        params = accept(version, request.method, request.url.path, decode(encoded))
+        incoming = Incoming(request, request_id, version, params)
         fault = self.world.trouble.fault_for(request.method, incoming.path)
-        if fault and not fault.after_effect:
-            await self.world.trouble.delay(incoming.path)
+        if fault and fault.fails and not fault.after_effect:
+            await self.world.trouble.delay(incoming.path, fault)
             return faulty(fault)
         operation, path = self.routes.match(request.method, incoming.path)
         ticket = None
@@ -86,8 +97,8 @@ class Gateway:
         try:
             answer = self.execute(data, operation, path, incoming, ticket, fault)
             # The effect is there before the answer: a client that gave up must find it.
-            await self.world.trouble.delay(incoming.path)
-            return answer
+            await self.world.trouble.delay(incoming.path, fault)
+            return faulty(fault) if fault and fault.fails else answer
         finally:
             if ticket:
                 ticket.release()
@@ -107,15 +118,16 @@ class Gateway:
             params = operation.form.read(incoming.params)
             call = Call(data, params, path, self.site(incoming.request))
             body = expand(data, operation.answer(call), params.get("expand", []))
-            answer, stored = Answer(200, orjson.dumps(body)), True
+            shown = self.world.trouble.as_seen(render(data, body, incoming.version))
+            answer, stored = Answer(200, orjson.dumps(shown)), True
         except StripeError as error:
             answer, stored = self.failure(error, incoming.id), error.stored
-        lost = faulty(fault) if fault else None
         if ticket and stored:
-            ticket.store(lost if lost and fault and fault.stored else answer)
+            keep_fault = fault and fault.stored and not fault.cut
+            ticket.store(faulty(fault) if fault and keep_fault else answer)
         data.cause = Cause()
         self.world.commit(data)
-        return lost or answer
+        return answer
 
     def failure(self, error: StripeError, request_id: str) -> Answer:
         log_url = f"https://dashboard.stripe.com/test/logs/{request_id}"
@@ -143,6 +155,8 @@ class Gateway:
                 f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send one "
                 "here. To try live mode with an invented key, start the sandbox with --allow-live."
             )
+        if kind == "rk":
+            self.world.trouble.check_access(key, request.method, request.url.path)
         return self.world.data_set(name.split("_")[0], mode == "live")
 
 
@@ -150,7 +164,16 @@ JSON = "application/json"
 
 
 def faulty(fault: Fault) -> Answer:
-    return Answer(fault.status, orjson.dumps(fault.answer()), headers=fault.headers)
+    if fault.status is None or fault.cut:
+        raise ConnectionCut
+    return Answer(fault.status, orjson.dumps(fault.answer()), headers=fault.all_headers())
+
+
+async def cut(send: Send) -> None:
+    """Promises more than it sends; the server then closes the connection."""
+    headers = [(b"content-type", JSON.encode()), (b"content-length", b"1000")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
 def read_key(header: str) -> str:

@@ -22,7 +22,7 @@ class World:
         self.trouble = Trouble()
         self.data_sets: dict[tuple[str, bool], DataSet] = {}
         self.schedule = Schedule(ACTIONS)
-        self.courier = Courier(self.clock, self.ids, self.commit)
+        self.courier = Courier(self.clock, self.trouble, self.commit)
         self.journal = Journal(options.data) if options.data else None
         self.changed = asyncio.Event()
         if self.journal:

@@ -4,7 +4,6 @@ import re
 
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.lists import page
-from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -20,6 +19,7 @@ from billhook.sandbox.params import (
 )
 from billhook.sandbox.routing import Call, Operation
 from billhook.sandbox.store import Json
+from billhook.sandbox.versions import check_version
 
 MOST = 16
 
@@ -40,11 +40,8 @@ def event_types(raw: object, param: str) -> list[str]:
 
 
 def api_version(raw: object, param: str) -> str:
-    """The sandbox renders one version; another one would be a promise it can't keep."""
-    if raw != API_VERSION:
-        message = f"Invalid API version: {raw}. This sandbox renders {API_VERSION} only."
-        raise InvalidRequest(message, param=param)
-    return API_VERSION
+    """Only one that Stripe has had, and that the sandbox knows how to render."""
+    return check_version(text(raw, param), param)
 
 
 def web_url(raw: object, param: str) -> str:
