@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
-from billhook.cli import keys
+from billhook.cli import archive, keys
 from billhook.cli.token import token
 from billhook.errors import BillhookError, SettingsError
 from billhook.settings import Settings, load_settings
@@ -68,11 +68,18 @@ def migrate() -> None:
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],  # `--help` too is the sandbox's own to answer
+    },
     epilog="Example: billhook sandbox --port 12111 --data sandbox.sqlite",
 )
 def sandbox(context: typer.Context) -> None:
-    """Run the Stripe sandbox: Stripe's API on this machine, without an account or real money."""
+    """Run the Stripe sandbox: Stripe's API on this machine, without an account or real money.
+
+    With a command (advance, pay, fault, seed, dump, reset, …) tell a running one what to do.
+    """
     # A process of its own: the sandbox speaks only HTTP with the rest.
     os.execv(sys.executable, [sys.executable, "-m", "billhook.sandbox", *context.args])  # noqa: S606
 
@@ -153,4 +160,5 @@ def dev(
 
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(archive.app, name="archive")
 app.command(epilog="Example: billhook token --sub 11111111-1111-4111-8111-111111111111")(token)

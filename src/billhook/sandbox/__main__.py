@@ -1,4 +1,4 @@
-"""`python -m billhook.sandbox`: starts the sandbox and says where it is."""
+"""`billhook sandbox`: starts the sandbox and says where it is, or controls a running one."""
 
 import argparse
 import ipaddress
@@ -11,12 +11,22 @@ from pathlib import Path
 
 import uvicorn
 
+from billhook.sandbox import commands
 from billhook.sandbox.app import create_sandbox
+from billhook.sandbox.cutting import CuttableProtocol
 from billhook.sandbox.options import Options
 
 
 def main() -> None:
-    asked = arguments()
+    words = sys.argv[1:]
+    # A command may follow the address of the sandbox that it is for.
+    position = 2 if words[:1] == ["--url"] else 0
+    if words[position : position + 1] and words[position] in commands.COMMANDS:
+        sys.exit(commands.run(words))
+    serve(arguments(words))
+
+
+def serve(asked: argparse.Namespace) -> None:
     if not asked.allow_remote and not is_loopback(asked.host):
         sys.exit(
             f"billhook sandbox: {asked.host} can be reached from outside, and anyone who reaches "
@@ -30,6 +40,7 @@ def main() -> None:
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         create_sandbox(options),
+        http=CuttableProtocol,
         log_level="warning",
         access_log=False,
         # Answers carry the sandbox's own date.
@@ -44,10 +55,12 @@ def main() -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m billhook.sandbox",
+        prog="billhook sandbox",
         description="Stripe's API on your machine, for development and tests. No real money.",
+        epilog="To a running sandbox: billhook sandbox COMMAND, with one of "
+        f"{', '.join(commands.COMMANDS)}. Each has --help.",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12111, help="0 picks a free one")
@@ -58,7 +71,7 @@ def arguments() -> argparse.Namespace:
         "--until-stdin-closes", action="store_true", help="end when whoever started it is gone"
     )
     parser.add_argument("--allow-remote", action="store_true", help="listen beyond this machine")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def end_with_stdin() -> None:

@@ -10,9 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from billhook.sandbox import idempotency
+from billhook.sandbox.cutting import cut
 from billhook.sandbox.errors import InvalidRequest, StripeError, Unauthorized, unknown_route
 from billhook.sandbox.expand import expand
 from billhook.sandbox.idempotency import Answer, Ticket
+from billhook.sandbox.keys import masked, parse_key
 from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.params import decode
 from billhook.sandbox.routing import Call, Operation, Routes
@@ -54,7 +56,7 @@ class Gateway:
         try:
             answer = await self.answer(request, request_id)
         except ConnectionCut:
-            await cut(send)
+            await cut(scope, receive)
             return
         except StripeError as error:
             answer = self.failure(error, request_id)
@@ -145,19 +147,17 @@ class Gateway:
                 "Authorization header, using Bearer auth (e.g. 'Authorization: Bearer "
                 "YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details."
             )
-        kind, _, rest = key.partition("_")
-        mode, _, name = rest.partition("_")
-        well_formed = kind in ("sk", "rk") and mode in ("test", "live") and name
-        if not well_formed or key in self.world.trouble.revoked:
+        found = parse_key(key)
+        if found is None or key in self.world.trouble.revoked:
             raise Unauthorized(f"Invalid API Key provided: {masked(key)}")
-        if mode == "live" and not self.world.options.allow_live:
+        if found.livemode and not self.world.options.allow_live:
             raise Unauthorized(
                 f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send one "
                 "here. To try live mode with an invented key, start the sandbox with --allow-live."
             )
-        if kind == "rk":
+        if found.restricted:
             self.world.trouble.check_access(key, request.method, request.url.path)
-        return self.world.data_set(name.split("_")[0], mode == "live")
+        return self.world.data_set(found.account, found.livemode)
 
 
 JSON = "application/json"
@@ -167,13 +167,6 @@ def faulty(fault: Fault) -> Answer:
     if fault.status is None or fault.cut:
         raise ConnectionCut
     return Answer(fault.status, orjson.dumps(fault.answer()), headers=fault.all_headers())
-
-
-async def cut(send: Send) -> None:
-    """Promises more than it sends; the server then closes the connection."""
-    headers = [(b"content-type", JSON.encode()), (b"content-length", b"1000")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
 
 def read_key(header: str) -> str:
@@ -187,7 +180,3 @@ def read_key(header: str) -> str:
         except ValueError as error:
             raise InvalidRequest("Invalid Basic authorization.", status=401) from error
     return ""
-
-
-def masked(key: str) -> str:
-    return f"{key[:8]}{'*' * 8}{key[-4:]}" if len(key) > 16 else f"{key[:8]}****"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from billhook.sandbox.errors import Forbidden
+from billhook.sandbox.keys import masked
 from billhook.sandbox.store import Json
 
 RateReason = Literal[
@@ -121,7 +122,7 @@ class Trouble:
                 continue
             if granted == "none" or (granted == "read" and needed == "write"):
                 raise Forbidden(
-                    f"The provided key '{key[:11]}***' does not have the required permissions for "
+                    f"The provided key '{masked(key)}' does not have the required permissions for "
                     f"this endpoint. Having the '{needed}' permission for '{resource}' would allow "
                     "this request to continue."
                 )

@@ -79,7 +79,8 @@ class Change(NamedTuple):
 def rendered(data: DataSet, node: Any, undoing: list[Change]) -> Any:
     if isinstance(node, list):
         return [rendered(data, item, undoing) for item in node]
-    if not isinstance(node, dict):
+    if not isinstance(node, dict) or node.get("object") == "event":
+        # An event was rendered when it was made, and never changes (stripe-facts 32).
         return node
     found = {key: rendered(data, value, undoing) for key, value in node.items()}
     for change in undoing:

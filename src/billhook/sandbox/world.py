@@ -32,6 +32,7 @@ class World:
         settings = journal.settings()
         self.clock.offset = settings.get("clock_offset", 0)
         self.trouble.revoked = set(settings.get("revoked_keys", ()))
+        self.trouble.access = settings.get("access", {})
         for saved in journal.load():
             data = self.data_set(saved.account, saved.livemode)
             data.all(saved.obj["object"]).put(saved.obj, saved.position)
@@ -88,8 +89,9 @@ class World:
 
     def keep_settings(self) -> None:
         if self.journal:
-            revoked = sorted(self.trouble.revoked)
-            self.journal.set({"clock_offset": self.clock.offset, "revoked_keys": revoked})
+            revoked, access = sorted(self.trouble.revoked), self.trouble.access
+            offset = self.clock.offset
+            self.journal.set({"clock_offset": offset, "revoked_keys": revoked, "access": access})
 
     def reset(self) -> None:
         """As new: no data, no faults, real time."""

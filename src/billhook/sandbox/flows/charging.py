@@ -4,6 +4,7 @@ from billhook.sandbox.cards import BY_FACE, CARDS, DECLINES, Card
 from billhook.sandbox.errors import DOC_URL, CardError
 from billhook.sandbox.events import change, emit
 from billhook.sandbox.objects.charges import declined, make_charge
+from billhook.sandbox.outcomes import decided_card
 from billhook.sandbox.schedule import later
 from billhook.sandbox.store import DataSet, Json
 
@@ -19,6 +20,11 @@ def card_of(method: Json) -> Card:
     if method["type"] != "card":
         return CARDS[0]
     return BY_FACE.get((method["card"]["brand"], method["card"]["last4"]), CARDS[0])
+
+
+def card_for(data: DataSet, method: Json, customer: str | None) -> Card:
+    """How this attempt goes: as was decided for it, else as the card does."""
+    return decided_card(data, customer) or card_of(method)
 
 
 def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:

@@ -43,11 +43,11 @@ def pay(
         method = data.put({**method, "billing_details": billing_of(who)})
     if not session["amount_total"] and session["mode"] == "payment":
         return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
-    card = charging.card_of(method)
+    card = charging.card_for(data, method, session["customer"])
     intent, fresh = intent_of(data, session, method)
     if card.payment == "declined":
         announce(data, intent, fresh)
-        raise charging.decline(data, intent, method)
+        raise charging.decline(data, intent, method, card)
     if card.payment == "authenticates" and authentication != "confirmed":
         announce(data, intent, fresh)
         if authentication == "denied":

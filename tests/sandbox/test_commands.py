@@ -1,0 +1,167 @@
+"""`billhook sandbox COMMAND` against a running sandbox; seeding and dumping."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.conftest import Launch
+from sandbox.shop import Receiver, Sandbox, Shop
+
+COMMAND = [sys.executable, "-m", "billhook.cli", "sandbox"]
+
+
+def told(sandbox: Sandbox, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, "--url", sandbox.url, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def obeyed(sandbox: Sandbox, *words: str) -> Any:
+    done = told(sandbox, *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_time_is_advanced_and_a_session_is_paid(shop: Shop) -> None:
+    before = obeyed(shop.sandbox, "health")["now"]
+    assert obeyed(shop.sandbox, "advance", "2h")["now"] - before >= 7200
+    session = shop.session()
+    assert obeyed(shop.sandbox, "pay", session.id)["payment_status"] == "paid"
+    assert shop.v1.checkout.sessions.retrieve(session.id).status == "complete"
+
+
+def test_faults_keys_and_outcomes_are_set(shop: Shop) -> None:
+    obeyed(shop.sandbox, "fault", "--status", "503", "--path", "/v1/prices", "--times", "1")
+    assert shop.raw("GET", "/v1/prices").status_code == 503
+    assert shop.raw("GET", "/v1/prices").status_code == 200
+    restricted = shop.key.replace("sk_", "rk_")
+    obeyed(shop.sandbox, "restrict-key", restricted, "prices=none")
+    assert Shop(shop.sandbox, restricted).raw("GET", "/v1/prices").status_code == 403
+    obeyed(shop.sandbox, "revoke-key", f"{shop.key}_1")
+    assert Shop(shop.sandbox, f"{shop.key}_1").raw("GET", "/v1/prices").status_code == 401
+    obeyed(shop.sandbox, "outcome", "pm_card_chargeDeclined", "--key", shop.key)
+    refused = told(shop.sandbox, "pay", shop.session().id)
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        "billhook sandbox: Your card was declined.\n",
+    )
+
+
+def test_a_secret_is_rolled(shop: Shop, receiver: Receiver) -> None:
+    given = {"url": receiver.url, "enabled_events": ["customer.created"]}
+    endpoint = shop.v1.webhook_endpoints.create(given)
+    rolled = obeyed(shop.sandbox, "roll-secret", endpoint.id, "--overlap", "0")
+    assert rolled["secret"] not in (endpoint.secret, None)
+    assert rolled["endpoint"] == endpoint.id
+
+
+def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(launch: Launch) -> None:
+    _, found = launch()
+    shop = Shop(found, "sk_test_sandbox")
+    obeyed(found, "delivery", "--order", "shuffled", "--drop", "0.5", "--seed", "3")
+    obeyed(found, "latency", "0.01", "--path", "/v1/events")
+    obeyed(found, "extra-keys", "on")
+    obeyed(found, "api-version", "2024-06-20")
+    shop.v1.customers.create({"name": "Ada"})
+    assert shop.events()[0]["api_version"] == "2024-06-20"
+    assert shop.events()[0]["sandbox_unknown_flag"] is True
+    subscription = shop.paid("subscription")["subscription"]
+    assert obeyed(found, "renew", subscription, "--failed")["status"] == "past_due"
+    assert obeyed(found, "settle")["waiting"] == 0
+    assert obeyed(found, "stats")["data_sets"][0]["objects"]["customer"] == 2
+    obeyed(found, "reset")
+    assert obeyed(found, "stats")["data_sets"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pay", "cs_test_gone"], "no checkout.session 'cs_test_gone'"),
+        (["seed"], "say how many"),
+        (["fault"], "a fault needs"),
+        (["restrict-key", "rk_test_a", "customers"], "access is written"),
+        (["advance", "soon"], "a time such as"),
+        (["dump", "--key", "nonsense"], "is an API key"),
+    ],
+)
+def test_what_was_not_understood_is_said_in_one_line(
+    sandbox: Sandbox, words: list[str], says: str
+) -> None:
+    refused = told(sandbox, *words)
+    assert refused.returncode != 0
+    assert says in refused.stderr.splitlines()[-1]
+    assert "Traceback" not in refused.stderr
+
+
+def test_no_sandbox_at_the_address_is_said_in_one_line() -> None:
+    refused = told(Sandbox("http://127.0.0.1:1"), "stats")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("billhook sandbox: no sandbox answers at")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_help_tells_of_the_commands() -> None:
+    shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0
+    assert "roll-secret" in shown.stdout
+
+
+def test_seeded_objects_are_there_in_order_and_refer_to_each_other(shop: Shop) -> None:
+    amounts = {"products": 30, "prices": 40, "customers": 250, "subscriptions": 20, "payments": 15}
+    words = [word for kind, count in amounts.items() for word in (f"--{kind}", str(count))]
+    done = obeyed(shop.sandbox, "seed", *words, "--key", shop.key)
+    # Each customer has a method, each subscription an item, each payment charge and transaction.
+    assert done["objects"] == 30 + 40 + 2 * 250 + 2 * 20 + 3 * 15
+    customers = list(shop.v1.customers.list({"limit": 100}).auto_paging_iter())
+    assert len(customers) == len({customer.id for customer in customers}) == 250
+    assert all(newer.created >= older.created for newer, older in pairwise(customers))
+    assert len(list(shop.v1.products.list({"limit": 100}).auto_paging_iter())) == 30
+    subscription = shop.v1.subscriptions.list({"expand": ["data.customer"]}).data[0]
+    assert subscription.status == "active"
+    assert subscription["items"].data[0].price.id.startswith("price_")
+    assert subscription["items"].data[0].current_period_end > subscription.created
+    intent = shop.v1.payment_intents.list({"expand": ["data.latest_charge"]}).data[0]
+    assert intent.latest_charge.payment_intent == intent.id
+    assert shop.types() == []
+
+
+def test_a_seeded_subscription_lives_on(shop: Shop) -> None:
+    shop.sandbox.control("seed", key=shop.key, subscriptions=1)
+    subscription = shop.v1.subscriptions.list().data[0]
+    renewed = shop.sandbox.control("renew", subscription=subscription.id)
+    item = subscription["items"].data[0]
+    assert renewed["items"]["data"][0]["current_period_start"] == item.current_period_end
+
+
+def test_seeding_is_fast_and_kept(tmp_path: Path, launch: Launch) -> None:
+    """20,000 objects a second are promised; a loaded machine gets some leeway here."""
+    data = str(tmp_path / "sandbox.sqlite")
+    process, found = launch("--data", data)
+    done = found.control("seed", products=1000, customers=20000)
+    assert done["objects"] == 21000
+    assert done["per_second"] > 5000, done
+    process.kill()
+    process.wait(10)
+    _, again = launch("--data", data)
+    assert again.stats()["data_sets"][0]["objects"] == {"customer": 20000, "product": 1000}
+
+
+def test_a_dump_has_every_object_and_no_secret(shop: Shop, receiver: Receiver) -> None:
+    given = {"url": receiver.url, "enabled_events": ["*"]}
+    secret = shop.v1.webhook_endpoints.create(given).secret
+    shop.paid("subscription")
+    dumped = told(shop.sandbox, "dump", "--key", shop.key)
+    found = [json.loads(line) for line in dumped.stdout.splitlines()]
+    counts: dict[str, int] = {}
+    for line in found:
+        assert (line["account"], line["livemode"]) == (shop.key.split("_")[2], False)
+        kind = line["object"]["object"]
+        counts[kind] = counts.get(kind, 0) + 1
+    assert counts == {k: n for k, n in shop.stats()["objects"].items() if n}
+    assert str(secret) not in dumped.stdout
