@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,15 @@ import uvicorn
 from pydantic import SecretStr
 
 from billhook.app import create_app
+from billhook.connections import Connections
+from billhook.db import Database
+from billhook.secrets import SecretStore, stripe_key_name
 from billhook.settings import Settings
 from books import Books
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature
 from stripe_events import payload
+
+STRIPE_KEY = "sk_test_of_the_tests"
 
 
 @dataclass
@@ -28,11 +34,22 @@ class Api:
     url: str
     books: Books
     stripe: stripe.StripeClient
+    stripe_url: str
     http: httpx.Client = field(repr=False)
 
     def post(self, path: str, body: Any, bearer: str | None = None) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         return self.http.post(path, json=body, headers=headers)
+
+    def admin(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """A request with the admin key to a path below /api/payments/stripe."""
+        return self.http.request(
+            method,
+            f"/api/payments/stripe{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {ADMIN_KEY}"},
+            **more,
+        )
 
     def checkout(self, body: dict[str, Any], bearer: str | None = None) -> httpx.Response:
         return self.post("/api/payments/stripe/test/checkout-sessions", body, bearer)
@@ -48,26 +65,53 @@ class Api:
         )
 
 
-@pytest.fixture
-def api(database_url: str, sandbox: str) -> Iterator[Api]:
-    settings = Settings(
-        database_url=SecretStr(database_url),
-        jwt_secret=SecretStr(JWT_SECRET),
-        access_api_key=SecretStr(ADMIN_KEY),
-        access_anon_key=SecretStr(ANONYMOUS_KEY),
-        stripe_test_secret_key=SecretStr("sk_test_of_the_tests"),
-        stripe_test_webhook_secret=SecretStr(SIGNING_SECRET),
-        stripe_api_base=sandbox,
-        _env_file=None,
-    )
+@contextmanager
+def serving(database_url: str, sandbox: str, **overrides: Any) -> Iterator[Api]:
+    """A running Billhook with these settings on top of the usual ones."""
+    values: dict[str, Any] = {
+        "database_url": SecretStr(database_url),
+        "jwt_secret": SecretStr(JWT_SECRET),
+        "access_api_key": SecretStr(ADMIN_KEY),
+        "access_anon_key": SecretStr(ANONYMOUS_KEY),
+        "stripe_test_webhook_secret": SecretStr(SIGNING_SECRET),
+        "stripe_api_base": sandbox,
+        "stripe_list_rate": 0,
+        "stripe_rate": 0,
+    }
+    settings = Settings(**values | overrides, _env_file=None)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    client = stripe.StripeClient("sk_test_of_the_tests", base_addresses={"api": sandbox})
-    with httpx.Client(base_url=url, timeout=30) as http:
-        http.get("/health").raise_for_status()  # the socket listens: this waits for the start
-        yield Api(url, Books(database_url), client, http)
-    server.should_exit = True
-    thread.join(10)
+    client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": sandbox})
+    try:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            http.get("/health").raise_for_status()  # the socket listens: this waits for the start
+            yield Api(url, Books(database_url), client, sandbox, http)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def api(database_url: str, sandbox: str) -> Iterator[Api]:
+    """Billhook with a key that was set before: nothing is synced on the way up."""
+    connect(database_url, sandbox, STRIPE_KEY)
+    with serving(database_url, sandbox) as found:
+        yield found
+
+
+def connect(database_url: str, sandbox: str, key: str) -> None:
+    """Store `key` as if it had been set some time ago."""
+    settings = Settings(
+        database_url=SecretStr(database_url), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
+    )
+    account = httpx.get(f"{sandbox}/v1/account", auth=(key, "")).json()
+
+    async def work(database: Database) -> None:
+        secrets = SecretStore(database, settings)
+        await secrets.set(stripe_key_name("test"), key)
+        await Connections(database, secrets).connected("test", account)
+
+    Books(database_url).run(work)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 from fastapi import FastAPI
@@ -11,15 +12,33 @@ from fastapi import FastAPI
 from billhook import __version__, logs
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.connections import Connections
 from billhook.db import Database
 from billhook.db.migrate import migrate
-from billhook.http import checkout, cors, docs, errors, health, openapi, refresh, webhooks
+from billhook.endpoint import WebhookEndpoint
+from billhook.http import (
+    catalog,
+    checkout,
+    connections,
+    cors,
+    docs,
+    errors,
+    events,
+    health,
+    lists,
+    openapi,
+    refresh,
+    webhooks,
+)
 from billhook.http.services import Services
 from billhook.jwks import Jwks
 from billhook.secrets import SecretStore
-from billhook.settings import Settings, load_settings
+from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
+from billhook.stripe.governor import Governor
 from billhook.stripe.signing import SigningSecrets
+from billhook.stripe_keys import StripeKeys
+from billhook.sync import Sync
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
-    for routes in (checkout, refresh, health, docs):
+    for routes in (checkout, connections, catalog, lists, events, refresh, health, docs):
         app.include_router(routes.router)
     openapi.install(app)
     errors.install(app)
@@ -75,12 +94,19 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
         at_end.push_async_callback(database.close)
         secrets = SecretStore(database, settings)
         api_keys = ApiKeys(database, secrets)
-        gateway = Gateway(secrets.stripe_key, settings.stripe_api_base)
+        governor = Governor(settings.stripe_list_rate, settings.stripe_rate)
+        gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor)
         at_end.push_async_callback(gateway.close)
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
         if jwks is not None:
             at_end.push_async_callback(jwks.close)
-        await _prepare(settings, secrets, api_keys)
+        seeded = await _prepare(settings, secrets, api_keys)
+        rows = Connections(database, secrets)
+        sync = Sync(database, gateway, rows)
+        at_end.push_async_callback(sync.close)
+        endpoint = WebhookEndpoint(gateway, secrets, rows, settings.public_url)
+        stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync)
+        at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
         yield Services(
             settings=settings,
             database=database,
@@ -89,15 +115,37 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
             api_keys=api_keys,
             gateway=gateway,
             auth=Auth(settings, api_keys, jwks),
+            connections=rows,
+            stripe_keys=stripe_keys,
+            sync=sync,
         )
 
 
-async def _prepare(settings: Settings, secrets: SecretStore, api_keys: ApiKeys) -> None:
-    """What the settings bring, and what an older format left (contract section 4)."""
+def _connecting(stripe_keys: StripeKeys, seeded: list[Environment]) -> asyncio.Task[None]:
+    """Bring the connections in order while the server answers already: Stripe may be slow."""
+
+    async def work() -> None:
+        for environment in ENVIRONMENTS:
+            await stripe_keys.prepare(environment, seeded=environment in seeded)
+
+    return asyncio.create_task(work())
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _prepare(
+    settings: Settings, secrets: SecretStore, api_keys: ApiKeys
+) -> list[Environment]:
+    """What the settings bring, and what an older format left (contract section 4). Returns the
+    environments whose key is new."""
     result = await secrets.reencrypt_all()
     if result.reencrypted:
         _log.info("secrets encrypted anew", count=result.reencrypted)
     for name in result.unreadable:
         _log.warning("a stored secret cannot be read with this ENCRYPTION_KEY", secret=name)
-    await secrets.seed()
     await api_keys.seed(settings)
+    return await secrets.seed()

@@ -16,17 +16,13 @@ import asyncpg
 import orjson
 import structlog
 
-from billhook.db import Database
+from billhook.db import Connection, Database, repeat_collisions
 from billhook.errors import BillhookError, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
 from billhook.projections.shapes import hash_of, text
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
-
-# Two events that wait for each other, or that met in a way PostgreSQL undoes: simply do it again.
-_COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-_ATTEMPTS = 5
 
 _END_OF_TIME = 253_402_300_800  # the year 10000
 
@@ -198,28 +194,44 @@ async def _apply(
     changes: Mapping[str, Any],
     failure: str | None,
 ) -> Mapping[str, Any]:
+    async def work() -> Mapping[str, Any]:
+        async with database.connection() as connection:
+            return await apply_in(connection, environment, delivery, changes, failure)
+
+    return await repeat_collisions(work)
+
+
+async def apply_in(
+    connection: Connection,
+    environment: Environment,
+    delivery: Delivery,
+    changes: Mapping[str, Any],
+    failure: str | None = None,
+) -> Mapping[str, Any]:
+    """One try, in the caller's transaction or one of its own.
+
+    Args:
+        changes: what `projections.as_json` made of the event.
+        failure: mark the event `failed` with this reason.
+
+    Raises:
+        asyncpg.PostgresError: nothing was done; the app's trigger, most likely.
+    """
     event = delivery.event
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            async with database.connection() as connection:
-                row = await connection.fetchrow(
-                    _APPLY,
-                    environment,
-                    event.id,
-                    event.type,
-                    delivery.livemode,
-                    delivery.account_id,
-                    delivery.object_type,
-                    delivery.object_id,
-                    event.created,
-                    delivery.payload,
-                    changes,
-                    failure,
-                )
-            break
-        except _COLLISIONS:
-            if attempt == _ATTEMPTS:
-                raise
+    row = await connection.fetchrow(
+        _APPLY,
+        environment,
+        event.id,
+        event.type,
+        delivery.livemode,
+        delivery.account_id,
+        delivery.object_type,
+        delivery.object_id,
+        event.created,
+        delivery.payload,
+        changes,
+        failure,
+    )
     assert row is not None
     return dict(row)
 

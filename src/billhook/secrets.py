@@ -12,9 +12,11 @@ import base64
 import binascii
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
+from uuid import uuid4
 
 import asyncpg
 import structlog
@@ -62,9 +64,17 @@ ON CONFLICT (key) DO UPDATE
 SET value_ciphertext = excluded.value_ciphertext, is_active = true, updated_at = now()
 WHERE NOT secrets.is_active AND secrets.value_ciphertext IS NOT DISTINCT FROM $3
 """
+_KEEP_OLD = """
+INSERT INTO system.secrets (key, value_ciphertext, is_active, is_reserved, expires_at)
+VALUES ($1, $2, true, true, now() + $3) ON CONFLICT (key) DO NOTHING
+"""
 _DEACTIVATE = """
 UPDATE system.secrets SET is_active = false, updated_at = now()
 WHERE key = $1 AND is_active RETURNING true
+"""
+_DEACTIVATE_WITH_OLD = """
+UPDATE system.secrets SET is_active = false, updated_at = now()
+WHERE (key = $1 OR key LIKE $2) AND is_active
 """
 # Ours alone: InsForge's other secrets may still be in use by other services of the same database.
 _OURS = """
@@ -189,9 +199,8 @@ class SecretStore:
             SecretUnreadable: there are some, and none can be decrypted. One that can't be among
                 others that can is logged and left out.
         """
-        like = name.replace("_", r"\_") + r"\_OLD\_%"
         async with self._database.connection() as connection:
-            rows = await connection.fetch(_GET_WITH_OLD, name, like)
+            rows = await connection.fetch(_GET_WITH_OLD, name, _old_names(name))
         found, unreadable = [], None
         for row in rows:
             try:
@@ -208,35 +217,57 @@ class SecretStore:
         async with self._database.connection() as connection:
             await connection.execute(_SET, name, self.cipher.encrypt(name, value), expires_at)
 
+    async def rotate(self, name: str, value: str, *, keep_old: timedelta) -> None:
+        """Store `value` under `name`; what was there stays valid for `keep_old`."""
+        async with self._database.as_service() as connection:
+            row = await connection.fetchrow(_GET, name)
+            if row is not None:
+                with suppress(SecretUnreadable):  # then nobody can use it anyway
+                    old_name = f"{name}_OLD_{uuid4().hex}"
+                    old = self.cipher.decrypt(name, row["value_ciphertext"])
+                    await connection.execute(
+                        _KEEP_OLD, old_name, self.cipher.encrypt(old_name, old), keep_old
+                    )
+            await connection.execute(_SET, name, self.cipher.encrypt(name, value), None)
+
     async def deactivate(self, name: str) -> bool:
         """Make `name` invalid; the row stays. False when there was none active."""
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_DEACTIVATE, name))
+
+    async def deactivate_with_old(self, name: str) -> None:
+        """Make `name` and everything that a rotation left of it invalid."""
+        async with self._database.connection() as connection:
+            await connection.execute(_DEACTIVATE_WITH_OLD, name, _old_names(name))
 
     async def stripe_key(self, environment: Environment) -> str | None:
         """The Stripe key of `environment`, or None when none is configured."""
         secret = await self.get(stripe_key_name(environment))
         return secret.value if secret else None
 
-    async def seed(self) -> None:
-        """Store the Stripe keys of the settings where none is stored (contract section 4).
+    async def seed(self) -> list[Environment]:
+        """Store the Stripe keys of the settings where none is stored (contract section 4), and
+        tell which.
 
         A key that was removed on purpose does not come back by a restart with the same variable;
         another value in the variable is taken for a new decision.
         """
+        seeded = []
         for environment in ENVIRONMENTS:
             value = self._settings.stripe_secret_key(environment)
-            if value is not None:
-                await self._seed(stripe_key_name(environment), value)
+            if value is not None and await self._seed(stripe_key_name(environment), value):
+                seeded.append(environment)
+        return seeded
 
-    async def _seed(self, name: str, value: str) -> None:
+    async def _seed(self, name: str, value: str) -> bool:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_GET_ANY_STATE, name)
         stored = row["value_ciphertext"] if row else None
         if row and (row["is_active"] or self._is(name, row["value_ciphertext"], value)):
-            return
+            return False
         async with self._database.connection() as connection:
-            await connection.execute(_SEED, name, self.cipher.encrypt(name, value), stored)
+            done = await connection.execute(_SEED, name, self.cipher.encrypt(name, value), stored)
+        return done.endswith(" 1")
 
     def _is(self, name: str, ciphertext: str, value: str) -> bool:
         try:
@@ -270,6 +301,11 @@ class SecretStore:
     def _open(self, name: str, row: asyncpg.Record) -> StoredSecret:
         value = self.cipher.decrypt(name, row["value_ciphertext"])
         return StoredSecret(name, value, row["expires_at"])
+
+
+def _old_names(name: str) -> str:
+    """A LIKE pattern for what a rotation leaves behind."""
+    return name.replace("_", r"\_") + r"\_OLD\_%"
 
 
 def stripe_key_name(environment: Environment) -> str:

@@ -7,9 +7,9 @@ Neither is ever held open while we wait for Stripe (design I2).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import asyncpg
 import orjson
@@ -23,11 +23,18 @@ ROLES: frozenset[str] = frozenset(get_args(Role))
 # Quoted: asyncpg's classes take type arguments in their stubs only.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
+# Two transactions that wait for each other, or that met in a way PostgreSQL undoes.
+COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_ATTEMPTS = 5
+
+T = TypeVar("T")
+
 # What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
 _UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # cut between two steps of asyncpg's own
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
@@ -117,6 +124,16 @@ class Database:
                 orjson.dumps(claims).decode(),
             )
             yield connection
+
+
+async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work`, a whole transaction, again when it met another one: nothing of it was done."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return await work()
+        except COLLISIONS:
+            continue
+    return await work()
 
 
 def _encode_json(value: object) -> str:

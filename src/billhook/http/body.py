@@ -52,9 +52,19 @@ async def read_json(request: Request, model: type[R]) -> R:
         InvalidInput: 400, not JSON, or not what `model` asks for.
         PayloadTooLarge: 413.
     """
-    raw = await read(request, JSON_LIMIT)
+    return parse_json(await read(request, JSON_LIMIT), model)
+
+
+def parse_json(raw: bytes, model: type[R]) -> R:
+    """`raw` as `model`. Raises `InvalidInput` as `read_json` does."""
     try:
         decoded = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"body: is not valid JSON ({error})") from None
     return models.parse(model, decoded)
+
+
+async def read_json_or(request: Request, absent: R) -> R:
+    """The body as the model of `absent`, which stands for no body at all. Raises as `read_json`."""
+    raw = await read(request, JSON_LIMIT)
+    return parse_json(raw, type(absent)) if raw.strip() else absent

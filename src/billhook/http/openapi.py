@@ -12,8 +12,16 @@ import billhook
 from billhook.models import (
     CreateCheckoutSession,
     CreateCustomerPortalSession,
+    CreatePrice,
+    CreateProduct,
     ErrorBody,
+    Query,
+    ReplayEvent,
+    ReplayEvents,
     Request,
+    SetKey,
+    UpdatePrice,
+    UpdateProduct,
     WebhookReceipt,
 )
 
@@ -101,6 +109,16 @@ _EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
     CreateCheckoutSession: _CHECKOUT_EXAMPLES,
     CreateCustomerPortalSession: _PORTAL_EXAMPLES,
 }
+_BODIES: tuple[type[Request], ...] = (
+    *_EXAMPLES,
+    CreatePrice,
+    CreateProduct,
+    ReplayEvent,
+    ReplayEvents,
+    SetKey,
+    UpdatePrice,
+    UpdateProduct,
+)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -117,12 +135,26 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return found
 
 
-def body_of(model: type[Request]) -> dict[str, Any]:
+def body_of(model: type[Request], *, required: bool = True) -> dict[str, Any]:
     """The `openapi_extra` of a route that reads its body by hand."""
     content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=model.__name__)}}
     if model in _EXAMPLES:
         content["examples"] = _EXAMPLES[model]
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
+
+
+def query_parameters(model: type[Query]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that reads its query by hand."""
+    schema = model.model_json_schema(by_alias=True)
+    parameters = []
+    for name, field in schema["properties"].items():
+        allowed = [each for each in field.pop("anyOf", ()) if each != {"type": "null"}]
+        described = {**(allowed[0] if allowed else {}), **field}
+        described.pop("title", None)
+        if described.get("default", ...) is None:
+            del described["default"]
+        parameters.append({"name": name, "in": "query", "required": False, "schema": described})
+    return {"parameters": parameters}
 
 
 def install(app: FastAPI) -> None:
@@ -146,7 +178,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _complete(document: dict[str, Any]) -> None:
     """Add what FastAPI cannot see: bodies read by hand, the webhook, how to sign in."""
-    models: list[type[Any]] = [*_EXAMPLES, ErrorBody, WebhookReceipt]
+    models: list[type[Any]] = [*_BODIES, ErrorBody, WebhookReceipt]
     _, definitions = models_json_schema(
         [
             (model, "validation" if issubclass(model, Request) else "serialization")

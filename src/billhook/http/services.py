@@ -9,11 +9,14 @@ from fastapi import Depends, Request
 
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.connections import Connections
 from billhook.db import Database
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.signing import SigningSecrets
+from billhook.stripe_keys import StripeKeys
+from billhook.sync import Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,9 @@ class Services:
     api_keys: ApiKeys
     gateway: Gateway
     auth: Auth
+    connections: Connections
+    stripe_keys: StripeKeys
+    sync: Sync
 
 
 async def services_of(request: Request) -> Services:

@@ -216,6 +216,12 @@ def as_json(changes: Changes, event: Event) -> dict[str, Any]:
     return found
 
 
+def row_as_json(row: MirrorRow) -> dict[str, Any]:
+    """A mirrored row as the SQL functions take it, still without its version."""
+    found: dict[str, Any] = _known(row)
+    return found
+
+
 def _known(value: Any) -> Any:
     """A change as JSON, without what is None: the SQL side asks whether a key is there."""
     if isinstance(value, list):

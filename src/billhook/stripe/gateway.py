@@ -6,8 +6,11 @@ No database connection may be held around any of these (design I2).
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeAlias
 
 import httpx
@@ -22,6 +25,7 @@ from billhook.errors import (
 )
 from billhook.redact import redact
 from billhook.settings import STRIPE_API_BASE, Environment
+from billhook.stripe.governor import Governor
 
 StripeObject: TypeAlias = dict[str, Any]
 KeyOf: TypeAlias = Callable[[Environment], Awaitable[str | None]]
@@ -31,6 +35,7 @@ TIMEOUT = 20.0
 
 _ATTEMPT_TIMEOUT = httpx.Timeout(9.0, connect=4.0)
 _RETRIES = 2  # the SDK's: of lost connections, 409, 5xx; each under the same idempotency key
+_LIST_ATTEMPTS = 5  # of a page that Stripe refuses for now
 _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
 
 
@@ -42,6 +47,19 @@ class Refusal:
     type: str | None
     code: str | None
     param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An object or a page of a list, and since when it is certainly as shown.
+
+    Attributes:
+        at: epoch seconds of Stripe's own clock (its `Date` header), less the time that the request
+            took: whatever Stripe changed before this second is in there.
+    """
+
+    data: StripeObject
+    at: int
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
@@ -64,10 +82,17 @@ class Gateway:
     Args:
         key_of: gives the environment's key, freshly: a changed key counts from the next call.
         api_base: where Stripe is.
+        governor: paces the lists; None for no limit.
     """
 
-    def __init__(self, key_of: KeyOf, api_base: str = STRIPE_API_BASE) -> None:
+    def __init__(
+        self,
+        key_of: KeyOf,
+        api_base: str = STRIPE_API_BASE,
+        governor: Governor | None = None,
+    ) -> None:
         self._key_of = key_of
+        self._governor = governor or Governor(0, 0)
         self._http = stripe.HTTPXClient(timeout=_ATTEMPT_TIMEOUT)
         # The SDK insists on a key here; each call brings its own.
         self._client = stripe.StripeClient(
@@ -93,8 +118,8 @@ class Gateway:
             name = f"STRIPE_{environment.upper()}_SECRET_KEY"
             raise PaymentConfigInvalid(
                 f"No Stripe key is configured for the {environment} environment.",
-                next_actions=f"Set {name}, or `npx @insforge/cli payments stripe config set "
-                f"{environment} <key>`.",
+                next_actions=f"Set it with `billhook config set --environment {environment}`, or "
+                f"{name} before the start.",
             )
         return key
 
@@ -117,7 +142,7 @@ class Gateway:
             PaymentMethodDeclined, RateLimited, UpstreamFailure: see contract section 1.
         """
         options = {"idempotency_key": idempotency_key} if idempotency_key else {}
-        return await self._call("post", environment, path, params, options, key)
+        return (await self._call("post", environment, path, params, options, key)).data
 
     async def get(
         self,
@@ -128,13 +153,58 @@ class Gateway:
         key: str | None = None,
     ) -> StripeObject:
         """`GET path`. Raises as `post` does."""
+        return (await self.fetch(environment, path, params, key=key)).data
+
+    async def fetch(
+        self,
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
+    ) -> Fetched:
+        """`GET path`, with the time at which the answer was true. Raises as `post` does."""
         return await self._call("get", environment, path, params or {}, {}, key)
+
+    async def write(
+        self,
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+    ) -> Fetched:
+        """`POST path`, with the time at which the answer was true. Raises as `post` does."""
+        options = {"idempotency_key": idempotency_key} if idempotency_key else {}
+        return await self._call("post", environment, path, params, options, None)
+
+    async def background(
+        self, environment: Environment, list_name: str, path: str, params: Mapping[str, Any]
+    ) -> Fetched:
+        """`GET path` for a sync: when the governor says, again and slower when Stripe says 429.
+
+        Raises:
+            RateLimited: Stripe still refuses after several pauses. Else as `post` does.
+        """
+        for attempt in range(_LIST_ATTEMPTS):
+            await self._governor.turn(environment, list_name)
+            try:
+                return await self._request("get", environment, path, params, {}, None)
+            except RateLimited:
+                self._governor.pause(environment, 0.5 * 2**attempt)
+                if attempt == _LIST_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
     async def delete(
         self, environment: Environment, path: str, *, key: str | None = None
     ) -> StripeObject:
         """`DELETE path`. Raises as `post` does."""
-        return await self._call("delete", environment, path, {}, {}, key)
+        return (await self._call("delete", environment, path, {}, {}, key)).data
+
+    async def erase(self, environment: Environment, path: str) -> Fetched:
+        """`DELETE path`, with the time at which the answer was true. Raises as `post` does."""
+        return await self._call("delete", environment, path, {}, {}, None)
 
     async def _call(
         self,
@@ -144,10 +214,23 @@ class Gateway:
         params: Mapping[str, Any],
         options: Mapping[str, str],
         key: str | None,
-    ) -> StripeObject:
+    ) -> Fetched:
+        self._governor.live(environment)
+        return await self._request(method, environment, path, params, options, key)
+
+    async def _request(
+        self,
+        method: Literal["get", "post", "delete"],
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any],
+        options: Mapping[str, str],
+        key: str | None,
+    ) -> Fetched:
         if not _DROP.isdisjoint(params):
             raise ValueError("the SDK would take these parameters for its own options")
         options = {**options, "api_key": key or await self.key(environment)}
+        began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT):
                 answer = await self._client.raw_request_async(method, path, **params, **options)
@@ -163,7 +246,16 @@ class Gateway:
             ) from error
         if not isinstance(answer.data, dict):
             raise UpstreamFailure("Stripe's answer is not an object.")
-        return answer.data
+        took = math.ceil(time.monotonic() - began)
+        return Fetched(answer.data, _date(answer.headers) - took)
+
+
+def _date(headers: Mapping[str, str]) -> int:
+    """Stripe's clock, to the second. A proxy that drops it leaves us ours."""
+    try:
+        return int(parsedate_to_datetime(headers["date"]).timestamp())
+    except (KeyError, ValueError):
+        return int(time.time())
 
 
 def translate(error: stripe.StripeError) -> BillhookError:

@@ -23,7 +23,8 @@ CREATE TABLE billhook.api_keys (
     revoked_at timestamptz
 );
 
--- A catalog row that Stripe deleted. A late update of an older state finds it and stays out.
+-- A product, price or subscription that Stripe no longer has. A late update of an older state finds
+-- it and stays out.
 CREATE TABLE billhook.tombstones (
     environment text NOT NULL,
     object_type text NOT NULL,

@@ -1,6 +1,7 @@
 -- The mirror: set-based, version-guarded writes of what `billhook.projections` read from Stripe's
 -- objects. The same functions serve one event and one page of a sync. Every row comes as JSON:
--- {…columns, "at": epoch seconds, "rank": 0|1|2, "event_id", "previous", "raw"}.
+-- {…columns, "at": epoch seconds, "rank": 0|1|2, "event_id", "previous", "raw"}. What was fetched
+-- has no event id; fetched again without a change, it writes nothing.
 
 -- Is `previous` (an event's previous_attributes) what `state` was? Stripe diffs per key, also
 -- inside hashes; null stands for "was not there" (stripe-facts 24).
@@ -23,8 +24,9 @@ BEGIN
 END $$;
 
 -- Two states of one object from the same second and of the same kind: does the new one win?
--- previous_attributes decide; where they don't, the greater event id shows for now, the same in
--- every order of arrival, and the object is marked so that Stripe is asked.
+-- previous_attributes decide; where they don't, what was fetched shows before what an event said,
+-- and of two events the greater id, the same in every order of arrival; and the object is marked
+-- so that Stripe is asked.
 CREATE FUNCTION billhook.wins_tie(
     environment text, object_type text, object_id text,
     old_event_id text, old_previous jsonb, old_state jsonb,
@@ -44,8 +46,26 @@ BEGIN
         VALUES (environment, object_type, object_id, 'two changes in one second')
         ON CONFLICT DO NOTHING;
     END IF;
-    RETURN new_event_id > old_event_id;
+    RETURN CASE WHEN new_event_id IS NULL THEN true
+                WHEN old_event_id IS NULL THEN false
+                ELSE new_event_id > old_event_id END;
 END $$;
+
+-- A sync asks for a customer's default payment method and source in full, an event names their
+-- ids only. What is known of the same id stays.
+CREATE FUNCTION billhook.keep_expanded(old jsonb, new jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE
+        WHEN new ->> 'default_source' = old #>> '{default_source,id}'
+            THEN jsonb_set(kept, '{default_source}', old -> 'default_source')
+        ELSE kept END
+    FROM (SELECT CASE
+        WHEN new #>> '{invoice_settings,default_payment_method}'
+                = old #>> '{invoice_settings,default_payment_method,id}'
+            THEN jsonb_set(new, '{invoice_settings,default_payment_method}',
+                old #> '{invoice_settings,default_payment_method}')
+        ELSE new END AS kept) AS payment_method
+$$;
 
 CREATE FUNCTION billhook.project_customers(env text, changes jsonb) RETURNS void
 LANGUAGE sql AS $$
@@ -66,7 +86,7 @@ LANGUAGE sql AS $$
         phone = EXCLUDED.phone,
         deleted = c.deleted OR EXCLUDED.deleted,  -- there is no way back
         metadata = EXCLUDED.metadata,
-        raw = EXCLUDED.raw,
+        raw = billhook.keep_expanded(c.raw, EXCLUDED.raw),
         provider_created_at = coalesce(EXCLUDED.provider_created_at, c.provider_created_at),
         synced_at = now(),
         provider_event_at = EXCLUDED.provider_event_at,
@@ -74,13 +94,14 @@ LANGUAGE sql AS $$
         provider_event_id = EXCLUDED.provider_event_id,
         provider_event_previous = EXCLUDED.provider_event_previous
     WHERE c.provider_event_at IS NULL
-       OR (c.provider_event_at, c.provider_event_rank)
+       OR (EXCLUDED.provider_event_id IS NOT NULL OR c.raw IS DISTINCT FROM EXCLUDED.raw OR c.deleted <> EXCLUDED.deleted)
+      AND ((c.provider_event_at, c.provider_event_rank)
             < (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
        OR ((c.provider_event_at, c.provider_event_rank)
             = (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
            AND billhook.wins_tie(env, 'customer', c.provider_customer_id,
                 c.provider_event_id, c.provider_event_previous, c.raw,
-                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw))
+                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw)))
 $$;
 
 -- Customers that Stripe says are gone. Their details stay; their mappings go.
@@ -131,13 +152,14 @@ LANGUAGE sql AS $$
         provider_event_id = EXCLUDED.provider_event_id,
         provider_event_previous = EXCLUDED.provider_event_previous
     WHERE p.provider_event_at IS NULL
-       OR (p.provider_event_at, p.provider_event_rank)
+       OR (EXCLUDED.provider_event_id IS NOT NULL OR p.raw IS DISTINCT FROM EXCLUDED.raw)
+      AND ((p.provider_event_at, p.provider_event_rank)
             < (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
        OR ((p.provider_event_at, p.provider_event_rank)
             = (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
            AND billhook.wins_tie(env, 'product', p.product_id,
                 p.provider_event_id, p.provider_event_previous, p.raw,
-                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw))
+                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw)))
 $$;
 
 CREATE FUNCTION billhook.project_prices(env text, changes jsonb) RETURNS void
@@ -181,18 +203,19 @@ LANGUAGE sql AS $$
         provider_event_id = EXCLUDED.provider_event_id,
         provider_event_previous = EXCLUDED.provider_event_previous
     WHERE p.provider_event_at IS NULL
-       OR (p.provider_event_at, p.provider_event_rank)
+       OR (EXCLUDED.provider_event_id IS NOT NULL OR p.raw IS DISTINCT FROM EXCLUDED.raw)
+      AND ((p.provider_event_at, p.provider_event_rank)
             < (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
        OR ((p.provider_event_at, p.provider_event_rank)
             = (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
            AND billhook.wins_tie(env, 'price', p.price_id,
                 p.provider_event_id, p.provider_event_previous, p.raw,
-                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw))
+                EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw)))
 $$;
 
--- A catalog row that Stripe deleted: remove it and leave a tombstone. A row whose state is newer
--- than the deletion was made anew under its old id (products may be) and stays.
-CREATE FUNCTION billhook.delete_catalog(env text, kind text, gone text, at bigint) RETURNS void
+-- What Stripe no longer has: remove the row and leave a tombstone. A row whose state is newer than
+-- the deletion was made anew under its old id (products may be) and stays.
+CREATE FUNCTION billhook.delete_object(env text, kind text, gone text, at bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billhook.tombstones AS t (environment, object_type, object_id, deleted_at)
@@ -203,10 +226,18 @@ BEGIN
         DELETE FROM payments.stripe_products
         WHERE environment = env AND product_id = gone
           AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
-    ELSE
+    ELSIF kind = 'price' THEN
         DELETE FROM payments.stripe_prices
         WHERE environment = env AND price_id = gone
           AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
+    ELSE
+        WITH removed AS (
+            DELETE FROM payments.stripe_subscriptions
+            WHERE environment = env AND subscription_id = gone
+              AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at)
+            RETURNING subscription_id)
+        DELETE FROM payments.stripe_subscription_items i USING removed
+        WHERE i.environment = env AND i.subscription_id = removed.subscription_id;
     END IF;
 END $$;
 
@@ -226,6 +257,10 @@ LANGUAGE sql AS $$
             raw jsonb, at bigint, rank smallint, event_id text, previous jsonb)
         LEFT JOIN LATERAL billhook.subject_as_of(env, x.customer_id, to_timestamp(x.at)) s
             ON x.subject_type IS NULL
+        WHERE NOT EXISTS (
+            SELECT FROM billhook.tombstones t
+            WHERE t.environment = env AND t.object_type = 'subscription'
+              AND t.object_id = x.subscription_id AND t.deleted_at >= to_timestamp(x.at))
         ORDER BY x.subscription_id
     ), shown AS (
         INSERT INTO payments.stripe_subscriptions AS s (
@@ -260,13 +295,14 @@ LANGUAGE sql AS $$
             provider_event_id = EXCLUDED.provider_event_id,
             provider_event_previous = EXCLUDED.provider_event_previous
         WHERE s.provider_event_at IS NULL
-           OR (s.provider_event_at, s.provider_event_rank)
+           OR (EXCLUDED.provider_event_id IS NOT NULL OR s.raw IS DISTINCT FROM EXCLUDED.raw)
+          AND ((s.provider_event_at, s.provider_event_rank)
                 < (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
            OR ((s.provider_event_at, s.provider_event_rank)
                 = (EXCLUDED.provider_event_at, EXCLUDED.provider_event_rank)
                AND billhook.wins_tie(env, 'subscription', s.subscription_id,
                     s.provider_event_id, s.provider_event_previous, s.raw,
-                    EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw))
+                    EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw)))
         RETURNING s.subscription_id
     ), items AS (
         SELECT i.subscription_id, item.*

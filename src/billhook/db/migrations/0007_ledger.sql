@@ -125,7 +125,7 @@ BEGIN
     END IF;
     IF changes ? 'deleted_catalog' THEN
         PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{deleted_catalog,object_id}'));
-        PERFORM billhook.delete_catalog(env, changes #>> '{deleted_catalog,object_type}',
+        PERFORM billhook.delete_object(env, changes #>> '{deleted_catalog,object_type}',
             changes #>> '{deleted_catalog,object_id}', extract(epoch FROM event_at)::bigint);
     END IF;
     IF changes ? 'payment' THEN

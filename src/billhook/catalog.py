@@ -1,0 +1,247 @@
+"""The catalog: products and prices, read from the mirror, changed at Stripe (contract section 3.2).
+
+A change goes to Stripe first; what Stripe answers is written to the mirror at once, so that the
+next read shows it before its event arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+from billhook import mirror
+from billhook.db import Database
+from billhook.errors import NotFound
+from billhook.models import (
+    ArchivedPrice,
+    Catalog,
+    CreatePrice,
+    CreateProduct,
+    DeletedProduct,
+    Price,
+    Product,
+    ProductWithPrices,
+    UpdatePrice,
+    UpdateProduct,
+)
+from billhook.projections.fetched import Kind
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway
+
+_PRODUCT = """environment, product_id, name, description, active, default_price_id, metadata,
+    synced_at"""
+_PRICE = """environment, price_id, product_id, active, currency, unit_amount, unit_amount_decimal,
+    type, lookup_key, billing_scheme, tax_behavior, recurring_interval, recurring_interval_count,
+    metadata, synced_at"""
+_PRODUCTS = f"""
+SELECT {_PRODUCT} FROM payments.stripe_products WHERE environment = $1 ORDER BY name, product_id
+"""  # noqa: S608
+_ONE_PRODUCT = f"""
+SELECT {_PRODUCT} FROM payments.stripe_products WHERE environment = $1 AND product_id = $2
+"""  # noqa: S608
+_PRICES = f"""
+SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 ORDER BY product_id, price_id
+"""  # noqa: S608
+_PRICES_OF = f"""
+SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND product_id = $2
+ORDER BY product_id, price_id
+"""  # noqa: S608
+_ONE_PRICE = f"""
+SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND price_id = $2
+"""  # noqa: S608
+
+
+class ProductNotFound(NotFound):
+    """404: the mirror has no such product."""
+
+    code = "PAYMENT_PRODUCT_NOT_FOUND"
+
+
+class PriceNotFound(NotFound):
+    """404: the mirror has no such price."""
+
+    code = "PAYMENT_PRICE_NOT_FOUND"
+
+
+async def catalog(database: Database, environment: Environment) -> Catalog:
+    """All products and prices, active or not."""
+    return Catalog(
+        products=await products(database, environment), prices=await prices(database, environment)
+    )
+
+
+async def products(database: Database, environment: Environment) -> list[Product]:
+    """All products, by name and id."""
+    return [Product(**row) for row in await _rows(database, _PRODUCTS, environment)]
+
+
+async def prices(
+    database: Database, environment: Environment, product_id: str | None = None
+) -> list[Price]:
+    """All prices, or those of one product, by product and id."""
+    rows = (
+        await _rows(database, _PRICES, environment)
+        if product_id is None
+        else await _rows(database, _PRICES_OF, environment, product_id)
+    )
+    return [Price(**row) for row in rows]
+
+
+async def product(
+    database: Database, environment: Environment, product_id: str
+) -> ProductWithPrices:
+    """One product with its prices.
+
+    Raises:
+        ProductNotFound: the mirror does not have it.
+    """
+    found = await _rows(database, _ONE_PRODUCT, environment, product_id)
+    if not found:
+        raise ProductNotFound(
+            f"There is no product {product_id} in the {environment} environment.",
+            next_actions="If Stripe has it, sync first.",
+        )
+    return ProductWithPrices(
+        product=Product(**found[0]), prices=await prices(database, environment, product_id)
+    )
+
+
+async def price(database: Database, environment: Environment, price_id: str) -> Price:
+    """One price.
+
+    Raises:
+        PriceNotFound: the mirror does not have it.
+    """
+    found = await _rows(database, _ONE_PRICE, environment, price_id)
+    if not found:
+        raise PriceNotFound(
+            f"There is no price {price_id} in the {environment} environment.",
+            next_actions="If Stripe has it, sync first.",
+        )
+    return Price(**found[0])
+
+
+async def create_product(
+    database: Database, gateway: Gateway, environment: Environment, order: CreateProduct
+) -> Product:
+    """Create a product at Stripe. With an idempotency key a repetition creates no second one.
+
+    Raises:
+        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
+    """
+    params = _given(order, "name", "description", "active", "metadata")
+    key = _idempotency_key(environment, "product", order.idempotency_key)
+    product_id = await _write(
+        database, gateway, environment, "product", mirror.PATHS["product"], params, key
+    )
+    return (await product(database, environment, product_id)).product
+
+
+async def update_product(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    product_id: str,
+    order: UpdateProduct,
+) -> Product:
+    """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
+    params = _given(order, "name", "description", "active", "metadata")
+    path = mirror.path_of("product", product_id)
+    await _write(database, gateway, environment, "product", path, params)
+    return (await product(database, environment, product_id)).product
+
+
+async def delete_product(
+    database: Database, gateway: Gateway, environment: Environment, product_id: str
+) -> DeletedProduct:
+    """Delete a product at Stripe, and here with its prices. Stripe refuses one that was used.
+
+    Raises as `create_product`; Stripe's 404 for an unknown one.
+    """
+    answer = await gateway.erase(environment, mirror.path_of("product", product_id))
+    deleted = answer.data.get("deleted") is True
+    if deleted:
+        for each in await prices(database, environment, product_id):
+            await mirror.delete(database, environment, "price", each.price_id, answer.at)
+        await mirror.delete(database, environment, "product", product_id, answer.at)
+    return DeletedProduct(product_id=product_id, deleted=deleted)
+
+
+async def create_price(
+    database: Database, gateway: Gateway, environment: Environment, order: CreatePrice
+) -> Price:
+    """Create a price at Stripe. With an idempotency key a repetition creates no second one.
+
+    Raises as `create_product`.
+    """
+    params = {
+        "product": order.product_id,
+        "currency": order.currency,
+        "unit_amount": order.unit_amount,
+        **_given(order, "lookup_key", "active", "tax_behavior", "metadata"),
+    }
+    if order.recurring is not None:
+        params["recurring"] = _given(order.recurring, "interval", "interval_count")
+    key = _idempotency_key(environment, "price", order.idempotency_key)
+    price_id = await _write(
+        database, gateway, environment, "price", mirror.PATHS["price"], params, key
+    )
+    return await price(database, environment, price_id)
+
+
+async def update_price(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    price_id: str,
+    order: UpdatePrice,
+) -> Price:
+    """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
+    params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
+    path = mirror.path_of("price", price_id)
+    await _write(database, gateway, environment, "price", path, params)
+    return await price(database, environment, price_id)
+
+
+async def archive_price(
+    database: Database, gateway: Gateway, environment: Environment, price_id: str
+) -> ArchivedPrice:
+    """Make a price inactive: Stripe does not delete prices. Raises as `update_price`."""
+    path = mirror.path_of("price", price_id)
+    await _write(database, gateway, environment, "price", path, {"active": False})
+    archived = await price(database, environment, price_id)
+    return ArchivedPrice(price=archived, archived=not archived.active)
+
+
+async def _write(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    kind: Kind,
+    path: str,
+    params: Mapping[str, Any],
+    idempotency_key: str | None = None,
+) -> str:
+    answer = await gateway.write(environment, path, params, idempotency_key=idempotency_key)
+    await mirror.write_one(database, environment, kind, answer)
+    object_id: str = answer.data["id"]
+    return object_id
+
+
+def _given(
+    order: CreateProduct | UpdateProduct | CreatePrice | UpdatePrice | Any, *names: str
+) -> dict[str, Any]:
+    """The fields that the caller gave, as Stripe takes them: an empty text takes a value away."""
+    given = {name: getattr(order, name) for name in names if name in order.model_fields_set}
+    return {name: "" if value is None else value for name, value in given.items()}
+
+
+def _idempotency_key(environment: Environment, kind: str, key: str | None) -> str | None:
+    return f"insforge:{environment}:{kind}:{key}" if key else None
+
+
+async def _rows(database: Database, query: str, *args: object) -> list[asyncpg.Record]:
+    async with database.connection() as connection:
+        return await connection.fetch(query, *args)

@@ -1,0 +1,57 @@
+"""`billhook archive`: the rows of accounts that are no longer connected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+from uuid import UUID
+
+import typer
+
+from billhook import archives
+from billhook.db import Database
+from billhook.settings import load_settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="Rows of Stripe accounts that are no longer connected.", no_args_is_help=True
+)
+
+
+@app.command("list", epilog="Example: billhook archive list")
+def list_() -> None:
+    """Show the archives, the newest first."""
+    found = _run(archives.archives)
+    if not found:
+        print("There are no archives.")
+    for each in found:
+        state = f"restored {each.restored_at:%Y-%m-%d %H:%M}" if each.restored_at else "kept"
+        print(
+            f"{each.id}  {each.environment}  {each.account_id}  "
+            f"archived {each.archived_at:%Y-%m-%d %H:%M} UTC  {state}"
+        )
+
+
+@app.command(epilog="Example: billhook archive restore 3fa85f64-5717-4562-b3fc-2c963f66afa6")
+def restore(
+    archive_id: Annotated[UUID, typer.Argument(help="From `billhook archive list`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+) -> None:
+    """Bring an archive's rows back. What stands in their place is archived first."""
+    if not yes:
+        typer.confirm("Present rows of that environment will be archived. Go on?", abort=True)
+    print(f"{_run(lambda database: archives.restore(database, archive_id))} rows restored.")
+
+
+def _run(work: Callable[[Database], Awaitable[T]]) -> T:
+    async def opened() -> T:
+        database = Database(load_settings().database_url.get_secret_value(), pool_size=1)
+        await database.open()
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(opened())

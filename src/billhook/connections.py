@@ -1,0 +1,218 @@
+"""`payments.provider_connections`: which Stripe account an environment is connected to, and how its
+last sync went (contract section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+import structlog
+
+from billhook.db import Connection as DatabaseConnection
+from billhook.db import Database
+from billhook.errors import SecretUnreadable
+from billhook.models import Config, ConfiguredKey, Connection, Status
+from billhook.redact import mask
+from billhook.secrets import SecretStore, stripe_key_name
+from billhook.settings import ENVIRONMENTS, Environment
+from billhook.stripe.gateway import StripeObject
+
+log = structlog.get_logger(__name__)
+
+_COLUMNS = """environment, status, provider_account_id AS account_id, account_email,
+    account_livemode, webhook_endpoint_id, webhook_endpoint_url, webhook_configured_at,
+    last_synced_at, last_sync_status, last_sync_error, last_sync_counts"""
+
+_GET = f"""
+SELECT {_COLUMNS} FROM payments.provider_connections
+WHERE provider = 'stripe' AND environment = $1
+"""  # noqa: S608
+_LOCK_ACCOUNT = """
+SELECT provider_account_id FROM payments.provider_connections
+WHERE provider = 'stripe' AND environment = $1 FOR UPDATE
+"""
+_ACCOUNT = """
+INSERT INTO payments.provider_connections AS c (
+    provider, environment, status, provider_account_id, account_email, account_name,
+    account_livemode, raw)
+VALUES ('stripe', $1, 'connected', $2, $3, $4, $5, $6)
+ON CONFLICT (provider, environment) DO UPDATE SET
+    status = 'connected',
+    provider_account_id = EXCLUDED.provider_account_id,
+    account_email = EXCLUDED.account_email,
+    account_name = EXCLUDED.account_name,
+    account_livemode = EXCLUDED.account_livemode,
+    raw = EXCLUDED.raw
+"""
+# Nothing of another account's connection describes the new one.
+_FORGET = """
+UPDATE payments.provider_connections SET
+    webhook_endpoint_id = NULL, webhook_endpoint_url = NULL, webhook_configured_at = NULL,
+    last_synced_at = NULL, last_sync_status = NULL, last_sync_error = NULL, last_sync_counts = '{}'
+WHERE provider = 'stripe' AND environment = $1
+"""
+_ENDPOINT = """
+UPDATE payments.provider_connections SET
+    webhook_endpoint_id = $2, webhook_endpoint_url = $3,
+    webhook_configured_at = CASE WHEN $2::text IS NOT NULL THEN now() END
+WHERE provider = 'stripe' AND environment = $1
+"""
+_FAILED = """
+INSERT INTO payments.provider_connections AS c (
+    provider, environment, status, last_sync_status, last_sync_error)
+VALUES ('stripe', $1, $2, 'failed', $3)
+ON CONFLICT (provider, environment) DO UPDATE SET
+    status = EXCLUDED.status,
+    last_sync_status = 'failed',
+    last_sync_error = EXCLUDED.last_sync_error,
+    webhook_endpoint_id = CASE WHEN $2 <> 'unconfigured' THEN c.webhook_endpoint_id END,
+    webhook_endpoint_url = CASE WHEN $2 <> 'unconfigured' THEN c.webhook_endpoint_url END,
+    webhook_configured_at = CASE WHEN $2 <> 'unconfigured' THEN c.webhook_configured_at END
+"""
+_SYNCED = """
+UPDATE payments.provider_connections SET
+    status = 'connected', last_synced_at = now(), last_sync_status = 'succeeded',
+    last_sync_error = NULL, last_sync_counts = $2
+WHERE provider = 'stripe' AND environment = $1
+"""
+_REMOVED = """
+UPDATE payments.provider_connections SET
+    status = 'unconfigured', webhook_endpoint_id = NULL, webhook_endpoint_url = NULL,
+    webhook_configured_at = NULL, last_synced_at = NULL, last_sync_status = 'failed',
+    last_sync_error = $2, last_sync_counts = '{}'
+WHERE provider = 'stripe' AND environment = $1
+"""
+
+
+class Connections:
+    """The connection rows, and the masked keys that go with them."""
+
+    def __init__(self, database: Database, secrets: SecretStore) -> None:
+        self._database = database
+        self._secrets = secrets
+
+    async def status(self) -> Status:
+        """Both environments, configured or not."""
+        return Status(connections=[await self.get(each) for each in ENVIRONMENTS])
+
+    async def config(self) -> Config:
+        """Which environments have a key; the keys themselves stay here."""
+        keys = [
+            ConfiguredKey(environment=each, value=await self._masked_key(each))
+            for each in ENVIRONMENTS
+        ]
+        return Config(keys=keys)
+
+    async def get(self, environment: Environment) -> Connection:
+        """One environment's connection; `unconfigured` where nothing is known of it."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_GET, environment)
+        found: Mapping[str, Any] = dict(row) if row else _EMPTY | {"environment": environment}
+        return Connection(**found, masked_key=await self._masked_key(environment))
+
+    async def _masked_key(self, environment: Environment) -> str | None:
+        try:
+            key = await self._secrets.stripe_key(environment)
+        except SecretUnreadable:
+            log.warning("a stored secret cannot be read", secret=stripe_key_name(environment))
+            return None
+        return mask(key) if key else None
+
+    async def account_id(self, environment: Environment) -> str | None:
+        """The account that the mirrored rows of `environment` belong to, as far as known."""
+        return (await self.get(environment)).account_id
+
+    async def connected(self, environment: Environment, account: StripeObject) -> UUID | None:
+        """Record the account that a key opens. When it is not the one before, the rows of that one
+        are archived first, in the same transaction.
+
+        Returns:
+            The archive, when there was something to archive.
+        """
+        async with self._database.as_service() as connection:
+            archive = await _archive_other(connection, environment, account["id"])
+            await connection.execute(
+                _ACCOUNT,
+                environment,
+                account["id"],
+                account.get("email"),
+                _name_of(account),
+                environment == "live",
+                account,
+            )
+        if archive is not None:
+            log.warning(
+                "another account was connected: the rows of the one before are archived",
+                environment=environment,
+                account=account["id"],
+                archive=str(archive),
+            )
+        return archive
+
+    async def endpoint(
+        self, environment: Environment, endpoint_id: str | None, url: str | None
+    ) -> None:
+        """Record the managed webhook endpoint, or that there is none."""
+        await self._execute(_ENDPOINT, environment, endpoint_id, url)
+
+    async def failed(
+        self, environment: Environment, status: Literal["unconfigured", "error"], reason: str
+    ) -> None:
+        """Record why the environment could not be synced."""
+        await self._execute(_FAILED, environment, status, reason)
+
+    async def synced(self, environment: Environment, counts: Mapping[str, int]) -> None:
+        """Record a sync that read everything."""
+        await self._execute(_SYNCED, environment, dict(counts))
+
+    async def removed(self, environment: Environment) -> None:
+        """Record that the key was taken away. The mirrored rows and their account stay known."""
+        await self._execute(_REMOVED, environment, not_configured(environment))
+
+    async def _execute(self, statement: str, *args: object) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute(statement, *args)
+
+
+_EMPTY: dict[str, Any] = {
+    "status": "unconfigured",
+    "account_id": None,
+    "account_email": None,
+    "account_livemode": None,
+    "webhook_endpoint_id": None,
+    "webhook_endpoint_url": None,
+    "webhook_configured_at": None,
+    "last_synced_at": None,
+    "last_sync_status": None,
+    "last_sync_error": None,
+    "last_sync_counts": {},
+}
+
+
+def not_configured(environment: Environment) -> str:
+    """The reason of an environment without a key, in InsForge's words."""
+    return f"{stripe_key_name(environment)} is not configured"
+
+
+async def _archive_other(
+    connection: DatabaseConnection, environment: Environment, account_id: str
+) -> UUID | None:
+    before = await connection.fetchval(_LOCK_ACCOUNT, environment)
+    if before is None or before == account_id:
+        return None
+    await connection.execute(_FORGET, environment)
+    archive: UUID | None = await connection.fetchval(
+        "SELECT billhook.archive($1, $2)", environment, before
+    )
+    return archive
+
+
+def _name_of(account: StripeObject) -> str | None:
+    for section, field in (("business_profile", "name"), ("settings", "dashboard")):
+        value = (account.get(section) or {}).get(field)
+        if isinstance(value, dict):
+            value = value.get("display_name")
+        if isinstance(value, str) and value:
+            return value
+    return None

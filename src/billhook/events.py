@@ -1,0 +1,191 @@
+"""The ledger for people: list, look, replay (contract section 3.2, `webhook-events`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from billhook import ledger, paging
+from billhook.db import Database, repeat_collisions
+from billhook.errors import BillhookError, NotFound
+from billhook.lists import Conditions, page_of
+from billhook.models import (
+    EventsQuery,
+    ReplayedEvents,
+    ReplayEvents,
+    WebhookEvent,
+    WebhookEventWithPayload,
+)
+from billhook.paging import Page
+from billhook.projections import as_json, project
+from billhook.settings import Environment
+
+_COLUMNS = """environment, provider_event_id AS event_id, event_type, livemode,
+    provider_account_id AS account_id, object_type, object_id, processing_status, attempt_count,
+    last_error, received_at, processed_at, created_at, updated_at"""
+_LIST = f"""
+SELECT {_COLUMNS}, received_at AS cursor_at, id AS cursor_id FROM payments.webhook_events
+WHERE {{conditions}} ORDER BY received_at DESC, id DESC LIMIT {{limit}}
+"""  # noqa: S608
+_GET = f"""
+SELECT {_COLUMNS}, payload FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
+"""  # noqa: S608
+# The rows of these events went into an archive with their account, and must not come back alone.
+_ARCHIVED_AT = """
+SELECT max(archived_at) FROM billhook.archives WHERE environment = $1 AND restored_at IS NULL
+"""
+_PROJECT_AGAIN = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), $4, $5)"
+# The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
+_TAKE_MARK = """
+UPDATE payments.webhook_events SET processing_status = 'pending', processed_at = NULL
+WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
+"""
+_TO_REPLAY = """
+SELECT provider_event_id FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 AND processing_status = $2
+  AND ($3::text IS NULL OR event_type = $3)
+  AND received_at > coalesce($4::timestamptz, '-infinity')
+ORDER BY received_at, id LIMIT $5
+"""
+
+
+class EventNotFound(NotFound):
+    """404: the ledger has no such event."""
+
+    code = "PAYMENT_NOT_FOUND"
+
+
+async def events(
+    database: Database, environment: Environment, query: EventsQuery
+) -> Page[WebhookEvent]:
+    """Recorded events, the last received first."""
+    where = Conditions()
+    where.add("provider = 'stripe' AND environment = {}", environment)
+    where.add("event_type = {}", query.type)
+    where.add("processing_status = {}", query.status)
+    where.add("object_id = {}", query.object_id)
+    where.add("received_at >= {}", query.since)
+    where.add("received_at < {}", query.until)
+    if query.starting_after:
+        where.add(
+            "(received_at, id) < ({}, {})", *paging.decode(query.starting_after, ("time", "uuid"))
+        )
+    rows, cursor = await page_of(database, where, _LIST, query.limit, "cursor_at", "cursor_id")
+    return Page([WebhookEvent(**row) for row in rows], cursor)
+
+
+async def event(
+    database: Database, environment: Environment, event_id: str
+) -> WebhookEventWithPayload:
+    """One recorded event with its payload.
+
+    Raises:
+        EventNotFound: it never arrived.
+    """
+    return WebhookEventWithPayload(**await _row(database, environment, event_id))
+
+
+async def replay(
+    database: Database, environment: Environment, event_id: str, *, refire: bool
+) -> WebhookEvent:
+    """Apply a recorded event again, from its stored payload. Safe at any time.
+
+    A failed event is tried as on its first delivery: when it succeeds, the app's triggers fire
+    once. A processed one is projected again, and the app's triggers stay still unless `refire`.
+
+    Raises:
+        EventNotFound: it never arrived.
+        EventNotApplied: it failed again, with the reason.
+        BillhookError: 409, it belongs to an account that was archived.
+    """
+    row = await _row(database, environment, event_id)
+    await _refuse_archived(database, environment, row["received_at"])
+    delivery = ledger.decode(orjson.dumps(row["payload"]))
+    if row["processing_status"] in ("processed", "ignored"):
+        await _again(database, environment, delivery, refire=refire)
+    else:
+        await ledger.apply(database, environment, delivery)
+    return WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
+
+
+async def replay_many(
+    database: Database, environment: Environment, order: ReplayEvents
+) -> ReplayedEvents:
+    """Replay the events that fit, the oldest first. One that fails again stops none of the rest."""
+    async with database.connection() as connection:
+        since = await connection.fetchval(_ARCHIVED_AT, environment)
+        rows = await connection.fetch(
+            _TO_REPLAY, environment, order.status, order.type, since, order.limit
+        )
+    failed = []
+    for row in rows:
+        event_id = row["provider_event_id"]
+        try:
+            await replay(database, environment, event_id, refire=order.refire)
+        except ledger.EventNotApplied:
+            failed.append(
+                WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
+            )
+    return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
+
+
+async def _again(
+    database: Database, environment: Environment, delivery: ledger.Delivery, *, refire: bool
+) -> None:
+    """Project a finished event again; with `refire` it passes the app's triggers again, too."""
+    found = delivery.event
+    changes = as_json(project(found), found)
+
+    async def work() -> None:
+        async with database.as_service() as connection:
+            if refire:
+                await connection.execute(_TAKE_MARK, environment, found.id)
+                await ledger.apply_in(connection, environment, delivery, changes)
+            else:
+                await connection.execute(
+                    _PROJECT_AGAIN, environment, changes, found.created, found.id, found.object
+                )
+
+    try:
+        await repeat_collisions(work)
+    except asyncpg.PostgresError as error:
+        raise ledger.EventNotApplied(
+            f"Event {found.id} could not be replayed and stays as it was: {error}",
+            next_actions="Mend the cause, and replay it again.",
+        ) from error
+
+
+async def _row(database: Database, environment: Environment, event_id: str) -> Mapping[str, Any]:
+    async with database.connection() as connection:
+        row: asyncpg.Record | None = await connection.fetchrow(_GET, environment, event_id)
+    if row is None:
+        raise EventNotFound(
+            f"There is no event {event_id} in the {environment} environment.",
+            next_actions="Look for it in Stripe's dashboard (Developers, Events), and send it "
+            "again from there.",
+        )
+    return dict(row)
+
+
+async def _refuse_archived(
+    database: Database, environment: Environment, received_at: datetime
+) -> None:
+    async with database.connection() as connection:
+        archived_at = await connection.fetchval(_ARCHIVED_AT, environment)
+    if archived_at is not None and received_at <= archived_at:
+        raise BillhookError(
+            "The event belongs to a Stripe account that is no longer connected; its rows are "
+            "archived.",
+            status=409,
+            code="DATABASE_DUPLICATE",
+            next_actions="Restore the archive first: `billhook archive list`.",
+        )
+
+
+def _without_payload(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "payload"}

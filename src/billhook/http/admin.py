@@ -1,0 +1,63 @@
+"""What all admin routes share: who is calling is checked before anything else is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlencode
+
+from fastapi import Depends, Request, Response
+from pydantic import ValidationError
+
+from billhook.auth import Caller
+from billhook.errors import InvalidInput
+from billhook.http.services import ServicesOf
+from billhook.models import NoQuery, Query, WireModel, problems
+
+Q = TypeVar("Q", bound=Query)
+
+
+async def _admin(request: Request, services: ServicesOf) -> Caller:
+    return await services.auth.admin(request)
+
+
+Admin = Annotated[Caller, Depends(_admin)]
+ADMIN = [Depends(_admin)]
+
+
+def query_of(request: Request, model: type[Q]) -> Q:
+    """The request's query string as `model`.
+
+    Raises:
+        InvalidInput: an unknown, repeated or unfit parameter; each problem with its name.
+    """
+    found: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in found:
+            raise InvalidInput(f"{name}: must be given once")
+        found[name] = value
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+        raise InvalidInput(problems(wrong)) from None
+
+
+def no_query(request: Request) -> None:
+    """Refuse a query string on a route that takes none."""
+    query_of(request, NoQuery)
+
+
+def answer(
+    model: WireModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The response that carries `model`."""
+    return Response(model.wire(), status, dict(headers or {}), media_type="application/json")
+
+
+def page_headers(request: Request, cursor: str | None) -> dict[str, str]:
+    """Where the next page is, for those who look; the body stays what old clients know."""
+    if cursor is None:
+        return {}
+    query = urlencode({**request.query_params, "startingAfter": cursor})
+    return {"link": f'<{request.url.path}?{query}>; rel="next"'}

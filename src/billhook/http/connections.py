@@ -1,0 +1,92 @@
+"""Keys, status, webhook endpoint and sync (contract section 3.2)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from billhook.http.admin import ADMIN, answer
+from billhook.http.body import read_json
+from billhook.http.openapi import body_of, errors
+from billhook.http.services import ServicesOf
+from billhook.models import (
+    Config,
+    ConnectionResponse,
+    SetKey,
+    Status,
+    SyncProgress,
+    SyncResponse,
+)
+from billhook.settings import ENVIRONMENTS, Environment
+
+router = APIRouter(prefix="/api/payments/stripe", tags=["Connection"], dependencies=ADMIN)
+
+
+@router.get("/status", response_model=Status, responses=errors(401, 403, 503))
+async def status(services: ServicesOf) -> Response:
+    """Both environments: account, webhook endpoint, and how the last sync went."""
+    return answer(await services.connections.status())
+
+
+@router.get("/config", response_model=Config, responses=errors(401, 403, 503))
+async def config(services: ServicesOf) -> Response:
+    """Which environments have a key. `value` is masked; the key itself is never shown."""
+    return answer(await services.connections.config())
+
+
+@router.put(
+    "/{environment}/config",
+    response_model=Config,
+    responses=errors(400, 401, 403, 429, 502, 503),
+    openapi_extra=body_of(SetKey),
+)
+async def set_key(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Set the Stripe key: it is tried at Stripe first, then stored, the webhook endpoint is set up
+    and the mirror synced. Another account's key archives the rows of the one before."""
+    order = await read_json(request, SetKey)
+    await services.stripe_keys.set(environment, order.secret_key)
+    return answer(await services.connections.config())
+
+
+@router.delete(
+    "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 503)
+)
+async def remove_key(environment: Environment, services: ServicesOf) -> Response:
+    """Remove the Stripe key and the managed webhook endpoint. Mirrored rows stay."""
+    await services.stripe_keys.remove(environment)
+    return answer(await services.connections.config())
+
+
+@router.post("/sync", response_model=SyncResponse, responses=errors(401, 403, 503))
+async def sync_all(services: ServicesOf) -> Response:
+    """Sync both environments. What Stripe refuses is told in the connection, with 200."""
+    results = await asyncio.gather(*(services.sync.run(each) for each in ENVIRONMENTS))
+    return answer(SyncResponse(results=list(results)))
+
+
+@router.post(
+    "/{environment}/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503)
+)
+async def sync(environment: Environment, services: ServicesOf) -> Response:
+    """Sync one environment. A sync that runs already is joined, not started twice."""
+    return answer(SyncResponse(results=[await services.sync.run(environment)]))
+
+
+@router.get(
+    "/{environment}/sync", response_model=SyncProgress, responses=errors(400, 401, 403, 503)
+)
+async def progress(environment: Environment, services: ServicesOf) -> Response:
+    """How far the sync is that runs, or the last one was."""
+    return answer(await services.sync.progress(environment))
+
+
+@router.post(
+    "/{environment}/webhook",
+    response_model=ConnectionResponse,
+    responses=errors(400, 401, 403, 429, 502, 503),
+)
+async def configure_webhook(environment: Environment, services: ServicesOf) -> Response:
+    """Create or mend the managed webhook endpoint at Stripe."""
+    connection = await services.stripe_keys.configure_webhook(environment)
+    return answer(ConnectionResponse(connection=connection))

@@ -1,0 +1,79 @@
+"""The ledger: recorded webhook events, to list, to look at, to replay (contract section 3.2)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from billhook import events
+from billhook.http.admin import ADMIN, answer, page_headers, query_of
+from billhook.http.body import read_json, read_json_or
+from billhook.http.openapi import body_of, errors, query_parameters
+from billhook.http.services import ServicesOf
+from billhook.models import (
+    EventsQuery,
+    Replayed,
+    ReplayedEvents,
+    ReplayEvent,
+    ReplayEvents,
+    WebhookEventResponse,
+    WebhookEvents,
+)
+from billhook.settings import Environment
+
+router = APIRouter(
+    prefix="/api/payments/stripe/{environment}/webhook-events",
+    tags=["Webhook events"],
+    dependencies=ADMIN,
+)
+
+
+@router.get(
+    "",
+    response_model=WebhookEvents,
+    responses=errors(400, 401, 403, 503),
+    openapi_extra=query_parameters(EventsQuery),
+)
+async def list_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Recorded events, the last received first. The header `Link` leads to the next page."""
+    query = query_of(request, EventsQuery)
+    page = await events.events(services.database, environment, query)
+    return answer(
+        WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page.next_cursor)
+    )
+
+
+@router.post(
+    "/replay",
+    response_model=ReplayedEvents,
+    responses=errors(400, 401, 403, 413, 503),
+    openapi_extra=body_of(ReplayEvents),
+)
+async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Apply the events that fit again, the oldest first; `failed` ones unless said otherwise."""
+    order = await read_json(request, ReplayEvents)
+    return answer(await events.replay_many(services.database, environment, order))
+
+
+@router.get(
+    "/{event_id}", response_model=WebhookEventResponse, responses=errors(400, 401, 403, 404, 503)
+)
+async def show(environment: Environment, event_id: str, services: ServicesOf) -> Response:
+    """One event with Stripe's payload as it came."""
+    found = await events.event(services.database, environment, event_id)
+    return answer(WebhookEventResponse(webhook_event=found))
+
+
+@router.post(
+    "/{event_id}/replay",
+    response_model=Replayed,
+    responses=errors(400, 401, 403, 404, 409, 413, 500, 503),
+    openapi_extra=body_of(ReplayEvent, required=False),
+)
+async def replay(
+    environment: Environment, event_id: str, request: Request, services: ServicesOf
+) -> Response:
+    """Apply one event again. A processed one is projected again without firing the app's
+    triggers, unless `refire` says so. 500 when it fails again: it is recorded as `failed`."""
+    order = await read_json_or(request, ReplayEvent())
+    found = await events.replay(services.database, environment, event_id, refire=order.refire)
+    return answer(Replayed(webhook_event=found))

@@ -1,0 +1,69 @@
+"""Transactions, subscriptions and customers (contract section 3.2)."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from billhook import lists
+from billhook.http.admin import ADMIN, answer, page_headers, query_of
+from billhook.http.openapi import errors, query_parameters
+from billhook.http.services import ServicesOf
+from billhook.models import (
+    Customers,
+    CustomersQuery,
+    Subscriptions,
+    SubscriptionsQuery,
+    Transactions,
+    TransactionsQuery,
+)
+from billhook.settings import Environment
+
+router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Lists"], dependencies=ADMIN)
+_ERRORS = errors(400, 401, 403, 503)
+
+
+@router.get(
+    "/transactions",
+    response_model=Transactions,
+    responses=_ERRORS,
+    openapi_extra=query_parameters(TransactionsQuery),
+)
+async def transactions(
+    environment: Environment, request: Request, services: ServicesOf
+) -> Response:
+    """Payments and refunds, newest first. The header `Link` leads to the next page."""
+    query = query_of(request, TransactionsQuery)
+    page = await lists.transactions(services.database, environment, query)
+    return answer(
+        Transactions(transactions=page.rows), headers=page_headers(request, page.next_cursor)
+    )
+
+
+@router.get(
+    "/subscriptions",
+    response_model=Subscriptions,
+    responses=_ERRORS,
+    openapi_extra=query_parameters(SubscriptionsQuery),
+)
+async def subscriptions(
+    environment: Environment, request: Request, services: ServicesOf
+) -> Response:
+    """Subscriptions with their items, the last changed first."""
+    query = query_of(request, SubscriptionsQuery)
+    page = await lists.subscriptions(services.database, environment, query)
+    return answer(
+        Subscriptions(subscriptions=page.rows), headers=page_headers(request, page.next_cursor)
+    )
+
+
+@router.get(
+    "/customers",
+    response_model=Customers,
+    responses=_ERRORS,
+    openapi_extra=query_parameters(CustomersQuery),
+)
+async def customers(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
+    query = query_of(request, CustomersQuery)
+    page = await lists.customers(services.database, environment, query)
+    return answer(Customers(customers=page.rows), headers=page_headers(request, page.next_cursor))

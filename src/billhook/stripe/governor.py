@@ -1,0 +1,78 @@
+"""How fast we may ask Stripe: a sync fills what live traffic leaves free.
+
+Stripe limits requests per account, and lists further (stripe-facts 36). Requests of live traffic
+(a checkout, a change of the catalog) never wait here; each takes its share of the total, so that a
+sync running at the same time slows down instead. One governor serves one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from billhook.settings import Environment
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Evenly spaced turns; `gap` seconds apart, none at all when 0."""
+
+    gap: float
+    free_at: float = 0.0
+
+    def take(self, not_before: float) -> float:
+        at = max(not_before, self.free_at)
+        self.free_at = at + self.gap
+        return at
+
+
+@dataclass(slots=True)
+class _Account:
+    total: _Lane
+    lists: dict[str, _Lane] = field(default_factory=dict)
+    paused_until: float = 0.0
+
+
+class Governor:
+    """Turns for requests that can wait.
+
+    Args:
+        per_list: requests a second to one list; 0 for no limit.
+        total: requests a second in all, live traffic included; 0 for no limit.
+    """
+
+    def __init__(
+        self,
+        per_list: float,
+        total: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._list_gap = 1 / per_list if per_list else 0.0
+        self._total_gap = 1 / total if total else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._accounts: dict[Environment, _Account] = {}
+
+    async def turn(self, environment: Environment, list_name: str) -> None:
+        """Wait until a request to `list_name` is due."""
+        account = self._account(environment)
+        lane = account.lists.setdefault(list_name, _Lane(self._list_gap))
+        at = account.total.take(lane.take(self._clock()))
+        while (wait := max(at, account.paused_until) - self._clock()) > 0:
+            await self._sleep(wait)
+
+    def live(self, environment: Environment) -> None:
+        """A request of live traffic goes out now."""
+        self._account(environment).total.take(self._clock())
+
+    def pause(self, environment: Environment, seconds: float) -> None:
+        """Stripe asked to slow down: no turns for a while."""
+        account = self._account(environment)
+        account.paused_until = max(account.paused_until, self._clock() + seconds)
+
+    def _account(self, environment: Environment) -> _Account:
+        return self._accounts.setdefault(environment, _Account(_Lane(self._total_gap)))

@@ -1,0 +1,237 @@
+"""Setting and removing a Stripe key (contract section 5, "Set a key", "Remove a key").
+
+A key is tried at Stripe before anything is stored. Each step can be repeated: whatever was done
+when a process died is found again and not done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+import structlog
+
+from billhook.connections import Connections
+from billhook.db import Database
+from billhook.db.leases import lease
+from billhook.endpoint import WebhookEndpoint
+from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, SecretUnreadable
+from billhook.models import Connection
+from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject
+from billhook.sync import Sync
+
+log = structlog.get_logger(__name__)
+
+_SYNC_PATIENCE = 20.0
+"""Seconds that a caller who set a key waits for the sync; it goes on afterwards."""
+
+# What Billhook does with a key, and a request for each that changes nothing: Stripe looks at the
+# permission before it looks at the parameters, and these have none.
+_READS: Mapping[str, str] = {
+    "Products: read": "/v1/products",
+    "Prices: read": "/v1/prices",
+    "Customers: read": "/v1/customers",
+    "Subscriptions: read": "/v1/subscriptions",
+    "Events: read": "/v1/events",
+}
+_WRITES: Mapping[str, str] = {
+    "Products: write": "/v1/products",
+    "Prices: write": "/v1/prices",
+    "Checkout Sessions: write": "/v1/checkout/sessions",
+    "Customer portal: write": "/v1/billing_portal/sessions",
+    "Webhook Endpoints: write": "/v1/webhook_endpoints",
+}
+
+
+class ConfigNotFound(NotFound):
+    """404: the environment has no key."""
+
+    code = "PAYMENT_CONFIG_NOT_FOUND"
+
+
+class StripeKeys:
+    """The Stripe keys of both environments. One change at a time, in whatever process."""
+
+    def __init__(
+        self,
+        database: Database,
+        secrets: SecretStore,
+        gateway: Gateway,
+        connections: Connections,
+        endpoint: WebhookEndpoint,
+        sync: Sync,
+    ) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._gateway = gateway
+        self._connections = connections
+        self._endpoint = endpoint
+        self._sync = sync
+
+    async def set(self, environment: Environment, value: str) -> None:
+        """Check a key at Stripe, store it, set up the endpoint and sync.
+
+        The same key again does nothing; a new key of the same account is stored; another account's
+        archives the rows of the one before.
+
+        Raises:
+            PaymentConfigInvalid: of the other mode, malformed, refused by Stripe, or restricted
+                without what Billhook needs: each missing permission is named.
+            UpstreamFailure: Stripe cannot be asked. Nothing was changed.
+        """
+        key = value.strip()
+        _check_prefix(environment, key)
+        async with lease(self._database, f"stripe key:{environment}"):
+            before = await self._stored(environment)
+            account_before = await self._connections.account_id(environment)
+            if before == key and account_before is not None:
+                return
+            account = await self._gateway.get(environment, "/v1/account", key=key)
+            await self._check_permissions(environment, key)
+            if before is not None and account_before == account["id"]:
+                await self._secrets.set(stripe_key_name(environment), key)
+                await self._connections.connected(environment, account)
+                return
+            await self._switch(environment, key, account, before, account_before)
+        await self.wait_for_sync(environment)
+
+    async def remove(self, environment: Environment) -> None:
+        """Delete the managed endpoint, and forget the key. Mirrored rows stay.
+
+        Raises:
+            ConfigNotFound: there is no key.
+        """
+        async with lease(self._database, f"stripe key:{environment}"):
+            if await self._stored(environment) is not None:
+                await self._endpoint.remove(environment)
+            if not await self._secrets.deactivate(stripe_key_name(environment)):
+                raise ConfigNotFound(
+                    f"No Stripe key is configured for the {environment} environment.",
+                    next_actions="There is nothing to remove.",
+                )
+            await self._secrets.deactivate_with_old(webhook_secret_name(environment))
+            await self._connections.removed(environment)
+
+    async def configure_webhook(self, environment: Environment) -> Connection:
+        """Bring the managed endpoint in order.
+
+        Raises:
+            PaymentConfigInvalid: no key, no public URL, or a key without the permission.
+            UpstreamFailure: Stripe refuses the endpoint.
+        """
+        async with lease(self._database, f"stripe key:{environment}"):
+            account = await self._gateway.get(environment, "/v1/account")
+            await self._connections.connected(environment, account)
+            await self._endpoint.ensure(environment)
+        return await self._connections.get(environment)
+
+    async def prepare(self, environment: Environment, *, seeded: bool) -> None:
+        """At start: finish what a stop left undone, and connect a key that the settings brought.
+
+        Never raises for Stripe's sake: the server starts without Stripe, and says what is wrong.
+        """
+        try:
+            if await self._stored(environment) is None:
+                return
+            if self._endpoint.url(environment) is not None:
+                await self.configure_webhook(environment)
+            if seeded or (await self._connections.account_id(environment)) is None:
+                await self._sync.run(environment)
+        except BillhookError as error:
+            log.warning(
+                "the Stripe connection is not in order",
+                environment=environment,
+                reason=error.message,
+                next_actions=error.next_actions,
+            )
+
+    async def wait_for_sync(self, environment: Environment) -> None:
+        """Sync, and wait for it as long as a caller would."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SYNC_PATIENCE):
+                await self._sync.run(environment)
+
+    async def _stored(self, environment: Environment) -> str | None:
+        try:
+            return await self._secrets.stripe_key(environment)
+        except SecretUnreadable:
+            return None  # to be replaced
+
+    async def _switch(
+        self,
+        environment: Environment,
+        key: str,
+        account: StripeObject,
+        before: str | None,
+        account_before: str | None,
+    ) -> None:
+        """Store the key of an account that was not connected just now."""
+        if account_before not in (None, account["id"]):
+            if before is not None:
+                await self._endpoint.remove(environment, key=before)
+            # Whatever the old account still sends must not count for the new one.
+            await self._secrets.deactivate_with_old(webhook_secret_name(environment))
+        await self._connections.connected(environment, account)
+        await self._secrets.set(stripe_key_name(environment), key)
+        if self._endpoint.url(environment) is None:
+            return
+        try:
+            await self._endpoint.ensure(environment)
+        except BillhookError as error:
+            log.warning(
+                "the webhook endpoint could not be set up",
+                environment=environment,
+                reason=error.message,
+                next_actions=error.next_actions,
+            )
+
+    async def _check_permissions(self, environment: Environment, key: str) -> None:
+        """Name what a restricted key may not do. A secret key may do everything.
+
+        Raises:
+            PaymentConfigInvalid: something is missing.
+        """
+        if not key.startswith("rk_"):
+            return
+        probes = [
+            *(
+                (name, self._gateway.get(environment, path, {"limit": 1}, key=key))
+                for name, path in _READS.items()
+            ),
+            *(
+                (name, self._gateway.post(environment, path, {}, key=key))
+                for name, path in _WRITES.items()
+            ),
+        ]
+        answers = await asyncio.gather(*(probe for _, probe in probes), return_exceptions=True)
+        missing = []
+        for (name, _), answer in zip(probes, answers, strict=True):
+            if isinstance(answer, PaymentConfigInvalid):
+                missing.append(name)
+            elif isinstance(answer, BillhookError) and answer.status >= 500:
+                raise answer
+        if missing:
+            raise PaymentConfigInvalid(
+                f"The restricted key lacks permissions: {', '.join(missing)}.",
+                next_actions="Add them to the key in Stripe's dashboard (Developers, API keys), "
+                "and set it again.",
+            )
+
+
+def _check_prefix(environment: Environment, key: str) -> None:
+    if key.startswith((f"sk_{environment}_", f"rk_{environment}_")):
+        return
+    other = "live" if environment == "test" else "test"
+    if key.startswith((f"sk_{other}_", f"rk_{other}_")):
+        reason = f"This is a {other} key, but the environment is {environment}."
+    elif key.startswith("pk_"):
+        reason = "This is a publishable key; Billhook needs a secret one."
+    else:
+        reason = "This is not a Stripe secret key."
+    raise PaymentConfigInvalid(
+        reason,
+        next_actions=f"Give a key that begins with sk_{environment}_ or rk_{environment}_.",
+    )

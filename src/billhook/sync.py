@@ -1,0 +1,470 @@
+"""Sync: read Stripe's lists page by page into the mirror (contract section 5, design section 6).
+
+Products, prices, customers and subscriptions are read at once, and each list in several ranges of
+`created` at once: a range is split whenever others have nothing to do. Pages are written as they
+come, in one set-based statement each, under the version guard that events are under, and what did
+not change is not written. The state of every range is kept with its pages, so that a sync that was
+stopped goes on where it was. What a list no longer has is asked of Stripe one by one before it is
+removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from billhook import mirror
+from billhook.connections import Connections, not_configured
+from billhook.db import Database, repeat_collisions
+from billhook.db.leases import try_lease
+from billhook.errors import BillhookError, PaymentConfigInvalid
+from billhook.models import SubscriptionsSummary, SyncProgress, SyncResult
+from billhook.projections import UnreadableObject
+from billhook.projections.fetched import Kind
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject
+
+log = structlog.get_logger(__name__)
+
+_PAGE = 100
+_AT_ONCE = 4
+"""Ranges of one list that are read at the same time."""
+_WRITERS = 3
+"""Pages that are written at the same time: the pool serves others, too."""
+_CONFIRM_AT_ONCE = 4
+_CONFIRM_MOST = 2_000
+"""Absent objects asked about in one sync; the next one asks about the rest."""
+_LOOK_EVERY = 0.25
+_OLDEST = 1_293_840_000
+"""2011: Stripe has nothing older, so ranges are split above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    name: str
+    kind: Kind
+    table: str
+    id_column: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+_LISTINGS = (
+    _Listing("products", "product", "payments.stripe_products", "product_id"),
+    _Listing("prices", "price", "payments.stripe_prices", "price_id"),
+    _Listing(
+        "customers",
+        "customer",
+        "payments.customers",
+        "provider_customer_id",
+        {"expand": [f"data.{each}" for each in mirror.EXPAND["customer"]]},
+    ),
+    _Listing(
+        "subscriptions",
+        "subscription",
+        "payments.stripe_subscriptions",
+        "subscription_id",
+        {"status": "all"},
+    ),
+)
+
+_BEGIN = """
+INSERT INTO billhook.syncs AS s (environment) VALUES ($1)
+ON CONFLICT (environment) DO UPDATE SET started_at = now(), finished_at = NULL, result = NULL
+"""
+_FORGET_RANGES = "DELETE FROM billhook.sync_ranges WHERE environment = $1"
+# A sync that was stopped an hour ago or earlier would resume into a list that has moved on.
+_STOPPED = """
+SELECT EXISTS (
+    SELECT FROM billhook.syncs
+    WHERE environment = $1 AND finished_at IS NULL AND started_at > now() - interval '1 hour')
+"""
+_RANGES = """
+SELECT id, list, since, upto, after, objects, done FROM billhook.sync_ranges
+WHERE environment = $1 ORDER BY id
+"""
+_ADD_RANGE = """
+INSERT INTO billhook.sync_ranges (environment, list, since, upto) VALUES ($1, $2, $3, $4)
+RETURNING id
+"""
+_MOVE_RANGE = """
+UPDATE billhook.sync_ranges SET since = $2, after = $3, objects = $4, done = $5 WHERE id = $1
+"""
+_FINISH = """
+UPDATE billhook.syncs SET finished_at = now(), result = $2 WHERE environment = $1
+"""
+_LAST = "SELECT started_at, finished_at, result FROM billhook.syncs WHERE environment = $1"
+_COUNTS = """
+SELECT list, sum(objects)::bigint AS objects FROM billhook.sync_ranges
+WHERE environment = $1 GROUP BY list
+"""
+_LEASED = "SELECT EXISTS (SELECT FROM billhook.leases WHERE name = $1 AND until > now())"
+_UNMAPPED = """
+SELECT count(*) FROM payments.stripe_subscriptions
+WHERE environment = $1 AND subscription_id = ANY ($2::text[]) AND subject_id IS NULL
+"""
+_IN_DOUBT = """
+SELECT object_type, object_id, marked_at FROM billhook.refreshes
+WHERE environment = $1 AND object_type IN ('product', 'price', 'customer', 'subscription')
+ORDER BY marked_at LIMIT $2
+"""
+_CLEARED = """
+DELETE FROM billhook.refreshes
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at <= $4
+"""
+
+
+@dataclass(slots=True)
+class _Range:
+    """Objects of one list created in [since, upto), of which those up to `after` are read."""
+
+    id: int
+    since: int
+    upto: int | None
+    after: str | None = None
+    objects: int = 0
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One list while it is read."""
+
+    listing: _Listing
+    complete: bool
+    """Whether all of it is read here: what a resumed one saw before the stop is not known."""
+    active: int = 0
+    objects: int = 0
+    seen: set[str] = field(default_factory=set)
+    error: BillhookError | None = None
+
+
+class _NoKey(BillhookError):
+    """The environment is not configured: a result, not an error."""
+
+
+class Sync:
+    """Brings the mirror in line with Stripe. One runs per environment, in whatever process; who
+    asks for another meanwhile gets the result of that one."""
+
+    def __init__(self, database: Database, gateway: Gateway, connections: Connections) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._connections = connections
+        self._writers = asyncio.Semaphore(_WRITERS)
+        self._tasks: dict[Environment, asyncio.Task[SyncResult]] = {}
+
+    async def run(self, environment: Environment) -> SyncResult:
+        """Sync an environment and wait for the result; the sync goes on when the caller leaves.
+
+        An environment without a key, or one that Stripe refuses, is a result as well: its
+        connection says why.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away. The next sync goes on from there.
+        """
+        return await asyncio.shield(self.start(environment))
+
+    def start(self, environment: Environment) -> asyncio.Task[SyncResult]:
+        """Start a sync in the background, unless this process has one already."""
+        task = self._tasks.get(environment)
+        if task is None or task.done():
+            task = asyncio.create_task(self._run(environment))
+            # Nobody may be waiting: the error, if any, is looked at here.
+            task.add_done_callback(_report)
+            self._tasks[environment] = task
+        return task
+
+    async def close(self) -> None:
+        """Stop what runs. The next sync goes on from there."""
+        for task in self._tasks.values():
+            task.cancel()
+            with suppress(asyncio.CancelledError, BillhookError):
+                await task
+
+    async def progress(self, environment: Environment) -> SyncProgress:
+        """How far the sync is that runs, or the last one was."""
+        async with self._database.connection() as connection:
+            last = await connection.fetchrow(_LAST, environment)
+            counts = await connection.fetch(_COUNTS, environment)
+            running = await connection.fetchval(_LEASED, _lease_name(environment))
+        return SyncProgress(
+            environment=environment,
+            running=running,
+            started_at=last["started_at"] if last else None,
+            counts={row["list"]: row["objects"] for row in counts},
+        )
+
+    async def _run(self, environment: Environment) -> SyncResult:
+        """Run a sync, or wait for the one that another process runs; take over if it is stopped."""
+        async with self._database.connection() as connection:
+            asked_at = await connection.fetchval("SELECT clock_timestamp()")
+        while True:
+            async with self._database.connection() as connection:
+                last = await connection.fetchrow(_LAST, environment)
+            if last and last["finished_at"] and last["finished_at"] > asked_at:
+                return SyncResult.model_validate(last["result"])
+            async with try_lease(self._database, _lease_name(environment)) as ours:
+                if ours:
+                    return await self._sync(environment)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _sync(self, environment: Environment) -> SyncResult:
+        ranges, complete = await self._begin(environment)
+        try:
+            at = await self._account(environment)
+        except BillhookError as error:
+            unset = isinstance(error, _NoKey)
+            await self._connections.failed(
+                environment, "unconfigured" if unset else "error", error.message
+            )
+            return await self._finish(environment, None)
+        log.info("sync started", environment=environment, resumed=not complete)
+        readings = [_Reading(each, complete) for each in _LISTINGS]
+        await asyncio.gather(
+            *(self._read(environment, each, ranges[each.listing.name]) for each in readings)
+        )
+        removed = [await self._remove(environment, each, at) for each in readings]
+        await self._settle_doubts(environment)
+        summary = await self._record(environment, readings, deleted=removed[-1])
+        counts = {each.listing.name: each.objects for each in readings}
+        log.info("sync finished", environment=environment, **counts)
+        return await self._finish(environment, summary)
+
+    async def _account(self, environment: Environment) -> int:
+        """Make sure that the key opens the account whose rows we have. Returns Stripe's time."""
+        try:
+            await self._gateway.key(environment)
+        except PaymentConfigInvalid:
+            raise _NoKey(not_configured(environment)) from None
+        account = await self._gateway.fetch(environment, "/v1/account")
+        await self._connections.connected(environment, account.data)
+        return account.at
+
+    async def _begin(self, environment: Environment) -> tuple[dict[str, list[_Range]], bool]:
+        """The ranges to read, and whether they are whole lists (not those of a stopped sync)."""
+        ranges: dict[str, list[_Range]] = {each.name: [] for each in _LISTINGS}
+        async with self._database.as_service() as connection:
+            stopped = await connection.fetchval(_STOPPED, environment)
+            left = await connection.fetch(_RANGES, environment) if stopped else []
+            if left:
+                for row in left:
+                    if not row["done"]:
+                        ranges[row["list"]].append(
+                            _Range(
+                                row["id"], row["since"], row["upto"], row["after"], row["objects"]
+                            )
+                        )
+                return ranges, False
+            await connection.execute(_FORGET_RANGES, environment)
+            await connection.execute(_BEGIN, environment)
+            for each in _LISTINGS:
+                row_id = await connection.fetchval(
+                    _ADD_RANGE, environment, each.name, _OLDEST, None
+                )
+                ranges[each.name].append(_Range(row_id, _OLDEST, None))
+        return ranges, True
+
+    async def _read(
+        self, environment: Environment, reading: _Reading, ranges: Iterable[_Range]
+    ) -> None:
+        """Read one list. An error ends this list only."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each in ranges:
+                    reading.active += 1
+                    group.create_task(self._walk(environment, reading, each, group))
+        except* (BillhookError, UnreadableObject) as errors:
+            first = errors.exceptions[0]
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            reading.error = first if isinstance(first, BillhookError) else BillhookError(str(first))
+            log.warning(
+                "a list could not be synced",
+                environment=environment,
+                list=reading.listing.name,
+                reason=reading.error.message,
+            )
+
+    async def _walk(
+        self,
+        environment: Environment,
+        reading: _Reading,
+        part: _Range,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        more = True
+        while more:
+            page = await self._gateway.background(
+                environment,
+                reading.listing.name,
+                mirror.PATHS[reading.listing.kind],
+                _params(reading.listing, part),
+            )
+            objects: list[StripeObject] = page.data.get("data") or []
+            more = page.data.get("has_more") is True and bool(objects)
+            if reading.listing.kind == "subscription":
+                for each in objects:
+                    await mirror.complete_items(self._gateway, environment, each)
+            older = _split(part, objects) if more and reading.active < _AT_ONCE else None
+            reading.active += 1 if older else 0
+            await self._write(environment, reading, part, objects, page.at, older, done=not more)
+            if older is not None:
+                group.create_task(self._walk(environment, reading, older, group))
+        reading.active -= 1
+
+    async def _write(
+        self,
+        environment: Environment,
+        reading: _Reading,
+        part: _Range,
+        objects: list[StripeObject],
+        at: int,
+        older: _Range | None,
+        *,
+        done: bool,
+    ) -> None:
+        """Write a page and what is left of its range, in one transaction."""
+        part.objects += len(objects)
+        part.after = objects[-1]["id"] if objects else part.after
+        if older is not None and older.upto is not None:
+            part.since = older.upto
+
+        async def work() -> None:
+            async with self._database.as_service() as connection:
+                await mirror.write(connection, environment, reading.listing.kind, objects, at)
+                await connection.execute(
+                    _MOVE_RANGE, part.id, part.since, part.after, part.objects, done
+                )
+                if older is not None:
+                    older.id = await connection.fetchval(
+                        _ADD_RANGE, environment, reading.listing.name, older.since, older.upto
+                    )
+
+        async with self._writers:
+            await repeat_collisions(work)
+        reading.objects += len(objects)
+        reading.seen.update(each["id"] for each in objects)
+
+    async def _remove(self, environment: Environment, reading: _Reading, at: int) -> int:
+        """Ask Stripe about each object that its list did not show, and remove what is gone."""
+        if not reading.complete or reading.error is not None:
+            return 0
+        listing = reading.listing
+        alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
+        query = f"""
+            SELECT {listing.id_column} AS id FROM {listing.table} AS t
+            WHERE environment = $1 AND coalesce(provider_event_at, '-infinity') < to_timestamp($3)
+              {alive}
+              AND NOT EXISTS (
+                  SELECT FROM unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
+            LIMIT $4
+        """  # noqa: S608 — names from _LISTINGS, nothing of the caller's
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(query, environment, list(reading.seen), at, _CONFIRM_MOST)
+        slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
+
+        async def gone(object_id: str) -> bool:
+            async with slots:
+                return not await mirror.refresh(
+                    self._database, self._gateway, environment, listing.kind, object_id
+                )
+
+        try:
+            found = await asyncio.gather(*(gone(row["id"]) for row in rows))
+        except BillhookError as error:
+            reading.error = error
+            return 0
+        return sum(found)
+
+    async def _settle_doubts(self, environment: Environment) -> None:
+        """Ask Stripe about what two changes within one second left open."""
+        async with self._database.connection() as connection:
+            marks = await connection.fetch(_IN_DOUBT, environment, _CONFIRM_MOST)
+        for mark in marks:
+            try:
+                await mirror.refresh(
+                    self._database,
+                    self._gateway,
+                    environment,
+                    mark["object_type"],
+                    mark["object_id"],
+                )
+            except BillhookError as error:
+                log.warning("an object could not be asked for again", reason=error.message)
+                return
+            async with self._database.connection() as connection:
+                await connection.execute(_CLEARED, environment, *mark.values())
+
+    async def _record(
+        self, environment: Environment, readings: list[_Reading], *, deleted: int
+    ) -> SubscriptionsSummary | None:
+        """How it went, into the connection; the summary of the subscriptions, if they were read."""
+        async with self._database.connection() as connection:
+            counts = {
+                row["list"]: row["objects"] for row in await connection.fetch(_COUNTS, environment)
+            }
+        failed = [each for each in readings if each.error is not None]
+        if failed:
+            reason = "; ".join(
+                f"{each.listing.name}: {each.error.message}" for each in failed if each.error
+            )
+            await self._connections.failed(environment, "error", reason)
+        else:
+            await self._connections.synced(environment, counts)
+        subscriptions = readings[-1]
+        if subscriptions.error is not None:
+            return None
+        async with self._database.connection() as connection:
+            unmapped = await connection.fetchval(_UNMAPPED, environment, list(subscriptions.seen))
+        return SubscriptionsSummary(
+            environment=environment,
+            synced=counts.get("subscriptions", 0),
+            unmapped=unmapped,
+            deleted=deleted,
+        )
+
+    async def _finish(
+        self, environment: Environment, summary: SubscriptionsSummary | None
+    ) -> SyncResult:
+        result = SyncResult(
+            environment=environment,
+            connection=await self._connections.get(environment),
+            subscriptions=summary,
+        )
+        async with self._database.connection() as connection:
+            await connection.execute(_FINISH, environment, result.model_dump(mode="json"))
+        return result
+
+
+def _lease_name(environment: Environment) -> str:
+    return f"sync:{environment}"
+
+
+def _params(listing: _Listing, part: _Range) -> dict[str, Any]:
+    created = {"gte": part.since} if part.since > _OLDEST else {}
+    if part.upto is not None:
+        created["lt"] = part.upto
+    params: dict[str, Any] = {"limit": _PAGE, **listing.params}
+    if created:
+        params["created"] = created
+    if part.after is not None:
+        params["starting_after"] = part.after
+    return params
+
+
+def _split(part: _Range, objects: list[StripeObject]) -> _Range | None:
+    """The older half of what is left of a range, or None where there is nothing to halve."""
+    oldest = objects[-1].get("created")
+    if not isinstance(oldest, int) or oldest - part.since < 2:
+        return None
+    middle = (part.since + oldest) // 2
+    return _Range(0, part.since, middle)
+
+
+def _report(task: asyncio.Task[SyncResult]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("sync stopped", reason=str(error))

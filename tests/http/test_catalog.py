@@ -1,0 +1,188 @@
+"""The catalog: changed at Stripe, shown at once (contract section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from api import Api
+
+CATALOG = "/test/catalog"
+
+
+def make_product(api: Api, **more: Any) -> Any:
+    answer = api.admin("POST", f"{CATALOG}/products", {"name": "Tea", **more})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["product"]
+
+
+def make_price(api: Api, product_id: str, **more: Any) -> Any:
+    body = {"productId": product_id, "currency": "EUR", "unitAmount": 1500, **more}
+    answer = api.admin("POST", f"{CATALOG}/prices", body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["price"]
+
+
+def test_a_product_is_made_changed_and_deleted(api: Api) -> None:
+    made = make_product(api, name="  Tea ", description="Green", metadata={"sku": "t-1"})
+    assert {**made, "productId": "", "syncedAt": ""} == {
+        "environment": "test",
+        "productId": "",
+        "name": "Tea",
+        "description": "Green",
+        "active": True,
+        "defaultPriceId": None,
+        "metadata": {"sku": "t-1"},
+        "syncedAt": "",
+    }
+    path = f"{CATALOG}/products/{made['productId']}"
+    changed = api.admin("PATCH", path, {"description": None, "active": False}).json()["product"]
+    assert (changed["name"], changed["description"], changed["active"]) == ("Tea", None, False)
+    assert api.admin("GET", path).json() == {"product": changed, "prices": []}
+    assert api.admin("DELETE", path).json() == {"productId": made["productId"], "deleted": True}
+    gone = api.admin("GET", path)
+    assert (gone.status_code, gone.json()["error"]) == (404, "PAYMENT_PRODUCT_NOT_FOUND")
+
+
+def test_a_price_is_made_changed_and_archived(api: Api) -> None:
+    product = make_product(api)["productId"]
+    made = make_price(
+        api,
+        product,
+        lookupKey="monthly",
+        recurring={"interval": "month", "intervalCount": 3},
+        taxBehavior="exclusive",
+    )
+    assert {**made, "priceId": "", "syncedAt": ""} == {
+        "environment": "test",
+        "priceId": "",
+        "productId": product,
+        "active": True,
+        "currency": "eur",
+        "unitAmount": 1500,
+        "unitAmountDecimal": "1500",
+        "type": "recurring",
+        "lookupKey": "monthly",
+        "billingScheme": "per_unit",
+        "taxBehavior": "exclusive",
+        "recurringInterval": "month",
+        "recurringIntervalCount": 3,
+        "metadata": {},
+        "syncedAt": "",
+    }
+    path = f"{CATALOG}/prices/{made['priceId']}"
+    changed = api.admin("PATCH", path, {"metadata": {"a": "b"}, "lookupKey": None}).json()["price"]
+    assert (changed["metadata"], changed["lookupKey"]) == ({"a": "b"}, None)
+    archived = api.admin("DELETE", path).json()
+    assert archived == {"price": {**archived["price"], "active": False}, "archived": True}
+    assert api.admin("GET", path).json()["price"]["active"] is False
+
+
+def test_prices_can_be_listed_by_product(api: Api) -> None:
+    tea, coffee = make_product(api)["productId"], make_product(api, name="Coffee")["productId"]
+    of_tea = make_price(api, tea)
+    make_price(api, coffee)
+    answer = api.admin("GET", f"{CATALOG}/prices?productId=%20{tea}%20").json()
+    assert answer == {"prices": [of_tea]}
+    whole = api.admin("GET", CATALOG).json()
+    assert [each["name"] for each in whole["products"]] == ["Coffee", "Tea"]
+    assert [each["productId"] for each in whole["prices"]] == sorted([tea, coffee])
+    assert api.admin("GET", f"{CATALOG}/products/{tea}").json()["prices"] == [of_tea]
+
+
+def test_an_idempotency_key_makes_one_product(api: Api) -> None:
+    first = make_product(api, idempotencyKey="tea-1")
+    assert make_product(api, idempotencyKey="tea-1")["productId"] == first["productId"]
+
+
+def test_a_change_right_after_its_event_is_shown(api: Api) -> None:
+    """All within one second: the event of the creation must not win over the later answer."""
+    made = make_product(api)
+    path = f"{CATALOG}/products/{made['productId']}"
+    for name in ("Green tea", "Black tea", "White tea"):
+        assert api.admin("PATCH", path, {"name": name}).json()["product"]["name"] == name
+    assert api.admin("GET", path).json()["product"]["name"] == "White tea"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", "/products/prod_none"),
+        ("DELETE", "/products/prod_none"),
+        ("PATCH", "/prices/price_none"),
+        ("DELETE", "/prices/price_none"),
+    ],
+)
+def test_what_stripe_does_not_know_is_stripes_404(api: Api, method: str, path: str) -> None:
+    body = {"active": False} if method == "PATCH" else None
+    answer = api.admin(method, f"{CATALOG}{path}", body)
+    assert (answer.status_code, answer.json()["error"]) == (404, "UPSTREAM_FAILURE")
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/products/prod_none", "PAYMENT_PRODUCT_NOT_FOUND"),
+        ("/prices/price_none", "PAYMENT_PRICE_NOT_FOUND"),
+        ("/products/..%2F..%2Faccount", "NOT_FOUND"),
+    ],
+)
+def test_what_the_mirror_does_not_have_is_a_404(api: Api, path: str, code: str) -> None:
+    answer = api.admin("GET", f"{CATALOG}{path}")
+    assert (answer.status_code, answer.json()["error"]) == (404, code)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "problem"),
+    [
+        ("POST", "/products", {}, "name: is required"),
+        ("POST", "/products", {"name": " "}, "name: "),
+        ("POST", "/products", {"name": "x", "price": 1}, "price: is not a known field"),
+        ("POST", "/products", {"name": "x", "description": "d" * 5001}, "description: "),
+        ("POST", "/products", {"name": "x", "metadata": {"a": 1}}, "metadata.a: must be a string"),
+        ("POST", "/products", {"name": "x", "active": None}, "active: "),
+        ("PATCH", "/products/p", {}, "body: must have at least one field"),
+        ("PATCH", "/products/p", {"idempotencyKey": "x"}, "idempotencyKey: is not a known field"),
+        ("PATCH", "/prices/p", {}, "body: must have at least one field"),
+        ("PATCH", "/prices/p", {"unitAmount": 5}, "unitAmount: is not a known field"),
+        ("POST", "/prices", {"productId": "p", "currency": "euro", "unitAmount": 1}, "currency: "),
+        (
+            "POST",
+            "/prices",
+            {"productId": "p", "currency": "eur", "unitAmount": -1},
+            "unitAmount: ",
+        ),
+        (
+            "POST",
+            "/prices",
+            {"productId": "p", "currency": "eur", "unitAmount": 1.5},
+            "unitAmount: ",
+        ),
+        ("POST", "/prices", {"currency": "eur", "unitAmount": 1}, "productId: is required"),
+        (
+            "POST",
+            "/prices",
+            {
+                "productId": "p",
+                "currency": "eur",
+                "unitAmount": 1,
+                "recurring": {"interval": "hour", "every": 1},
+            },
+            "recurring.every: is not a known field",
+        ),
+        ("GET", "/prices?product=x", None, "product: is not a known field"),
+        ("GET", "/products?limit=1", None, "limit: is not a known field"),
+    ],
+)
+def test_bad_input_is_named(api: Api, method: str, path: str, body: Any, problem: str) -> None:
+    answer: httpx.Response = api.admin(method, f"{CATALOG}{path}", body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_INPUT")
+    assert problem in answer.json()["message"]
+
+
+def test_without_a_key_a_change_says_what_to_do(api: Api) -> None:
+    answer = api.admin("POST", "/live/catalog/products", {"name": "Tea"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "PAYMENT_CONFIG_INVALID")
+    assert "config set" in answer.json()["nextActions"]

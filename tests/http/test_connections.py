@@ -1,0 +1,366 @@
+"""Setting keys, the managed endpoint, and what another account means (contract section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from api import Api, serving
+from billhook import archives
+from billhook.endpoint import EVENTS
+from http_tokens import ANONYMOUS_KEY, token
+from stripe_events import customer, event
+
+_accounts = count()
+
+
+@pytest.fixture
+def fresh(database_url: str, sandbox: str) -> Iterator[Api]:
+    """Billhook with a public URL and no key yet."""
+    with serving(database_url, sandbox, public_url="http://127.0.0.1:9") as found:
+        yield found
+
+
+def new_key(mode: str = "test") -> str:
+    return f"sk_{mode}_conn{next(_accounts)}x{id(_accounts)}_1"
+
+
+def stripe_get(api: Api, key: str, path: str) -> Any:
+    return httpx.get(f"{api.stripe_url}{path}", auth=(key, "")).json()
+
+
+def stripe_post(api: Api, key: str, path: str, **data: Any) -> Any:
+    answer = httpx.post(f"{api.stripe_url}{path}", auth=(key, ""), data=data)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def set_key(api: Api, key: str, environment: str = "test") -> httpx.Response:
+    return api.admin("PUT", f"/{environment}/config", {"secretKey": key})
+
+
+def connection(api: Api, environment: str = "test") -> Any:
+    found = api.admin("GET", "/status").json()["connections"]
+    return next(each for each in found if each["environment"] == environment)
+
+
+def test_both_environments_are_always_shown(fresh: Api) -> None:
+    found = fresh.admin("GET", "/status").json()["connections"]
+    assert [each["environment"] for each in found] == ["test", "live"]
+    assert found[0] == {
+        "environment": "test",
+        "status": "unconfigured",
+        "accountId": None,
+        "accountEmail": None,
+        "accountLivemode": None,
+        "webhookEndpointId": None,
+        "webhookEndpointUrl": None,
+        "webhookConfiguredAt": None,
+        "maskedKey": None,
+        "lastSyncedAt": None,
+        "lastSyncStatus": None,
+        "lastSyncError": None,
+        "lastSyncCounts": {},
+    }
+    assert fresh.admin("GET", "/config").json() == {
+        "keys": [{"environment": "test", "value": None}, {"environment": "live", "value": None}]
+    }
+
+
+def test_one_request_connects_sets_up_the_endpoint_and_syncs(fresh: Api) -> None:
+    key = new_key()
+    product = stripe_post(fresh, key, "/v1/products", name="Tea")
+    answer = set_key(fresh, f"  {key} ")
+    assert answer.status_code == 200
+    masked = f"sk_test_****{key[-4:]}"
+    assert answer.json()["keys"][0] == {"environment": "test", "value": masked}
+    found = connection(fresh)
+    assert (found["status"], found["maskedKey"]) == ("connected", masked)
+    assert found["accountId"].startswith("acct_")
+    assert (found["lastSyncStatus"], found["lastSyncError"]) == ("succeeded", None)
+    assert found["lastSyncCounts"] == {
+        "products": 1,
+        "prices": 0,
+        "customers": 0,
+        "subscriptions": 0,
+    }
+    (endpoint,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+    assert endpoint["id"] == found["webhookEndpointId"]
+    assert endpoint["url"] == "http://127.0.0.1:9/api/webhooks/stripe/test"
+    assert sorted(endpoint["enabled_events"]) == sorted(EVENTS)
+    assert endpoint["metadata"] == {
+        "managed_by": "insforge",
+        "insforge_webhook": "stripe_payments",
+        "insforge_environment": "test",
+        "insforge_endpoint_path": "/api/webhooks/stripe/test",
+        "insforge_endpoint_url": "http://127.0.0.1:9/api/webhooks/stripe/test",
+    }
+    listed = fresh.admin("GET", "/test/catalog").json()
+    assert [each["productId"] for each in listed["products"]] == [product["id"]]
+
+
+@pytest.mark.parametrize(
+    ("environment", "key"),
+    [("test", "sk_live_x_1"), ("live", "sk_test_x_1"), ("test", "pk_test_x"), ("test", "nonsense")],
+)
+def test_a_key_of_the_wrong_kind_is_refused_before_stripe_is_asked(
+    fresh: Api, environment: str, key: str
+) -> None:
+    answer = set_key(fresh, key, environment)
+    assert (answer.status_code, answer.json()["error"]) == (400, "PAYMENT_CONFIG_INVALID")
+    assert "nextActions" in answer.json()
+    assert connection(fresh, environment)["status"] == "unconfigured"
+
+
+def test_a_key_that_stripe_refuses_changes_nothing(fresh: Api) -> None:
+    good, bad = new_key(), new_key()
+    set_key(fresh, good)
+    httpx.post(
+        f"{fresh.stripe_url}/_sandbox/revoke_key",
+        json={"key": bad},
+    ).raise_for_status()
+    before = connection(fresh)
+    answer = set_key(fresh, bad)
+    assert (answer.status_code, answer.json()["error"]) == (401, "PAYMENT_CONFIG_INVALID")
+    assert bad not in answer.text
+    assert connection(fresh) == before
+
+
+def test_the_same_key_again_does_nothing(fresh: Api) -> None:
+    key = new_key()
+    set_key(fresh, key)
+    before = connection(fresh)
+    stripe_post(fresh, key, "/v1/products", name="Later")
+    assert set_key(fresh, key).status_code == 200
+    assert connection(fresh) == before
+
+
+def test_a_new_key_of_the_same_account_keeps_rows_and_endpoint(fresh: Api) -> None:
+    key = new_key()
+    stripe_post(fresh, key, "/v1/products", name="Tea")
+    set_key(fresh, key)
+    before = connection(fresh)
+    rolled = f"{key.rsplit('_', 1)[0]}_2"
+    assert set_key(fresh, rolled).status_code == 200
+    after = connection(fresh)
+    assert after["maskedKey"] == f"sk_test_****{rolled[-4:]}"
+    assert {**after, "maskedKey": None} == {**before, "maskedKey": None}
+    assert len(fresh.admin("GET", "/test/catalog/products").json()["products"]) == 1
+
+
+def test_another_account_archives_the_rows_and_keeps_the_ledger(fresh: Api) -> None:
+    first, second = new_key(), new_key()
+    stripe_post(fresh, first, "/v1/products", name="Tea")
+    set_key(fresh, first)
+    fresh.deliver(event("customer.created", customer("cus_of_first")))
+    stripe_post(fresh, second, "/v1/products", name="Coffee")
+    assert set_key(fresh, second).status_code == 200
+
+    listed = fresh.admin("GET", "/test/catalog/products").json()["products"]
+    assert [each["name"] for each in listed] == ["Coffee"]
+    assert fresh.admin("GET", "/test/customers").json()["customers"] == []
+    assert len(fresh.admin("GET", "/test/webhook-events").json()["webhookEvents"]) == 1
+    assert stripe_get(fresh, first, "/v1/webhook_endpoints")["data"] == []
+    assert len(stripe_get(fresh, second, "/v1/webhook_endpoints")["data"]) == 1
+
+
+def test_an_archive_comes_back_when_its_account_does(fresh: Api) -> None:
+    first, second = new_key(), new_key()
+    stripe_post(fresh, first, "/v1/products", name="Tea")
+    set_key(fresh, first)
+    fresh.deliver(event("customer.created", customer("cus_of_first")))
+    set_key(fresh, second)
+    (archive,) = fresh.books.run(archives.archives)
+
+    refused = pytest.raises(Exception, match="is connected")
+    with refused:
+        fresh.books.run(lambda database: archives.restore(database, archive.id))
+    set_key(fresh, first)
+    restored: int = fresh.books.run(lambda database: archives.restore(database, archive.id))
+    assert restored == 2
+    ids = [
+        each["providerCustomerId"]
+        for each in fresh.admin("GET", "/test/customers").json()["customers"]
+    ]
+    assert ids == ["cus_of_first"]
+    with pytest.raises(Exception, match="no archive"):
+        fresh.books.run(lambda database: archives.restore(database, UUID(int=0)))
+
+
+def test_an_event_of_an_archived_account_is_not_replayed(fresh: Api) -> None:
+    first, second = new_key(), new_key()
+    stripe_post(fresh, first, "/v1/products", name="Tea")
+    set_key(fresh, first)
+    old = event("customer.created", customer("cus_of_first"))
+    fresh.deliver(old)
+    set_key(fresh, second)
+    answer = fresh.admin("POST", f"/test/webhook-events/{old['id']}/replay")
+    assert answer.status_code == 409
+    assert fresh.admin("GET", "/test/customers").json()["customers"] == []
+
+
+def test_removing_the_key_takes_the_endpoint_along_and_keeps_the_rows(fresh: Api) -> None:
+    key = new_key()
+    stripe_post(fresh, key, "/v1/products", name="Tea")
+    set_key(fresh, key)
+    answer = fresh.admin("DELETE", "/test/config")
+    assert answer.json()["keys"][0] == {"environment": "test", "value": None}
+    assert stripe_get(fresh, key, "/v1/webhook_endpoints")["data"] == []
+    found = connection(fresh)
+    assert found["status"] == "unconfigured"
+    assert found["lastSyncStatus"] == "failed"
+    assert found["lastSyncError"] == "STRIPE_TEST_SECRET_KEY is not configured"
+    assert (found["webhookEndpointId"], found["lastSyncedAt"], found["lastSyncCounts"]) == (
+        None,
+        None,
+        {},
+    )
+    assert len(fresh.admin("GET", "/test/catalog/products").json()["products"]) == 1
+    again = fresh.admin("DELETE", "/test/config")
+    assert (again.status_code, again.json()["error"]) == (404, "PAYMENT_CONFIG_NOT_FOUND")
+
+
+def test_the_environments_are_independent(fresh: Api) -> None:
+    test, live = new_key(), new_key("live")
+    set_key(fresh, test)
+    set_key(fresh, live, "live")
+    assert connection(fresh, "live")["accountLivemode"] is True
+    fresh.admin("DELETE", "/test/config")
+    assert connection(fresh, "live")["status"] == "connected"
+    assert len(stripe_get(fresh, live, "/v1/webhook_endpoints")["data"]) == 1
+
+
+class TestEndpoint:
+    def test_an_endpoint_in_order_stays_as_it_is(self, fresh: Api) -> None:
+        key = new_key()
+        set_key(fresh, key)
+        before = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        answer = fresh.admin("POST", "/test/webhook")
+        assert answer.json()["connection"]["webhookEndpointId"] == before[0]["id"]
+        assert stripe_get(fresh, key, "/v1/webhook_endpoints")["data"] == before
+
+    def test_a_disabled_or_changed_endpoint_is_mended_in_place(self, fresh: Api) -> None:
+        key = new_key()
+        set_key(fresh, key)
+        (before,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        stripe_post(fresh, key, f"/v1/webhook_endpoints/{before['id']}", disabled="true")
+        fresh.admin("POST", "/test/webhook")
+        (after,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        assert (after["id"], after["status"]) == (before["id"], "enabled")
+
+    def test_a_new_public_url_moves_the_endpoint(
+        self, fresh: Api, database_url: str, sandbox: str
+    ) -> None:
+        key = new_key()
+        set_key(fresh, key)
+        (before,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        with serving(database_url, sandbox, public_url="http://127.0.0.1:10") as moved:
+            moved.admin("POST", "/test/webhook")
+            (after,) = stripe_get(moved, key, "/v1/webhook_endpoints")["data"]
+        assert after["id"] == before["id"]
+        assert after["url"] == "http://127.0.0.1:10/api/webhooks/stripe/test"
+
+    def test_one_whose_secret_is_lost_is_replaced_without_an_orphan(self, fresh: Api) -> None:
+        key = new_key()
+        set_key(fresh, key)
+        (before,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        fresh.books.execute(
+            "UPDATE system.secrets SET is_active = false WHERE key = 'STRIPE_TEST_WEBHOOK_SECRET'"
+        )
+        fresh.admin("POST", "/test/webhook")
+        (after,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        assert after["id"] != before["id"]
+
+    def test_seventeen_endpoints_are_refused_with_what_to_do(self, fresh: Api) -> None:
+        key = new_key()
+        for number in range(16):
+            stripe_post(
+                fresh,
+                key,
+                "/v1/webhook_endpoints",
+                url=f"https://{number}.example/hook",
+                **{"enabled_events[]": "*"},
+            )
+        assert set_key(fresh, key).status_code == 200
+        answer = fresh.admin("POST", "/test/webhook")
+        assert answer.status_code == 400
+        assert "16" in answer.json()["nextActions"]
+
+    def test_without_a_public_url_it_says_so(self, database_url: str, sandbox: str) -> None:
+        with serving(database_url, sandbox) as api:
+            set_key(api, new_key())
+            answer = api.admin("POST", "/test/webhook")
+            assert (answer.status_code, answer.json()["error"]) == (400, "PAYMENT_CONFIG_INVALID")
+            assert "BILLHOOK_PUBLIC_URL" in answer.json()["nextActions"]
+            assert connection(api)["webhookEndpointId"] is None
+
+    def test_endpoints_of_others_are_left_alone(self, fresh: Api) -> None:
+        key = new_key()
+        other = stripe_post(
+            fresh,
+            key,
+            "/v1/webhook_endpoints",
+            url="https://staging.example/api/webhooks/stripe/test",
+            **{
+                "enabled_events[]": "*",
+                "metadata[managed_by]": "insforge",
+                "metadata[insforge_webhook]": "stripe_payments",
+                "metadata[insforge_environment]": "test",
+            },
+        )
+        set_key(fresh, key)
+        fresh.admin("DELETE", "/test/config")
+        (left,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        assert left["id"] == other["id"]
+
+
+@pytest.mark.parametrize(
+    ("bearer", "status", "code"),
+    [
+        (None, 401, "AUTH_INVALID_CREDENTIALS"),
+        (ANONYMOUS_KEY, 401, "AUTH_UNAUTHORIZED"),
+        ("ik_" + "0" * 32, 401, "AUTH_INVALID_API_KEY"),
+        ("user", 403, "AUTH_UNAUTHORIZED"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/status"),
+        ("GET", "/config"),
+        ("PUT", "/test/config"),
+        ("DELETE", "/test/config"),
+        ("POST", "/sync"),
+        ("POST", "/test/sync"),
+        ("POST", "/test/webhook"),
+        ("GET", "/test/catalog"),
+        ("POST", "/test/catalog/products"),
+        ("PATCH", "/test/catalog/prices/price_1"),
+        ("GET", "/test/transactions?limit=x"),
+        ("GET", "/test/customers"),
+        ("GET", "/test/webhook-events"),
+        ("POST", "/test/webhook-events/evt_1/replay"),
+    ],
+)
+def test_only_an_administrator_gets_in(
+    fresh: Api, method: str, path: str, bearer: str | None, status: int, code: str
+) -> None:
+    bearer = token() if bearer == "user" else bearer
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    answer = fresh.http.request(method, f"/api/payments/stripe{path}", headers=headers)
+    assert (answer.status_code, answer.json()["error"]) == (status, code)
+
+
+def test_a_key_in_the_environment_is_connected_at_start(database_url: str, sandbox: str) -> None:
+    key = new_key()
+    httpx.post(f"{sandbox}/v1/products", auth=(key, ""), data={"name": "Tea"}).raise_for_status()
+    with serving(database_url, sandbox, stripe_test_secret_key=key) as api:
+        # Joins the sync of the start, or comes after it.
+        result = api.admin("POST", "/test/sync").json()["results"][0]
+        assert result["connection"]["status"] == "connected"
+        assert result["connection"]["lastSyncCounts"]["products"] == 1

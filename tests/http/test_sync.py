@@ -1,0 +1,336 @@
+"""Sync: the mirror becomes what Stripe says, without undoing what events said since."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+
+from api import Api, connect, serving
+from stripe_events import customer, event
+
+_accounts = count()
+
+
+class Account:
+    """A Stripe account of one test, spoken to directly."""
+
+    def __init__(self, url: str) -> None:
+        self.key = f"sk_test_sync{os.getpid()}n{next(_accounts)}_1"
+        self.http = httpx.Client(base_url=url, auth=(self.key, ""), timeout=30)
+
+    def post(self, path: str, **data: Any) -> Any:
+        answer = self.http.post(path, data=data)
+        answer.raise_for_status()
+        return answer.json()
+
+    def get(self, path: str) -> Any:
+        return self.http.get(path).json()
+
+    def fault(self, **fault: Any) -> None:
+        self.http.post("/_sandbox/fault", json=fault).raise_for_status()
+
+    def fill(self, products: int = 1, customers: int = 0) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: self.post("/v1/products", name=f"P{n}"), range(products)))
+            list(pool.map(lambda n: self.post("/v1/customers", name=f"C{n}"), range(customers)))
+
+    def subscribe(self, **metadata: str) -> Any:
+        product = self.post("/v1/products", name="Plan")
+        price = self.post(
+            "/v1/prices",
+            product=product["id"],
+            currency="eur",
+            unit_amount="900",
+            **{"recurring[interval]": "month"},
+        )
+        session = self.post(
+            "/v1/checkout/sessions",
+            mode="subscription",
+            success_url="https://a.test",
+            **{"line_items[0][price]": price["id"], "line_items[0][quantity]": "1"},
+            **{f"subscription_data[metadata][{k}]": v for k, v in metadata.items()},
+        )
+        self.http.post("/_sandbox/pay", json={"session": session["id"]}).raise_for_status()
+        return self.get(f"/v1/checkout/sessions/{session['id']}")["subscription"]
+
+
+@pytest.fixture
+def account(sandbox: str) -> Iterator[Account]:
+    found = Account(sandbox)
+    yield found
+    found.http.close()
+
+
+@pytest.fixture
+def synced(database_url: str, sandbox: str, account: Account) -> Iterator[Api]:
+    """Billhook connected to `account`; nothing is synced yet."""
+    connect(database_url, sandbox, account.key)
+    with serving(database_url, sandbox) as found:
+        yield found
+
+
+def sync(api: Api, environment: str = "test") -> Any:
+    answer = api.admin("POST", f"/{environment}/sync")
+    assert answer.status_code == 200, answer.text
+    (result,) = answer.json()["results"]
+    return result
+
+
+def names(api: Api, table: str, column: str = "name") -> list[str]:
+    rows = api.books.rows(f"SELECT {column} AS x FROM payments.{table} ORDER BY 1")
+    return [row["x"] for row in rows]
+
+
+def versions(api: Api) -> dict[str, list[Any]]:
+    """Which version of each row is stored: `xmin` changes with every write."""
+    return {
+        table: api.books.rows(f"SELECT id, xmin::text FROM payments.{table} ORDER BY id")
+        for table in (
+            "stripe_products",
+            "stripe_prices",
+            "customers",
+            "stripe_subscriptions",
+            "stripe_subscription_items",
+            "customer_mappings",
+        )
+    }
+
+
+def test_everything_arrives_whatever_the_number_of_pages(synced: Api, account: Account) -> None:
+    account.fill(products=120, customers=230)
+    result = sync(synced)
+    assert result["connection"]["lastSyncCounts"] == {
+        "products": 120,
+        "prices": 0,
+        "customers": 230,
+        "subscriptions": 0,
+    }
+    assert result["connection"]["lastSyncStatus"] == "succeeded"
+    assert result["subscriptions"] == {
+        "environment": "test",
+        "synced": 0,
+        "unmapped": 0,
+        "deleted": 0,
+    }
+    assert len(names(synced, "stripe_products")) == 120
+    assert len(names(synced, "customers")) == 230
+
+
+def test_a_second_sync_with_nothing_changed_writes_no_row(synced: Api, account: Account) -> None:
+    account.fill(products=5, customers=5)
+    account.subscribe(insforge_subject_type="team", insforge_subject_id="t1")
+    sync(synced)
+    before = versions(synced)
+    again = sync(synced)
+    assert again["connection"]["lastSyncStatus"] == "succeeded"
+    assert versions(synced) == before
+
+
+def test_subscriptions_are_counted_by_whether_their_subject_is_known(
+    synced: Api, account: Account
+) -> None:
+    account.subscribe(insforge_subject_type="team", insforge_subject_id="t1")
+    account.subscribe()
+    result = sync(synced)
+    assert result["subscriptions"] == {
+        "environment": "test",
+        "synced": 2,
+        "unmapped": 1,
+        "deleted": 0,
+    }
+    (mapping,) = synced.books.rows(
+        "SELECT subject_type, subject_id FROM payments.customer_mappings"
+    )
+    assert mapping == {"subject_type": "team", "subject_id": "t1"}
+
+
+def test_what_stripe_no_longer_has_is_removed_after_stripe_confirmed(
+    synced: Api, account: Account
+) -> None:
+    account.fill(products=2, customers=2)
+    sync(synced)
+    product = account.get("/v1/products")["data"][0]["id"]
+    gone = account.get("/v1/customers")["data"][0]["id"]
+    account.http.delete(f"/v1/products/{product}").raise_for_status()
+    account.http.delete(f"/v1/customers/{gone}").raise_for_status()
+    synced.books.execute(
+        "UPDATE payments.stripe_products SET provider_event_at = provider_event_at - interval '1h';"
+        "UPDATE payments.customers SET provider_event_at = provider_event_at - interval '1 hour'"
+    )
+    result = sync(synced)
+    assert result["connection"]["lastSyncStatus"] == "succeeded", result
+    assert product not in names(synced, "stripe_products", "product_id")
+    rows = synced.books.rows("SELECT provider_customer_id AS id, deleted FROM payments.customers")
+    assert {row["id"]: row["deleted"] for row in rows}[gone] is True
+    assert sum(row["deleted"] for row in rows) == 1
+
+
+def test_a_row_that_events_brought_meanwhile_is_not_undone(synced: Api, account: Account) -> None:
+    account.fill(customers=1)
+    (known,) = account.get("/v1/customers")["data"]
+    sync(synced)
+    newer = event("customer.updated", {**known, "name": "Newer"})
+    newer["created"] = known["created"] + 100_000
+    synced.deliver(newer)
+    sync(synced)
+    assert names(synced, "customers") == ["Newer"]
+
+
+def test_an_older_event_does_not_undo_a_sync(synced: Api, account: Account) -> None:
+    account.fill(customers=1)
+    (known,) = account.get("/v1/customers")["data"]
+    sync(synced)
+    older = event("customer.updated", {**known, "name": "Older"})
+    older["created"] = known["created"] - 100_000
+    synced.deliver(older)
+    assert names(synced, "customers") == ["C0"]
+
+
+def test_the_card_stays_known_when_an_event_names_only_its_id(
+    synced: Api, account: Account
+) -> None:
+    buyer = account.post("/v1/customers", name="Ada")
+    method = account.post("/v1/payment_methods/pm_card_visa/attach", customer=buyer["id"])
+    account.post(
+        f"/v1/customers/{buyer['id']}",
+        **{"invoice_settings[default_payment_method]": method["id"]},
+    )
+    sync(synced)
+    plain = account.get(f"/v1/customers/{buyer['id']}")
+    changed = event("customer.updated", {**plain, "name": "Ada L."})
+    changed["created"] = plain["created"] + 100_000
+    synced.deliver(changed)
+    (found,) = synced.admin("GET", "/test/customers").json()["customers"]
+    assert (found["name"], found["paymentMethodBrand"], found["paymentMethodLast4"]) == (
+        "Ada L.",
+        "visa",
+        "4242",
+    )
+
+
+def test_a_list_that_fails_says_so_and_the_others_stay(synced: Api, account: Account) -> None:
+    account.fill(products=3, customers=3)
+    account.fault(path_prefix="/v1/customers", status=500, times=3)  # the SDK tries three times
+    result = sync(synced)
+    assert result["connection"]["lastSyncStatus"] == "failed"
+    assert "customers: " in result["connection"]["lastSyncError"]
+    assert len(names(synced, "stripe_products")) == 3
+    assert names(synced, "customers") == []
+
+
+def test_an_environment_without_key_is_a_result(synced: Api) -> None:
+    result = sync(synced, "live")
+    assert result["subscriptions"] is None
+    assert result["connection"]["status"] == "unconfigured"
+    assert result["connection"]["lastSyncError"] == "STRIPE_LIVE_SECRET_KEY is not configured"
+    both = synced.admin("POST", "/sync").json()["results"]
+    assert [each["environment"] for each in both] == ["test", "live"]
+
+
+def test_a_revoked_key_is_a_result_that_says_so(synced: Api, account: Account) -> None:
+    httpx.post(f"{synced.stripe_url}/_sandbox/revoke_key", json={"key": account.key})
+    result = sync(synced)
+    assert (result["connection"]["status"], result["subscriptions"]) == ("error", None)
+    assert result["connection"]["lastSyncStatus"] == "failed"
+    assert account.key not in str(result)
+
+
+def test_two_syncs_at_once_are_one(synced: Api, account: Account, database_url: str) -> None:
+    account.fill(customers=150)
+    with (
+        serving(database_url, synced.stripe_url) as other,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        answers = list(pool.map(sync, [synced, other, synced, other]))
+    counts = [each["connection"]["lastSyncCounts"]["customers"] for each in answers]
+    assert counts == [150] * 4
+    started = synced.books.rows("SELECT list FROM billhook.sync_ranges WHERE list = 'products'")
+    assert len(started) == 1
+
+
+def test_a_stopped_sync_goes_on_where_it_was(synced: Api, account: Account) -> None:
+    account.fill(customers=250)
+    sync(synced)
+    # As a process leaves it that was killed after one page of the customers.
+    synced.books.execute("""
+        DELETE FROM payments.customers;
+        UPDATE billhook.syncs SET finished_at = NULL, result = NULL;
+        DELETE FROM billhook.sync_ranges WHERE list = 'customers'
+    """)
+    first_page = account.get("/v1/customers?limit=100")["data"]
+    synced.books.rows(
+        "INSERT INTO billhook.sync_ranges (environment, list, since, after, objects)"
+        " VALUES ('test', 'customers', 1293840000, $1, 100) RETURNING id",
+        first_page[-1]["id"],
+    )
+    result = sync(synced)
+    assert result["connection"]["lastSyncCounts"]["customers"] == 250
+    assert len(names(synced, "customers")) == 150
+
+
+def test_a_sync_and_a_stream_of_events_end_in_what_stripe_says(
+    synced: Api, account: Account
+) -> None:
+    """Objects change, come and go while the sync reads; their events arrive shuffled."""
+    account.fill(products=150, customers=150)
+    ids = [each["id"] for each in account.get("/v1/customers?limit=100")["data"]]
+
+    def change(number: int) -> None:
+        if number % 3 == 0:
+            account.post("/v1/customers", name=f"New {number}")
+        elif number % 3 == 1:
+            account.post(f"/v1/customers/{ids[number]}", name=f"Changed {number}")
+        else:
+            account.http.delete(f"/v1/customers/{ids[number]}")
+
+    with ThreadPoolExecutor(6) as pool:
+        running = pool.submit(sync, synced)
+        list(pool.map(change, range(90)))
+        running.result()
+    events = account.get("/v1/events?limit=100&type=customer.*")
+    found = list(events["data"])
+    while events["has_more"]:
+        events = account.get(f"/v1/events?limit=100&starting_after={found[-1]['id']}")
+        found += events["data"]
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(synced.deliver, sorted(found, key=lambda each: hash(each["id"]))):
+            assert answer.status_code == 200, answer.text
+    sync(synced)
+
+    wanted: dict[str, str] = {}
+    page = account.get("/v1/customers?limit=100")
+    while True:
+        wanted |= {each["id"]: each["name"] for each in page["data"]}
+        if not page["has_more"]:
+            break
+        page = account.get(f"/v1/customers?limit=100&starting_after={page['data'][-1]['id']}")
+    rows = synced.books.rows(
+        "SELECT provider_customer_id AS id, name FROM payments.customers WHERE NOT deleted"
+    )
+    assert {row["id"]: row["name"] for row in rows} == wanted
+
+
+def test_progress_can_be_watched(synced: Api, account: Account) -> None:
+    account.fill(products=3)
+    sync(synced)
+    progress = synced.admin("GET", "/test/sync").json()
+    assert (progress["running"], progress["counts"]["products"]) == (False, 3)
+
+
+def test_a_hand_made_customer_of_nobody_is_marked_deleted(synced: Api, account: Account) -> None:
+    account.fill(customers=1)
+    synced.deliver(
+        event("customer.created", {**customer("cus_gone"), "created": 1_700_000_000})
+        | {"created": 1_700_000_000}
+    )
+    sync(synced)
+    rows = synced.books.rows(
+        "SELECT provider_customer_id AS id FROM payments.customers WHERE deleted"
+    )
+    assert [row["id"] for row in rows] == ["cus_gone"]
