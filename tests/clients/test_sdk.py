@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clients_of_node import HERE, require_node
 from http_tokens import ANONYMOUS_KEY, USER, token
 
-HERE = Path(__file__).parent
 POLICIES = """
     ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON payments.stripe_checkout_sessions FOR ALL TO authenticated
@@ -26,10 +24,7 @@ POLICIES = """
 
 @pytest.mark.node
 def test_the_javascript_sdk_works_unchanged(api: Any) -> None:
-    if not (HERE / "node_modules").exists() or shutil.which("node") is None:
-        if os.environ.get("CI"):
-            pytest.fail("Node.js or its packages are missing: npm ci --prefix tests/clients")
-        pytest.skip("needs Node.js and: npm ci --prefix tests/clients")
+    require_node()
     product = api.stripe.v1.products.create({"name": "Mug"})
     price = {"product": product.id, "currency": "eur", "unit_amount": 1500}
     once = api.stripe.v1.prices.create(price)

@@ -166,7 +166,7 @@ def test_two_hundred_checkouts_at_once_all_finish_on_ten_connections(
 ) -> None:
     httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": 0.2}).raise_for_status()
     try:
-        with ThreadPoolExecutor(50) as many:
+        with ThreadPoolExecutor(200) as many:
             answers = list(
                 many.map(lambda _: api.checkout(order(price), token()).status_code, range(200))
             )
