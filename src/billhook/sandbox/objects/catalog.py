@@ -24,6 +24,7 @@ def make_product(data: DataSet, given: Json) -> Json:
             "shippable": given.get("shippable"),
             "statement_descriptor": given.get("statement_descriptor"),
             "tax_code": given.get("tax_code"),
+            "tax_details": None,
             "type": given.get("type", "service"),
             "unit_label": given.get("unit_label"),
             "updated": now,

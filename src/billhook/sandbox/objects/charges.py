@@ -117,6 +117,8 @@ def details(method: Json) -> Json:
             "network_transaction_id": None,
             "overcapture": {"maximum_amount_capturable": 0, "status": "unavailable"},
             "three_d_secure": None,
+            "electronic_commerce_indicator": None,
+            "transaction_link_id": None,
         },
     }
 

@@ -40,6 +40,7 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "invoice": None,
             "invoice_creation": invoice_creation(given["mode"]),
             "livemode": data.livemode,
+            "managed_payments": None,
             "metadata": given.get("metadata") or {},
             "mode": given["mode"],
             "payment_intent": None,

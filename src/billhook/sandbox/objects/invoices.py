@@ -197,6 +197,7 @@ def make_line(
             "unit_amount_decimal": price["unit_amount_decimal"],
         },
         "quantity": quantity,
+        "quantity_decimal": str(quantity),
         "subtotal": amount,
         "taxes": [],
     }
