@@ -1,0 +1,5 @@
+"""The client that awaits."""
+
+from billhook.client._async.client import AsyncClient
+
+__all__ = ["AsyncClient"]

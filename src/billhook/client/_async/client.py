@@ -1,0 +1,181 @@
+"""`AsyncClient`: one object for the whole API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Literal, Self
+
+import httpx
+
+from billhook import __version__
+from billhook.client._async.catalog import AsyncPrices, AsyncProducts
+from billhook.client._async.connection import AsyncConfig, AsyncWebhooks
+from billhook.client._async.lists import (
+    AsyncCustomers,
+    AsyncEvents,
+    AsyncSubscriptions,
+    AsyncTransactions,
+)
+from billhook.client._async.transport import AsyncTransport
+from billhook.client.inputs import LineItemInput, SubjectInput, camel, given
+from billhook.client.request import Call, address, headers, path
+from billhook.models import (
+    Catalog,
+    CheckoutSession,
+    CheckoutSessionResponse,
+    CustomerPortalSession,
+    CustomerPortalSessionResponse,
+    Health,
+    Status,
+    SyncProgress,
+    SyncResponse,
+    SyncResult,
+)
+from billhook.settings import Environment
+
+
+class AsyncClient:
+    """A client of one Billhook. Close it, or use it in `async with`.
+
+    Every method raises `ApiError` where the server refuses, fails or is not there.
+
+    Args:
+        base_url: the address that comes before `/api`.
+        key_or_token: an admin key (`ik_…`) for administration; a user's token or an anonymous key
+            (`anon_…`) for `create_checkout_session` and `create_customer_portal_session`, which
+            act with that user's rights.
+        timeout: seconds to wait for an answer; a sync may take longer.
+        retries: how often a call is repeated that failed for the moment (502, 503, 504, a lost
+            connection), where repeating cannot do anything twice.
+        transport: instead of the network: `httpx.ASGITransport(app)` in tests, a proxy of yours.
+
+    Raises:
+        ValueError: `base_url` is no address, or `key_or_token` can be none; it is not quoted.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        key_or_token: str,
+        *,
+        timeout: float = 30.0,
+        retries: int = 2,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.base_url = address(base_url)
+        http = httpx.AsyncClient(
+            headers=headers(key_or_token, __version__),
+            timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
+            transport=transport,
+        )
+        self._transport = AsyncTransport(http, self.base_url, retries)
+        self.config = AsyncConfig(self._transport)
+        self.webhooks = AsyncWebhooks(self._transport)
+        self.products = AsyncProducts(self._transport)
+        self.prices = AsyncPrices(self._transport)
+        self.customers = AsyncCustomers(self._transport)
+        self.subscriptions = AsyncSubscriptions(self._transport)
+        self.transactions = AsyncTransactions(self._transport)
+        self.events = AsyncEvents(self._transport)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def create_checkout_session(
+        self,
+        environment: Environment,
+        *,
+        mode: Literal["payment", "subscription"],
+        line_items: Sequence[LineItemInput],
+        success_url: str,
+        cancel_url: str,
+        subject: SubjectInput | None = None,
+        customer_email: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> CheckoutSession:
+        """Open a Stripe Checkout as the user whose token this client has; send them to its `url`.
+
+        With an `idempotency_key` a repetition returns the same session, so it is retried.
+        """
+        body = given(
+            mode=mode,
+            lineItems=[camel(item) for item in line_items],
+            successUrl=success_url,
+            cancelUrl=cancel_url,
+            subject=subject,
+            customerEmail=customer_email,
+            metadata=metadata,
+            idempotencyKey=idempotency_key,
+        )
+        call = Call(
+            "POST",
+            path(environment, "checkout-sessions"),
+            CheckoutSessionResponse,
+            body=body,
+            repeatable=idempotency_key is not None,
+        )
+        return (await self._transport.send(call)).model.checkout_session
+
+    async def create_customer_portal_session(
+        self,
+        environment: Environment,
+        *,
+        subject: SubjectInput,
+        return_url: str | None = None,
+        configuration: str | None = None,
+    ) -> CustomerPortalSession:
+        """Open Stripe's customer portal for a subject that has paid before."""
+        body = given(subject=subject, returnUrl=return_url, configuration=configuration)
+        call = Call(
+            "POST",
+            path(environment, "customer-portal-sessions"),
+            CustomerPortalSessionResponse,
+            body=body,
+        )
+        return (await self._transport.send(call)).model.customer_portal_session
+
+    async def health(self) -> Health:
+        """Whether the server and its database work. Needs no key."""
+        return (await self._transport.send(Call("GET", "/api/health", Health))).model
+
+    async def status(self) -> Status:
+        """Both environments: account, webhook endpoint, and how the last sync went."""
+        return (
+            await self._transport.send(Call("GET", path("status"), Status, repeatable=True))
+        ).model
+
+    async def sync(self, environment: Environment) -> SyncResult:
+        """Read everything from Stripe. One that runs already is joined. Takes its time.
+
+        What Stripe refuses is told in the result's connection, not raised.
+        """
+        call = Call("POST", path(environment, "sync"), SyncResponse, repeatable=True, slow=True)
+        (result,) = (await self._transport.send(call)).model.results
+        return result
+
+    async def sync_progress(self, environment: Environment) -> SyncProgress:
+        """How far the sync is that runs, or the last one was."""
+        call = Call("GET", path(environment, "sync"), SyncProgress, repeatable=True)
+        return (await self._transport.send(call)).model
+
+    async def catalog(self, environment: Environment) -> Catalog:
+        """All products and prices as mirrored."""
+        call = Call("GET", path(environment, "catalog"), Catalog, repeatable=True)
+        return (await self._transport.send(call)).model

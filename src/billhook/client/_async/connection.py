@@ -1,0 +1,54 @@
+"""Keys and the webhook endpoint."""
+
+from __future__ import annotations
+
+from billhook.client._async.transport import AsyncTransport
+from billhook.client.request import Call, path
+from billhook.models import Config, Connection, ConnectionResponse
+from billhook.settings import Environment
+
+
+class AsyncConfig:
+    """The Stripe keys of both environments."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def show(self) -> Config:
+        """Which environments have a key; masked."""
+        return (
+            await self._transport.send(Call("GET", path("config"), Config, repeatable=True))
+        ).model
+
+    async def set(self, environment: Environment, secret_key: str) -> Config:
+        """Set a Stripe key: it is tried at Stripe, stored, and everything is set up and synced.
+
+        Another account's key archives the rows of the one before.
+        """
+        call = Call(
+            "PUT",
+            path(environment, "config"),
+            Config,
+            body={"secretKey": secret_key},
+            repeatable=True,
+            slow=True,
+        )
+        return (await self._transport.send(call)).model
+
+    async def remove(self, environment: Environment) -> Config:
+        """Remove the key and the managed webhook endpoint. Mirrored rows stay."""
+        # Not repeated: the second time it would answer that there is none.
+        call = Call("DELETE", path(environment, "config"), Config)
+        return (await self._transport.send(call)).model
+
+
+class AsyncWebhooks:
+    """The webhook endpoint that Billhook manages at Stripe."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def configure(self, environment: Environment) -> Connection:
+        """Create the endpoint, or mend it where it is not as it should be."""
+        call = Call("POST", path(environment, "webhook"), ConnectionResponse, repeatable=True)
+        return (await self._transport.send(call)).model.connection

@@ -1,0 +1,324 @@
+"""Lists that come in pages: customers, subscriptions, transactions, webhook events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+from billhook.client._async.transport import AsyncTransport
+from billhook.client.inputs import given, query
+from billhook.client.request import Call, Page, path
+from billhook.models import (
+    Customer,
+    Customers,
+    Replayed,
+    ReplayedEvents,
+    Subscription,
+    Subscriptions,
+    Transaction,
+    Transactions,
+    WebhookEvent,
+    WebhookEventResponse,
+    WebhookEvents,
+    WebhookEventWithPayload,
+)
+from billhook.models.admin import (
+    ProcessingStatus,
+    SubscriptionStatus,
+    TransactionStatus,
+    TransactionType,
+)
+from billhook.settings import Environment
+
+T = TypeVar("T")
+
+LARGEST = 100
+"""The most that a page holds."""
+
+
+async def _follow(next_page: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
+    cursor: str | None = None
+    while True:
+        page = await next_page(cursor)
+        for item in page.items:
+            yield item
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+
+
+class AsyncCustomers:
+    """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        email: str | None = None,
+        customer: str | None = None,
+    ) -> Page[Customer]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+        """
+        asked = query(limit=limit, startingAfter=starting_after, email=email, customer=customer)
+        route = path(environment, "customers")
+        answer = await self._transport.send(
+            Call("GET", route, Customers, query=asked, repeatable=True)
+        )
+        return Page(answer.model.customers, answer.next_cursor)
+
+    def all(
+        self, environment: Environment, *, email: str | None = None, customer: str | None = None
+    ) -> AsyncIterator[Customer]:
+        """All of them, page by page as they are used."""
+        return _follow(
+            lambda cursor: self.page(
+                environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
+            )
+        )
+
+
+class AsyncSubscriptions:
+    """Subscriptions with their items, the last changed first."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        subject: tuple[str, str] | None = None,
+        customer: str | None = None,
+        status: SubscriptionStatus | None = None,
+    ) -> Page[Subscription]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            subject: type and id.
+        """
+        kind, name = subject or (None, None)
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            subjectType=kind,
+            subjectId=name,
+            customer=customer,
+            status=status,
+        )
+        route = path(environment, "subscriptions")
+        answer = await self._transport.send(
+            Call("GET", route, Subscriptions, query=asked, repeatable=True)
+        )
+        return Page(answer.model.subscriptions, answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        subject: tuple[str, str] | None = None,
+        customer: str | None = None,
+        status: SubscriptionStatus | None = None,
+    ) -> AsyncIterator[Subscription]:
+        """All of them, page by page as they are used."""
+        return _follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                subject=subject,
+                customer=customer,
+                status=status,
+            )
+        )
+
+
+class AsyncTransactions:
+    """Payments and refunds, newest first."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        subject: tuple[str, str] | None = None,
+        customer: str | None = None,
+        type: TransactionType | None = None,
+        status: TransactionStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page[Transaction]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            subject: type and id.
+            since: not before this time.
+            until: before this time.
+        """
+        kind, name = subject or (None, None)
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            subjectType=kind,
+            subjectId=name,
+            customer=customer,
+            type=type,
+            status=status,
+            since=since,
+            until=until,
+        )
+        route = path(environment, "transactions")
+        answer = await self._transport.send(
+            Call("GET", route, Transactions, query=asked, repeatable=True)
+        )
+        return Page(answer.model.transactions, answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        subject: tuple[str, str] | None = None,
+        customer: str | None = None,
+        type: TransactionType | None = None,
+        status: TransactionStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[Transaction]:
+        """All of them, page by page as they are used."""
+        return _follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                subject=subject,
+                customer=customer,
+                type=type,
+                status=status,
+                since=since,
+                until=until,
+            )
+        )
+
+
+class AsyncEvents:
+    """The ledger: recorded webhook events, the last received first."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        type: str | None = None,
+        status: ProcessingStatus | None = None,
+        object_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page[WebhookEvent]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            since: not before this time.
+            until: before this time.
+        """
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            type=type,
+            status=status,
+            objectId=object_id,
+            since=since,
+            until=until,
+        )
+        route = path(environment, "webhook-events")
+        answer = await self._transport.send(
+            Call("GET", route, WebhookEvents, query=asked, repeatable=True)
+        )
+        return Page(answer.model.webhook_events, answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        type: str | None = None,
+        status: ProcessingStatus | None = None,
+        object_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncIterator[WebhookEvent]:
+        """All of them, page by page as they are used."""
+        return _follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                type=type,
+                status=status,
+                object_id=object_id,
+                since=since,
+                until=until,
+            )
+        )
+
+    async def get(self, environment: Environment, event_id: str) -> WebhookEventWithPayload:
+        """One event with Stripe's payload as it came."""
+        route = path(environment, "webhook-events", event_id)
+        call = Call("GET", route, WebhookEventResponse, repeatable=True)
+        return (await self._transport.send(call)).model.webhook_event
+
+    async def replay(
+        self, environment: Environment, event_id: str, *, refire: bool = False
+    ) -> WebhookEvent:
+        """Apply an event again.
+
+        Args:
+            refire: let the app's triggers see a processed event again.
+        """
+        route = path(environment, "webhook-events", event_id, "replay")
+        # Triggers that are to fire again must not fire once more for a lost answer.
+        call = Call("POST", route, Replayed, body={"refire": refire}, repeatable=not refire)
+        return (await self._transport.send(call)).model.webhook_event
+
+    async def replay_many(
+        self,
+        environment: Environment,
+        *,
+        status: ProcessingStatus = "failed",
+        type: str | None = None,
+        limit: int = 100,
+        refire: bool = False,
+    ) -> ReplayedEvents:
+        """Apply all events that fit again, the oldest first.
+
+        Args:
+            limit: 1 to 1000.
+            refire: let the app's triggers see processed events again.
+        """
+        body = given(status=status, type=type, limit=limit, refire=refire)
+        route = path(environment, "webhook-events", "replay")
+        call = Call("POST", route, ReplayedEvents, body=body, slow=True)
+        return (await self._transport.send(call)).model

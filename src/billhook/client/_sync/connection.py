@@ -1,0 +1,53 @@
+# Made of _async/connection.py by `python src/billhook/client/generate.py`. Change that one.
+"""Keys and the webhook endpoint."""
+
+from __future__ import annotations
+
+from billhook.client._sync.transport import SyncTransport
+from billhook.client.request import Call, path
+from billhook.models import Config, Connection, ConnectionResponse
+from billhook.settings import Environment
+
+
+class SyncConfig:
+    """The Stripe keys of both environments."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
+
+    def show(self) -> Config:
+        """Which environments have a key; masked."""
+        return (self._transport.send(Call("GET", path("config"), Config, repeatable=True))).model
+
+    def set(self, environment: Environment, secret_key: str) -> Config:
+        """Set a Stripe key: it is tried at Stripe, stored, and everything is set up and synced.
+
+        Another account's key archives the rows of the one before.
+        """
+        call = Call(
+            "PUT",
+            path(environment, "config"),
+            Config,
+            body={"secretKey": secret_key},
+            repeatable=True,
+            slow=True,
+        )
+        return (self._transport.send(call)).model
+
+    def remove(self, environment: Environment) -> Config:
+        """Remove the key and the managed webhook endpoint. Mirrored rows stay."""
+        # Not repeated: the second time it would answer that there is none.
+        call = Call("DELETE", path(environment, "config"), Config)
+        return (self._transport.send(call)).model
+
+
+class SyncWebhooks:
+    """The webhook endpoint that Billhook manages at Stripe."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
+
+    def configure(self, environment: Environment) -> Connection:
+        """Create the endpoint, or mend it where it is not as it should be."""
+        call = Call("POST", path(environment, "webhook"), ConnectionResponse, repeatable=True)
+        return (self._transport.send(call)).model.connection

@@ -1,0 +1,29 @@
+"""What a call can raise: one tree, with the contract's fields."""
+
+from __future__ import annotations
+
+from billhook.errors import BillhookError
+
+
+class ApiError(BillhookError):
+    """The server refused or failed.
+
+    Attributes:
+        status: the HTTP status; 0 where no answer came.
+        code: for machines, such as `PAYMENT_PRODUCT_NOT_FOUND`.
+        message: one or two sentences, for people.
+        next_actions: what to do about it, or None.
+    """
+
+
+class Unreachable(ApiError):
+    """No answer came: no server there, a lost connection, or too slow."""
+
+    status = 0
+    code = "UNREACHABLE"
+
+
+class UnexpectedAnswer(ApiError):
+    """An answer that is none of Billhook's: another server, or a proxy's own page."""
+
+    code = "UNEXPECTED_ANSWER"

@@ -1,0 +1,70 @@
+"""What methods take, in Python's spelling, and how it becomes a body or a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final, Literal, NotRequired, TypedDict
+
+from billhook.models import iso
+
+
+class _Unset(Enum):
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+Unset = Literal[_Unset.UNSET]
+UNSET: Final = _Unset.UNSET
+"""Leave it as it is, where None means: take it away."""
+
+
+class SubjectInput(TypedDict):
+    """Who is billed."""
+
+    type: str
+    id: str
+
+
+class LineItemInput(TypedDict):
+    """A price, and how many of it (1 unless said otherwise)."""
+
+    price_id: str
+    quantity: NotRequired[int]
+
+
+class RecurringInput(TypedDict):
+    """How often a price is charged."""
+
+    interval: Literal["day", "week", "month", "year"]
+    interval_count: NotRequired[int]
+
+
+_CAMEL = {"price_id": "priceId", "interval_count": "intervalCount"}
+
+
+def camel(given: LineItemInput | RecurringInput) -> dict[str, Any]:
+    """An input as the wire spells it."""
+    return {_CAMEL.get(name, name): value for name, value in given.items()}
+
+
+def given(**fields: object) -> dict[str, Any]:
+    """The fields that were given: neither None nor UNSET."""
+    return {name: value for name, value in fields.items() if value not in (None, UNSET)}
+
+
+def changed(fields: Mapping[str, object]) -> dict[str, Any]:
+    """The fields that are to change; None is a value."""
+    return {name: value for name, value in fields.items() if value is not UNSET}
+
+
+def query(**fields: str | int | datetime | None) -> dict[str, str]:
+    """The query parameters that were given."""
+    return {
+        name: iso(value) if isinstance(value, datetime) else str(value)
+        for name, value in fields.items()
+        if value is not None
+    }
