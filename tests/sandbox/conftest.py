@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from sandbox.shop import Receiver, Sandbox, Shop
+from sandbox.referees.tools import installed
+from sandbox.referees.typescript import api_version, complaints
+from sandbox.shop import Receiver, Sandbox, Shop, web
 
 Launch = Callable[..., tuple[subprocess.Popen[str], Sandbox]]
 
@@ -33,7 +39,21 @@ def sandbox() -> Iterator[Sandbox]:
     """One process for all tests; each test has its own account in it."""
     process, found = start("--allow-live")
     yield found
-    stop(process)
+    try:
+        if installed() or os.environ.get("CI"):
+            judge_all(found)
+    finally:
+        stop(process)
+
+
+def judge_all(found: Sandbox) -> None:
+    """Every object that any test brought about must have the shape that stripe-node's types say."""
+    lines = web.get(f"{found.url}/_sandbox/dump").text.splitlines()
+    objects = [json.loads(line)["object"] for line in lines]
+    current = [o for o in objects if o.get("api_version", api_version()) in (api_version(), None)]
+    with tempfile.TemporaryDirectory(prefix="billhook-corpus-") as folder:
+        found_wrong = complaints(current, Path(folder))
+    assert not found_wrong, "\n".join(sorted(set(found_wrong)))
 
 
 @pytest.fixture

@@ -7,76 +7,107 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from billhook.sandbox.commands import run
 from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Sandbox, Shop
 
 COMMAND = [sys.executable, "-m", "billhook.cli", "sandbox"]
 
 
-def told(sandbox: Sandbox, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, "--url", sandbox.url, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+class Told(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
 
 
-def obeyed(sandbox: Sandbox, *words: str) -> Any:
-    done = told(sandbox, *words)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+class Tell:
+    """Runs a command as the process would, without starting one."""
+
+    def __init__(self, url: str, capture: pytest.CaptureFixture[str]) -> None:
+        self.url = url
+        self.capture = capture
+
+    def __call__(self, *words: str) -> Told:
+        self.capture.readouterr()
+        try:
+            status = run([*words, "--url", self.url])
+        except SystemExit as ended:
+            status = int(str(ended.code))
+        return Told(status, *self.capture.readouterr())
+
+    def obeyed(self, *words: str) -> Any:
+        done = self(*words)
+        assert done.status == 0, done.stderr
+        return json.loads(done.stdout)
 
 
-def test_time_is_advanced_and_a_session_is_paid(shop: Shop) -> None:
-    before = obeyed(shop.sandbox, "health")["now"]
-    assert obeyed(shop.sandbox, "advance", "2h")["now"] - before >= 7200
+@pytest.fixture
+def tell(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> Tell:
+    return Tell(sandbox.url, capsys)
+
+
+def test_a_command_reaches_a_running_sandbox(sandbox: Sandbox) -> None:
+    command = [*COMMAND, "health", "--url", sandbox.url]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert json.loads(asked.stdout)["status"] == "ok"
+
+
+def test_time_is_advanced_and_a_session_is_paid(tell: Tell, shop: Shop) -> None:
+    before = tell.obeyed("health")["now"]
+    assert tell.obeyed("advance", "2h")["now"] - before >= 7200
     session = shop.session()
-    assert obeyed(shop.sandbox, "pay", session.id)["payment_status"] == "paid"
+    assert tell.obeyed("pay", session.id)["payment_status"] == "paid"
     assert shop.v1.checkout.sessions.retrieve(session.id).status == "complete"
 
 
-def test_faults_keys_and_outcomes_are_set(shop: Shop) -> None:
-    obeyed(shop.sandbox, "fault", "--status", "503", "--path", "/v1/prices", "--times", "1")
+def test_faults_keys_and_outcomes_are_set(tell: Tell, shop: Shop) -> None:
+    tell.obeyed("fault", "--status", "503", "--path", "/v1/prices", "--times", "1")
     assert shop.raw("GET", "/v1/prices").status_code == 503
     assert shop.raw("GET", "/v1/prices").status_code == 200
     restricted = shop.key.replace("sk_", "rk_")
-    obeyed(shop.sandbox, "restrict-key", restricted, "prices=none")
+    tell.obeyed("restrict-key", restricted, "prices=none")
     assert Shop(shop.sandbox, restricted).raw("GET", "/v1/prices").status_code == 403
-    obeyed(shop.sandbox, "revoke-key", f"{shop.key}_1")
+    tell.obeyed("revoke-key", f"{shop.key}_1")
     assert Shop(shop.sandbox, f"{shop.key}_1").raw("GET", "/v1/prices").status_code == 401
-    obeyed(shop.sandbox, "outcome", "pm_card_chargeDeclined", "--key", shop.key)
-    refused = told(shop.sandbox, "pay", shop.session().id)
-    assert (refused.returncode, refused.stderr) == (
+    tell.obeyed("outcome", "pm_card_chargeDeclined", "--key", shop.key)
+    refused = tell("pay", shop.session().id)
+    assert (refused.status, refused.stderr) == (
         1,
         "billhook sandbox: Your card was declined.\n",
     )
 
 
-def test_a_secret_is_rolled(shop: Shop, receiver: Receiver) -> None:
+def test_a_secret_is_rolled(tell: Tell, shop: Shop, receiver: Receiver) -> None:
     given = {"url": receiver.url, "enabled_events": ["customer.created"]}
     endpoint = shop.v1.webhook_endpoints.create(given)
-    rolled = obeyed(shop.sandbox, "roll-secret", endpoint.id, "--overlap", "0")
+    rolled = tell.obeyed("roll-secret", endpoint.id, "--overlap", "0")
     assert rolled["secret"] not in (endpoint.secret, None)
     assert rolled["endpoint"] == endpoint.id
 
 
-def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(launch: Launch) -> None:
+def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(
+    launch: Launch, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, found = launch()
+    tell = Tell(found.url, capsys)
     shop = Shop(found, "sk_test_sandbox")
-    obeyed(found, "delivery", "--order", "shuffled", "--drop", "0.5", "--seed", "3")
-    obeyed(found, "latency", "0.01", "--path", "/v1/events")
-    obeyed(found, "extra-keys", "on")
-    obeyed(found, "api-version", "2024-06-20")
+    tell.obeyed("delivery", "--order", "shuffled", "--drop", "0.5", "--seed", "3")
+    tell.obeyed("latency", "0.01", "--path", "/v1/events")
+    tell.obeyed("extra-keys", "on")
+    tell.obeyed("api-version", "2024-06-20")
     shop.v1.customers.create({"name": "Ada"})
     assert shop.events()[0]["api_version"] == "2024-06-20"
     assert shop.events()[0]["sandbox_unknown_flag"] is True
     subscription = shop.paid("subscription")["subscription"]
-    assert obeyed(found, "renew", subscription, "--failed")["status"] == "past_due"
-    assert obeyed(found, "settle")["waiting"] == 0
-    assert obeyed(found, "stats")["data_sets"][0]["objects"]["customer"] == 2
-    obeyed(found, "reset")
-    assert obeyed(found, "stats")["data_sets"] == []
+    assert tell.obeyed("renew", subscription, "--failed")["status"] == "past_due"
+    assert tell.obeyed("settle")["waiting"] == 0
+    assert tell.obeyed("stats")["data_sets"][0]["objects"]["customer"] == 2
+    tell.obeyed("reset")
+    assert tell.obeyed("stats")["data_sets"] == []
 
 
 @pytest.mark.parametrize(
@@ -91,17 +122,19 @@ def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(launch: Launch)
     ],
 )
 def test_what_was_not_understood_is_said_in_one_line(
-    sandbox: Sandbox, words: list[str], says: str
+    tell: Tell, words: list[str], says: str
 ) -> None:
-    refused = told(sandbox, *words)
-    assert refused.returncode != 0
+    refused = tell(*words)
+    assert refused.status != 0
     assert says in refused.stderr.splitlines()[-1]
     assert "Traceback" not in refused.stderr
 
 
-def test_no_sandbox_at_the_address_is_said_in_one_line() -> None:
-    refused = told(Sandbox("http://127.0.0.1:1"), "stats")
-    assert refused.returncode == 1
+def test_no_sandbox_at_the_address_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = Tell("http://127.0.0.1:1", capsys)("stats")
+    assert refused.status == 1
     assert refused.stderr.startswith("billhook sandbox: no sandbox answers at")
     assert refused.stderr.count("\n") == 1
 
@@ -112,10 +145,10 @@ def test_help_tells_of_the_commands() -> None:
     assert "roll-secret" in shown.stdout
 
 
-def test_seeded_objects_are_there_in_order_and_refer_to_each_other(shop: Shop) -> None:
+def test_seeded_objects_are_there_in_order_and_refer_to_each_other(tell: Tell, shop: Shop) -> None:
     amounts = {"products": 30, "prices": 40, "customers": 250, "subscriptions": 20, "payments": 15}
     words = [word for kind, count in amounts.items() for word in (f"--{kind}", str(count))]
-    done = obeyed(shop.sandbox, "seed", *words, "--key", shop.key)
+    done = tell.obeyed("seed", *words, "--key", shop.key)
     # Each customer has a method, each subscription an item, each payment charge and transaction.
     assert done["objects"] == 30 + 40 + 2 * 250 + 2 * 20 + 3 * 15
     customers = list(shop.v1.customers.list({"limit": 100}).auto_paging_iter())
@@ -152,11 +185,11 @@ def test_seeding_is_fast_and_kept(tmp_path: Path, launch: Launch) -> None:
     assert again.stats()["data_sets"][0]["objects"] == {"customer": 20000, "product": 1000}
 
 
-def test_a_dump_has_every_object_and_no_secret(shop: Shop, receiver: Receiver) -> None:
+def test_a_dump_has_every_object_and_no_secret(tell: Tell, shop: Shop, receiver: Receiver) -> None:
     given = {"url": receiver.url, "enabled_events": ["*"]}
     secret = shop.v1.webhook_endpoints.create(given).secret
     shop.paid("subscription")
-    dumped = told(shop.sandbox, "dump", "--key", shop.key)
+    dumped = tell("dump", "--key", shop.key)
     found = [json.loads(line) for line in dumped.stdout.splitlines()]
     counts: dict[str, int] = {}
     for line in found:

@@ -5,6 +5,7 @@ from billhook.sandbox.objects.billing_portal import (
     default_configuration,
     make_configuration,
     make_portal_session,
+    update_configuration,
 )
 from billhook.sandbox.params import (
     EXPAND,
@@ -14,6 +15,7 @@ from billhook.sandbox.params import (
     boolean,
     clearable,
     list_form,
+    merge_metadata,
     metadata,
     one_of,
     text,
@@ -53,6 +55,7 @@ CONFIGURATION = Form(
     },
     required=("features",),
 )
+UPDATE = Form({**CONFIGURATION.kinds, "active": boolean})
 LIST = list_form(active=boolean, is_default=boolean)
 
 
@@ -69,6 +72,14 @@ def create_session(call: Call) -> Json:
 
 def create_configuration(call: Call) -> Json:
     return make_configuration(call.data, call.params)
+
+
+def change_configuration(call: Call) -> Json:
+    found = call.data.need("billing_portal.configuration", call.id)
+    given = dict(call.params)
+    if "metadata" in given:
+        given["metadata"] = merge_metadata(found["metadata"], given["metadata"])
+    return update_configuration(call.data, found, given)
 
 
 def retrieve_configuration(call: Call) -> Json:
@@ -90,4 +101,5 @@ OPERATIONS = (
     Operation("POST", "/v1/billing_portal/configurations", CONFIGURATION, create_configuration),
     Operation("GET", "/v1/billing_portal/configurations", LIST, configurations),
     Operation("GET", "/v1/billing_portal/configurations/{id}", RETRIEVE, retrieve_configuration),
+    Operation("POST", "/v1/billing_portal/configurations/{id}", UPDATE, change_configuration),
 )

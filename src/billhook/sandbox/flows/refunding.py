@@ -1,7 +1,7 @@
 """Refunds: made at once, confirmed or failed later (stripe-facts 29–31)."""
 
 from billhook.sandbox.errors import InvalidRequest
-from billhook.sandbox.events import change, emit
+from billhook.sandbox.events import change, emit, previous_attributes
 from billhook.sandbox.flows.charging import card_of
 from billhook.sandbox.objects.charges import make_balance_transaction
 from billhook.sandbox.objects.refunds import make_refund
@@ -66,14 +66,10 @@ def settle_refund(data: DataSet, refund: str) -> None:
     if details and "card" in details:
         card = {**details["card"], "reference": "4112580003", "reference_status": "available"}
         details = {**details, "card": card}
-    after = change(
-        data,
-        before,
-        "refund.updated",
-        destination_details=details,
-        pending_reason=None,
-        status="succeeded",
-    )
+    # `pending_reason` is not null afterwards: it is gone.
+    kept = {k: v for k, v in before.items() if k != "pending_reason"}
+    after = data.put({**kept, "destination_details": details, "status": "succeeded"})
+    emit(data, "refund.updated", after, previous_attributes(before, after))
     tell_on_charge(data, before, after)
 
 
@@ -94,5 +90,4 @@ def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
 
 
 def tell_on_charge(data: DataSet, before: Json, after: Json) -> None:
-    previous = {key: before[key] for key in before if before[key] != after[key]}
-    emit(data, "charge.refund.updated", after, previous)
+    emit(data, "charge.refund.updated", after, previous_attributes(before, after))

@@ -1,12 +1,13 @@
 """Portal sessions and their configurations."""
 
+from billhook.sandbox.events import change, emit
 from billhook.sandbox.store import DataSet, Json
 
 
 def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> Json:
     now = data.clock.now()
     business = {"headline": None, "privacy_policy_url": None, "terms_of_service_url": None}
-    return data.put(
+    configuration = data.put(
         {
             "id": data.ids.new("billing_portal.configuration"),
             "object": "billing_portal.configuration",
@@ -24,6 +25,21 @@ def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> 
             "updated": now,
         }
     )
+    emit(data, "billing_portal.configuration.created", configuration)
+    return configuration
+
+
+def update_configuration(data: DataSet, configuration: Json, given: Json) -> Json:
+    """What is given replaces its part; features that aren't named stay as they were."""
+    values = {k: v for k, v in given.items() if k not in ("expand", "features")}
+    if "business_profile" in values:
+        profile = {**configuration["business_profile"], **values["business_profile"]}
+        values["business_profile"] = profile
+    if "features" in given:
+        found = {k: v for k, v in features(given["features"]).items() if k in given["features"]}
+        values["features"] = {**configuration["features"], **found}
+    values["updated"] = data.clock.now()
+    return change(data, configuration, "billing_portal.configuration.updated", **values)
 
 
 def features(given: Json) -> Json:
@@ -38,7 +54,7 @@ def features(given: Json) -> Json:
             "payment_method_configuration": None,
         },
         "subscription_cancel": {
-            "cancellation_reason": {"enabled": False, "options": []},
+            "cancellation_reason": {"enabled": False, "feedback_options": [], "options": []},
             "enabled": enabled("subscription_cancel", True),
             "mode": "at_period_end",
             "proration_behavior": "none",
@@ -67,7 +83,7 @@ def default_configuration(data: DataSet) -> Json:
 
 def make_portal_session(data: DataSet, customer: str, configuration: Json, given: Json) -> Json:
     name = data.ids.new("billing_portal.session")
-    return data.put(
+    session = data.put(
         {
             "id": name,
             "object": "billing_portal.session",
@@ -83,3 +99,5 @@ def make_portal_session(data: DataSet, customer: str, configuration: Json, given
             "url": f"{given['site']}/p/session/{name}",
         }
     )
+    emit(data, "billing_portal.session.created", session)
+    return session

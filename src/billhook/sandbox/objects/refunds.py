@@ -22,7 +22,7 @@ def make_refund(
             "metadata": merge_metadata({}, given.get("metadata")),
             "payment_intent": charge["payment_intent"],
             "payment_method": method["id"],
-            "pending_reason": "processing" if status == "pending" else None,
+            **({"pending_reason": "processing"} if status == "pending" else {}),
             "reason": given.get("reason"),
             "receipt_number": None,
             "source_transfer_reversal": None,

@@ -1,0 +1,13 @@
+"""What the referees need besides the sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandbox.referees.tools import need_node
+
+
+@pytest.fixture
+def node() -> None:
+    """Node.js and the packages of this folder."""
+    need_node()
