@@ -12,8 +12,16 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
-from billhook.cli import archive, keys
+from billhook.cli import archive, config, events, keys, prices, products, webhooks
+from billhook.cli.catalog import catalog
+from billhook.cli.customers import customers
+from billhook.cli.failing import failed
+from billhook.cli.link import link
+from billhook.cli.status import status
+from billhook.cli.subscriptions import subscriptions
+from billhook.cli.sync import sync
 from billhook.cli.token import token
+from billhook.cli.transactions import transactions
 from billhook.errors import BillhookError, SettingsError
 from billhook.settings import Settings, load_settings
 
@@ -24,22 +32,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-EXIT_FAILED = 1
-EXIT_SETTINGS = 2
-
 
 def main() -> None:
     """The `billhook` command. Exit codes: 0 done, 1 failed, 2 a setting or argument is wrong."""
     try:
         app()
-    except SettingsError as error:
-        print(f"billhook: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_SETTINGS) from None
-    except BillhookError as error:
-        print(f"billhook: {error.message}", file=sys.stderr)
-        if error.next_actions:
-            print(error.next_actions, file=sys.stderr)
-        raise SystemExit(EXIT_FAILED) from None
+    except (BillhookError, SettingsError) as error:
+        raise SystemExit(failed(error, as_json="--json" in sys.argv)) from None
 
 
 def _version(wanted: bool) -> None:
@@ -159,6 +158,18 @@ def dev(
     run(Options(state, port, sandbox_port, database_url))
 
 
+app.command(epilog="Example: billhook link --url https://pay.example < admin-key.txt")(link)
+app.command(epilog="Example: billhook status --json")(status)
+app.add_typer(config.app, name="config")
+app.command(epilog="Example: billhook sync --environment live")(sync)
+app.add_typer(webhooks.app, name="webhooks")
+app.command(epilog="Example: billhook catalog --environment live")(catalog)
+app.add_typer(products.app, name="products")
+app.add_typer(prices.app, name="prices")
+app.command(epilog="Example: billhook customers --email ada@example.com")(customers)
+app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
+app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
+app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")
 app.command(epilog="Example: billhook token --sub 11111111-1111-4111-8111-111111111111")(token)

@@ -1,0 +1,173 @@
+"""Which Billhook the commands speak with, and with what key.
+
+The address: `--url`, else BILLHOOK_URL, else that of `billhook link`. The key: BILLHOOK_API_KEY,
+else the one linked *with that address*, else ACCESS_API_KEY. A linked key goes to no other place
+than the one that it was linked with.
+
+The link is `.billhook/link.json` in this folder or one above it: a link belongs to a project, as
+its `.env` does, so that a command typed in one project cannot reach another's live account.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from billhook.errors import SettingsError
+
+if TYPE_CHECKING:
+    from billhook.client import AsyncClient, Client
+
+LINK = Path(".billhook") / "link.json"
+
+
+class _Given(BaseSettings):
+    """What the environment and `.env` say; the server's settings are not needed here."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    url: str | None = Field(None, alias="BILLHOOK_URL")
+    api_key: SecretStr | None = Field(None, alias="BILLHOOK_API_KEY")
+    access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A Billhook and an admin key of it."""
+
+    url: str
+    key: str = field(repr=False)
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Client]:
+    """A client of the Billhook that is meant.
+
+    Raises:
+        SettingsError: no address or no key is known.
+    """
+    from billhook.client import Client
+
+    found = find(url)
+    with settings_errors():
+        client = Client(found.url, found.key)
+    with client:
+        yield client
+
+
+def awaiting(url: str | None) -> AsyncClient:
+    """As `connected`, for commands that do two things at once."""
+    from billhook.client import AsyncClient
+
+    found = find(url)
+    with settings_errors():
+        return AsyncClient(found.url, found.key)
+
+
+@contextmanager
+def settings_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(f"{str(error).capitalize()}.") from None
+
+
+def find(url: str | None) -> Address:
+    """The address and the key that count.
+
+    Args:
+        url: the option `--url`.
+
+    Raises:
+        SettingsError: no address or no key is known.
+    """
+    given = _Given()
+    linked = _read_link(Path.cwd())
+    url = url or given.url
+    if url is None:
+        if linked is None:
+            raise SettingsError(
+                "No Billhook is known. Give its address with --url or BILLHOOK_URL, or once and "
+                "for all with: billhook link --url https://your.host"
+            )
+        url = linked.url
+    if given.api_key is not None:
+        return Address(url, given.api_key.get_secret_value())
+    if linked is not None and linked.url.rstrip("/") == url.rstrip("/"):
+        return Address(url, linked.key)
+    if given.access_api_key is not None:
+        return Address(url, given.access_api_key.get_secret_value())
+    raise SettingsError(
+        f"No admin key for {url} is known. Set BILLHOOK_API_KEY, or: billhook link --url {url}"
+    )
+
+
+def is_known(url: str | None) -> bool:
+    """Whether `find` would find something."""
+    try:
+        find(url)
+    except SettingsError:
+        return False
+    return True
+
+
+def write_link(folder: Path, address: Address) -> Path:
+    """Store `address` so that only its owner can read it, and no repository takes it in."""
+    target = folder / LINK
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    ignore = target.parent / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    # mkstemp makes it 0600 from the start; replacing it is one step.
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix="link-")
+    with os.fdopen(handle, "w") as file:
+        json.dump({"url": address.url, "apiKey": address.key}, file)
+    Path(temporary).replace(target)
+    return target
+
+
+def remove_link(folder: Path) -> Path | None:
+    """Forget the link that counts in `folder`. None when there is none."""
+    found = _find_link(folder)
+    if found is not None:
+        found.unlink()
+    return found
+
+
+def _find_link(folder: Path) -> Path | None:
+    return next(
+        (each / LINK for each in (folder, *folder.parents) if (each / LINK).is_file()), None
+    )
+
+
+def _read_link(folder: Path) -> Address | None:
+    path = _find_link(folder)
+    if path is None:
+        return None
+    _refuse_foreign(path)
+    try:
+        content = json.loads(path.read_text())
+        return Address(str(content["url"]), str(content["apiKey"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsError(f"{path} cannot be read. Link again: billhook link") from None
+
+
+def _refuse_foreign(path: Path) -> None:
+    """In a folder that others can write to, they could lay a link that leads to their server."""
+    state = path.stat()
+    mine = not hasattr(os, "getuid") or state.st_uid == os.getuid()
+    if not mine or (os.name == "posix" and state.st_mode & 0o077):
+        raise SettingsError(
+            f"{path} must belong to you and be closed to others. If it is yours: chmod 600 {path}"
+        )

@@ -1,0 +1,51 @@
+"""What only a person, or whoever writes to standard input, can say."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from billhook.errors import SettingsError
+
+
+def secret(what: str) -> str:
+    """A secret from a prompt that does not show it, or from the first line of standard input.
+
+    Raises:
+        SettingsError: nothing came.
+    """
+    if sys.stdin.isatty():
+        value: str = typer.prompt(what, hide_input=True, err=True)
+    else:
+        value = sys.stdin.readline()
+    if not value.strip():
+        raise SettingsError(f"{what} is read from a prompt or from standard input; nothing came.")
+    return value.strip()
+
+
+def refuse_on_command_line(value: str | None, command: str) -> None:
+    """Refuse a secret among the arguments, without quoting it.
+
+    Raises:
+        SettingsError: there is one.
+    """
+    if value is not None:
+        raise SettingsError(
+            "A key on the command line ends up in the shell's history and in the process list. "
+            f"Leave it out and be asked, or: {command} < file-with-the-key"
+        )
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only when somebody agrees.
+
+    Raises:
+        SettingsError: nobody can be asked, and `--yes` was not given.
+        typer.Abort: the answer was no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise SettingsError(f"{question} Nobody can be asked here; --yes says yes.")
+    typer.confirm(question, abort=True, err=True)

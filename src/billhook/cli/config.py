@@ -1,0 +1,66 @@
+"""`billhook config`: the Stripe keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billhook.cli import asking
+from billhook.cli.address import connected
+from billhook.cli.options import AsJson, InEnvironment, Url, Yes
+from billhook.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from billhook.models import Config
+
+app = typer.Typer(help="Set and remove the Stripe keys.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: billhook config show")
+def show(url: Url = None, as_json: AsJson = False) -> None:
+    """Show which environments have a key. Keys are masked."""
+    with connected(url) as client:
+        found = client.config.show()
+    _show(found, as_json)
+
+
+@app.command("set", epilog="Example: billhook config set --environment live < stripe-key.txt")
+def set_key(
+    key: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    environment: InEnvironment = "test",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set a Stripe key, read from a prompt or from standard input.
+
+    It is tried at Stripe first; then the webhook endpoint is set up and everything synced. A key
+    of another account archives the rows of the one before: billhook archive list.
+    """
+    asking.refuse_on_command_line(key, f"billhook config set --environment {environment}")
+    secret = asking.secret(f"Stripe key for {environment} (sk_{environment}_… or rk_…)")
+    with connected(url) as client:
+        found = client.config.set(environment, secret)
+    _show(found, as_json)
+
+
+@app.command(epilog="Example: billhook config remove --environment test --yes")
+def remove(
+    environment: InEnvironment = "test",
+    yes: Yes = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the key and the webhook endpoint. Mirrored rows stay."""
+    asking.confirm(f"No {environment} payments will be possible or recorded. Go on?", yes)
+    with connected(url) as client:
+        found = client.config.remove(environment)
+    _show(found, as_json)
+
+
+def _show(config: Config, as_json: bool) -> None:
+    if as_json:
+        show_json(config)
+        return
+    rows = ([each.environment, each.value or "-"] for each in config.keys)
+    show_table(["environment", "key"], rows, none="")

@@ -1,0 +1,83 @@
+"""`billhook subscriptions`: who is subscribed to what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billhook.cli.address import connected
+from billhook.cli.options import (
+    All,
+    AsJson,
+    CustomerOption,
+    InEnvironment,
+    Limit,
+    StartingAfter,
+    SubjectOption,
+    Url,
+    subject_of,
+)
+from billhook.cli.output import gather, show_json, show_table
+from billhook.models.admin import SubscriptionStatus
+
+if TYPE_CHECKING:
+    from billhook.models import Subscription
+
+
+def subscriptions(
+    status: Annotated[SubscriptionStatus | None, typer.Option(help="Only these.")] = None,
+    subject: SubjectOption = None,
+    customer: CustomerOption = None,
+    limit: Limit = 50,
+    everything: All = False,
+    starting_after: StartingAfter = None,
+    environment: InEnvironment = "test",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List subscriptions with their prices, the last changed first."""
+    from billhook.models import Subscriptions
+
+    whom = subject_of(subject)
+    with connected(url) as client:
+        found = gather(
+            lambda size, cursor: client.subscriptions.page(
+                environment,
+                limit=size,
+                starting_after=cursor,
+                subject=whom,
+                customer=customer,
+                status=status,
+            ),
+            limit,
+            everything,
+            starting_after,
+        )
+    if as_json:
+        show_json(Subscriptions(subscriptions=found))
+        return
+    show_table(
+        ["subscription", "status", "subject", "customer", "prices", "until"],
+        (
+            [
+                each.subscription_id,
+                each.status,
+                each.subject_id and f"{each.subject_type}:{each.subject_id}",
+                each.customer_id,
+                _items(each),
+                each.current_period_end,
+            ]
+            for each in found
+        ),
+        none="There are no subscriptions like that.",
+    )
+
+
+def _items(subscription: Subscription) -> str:
+    return ", ".join(
+        f"{item.quantity} × {item.price_id}"
+        if item.quantity not in (None, 1)
+        else str(item.price_id)
+        for item in subscription.items
+    )

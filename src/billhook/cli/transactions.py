@@ -1,0 +1,83 @@
+"""`billhook transactions`: payments and refunds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from billhook.cli.address import connected
+from billhook.cli.money import money
+from billhook.cli.options import (
+    All,
+    AsJson,
+    CustomerOption,
+    InEnvironment,
+    Limit,
+    Since,
+    StartingAfter,
+    SubjectOption,
+    Until,
+    Url,
+    subject_of,
+    utc,
+)
+from billhook.cli.output import gather, show_json, show_table
+from billhook.models.admin import TransactionStatus, TransactionType
+
+
+def transactions(
+    type: Annotated[TransactionType | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[TransactionStatus | None, typer.Option(help="Only these.")] = None,
+    subject: SubjectOption = None,
+    customer: CustomerOption = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    everything: All = False,
+    starting_after: StartingAfter = None,
+    environment: InEnvironment = "test",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """List payments and refunds, the newest first."""
+    from billhook.models import Transactions
+
+    whom = subject_of(subject)
+    with connected(url) as client:
+        found = gather(
+            lambda size, cursor: client.transactions.page(
+                environment,
+                limit=size,
+                starting_after=cursor,
+                subject=whom,
+                customer=customer,
+                type=type,
+                status=status,
+                since=utc(since),
+                until=utc(until),
+            ),
+            limit,
+            everything,
+            starting_after,
+        )
+    if as_json:
+        show_json(Transactions(transactions=found))
+        return
+    show_table(
+        ["time", "type", "status", "amount", "refunded", "subject", "email", "reference"],
+        (
+            [
+                t.provider_created_at or t.created_at,
+                t.type,
+                t.status,
+                money(t.amount, t.currency),
+                money(t.amount_refunded, t.currency) if t.amount_refunded else "",
+                t.subject_id and f"{t.subject_type}:{t.subject_id}",
+                t.customer_email_snapshot,
+                t.provider_reference_id,
+            ]
+            for t in found
+        ),
+        none="There are no transactions like that.",
+    )
