@@ -47,7 +47,7 @@ def create(
     print(key)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: billhook keys list")
 def list_keys() -> None:
     """List all keys, by their endings. The keys themselves are not stored."""
     keys = _with_keys(lambda keys: keys.all())
