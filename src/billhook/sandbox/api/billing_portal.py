@@ -34,8 +34,17 @@ FEATURES = Form(
         "customer_update": Form({"enabled": boolean, "allowed_updates": array(text)}),
         "invoice_history": SWITCH,
         "payment_method_update": SWITCH,
-        "subscription_cancel": Form({"enabled": boolean, "mode": one_of("at_period_end")}),
-        "subscription_update": SWITCH,
+        "subscription_cancel": Form(
+            {"enabled": boolean, "mode": one_of("at_period_end", "immediately")}
+        ),
+        "subscription_update": Form(
+            {
+                "default_allowed_updates": array(one_of("price", "promotion_code", "quantity")),
+                "enabled": boolean,
+                "products": array(Form({"prices": array(text), "product": text})),
+                "proration_behavior": one_of("always_invoice", "create_prorations", "none"),
+            }
+        ),
     }
 )
 CONFIGURATION = Form(

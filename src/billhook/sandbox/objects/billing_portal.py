@@ -3,6 +3,12 @@
 from billhook.sandbox.events import change, emit
 from billhook.sandbox.store import DataSet, Json
 
+# What the account's own configuration offers, so that all of the portal can be tried at once.
+EVERYTHING: Json = {
+    "payment_method_update": {"enabled": True},
+    "subscription_update": {"enabled": True, "default_allowed_updates": ["price"]},
+}
+
 
 def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> Json:
     now = data.clock.now()
@@ -46,6 +52,7 @@ def features(given: Json) -> Json:
     def enabled(name: str, default: bool) -> bool:
         return bool(given.get(name, {}).get("enabled", default))
 
+    updating = given.get("subscription_update", {})
     return {
         "customer_update": {"allowed_updates": [], "enabled": enabled("customer_update", False)},
         "invoice_history": {"enabled": enabled("invoice_history", True)},
@@ -56,7 +63,7 @@ def features(given: Json) -> Json:
         "subscription_cancel": {
             "cancellation_reason": {"enabled": False, "feedback_options": [], "options": []},
             "enabled": enabled("subscription_cancel", True),
-            "mode": "at_period_end",
+            "mode": given.get("subscription_cancel", {}).get("mode", "at_period_end"),
             "proration_behavior": "none",
         },
         "subscription_pause": {
@@ -65,20 +72,26 @@ def features(given: Json) -> Json:
         },
         "subscription_update": {
             "billing_cycle_anchor": None,
-            "default_allowed_updates": [],
+            "default_allowed_updates": updating.get("default_allowed_updates", []),
             "enabled": enabled("subscription_update", False),
-            "proration_behavior": "none",
+            "proration_behavior": updating.get("proration_behavior", "none"),
+            **({"products": plans(updating["products"])} if "products" in updating else {}),
             "schedule_at_period_end": {"conditions": []},
             "trial_update_behavior": "end_trial",
         },
     }
 
 
+def plans(products: list[Json]) -> list[Json]:
+    fixed = {"enabled": False, "maximum": None, "minimum": 1}
+    return [{"adjustable_quantity": fixed, **product} for product in products]
+
+
 def default_configuration(data: DataSet) -> Json:
     for configuration in data.all("billing_portal.configuration").rows.values():
         if configuration["is_default"]:
             return configuration
-    return make_configuration(data, {}, is_default=True)
+    return make_configuration(data, {"features": EVERYTHING}, is_default=True)
 
 
 def make_portal_session(data: DataSet, customer: str, configuration: Json, given: Json) -> Json:

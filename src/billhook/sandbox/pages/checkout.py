@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billhook.sandbox.api.payment_methods import by_number
 from billhook.sandbox.cards import CARDS, IBANS
 from billhook.sandbox.errors import InvalidRequest, StripeError
 from billhook.sandbox.flows.checkout import Authentication, Buyer, pay
 from billhook.sandbox.objects.payment_methods import make_card, make_sepa_debit
+from billhook.sandbox.pages.forms import Mistake, read_card
 from billhook.sandbox.pages.render import Pages, form_of, go
 from billhook.sandbox.params import email
 from billhook.sandbox.store import DataSet, Json
@@ -23,15 +23,6 @@ COUNTRIES = {
     "JP": "Japan", "MX": "Mexico", "NL": "Netherlands", "NO": "Norway", "NZ": "New Zealand",
     "PL": "Poland", "PT": "Portugal", "SE": "Sweden", "SG": "Singapore", "US": "United States",
 }  # fmt: skip
-
-
-class Mistake(Exception):
-    """One field of the form is wrong."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
 
 
 class CheckoutPage:
@@ -181,18 +172,8 @@ def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
         raise Mistake("method", "Choose a way to pay.")
     if type_ == "sepa_debit":
         return read_debit(data, filled)
-    try:
-        card = by_number(filled.get("number", ""))
-    except InvalidRequest as error:
-        raise Mistake("cardNumber", error.message) from error
-    expiry = re.fullmatch(r"(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)", filled.get("expiry", ""))
-    if expiry is None:
-        raise Mistake("cardExpiry", "Enter the expiry date as MM / YY.")
-    if not re.fullmatch(r"\d{3,4}", filled.get("cvc", "")):
-        raise Mistake("cardCvc", "Enter the security code: three or four digits.")
-    if not filled.get("name"):
-        raise Mistake("billingName", "Enter the name on the card.")
-    return make_card(data, card, (int(expiry[1]), 2000 + int(expiry[2])), None)
+    card, expiry = read_card(filled)
+    return make_card(data, card, expiry, None)
 
 
 def read_debit(data: DataSet, filled: dict[str, str]) -> Json:

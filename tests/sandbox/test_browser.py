@@ -1,0 +1,95 @@
+"""The hosted pages in a browser, light and dark, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from sandbox.referees.tools import missing
+from sandbox.shop import Shop
+
+pytestmark = pytest.mark.browser
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")  # Playwright holds the thread's event loop while it lives
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        missing("Chromium", "apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(params=["light-1200", "dark-390"])
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """Any violation of the pages' own content security policy fails the test."""
+    scheme, width = request.param.split("-")
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": int(width), "height": 844}
+    )
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def fits(page: Page) -> None:
+    expect(page.get_by_test_id("sandbox-banner")).to_contain_text("No real money")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def fill_card(page: Page, number: str = "4242 4242 4242 4242") -> None:
+    for field, value in {"cardNumber": number, "cardExpiry": "12 / 34", "cardCvc": "123"}.items():
+        page.locator(f"#{field}").fill(value)
+    page.locator("#billingName").fill("Ada Lovelace")
+
+
+def test_a_payment_is_declined_authenticated_and_made(page: Page, shop: Shop) -> None:
+    thanks = "<title>Thanks</title><link rel='icon' href='data:,'>"
+    page.route(
+        "https://shop.example/**", lambda r: r.fulfill(body=thanks, content_type="text/html")
+    )
+    session = shop.session()
+    page.goto(str(session.url))
+    fits(page)
+    page.locator("#email").fill("ada@example.com")
+    fill_card(page, "4000 0000 0000 0002")
+    page.get_by_test_id("hosted-payment-submit-button").click()
+    expect(page.get_by_role("alert")).to_have_text("Your card was declined.")
+    fill_card(page, "4000 0027 6000 3184")
+    page.get_by_test_id("hosted-payment-submit-button").click()
+    fits(page)
+    page.get_by_test_id("authenticate-confirm").click()
+    page.wait_for_url("https://shop.example/thanks?session=*")
+    assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == "paid"
+
+
+def test_a_subscriber_changes_card_and_plan_leaves_and_returns(page: Page, shop: Shop) -> None:
+    dearer = shop.price(4900, interval="month")
+    paid = shop.paid("subscription")
+    page.goto(shop.v1.billing_portal.sessions.create({"customer": paid["customer"]}).url)
+    fits(page)
+    page.get_by_test_id("new-card").get_by_text("Add a card").click()
+    fill_card(page, "5555 5555 5555 4444")
+    page.get_by_test_id("add-card").click()
+    expect(page.get_by_test_id("payment-method").first).to_contain_text("Mastercard")
+    page.get_by_text("Change plan").click()
+    page.locator(f'input[value="{dearer}"]').check()
+    fits(page)
+    page.get_by_test_id("change-plan").click()
+    expect(page.get_by_test_id("subscription")).to_contain_text("$49.00 per month")
+    page.get_by_test_id("cancel").click()
+    expect(page.get_by_test_id("state")).to_contain_text("Ends on")
+    page.get_by_test_id("resume").click()
+    expect(page.get_by_test_id("state")).to_contain_text("Renews on")
+    assert shop.get(f"/v1/subscriptions/{paid['subscription']}")["cancel_at_period_end"] is False
