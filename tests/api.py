@@ -76,7 +76,7 @@ def serving(database_url: str, sandbox: str, **overrides: Any) -> Iterator[Api]:
         "stripe_test_webhook_secret": SecretStr(SIGNING_SECRET),
         "stripe_api_base": sandbox,
         "stripe_list_rate": 0,
-        "stripe_rate": 0,
+        "stripe_test_rate": 0,
     }
     settings = Settings(**values | overrides, _env_file=None)
     listener = socket.create_server(("127.0.0.1", 0))

@@ -94,7 +94,11 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
         at_end.push_async_callback(database.close)
         secrets = SecretStore(database, settings)
         api_keys = ApiKeys(database, secrets)
-        governor = Governor(settings.stripe_list_rate, settings.stripe_rate)
+        rates: dict[Environment, float] = {
+            "test": settings.stripe_test_rate,
+            "live": settings.stripe_live_rate,
+        }
+        governor = Governor(settings.stripe_list_rate, rates)
         gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor)
         at_end.push_async_callback(gateway.close)
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None

@@ -23,6 +23,7 @@ WHERE a.id = $1 AND a.restored_at IS NULL
 FOR UPDATE OF a
 """
 _RESTORE = "SELECT billhook.restore($1, $2)"
+_TIMEOUT = 3600.0  # seconds: every row of the account is moved
 _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
@@ -71,6 +72,8 @@ async def restore(database: Database, archive_id: UUID) -> int:
                 code="DATABASE_DUPLICATE",
                 next_actions="Set a key of the archived account first, or remove the present one.",
             )
-        restored: int = await connection.fetchval(_RESTORE, archive_id, row["connected"])
+        restored: int = await connection.fetchval(
+            _RESTORE, archive_id, row["connected"], timeout=_TIMEOUT
+        )
         await connection.execute(_CONNECTED, row["environment"], row["archived"])
     return restored

@@ -7,6 +7,8 @@ next read shows it before its event arrives.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict as row_as_dict
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -14,6 +16,7 @@ import asyncpg
 from billhook import mirror
 from billhook.db import Database
 from billhook.errors import NotFound
+from billhook.mirror import Asking
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -23,12 +26,14 @@ from billhook.models import (
     Price,
     Product,
     ProductWithPrices,
+    Request,
     UpdatePrice,
     UpdateProduct,
 )
+from billhook.projections.catalog import price_row, product_row
 from billhook.projections.fetched import Kind
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway
+from billhook.stripe.gateway import Gateway, StripeObject
 
 _PRODUCT = """environment, product_id, name, description, active, default_price_id, metadata,
     synced_at"""
@@ -46,7 +51,7 @@ SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 ORDER BY prod
 """  # noqa: S608
 _PRICES_OF = f"""
 SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND product_id = $2
-ORDER BY product_id, price_id
+ORDER BY price_id
 """  # noqa: S608
 _ONE_PRICE = f"""
 SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND price_id = $2
@@ -133,10 +138,8 @@ async def create_product(
     """
     params = _given(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
-    product_id = await _write(
-        database, gateway, environment, "product", mirror.PATHS["product"], params, key
-    )
-    return (await product(database, environment, product_id)).product
+    made = await _create(Asking(database, gateway, environment), "product", params, key)
+    return _product(environment, made)
 
 
 async def update_product(
@@ -148,9 +151,8 @@ async def update_product(
 ) -> Product:
     """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
-    path = mirror.path_of("product", product_id)
-    await _write(database, gateway, environment, "product", path, params)
-    return (await product(database, environment, product_id)).product
+    changed = await _change(Asking(database, gateway, environment), "product", product_id, params)
+    return _product(environment, changed)
 
 
 async def delete_product(
@@ -160,12 +162,13 @@ async def delete_product(
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
-    answer = await gateway.erase(environment, mirror.path_of("product", product_id))
+    asking = Asking(database, gateway, environment)
+    answer = await gateway.delete(environment, mirror.path_of("product", product_id))
     deleted = answer.data.get("deleted") is True
     if deleted:
         for each in await prices(database, environment, product_id):
-            await mirror.delete(database, environment, "price", each.price_id, answer.at)
-        await mirror.delete(database, environment, "product", product_id, answer.at)
+            await mirror.delete(asking, "price", each.price_id, answer.at)
+        await mirror.delete(asking, "product", product_id, answer.at)
     return DeletedProduct(product_id=product_id, deleted=deleted)
 
 
@@ -185,10 +188,8 @@ async def create_price(
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
     key = _idempotency_key(environment, "price", order.idempotency_key)
-    price_id = await _write(
-        database, gateway, environment, "price", mirror.PATHS["price"], params, key
-    )
-    return await price(database, environment, price_id)
+    made = await _create(Asking(database, gateway, environment), "price", params, key)
+    return _price(environment, made)
 
 
 async def update_price(
@@ -200,39 +201,56 @@ async def update_price(
 ) -> Price:
     """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
-    path = mirror.path_of("price", price_id)
-    await _write(database, gateway, environment, "price", path, params)
-    return await price(database, environment, price_id)
+    changed = await _change(Asking(database, gateway, environment), "price", price_id, params)
+    return _price(environment, changed)
 
 
 async def archive_price(
     database: Database, gateway: Gateway, environment: Environment, price_id: str
 ) -> ArchivedPrice:
     """Make a price inactive: Stripe does not delete prices. Raises as `update_price`."""
-    path = mirror.path_of("price", price_id)
-    await _write(database, gateway, environment, "price", path, {"active": False})
-    archived = await price(database, environment, price_id)
+    asking = Asking(database, gateway, environment)
+    archived = _price(environment, await _change(asking, "price", price_id, {"active": False}))
     return ArchivedPrice(price=archived, archived=not archived.active)
 
 
-async def _write(
-    database: Database,
-    gateway: Gateway,
-    environment: Environment,
-    kind: Kind,
-    path: str,
-    params: Mapping[str, Any],
-    idempotency_key: str | None = None,
-) -> str:
-    answer = await gateway.write(environment, path, params, idempotency_key=idempotency_key)
-    await mirror.write_one(database, environment, kind, answer)
-    object_id: str = answer.data["id"]
-    return object_id
+async def _create(
+    asking: Asking, kind: Kind, params: Mapping[str, Any], key: str | None
+) -> StripeObject:
+    """Create at Stripe and mirror it. What Stripe repeats for a known idempotency key is how the
+    object was then: it may have changed, or gone, since, so it is asked for anew."""
+    answer = await asking.gateway.post(
+        asking.environment, mirror.PATHS[kind], params, idempotency_key=key
+    )
+    if answer.replayed:
+        await mirror.refresh(asking, kind, answer.data["id"])
+    else:
+        await mirror.write_one(asking, kind, answer.data, answer.at)
+    return answer.data
 
 
-def _given(
-    order: CreateProduct | UpdateProduct | CreatePrice | UpdatePrice | Any, *names: str
-) -> dict[str, Any]:
+async def _change(
+    asking: Asking, kind: Kind, object_id: str, params: Mapping[str, Any]
+) -> StripeObject:
+    path = mirror.path_of(kind, object_id)
+    answer = await asking.gateway.post(asking.environment, path, params)
+    await mirror.write_one(asking, kind, answer.data, answer.at)
+    return answer.data
+
+
+def _product(environment: Environment, found: StripeObject) -> Product:
+    return Product(
+        environment=environment, synced_at=datetime.now(UTC), **row_as_dict(product_row(found))
+    )
+
+
+def _price(environment: Environment, found: StripeObject) -> Price:
+    return Price(
+        environment=environment, synced_at=datetime.now(UTC), **row_as_dict(price_row(found))
+    )
+
+
+def _given(order: Request, *names: str) -> dict[str, Any]:
     """The fields that the caller gave, as Stripe takes them: an empty text takes a value away."""
     given = {name: getattr(order, name) for name in names if name in order.model_fields_set}
     return {name: "" if value is None else value for name, value in given.items()}

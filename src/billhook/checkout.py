@@ -21,7 +21,7 @@ import orjson
 
 from billhook.auth import Caller
 from billhook.db import Database
-from billhook.db.refusals import writing_as_caller
+from billhook.db.refusals import writing_as_caller, writing_outcome
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,
@@ -204,7 +204,7 @@ async def _standing(
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
     # only Stripe can say whether a new one would charge twice.
     try:
-        session = await gateway.get(environment, f"/v1/checkout/sessions/{session_id}")
+        session = (await gateway.get(environment, f"/v1/checkout/sessions/{session_id}")).data
     except BillhookError as error:
         refusal = refusal_of(error)
         if refusal is not None and refusal.code == "resource_missing":
@@ -227,13 +227,14 @@ async def _create_at_stripe(
     customer = await customer_of(database, environment, order.subject)
     params = stripe_params(order, row_id, customer)
     for _ in range(2):
-        created = await gateway.post(
+        answer = await gateway.post(
             environment,
             "/v1/checkout/sessions",
             params,
             idempotency_key=stripe_idempotency_key(environment, order, row_id, replaced),
             key=key,
         )
+        created = answer.data
         if not _is_over(created.get("expires_at"), None, now):
             break
         # Stripe repeated its answer of a day ago (stripe-facts 37): that session is gone.
@@ -249,7 +250,7 @@ async def _opened(
     replaced: str | None,
 ) -> CheckoutSession:
     """Note what Stripe answered; a row that a webhook finished meanwhile stays finished."""
-    async with database.connection() as connection:
+    async with writing_outcome(database, TABLE) as connection:
         row = await connection.fetchrow(
             _OPENED,
             row_id,

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from uuid import UUID
 
 import structlog
 
 from billhook.db import Connection as DatabaseConnection
 from billhook.db import Database
+from billhook.db.leases import Lease, take_away
 from billhook.errors import SecretUnreadable
 from billhook.models import Config, ConfiguredKey, Connection, Status
 from billhook.redact import mask
-from billhook.secrets import SecretStore, stripe_key_name
+from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
 from billhook.settings import ENVIRONMENTS, Environment
 from billhook.stripe.gateway import StripeObject
 
@@ -85,6 +85,10 @@ WHERE provider = 'stripe' AND environment = $1
 """
 
 
+_ARCHIVE = "SELECT billhook.archive($1, $2)"
+_ARCHIVE_TIMEOUT = 3600.0  # seconds: every row of the account is moved
+
+
 class Connections:
     """The connection rows, and the masked keys that go with them."""
 
@@ -123,15 +127,25 @@ class Connections:
         """The account that the mirrored rows of `environment` belong to, as far as known."""
         return (await self.get(environment)).account_id
 
-    async def connected(self, environment: Environment, account: StripeObject) -> UUID | None:
-        """Record the account that a key opens. When it is not the one before, the rows of that one
-        are archived first, in the same transaction.
+    async def connected(
+        self, environment: Environment, account: StripeObject, *, key: str | None = None
+    ) -> None:
+        """Record the account that a key opens, and the key when it is a new one.
 
-        Returns:
-            The archive, when there was something to archive.
+        When it is not the account before, its rows are archived and its signing secrets made
+        invalid: whatever it still sends must not count for the new one. All of it is one
+        transaction, and a sync that runs writes nothing after it.
         """
         async with self._database.as_service() as connection:
-            archive = await _archive_other(connection, environment, account["id"])
+            before = await connection.fetchval(_LOCK_ACCOUNT, environment)
+            if before not in (None, account["id"]):
+                await self._archive(connection, environment, before)
+                log.warning(
+                    "another account is connected: the rows of the one before are archived",
+                    environment=environment,
+                    account=account["id"],
+                    before=before,
+                )
             await connection.execute(
                 _ACCOUNT,
                 environment,
@@ -141,14 +155,17 @@ class Connections:
                 environment == "live",
                 account,
             )
-        if archive is not None:
-            log.warning(
-                "another account was connected: the rows of the one before are archived",
-                environment=environment,
-                account=account["id"],
-                archive=str(archive),
-            )
-        return archive
+            if key is not None:
+                await take_away(connection, f"sync:{environment}")
+                await self._secrets.set_in(connection, stripe_key_name(environment), key)
+
+    async def _archive(
+        self, connection: DatabaseConnection, environment: Environment, account_id: str
+    ) -> None:
+        await take_away(connection, f"sync:{environment}")
+        await connection.execute(_FORGET, environment)
+        await connection.execute(_ARCHIVE, environment, account_id, timeout=_ARCHIVE_TIMEOUT)
+        await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
 
     async def endpoint(
         self, environment: Environment, endpoint_id: str | None, url: str | None
@@ -157,18 +174,38 @@ class Connections:
         await self._execute(_ENDPOINT, environment, endpoint_id, url)
 
     async def failed(
-        self, environment: Environment, status: Literal["unconfigured", "error"], reason: str
+        self,
+        environment: Environment,
+        status: Literal["unconfigured", "error"],
+        reason: str,
+        lease: Lease,
     ) -> None:
-        """Record why the environment could not be synced."""
-        await self._execute(_FAILED, environment, status, reason)
+        """Record why the environment could not be synced, unless the sync was overtaken."""
+        async with self._database.as_service() as connection:
+            await lease.check(connection)
+            await connection.execute(_FAILED, environment, status, reason)
 
-    async def synced(self, environment: Environment, counts: Mapping[str, int]) -> None:
-        """Record a sync that read everything."""
-        await self._execute(_SYNCED, environment, dict(counts))
+    async def synced(
+        self, environment: Environment, counts: Mapping[str, int], lease: Lease
+    ) -> None:
+        """Record a sync that read everything, unless it was overtaken."""
+        async with self._database.as_service() as connection:
+            await lease.check(connection)
+            await connection.execute(_SYNCED, environment, dict(counts))
 
-    async def removed(self, environment: Environment) -> None:
-        """Record that the key was taken away. The mirrored rows and their account stay known."""
-        await self._execute(_REMOVED, environment, not_configured(environment))
+    async def removed(self, environment: Environment) -> bool:
+        """Forget the key and its signing secrets. The mirrored rows and their account stay known.
+
+        Returns:
+            False when there was no key.
+        """
+        async with self._database.as_service() as connection:
+            if not await self._secrets.deactivate_in(connection, stripe_key_name(environment)):
+                return False
+            await take_away(connection, f"sync:{environment}")
+            await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
+            await connection.execute(_REMOVED, environment, not_configured(environment))
+        return True
 
     async def _execute(self, statement: str, *args: object) -> None:
         async with self._database.connection() as connection:
@@ -193,19 +230,6 @@ _EMPTY: dict[str, Any] = {
 def not_configured(environment: Environment) -> str:
     """The reason of an environment without a key, in InsForge's words."""
     return f"{stripe_key_name(environment)} is not configured"
-
-
-async def _archive_other(
-    connection: DatabaseConnection, environment: Environment, account_id: str
-) -> UUID | None:
-    before = await connection.fetchval(_LOCK_ACCOUNT, environment)
-    if before is None or before == account_id:
-        return None
-    await connection.execute(_FORGET, environment)
-    archive: UUID | None = await connection.fetchval(
-        "SELECT billhook.archive($1, $2)", environment, before
-    )
-    return archive
 
 
 def _name_of(account: StripeObject) -> str | None:

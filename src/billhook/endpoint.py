@@ -123,7 +123,7 @@ class WebhookEndpoint:
         self, environment: Environment, *, key: str | None = None
     ) -> list[StripeObject]:
         page = await self._gateway.get(environment, _PATH, {"limit": 100}, key=key)
-        return [each for each in page.get("data") or [] if _is_managed(each, environment)]
+        return [each for each in page.data.get("data") or [] if _is_managed(each, environment)]
 
     async def _update(
         self, environment: Environment, standing: StripeObject, wanted: dict[str, Any]
@@ -142,7 +142,7 @@ class WebhookEndpoint:
     async def _create(self, environment: Environment, wanted: dict[str, Any]) -> str:
         asked = wanted | {"api_version": stripe.api_version}
         try:
-            made = await self._gateway.post(environment, _PATH, asked)
+            made = (await self._gateway.post(environment, _PATH, asked)).data
         except BillhookError as error:
             if "16" in error.message or "maximum" in error.message.lower():
                 error.next_actions = (

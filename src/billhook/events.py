@@ -11,8 +11,7 @@ import orjson
 
 from billhook import ledger, paging
 from billhook.db import Database, repeat_collisions
-from billhook.errors import BillhookError, NotFound
-from billhook.lists import Conditions, page_of
+from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
 from billhook.models import (
     EventsQuery,
     ReplayedEvents,
@@ -20,8 +19,8 @@ from billhook.models import (
     WebhookEvent,
     WebhookEventWithPayload,
 )
-from billhook.paging import Page
-from billhook.projections import as_json, project
+from billhook.paging import Conditions, Page, page_of
+from billhook.projections import UnreadableObject, as_json, project
 from billhook.settings import Environment
 
 _COLUMNS = """environment, provider_event_id AS event_id, event_type, livemode,
@@ -35,9 +34,18 @@ _GET = f"""
 SELECT {_COLUMNS}, payload FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
 """  # noqa: S608
-# The rows of these events went into an archive with their account, and must not come back alone.
-_ARCHIVED_AT = """
-SELECT max(archived_at) FROM billhook.archives WHERE environment = $1 AND restored_at IS NULL
+# The account that was connected when an event came: that of the first archive made after it, or
+# else the present one. Its rows must be here for the event to be applied again.
+_ACCOUNT_OF = """
+SELECT (
+    SELECT account_id FROM billhook.archives
+    WHERE environment = $1 AND archived_at > $2 ORDER BY archived_at LIMIT 1
+) IS NOT DISTINCT FROM (
+    SELECT provider_account_id FROM payments.provider_connections
+    WHERE provider = 'stripe' AND environment = $1
+) OR NOT EXISTS (
+    SELECT FROM billhook.archives WHERE environment = $1 AND archived_at > $2
+)
 """
 _PROJECT_AGAIN = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), $4, $5)"
 # The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
@@ -49,8 +57,7 @@ _TO_REPLAY = """
 SELECT provider_event_id FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND processing_status = $2
   AND ($3::text IS NULL OR event_type = $3)
-  AND received_at > coalesce($4::timestamptz, '-infinity')
-ORDER BY received_at, id LIMIT $5
+ORDER BY received_at, id LIMIT $4
 """
 
 
@@ -106,8 +113,11 @@ async def replay(
     row = await _row(database, environment, event_id)
     await _refuse_archived(database, environment, row["received_at"])
     delivery = ledger.decode(orjson.dumps(row["payload"]))
-    if row["processing_status"] in ("processed", "ignored"):
+    if row["processing_status"] == "processed":
         await _again(database, environment, delivery, refire=refire)
+    elif row["processing_status"] == "ignored":
+        # A newer version may know what to do with it: then it is `processed` for the first time.
+        await _again(database, environment, delivery, refire=True)
     else:
         await ledger.apply(database, environment, delivery)
     return WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
@@ -118,19 +128,19 @@ async def replay_many(
 ) -> ReplayedEvents:
     """Replay the events that fit, the oldest first. One that fails again stops none of the rest."""
     async with database.connection() as connection:
-        since = await connection.fetchval(_ARCHIVED_AT, environment)
         rows = await connection.fetch(
-            _TO_REPLAY, environment, order.status, order.type, since, order.limit
+            _TO_REPLAY, environment, order.status, order.type, order.limit
         )
     failed = []
     for row in rows:
         event_id = row["provider_event_id"]
         try:
             await replay(database, environment, event_id, refire=order.refire)
-        except ledger.EventNotApplied:
-            failed.append(
-                WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
-            )
+        except DatabaseUnavailable:
+            raise
+        except BillhookError as error:
+            found = WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
+            failed.append(found.model_copy(update={"last_error": error.message}))
     return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
 
 
@@ -139,7 +149,10 @@ async def _again(
 ) -> None:
     """Project a finished event again; with `refire` it passes the app's triggers again, too."""
     found = delivery.event
-    changes = as_json(project(found), found)
+    try:
+        changes = as_json(project(found), found)
+    except UnreadableObject as error:
+        raise ledger.EventNotApplied(f"Event {found.id} cannot be read: {error}") from error
 
     async def work() -> None:
         async with database.as_service() as connection:
@@ -155,7 +168,8 @@ async def _again(
         await repeat_collisions(work)
     except asyncpg.PostgresError as error:
         raise ledger.EventNotApplied(
-            f"Event {found.id} could not be replayed and stays as it was: {error}",
+            f"Event {found.id} could not be replayed and stays as it was: "
+            f"{ledger.reason_of(error)}",
             next_actions="Mend the cause, and replay it again.",
         ) from error
 
@@ -176,14 +190,14 @@ async def _refuse_archived(
     database: Database, environment: Environment, received_at: datetime
 ) -> None:
     async with database.connection() as connection:
-        archived_at = await connection.fetchval(_ARCHIVED_AT, environment)
-    if archived_at is not None and received_at <= archived_at:
+        here = await connection.fetchval(_ACCOUNT_OF, environment, received_at)
+    if not here:
         raise BillhookError(
-            "The event belongs to a Stripe account that is no longer connected; its rows are "
-            "archived.",
+            "The event belongs to a Stripe account that is not connected; its rows are archived.",
             status=409,
             code="DATABASE_DUPLICATE",
-            next_actions="Restore the archive first: `billhook archive list`.",
+            next_actions="Set a key of that account and restore its archive: "
+            "`billhook archive list`.",
         )
 
 

@@ -19,7 +19,8 @@ import structlog
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.errors import BillhookError, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
-from billhook.projections.shapes import hash_of, text
+from billhook.projections.shapes import hash_of, text, without_nul
+from billhook.redact import redact
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -165,7 +166,7 @@ async def apply(
         try:
             return await _apply(database, environment, delivery, changes, None)
         except asyncpg.PostgresError as error:
-            failure = str(error)
+            failure = reason_of(error)
     log.warning(
         "event failed",
         environment=environment,
@@ -236,6 +237,11 @@ async def apply_in(
     return dict(row)
 
 
+def reason_of(error: asyncpg.PostgresError) -> str:
+    """What the app's trigger said. Not its DETAIL, which may quote rows: Stripe would see them."""
+    return redact(str(error.args[0])) if error.args else "refused"
+
+
 def _receipt(environment: Environment, delivery: Delivery, row: Mapping[str, Any]) -> bytes:
     return orjson.dumps(
         {
@@ -269,18 +275,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _without_nul(payload: bytes) -> bytes:
-    """The same JSON with every NUL character in a string replaced by U+FFFD."""
-
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return value.replace("\x00", "\ufffd")
-        if isinstance(value, list):
-            return [clean(entry) for entry in value]
-        if isinstance(value, dict):
-            return {clean(key): clean(entry) for key, entry in value.items()}
-        return value
-
     try:
-        return orjson.dumps(clean(orjson.loads(payload)))
+        return orjson.dumps(without_nul(orjson.loads(payload)))
     except orjson.JSONDecodeError:
         return payload

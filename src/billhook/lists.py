@@ -5,8 +5,6 @@ Every list walks an index in its own order from a cursor on; none reads a whole 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import asyncpg
 
 from billhook import paging
@@ -20,7 +18,7 @@ from billhook.models import (
     Transaction,
     TransactionsQuery,
 )
-from billhook.paging import Page
+from billhook.paging import Conditions, Page, page_of
 from billhook.settings import Environment
 
 _TRANSACTIONS = """
@@ -98,29 +96,6 @@ ORDER BY page.deleted, coalesce(page.email, page.name, page.provider_customer_id
 """
 
 
-class Conditions:
-    """The WHERE clause of a list, with bound parameters."""
-
-    def __init__(self) -> None:
-        self._clauses: list[str] = []
-        self.args: list[object] = []
-
-    def add(self, clause: str, *values: object) -> None:
-        """Add a clause with one `{}` per value, unless its (only) value is None."""
-        if values == (None,):
-            return
-        places = []
-        for value in values:
-            self.args.append(value)
-            places.append(f"${len(self.args)}")
-        self._clauses.append(clause.format(*places))
-
-    def query(self, template: str, limit: int) -> str:
-        """The statement: `template` with these conditions, and one row more than the page has."""
-        self.args.append(limit + 1)
-        return template.format(conditions=" AND ".join(self._clauses), limit=f"${len(self.args)}")
-
-
 async def transactions(
     database: Database, environment: Environment, query: TransactionsQuery
 ) -> Page[Transaction]:
@@ -188,24 +163,6 @@ async def customers(
         database, where, _CUSTOMERS, query.limit, "deleted", "cursor_name", "provider_customer_id"
     )
     return Page([_customer(row) for row in rows], cursor)
-
-
-async def page_of(
-    database: Database, where: Conditions, template: str, limit: int, *sort_columns: str
-) -> tuple[Sequence[asyncpg.Record], str | None]:
-    """Run a list's statement. Returns the page's rows, and the cursor of the next page if any."""
-    statement = where.query(template, limit)
-    async with database.connection() as connection:
-        rows = await connection.fetch(statement, *where.args)
-    if len(rows) <= limit:
-        return rows, None
-    rows = rows[:limit]
-    return rows, paging.encode([_plain(rows[-1][column]) for column in sort_columns])
-
-
-def _plain(value: object) -> object:
-    """Microseconds included, which orjson writes for times as well."""
-    return value if isinstance(value, bool) else str(value)
 
 
 def _customer(row: asyncpg.Record) -> Customer:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import structlog
+
 from billhook.db import Connection, Database, repeat_collisions
+from billhook.db.leases import Lease
 from billhook.errors import BillhookError
-from billhook.projections.fetched import Kind, fetched_rows
+from billhook.projections import UnreadableObject
+from billhook.projections.fetched import Kind, fetched_row
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+
+log = structlog.get_logger(__name__)
 
 PATHS: dict[Kind, str] = {
     "product": "/v1/products",
@@ -27,6 +35,33 @@ _DELETE = "SELECT billhook.delete_fetched($1, $2, $3, $4)"
 _ITEMS_PAGE = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks Stripe, with which key, and for how long the answers may be written.
+
+    Attributes:
+        key: one for a whole sync, so that it never mixes two accounts; None for the stored one.
+        lease: whoever lost it writes no more.
+    """
+
+    database: Database
+    gateway: Gateway
+    environment: Environment
+    key: str | None = None
+    lease: Lease | None = None
+
+    async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
+        """`GET path`, when the governor says. Raises as `Gateway.background` does."""
+        return await self.gateway.background(
+            self.environment, list_name, path, params, key=self.key
+        )
+
+    async def check(self, connection: Connection) -> None:
+        """Raises `LeaseLost` when writing is over."""
+        if self.lease is not None:
+            await self.lease.check(connection)
+
+
 def path_of(kind: Kind, object_id: str) -> str:
     """The path of one object; whatever the id contains, it stays one segment."""
     return f"{PATHS[kind]}/{quote(object_id, safe='')}"
@@ -36,71 +71,85 @@ async def write(
     connection: Connection,
     environment: Environment,
     kind: Kind,
-    objects: list[StripeObject],
+    objects: Sequence[StripeObject],
     at: int,
 ) -> None:
-    """Write fetched objects; older states than those shown are left out."""
-    if rows := fetched_rows(kind, objects, at):
+    """Write fetched objects; older states than those shown are left out.
+
+    An object that cannot be read is left out as well, and logged: it must not stop the others.
+    """
+    rows = []
+    for each in objects:
+        try:
+            row = fetched_row(kind, each, at)
+        except UnreadableObject as error:
+            log.warning("an object of Stripe's cannot be read", kind=kind, reason=str(error))
+            continue
+        if row is not None:
+            rows.append(row)
+    if rows:
         await connection.execute(_PROJECT, environment, kind, rows)
 
 
-async def write_one(
-    database: Database, environment: Environment, kind: Kind, fetched: Fetched
-) -> None:
+async def write_one(asking: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
     """Write one fetched object in a transaction of its own."""
 
     async def work() -> None:
-        async with database.as_service() as connection:
-            await write(connection, environment, kind, [fetched.data], fetched.at)
+        async with asking.database.as_service() as connection:
+            await asking.check(connection)
+            await write(connection, asking.environment, kind, [stripe_object], at)
 
     await repeat_collisions(work)
 
 
-async def delete(
-    database: Database, environment: Environment, kind: Kind, object_id: str, at: int
-) -> None:
+async def delete(asking: Asking, kind: Kind, object_id: str, at: int) -> None:
     """Remove what Stripe said, at `at`, it no longer has."""
 
     async def work() -> None:
-        async with database.as_service() as connection:
-            await connection.execute(_DELETE, environment, kind, object_id, at)
+        async with asking.database.as_service() as connection:
+            await asking.check(connection)
+            await connection.execute(_DELETE, asking.environment, kind, object_id, at)
 
     await repeat_collisions(work)
 
 
-async def refresh(
-    database: Database, gateway: Gateway, environment: Environment, kind: Kind, object_id: str
-) -> bool:
-    """Ask Stripe for one object and show what it says. Returns whether Stripe has it.
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What Stripe said of one object, and when."""
+
+    exists: bool
+    at: int
+
+
+async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
+    """Ask Stripe for one object and show what it says.
 
     Raises:
         BillhookError: Stripe did not answer that question.
     """
     path = path_of(kind, object_id)
     try:
-        fetched = await gateway.background(environment, kind, path, {})
+        fetched = await asking.get(kind, path, {})
         if kind in EXPAND and fetched.data.get("deleted") is not True:
             # Only now: of a deleted object there is nothing to expand, and Stripe would refuse.
-            expand = {"expand": EXPAND[kind]}
-            fetched = await gateway.background(environment, kind, path, expand)
+            fetched = await asking.get(kind, path, {"expand": EXPAND[kind]})
     except BillhookError as error:
         if error.status != 404:
             raise
-        now = (await gateway.fetch(environment, "/v1/account")).at
-        await delete(database, environment, kind, object_id, now)
-        return False
+        # A 404 carries no time that the SDK would show us.
+        at = (await asking.get("account", "/v1/account", {})).at
+        await delete(asking, kind, object_id, at)
+        return Refreshed(False, at)
     if fetched.data.get("deleted") is True:
-        await delete(database, environment, kind, object_id, fetched.at)
-        return False
+        await delete(asking, kind, object_id, fetched.at)
+        return Refreshed(False, fetched.at)
     if kind == "subscription":
-        await complete_items(gateway, environment, fetched.data)
-    await write_one(database, environment, kind, fetched)
-    return True
+        await complete_items(asking, fetched.data)
+    await write_one(asking, kind, fetched.data, fetched.at)
+    return Refreshed(True, fetched.at)
 
 
-async def complete_items(
-    gateway: Gateway, environment: Environment, subscription: StripeObject
-) -> None:
+async def complete_items(asking: Asking, subscription: StripeObject) -> None:
     """Add the items beyond the first page to a fetched subscription."""
     items = subscription.get("items")
     if not isinstance(items, dict) or items.get("has_more") is not True:
@@ -113,9 +162,7 @@ async def complete_items(
             "limit": _ITEMS_PAGE,
             "starting_after": found[-1]["id"],
         }
-        page = await gateway.background(
-            environment, "subscription_item", "/v1/subscription_items", params
-        )
+        page = await asking.get("subscription_item", "/v1/subscription_items", params)
         found += page.data.get("data") or []
         more = page.data.get("has_more") is True and bool(page.data.get("data"))
     subscription["items"] = {**items, "data": found, "has_more": False}

@@ -10,7 +10,7 @@ import asyncpg
 
 from billhook.auth import Caller
 from billhook.db import Database
-from billhook.db.refusals import writing_as_caller
+from billhook.db.refusals import writing_as_caller, writing_outcome
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mappings import customer_of
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
@@ -75,7 +75,7 @@ async def create_portal_session(
             async with database.connection() as connection:
                 await connection.execute(_FAILED, row_id, error.message)
         raise
-    async with database.connection() as connection:
+    async with writing_outcome(database, TABLE) as connection:
         row = await connection.fetchrow(_CREATED, row_id, customer, session.get("url"), session)
     if row is None:
         raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
@@ -116,14 +116,14 @@ async def _create_at_stripe(
         params["return_url"] = order.return_url
     if order.configuration is not None:
         params["configuration"] = order.configuration
-    session = await gateway.post(
+    answer = await gateway.post(
         environment,
         "/v1/billing_portal/sessions",
         params,
         idempotency_key=f"insforge:{environment}:customer_portal_session:{row_id}",
         key=key,
     )
-    return customer, session
+    return customer, answer.data
 
 
 def _session(row: asyncpg.Record) -> CustomerPortalSession:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from billhook.db import Database
+from billhook.db import Connection, Database
 from billhook.errors import SecretUnreadable
 from billhook.redact import mask
 from billhook.settings import ENVIRONMENTS, Environment, Settings
@@ -217,6 +217,10 @@ class SecretStore:
         async with self._database.connection() as connection:
             await connection.execute(_SET, name, self.cipher.encrypt(name, value), expires_at)
 
+    async def set_in(self, connection: Connection, name: str, value: str) -> None:
+        """`set`, as a part of the connection's transaction."""
+        await connection.execute(_SET, name, self.cipher.encrypt(name, value), None)
+
     async def rotate(self, name: str, value: str, *, keep_old: timedelta) -> None:
         """Store `value` under `name`; what was there stays valid for `keep_old`."""
         async with self._database.as_service() as connection:
@@ -235,10 +239,11 @@ class SecretStore:
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_DEACTIVATE, name))
 
-    async def deactivate_with_old(self, name: str) -> None:
-        """Make `name` and everything that a rotation left of it invalid."""
-        async with self._database.connection() as connection:
-            await connection.execute(_DEACTIVATE_WITH_OLD, name, _old_names(name))
+    async def deactivate_in(self, connection: Connection, name: str) -> bool:
+        """Make `name` and all that a rotation left of it invalid, as a part of the connection's
+        transaction. False when there was none active."""
+        done = await connection.execute(_DEACTIVATE_WITH_OLD, name, _old_names(name))
+        return not done.endswith(" 0")
 
     async def stripe_key(self, environment: Environment) -> str | None:
         """The Stripe key of `environment`, or None when none is configured."""

@@ -55,9 +55,12 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(7130, alias="PORT", ge=0, le=65535)
     pool_size: int = Field(10, alias="BILLHOOK_POOL_SIZE", ge=1, le=1000)
-    # Requests a second that a sync may send: to one list, and in all. 0 lifts the limit.
+    # Requests a second that the sync of one process may send: to one list, and in all, of which
+    # live traffic takes its share. Stripe allows 25 and 100, in test mode 25 and 25
+    # (stripe-facts 41). 0 lifts the limit.
     stripe_list_rate: float = Field(25, alias="BILLHOOK_STRIPE_LIST_RATE", ge=0)
-    stripe_rate: float = Field(80, alias="BILLHOOK_STRIPE_RATE", ge=0)
+    stripe_live_rate: float = Field(80, alias="BILLHOOK_STRIPE_LIVE_RATE", ge=0)
+    stripe_test_rate: float = Field(22, alias="BILLHOOK_STRIPE_TEST_RATE", ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="BILLHOOK_LOG_LEVEL"
     )

@@ -18,7 +18,7 @@ from billhook.db.leases import lease
 from billhook.endpoint import WebhookEndpoint
 from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, SecretUnreadable
 from billhook.models import Connection
-from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.secrets import SecretStore
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.sync import Sync
@@ -29,13 +29,13 @@ _SYNC_PATIENCE = 20.0
 """Seconds that a caller who set a key waits for the sync; it goes on afterwards."""
 
 # What Billhook does with a key, and a request for each that changes nothing: Stripe looks at the
-# permission before it looks at the parameters, and these have none.
+# permission before it looks at the parameters, and these have none (unconfirmed by Stripe's
+# documents: a key that passes here may still be refused later, with Stripe's own words).
 _READS: Mapping[str, str] = {
     "Products: read": "/v1/products",
     "Prices: read": "/v1/prices",
     "Customers: read": "/v1/customers",
     "Subscriptions: read": "/v1/subscriptions",
-    "Events: read": "/v1/events",
 }
 _WRITES: Mapping[str, str] = {
     "Products: write": "/v1/products",
@@ -89,11 +89,10 @@ class StripeKeys:
             account_before = await self._connections.account_id(environment)
             if before == key and account_before is not None:
                 return
-            account = await self._gateway.get(environment, "/v1/account", key=key)
+            account = (await self._gateway.get(environment, "/v1/account", key=key)).data
             await self._check_permissions(environment, key)
             if before is not None and account_before == account["id"]:
-                await self._secrets.set(stripe_key_name(environment), key)
-                await self._connections.connected(environment, account)
+                await self._connections.connected(environment, account, key=key)
                 return
             await self._switch(environment, key, account, before, account_before)
         await self.wait_for_sync(environment)
@@ -107,13 +106,11 @@ class StripeKeys:
         async with lease(self._database, f"stripe key:{environment}"):
             if await self._stored(environment) is not None:
                 await self._endpoint.remove(environment)
-            if not await self._secrets.deactivate(stripe_key_name(environment)):
+            if not await self._connections.removed(environment):
                 raise ConfigNotFound(
                     f"No Stripe key is configured for the {environment} environment.",
                     next_actions="There is nothing to remove.",
                 )
-            await self._secrets.deactivate_with_old(webhook_secret_name(environment))
-            await self._connections.removed(environment)
 
     async def configure_webhook(self, environment: Environment) -> Connection:
         """Bring the managed endpoint in order.
@@ -123,7 +120,7 @@ class StripeKeys:
             UpstreamFailure: Stripe refuses the endpoint.
         """
         async with lease(self._database, f"stripe key:{environment}"):
-            account = await self._gateway.get(environment, "/v1/account")
+            account = (await self._gateway.get(environment, "/v1/account")).data
             await self._connections.connected(environment, account)
             await self._endpoint.ensure(environment)
         return await self._connections.get(environment)
@@ -169,13 +166,9 @@ class StripeKeys:
         account_before: str | None,
     ) -> None:
         """Store the key of an account that was not connected just now."""
-        if account_before not in (None, account["id"]):
-            if before is not None:
-                await self._endpoint.remove(environment, key=before)
-            # Whatever the old account still sends must not count for the new one.
-            await self._secrets.deactivate_with_old(webhook_secret_name(environment))
-        await self._connections.connected(environment, account)
-        await self._secrets.set(stripe_key_name(environment), key)
+        if before is not None and account_before not in (None, account["id"]):
+            await self._endpoint.remove(environment, key=before)
+        await self._connections.connected(environment, account, key=key)
         if self._endpoint.url(environment) is None:
             return
         try:
@@ -211,7 +204,7 @@ class StripeKeys:
         for (name, _), answer in zip(probes, answers, strict=True):
             if isinstance(answer, PaymentConfigInvalid):
                 missing.append(name)
-            elif isinstance(answer, BillhookError) and answer.status >= 500:
+            elif isinstance(answer, BaseException) and not _asked_wrongly(answer):
                 raise answer
         if missing:
             raise PaymentConfigInvalid(
@@ -219,6 +212,11 @@ class StripeKeys:
                 next_actions="Add them to the key in Stripe's dashboard (Developers, API keys), "
                 "and set it again.",
             )
+
+
+def _asked_wrongly(answer: BaseException) -> bool:
+    """Stripe looked at the parameters, so the key may do this."""
+    return isinstance(answer, BillhookError) and answer.status in (400, 402, 404)
 
 
 def _check_prefix(environment: Environment, key: str) -> None:

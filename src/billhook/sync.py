@@ -11,20 +11,20 @@ removed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 import structlog
 
 from billhook import mirror
 from billhook.connections import Connections, not_configured
 from billhook.db import Database, repeat_collisions
-from billhook.db.leases import try_lease
+from billhook.db.leases import Lease, LeaseLost, try_lease
 from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.models import SubscriptionsSummary, SyncProgress, SyncResult
-from billhook.projections import UnreadableObject
 from billhook.projections.fetched import Kind
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
@@ -50,25 +50,28 @@ class _Listing:
     kind: Kind
     table: str
     id_column: str
-    params: dict[str, Any] = field(default_factory=dict)
+    variants: tuple[dict[str, Any], ...] = ({},)
+    """The requests that give the whole list together."""
 
 
+# Without `active`, Stripe lists the active ones only (stripe-facts 24).
+_ACTIVE_OR_NOT: tuple[dict[str, Any], ...] = ({"active": True}, {"active": False})
 _LISTINGS = (
-    _Listing("products", "product", "payments.stripe_products", "product_id"),
-    _Listing("prices", "price", "payments.stripe_prices", "price_id"),
+    _Listing("products", "product", "payments.stripe_products", "product_id", _ACTIVE_OR_NOT),
+    _Listing("prices", "price", "payments.stripe_prices", "price_id", _ACTIVE_OR_NOT),
     _Listing(
         "customers",
         "customer",
         "payments.customers",
         "provider_customer_id",
-        {"expand": [f"data.{each}" for each in mirror.EXPAND["customer"]]},
+        ({"expand": [f"data.{each}" for each in mirror.EXPAND["customer"]]},),
     ),
     _Listing(
         "subscriptions",
         "subscription",
         "payments.stripe_subscriptions",
         "subscription_id",
-        {"status": "all"},
+        ({"status": "all"},),
     ),
 )
 
@@ -84,11 +87,12 @@ SELECT EXISTS (
     WHERE environment = $1 AND finished_at IS NULL AND started_at > now() - interval '1 hour')
 """
 _RANGES = """
-SELECT id, list, since, upto, after, objects, done FROM billhook.sync_ranges
+SELECT id, list, variant, since, upto, after, objects, done FROM billhook.sync_ranges
 WHERE environment = $1 ORDER BY id
 """
 _ADD_RANGE = """
-INSERT INTO billhook.sync_ranges (environment, list, since, upto) VALUES ($1, $2, $3, $4)
+INSERT INTO billhook.sync_ranges (environment, list, variant, since, upto)
+VALUES ($1, $2, $3, $4, $5)
 RETURNING id
 """
 _MOVE_RANGE = """
@@ -104,17 +108,17 @@ WHERE environment = $1 GROUP BY list
 """
 _LEASED = "SELECT EXISTS (SELECT FROM billhook.leases WHERE name = $1 AND until > now())"
 _UNMAPPED = """
-SELECT count(*) FROM payments.stripe_subscriptions
-WHERE environment = $1 AND subscription_id = ANY ($2::text[]) AND subject_id IS NULL
+SELECT count(*) FROM payments.stripe_subscriptions WHERE environment = $1 AND subject_id IS NULL
 """
 _IN_DOUBT = """
 SELECT object_type, object_id, marked_at FROM billhook.refreshes
 WHERE environment = $1 AND object_type IN ('product', 'price', 'customer', 'subscription')
 ORDER BY marked_at LIMIT $2
 """
+# A doubt that arose in the second of the answer, or later, stays: the next sync asks again.
 _CLEARED = """
 DELETE FROM billhook.refreshes
-WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at <= $4
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at < to_timestamp($4)
 """
 
 
@@ -123,6 +127,7 @@ class _Range:
     """Objects of one list created in [since, upto), of which those up to `after` are read."""
 
     id: int
+    variant: int
     since: int
     upto: int | None
     after: str | None = None
@@ -207,118 +212,117 @@ class Sync:
                 last = await connection.fetchrow(_LAST, environment)
             if last and last["finished_at"] and last["finished_at"] > asked_at:
                 return SyncResult.model_validate(last["result"])
-            async with try_lease(self._database, _lease_name(environment)) as ours:
-                if ours:
-                    return await self._sync(environment)
+            # Overtaken by a change of the key: what it read is of no use, so begin again.
+            with suppress(LeaseLost):
+                async with try_lease(self._database, _lease_name(environment)) as lease:
+                    if lease is not None:
+                        return await self._sync(environment, lease)
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _sync(self, environment: Environment) -> SyncResult:
-        ranges, complete = await self._begin(environment)
+    async def _sync(self, environment: Environment, lease: Lease) -> SyncResult:
+        ranges, complete = await self._begin(environment, lease)
         try:
-            at = await self._account(environment)
+            asking, at = await self._account(environment, lease)
+        except LeaseLost:
+            raise
         except BillhookError as error:
             unset = isinstance(error, _NoKey)
             await self._connections.failed(
-                environment, "unconfigured" if unset else "error", error.message
+                environment, "unconfigured" if unset else "error", error.message, lease
             )
-            return await self._finish(environment, None)
+            return await self._finish(environment, None, lease)
         log.info("sync started", environment=environment, resumed=not complete)
         readings = [_Reading(each, complete) for each in _LISTINGS]
-        await asyncio.gather(
-            *(self._read(environment, each, ranges[each.listing.name]) for each in readings)
-        )
-        removed = [await self._remove(environment, each, at) for each in readings]
-        await self._settle_doubts(environment)
-        summary = await self._record(environment, readings, deleted=removed[-1])
+        async with _all_or_first_error() as group:
+            for each in readings:
+                group.create_task(self._read(asking, each, ranges[each.listing.name]))
+        removed = [await self._remove(asking, each, at) for each in readings]
+        await self._settle_doubts(asking)
+        summary = await self._record(environment, readings, lease, deleted=removed[-1])
         counts = {each.listing.name: each.objects for each in readings}
         log.info("sync finished", environment=environment, **counts)
-        return await self._finish(environment, summary)
+        return await self._finish(environment, summary, lease)
 
-    async def _account(self, environment: Environment) -> int:
-        """Make sure that the key opens the account whose rows we have. Returns Stripe's time."""
+    async def _account(self, environment: Environment, lease: Lease) -> tuple[mirror.Asking, int]:
+        """Make sure that the key opens the account whose rows we have. Returns who asks from now
+        on, always with this key, and Stripe's time."""
         try:
-            await self._gateway.key(environment)
+            key = await self._gateway.key(environment)
         except PaymentConfigInvalid:
             raise _NoKey(not_configured(environment)) from None
-        account = await self._gateway.fetch(environment, "/v1/account")
+        account = await self._gateway.get(environment, "/v1/account", key=key)
         await self._connections.connected(environment, account.data)
-        return account.at
+        return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
 
-    async def _begin(self, environment: Environment) -> tuple[dict[str, list[_Range]], bool]:
+    async def _begin(
+        self, environment: Environment, lease: Lease
+    ) -> tuple[dict[str, list[_Range]], bool]:
         """The ranges to read, and whether they are whole lists (not those of a stopped sync)."""
         ranges: dict[str, list[_Range]] = {each.name: [] for each in _LISTINGS}
         async with self._database.as_service() as connection:
+            await lease.check(connection)
             stopped = await connection.fetchval(_STOPPED, environment)
             left = await connection.fetch(_RANGES, environment) if stopped else []
             if left:
                 for row in left:
                     if not row["done"]:
-                        ranges[row["list"]].append(
-                            _Range(
-                                row["id"], row["since"], row["upto"], row["after"], row["objects"]
-                            )
-                        )
+                        ranges[row["list"]].append(_range(row))
                 return ranges, False
             await connection.execute(_FORGET_RANGES, environment)
             await connection.execute(_BEGIN, environment)
             for each in _LISTINGS:
-                row_id = await connection.fetchval(
-                    _ADD_RANGE, environment, each.name, _OLDEST, None
-                )
-                ranges[each.name].append(_Range(row_id, _OLDEST, None))
+                for variant in range(len(each.variants)):
+                    row_id = await connection.fetchval(
+                        _ADD_RANGE, environment, each.name, variant, _OLDEST, None
+                    )
+                    ranges[each.name].append(_Range(row_id, variant, _OLDEST, None))
         return ranges, True
 
     async def _read(
-        self, environment: Environment, reading: _Reading, ranges: Iterable[_Range]
+        self, asking: mirror.Asking, reading: _Reading, ranges: Iterable[_Range]
     ) -> None:
-        """Read one list. An error ends this list only."""
+        """Read one list. What goes wrong ends this list only."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with _all_or_first_error() as group:
                 for each in ranges:
                     reading.active += 1
-                    group.create_task(self._walk(environment, reading, each, group))
-        except* (BillhookError, UnreadableObject) as errors:
-            first = errors.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            reading.error = first if isinstance(first, BillhookError) else BillhookError(str(first))
+                    group.create_task(self._walk(asking, reading, each, group))
+        except LeaseLost:
+            raise
+        except (BillhookError, asyncpg.PostgresError) as error:
+            reason = error if isinstance(error, BillhookError) else BillhookError(str(error))
+            reading.error = reason
             log.warning(
                 "a list could not be synced",
-                environment=environment,
+                environment=asking.environment,
                 list=reading.listing.name,
-                reason=reading.error.message,
+                reason=reason.message,
             )
 
     async def _walk(
-        self,
-        environment: Environment,
-        reading: _Reading,
-        part: _Range,
-        group: asyncio.TaskGroup,
+        self, asking: mirror.Asking, reading: _Reading, part: _Range, group: asyncio.TaskGroup
     ) -> None:
         more = True
         while more:
-            page = await self._gateway.background(
-                environment,
-                reading.listing.name,
-                mirror.PATHS[reading.listing.kind],
-                _params(reading.listing, part),
+            listing = reading.listing
+            page = await asking.get(
+                listing.name, mirror.PATHS[listing.kind], _params(listing, part)
             )
             objects: list[StripeObject] = page.data.get("data") or []
             more = page.data.get("has_more") is True and bool(objects)
-            if reading.listing.kind == "subscription":
+            if listing.kind == "subscription":
                 for each in objects:
-                    await mirror.complete_items(self._gateway, environment, each)
+                    await mirror.complete_items(asking, each)
             older = _split(part, objects) if more and reading.active < _AT_ONCE else None
             reading.active += 1 if older else 0
-            await self._write(environment, reading, part, objects, page.at, older, done=not more)
+            await self._write(asking, reading, part, objects, page.at, older, done=not more)
             if older is not None:
-                group.create_task(self._walk(environment, reading, older, group))
+                group.create_task(self._walk(asking, reading, older, group))
         reading.active -= 1
 
     async def _write(
         self,
-        environment: Environment,
+        asking: mirror.Asking,
         reading: _Reading,
         part: _Range,
         objects: list[StripeObject],
@@ -328,6 +332,7 @@ class Sync:
         done: bool,
     ) -> None:
         """Write a page and what is left of its range, in one transaction."""
+        environment, listing = asking.environment, reading.listing
         part.objects += len(objects)
         part.after = objects[-1]["id"] if objects else part.after
         if older is not None and older.upto is not None:
@@ -335,13 +340,19 @@ class Sync:
 
         async def work() -> None:
             async with self._database.as_service() as connection:
-                await mirror.write(connection, environment, reading.listing.kind, objects, at)
+                await asking.check(connection)
+                await mirror.write(connection, environment, listing.kind, objects, at)
                 await connection.execute(
                     _MOVE_RANGE, part.id, part.since, part.after, part.objects, done
                 )
                 if older is not None:
                     older.id = await connection.fetchval(
-                        _ADD_RANGE, environment, reading.listing.name, older.since, older.upto
+                        _ADD_RANGE,
+                        environment,
+                        listing.name,
+                        older.variant,
+                        older.since,
+                        older.upto,
                     )
 
         async with self._writers:
@@ -349,7 +360,7 @@ class Sync:
         reading.objects += len(objects)
         reading.seen.update(each["id"] for each in objects)
 
-    async def _remove(self, environment: Environment, reading: _Reading, at: int) -> int:
+    async def _remove(self, asking: mirror.Asking, reading: _Reading, at: int) -> int:
         """Ask Stripe about each object that its list did not show, and remove what is gone."""
         if not reading.complete or reading.error is not None:
             return 0
@@ -361,65 +372,72 @@ class Sync:
               {alive}
               AND NOT EXISTS (
                   SELECT FROM unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
-            LIMIT $4
+            ORDER BY provider_event_at NULLS FIRST LIMIT $4
         """  # noqa: S608 — names from _LISTINGS, nothing of the caller's
         async with self._database.connection() as connection:
-            rows = await connection.fetch(query, environment, list(reading.seen), at, _CONFIRM_MOST)
+            rows = await connection.fetch(
+                query, asking.environment, list(reading.seen), at, _CONFIRM_MOST
+            )
         slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
+        gone = 0
 
-        async def gone(object_id: str) -> bool:
+        async def confirm(object_id: str) -> None:
+            nonlocal gone
             async with slots:
-                return not await mirror.refresh(
-                    self._database, self._gateway, environment, listing.kind, object_id
-                )
+                gone += not (await mirror.refresh(asking, listing.kind, object_id)).exists
 
         try:
-            found = await asyncio.gather(*(gone(row["id"]) for row in rows))
+            async with _all_or_first_error() as group:
+                for row in rows:
+                    group.create_task(confirm(row["id"]))
+        except LeaseLost:
+            raise
         except BillhookError as error:
             reading.error = error
-            return 0
-        return sum(found)
+        return gone
 
-    async def _settle_doubts(self, environment: Environment) -> None:
+    async def _settle_doubts(self, asking: mirror.Asking) -> None:
         """Ask Stripe about what two changes within one second left open."""
         async with self._database.connection() as connection:
-            marks = await connection.fetch(_IN_DOUBT, environment, _CONFIRM_MOST)
+            marks = await connection.fetch(_IN_DOUBT, asking.environment, _CONFIRM_MOST)
         for mark in marks:
             try:
-                await mirror.refresh(
-                    self._database,
-                    self._gateway,
-                    environment,
-                    mark["object_type"],
-                    mark["object_id"],
-                )
+                found = await mirror.refresh(asking, mark["object_type"], mark["object_id"])
+            except LeaseLost:
+                raise
             except BillhookError as error:
                 log.warning("an object could not be asked for again", reason=error.message)
                 return
             async with self._database.connection() as connection:
-                await connection.execute(_CLEARED, environment, *mark.values())
+                await connection.execute(
+                    _CLEARED, asking.environment, mark["object_type"], mark["object_id"], found.at
+                )
 
     async def _record(
-        self, environment: Environment, readings: list[_Reading], *, deleted: int
+        self,
+        environment: Environment,
+        readings: list[_Reading],
+        lease: Lease,
+        *,
+        deleted: int,
     ) -> SubscriptionsSummary | None:
         """How it went, into the connection; the summary of the subscriptions, if they were read."""
         async with self._database.connection() as connection:
             counts = {
                 row["list"]: row["objects"] for row in await connection.fetch(_COUNTS, environment)
             }
-        failed = [each for each in readings if each.error is not None]
-        if failed:
-            reason = "; ".join(
-                f"{each.listing.name}: {each.error.message}" for each in failed if each.error
-            )
-            await self._connections.failed(environment, "error", reason)
+            unmapped = await connection.fetchval(_UNMAPPED, environment)
+        reasons = [
+            f"{each.listing.name}: {each.error.message}"
+            for each in readings
+            if each.error is not None
+        ]
+        if reasons:
+            await self._connections.failed(environment, "error", "; ".join(reasons), lease)
         else:
-            await self._connections.synced(environment, counts)
-        subscriptions = readings[-1]
-        if subscriptions.error is not None:
+            await self._connections.synced(environment, counts, lease)
+        if readings[-1].error is not None:
             return None
-        async with self._database.connection() as connection:
-            unmapped = await connection.fetchval(_UNMAPPED, environment, list(subscriptions.seen))
         return SubscriptionsSummary(
             environment=environment,
             synced=counts.get("subscriptions", 0),
@@ -428,16 +446,36 @@ class Sync:
         )
 
     async def _finish(
-        self, environment: Environment, summary: SubscriptionsSummary | None
+        self, environment: Environment, summary: SubscriptionsSummary | None, lease: Lease
     ) -> SyncResult:
         result = SyncResult(
             environment=environment,
             connection=await self._connections.get(environment),
             subscriptions=summary,
         )
-        async with self._database.connection() as connection:
+        async with self._database.as_service() as connection:
+            await lease.check(connection)
             await connection.execute(_FINISH, environment, result.model_dump(mode="json"))
         return result
+
+
+@asynccontextmanager
+async def _all_or_first_error() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error itself, when all its tasks have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+def _range(row: asyncpg.Record) -> _Range:
+    return _Range(
+        row["id"], row["variant"], row["since"], row["upto"], row["after"], row["objects"]
+    )
 
 
 def _lease_name(environment: Environment) -> str:
@@ -448,7 +486,7 @@ def _params(listing: _Listing, part: _Range) -> dict[str, Any]:
     created = {"gte": part.since} if part.since > _OLDEST else {}
     if part.upto is not None:
         created["lt"] = part.upto
-    params: dict[str, Any] = {"limit": _PAGE, **listing.params}
+    params: dict[str, Any] = {"limit": _PAGE, **listing.variants[part.variant]}
     if created:
         params["created"] = created
     if part.after is not None:
@@ -462,7 +500,7 @@ def _split(part: _Range, objects: list[StripeObject]) -> _Range | None:
     if not isinstance(oldest, int) or oldest - part.since < 2:
         return None
     middle = (part.since + oldest) // 2
-    return _Range(0, part.since, middle)
+    return _Range(0, part.variant, part.since, middle)
 
 
 def _report(task: asyncio.Task[SyncResult]) -> None:

@@ -16,7 +16,7 @@ from billhook.auth import Caller
 from billhook.checkout import create_checkout_session
 from billhook.db import Database
 from billhook.models import CheckoutSession, CreateCheckoutSession, parse
-from billhook.stripe.gateway import Gateway
+from billhook.stripe.gateway import Fetched, Gateway
 from http_tokens import ANONYMOUS_KEY, USER, token
 from stripe_events import payload
 
@@ -162,8 +162,9 @@ def test_a_webhook_that_overtakes_our_own_note_is_not_undone(
     class Overtaken(Gateway):
         """By the time Stripe's answer is here, the buyer has paid and the event has come."""
 
-        async def post(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            session = await super().post(*args, **kwargs)
+        async def post(self, *args: Any, **kwargs: Any) -> Fetched:
+            answer = await super().post(*args, **kwargs)
+            session = answer.data
 
             def pay() -> dict[str, Any]:
                 control("pay", session=session["id"])
@@ -172,7 +173,7 @@ def test_a_webhook_that_overtakes_our_own_note_is_not_undone(
 
             event = await asyncio.to_thread(pay)
             await ledger.apply(database_of[0], "test", ledger.decode(payload(event)))
-            return session
+            return answer
 
     database_of: list[Database] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -173,7 +174,8 @@ def test_an_archive_comes_back_when_its_account_does(fresh: Api) -> None:
     first, second = new_key(), new_key()
     stripe_post(fresh, first, "/v1/products", name="Tea")
     set_key(fresh, first)
-    fresh.deliver(event("customer.created", customer("cus_of_first")))
+    told = event("customer.created", customer("cus_of_first"))
+    fresh.deliver(told)
     set_key(fresh, second)
     (archive,) = fresh.books.run(archives.archives)
 
@@ -183,6 +185,7 @@ def test_an_archive_comes_back_when_its_account_does(fresh: Api) -> None:
     set_key(fresh, first)
     restored: int = fresh.books.run(lambda database: archives.restore(database, archive.id))
     assert restored == 2
+    assert fresh.admin("POST", f"/test/webhook-events/{told['id']}/replay").status_code == 200
     ids = [
         each["providerCustomerId"]
         for each in fresh.admin("GET", "/test/customers").json()["customers"]
@@ -202,6 +205,52 @@ def test_an_event_of_an_archived_account_is_not_replayed(fresh: Api) -> None:
     answer = fresh.admin("POST", f"/test/webhook-events/{old['id']}/replay")
     assert answer.status_code == 409
     assert fresh.admin("GET", "/test/customers").json()["customers"] == []
+
+
+def test_a_key_set_while_another_account_is_synced_ends_in_its_own_rows(
+    fresh: Api, sandbox: str
+) -> None:
+    """The sync of the account before writes nothing into the mirror of the next."""
+    first, second = new_key(), new_key()
+    for number in range(12):
+        stripe_post(fresh, first, "/v1/customers", name=f"First {number}")
+    stripe_post(fresh, second, "/v1/customers", name="Second")
+    latency(sandbox, 0.15)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            before = pool.submit(set_key, fresh, first)
+            while connection(fresh)["accountId"] is None:
+                pass
+            after = pool.submit(set_key, fresh, second)
+            assert (before.result().status_code, after.result().status_code) == (200, 200)
+    finally:
+        latency(sandbox, 0)
+    fresh.admin("POST", "/test/sync")
+    found = connection(fresh)
+    assert (found["status"], found["lastSyncStatus"]) == ("connected", "succeeded")
+    rows = fresh.books.rows("SELECT name FROM payments.customers")
+    assert [row["name"] for row in rows] == ["Second"]
+
+
+def test_a_key_removed_during_a_sync_stays_removed(fresh: Api, sandbox: str) -> None:
+    key = new_key()
+    set_key(fresh, key)
+    latency(sandbox, 0.15)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(fresh.admin, "POST", "/test/sync")
+            while not fresh.admin("GET", "/test/sync").json()["running"]:
+                pass
+            assert fresh.admin("DELETE", "/test/config").status_code == 200
+            running.result()
+    finally:
+        latency(sandbox, 0)
+    found = connection(fresh)
+    assert (found["status"], found["maskedKey"]) == ("unconfigured", None)
+
+
+def latency(sandbox: str, seconds: float) -> None:
+    httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": seconds}).raise_for_status()
 
 
 def test_removing_the_key_takes_the_endpoint_along_and_keeps_the_rows(fresh: Api) -> None:

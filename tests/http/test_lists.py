@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from api import Api
+from billhook import paging
 from stripe_events import (
     customer,
     event,
@@ -224,6 +225,11 @@ def test_customers_come_by_name_and_the_deleted_last(api: Api) -> None:
         ("/subscriptions?status=alive", "status: "),
         ("/customers?subjectType=a&subjectId=b", "subjectType: is not a known field"),
         ("/webhook-events?status=done", "status: "),
+        ("/webhook-events/%00", "event_id: must have"),
+        ("/transactions?since=2026-05-28T20:26:42", "since: must be a time"),
+        ("/transactions?since=5", "since: must be a time"),
+        (f"/customers?startingAfter={paging.encode([False, chr(0), 'c'])}", "startingAfter: "),
+        (f"/customers?startingAfter={paging.encode(['false', 'b', 'c'])}", "startingAfter: "),
     ],
 )
 def test_a_bad_query_is_named(api: Api, path: str, problem: str) -> None:
@@ -301,6 +307,23 @@ class TestEvents:
         assert api.books.row("SELECT count(*) AS n FROM fulfilled")["n"] == 0
         assert api.admin("POST", path, {"refire": True}).status_code == 200
         assert api.books.row("SELECT count(*) AS n FROM fulfilled")["n"] == 1
+
+    def test_what_a_trigger_raises_is_told_without_the_rows_it_quotes(self, api: Api) -> None:
+        api.books.execute("""
+            CREATE TABLE secrets_of_the_app (token text PRIMARY KEY);
+            INSERT INTO secrets_of_the_app VALUES ('planted');
+            CREATE FUNCTION clash() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                INSERT INTO secrets_of_the_app VALUES ('planted');
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER clash AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+            WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION clash();
+        """)
+        answer = api.deliver(event("customer.created", customer()))
+        assert (answer.status_code, "duplicate key" in answer.text) == (500, True)
+        assert "planted" not in answer.text
+        assert "planted" not in listed(api, "/webhook-events")[0]["lastError"]
 
     def test_a_refire_that_fails_leaves_the_event_processed(self, api: Api) -> None:
         made = event("customer.created", customer())

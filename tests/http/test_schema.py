@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from billhook.app import create_app
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Settings
-from http_tokens import JWT_SECRET, SIGNING_SECRET, token
+from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET, token
 
 # The description needs no database; the requests go to the running `api`.
 UNOPENED = Settings(
@@ -42,7 +42,11 @@ def test_no_request_whatsoever_breaks_the_server_or_the_description(
     """Prices, customers and signatures that Stripe does not know are refused although they fit."""
     case.call_and_validate(
         base_url=configured.url,
-        headers={"Authorization": f"Bearer {token()}"},
+        headers={"Authorization": f"Bearer {ADMIN_KEY if is_admin(case) else token()}"},
         additional_checks=[not_a_server_error],
         excluded_checks=[positive_data_acceptance],
     )
+
+
+def is_admin(case: Any) -> bool:
+    return not case.path.endswith("-sessions")

@@ -1,7 +1,8 @@
 """One at a time, across processes and without sessions: works behind a transaction-mode pooler.
 
 A lease is a row with an end. Its holder renews it; when the holder dies, it runs out and another
-may go on. All times are PostgreSQL's, so clocks of machines don't matter.
+may go on. A holder that was cut off for too long may not know that it lost its lease: each of its
+writes asks, in the same transaction. All times are PostgreSQL's: clocks of machines don't matter.
 """
 
 from __future__ import annotations
@@ -9,27 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 import asyncpg
 
-from billhook.db import Database
+from billhook.db import Connection, Database
 from billhook.errors import BillhookError, DatabaseUnavailable
 
-_RENEW_EVERY = 10.0  # seconds; without a sign of life a lease lasts 30
+_RENEW_EVERY = 5.0  # seconds; without a sign of life a lease lasts 15
 _LOOK_EVERY = 0.2
 
 _TAKE = """
 INSERT INTO billhook.leases AS held (name, holder, until)
-VALUES ($1, $2, now() + interval '30 seconds')
+VALUES ($1, $2, now() + interval '15 seconds')
 ON CONFLICT (name) DO UPDATE SET holder = EXCLUDED.holder, until = EXCLUDED.until
 WHERE held.until < now()
 RETURNING true
 """
 _RENEW = """
-UPDATE billhook.leases SET until = now() + interval '30 seconds'
+UPDATE billhook.leases SET until = now() + interval '15 seconds'
 WHERE name = $1 AND holder = $2
 """
+_HELD = "SELECT true FROM billhook.leases WHERE name = $1 AND holder = $2 FOR KEY SHARE"
 _GIVE_BACK = "DELETE FROM billhook.leases WHERE name = $1 AND holder = $2"
 
 
@@ -40,18 +43,41 @@ class Busy(BillhookError):
     code = "DATABASE_DUPLICATE"
 
 
+class LeaseLost(BillhookError):
+    """503: somebody else took over, or took the lease away. Nothing more was written."""
+
+    status = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease that was held when it was given out."""
+
+    name: str
+    holder: UUID
+
+    async def check(self, connection: Connection) -> None:
+        """Make sure, until the end of the connection's transaction, that it is still held.
+
+        Raises:
+            LeaseLost: it is not.
+        """
+        if not await connection.fetchval(_HELD, self.name, self.holder):
+            raise LeaseLost(f"The lease {self.name} was lost.")
+
+
 @asynccontextmanager
-async def try_lease(database: Database, name: str) -> AsyncIterator[bool]:
-    """Hold the lease `name` if nobody does: True, or False when somebody does."""
+async def try_lease(database: Database, name: str) -> AsyncIterator[Lease | None]:
+    """Hold the lease `name` if nobody does; None when somebody does."""
     holder = uuid4()
     async with database.connection() as connection:
         taken = bool(await connection.fetchval(_TAKE, name, holder))
     if not taken:
-        yield False
+        yield None
         return
     renewing = asyncio.create_task(_renew(database, name, holder))
     try:
-        yield True
+        yield Lease(name, holder)
     finally:
         renewing.cancel()
         # What cannot be given back runs out.
@@ -70,7 +96,7 @@ async def lease(database: Database, name: str, *, patience: float = 25.0) -> Asy
     deadline = asyncio.get_running_loop().time() + patience
     while True:
         async with try_lease(database, name) as taken:
-            if taken:
+            if taken is not None:
                 yield
                 return
         if asyncio.get_running_loop().time() > deadline:
@@ -79,6 +105,11 @@ async def lease(database: Database, name: str, *, patience: float = 25.0) -> Asy
                 next_actions="Wait a moment and try again.",
             )
         await asyncio.sleep(_LOOK_EVERY)
+
+
+async def take_away(connection: Connection, name: str) -> None:
+    """End the lease of whoever holds it, with the connection's transaction."""
+    await connection.execute("DELETE FROM billhook.leases WHERE name = $1", name)
 
 
 async def _renew(database: Database, name: str, holder: UUID) -> None:

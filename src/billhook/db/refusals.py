@@ -20,6 +20,23 @@ _REFUSED = (
 
 
 @asynccontextmanager
+async def writing_outcome(database: Database, table: str) -> AsyncIterator[Connection]:
+    """A connection for what Stripe answered, with what the app's rules say about it as an error.
+
+    Raises:
+        DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
+    """
+    try:
+        async with database.connection() as connection:
+            yield connection
+    except asyncpg.PostgresError as error:
+        refusal = _refusal(error, table)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+@asynccontextmanager
 async def writing_as_caller(
     database: Database, role: Role, claims: Mapping[str, Any], table: str
 ) -> AsyncIterator[Connection]:

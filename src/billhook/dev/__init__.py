@@ -27,7 +27,7 @@ from billhook.db import embedded
 from billhook.db.migrate import migrate
 from billhook.demo import DemoConfig, offer, open_demo
 from billhook.dev.listening import Listener, listen
-from billhook.dev.sandbox import Sandbox, open_endpoint, seed, start_sandbox
+from billhook.dev.sandbox import Sandbox, seed, start_sandbox
 from billhook.dev.state import Keys, State
 from billhook.dev.summary import show
 from billhook.errors import BillhookError
@@ -95,14 +95,15 @@ async def _serve(
             sandbox = await at_end.enter_async_context(
                 start_sandbox(sandbox_at, state.folder / "sandbox.sqlite", state.folder)
             )
-            endpoint = await open_endpoint(sandbox.url, keys.stripe_key, api.address, state)
         with console.status("Starting the API …"):
             shop = await at_end.enter_async_context(
                 open_demo(DemoConfig(dsn, keys.jwt_secret, keys.anonymous_key))
             )
-            app = create_app(_settings(keys, dsn, endpoint.secret, sandbox.url, api))
+            app = create_app(_settings(keys, dsn, sandbox.url, api))
             _mount(app, shop)
             server = await at_end.enter_async_context(_serving(app, api))
+            # Done in the background as well: here it is waited for, so that nothing is missed.
+            await app.state.services.stripe_keys.configure_webhook("test")
             await offer(dsn, await seed(sandbox.url, keys.stripe_key))
         show(console, state, keys, api, sandbox_at, dsn)
         await _first_end(server, sandbox)
@@ -165,9 +166,7 @@ async def _until_interrupted(work: Coroutine[None, None, None]) -> None:
         await task
 
 
-def _settings(
-    keys: Keys, dsn: str, webhook_secret: str, stripe_url: str, api: Listener
-) -> Settings:
+def _settings(keys: Keys, dsn: str, stripe_url: str, api: Listener) -> Settings:
     """All settings, said outright: a live key in the environment has no business here."""
     return Settings(
         _env_file=None,
@@ -177,7 +176,7 @@ def _settings(
         access_api_key=SecretStr(keys.admin_key),
         access_anon_key=SecretStr(keys.anonymous_key),
         stripe_test_secret_key=SecretStr(keys.stripe_key),
-        stripe_test_webhook_secret=SecretStr(webhook_secret),
+        stripe_test_webhook_secret=None,
         stripe_live_secret_key=None,
         stripe_live_webhook_secret=None,
         stripe_api_base=stripe_url,

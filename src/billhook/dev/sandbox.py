@@ -1,4 +1,4 @@
-"""The Stripe sandbox as `billhook dev` uses it: a process, an endpoint, something to sell."""
+"""The Stripe sandbox as `billhook dev` uses it: a process, and something to sell."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import stripe
 
 from billhook.demo import PRODUCTS, Price, Product, lookup_key
 from billhook.dev.listening import Listener
-from billhook.dev.state import Endpoint, State
 from billhook.errors import BillhookError
-from billhook.projections import PROJECTIONS
 
 _READY = "billhook sandbox: "
 
@@ -56,34 +54,6 @@ async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-async def open_endpoint(stripe_url: str, key: str, address: str, state: State) -> Endpoint:
-    """Have the sandbox send its events to us: through the endpoint of the last run if it still
-    fits, so that what waits there is delivered, else through a new one in its place."""
-    endpoints = _client(stripe_url, key).v1.webhook_endpoints
-    url = f"{address}/api/webhooks/stripe/test"
-    events = sorted(PROJECTIONS)
-    known = state.endpoint()
-    for old in (await endpoints.list_async({"limit": 100})).data:
-        fits = known is not None and known.id == old.id and known.url == old.url == url
-        if known and fits and old.status == "enabled" and sorted(old.enabled_events) == events:
-            return known
-        if old.url == url or (known and known.id == old.id):
-            await endpoints.delete_async(old.id)
-    made = await endpoints.create_async(
-        {
-            "url": url,
-            "enabled_events": events,  # type: ignore[typeddict-item]
-            "api_version": stripe.api_version,  # type: ignore[typeddict-item]
-            "description": "billhook dev",
-        }
-    )
-    if made.secret is None:
-        raise BillhookError("The sandbox gave no signing secret for its webhook endpoint.")
-    endpoint = Endpoint(made.id, url, made.secret)
-    state.keep_endpoint(endpoint)
-    return endpoint
 
 
 async def seed(stripe_url: str, key: str) -> list[Price]:

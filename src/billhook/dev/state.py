@@ -25,15 +25,6 @@ class Keys:
     stripe_key: str = "sk_test_billhook_sandbox"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """The sandbox's webhook endpoint that leads to us, and its signing secret."""
-
-    id: str
-    url: str
-    secret: str
-
-
 class State:
     """The folder, held by one process at a time; the hold ends with the process."""
 
@@ -86,15 +77,6 @@ class State:
         if asdict(keys) != known:
             self._write("keys.json", asdict(keys))
         return keys
-
-    def endpoint(self) -> Endpoint | None:
-        """The webhook endpoint of the last run, if any."""
-        known = _only(self._read("webhook.json"), Endpoint)
-        return Endpoint(**known) if len(known) == len(fields(Endpoint)) else None
-
-    def keep_endpoint(self, endpoint: Endpoint) -> None:
-        """Remember the endpoint: its secret is shown only once."""
-        self._write("webhook.json", asdict(endpoint))
 
     def _read(self, name: str) -> dict[str, str]:
         try:

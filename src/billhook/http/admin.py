@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Depends, Request, Response
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
 from billhook.auth import Caller
 from billhook.errors import InvalidInput
@@ -22,6 +23,7 @@ async def _admin(request: Request, services: ServicesOf) -> Caller:
 
 
 Admin = Annotated[Caller, Depends(_admin)]
+# The caller first: whoever is not allowed in learns nothing about what is asked for.
 ADMIN = [Depends(_admin)]
 
 
@@ -43,9 +45,23 @@ def query_of(request: Request, model: type[Q]) -> Q:
         raise InvalidInput(problems(wrong)) from None
 
 
-def no_query(request: Request) -> None:
-    """Refuse a query string on a route that takes none."""
+async def no_query(request: Request) -> None:
+    """Refuse a query string: for routes that take none."""
     query_of(request, NoQuery)
+
+
+NO_QUERY = [Depends(no_query)]
+
+
+def _id(value: str) -> str:
+    found = value.strip()
+    if not found or "\0" in found or len(found) > 255:
+        raise PydanticCustomError("id", "must have 1 to 255 characters and no NUL")
+    return found
+
+
+PathId = Annotated[str, AfterValidator(_id)]
+"""The id of a Stripe object in a path."""
 
 
 def answer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from billhook import catalog
-from billhook.http.admin import ADMIN, answer, no_query, query_of
+from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, query_of
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors, query_parameters
 from billhook.http.services import ServicesOf
@@ -35,29 +35,33 @@ _CREATE = errors(400, 401, 403, 413, 429, 502, 503)
 _CHANGE = errors(400, 401, 403, 404, 413, 429, 502, 503)
 
 
-@router.get("", response_model=Catalog, responses=_READ)
-async def whole(environment: Environment, request: Request, services: ServicesOf) -> Response:
+@router.get("", dependencies=NO_QUERY, response_model=Catalog, responses=_READ)
+async def whole(environment: Environment, services: ServicesOf) -> Response:
     """All products and all prices, active or not."""
-    no_query(request)
     return answer(await catalog.catalog(services.database, environment))
 
 
-@router.get("/products", response_model=Products, responses=_READ)
-async def products(environment: Environment, request: Request, services: ServicesOf) -> Response:
+@router.get("/products", dependencies=NO_QUERY, response_model=Products, responses=_READ)
+async def products(environment: Environment, services: ServicesOf) -> Response:
     """All products, by name and id."""
-    no_query(request)
     return answer(Products(products=await catalog.products(services.database, environment)))
 
 
-@router.get("/products/{product_id}", response_model=ProductWithPrices, responses=_READ_ONE)
-async def product(environment: Environment, product_id: str, services: ServicesOf) -> Response:
+@router.get(
+    "/products/{product_id}",
+    dependencies=NO_QUERY,
+    response_model=ProductWithPrices,
+    responses=_READ_ONE,
+)
+async def product(environment: Environment, product_id: PathId, services: ServicesOf) -> Response:
     """One product with its prices."""
-    return answer(await catalog.product(services.database, environment, product_id.strip()))
+    return answer(await catalog.product(services.database, environment, product_id))
 
 
 @router.post(
     "/products",
     status_code=201,
+    dependencies=NO_QUERY,
     response_model=ProductResponse,
     responses=_CREATE,
     openapi_extra=body_of(CreateProduct),
@@ -73,30 +77,34 @@ async def create_product(
 
 @router.patch(
     "/products/{product_id}",
+    dependencies=NO_QUERY,
     response_model=ProductResponse,
     responses=_CHANGE,
     openapi_extra=body_of(UpdateProduct),
 )
 async def update_product(
-    environment: Environment, product_id: str, request: Request, services: ServicesOf
+    environment: Environment, product_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
     """Change a product at Stripe. What is left out stays as it is."""
     order = await read_json(request, UpdateProduct)
     changed = await catalog.update_product(
-        services.database, services.gateway, environment, product_id.strip(), order
+        services.database, services.gateway, environment, product_id, order
     )
     return answer(ProductResponse(product=changed))
 
 
-@router.delete("/products/{product_id}", response_model=DeletedProduct, responses=_CHANGE)
+@router.delete(
+    "/products/{product_id}",
+    dependencies=NO_QUERY,
+    response_model=DeletedProduct,
+    responses=_CHANGE,
+)
 async def delete_product(
-    environment: Environment, product_id: str, services: ServicesOf
+    environment: Environment, product_id: PathId, services: ServicesOf
 ) -> Response:
     """Delete a product at Stripe. Stripe refuses one that has prices: archive it instead."""
     return answer(
-        await catalog.delete_product(
-            services.database, services.gateway, environment, product_id.strip()
-        )
+        await catalog.delete_product(services.database, services.gateway, environment, product_id)
     )
 
 
@@ -113,16 +121,19 @@ async def prices(environment: Environment, request: Request, services: ServicesO
     return answer(Prices(prices=found))
 
 
-@router.get("/prices/{price_id}", response_model=PriceResponse, responses=_READ_ONE)
-async def price(environment: Environment, price_id: str, services: ServicesOf) -> Response:
+@router.get(
+    "/prices/{price_id}", dependencies=NO_QUERY, response_model=PriceResponse, responses=_READ_ONE
+)
+async def price(environment: Environment, price_id: PathId, services: ServicesOf) -> Response:
     """One price."""
-    found = await catalog.price(services.database, environment, price_id.strip())
+    found = await catalog.price(services.database, environment, price_id)
     return answer(PriceResponse(price=found))
 
 
 @router.post(
     "/prices",
     status_code=201,
+    dependencies=NO_QUERY,
     response_model=PriceResponse,
     responses=_CREATE,
     openapi_extra=body_of(CreatePrice),
@@ -138,26 +149,29 @@ async def create_price(
 
 @router.patch(
     "/prices/{price_id}",
+    dependencies=NO_QUERY,
     response_model=PriceResponse,
     responses=_CHANGE,
     openapi_extra=body_of(UpdatePrice),
 )
 async def update_price(
-    environment: Environment, price_id: str, request: Request, services: ServicesOf
+    environment: Environment, price_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
     """Change a price at Stripe. Its amount and currency never change: create another one."""
     order = await read_json(request, UpdatePrice)
     changed = await catalog.update_price(
-        services.database, services.gateway, environment, price_id.strip(), order
+        services.database, services.gateway, environment, price_id, order
     )
     return answer(PriceResponse(price=changed))
 
 
-@router.delete("/prices/{price_id}", response_model=ArchivedPrice, responses=_CHANGE)
-async def archive_price(environment: Environment, price_id: str, services: ServicesOf) -> Response:
+@router.delete(
+    "/prices/{price_id}", dependencies=NO_QUERY, response_model=ArchivedPrice, responses=_CHANGE
+)
+async def archive_price(
+    environment: Environment, price_id: PathId, services: ServicesOf
+) -> Response:
     """Make a price inactive: Stripe deletes none."""
     return answer(
-        await catalog.archive_price(
-            services.database, services.gateway, environment, price_id.strip()
-        )
+        await catalog.archive_price(services.database, services.gateway, environment, price_id)
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from billhook.checkout import create_checkout_session
+from billhook.http.admin import no_query
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
 from billhook.http.services import ServicesOf
@@ -42,6 +43,7 @@ async def checkout(environment: Environment, request: Request, services: Service
     request may be repeated: the earlier session comes back as long as it can be paid.
     """
     caller = await services.auth.user(request)
+    await no_query(request)
     order = await read_json(request, CreateCheckoutSession)
     session = await create_checkout_session(
         services.database, services.gateway, environment, order, caller, datetime.now(UTC)
@@ -64,6 +66,7 @@ async def portal(environment: Environment, request: Request, services: ServicesO
     claims: the policies of that table decide.
     """
     caller = signed_in(await services.auth.user(request))
+    await no_query(request)
     order = await read_json(request, CreateCustomerPortalSession)
     session = await create_portal_session(
         services.database, services.gateway, environment, order, caller

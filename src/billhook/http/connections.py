@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from billhook.http.admin import ADMIN, answer
+from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
 from billhook.http.services import ServicesOf
@@ -20,16 +20,18 @@ from billhook.models import (
 )
 from billhook.settings import ENVIRONMENTS, Environment
 
-router = APIRouter(prefix="/api/payments/stripe", tags=["Connection"], dependencies=ADMIN)
+router = APIRouter(
+    prefix="/api/payments/stripe", tags=["Connection"], dependencies=[*ADMIN, *NO_QUERY]
+)
 
 
-@router.get("/status", response_model=Status, responses=errors(401, 403, 503))
+@router.get("/status", response_model=Status, responses=errors(400, 401, 403, 503))
 async def status(services: ServicesOf) -> Response:
     """Both environments: account, webhook endpoint, and how the last sync went."""
     return answer(await services.connections.status())
 
 
-@router.get("/config", response_model=Config, responses=errors(401, 403, 503))
+@router.get("/config", response_model=Config, responses=errors(400, 401, 403, 503))
 async def config(services: ServicesOf) -> Response:
     """Which environments have a key. `value` is masked; the key itself is never shown."""
     return answer(await services.connections.config())
@@ -38,7 +40,7 @@ async def config(services: ServicesOf) -> Response:
 @router.put(
     "/{environment}/config",
     response_model=Config,
-    responses=errors(400, 401, 403, 429, 502, 503),
+    responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
     openapi_extra=body_of(SetKey),
 )
 async def set_key(environment: Environment, request: Request, services: ServicesOf) -> Response:
@@ -50,7 +52,7 @@ async def set_key(environment: Environment, request: Request, services: Services
 
 
 @router.delete(
-    "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 503)
+    "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 409, 503)
 )
 async def remove_key(environment: Environment, services: ServicesOf) -> Response:
     """Remove the Stripe key and the managed webhook endpoint. Mirrored rows stay."""
@@ -58,7 +60,7 @@ async def remove_key(environment: Environment, services: ServicesOf) -> Response
     return answer(await services.connections.config())
 
 
-@router.post("/sync", response_model=SyncResponse, responses=errors(401, 403, 503))
+@router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))
 async def sync_all(services: ServicesOf) -> Response:
     """Sync both environments. What Stripe refuses is told in the connection, with 200."""
     results = await asyncio.gather(*(services.sync.run(each) for each in ENVIRONMENTS))
@@ -84,7 +86,7 @@ async def progress(environment: Environment, services: ServicesOf) -> Response:
 @router.post(
     "/{environment}/webhook",
     response_model=ConnectionResponse,
-    responses=errors(400, 401, 403, 429, 502, 503),
+    responses=errors(400, 401, 403, 409, 429, 502, 503),
 )
 async def configure_webhook(environment: Environment, services: ServicesOf) -> Response:
     """Create or mend the managed webhook endpoint at Stripe."""

@@ -17,5 +17,6 @@ def install(app: FastAPI) -> None:
         allow_credentials=True,
         allow_methods=["*"],
         allow_headers=["*"],
+        expose_headers=["link", "retry-after"],
         max_age=600,
     )

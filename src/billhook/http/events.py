@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from billhook import events
-from billhook.http.admin import ADMIN, answer, page_headers, query_of
+from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers, query_of
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors, query_parameters
 from billhook.http.services import ServicesOf
@@ -44,6 +44,7 @@ async def list_events(environment: Environment, request: Request, services: Serv
 
 @router.post(
     "/replay",
+    dependencies=NO_QUERY,
     response_model=ReplayedEvents,
     responses=errors(400, 401, 403, 413, 503),
     openapi_extra=body_of(ReplayEvents),
@@ -55,9 +56,12 @@ async def replay_many(environment: Environment, request: Request, services: Serv
 
 
 @router.get(
-    "/{event_id}", response_model=WebhookEventResponse, responses=errors(400, 401, 403, 404, 503)
+    "/{event_id}",
+    dependencies=NO_QUERY,
+    response_model=WebhookEventResponse,
+    responses=errors(400, 401, 403, 404, 503),
 )
-async def show(environment: Environment, event_id: str, services: ServicesOf) -> Response:
+async def show(environment: Environment, event_id: PathId, services: ServicesOf) -> Response:
     """One event with Stripe's payload as it came."""
     found = await events.event(services.database, environment, event_id)
     return answer(WebhookEventResponse(webhook_event=found))
@@ -65,12 +69,13 @@ async def show(environment: Environment, event_id: str, services: ServicesOf) ->
 
 @router.post(
     "/{event_id}/replay",
+    dependencies=NO_QUERY,
     response_model=Replayed,
     responses=errors(400, 401, 403, 404, 409, 413, 500, 503),
     openapi_extra=body_of(ReplayEvent, required=False),
 )
 async def replay(
-    environment: Environment, event_id: str, request: Request, services: ServicesOf
+    environment: Environment, event_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
     """Apply one event again. A processed one is projected again without firing the app's
     triggers, unless `refire` says so. 500 when it fails again: it is recorded as `failed`."""

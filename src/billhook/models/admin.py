@@ -5,10 +5,13 @@ Amounts are integers in the currency's minor unit; times are UTC.
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -36,7 +39,7 @@ LookupKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM
 Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
 Currency = Annotated[
     str,
-    StringConstraints(min_length=3, max_length=3),
+    StringConstraints(pattern=r"^[A-Za-z]{3}$"),
     TRIM,
     NO_NUL,
     AfterValidator(str.lower),
@@ -45,6 +48,17 @@ Currency = Annotated[
 Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
 PlainMetadata = dict[Text, Text]
 TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
+
+
+def _moment(value: object) -> object:
+    if not isinstance(value, str) or not _ISO.fullmatch(value):
+        raise PydanticCustomError("moment", "must be a time such as 2026-05-28T20:26:42Z")
+    return value
+
+
+# With its zone: a time without one would mean another moment on each server.
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 def _something(model: Request) -> None:
@@ -202,8 +216,8 @@ class TransactionsQuery(_OfSubject):
 
     type: TransactionType | None = None
     status: TransactionStatus | None = None
-    since: Timestamp | None = None
-    until: Timestamp | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class SubscriptionsQuery(_OfSubject):
@@ -218,8 +232,8 @@ class EventsQuery(ListQuery):
     type: Id | None = None
     status: ProcessingStatus | None = None
     object_id: Id | None = None
-    since: Timestamp | None = None
-    until: Timestamp | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class ReplayEvent(Request):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
+
+import orjson
 
 from billhook.projections.catalog import price_row, product_row
 from billhook.projections.changes import MirrorRow, row_as_json
 from billhook.projections.customers import customer_row
-from billhook.projections.shapes import StripeObject
+from billhook.projections.shapes import StripeObject, without_nul
 from billhook.projections.subscriptions import subscription_row
 
 Kind = Literal["product", "price", "customer", "subscription"]
@@ -26,18 +28,19 @@ _ROWS: Mapping[Kind, Callable[[StripeObject], MirrorRow | None]] = MappingProxyT
 _RANK = 1
 
 
-def fetched_rows(kind: Kind, objects: Sequence[StripeObject], at: int) -> list[dict[str, Any]]:
-    """The rows of fetched objects, as `billhook.project_fetched` takes them.
+def fetched_row(kind: Kind, stripe_object: StripeObject, at: int) -> dict[str, Any] | None:
+    """The row of a fetched object, as `billhook.project_fetched` takes it; None where there is
+    nothing to show.
 
     Args:
-        at: epoch seconds at which Stripe certainly knew them so.
+        at: epoch seconds at which Stripe certainly knew it so.
 
     Raises:
-        UnreadableObject: one lacks what its row cannot be without.
+        UnreadableObject: it lacks what its row cannot be without.
     """
-    read = _ROWS[kind]
-    return [
-        row_as_json(row) | {"at": at, "rank": _RANK, "raw": each}
-        for each in objects
-        if (row := read(each)) is not None
-    ]
+    row = _ROWS[kind](stripe_object)
+    if row is None:
+        return None
+    found = row_as_json(row) | {"at": at, "rank": _RANK, "raw": stripe_object}
+    # jsonb cannot hold a NUL; few texts have one, so most objects are only looked at.
+    return without_nul(found) if b"\\u0000" in orjson.dumps(found) else found

@@ -88,3 +88,14 @@ def required(stripe_object: StripeObject, field: str) -> str:
 def compact(**ids: str | None) -> dict[str, str]:
     """The ids that are known."""
     return {kind: value for kind, value in ids.items() if value}
+
+
+def without_nul(value: Any) -> Any:
+    """The same JSON with every NUL character in a text replaced by U+FFFD."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, list):
+        return [without_nul(entry) for entry in value]
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(entry) for key, entry in value.items()}
+    return value

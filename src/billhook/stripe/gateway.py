@@ -54,12 +54,14 @@ class Fetched:
     """An object or a page of a list, and since when it is certainly as shown.
 
     Attributes:
-        at: epoch seconds of Stripe's own clock (its `Date` header), less the time that the request
-            took: whatever Stripe changed before this second is in there.
+        at: epoch seconds of Stripe's own clock (its `Date` header). What was read is as old as the
+            request took; what was written is the state after our own change.
+        replayed: Stripe repeats what it answered to the first request with this idempotency key.
     """
 
     data: StripeObject
     at: int
+    replayed: bool = False
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
@@ -92,7 +94,7 @@ class Gateway:
         governor: Governor | None = None,
     ) -> None:
         self._key_of = key_of
-        self._governor = governor or Governor(0, 0)
+        self._governor = governor or Governor(0, {})
         self._http = stripe.HTTPXClient(timeout=_ATTEMPT_TIMEOUT)
         # The SDK insists on a key here; each call brings its own.
         self._client = stripe.StripeClient(
@@ -131,7 +133,7 @@ class Gateway:
         *,
         idempotency_key: str | None = None,
         key: str | None = None,
-    ) -> StripeObject:
+    ) -> Fetched:
         """`POST path`. Without an idempotency key the SDK makes one for its own retries.
 
         Args:
@@ -142,7 +144,7 @@ class Gateway:
             PaymentMethodDeclined, RateLimited, UpstreamFailure: see contract section 1.
         """
         options = {"idempotency_key": idempotency_key} if idempotency_key else {}
-        return (await self._call("post", environment, path, params, options, key)).data
+        return await self._call("post", environment, path, params, options, key)
 
     async def get(
         self,
@@ -151,35 +153,24 @@ class Gateway:
         params: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,
-    ) -> StripeObject:
-        """`GET path`. Raises as `post` does."""
-        return (await self.fetch(environment, path, params, key=key)).data
-
-    async def fetch(
-        self,
-        environment: Environment,
-        path: str,
-        params: Mapping[str, Any] | None = None,
-        *,
-        key: str | None = None,
     ) -> Fetched:
-        """`GET path`, with the time at which the answer was true. Raises as `post` does."""
+        """`GET path`. Raises as `post` does."""
         return await self._call("get", environment, path, params or {}, {}, key)
 
-    async def write(
+    async def delete(
+        self, environment: Environment, path: str, *, key: str | None = None
+    ) -> Fetched:
+        """`DELETE path`. Raises as `post` does."""
+        return await self._call("delete", environment, path, {}, {}, key)
+
+    async def background(
         self,
         environment: Environment,
+        list_name: str,
         path: str,
         params: Mapping[str, Any],
         *,
-        idempotency_key: str | None = None,
-    ) -> Fetched:
-        """`POST path`, with the time at which the answer was true. Raises as `post` does."""
-        options = {"idempotency_key": idempotency_key} if idempotency_key else {}
-        return await self._call("post", environment, path, params, options, None)
-
-    async def background(
-        self, environment: Environment, list_name: str, path: str, params: Mapping[str, Any]
+        key: str | None = None,
     ) -> Fetched:
         """`GET path` for a sync: when the governor says, again and slower when Stripe says 429.
 
@@ -189,22 +180,12 @@ class Gateway:
         for attempt in range(_LIST_ATTEMPTS):
             await self._governor.turn(environment, list_name)
             try:
-                return await self._request("get", environment, path, params, {}, None)
+                return await self._request("get", environment, path, params, {}, key)
             except RateLimited:
                 self._governor.pause(environment, 0.5 * 2**attempt)
                 if attempt == _LIST_ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
-
-    async def delete(
-        self, environment: Environment, path: str, *, key: str | None = None
-    ) -> StripeObject:
-        """`DELETE path`. Raises as `post` does."""
-        return (await self._call("delete", environment, path, {}, {}, key)).data
-
-    async def erase(self, environment: Environment, path: str) -> Fetched:
-        """`DELETE path`, with the time at which the answer was true. Raises as `post` does."""
-        return await self._call("delete", environment, path, {}, {}, None)
 
     async def _call(
         self,
@@ -246,8 +227,9 @@ class Gateway:
             ) from error
         if not isinstance(answer.data, dict):
             raise UpstreamFailure("Stripe's answer is not an object.")
-        took = math.ceil(time.monotonic() - began)
-        return Fetched(answer.data, _date(answer.headers) - took)
+        age = math.ceil(time.monotonic() - began) if method == "get" else 0
+        replayed = answer.headers.get("idempotent-replayed") == "true"
+        return Fetched(answer.data, _date(answer.headers) - age, replayed)
 
 
 def _date(headers: Mapping[str, str]) -> int:

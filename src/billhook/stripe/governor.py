@@ -1,15 +1,15 @@
 """How fast we may ask Stripe: a sync fills what live traffic leaves free.
 
-Stripe limits requests per account, and lists further (stripe-facts 36). Requests of live traffic
-(a checkout, a change of the catalog) never wait here; each takes its share of the total, so that a
-sync running at the same time slows down instead. One governor serves one process.
+Stripe limits requests per account, and each list further (stripe-facts 41). Requests of live traffic
+(a checkout, a change of the catalog) never wait here; each takes its share of the total, so a
+sync that runs at the same time slows down instead. One governor serves one process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from billhook.settings import Environment
@@ -40,19 +40,19 @@ class Governor:
 
     Args:
         per_list: requests a second to one list; 0 for no limit.
-        total: requests a second in all, live traffic included; 0 for no limit.
+        total: requests a second in all, live traffic included; 0 or absent for no limit.
     """
 
     def __init__(
         self,
         per_list: float,
-        total: float,
+        total: Mapping[Environment, float],
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._list_gap = 1 / per_list if per_list else 0.0
-        self._total_gap = 1 / total if total else 0.0
+        self._total_gap = {each: 1 / rate for each, rate in total.items() if rate}
         self._clock = clock
         self._sleep = sleep
         self._accounts: dict[Environment, _Account] = {}
@@ -75,4 +75,5 @@ class Governor:
         account.paused_until = max(account.paused_until, self._clock() + seconds)
 
     def _account(self, environment: Environment) -> _Account:
-        return self._accounts.setdefault(environment, _Account(_Lane(self._total_gap)))
+        gap = self._total_gap.get(environment, 0.0)
+        return self._accounts.setdefault(environment, _Account(_Lane(gap)))

@@ -135,6 +135,7 @@ CREATE FUNCTION billhook.resolve_subjects(env text, customer text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     payment bigint;
+    done bigint[] := '{}';
 BEGIN
     UPDATE payments.stripe_subscriptions s
     SET (subject_type, subject_id) = (
@@ -147,17 +148,19 @@ BEGIN
         SELECT ROW(r.subject_type, r.subject_id)
         FROM billhook.subject_as_of(env, customer, s.provider_event_at) r);
 
-    FOR payment IN
-        SELECT DISTINCT t.payment_id FROM payments.transactions t
+    -- While we wait for a payment's lock it may merge into another: look again until none is new.
+    LOOP
+        SELECT t.payment_id INTO payment FROM payments.transactions t
         WHERE t.provider = 'stripe' AND t.environment = env AND t.provider_customer_id = customer
-          AND t.payment_id IS NOT NULL
+          AND t.payment_id <> ALL (done)
           AND NOT EXISTS (
               SELECT FROM billhook.payment_sources s
               WHERE s.payment_id = t.payment_id AND s.subject_type IS NOT NULL)
-        ORDER BY 1
-    LOOP
+        ORDER BY 1 LIMIT 1;
+        EXIT WHEN NOT FOUND;
         PERFORM billhook.lock_payment(payment);
         PERFORM billhook.project_payment(payment);
+        done := done || payment;
     END LOOP;
 END $$;
 

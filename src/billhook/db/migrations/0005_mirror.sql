@@ -44,7 +44,7 @@ BEGIN
     IF old_state IS DISTINCT FROM new_state THEN
         INSERT INTO billhook.refreshes (environment, object_type, object_id, reason)
         VALUES (environment, object_type, object_id, 'two changes in one second')
-        ON CONFLICT DO NOTHING;
+        ON CONFLICT ON CONSTRAINT refreshes_pkey DO UPDATE SET marked_at = clock_timestamp();
     END IF;
     RETURN CASE WHEN new_event_id IS NULL THEN true
                 WHEN old_event_id IS NULL THEN false
@@ -118,7 +118,11 @@ BEGIN
     WHERE NOT c.deleted;
 
     FOREACH customer IN ARRAY customer_ids LOOP
-        PERFORM billhook.take_turns(billhook.customer_key(env, customer));
+        -- Its subjects as well: another customer may get them now, or claim them at this moment.
+        PERFORM billhook.take_turns(VARIADIC billhook.customer_key(env, customer) || ARRAY(
+            SELECT billhook.subject_key(env, c.subject_type, c.subject_id)
+            FROM billhook.customer_claims c
+            WHERE c.environment = env AND c.customer_id = customer));
         PERFORM billhook.resolve_mappings(env, customer, NULL, NULL);
     END LOOP;
 END $$;
@@ -324,7 +328,7 @@ LANGUAGE sql AS $$
         SELECT env, 'subscription', i.subscription_id, 'more than one page of items'
         FROM incoming i JOIN shown USING (subscription_id)
         WHERE NOT i.items_complete
-        ON CONFLICT DO NOTHING
+        ON CONFLICT ON CONSTRAINT refreshes_pkey DO UPDATE SET marked_at = clock_timestamp()
     )
     INSERT INTO payments.stripe_subscription_items AS old (
         environment, subscription_item_id, subscription_id, product_id, price_id, quantity,

@@ -62,10 +62,9 @@ DECLARE
 BEGIN
     -- `raw` is always the object of the source that counts most.
     SELECT t.raw INTO shown
-    FROM billhook.payment_sources s
+    FROM billhook.ranked_sources(VARIADIC others || keep) WITH ORDINALITY s
     JOIN payments.transactions t ON t.payment_id = s.payment_id AND t.type <> 'refund'
-    WHERE s.payment_id = ANY (others || keep)
-    ORDER BY s.outcome, s.object_type, s.object_id LIMIT 1;
+    ORDER BY s.ordinality LIMIT 1;
 
     UPDATE billhook.payment_refs SET payment_id = keep WHERE payment_id = ANY (others);
     UPDATE billhook.payment_sources SET payment_id = keep WHERE payment_id = ANY (others);
@@ -81,6 +80,20 @@ BEGIN
     UPDATE payments.transactions SET payment_id = keep, raw = shown WHERE id = stays;
 END $$;
 
+-- The sources of a payment (or of several that become one) in the order in which their facts count: a success first; between a
+-- failure and what is under way, whichever Stripe said last (a declined card, then a bank debit);
+-- of those that agree the PaymentIntent, then the Invoice, then the Checkout Session.
+CREATE FUNCTION billhook.ranked_sources(VARIADIC payments bigint[])
+RETURNS SETOF billhook.payment_sources
+LANGUAGE sql STABLE AS $$
+    SELECT s.* FROM billhook.payment_sources s
+    WHERE s.payment_id = ANY (payments)
+    ORDER BY s.outcome = 'succeeded' DESC,
+        max(s.version_at) OVER (PARTITION BY s.outcome) DESC,
+        s.outcome, s.object_type, s.object_id
+$$;
+
+
 -- The payment's row as its sources tell it: for each fact the first source in order that knows it.
 -- Null status: no source yet (a refund that came before its payment).
 CREATE FUNCTION billhook.payment_of(payment bigint) RETURNS payments.transactions
@@ -91,10 +104,7 @@ DECLARE
     last_seen timestamptz;
     back record;
 BEGIN
-    FOR s IN
-        SELECT * FROM billhook.payment_sources
-        WHERE payment_id = payment ORDER BY outcome, object_type, object_id
-    LOOP
+    FOR s IN SELECT * FROM billhook.ranked_sources(payment) LOOP
         IF t.status IS NULL THEN
             t.status := s.outcome;
             t.type := s.type;
@@ -171,9 +181,7 @@ DECLARE
     top record;
 BEGIN
     IF t.status IS NOT NULL THEN
-        SELECT s.object_id, s.outcome INTO top FROM billhook.payment_sources s
-        WHERE s.payment_id = payment
-        ORDER BY s.outcome, s.object_type, s.object_id LIMIT 1;
+        SELECT s.object_id, s.outcome INTO top FROM billhook.ranked_sources(payment) s LIMIT 1;
         SELECT * INTO old FROM payments.transactions
         WHERE payment_id = payment AND type <> 'refund';
 

@@ -23,6 +23,7 @@ CREATE TABLE billhook.sync_ranges (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     environment text NOT NULL REFERENCES billhook.syncs (environment) ON DELETE CASCADE,
     list        text NOT NULL,
+    variant     smallint NOT NULL,  -- a list may need several requests: active and inactive
     since       bigint NOT NULL,
     upto        bigint,
     after       text,
@@ -108,13 +109,12 @@ CREATE FUNCTION billhook.account_tables() RETURNS regclass[] LANGUAGE sql STABLE
         'billhook.payment_refunds', 'billhook.tombstones', 'billhook.refreshes']::regclass[]
 $$;
 
--- Move an environment's rows into a new archive. Null: there were none.
+-- Move an environment's rows into a new archive. There is one even when there were no rows: it
+-- says which account the events before it belong to.
 CREATE FUNCTION billhook.archive(env text, account text) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     relation regclass;
     archive uuid := gen_random_uuid();
-    rows_of_it bigint;
-    moved bigint := 0;
 BEGIN
     INSERT INTO billhook.archives (id, environment, account_id) VALUES (archive, env, account);
     FOREACH relation IN ARRAY billhook.account_tables() LOOP
@@ -123,14 +123,8 @@ BEGIN
              INSERT INTO billhook.archived_rows (archive_id, relation, content)
              SELECT $2, $3, content FROM gone', relation)
         USING env, archive, relation::text;
-        GET DIAGNOSTICS rows_of_it = ROW_COUNT;
-        moved := moved + rows_of_it;
     END LOOP;
     DELETE FROM billhook.syncs WHERE environment = env;
-    IF moved = 0 THEN
-        DELETE FROM billhook.archives WHERE id = archive;
-        RETURN NULL;
-    END IF;
     RETURN archive;
 END $$;
 
