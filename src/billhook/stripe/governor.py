@@ -1,8 +1,8 @@
 """How fast we may ask Stripe: a sync fills what live traffic leaves free.
 
-Stripe limits requests per account, and each list further (stripe-facts 41). Requests of live traffic
-(a checkout, a change of the catalog) never wait here; each takes its share of the total, so a
-sync that runs at the same time slows down instead. One governor serves one process.
+Stripe limits requests per account, and each list further (stripe-facts 41). Requests of live
+traffic (a checkout, a change of the catalog) never wait here; each takes its share of the total,
+so a sync that runs at the same time slows down instead. One governor serves one process.
 """
 
 from __future__ import annotations

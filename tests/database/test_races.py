@@ -1,0 +1,108 @@
+"""Two events at the same moment, in the narrowest interleavings: the second begins while the first
+is done but not committed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import stripe_events
+from billhook import ledger
+from billhook.db import Connection, Database
+from billhook.projections import as_json, project
+from books import Books, final_state
+from stripe_events import charge, customer, event, payment_intent, refund, session, subject
+
+
+async def apply_in(connection: Connection, told: dict[str, Any]) -> None:
+    delivery = ledger.decode(stripe_events.payload(told))
+    changes = as_json(project(delivery.event), delivery.event)
+    await ledger.apply_in(connection, "test", delivery, changes)
+
+
+async def apply(database: Database, told: dict[str, Any]) -> None:
+    await ledger.apply(database, "test", ledger.decode(stripe_events.payload(told)))
+
+
+async def overlapping(database: Database, first: dict[str, Any], second: dict[str, Any]) -> None:
+    """Apply `first`; begin `second` before it commits, and let it get as far as it can."""
+    async with database.as_service() as connection:
+        await apply_in(connection, first)
+        running = asyncio.create_task(apply(database, second))
+        blocked = False
+        while not (blocked or running.done()):
+            # Not pg_stat_activity: a transaction sees that as it was at the first look.
+            blocked = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            )
+    await running
+
+
+def bought(name: str, buyer: str, at: int) -> dict[str, Any]:
+    metadata = {"insforge_checkout_mode": "payment", **subject()}
+    of = session(name, customer=buyer, payment_intent=f"pi_{name}", metadata=metadata)
+    return event("checkout.session.completed", of, at=at)
+
+
+def in_turn(books: Books, *events: dict[str, Any]) -> dict[str, list[str]]:
+    books.apply(*events)
+    return final_state(books)
+
+
+# Each: what was before, and two events at once.
+MERGE = (
+    [
+        event("refund.created", refund("re_1", charge="ch_1", payment_intent=None), at=1),
+        event(
+            "payment_intent.succeeded",
+            payment_intent(
+                "pi_1",
+                customer="cus_1",
+                latest_charge=None,
+                metadata={"insforge_checkout_mode": "payment"},
+            ),
+            at=2,
+        ),
+    ],
+    event("charge.refunded", charge("ch_1", payment_intent="pi_1", customer="cus_1"), at=3),
+    bought("cs_1", "cus_1", at=4),
+)
+DELETION = (
+    [
+        event("customer.created", customer("cus_1"), at=0),
+        event("customer.created", customer("cus_2"), at=0),
+        event("customer.created", customer("cus_3"), at=0),
+        event(
+            "customer.subscription.created",
+            stripe_events.subscription("sub_1", customer="cus_1", metadata=subject()),
+            at=1,
+        ),
+        bought("cs_2", "cus_2", at=2),
+    ],
+    event("customer.deleted", customer("cus_2"), at=3),
+    bought("cs_3", "cus_3", at=4),
+)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("case", [MERGE, DELETION], ids=["merge", "deletion"])
+def test_two_events_at_once_end_as_one_after_the_other(
+    books: Books, postgres: Any, template: str, case: Any, swapped: bool
+) -> None:
+    before, one, other = case
+    first, second = (other, one) if swapped else (one, other)
+    books.apply(*before)
+    books.run(lambda database: overlapping(database, first, second))
+    at_once = final_state(books)
+
+    name = "one_after_the_other"
+    books.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    books.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        assert at_once == in_turn(Books(postgres.dsn(name)), *before, one, other)
+    finally:
+        books.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    subjects = books.rows("SELECT subject_id FROM payments.transactions WHERE type <> 'refund'")
+    assert {row["subject_id"] for row in subjects} == {"t1"}
