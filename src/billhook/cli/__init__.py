@@ -15,6 +15,7 @@ from billhook import __version__
 from billhook.cli import archive, config, events, keys, prices, products, webhooks
 from billhook.cli.catalog import catalog
 from billhook.cli.customers import customers
+from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
 from billhook.cli.link import link
 from billhook.cli.status import status
@@ -160,6 +161,7 @@ def dev(
 
 app.command(epilog="Example: billhook link --url https://pay.example < admin-key.txt")(link)
 app.command(epilog="Example: billhook status --json")(status)
+app.command(epilog="Example: billhook doctor --json")(doctor)
 app.add_typer(config.app, name="config")
 app.command(epilog="Example: billhook sync --environment live")(sync)
 app.add_typer(webhooks.app, name="webhooks")

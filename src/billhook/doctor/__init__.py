@@ -1,0 +1,109 @@
+"""`billhook doctor`: everything that a support engineer would ask first.
+
+With the settings of the server it looks into the database and asks Stripe; with an address and a
+key it asks the API; with both it does both.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from billhook.client import AsyncClient
+from billhook.connections import Connections
+from billhook.db import Database
+from billhook.doctor import database as in_database
+from billhook.doctor import server as at_server
+from billhook.doctor import stripe as at_stripe
+from billhook.doctor.finding import Finding, Report, report
+from billhook.secrets import SecretStore
+from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment, Settings
+from billhook.stripe.gateway import Gateway
+
+__all__ = ["Finding", "Report", "examine"]
+
+
+async def examine(settings: Settings | None, client: AsyncClient | None, now: datetime) -> Report:
+    """Look at everything that can be looked at from here.
+
+    Args:
+        settings: the server's, with its database; None where they are not known.
+        client: of the running server; None where it is not known.
+        now: the time of this machine.
+    """
+    found: list[Finding] = []
+    clock_of_server = now if settings is not None else None
+    status = None
+    if client is not None:
+        finding, time = await at_server.answers(client)
+        found.append(finding)
+        clock_of_server = time or clock_of_server
+        if finding.state == "ok":
+            finding, status = await at_server.takes_key(client)
+            found.append(finding)
+    if settings is not None:
+        found += await _database(settings, now)
+    elif client is not None and status is not None:
+        for each in status.connections:
+            found += [finding async for finding in at_server.connection(client, each, now)]
+    if clock_of_server is not None:
+        api_base = STRIPE_API_BASE if settings is None else settings.stripe_api_base
+        found.append(at_stripe.clock(await at_stripe.stripe_time(api_base), clock_of_server))
+    return report(found)
+
+
+async def _database(settings: Settings, now: datetime) -> list[Finding]:
+    finding, database = await in_database.reachable(settings)
+    found = [finding]
+    if database is None:
+        return found
+    try:
+        schema = await in_database.migrated(database)
+        found += [schema, *[each async for each in in_database.roles(database)]]
+        if schema.state == "broken":
+            return found
+        found += [each async for each in in_database.policies(database)]
+        return found + await _environments(settings, database, now)
+    finally:
+        await database.close()
+
+
+async def _environments(settings: Settings, database: Database, now: datetime) -> list[Finding]:
+    secrets = SecretStore(database, settings)
+    gateway = Gateway(secrets.stripe_key, settings.stripe_api_base)
+    found: list[Finding] = []
+    try:
+        for environment in ENVIRONMENTS:
+            found += await _environment(settings, database, secrets, gateway, environment, now)
+    finally:
+        await gateway.close()
+    if all(each.state == "skipped" for each in found if each.check == "stripe key"):
+        found.append(
+            Finding(
+                check="stripe key",
+                state="broken",
+                message="Neither environment has a Stripe key, so nothing can be sold.",
+                next_actions="billhook config set --environment test",
+            )
+        )
+    return found
+
+
+async def _environment(
+    settings: Settings,
+    database: Database,
+    secrets: SecretStore,
+    gateway: Gateway,
+    environment: Environment,
+    now: datetime,
+) -> list[Finding]:
+    connection = await Connections(database, secrets).get(environment)
+    key = await at_stripe.key(gateway, secrets, environment, connection)
+    found = [key]
+    if key.state == "skipped":
+        return found
+    # Without a key that works, Stripe has nothing more to say, and each question takes its time.
+    if key.state == "ok":
+        endpoint = at_stripe.Endpoint(gateway, secrets, settings, environment, connection)
+        found += [each async for each in endpoint.findings()]
+        found.append(await at_stripe.missed(gateway, database, environment, connection, now))
+    return found + [each async for each in in_database.ledger(database, environment, now)]

@@ -1,0 +1,217 @@
+"""What can be seen in the database itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import asyncpg
+
+from billhook.db import ROLES, Database
+from billhook.db.migrate import migrations
+from billhook.doctor.finding import Finding, failure
+from billhook.errors import DatabaseUnavailable
+from billhook.settings import Environment, Settings
+
+_OLDEST_POSTGRES = 14
+
+_APPLIED = "SELECT number, checksum FROM billhook.migrations"
+# pg_has_role raises for a role that does not exist; by oid, it is asked only for those that do.
+_ROLES = """
+SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
+    r.oid IS NOT NULL AND pg_has_role(current_user, r.oid, 'MEMBER') AS can_be_taken,
+    coalesce(r.rolsuper OR r.rolbypassrls, false) AS ignores_policies
+FROM unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
+ORDER BY wanted
+"""
+_SESSION_TABLES = """
+SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_on,
+    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS has_policies
+FROM pg_class AS c
+WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass,
+                'payments.stripe_customer_portal_sessions'::regclass)
+ORDER BY 1
+"""
+_FAILED = """
+SELECT event_type, count(*) AS events,
+    (array_agg(last_error ORDER BY received_at DESC))[1] AS newest_error
+FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'failed'
+GROUP BY event_type ORDER BY count(*) DESC, event_type
+"""
+_LAST_EVENT = """
+SELECT received_at, event_type FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
+"""
+
+POLICY = """\
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_subject ON {table} TO authenticated
+    USING (subject_type = 'user' AND subject_id = auth.uid()::text)
+    WITH CHECK (subject_type = 'user' AND subject_id = auth.uid()::text);"""
+"""A policy to begin with: users bill themselves. See README.md for teams."""
+
+
+async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
+    """Whether PostgreSQL answers; and the open database, if it does."""
+    database = Database(settings.database_url.get_secret_value(), pool_size=2)
+    try:
+        await database.open()
+        async with database.connection() as connection:
+            number = int(await connection.fetchval("SHOW server_version_num"))
+            version = await connection.fetchval("SHOW server_version")
+    except DatabaseUnavailable as error:
+        await database.close()
+        error.next_actions = "Is PostgreSQL running, and is DATABASE_URL right?"
+        return failure("database", error), None
+    if number < _OLDEST_POSTGRES * 10_000:
+        old = Finding(
+            check="database",
+            state="broken",
+            message=f"PostgreSQL {version} is too old.",
+            next_actions=f"Billhook needs PostgreSQL {_OLDEST_POSTGRES} or newer.",
+        )
+        return old, database
+    return Finding(check="database", state="ok", message=f"PostgreSQL {version} answers."), database
+
+
+async def migrated(database: Database) -> Finding:
+    """Whether the schema is the one that this version of Billhook works with."""
+    try:
+        async with database.connection() as connection:
+            rows = await connection.fetch(_APPLIED)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        rows = []
+    applied = {row["number"]: row["checksum"] for row in rows}
+    known = {each.number: each.checksum for each in migrations()}
+    missing = known.keys() - applied.keys()
+    if missing:
+        done = f"{len(known) - len(missing)} of {len(known)}"
+        return _schema("broken", f"{done} migrations are applied.", "Run: billhook migrate")
+    if any(applied[number] != checksum for number, checksum in known.items()):
+        return _schema(
+            "broken",
+            "A migration was applied in another form than this version holds.",
+            "Run the Billhook version that made this database, or a newer one.",
+        )
+    if applied.keys() - known.keys():
+        return _schema(
+            "warning",
+            "The database is newer than this version of Billhook.",
+            "Bring this Billhook up to date.",
+        )
+    return _schema("ok", f"All {len(known)} migrations are applied.", None)
+
+
+def _schema(state: str, message: str, next_actions: str | None) -> Finding:
+    return Finding.model_validate(
+        {"check": "schema", "state": state, "message": message, "nextActions": next_actions}
+    )
+
+
+async def roles(database: Database) -> AsyncIterator[Finding]:
+    """Whether callers can be who they are, and are held by policies."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_ROLES, sorted(ROLES))
+        user = await connection.fetchval("SELECT current_user")
+    sound = True
+    for row in rows:
+        name = row["name"]
+        if not row["is_there"]:
+            problem = (f"The role {name} is missing.", "Run: billhook migrate")
+        elif not row["can_be_taken"]:
+            grant = f'As an administrator run: GRANT {name} TO "{user}"'
+            problem = (f"The database user {user} cannot become {name}.", grant)
+        elif row["ignores_policies"] and name != "project_admin":
+            alter = f"As an administrator run: ALTER ROLE {name} NOSUPERUSER NOBYPASSRLS"
+            problem = (f"No policy holds the role {name}: it bypasses row-level security.", alter)
+        else:
+            continue
+        sound = False
+        yield Finding(check="roles", state="broken", message=problem[0], next_actions=problem[1])
+    if sound:
+        yield Finding(check="roles", state="ok", message=f"{', '.join(sorted(ROLES))} are there.")
+
+
+async def policies(database: Database) -> AsyncIterator[Finding]:
+    """Whether the app says who may bill whom."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SESSION_TABLES)
+    for row in rows:
+        table = row["name"]
+        if not row["is_on"]:
+            yield Finding(
+                check="policies",
+                state="warning",
+                message=f"Row-level security is off on {table}: any signed-in user can bill any "
+                "subject.",
+                next_actions=f"Say who may, for example:\n{POLICY.format(table=table)}",
+            )
+        elif not row["has_policies"]:
+            yield Finding(
+                check="policies",
+                state="warning",
+                message=f"Row-level security is on for {table}, and no policy lets anybody in.",
+                next_actions=f"Say who may, for example:\n{POLICY.format(table=table)}",
+            )
+        else:
+            yield Finding(check="policies", state="ok", message=f"{table} has policies.")
+
+
+async def ledger(
+    database: Database, environment: Environment, now: datetime
+) -> AsyncIterator[Finding]:
+    """Whether events arrive, and whether they could be applied."""
+    async with database.connection() as connection:
+        failed = await connection.fetch(_FAILED, environment)
+        last = await connection.fetchrow(_LAST_EVENT, environment)
+    if failed:
+        kinds = ", ".join(f"{row['events']} {row['event_type']}" for row in failed)
+        yield failing(environment, kinds, failed[0]["newest_error"])
+    else:
+        yield Finding(
+            check="events", environment=environment, state="ok", message="No event is failing."
+        )
+    seen = (last["received_at"], last["event_type"]) if last else None
+    yield last_event(environment, seen, now)
+
+
+def failing(environment: Environment, kinds: str, newest_error: str | None) -> Finding:
+    """Some events could not be applied."""
+    return Finding(
+        check="events",
+        environment=environment,
+        state="broken",
+        message=f"Events are failing: {kinds}. The last error: {newest_error or 'unknown'}",
+        next_actions="Mend the cause (most often a trigger of the app), then: "
+        f"billhook events replay --failed --environment {environment}",
+    )
+
+
+def last_event(
+    environment: Environment, seen: tuple[datetime, str] | None, now: datetime
+) -> Finding:
+    """When something was heard of Stripe."""
+    if seen is None:
+        return Finding(
+            check="last event",
+            environment=environment,
+            state="warning",
+            message="No event has arrived yet.",
+            next_actions="Change something in Stripe, such as a product's name, and look again; "
+            "Stripe's dashboard (Developers, Webhooks) shows its deliveries.",
+        )
+    at, kind = seen
+    return Finding(
+        check="last event",
+        environment=environment,
+        state="ok",
+        message=f"The last event ({kind}) arrived {_ago((now - at).total_seconds())} ago.",
+    )
+
+
+def _ago(seconds: float) -> str:
+    for size, word in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {word}"
+    return f"{max(seconds, 0):.0f} seconds"

@@ -1,0 +1,95 @@
+"""What a running Billhook tells of itself, for those who cannot reach its database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+from billhook.client import ApiError, AsyncClient
+from billhook.doctor.database import failing, last_event
+from billhook.doctor.finding import Finding, failure
+from billhook.doctor.stripe import no_key
+from billhook.models import Connection, Status
+
+
+async def answers(client: AsyncClient) -> tuple[Finding, datetime | None]:
+    """Whether the server works; and what time it has."""
+    try:
+        health = await client.health()
+    except ApiError as error:
+        return failure("server", error), None
+    message = f"{client.base_url} answers, Billhook {health.version}."
+    return Finding(check="server", state="ok", message=message), health.timestamp
+
+
+async def takes_key(client: AsyncClient) -> tuple[Finding, Status | None]:
+    """Whether the server takes our admin key; and what it then tells."""
+    try:
+        status = await client.status()
+    except ApiError as error:
+        return failure("admin key", error), None
+    return Finding(check="admin key", state="ok", message="The server takes the admin key."), status
+
+
+async def connection(
+    client: AsyncClient, found: Connection, now: datetime
+) -> AsyncIterator[Finding]:
+    """How one environment is, as far as the API tells."""
+    environment = found.environment
+    if found.status == "unconfigured":
+        yield no_key(environment)
+        return
+    if found.status == "error":
+        yield Finding(
+            check="stripe key",
+            environment=environment,
+            state="broken",
+            message=found.last_sync_error or "The connection to Stripe is broken.",
+            next_actions=f"billhook config set --environment {environment}, then billhook sync "
+            f"--environment {environment}",
+        )
+    else:
+        yield Finding(
+            check="stripe key",
+            environment=environment,
+            state="ok",
+            message=f"Connected to {found.account_id} with {found.masked_key}.",
+        )
+    yield _endpoint(found)
+    try:
+        failed = await client.events.page(environment, status="failed", limit=100)
+        last = await client.events.page(environment, limit=1)
+    except ApiError as error:
+        yield failure("events", error, environment)
+        return
+    if failed.items:
+        kinds = Counter(each.event_type for each in failed.items)
+        told = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        yield failing(environment, told, failed.items[0].last_error)
+    else:
+        yield Finding(
+            check="events", environment=environment, state="ok", message="No event is failing."
+        )
+    seen = next(((each.received_at, each.event_type) for each in last.items), None)
+    yield last_event(environment, seen, now)
+
+
+def _endpoint(found: Connection) -> Finding:
+    configure = f"billhook webhooks configure --environment {found.environment}"
+    if found.webhook_endpoint_id is None:
+        return Finding(
+            check="webhook endpoint",
+            environment=found.environment,
+            state="warning",
+            message="No endpoint is managed by Billhook.",
+            next_actions=f"{configure}; or keep the one that you made by hand.",
+        )
+    return Finding(
+        check="webhook endpoint",
+        environment=found.environment,
+        state="ok",
+        message=f"{found.webhook_endpoint_id} was set up for {found.webhook_endpoint_url}. "
+        "Whether Stripe still has it so is seen where DATABASE_URL is set.",
+        next_actions=f"To make sure: {configure}",
+    )

@@ -1,0 +1,241 @@
+"""What Stripe says: the key, the webhook endpoint, events that never came, the time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import stripe
+
+from billhook.db import Database
+from billhook.doctor.finding import Finding, State, failure
+from billhook.endpoint import EVENTS
+from billhook.errors import BillhookError, SecretUnreadable
+from billhook.models import Connection
+from billhook.secrets import SecretStore, webhook_secret_name
+from billhook.settings import Environment, Settings
+from billhook.stripe.gateway import Gateway, StripeObject
+from billhook.stripe.signature import TOLERANCE
+
+_GRACE = timedelta(minutes=5)
+"""An event so young may still be on its way."""
+_SUSPICIOUS = 30.0  # seconds that two clocks may be apart before anybody should care
+
+_KNOWN = """
+SELECT provider_event_id FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = ANY ($2::text[])
+"""
+
+
+async def key(
+    gateway: Gateway, secrets: SecretStore, environment: Environment, connection: Connection
+) -> Finding:
+    """Whether the stored key opens the account that the mirror is of."""
+    try:
+        if await secrets.stripe_key(environment) is None:
+            return no_key(environment)
+        account = (await gateway.get(environment, "/v1/account")).data
+    except BillhookError as error:
+        return failure("stripe key", error, environment)
+    if connection.account_id not in (None, account.get("id")):
+        return Finding(
+            check="stripe key",
+            environment=environment,
+            state="broken",
+            message=f"The key opens {account.get('id')}, the mirror is of {connection.account_id}.",
+            next_actions=f"Set it anew: billhook config set --environment {environment}",
+        )
+    message = f"Stripe takes the key {connection.masked_key} ({account.get('id')})."
+    return Finding(check="stripe key", environment=environment, state="ok", message=message)
+
+
+def no_key(environment: Environment) -> Finding:
+    """An environment that is not in use, which is nothing bad."""
+    return Finding(
+        check="stripe key",
+        environment=environment,
+        state="skipped",
+        message="No Stripe key is set.",
+        next_actions=f"To use it: billhook config set --environment {environment}",
+    )
+
+
+class Endpoint:
+    """The examination of one environment's webhook endpoint."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        secrets: SecretStore,
+        settings: Settings,
+        environment: Environment,
+        connection: Connection,
+    ) -> None:
+        self._gateway = gateway
+        self._secrets = secrets
+        self._settings = settings
+        self._environment = environment
+        self._connection = connection
+        self._path = f"/api/webhooks/stripe/{environment}"
+        self._configure = f"billhook webhooks configure --environment {environment}"
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Whether Stripe sends what we need to where we are, and whether we believe it."""
+        yield await self._signing()
+        try:
+            endpoint = await self._at_stripe()
+        except BillhookError as error:
+            yield failure("webhook endpoint", error, self._environment)
+            return
+        yield self._none() if endpoint is None else self._judged(endpoint)
+
+    async def _signing(self) -> Finding:
+        name = webhook_secret_name(self._environment)
+        by_hand = self._settings.stripe_webhook_secret(self._environment) is not None
+        try:
+            stored = await self._secrets.get_with_old(name)
+        except SecretUnreadable as error:
+            return failure("signing secret", error, self._environment)
+        if not stored and not by_hand:
+            return self._found(
+                "broken",
+                "No signing secret is known, so every event is refused.",
+                f"{self._configure}, or set {name} for an endpoint of your own.",
+                check="signing secret",
+            )
+        return self._found("ok", "A signing secret is set.", check="signing secret")
+
+    async def _at_stripe(self) -> StripeObject | None:
+        """The endpoint that we manage, else one made by hand that leads to this environment."""
+        listed = await self._gateway.get(self._environment, "/v1/webhook_endpoints", {"limit": 100})
+        endpoints: list[StripeObject] = listed.data.get("data") or []
+        managed = self._connection.webhook_endpoint_id
+        if managed is not None:
+            return next((each for each in endpoints if each["id"] == managed), None)
+        ours = (e for e in endpoints if str(e.get("url", "")).endswith(self._path))
+        return next(ours, None)
+
+    def _none(self) -> Finding:
+        if self._connection.webhook_endpoint_id is not None:
+            message = f"Stripe has no endpoint {self._connection.webhook_endpoint_id} any more."
+            return self._found("broken", message, self._configure)
+        if self._settings.public_url is None:
+            return self._found(
+                "broken",
+                "Stripe has no endpoint that leads here, and no public URL is set.",
+                f"Set BILLHOOK_PUBLIC_URL to an address that Stripe can reach, then: "
+                f"{self._configure}",
+            )
+        return self._found("broken", "Stripe has no endpoint that leads here.", self._configure)
+
+    def _judged(self, endpoint: dict[str, Any]) -> Finding:
+        name = endpoint["id"]
+        public = self._settings.public_url
+        expected = public and f"{public}{self._path}"
+        events = set(endpoint.get("enabled_events") or ())
+        missing = () if "*" in events else tuple(e for e in EVENTS if e not in events)
+        if endpoint.get("status") != "enabled":
+            return self._found("broken", f"Stripe has disabled {name}.", self._configure)
+        if expected and endpoint.get("url") != expected:
+            message = f"{name} leads to {endpoint.get('url')}, and not to {expected}."
+            return self._found("broken", message, self._configure)
+        if missing:
+            message = f"{name} is not told of {', '.join(missing)}."
+            return self._found("broken", message, self._configure)
+        if endpoint.get("api_version") not in (None, stripe.api_version):
+            message = f"{name} speaks API version {endpoint['api_version']}."
+            return self._found("warning", message, self._configure)
+        return self._found("ok", f"{name} is enabled and leads to {endpoint.get('url')}.")
+
+    def _found(
+        self,
+        state: State,
+        message: str,
+        next_actions: str | None = None,
+        *,
+        check: str = "webhook endpoint",
+    ) -> Finding:
+        return Finding(
+            check=check,
+            environment=self._environment,
+            state=state,
+            message=message,
+            next_actions=next_actions,
+        )
+
+
+async def missed(
+    gateway: Gateway,
+    database: Database,
+    environment: Environment,
+    connection: Connection,
+    now: datetime,
+) -> Finding:
+    """Whether Stripe tells of events that never arrived: of its last 100."""
+    try:
+        page = (await gateway.get(environment, "/v1/events", {"limit": 100})).data
+    except BillhookError as error:
+        return failure("missed events", error, environment)
+    # Nobody was to be told before there was an endpoint.
+    since = connection.webhook_configured_at or datetime.fromtimestamp(0, UTC)
+    due = {
+        event["id"]: event["type"]
+        for event in page.get("data") or []
+        if event["type"] in EVENTS
+        and since < datetime.fromtimestamp(event["created"], UTC) < now - _GRACE
+    }
+    async with database.connection() as open_connection:
+        rows = await open_connection.fetch(_KNOWN, environment, list(due))
+    gone = [name for name in due if name not in {row["provider_event_id"] for row in rows}]
+    if not gone:
+        message = f"All of Stripe's last {len(due)} events that concern us are recorded."
+        return Finding(check="missed events", environment=environment, state="ok", message=message)
+    return Finding(
+        check="missed events",
+        environment=environment,
+        state="broken",
+        message=f"{len(gone)} of Stripe's last {len(due)} events never arrived, the newest "
+        f"{gone[0]} ({due[gone[0]]}).",
+        next_actions="Stripe's dashboard (Developers, Webhooks) shows why it could not deliver "
+        "them, and sends them again. Meanwhile bring the mirror up to date: "
+        f"billhook sync --environment {environment}",
+    )
+
+
+async def stripe_time(api_base: str) -> datetime | None:
+    """The time that Stripe's answers carry; also the answer to a caller without a key has it."""
+    try:
+        async with httpx.AsyncClient(timeout=5) as http:
+            answer = await http.get(f"{api_base}/v1/account")
+        return parsedate_to_datetime(answer.headers["date"])
+    except (httpx.HTTPError, KeyError, ValueError):
+        return None
+
+
+def clock(theirs: datetime | None, ours: datetime) -> Finding:
+    """Whether our clock lets us believe Stripe's signatures.
+
+    Args:
+        theirs: Stripe's time; None when it could not be asked.
+        ours: the time where Billhook runs, at the same moment.
+    """
+    if theirs is None:
+        return Finding(
+            check="clock",
+            state="warning",
+            message="Stripe could not be asked for the time.",
+            next_actions="Can this machine reach https://api.stripe.com?",
+        )
+    apart = abs((ours - theirs).total_seconds())
+    if apart < _SUSPICIOUS:
+        return Finding(check="clock", state="ok", message="The clock agrees with Stripe's.")
+    return Finding(
+        check="clock",
+        state="broken" if apart >= TOLERANCE else "warning",
+        message=f"The clock is {apart:.0f} seconds away from Stripe's; from {TOLERANCE} on, every "
+        "webhook is refused.",
+        next_actions="Let the server keep its time by NTP, for example: timedatectl set-ntp true",
+    )

@@ -1,0 +1,358 @@
+"""`billhook doctor`: whatever is wrong is named, with what to do; and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from api import Api, connect, serving
+from billhook.client import AsyncClient
+from billhook.doctor import Finding, Report, examine
+from billhook.doctor.stripe import clock
+from billhook.settings import Settings
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY, JWT_SECRET
+from stripe_events import customer, event
+
+__all__ = ["billhook"]
+
+PUBLIC = "http://127.0.0.1:9"
+_accounts = count()
+
+
+class Patient:
+    """A Billhook with a key, its endpoint, and the settings that a doctor needs."""
+
+    def __init__(self, api: Api, settings: Settings, key: str) -> None:
+        self.api = api
+        self.settings = settings
+        self.key = key
+
+    def examined(self, *, hours: float = 0, **changes: Any) -> Report:
+        """With the settings of the server, `hours` from now."""
+        settings = self.settings.model_copy(update=changes)
+        return asyncio.run(examine(settings, None, datetime.now(UTC) + timedelta(hours=hours)))
+
+    def stripe(self, method: str, path: str, **data: Any) -> Any:
+        url = f"{self.api.stripe_url}/v1/{path}"
+        answer = httpx.request(method, url, auth=(self.key, ""), data=data)
+        answer.raise_for_status()
+        return answer.json()
+
+    @property
+    def endpoint(self) -> str:
+        return str(
+            self.api.books.row(
+                "SELECT webhook_endpoint_id AS id FROM payments.provider_connections "
+                "WHERE environment = 'test'"
+            )["id"]
+        )
+
+
+@pytest.fixture(autouse=True)
+def _never_stripe_itself(monkeypatch: pytest.MonkeyPatch, sandbox: str) -> None:
+    monkeypatch.setattr("billhook.doctor.STRIPE_API_BASE", sandbox)
+
+
+@pytest.fixture
+def patient(database_url: str, sandbox: str) -> Iterator[Patient]:
+    """All is well but that no policies are written and no event came yet."""
+    key = f"sk_test_doctor{next(_accounts)}x{id(_accounts)}"
+    connect(database_url, sandbox, key)
+    settings = Settings(
+        database_url=SecretStr(database_url),
+        jwt_secret=SecretStr(JWT_SECRET),
+        stripe_api_base=sandbox,
+        public_url=PUBLIC,
+        _env_file=None,
+    )
+    with serving(database_url, sandbox, public_url=PUBLIC) as api:
+        assert api.admin("POST", "/test/webhook").status_code == 200
+        yield Patient(api, settings, key)
+
+
+def of(report: Report, check: str, environment: str | None = "test") -> list[Finding]:
+    return [f for f in report.checks if (f.check, f.environment) == (check, environment)]
+
+
+def only(report: Report, check: str, environment: str | None = "test") -> Finding:
+    (finding,) = of(report, check, environment)
+    return finding
+
+
+def test_a_sound_billhook_is_told_so(patient: Patient) -> None:
+    patient.api.books.execute(
+        """
+        ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE payments.stripe_customer_portal_sessions ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY a ON payments.stripe_checkout_sessions TO authenticated USING (true);
+        CREATE POLICY a ON payments.stripe_customer_portal_sessions TO authenticated USING (true);
+        """
+    )
+    books = patient.api.books
+    books.apply(event("customer.created", customer()))
+    report = patient.examined()
+    assert report.healthy
+    assert {f.state for f in report.checks} == {"ok", "skipped"}
+    (skipped,) = (f for f in report.checks if f.state == "skipped")
+    assert (skipped.check, skipped.environment) == ("stripe key", "live")
+    assert [f.check for f in report.checks] == [
+        *("database", "schema", "roles", "policies", "policies", "stripe key", "signing secret"),
+        *("webhook endpoint", "missed events", "events", "last event", "stripe key", "clock"),
+    ]
+
+
+def test_policies_that_are_missing_are_warned_of_with_ones_that_work(patient: Patient) -> None:
+    report = patient.examined()
+    assert report.healthy
+    warnings = of(report, "policies", None)
+    assert [f.state for f in warnings] == ["warning", "warning"]
+    for warning in warnings:
+        assert "any signed-in user can bill any subject" in warning.message
+        assert warning.next_actions is not None
+        patient.api.books.execute(warning.next_actions.partition("\n")[2])
+    assert [f.state for f in of(patient.examined(), "policies", None)] == ["ok", "ok"]
+    patient.api.books.execute("DROP POLICY own_subject ON payments.stripe_checkout_sessions")
+    (nobody, _) = of(patient.examined(), "policies", None)
+    assert "no policy lets anybody in" in nobody.message
+
+
+def break_migration(patient: Patient) -> None:
+    patient.api.books.execute("DELETE FROM billhook.migrations WHERE number = 2")
+
+
+def alter_migration(patient: Patient) -> None:
+    patient.api.books.execute("UPDATE billhook.migrations SET checksum = 'x' WHERE number = 2")
+
+
+def disable(patient: Patient) -> None:
+    patient.stripe("POST", f"webhook_endpoints/{patient.endpoint}", disabled="true")
+
+
+def forget_events(patient: Patient) -> None:
+    path = f"webhook_endpoints/{patient.endpoint}"
+    patient.stripe("POST", path, **{"enabled_events[0]": "customer.created"})
+
+
+def lead_astray(patient: Patient) -> None:
+    path = f"webhook_endpoints/{patient.endpoint}"
+    patient.stripe("POST", path, url="https://elsewhere.example/api/webhooks/stripe/test")
+
+
+def delete_endpoint(patient: Patient) -> None:
+    patient.stripe("DELETE", f"webhook_endpoints/{patient.endpoint}")
+
+
+def never_configured(patient: Patient) -> None:
+    delete_endpoint(patient)
+    patient.api.books.execute("UPDATE payments.provider_connections SET webhook_endpoint_id = NULL")
+
+
+def lose_secret(patient: Patient) -> None:
+    patient.api.books.execute("DELETE FROM system.secrets WHERE key LIKE '%WEBHOOK_SECRET%'")
+
+
+def change_account(patient: Patient) -> None:
+    patient.api.books.execute(
+        "UPDATE payments.provider_connections SET provider_account_id = 'acct_other'"
+    )
+
+
+def remove_key(patient: Patient) -> None:
+    patient.api.books.execute("UPDATE system.secrets SET is_active = false")
+
+
+def fail_events(patient: Patient) -> None:
+    patient.api.books.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'no room on the shelf'; END $$;"
+        "CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON payments.webhook_events FOR EACH ROW "
+        "WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()"
+    )
+    patient.api.books.apply(event("customer.created", customer()))
+
+
+def miss_event(patient: Patient) -> None:
+    patient.api.books.execute(
+        "UPDATE payments.provider_connections SET webhook_configured_at = now() - interval '1 day'"
+    )
+    patient.stripe("POST", "products", name="Tea")
+
+
+@pytest.mark.parametrize(
+    ("harm", "check", "environment", "says", "do"),
+    [
+        (break_migration, "schema", None, "migrations are applied", "billhook migrate"),
+        (alter_migration, "schema", None, "in another form", "Billhook version"),
+        (disable, "webhook endpoint", "test", "has disabled", "webhooks configure"),
+        (forget_events, "webhook endpoint", "test", "is not told of", "webhooks configure"),
+        (lead_astray, "webhook endpoint", "test", "and not to", "webhooks configure"),
+        (delete_endpoint, "webhook endpoint", "test", "any more", "webhooks configure"),
+        (never_configured, "webhook endpoint", "test", "no endpoint", "webhooks configure"),
+        (lose_secret, "signing secret", "test", "every event is refused", "webhooks configure"),
+        (change_account, "stripe key", "test", "the mirror is of acct_other", "config set"),
+        (remove_key, "stripe key", None, "Neither environment", "config set"),
+        (fail_events, "events", "test", "1 customer.created", "events replay --failed"),
+        (miss_event, "missed events", "test", "never arrived", "billhook sync"),
+    ],
+)
+def test_what_is_broken_is_named_with_what_to_do(
+    patient: Patient,
+    harm: Callable[[Patient], None],
+    check: str,
+    environment: str | None,
+    says: str,
+    do: str,
+) -> None:
+    assert patient.examined().healthy
+    harm(patient)
+    report = patient.examined(hours=1)
+    assert not report.healthy
+    # The clock is an hour away here: this examination is one of the future.
+    broken = [f for f in report.checks if f.state == "broken" and f.check != "clock"]
+    (finding,) = broken
+    assert (finding.check, finding.environment) == (check, environment)
+    assert says in finding.message
+    assert do in (finding.next_actions or "")
+
+
+def test_an_event_on_its_way_is_not_missed(patient: Patient) -> None:
+    miss_event(patient)
+    assert only(patient.examined(), "missed events").state == "ok"
+
+
+def test_without_a_public_url_it_says_what_to_set(patient: Patient) -> None:
+    never_configured(patient)
+    finding = only(patient.examined(public_url=None), "webhook endpoint")
+    assert "BILLHOOK_PUBLIC_URL" in (finding.next_actions or "")
+
+
+def test_an_endpoint_made_by_hand_is_judged_like_ours(patient: Patient) -> None:
+    never_configured(patient)
+    lose_secret(patient)
+    made = patient.stripe(
+        "POST",
+        "webhook_endpoints",
+        url=f"{PUBLIC}/api/webhooks/stripe/test",
+        **{"enabled_events[0]": "*"},
+    )
+    report = patient.examined(stripe_test_webhook_secret=SecretStr(made["secret"]))
+    assert only(report, "signing secret").state == "ok"
+    assert only(report, "webhook endpoint").state in ("ok", "warning")
+    assert made["id"] in only(report, "webhook endpoint").message
+
+
+def test_a_key_of_another_encryption_is_told_apart(patient: Patient) -> None:
+    report = patient.examined(jwt_secret=SecretStr("another secret, which is long enough too"))
+    finding = only(report, "stripe key")
+    assert finding.state == "broken"
+    assert "ENCRYPTION_KEY" in (finding.next_actions or "")
+
+
+def test_stripe_and_postgres_away_are_one_finding_each(patient: Patient) -> None:
+    away = patient.examined(stripe_api_base="http://127.0.0.1:9")
+    assert "could not be reached" in only(away, "stripe key").message
+    assert only(away, "clock", None).state == "warning"
+    report = patient.examined(database_url=SecretStr("postgresql://app:hunter2@127.0.0.1:9/none"))
+    assert only(report, "database", None).state == "broken"
+    assert "hunter2" not in report.model_dump_json()
+
+
+def test_an_empty_database_needs_a_migration(patient: Patient, empty_database_url: str) -> None:
+    report = patient.examined(database_url=SecretStr(empty_database_url))
+    assert [f.check for f in report.checks if f.state == "broken"] == ["schema"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "state"),
+    [(0, "ok"), (-20, "ok"), (60, "warning"), (-299, "warning"), (301, "broken")],
+)
+def test_the_clock_matters_from_where_signatures_are_refused(seconds: int, state: str) -> None:
+    ours = datetime(2026, 5, 12, tzinfo=UTC)
+    assert clock(ours + timedelta(seconds=seconds), ours).state == state
+
+
+class TestOverTheApi:
+    def examined(self, patient: Patient, key: str = ADMIN_KEY) -> Report:
+        async def work() -> Report:
+            async with AsyncClient(patient.api.url, key) as client:
+                return await examine(None, client, datetime.now(UTC))
+
+        return asyncio.run(work())
+
+    def test_it_tells_what_the_server_knows(self, patient: Patient) -> None:
+        report = self.examined(patient)
+        assert only(report, "server", None).state == "ok"
+        assert only(report, "stripe key").state == "ok"
+        assert patient.endpoint in only(report, "webhook endpoint").message
+        assert only(report, "last event").state == "warning"
+        fail_events(patient)
+        failing = self.examined(patient)
+        assert not failing.healthy
+        assert "no room on the shelf" in only(failing, "events").message
+
+    def test_a_wrong_key_ends_it(self, patient: Patient) -> None:
+        report = self.examined(patient, key="ik_wrongwrongwrongwrong")
+        assert only(report, "admin key", None).state == "broken"
+
+    def test_a_server_that_is_not_there_ends_it(self, patient: Patient) -> None:
+        async def work() -> Report:
+            async with AsyncClient("http://127.0.0.1:9", ADMIN_KEY, retries=0) as client:
+                return await examine(None, client, datetime.now(UTC))
+
+        report = asyncio.run(work())
+        assert [f.check for f in report.checks] == ["server"]
+        assert not report.healthy
+
+
+class TestCommand:
+    @pytest.fixture
+    def at_server(
+        self, patient: Patient, monkeypatch: pytest.MonkeyPatch, billhook: Billhook
+    ) -> Billhook:
+        monkeypatch.setenv("DATABASE_URL", patient.settings.database_url.get_secret_value())
+        monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+        monkeypatch.setenv("STRIPE_API_BASE", patient.settings.stripe_api_base)
+        monkeypatch.setenv("BILLHOOK_PUBLIC_URL", PUBLIC)
+        return billhook
+
+    def test_people_read_what_is_broken_and_what_to_do(
+        self, at_server: Billhook, patient: Patient
+    ) -> None:
+        sound = at_server("doctor")
+        assert sound.code == 0
+        assert "0 broken" in sound.out
+        assert "CREATE POLICY" in sound.out
+        disable(patient)
+        broken = at_server("doctor")
+        assert broken.code == 1
+        assert re.search(r"^broken +test webhook endpoint: .* has disabled", broken.out, re.M)
+        assert "1 broken" in broken.out
+        assert patient.key not in broken.out
+
+    def test_programs_get_json(self, at_server: Billhook, patient: Patient) -> None:
+        fail_events(patient)
+        ran = at_server("doctor", "--json")
+        assert ran.code == 1
+        assert ran.json["healthy"] is False
+        (found,) = (f for f in ran.json["checks"] if f["state"] == "broken")
+        assert (found["check"], found["environment"]) == ("events", "test")
+        assert "events replay" in found["nextActions"]
+
+    def test_with_a_link_alone_it_asks_the_api(
+        self, patient: Patient, billhook: Billhook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        nothing = billhook("doctor")
+        assert nothing.code == 2
+        assert "DATABASE_URL" in nothing.err
+        monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+        ran = billhook("doctor", "--url", patient.api.url, "--json")
+        assert [f["check"] for f in ran.json["checks"]][:2] == ["server", "admin key"]
