@@ -87,6 +87,21 @@ def test_a_later_success_replaces_a_failure_and_a_late_failure_changes_nothing(
     assert row["related_object_ids"]["charge"] == "ch_1"
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_bank_debit_after_a_declined_card_is_under_way_not_failed(
+    books: Books, reverse: bool
+) -> None:
+    mine = {"insforge_checkout_mode": "payment"}
+    told = [
+        event("payment_intent.payment_failed", payment_intent(metadata=mine), at=5),
+        event("checkout.session.completed", session(payment_status="unpaid", metadata=mine), at=60),
+    ]
+    books.apply(*(reversed(told) if reverse else told))
+    assert books.row(ALL)["status"] == "pending"
+    books.apply(event("checkout.session.async_payment_failed", session(metadata=mine), at=90))
+    assert books.row(ALL)["status"] == "failed"
+
+
 def test_a_payment_intent_of_another_kind_is_ignored(books: Books) -> None:
     (answer,) = books.apply(event("payment_intent.succeeded", payment_intent(metadata={})))
     assert (answer["handled"], answer["processing_status"]) == (False, "ignored")

@@ -1,0 +1,234 @@
+"""Events per second of the webhook route, beside pgbench running the same SQL on the same cluster.
+
+The server is one `uvicorn` process; the load generator (signing included) runs in this one, so on
+two cores all three share what pgbench has for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import orjson
+
+from billhook.db.embedded import EmbeddedPostgres, start
+from billhook.db.migrate import migrate
+from billhook.ledger import decode
+from billhook.projections import as_json, project
+
+SECRET = "whsec_bench"
+SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
+CONCURRENCY = (1, 8, 32)
+T0 = 1_780_000_000
+KIND = "payment_intent.succeeded"
+
+HISTORY = """
+    INSERT INTO payments.transactions (provider, environment, type, status, provider_object_type,
+        provider_object_id, provider_customer_id, amount, currency, provider_created_at,
+        related_object_ids, payment_id)
+    SELECT 'stripe', 'test', 'one_time_payment', 'succeeded', 'payment_intent', 'pi_old_' || n,
+        'cus_old_' || n % 100000, 1500, 'eur', to_timestamp(1700000000 + n),
+        jsonb_build_object('payment_intent', 'pi_old_' || n, 'charge', 'ch_old_' || n),
+        nextval('billhook.payment_ids')
+    FROM generate_series($1::int, $2::int) n
+"""
+HISTORY_REFS = """
+    INSERT INTO billhook.payment_refs
+    SELECT 'test', 'payment_intent', provider_object_id, payment_id FROM payments.transactions
+    WHERE provider_object_id LIKE 'pi_old_%'
+    ON CONFLICT DO NOTHING
+"""
+
+
+def event(number: str) -> bytes:
+    """A PaymentIntent of a checkout of ours succeeds."""
+    intent = {
+        "id": f"pi_{number}",
+        "object": "payment_intent",
+        "amount": 1500,
+        "amount_received": 1500,
+        "capture_method": "automatic_async",
+        "currency": "eur",
+        "created": T0,
+        "customer": f"cus_{number}",
+        "latest_charge": f"ch_{number}",
+        "metadata": {
+            "insforge_checkout_mode": "payment",
+            "insforge_subject_type": "team",
+            "insforge_subject_id": f"team_{number}",
+        },
+        "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+        "padding": "x" * 1500,  # a real one has some 3 KB
+    }
+    return orjson.dumps(
+        {
+            "id": f"evt_{number}",
+            "object": "event",
+            "created": T0,
+            "livemode": False,
+            "type": KIND,
+            "data": {"object": intent},
+        }
+    )
+
+
+def pgbench(postgres: EmbeddedPostgres, dsn: str, clients: int) -> float:
+    """Transactions per second of the event path's own statement."""
+    delivery = decode(event("OBJ"))
+    changes = orjson.dumps(as_json(project(delivery.event), delivery.event)).decode()
+
+    def numbered(text: str) -> str:
+        # pgbench would take `:word` for one of its variables
+        quoted = text.replace("'", "''").replace(":", ": ")
+        return f"replace('{quoted}', 'OBJ', 'p' || :n)"
+
+    script = f"""\\set n random(1, 9000000000000)
+SELECT * FROM billhook.apply_event('test', 'evt_p' || :n, '{KIND}', false, NULL, 'payment_intent',
+    'pi_p' || :n, to_timestamp({T0}), {numbered(delivery.payload)}::jsonb,
+    {numbered(changes)}::jsonb, NULL);
+"""
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(script)
+        file.flush()
+        done = subprocess.run(
+            [
+                *(str(postgres.bin / "pgbench"), "-n", "-f", file.name, "-c", str(clients)),
+                *("-j", "2", "-T", str(int(SECONDS)), dsn),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    return float(found[1])
+
+
+@contextmanager
+def server(dsn: str) -> Iterator[str]:
+    """One `billhook` process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "billhook.cli", "serve"],
+        env=os.environ
+        | {
+            "PORT": str(port),
+            "DATABASE_URL": dsn,
+            "JWT_SECRET": "x" * 32,
+            "STRIPE_TEST_WEBHOOK_SECRET": SECRET,
+            "BILLHOOK_POOL_SIZE": "16",
+            "BILLHOOK_LOG_LEVEL": "error",
+        },
+    )
+    address = f"127.0.0.1:{port}"
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=12)) as http:
+            http.get(f"http://{address}/health").raise_for_status()
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def load(address: str, senders: int, label: str) -> tuple[float, list[float]]:
+    """Events per second, and each delivery's seconds, over keep-alive connections."""
+    host, port = address.split(":")
+    until = time.perf_counter() + SECONDS
+    took: list[float] = []
+
+    async def sender(number: int) -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        count = 0
+        while time.perf_counter() < until:
+            count += 1
+            body = event(f"{label}_{number}_{count}")
+            began = time.perf_counter()
+            writer.write(_request(address, body))
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head.lower())
+            assert head.startswith(b"HTTP/1.1 200"), head
+            assert length
+            await reader.readexactly(int(length[1]))
+            took.append(time.perf_counter() - began)
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(sender(number) for number in range(senders)))
+    return len(took) / (time.perf_counter() - began), took
+
+
+def _request(address: str, body: bytes) -> bytes:
+    stamp = str(int(time.time()))
+    digest = hmac.new(SECRET.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return (
+        f"POST /api/webhooks/stripe/test HTTP/1.1\r\nHost: {address}\r\n"
+        f"Stripe-Signature: t={stamp},v1={digest}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def percentile(took: list[float], share: float) -> float:
+    """Milliseconds."""
+    return statistics.quantiles(took, n=1000)[int(share * 1000) - 1] * 1000
+
+
+async def grow_history(dsn: str, first: int, last: int) -> None:
+    connection = await asyncpg.connect(dsn, timeout=60)
+    await connection.execute(HISTORY, first, last, timeout=900)
+    await connection.execute(HISTORY_REFS, timeout=900)
+    await connection.execute("VACUUM ANALYZE payments.transactions", timeout=900)
+    await connection.execute("VACUUM ANALYZE billhook.payment_refs", timeout=900)
+    await connection.close()
+
+
+def main() -> None:
+    """Run it all and print ratios."""
+    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
+        postgres = start(Path(folder) / "postgres")
+        try:
+            run(postgres)
+        finally:
+            postgres.stop()
+
+
+def run(postgres: EmbeddedPostgres) -> None:
+    dsn = postgres.create_database("bench")
+    asyncio.run(migrate(dsn))
+    asyncio.run(grow_history(dsn, 1, 1000))
+    with server(dsn) as address:
+        print(f"{KIND}, one server process, fsync on, {SECONDS:g} s each")
+        print("concurrency   events/s   p50 ms   p99 ms   pgbench tx/s   ratio")
+        for senders in CONCURRENCY:
+            rate, took = asyncio.run(load(address, senders, f"a{senders}"))
+            reference = pgbench(postgres, dsn, senders)
+            print(
+                f"{senders:>11}   {rate:>8.0f}   {percentile(took, 0.5):>6.1f}   "
+                f"{percentile(took, 0.99):>6.1f}   {reference:>12.0f}   {rate / reference:>5.2f}"
+            )
+        history(dsn, address)
+
+
+def history(dsn: str, address: str) -> Any:
+    """The cost per event with 1,000 and with 1,000,000 transactions before it."""
+    small, _ = asyncio.run(load(address, 8, "small"))
+    asyncio.run(grow_history(dsn, 1001, 1_000_000))
+    large, _ = asyncio.run(load(address, 8, "large"))
+    print(
+        f"cost per event at 1,000,000 transactions / at 1,000: {small / large:.2f} "
+        f"({large:.0f} and {small:.0f} events/s at 8)"
+    )

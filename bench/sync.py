@@ -1,0 +1,115 @@
+"""A full sync of 10,000 and 100,000 objects: objects a second and peak memory.
+
+The sandbox is another process on the same two cores. Without latency there is no cap, so that the
+work itself shows; with 50 ms the default of 25 requests a second to one list holds, and the figure
+to compare with is what that cap allows for the longest list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from billhook.connections import Connections
+from billhook.db import Database
+from billhook.db.embedded import start
+from billhook.db.migrate import migrate
+from billhook.secrets import SecretStore, stripe_key_name
+from billhook.settings import Settings
+from billhook.stripe.gateway import Gateway
+from billhook.stripe.governor import Governor
+from billhook.sync import Sync
+
+KEY = "sk_test_bench_1"
+SIZES = (10_000, 100_000)
+LIST_RATE = 25
+PAGE = 100
+CUSTOMERS = 0.8
+"""The share of the objects in the longest list."""
+
+
+@contextmanager
+def sandbox(objects: int, latency: float) -> Iterator[str]:
+    """A sandbox with so many objects."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "billhook.sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    url = process.stdout.readline().removeprefix("billhook sandbox: ").strip()
+    seed = {
+        "key": KEY,
+        "products": objects // 20,
+        "prices": objects // 20,
+        "customers": int(objects * CUSTOMERS),
+        "subscriptions": objects // 10,
+    }
+    try:
+        httpx.post(f"{url}/_sandbox/seed", json=seed, timeout=300).raise_for_status()
+        httpx.post(f"{url}/_sandbox/latency", json={"seconds": latency}).raise_for_status()
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def measure(dsn: str, url: str, list_rate: float) -> None:
+    """Sync twice: everything, and nothing that changed."""
+    settings = Settings(database_url=SecretStr(dsn), jwt_secret=SecretStr("x" * 32), _env_file=None)
+    database = Database(dsn)
+    await database.open()
+    secrets = SecretStore(database, settings)
+    await secrets.set(stripe_key_name("test"), KEY)
+    gateway = Gateway(secrets.stripe_key, url, Governor(list_rate, {}))
+    sync = Sync(database, gateway, Connections(database, secrets))
+    for what in ("first", "again"):
+        began = time.perf_counter()
+        result = await sync.run("test")
+        took = time.perf_counter() - began
+        assert result.connection.last_sync_error is None, result.connection.last_sync_error
+        objects = sum(result.connection.last_sync_counts.values())
+        allowed = ""
+        if list_rate:
+            share = result.connection.last_sync_counts["customers"] / PAGE / list_rate / took
+            allowed = f", {share:.0%} of what the cap allows"
+        print(
+            f"  {what}: {objects:,} objects in {took:.1f} s, {objects / took:,.0f}/s, "
+            f"peak {peak_memory()} MB{allowed}"
+        )
+    await gateway.close()
+    await database.close()
+
+
+def peak_memory() -> int:
+    """Megabytes that this process ever held at once: it grows from size to size, so small first."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) // 1024
+    return 0
+
+
+def main() -> None:
+    """Run it all and print."""
+    for objects in SIZES:
+        for latency, list_rate in ((0.0, 0), (0.05, LIST_RATE)):
+            cap = f"{list_rate} requests/s a list" if list_rate else "no cap"
+            print(f"sync of {objects:,} objects, Stripe at {latency * 1000:.0f} ms, {cap}")
+            with (
+                sandbox(objects, latency) as url,
+                tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder,
+            ):
+                postgres = start(Path(folder) / "postgres")
+                try:
+                    dsn = postgres.create_database("bench")
+                    asyncio.run(migrate(dsn))
+                    asyncio.run(measure(dsn, url, list_rate))
+                finally:
+                    postgres.stop()
