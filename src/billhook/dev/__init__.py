@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from starlette.applications import Starlette
 
+from billhook import logs
 from billhook.app import create_app
 from billhook.db import embedded
 from billhook.db.migrate import migrate
@@ -99,7 +100,9 @@ async def _serve(
             shop = await at_end.enter_async_context(
                 open_demo(DemoConfig(dsn, keys.jwt_secret, keys.anonymous_key))
             )
-            app = create_app(_settings(keys, dsn, sandbox.url, api))
+            settings = _settings(keys, dsn, sandbox.url, api)
+            logs.configure(settings)
+            app = create_app(settings)
             _mount(app, shop)
             server = await at_end.enter_async_context(_serving(app, api))
             # Done in the background as well: here it is waited for, so that nothing is missed.
