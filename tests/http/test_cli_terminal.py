@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -92,9 +97,74 @@ def test_a_typed_key_does_not_show(api: Api, tmp_path: Path, variables: dict[str
     assert ADMIN_KEY not in terminal.seen
 
 
-def test_a_sync_shows_how_far_it_is(api: Api, tmp_path: Path, variables: dict[str, str]) -> None:
+def test_a_quick_sync_shows_its_result(api: Api, tmp_path: Path, variables: dict[str, str]) -> None:
     api.stripe.v1.products.create({"name": "Tea"})
     terminal = Terminal(tmp_path, "sync", **variables)
     assert terminal.ended() == 0
     assert "test: succeeded" in terminal.seen
+    assert "Traceback" not in terminal.seen
+
+
+CONNECTION = {
+    **{"environment": "test", "status": "connected", "accountId": "acct_1", "accountEmail": None},
+    **{"accountLivemode": False, "webhookEndpointId": None, "webhookEndpointUrl": None},
+    **{"webhookConfiguredAt": None, "maskedKey": None, "lastSyncedAt": None},
+    **{"lastSyncStatus": "succeeded", "lastSyncError": None, "lastSyncCounts": {"products": 8}},
+}
+
+
+@contextmanager
+def slow_server() -> Iterator[str]:
+    """A server whose sync ends when its progress has been asked for three times."""
+    asked = threading.Semaphore(0)
+
+    class Handler(BaseHTTPRequestHandler):
+        looks = 0
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/status"):
+                self.answer({"connections": [CONNECTION]})
+                return
+            Handler.looks += 1
+            counts = {"products": 4 * Handler.looks, "customers": 1000 * Handler.looks}
+            started = "2026-05-12T22:41:07.123Z"
+            progress = {"environment": "test", "running": True, "startedAt": started}
+            self.answer({**progress, "counts": counts})
+            asked.release()
+
+        def do_POST(self) -> None:
+            for _ in range(3):
+                assert asked.acquire(timeout=PATIENCE)
+            result = {"environment": "test", "connection": CONNECTION, "subscriptions": None}
+            self.answer({"results": [result]})
+
+        def answer(self, body: object) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_long_sync_shows_how_far_it_is(tmp_path: Path) -> None:
+    with slow_server() as url:
+        terminal = Terminal(tmp_path, "sync", BILLHOOK_URL=url, BILLHOOK_API_KEY=ADMIN_KEY)
+        assert terminal.ended() == 0
+    bars = terminal.seen.partition("test: succeeded")[0]
+    assert "products" in bars
+    assert "customers" in bars
+    assert "1,000" in bars
     assert "Traceback" not in terminal.seen

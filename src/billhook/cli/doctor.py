@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from billhook.cli.address import awaiting, is_known
@@ -16,14 +17,9 @@ from billhook.errors import SettingsError
 from billhook.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from billhook.doctor import Finding, Report
+    from billhook.doctor import Report
 
-_MARKS = {
-    "ok": ("ok", "green"),
-    "warning": ("warning", "yellow"),
-    "broken": ("broken", "bold red"),
-    "skipped": ("-", "dim"),
-}
+_STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "skipped": "dim"}
 
 
 def doctor(url: Url = None, as_json: AsJson = False) -> None:
@@ -66,19 +62,19 @@ async def _examine(settings: Settings | None, url: str | None) -> Report:
 
 
 def _show(report: Report) -> None:
-    out = console()
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
     for finding in report.checks:
-        out.print(_line(finding))
-        if finding.next_actions and finding.state != "ok":
-            for line in finding.next_actions.splitlines():
-                out.print(Text(f"{'':<9}{line}", style="dim" if finding.state == "skipped" else ""))
+        place = f"{finding.environment} {finding.check}" if finding.environment else finding.check
+        said = Text.assemble((f"{place}: ", "bold"), cell(finding.message))
+        lines.add_row(Text(finding.state, style=_STYLES[finding.state]), said)
+        if finding.state != "ok":
+            # Line by line: a policy is there to be copied.
+            for line in (finding.next_actions or "").splitlines():
+                lines.add_row("", Text(line))
+    out = console()
+    out.print(lines)
     broken = sum(each.state == "broken" for each in report.checks)
     warnings = sum(each.state == "warning" for each in report.checks)
-    out.print()
-    out.print(Text(f"{broken} broken, {warnings} warnings.", style="bold"))
-
-
-def _line(finding: Finding) -> Text:
-    word, style = _MARKS[finding.state]
-    place = f"{finding.environment} {finding.check}" if finding.environment else finding.check
-    return Text.assemble((f"{word:<9}", style), (f"{place}: ", "bold"), cell(finding.message))
+    out.print(Text(f"\n{broken} broken, {warnings} warnings.", style="bold"))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,8 +21,11 @@ T = TypeVar("T")
 
 # Columns of these names are numbers, and stand flush right.
 _RIGHT = frozenset({"amount", "refunded", "spent", "payments", "quantity", "attempts"})
+# Free text, which may be long.
+_FREE = frozenset({"name", "description", "error", "test", "live", "prices"})
+_FOLDED = 24  # columns that free text is left when it is folded
 _MOST = 100  # that a page of the API holds
-_ENDLESS = 10_000  # columns: whoever reads a pipe wants whole lines
+_ENDLESS = 10_000  # columns
 
 
 def show_json(answer: WireModel | Mapping[str, object]) -> None:
@@ -31,17 +35,34 @@ def show_json(answer: WireModel | Mapping[str, object]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str) -> None:
-    """Print a table, or `none` when there is nothing in it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in columns:
-        right = name in _RIGHT
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
-    if table.row_count:
-        console().print(table)
-    else:
+    """Print a table, or `none` when there is nothing in it. Columns that are empty are left out.
+
+    Ids stay whole, so that they can be copied; only free text is folded. Where a terminal is too
+    narrow for that, it breaks the lines itself.
+    """
+    cells = [[cell(value) for value in row] for row in rows]
+    if not cells:
         print(none)
+        return
+    used = [n for n in range(len(columns)) if n == 0 or any(row[n] for row in cells)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for n in used:
+        name = columns[n]
+        right = name in _RIGHT
+        table.add_column(
+            name, justify="right" if right else "left", no_wrap=name not in _FREE, overflow="fold"
+        )
+    for row in cells:
+        table.add_row(*(Text(row[n]) for n in used))
+    needed = sum(_least(columns[n], [row[n] for row in cells]) + 2 for n in used) - 2
+    too_narrow = needed > console().width
+    console(_ENDLESS if too_narrow else None).print(table, soft_wrap=too_narrow)
+
+
+def _least(column: str, cells: Iterable[str]) -> int:
+    """How wide a column must be."""
+    longest = max(map(cell_len, (column, *cells)))
+    return min(longest, _FOLDED) if column in _FREE else longest
 
 
 def show_details(facts: Mapping[str, object]) -> None:
@@ -55,9 +76,9 @@ def show_details(facts: Mapping[str, object]) -> None:
     console().print(table)
 
 
-def console() -> Console:
-    """Where people read."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)
+def console(width: int | None = None) -> Console:
+    """Where people read. Whoever reads a pipe gets whole lines."""
+    return Console(highlight=False, width=width or (None if sys.stdout.isatty() else _ENDLESS))
 
 
 def cell(value: object) -> str:

@@ -44,6 +44,12 @@ SELECT received_at, event_type FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
 """
 
+_UNGUARDED = {
+    "payments.stripe_checkout_sessions": "any signed-in user can bill any subject.",
+    "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
+    "subject.",
+}
+
 POLICY = """\
 ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_subject ON {table} TO authenticated
@@ -143,8 +149,7 @@ async def policies(database: Database) -> AsyncIterator[Finding]:
             yield Finding(
                 check="policies",
                 state="warning",
-                message=f"Row-level security is off on {table}: any signed-in user can bill any "
-                "subject.",
+                message=f"Row-level security is off on {table}: {_UNGUARDED[table]}",
                 next_actions=f"Say who may, for example:\n{POLICY.format(table=table)}",
             )
         elif not row["has_policies"]:

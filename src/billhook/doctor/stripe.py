@@ -191,7 +191,7 @@ async def missed(
         rows = await open_connection.fetch(_KNOWN, environment, list(due))
     gone = [name for name in due if name not in {row["provider_event_id"] for row in rows}]
     if not gone:
-        message = f"All of Stripe's last {len(due)} events that concern us are recorded."
+        message = "Of Stripe's last 100 events, all that concern us are recorded."
         return Finding(check="missed events", environment=environment, state="ok", message=message)
     return Finding(
         check="missed events",
