@@ -1,0 +1,213 @@
+"""Sync: read Stripe's lists page by page into the mirror (contract section 5, design section 6).
+
+Products, prices, customers and subscriptions are read at once, and each list in several ranges of
+`created` at once: a range is split whenever others have nothing to do. Pages are written as they
+come, in one set-based statement each, under the version guard that events are under, and what did
+not change is not written. The state of every range is kept with its pages, so that a sync that was
+stopped goes on where it was. What a list no longer has is asked of Stripe one by one before it is
+removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from billhook import mirror
+from billhook.connections import Connections, not_configured
+from billhook.db import Database
+from billhook.db.leases import Lease, LeaseLost, try_lease
+from billhook.errors import BillhookError, PaymentConfigInvalid
+from billhook.models import SubscriptionsSummary, SyncProgress, SyncResult
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway
+from billhook.sync.ranges import LISTINGS, begin
+from billhook.sync.reading import (
+    Reading,
+    all_or_first_error,
+    read,
+    remove_absent,
+    settle_doubts,
+)
+
+log = structlog.get_logger(__name__)
+
+_WRITERS = 3
+_LOOK_EVERY = 0.25  # seconds, while another process syncs
+
+_FINISH = """
+UPDATE billhook.syncs SET finished_at = now(), result = $2 WHERE environment = $1
+"""
+_LAST = "SELECT started_at, finished_at, result FROM billhook.syncs WHERE environment = $1"
+_COUNTS = """
+SELECT list, sum(objects)::bigint AS objects FROM billhook.sync_ranges
+WHERE environment = $1 GROUP BY list
+"""
+_LEASED = "SELECT EXISTS (SELECT FROM billhook.leases WHERE name = $1 AND until > now())"
+_UNMAPPED = """
+SELECT count(*) FROM payments.stripe_subscriptions WHERE environment = $1 AND subject_id IS NULL
+"""
+
+
+class _NoKey(BillhookError):
+    """The environment is not configured: a result, not an error."""
+
+
+class Sync:
+    """Brings the mirror in line with Stripe. One runs per environment, in whatever process; who
+    asks for another meanwhile gets the result of that one."""
+
+    def __init__(self, database: Database, gateway: Gateway, connections: Connections) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._connections = connections
+        self._tasks: dict[Environment, asyncio.Task[SyncResult]] = {}
+
+    async def run(self, environment: Environment) -> SyncResult:
+        """Sync an environment and wait for the result; the sync goes on when the caller leaves.
+
+        An environment without a key, or one that Stripe refuses, is a result as well: its
+        connection says why.
+
+        Raises:
+            DatabaseUnavailable: PostgreSQL is away. The next sync goes on from there.
+        """
+        return await asyncio.shield(self.start(environment))
+
+    def start(self, environment: Environment) -> asyncio.Task[SyncResult]:
+        """Start a sync in the background, unless this process has one already."""
+        task = self._tasks.get(environment)
+        if task is None or task.done():
+            task = asyncio.create_task(self._run(environment))
+            # Nobody may be waiting: the error, if any, is looked at here.
+            task.add_done_callback(_report)
+            self._tasks[environment] = task
+        return task
+
+    async def close(self) -> None:
+        """Stop what runs. The next sync goes on from there."""
+        for task in self._tasks.values():
+            task.cancel()
+            with suppress(asyncio.CancelledError, BillhookError):
+                await task
+
+    async def progress(self, environment: Environment) -> SyncProgress:
+        """How far the sync is that runs, or the last one was."""
+        async with self._database.connection() as connection:
+            last = await connection.fetchrow(_LAST, environment)
+            counts = await connection.fetch(_COUNTS, environment)
+            running = await connection.fetchval(_LEASED, _lease_name(environment))
+        return SyncProgress(
+            environment=environment,
+            running=running,
+            started_at=last["started_at"] if last else None,
+            counts={row["list"]: row["objects"] for row in counts},
+        )
+
+    async def _run(self, environment: Environment) -> SyncResult:
+        """Run a sync, or wait for the one that another process runs; take over if it is stopped."""
+        async with self._database.connection() as connection:
+            asked_at = await connection.fetchval("SELECT clock_timestamp()")
+        while True:
+            async with self._database.connection() as connection:
+                last = await connection.fetchrow(_LAST, environment)
+            if last and last["finished_at"] and last["finished_at"] > asked_at:
+                return SyncResult.model_validate(last["result"])
+            # Overtaken by a change of the key: what it read is of no use, so begin again.
+            with suppress(LeaseLost):
+                async with try_lease(self._database, _lease_name(environment)) as lease:
+                    if lease is not None:
+                        return await self._sync(environment, lease)
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _sync(self, environment: Environment, lease: Lease) -> SyncResult:
+        ranges, complete = await begin(self._database, environment, lease)
+        try:
+            asking, at = await self._account(environment, lease)
+        except LeaseLost:
+            raise
+        except BillhookError as error:
+            unset = isinstance(error, _NoKey)
+            await self._connections.failed(
+                environment, "unconfigured" if unset else "error", error.message, lease
+            )
+            return await self._finish(environment, None, lease)
+        log.info("sync started", environment=environment, resumed=not complete)
+        writers = asyncio.Semaphore(_WRITERS)
+        readings = [Reading(each, complete, writers) for each in LISTINGS]
+        async with all_or_first_error() as group:
+            for each in readings:
+                group.create_task(read(asking, each, ranges[each.listing.name]))
+        removed = [await remove_absent(asking, each, at) for each in readings]
+        await settle_doubts(asking)
+        summary = await self._record(environment, readings, lease, deleted=removed[-1])
+        counts = {each.listing.name: each.objects for each in readings}
+        log.info("sync finished", environment=environment, **counts)
+        return await self._finish(environment, summary, lease)
+
+    async def _account(self, environment: Environment, lease: Lease) -> tuple[mirror.Asking, int]:
+        """Make sure that the key opens the account whose rows we have. Returns who asks from now
+        on, always with this key, and Stripe's time."""
+        try:
+            key = await self._gateway.key(environment)
+        except PaymentConfigInvalid:
+            raise _NoKey(not_configured(environment)) from None
+        account = await self._gateway.get(environment, "/v1/account", key=key)
+        await self._connections.connected(environment, account.data)
+        return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
+
+    async def _record(
+        self,
+        environment: Environment,
+        readings: list[Reading],
+        lease: Lease,
+        *,
+        deleted: int,
+    ) -> SubscriptionsSummary | None:
+        """How it went, into the connection; the summary of the subscriptions, if they were read."""
+        async with self._database.connection() as connection:
+            counts = {
+                row["list"]: row["objects"] for row in await connection.fetch(_COUNTS, environment)
+            }
+            unmapped = await connection.fetchval(_UNMAPPED, environment)
+        reasons = [
+            f"{each.listing.name}: {each.error.message}"
+            for each in readings
+            if each.error is not None
+        ]
+        if reasons:
+            await self._connections.failed(environment, "error", "; ".join(reasons), lease)
+        else:
+            await self._connections.synced(environment, counts, lease)
+        if readings[-1].error is not None:
+            return None
+        return SubscriptionsSummary(
+            environment=environment,
+            synced=counts.get("subscriptions", 0),
+            unmapped=unmapped,
+            deleted=deleted,
+        )
+
+    async def _finish(
+        self, environment: Environment, summary: SubscriptionsSummary | None, lease: Lease
+    ) -> SyncResult:
+        result = SyncResult(
+            environment=environment,
+            connection=await self._connections.get(environment),
+            subscriptions=summary,
+        )
+        async with self._database.as_service() as connection:
+            await lease.check(connection)
+            await connection.execute(_FINISH, environment, result.model_dump(mode="json"))
+        return result
+
+
+def _lease_name(environment: Environment) -> str:
+    return f"sync:{environment}"
+
+
+def _report(task: asyncio.Task[SyncResult]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("sync stopped", reason=str(error))

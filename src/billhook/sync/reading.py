@@ -1,0 +1,191 @@
+"""Reading one list into the mirror, and asking about what it no longer shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import structlog
+
+from billhook import mirror
+from billhook.db import repeat_collisions
+from billhook.db.leases import LeaseLost
+from billhook.errors import BillhookError
+from billhook.stripe.gateway import StripeObject
+from billhook.sync.ranges import Listing, Range, add, move, params_of, split
+
+log = structlog.get_logger(__name__)
+
+_AT_ONCE = 4
+"""Ranges of one list that are read at the same time."""
+_CONFIRM_AT_ONCE = 4
+_CONFIRM_MOST = 2_000
+"""Absent objects asked about in one sync; the next one asks about the rest."""
+
+_IN_DOUBT = """
+SELECT object_type, object_id, marked_at FROM billhook.refreshes
+WHERE environment = $1 AND object_type IN ('product', 'price', 'customer', 'subscription')
+ORDER BY marked_at LIMIT $2
+"""
+# A doubt that arose in the second of the answer, or later, stays: the next sync asks again.
+_CLEARED = """
+DELETE FROM billhook.refreshes
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at < to_timestamp($4)
+"""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One list while it is read."""
+
+    listing: Listing
+    complete: bool
+    """Whether all of it is read here: what a resumed one saw before the stop is not known."""
+    writers: asyncio.Semaphore
+    """Pages that are written at the same time, of all lists: the pool serves others, too."""
+    active: int = 0
+    objects: int = 0
+    seen: set[str] = field(default_factory=set)
+    error: BillhookError | None = None
+
+
+async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range]) -> None:
+    """Read one list. What goes wrong ends this list only."""
+    try:
+        async with all_or_first_error() as group:
+            for each in ranges:
+                reading.active += 1
+                group.create_task(_walk(asking, reading, each, group))
+    except LeaseLost:
+        raise
+    except (BillhookError, asyncpg.PostgresError) as error:
+        reason = error if isinstance(error, BillhookError) else BillhookError(str(error))
+        reading.error = reason
+        log.warning(
+            "a list could not be synced",
+            environment=asking.environment,
+            list=reading.listing.name,
+            reason=reason.message,
+        )
+
+
+async def _walk(
+    asking: mirror.Asking, reading: Reading, part: Range, group: asyncio.TaskGroup
+) -> None:
+    more = True
+    while more:
+        listing = reading.listing
+        page = await asking.get(listing.name, mirror.PATHS[listing.kind], params_of(listing, part))
+        objects: list[StripeObject] = page.data.get("data") or []
+        more = page.data.get("has_more") is True and bool(objects)
+        if listing.kind == "subscription":
+            for each in objects:
+                await mirror.complete_items(asking, each)
+        older = split(part, objects) if more and reading.active < _AT_ONCE else None
+        reading.active += 1 if older else 0
+        await _write(asking, reading, part, objects, page.at, older, done=not more)
+        if older is not None:
+            group.create_task(_walk(asking, reading, older, group))
+    reading.active -= 1
+
+
+async def _write(
+    asking: mirror.Asking,
+    reading: Reading,
+    part: Range,
+    objects: list[StripeObject],
+    at: int,
+    older: Range | None,
+    *,
+    done: bool,
+) -> None:
+    """Write a page and what is left of its range, in one transaction."""
+    environment, listing = asking.environment, reading.listing
+    part.objects += len(objects)
+    part.after = objects[-1]["id"] if objects else part.after
+    if older is not None and older.upto is not None:
+        part.since = older.upto
+
+    async def work() -> None:
+        async with asking.database.as_service() as connection:
+            await asking.check(connection)
+            await mirror.write(connection, environment, listing.kind, objects, at)
+            await move(connection, part, done=done)
+            if older is not None:
+                await add(connection, environment, listing, older)
+
+    async with reading.writers:
+        await repeat_collisions(work)
+    reading.objects += len(objects)
+    reading.seen.update(each["id"] for each in objects)
+
+
+async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int:
+    """Ask Stripe about each object that its list did not show, and remove what is gone."""
+    if not reading.complete or reading.error is not None:
+        return 0
+    listing = reading.listing
+    alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
+    query = f"""
+        SELECT {listing.id_column} AS id FROM {listing.table} AS t
+        WHERE environment = $1 AND coalesce(provider_event_at, '-infinity') < to_timestamp($3)
+          {alive}
+          AND NOT EXISTS (
+              SELECT FROM unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
+        ORDER BY provider_event_at NULLS FIRST LIMIT $4
+    """  # noqa: S608 — names from LISTINGS, nothing of the caller's
+    async with asking.database.connection() as connection:
+        rows = await connection.fetch(
+            query, asking.environment, list(reading.seen), at, _CONFIRM_MOST
+        )
+    slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
+    gone = 0
+
+    async def confirm(object_id: str) -> None:
+        nonlocal gone
+        async with slots:
+            gone += not (await mirror.refresh(asking, listing.kind, object_id)).exists
+
+    try:
+        async with all_or_first_error() as group:
+            for row in rows:
+                group.create_task(confirm(row["id"]))
+    except LeaseLost:
+        raise
+    except BillhookError as error:
+        reading.error = error
+    return gone
+
+
+async def settle_doubts(asking: mirror.Asking) -> None:
+    """Ask Stripe about what two changes within one second left open."""
+    async with asking.database.connection() as connection:
+        marks = await connection.fetch(_IN_DOUBT, asking.environment, _CONFIRM_MOST)
+    for mark in marks:
+        try:
+            found = await mirror.refresh(asking, mark["object_type"], mark["object_id"])
+        except LeaseLost:
+            raise
+        except BillhookError as error:
+            log.warning("an object could not be asked for again", reason=error.message)
+            return
+        async with asking.database.connection() as connection:
+            await connection.execute(
+                _CLEARED, asking.environment, mark["object_type"], mark["object_id"], found.at
+            )
+
+
+@asynccontextmanager
+async def all_or_first_error() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the first error itself, when all its tasks have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
