@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -345,6 +348,26 @@ class TestLink:
         bad = billhook("link", "--url", "pay.example", stdin="ik_x\n")
         assert bad.code == 2
         assert "must look like" in bad.err
+
+
+def test_the_shell_completes_commands_and_values() -> None:
+    def completed(words: str) -> list[str]:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("billhook"))],
+            env={
+                **os.environ,
+                "_BILLHOOK_COMPLETE": "complete_bash",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(len(words.split(" ")) - 1),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    assert completed("billhook pr") == ["products", "prices"]
+    assert completed("billhook sync --environment l") == ["live"]
 
 
 def test_every_command_shows_an_example() -> None:

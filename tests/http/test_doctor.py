@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -265,6 +266,22 @@ def test_stripe_and_postgres_away_are_one_finding_each(patient: Patient) -> None
     report = patient.examined(database_url=SecretStr("postgresql://app:hunter2@127.0.0.1:9/none"))
     assert only(report, "database", None).state == "broken"
     assert "hunter2" not in report.model_dump_json()
+
+
+def test_a_database_user_without_rights_is_told_so(patient: Patient) -> None:
+    patient.api.books.execute(
+        "DO $$ BEGIN CREATE ROLE doctors_guest LOGIN; "
+        "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
+        "GRANT USAGE ON SCHEMA billhook TO doctors_guest;"
+        "GRANT SELECT ON billhook.migrations TO doctors_guest"
+    )
+    address = urlsplit(patient.settings.database_url.get_secret_value())
+    guest = address._replace(netloc=f"doctors_guest@{address.netloc.rpartition('@')[2]}").geturl()
+    report = patient.examined(database_url=SecretStr(guest))
+    broken = [f for f in report.checks if f.state == "broken"]
+    assert {f.check for f in broken} == {"roles", "database"}
+    assert "GRANT anon TO" in (broken[0].next_actions or "")
+    assert "PostgreSQL refuses: permission denied" in broken[-1].message
 
 
 def test_an_empty_database_needs_a_migration(patient: Patient, empty_database_url: str) -> None:

@@ -31,6 +31,7 @@ app = typer.Typer(
     help="Stripe payments on your own PostgreSQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # which joins the lines of a docstring's paragraph
 )
 
 
@@ -159,7 +160,10 @@ def dev(
     run(Options(state, port, sandbox_port, database_url))
 
 
-app.command(epilog="Example: billhook link --url https://pay.example < admin-key.txt")(link)
+app.command(
+    context_settings={"allow_extra_args": True},
+    epilog="Example: billhook link --url https://pay.example < admin-key.txt",
+)(link)
 app.command(epilog="Example: billhook status --json")(status)
 app.command(epilog="Example: billhook doctor --json")(doctor)
 app.add_typer(config.app, name="config")

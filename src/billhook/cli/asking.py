@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -24,13 +25,13 @@ def secret(what: str) -> str:
     return value.strip()
 
 
-def refuse_on_command_line(value: str | None, command: str) -> None:
-    """Refuse a secret among the arguments, without quoting it.
+def refuse_on_command_line(arguments: Sequence[str], command: str) -> None:
+    """Refuse a secret among the arguments, without quoting it, as the parser would.
 
     Raises:
         SettingsError: there is one.
     """
-    if value is not None:
+    if arguments:
         raise SettingsError(
             "A key on the command line ends up in the shell's history and in the process list. "
             f"Leave it out and be asked, or: {command} < file-with-the-key"

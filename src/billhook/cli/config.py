@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,9 +25,13 @@ def show(url: Url = None, as_json: AsJson = False) -> None:
     _show(found, as_json)
 
 
-@app.command("set", epilog="Example: billhook config set --environment live < stripe-key.txt")
+@app.command(
+    "set",
+    context_settings={"allow_extra_args": True},
+    epilog="Example: billhook config set --environment live < stripe-key.txt",
+)
 def set_key(
-    key: Annotated[str | None, typer.Argument(hidden=True)] = None,
+    context: typer.Context,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
@@ -37,7 +41,7 @@ def set_key(
     It is tried at Stripe first; then the webhook endpoint is set up and everything synced. A key
     of another account archives the rows of the one before: billhook archive list.
     """
-    asking.refuse_on_command_line(key, f"billhook config set --environment {environment}")
+    asking.refuse_on_command_line(context.args, f"billhook config set --environment {environment}")
     secret = asking.secret(f"Stripe key for {environment} (sk_{environment}_… or rk_…)")
     with connected(url) as client:
         found = client.config.set(environment, secret)

@@ -17,11 +17,11 @@ _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def link(
+    context: typer.Context,
     url: Annotated[
         str | None, typer.Option("--url", envvar="BILLHOOK_URL", help="The address of Billhook.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the link instead.")] = False,
-    key: Annotated[str | None, typer.Argument(hidden=True)] = None,
 ) -> None:
     """Remember an address and its admin key for the commands in this folder and below.
 
@@ -34,7 +34,7 @@ def link(
         return
     if url is None:
         raise SettingsError("Which Billhook? Give its address: billhook link --url https://…")
-    asking.refuse_on_command_line(key, f"billhook link --url {url}")
+    asking.refuse_on_command_line(context.args, f"billhook link --url {url}")
     address = Address(url.rstrip("/"), asking.secret("Admin key (ik_…)"))
     _try(address)
     print(f"Linked with {address.url} in {write_link(Path.cwd(), address)}")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import asyncpg
+
 from billhook.client import AsyncClient
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.doctor import database as in_database
 from billhook.doctor import server as at_server
 from billhook.doctor import stripe as at_stripe
-from billhook.doctor.finding import Finding, Report, report
+from billhook.doctor.finding import Finding, Report, failure, report
+from billhook.errors import DatabaseUnavailable
 from billhook.secrets import SecretStore
 from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway
@@ -63,6 +66,11 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
             return found
         found += [each async for each in in_database.policies(database)]
         return found + await _environments(settings, database, now)
+    except asyncpg.PostgresError as error:
+        # A user without the rights that Billhook needs, most likely.
+        return [*found, in_database.refused(error)]
+    except DatabaseUnavailable as error:
+        return [*found, failure("database", error)]
     finally:
         await database.close()
 

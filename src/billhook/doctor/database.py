@@ -81,6 +81,17 @@ async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
     return Finding(check="database", state="ok", message=f"PostgreSQL {version} answers."), database
 
 
+def refused(error: asyncpg.PostgresError) -> Finding:
+    """PostgreSQL does not let us look."""
+    return Finding(
+        check="database",
+        state="broken",
+        message=f"PostgreSQL refuses: {error}",
+        next_actions="DATABASE_URL must name the user that ran `billhook migrate`, or one with its "
+        "rights.",
+    )
+
+
 async def migrated(database: Database) -> Finding:
     """Whether the schema is the one that this version of Billhook works with."""
     try:
