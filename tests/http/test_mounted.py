@@ -175,7 +175,7 @@ def test_what_billhook_opened_is_closed_with_the_host(
     async def others(database: Database) -> None:
         async with asyncio.timeout(10), database.connection() as connection:
             # PostgreSQL takes a moment to see that the other side is gone.
-            while await connection.fetchval(
+            while await connection.fetchval(  # noqa: ASYNC110
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
                 "AND application_name = 'billhook' AND pid <> pg_backend_pid()"
             ):
