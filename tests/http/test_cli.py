@@ -107,6 +107,7 @@ def test_a_failure_is_told_on_standard_error_and_for_programs_as_the_apis_error(
         ("products", "delete", "prod_1"),
         ("prices", "archive", "price_1"),
         ("events", "replay", "evt_1", "--refire"),
+        ("archive", "restore", "3fa85f64-5717-4562-b3fc-2c963f66afa6"),
     ],
 )
 def test_what_destroys_does_nothing_where_nobody_can_be_asked(
@@ -267,6 +268,15 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(
         assert ran.code == 2
         assert key not in ran.out + ran.err
         assert "standard input" in ran.err or "shell's history" in ran.err
+
+
+@pytest.mark.parametrize("key", ["sk_live_otherModeOtherMode", "pk_test_publishable12345", "hello"])
+def test_a_key_that_is_refused_is_not_repeated(linked: Billhook, key: str) -> None:
+    for more in ([], ["--json"]):
+        ran = linked("config", "set", *more, stdin=f"{key}\n")
+        assert (ran.code, ran.out) == (1, "")
+        assert key not in ran.err
+        assert "PAYMENT_CONFIG_INVALID" in ran.err or not more
 
 
 def test_no_key_at_all_is_said(linked: Billhook) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
 import typer
 
-from billhook import archives
-from billhook.db import Database
+from billhook.cli import asking
 from billhook.settings import load_settings
+
+# Loaded when a command runs: the shell asks for every completion anew.
+if TYPE_CHECKING:
+    from billhook.db import Database
 
 T = TypeVar("T")
 
@@ -23,6 +26,8 @@ app = typer.Typer(
 @app.command("list", epilog="Example: billhook archive list")
 def list_() -> None:
     """Show the archives, the newest first."""
+    from billhook import archives
+
     found = _run(archives.archives)
     if not found:
         print("There are no archives.")
@@ -40,12 +45,15 @@ def restore(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Bring an archive's rows back. What stands in their place is archived first."""
-    if not yes:
-        typer.confirm("Present rows of that environment will be archived. Go on?", abort=True)
+    from billhook import archives
+
+    asking.confirm("Present rows of that environment will be archived. Go on?", yes)
     print(f"{_run(lambda database: archives.restore(database, archive_id))} rows restored.")
 
 
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:
+    from billhook.db import Database
+
     async def opened() -> T:
         database = Database(load_settings().database_url.get_secret_value(), pool_size=1)
         await database.open()

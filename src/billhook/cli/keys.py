@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
-import asyncpg
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from billhook.api_keys import ApiKey, ApiKeys, Kind
 from billhook.cli.duration import parse_duration
-from billhook.db import Database
 from billhook.errors import BillhookError
-from billhook.secrets import SecretStore
 from billhook.settings import load_settings
+
+# Loaded when a command runs: the shell asks for every completion anew.
+if TYPE_CHECKING:
+    from billhook.api_keys import ApiKey, ApiKeys, Kind
 
 app = typer.Typer(help="Create, list and revoke admin and anonymous keys.", no_args_is_help=True)
 
@@ -80,6 +80,12 @@ def _state(key: ApiKey) -> str:
 
 
 def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+    import asyncpg
+
+    from billhook.api_keys import ApiKeys
+    from billhook.db import Database
+    from billhook.secrets import SecretStore
+
     async def run() -> T:
         settings = load_settings()
         database = Database(settings.database_url.get_secret_value(), pool_size=1)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-import jwt
 import typer
 
 from billhook.cli.duration import parse_duration
-from billhook.db import ROLES
 from billhook.settings import load_settings
 
 
@@ -22,6 +20,8 @@ def token(
     expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",
 ) -> None:
     """Print a token for trying things out: what your app's sign-in would hand to its users."""
+    from billhook.db import ROLES
+
     if role not in ROLES:
         raise typer.BadParameter(f"must be one of {', '.join(sorted(ROLES))}", param_hint="--role")
     lifetime = parse_duration(expires)
@@ -39,6 +39,8 @@ def mint(
         lifetime: seconds until it expires.
         now: Unix time; the clock's when None.
     """
+    import jwt
+
     issued = int(now if now is not None else datetime.now(UTC).timestamp())
     claims: dict[str, object] = {"sub": sub, "role": role, "iat": issued}
     claims["exp"] = issued + int(lifetime)
