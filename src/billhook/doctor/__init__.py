@@ -33,25 +33,25 @@ async def examine(settings: Settings | None, client: AsyncClient | None, now: da
         client: of the running server; None where it is not known.
         now: the time of this machine.
     """
+    api_base = STRIPE_API_BASE if settings is None else settings.stripe_api_base
     found: list[Finding] = []
-    clock_of_server = now if settings is not None else None
-    status = None
+    clock = status = None
+    # Clocks are compared at once: what else is asked may take its time.
+    if settings is not None:
+        clock = at_stripe.clock(await at_stripe.stripe_time(api_base), now)
     if client is not None:
-        finding, time = await at_server.answers(client)
-        found.append(finding)
-        clock_of_server = time or clock_of_server
-        if finding.state == "ok":
-            finding, status = await at_server.takes_key(client)
-            found.append(finding)
+        server, time_there = await at_server.answers(client)
+        found.append(server)
+        if time_there is not None:
+            clock = at_stripe.clock(await at_stripe.stripe_time(api_base), time_there)
+            key, status = await at_server.takes_key(client)
+            found.append(key)
     if settings is not None:
         found += await _database(settings, now)
     elif client is not None and status is not None:
         for each in status.connections:
             found += [finding async for finding in at_server.connection(client, each, now)]
-    if clock_of_server is not None:
-        api_base = STRIPE_API_BASE if settings is None else settings.stripe_api_base
-        found.append(at_stripe.clock(await at_stripe.stripe_time(api_base), clock_of_server))
-    return report(found)
+    return report(found if clock is None else [*found, clock])
 
 
 async def _database(settings: Settings, now: datetime) -> list[Finding]:
