@@ -90,7 +90,8 @@ def test_a_question_is_asked_and_no_means_no(
 
 def test_a_typed_key_does_not_show(api: Api, tmp_path: Path, variables: dict[str, str]) -> None:
     terminal = Terminal(tmp_path, "link", "--url", api.url)
-    terminal.wait_for("Admin key")
+    # With the space at its end: it comes when what is typed no longer shows, and no longer is lost.
+    terminal.wait_for("Admin key (ik_…): ")
     terminal.type(f"{ADMIN_KEY}\n")
     assert terminal.ended() == 0
     assert "Linked with" in terminal.seen

@@ -31,7 +31,7 @@ def test_an_operator_sells_and_a_user_buys_and_manages(api: Api) -> None:
             success_url="https://shop.test/done",
             cancel_url="https://shop.test/cart",
             subject={"type": "user", "id": USER},
-            idempotency_key="order-1",
+            idempotency_key="order-of-the-client",
         )
         assert order.status == "open"
         assert order.url is not None
