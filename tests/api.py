@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from billhook.connections import Connections
 from billhook.db import Database
 from billhook.secrets import SecretStore, stripe_key_name
 from billhook.settings import Settings
+from billhook.stripe.gateway import Fetched
 from books import Books
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature
 from stripe_events import payload
@@ -75,6 +77,7 @@ def serving(database_url: str, sandbox: str, **overrides: Any) -> Iterator[Api]:
         "access_anon_key": SecretStr(ANONYMOUS_KEY),
         "stripe_test_webhook_secret": SecretStr(SIGNING_SECRET),
         "stripe_api_base": sandbox,
+        "recovery": False,  # only where a test is about it
         "stripe_list_rate": 0,
         "stripe_test_rate": 0,
     }
@@ -107,7 +110,9 @@ def connect(database_url: str, sandbox: str, key: str) -> None:
     settings = Settings(
         database_url=SecretStr(database_url), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
     )
-    account = httpx.get(f"{sandbox}/v1/account", auth=(key, "")).json()
+    answer = httpx.get(f"{sandbox}/v1/account", auth=(key, ""))
+    at = int(parsedate_to_datetime(answer.headers["date"]).timestamp())
+    account = Fetched(answer.json(), at)
 
     async def work(database: Database) -> None:
         secrets = SecretStore(database, settings)

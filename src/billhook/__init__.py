@@ -8,11 +8,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from billhook.app import create_app
+    from billhook.app import create_app, running
     from billhook.client import ApiError, AsyncClient, Client
+    from billhook.db import prepare_connection
     from billhook.settings import Settings
 
-__all__ = ["ApiError", "AsyncClient", "Client", "Settings", "create_app"]
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "Settings",
+    "create_app",
+    "prepare_connection",
+    "running",
+]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -21,6 +30,8 @@ _HOMES = {
     "Client": "billhook.client",
     "Settings": "billhook.settings",
     "create_app": "billhook.app",
+    "prepare_connection": "billhook.db",
+    "running": "billhook.app",
 }
 
 

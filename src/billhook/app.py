@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+import asyncpg
 import structlog
 from fastapi import FastAPI
 
@@ -26,12 +27,14 @@ from billhook.http import (
     events,
     health,
     lists,
+    metrics,
     openapi,
     refresh,
     webhooks,
 )
 from billhook.http.services import Services
 from billhook.jwks import Jwks
+from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
@@ -43,18 +46,25 @@ from billhook.sync import Sync
 _log = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None = None) -> FastAPI:
     """Billhook's API as an ASGI application.
 
     At start it brings the database up to date, stores the keys that the settings bring where none
     is stored, and re-encrypts secrets of an older format. It raises `BillhookError` then when the
     database cannot be reached or migrated. It leaves the process's logging alone: call
     `billhook.logs.configure` for JSON lines without secrets.
+
+    Mounted in another application it does not see the server start and stop: that application's
+    lifespan enters `running(app)`.
+
+    Args:
+        pool: an asyncpg pool to `settings.database_url`, made with `init=prepare_connection`, that
+            the caller opens before and closes after. Without one, Billhook has its own.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _services(settings) as services:
+        async with _services(settings, pool) as services:
             app.state.services = services
             yield
 
@@ -67,13 +77,21 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
-    for routes in (checkout, connections, catalog, lists, events, refresh, health, docs):
+    for routes in (checkout, connections, catalog, lists, events, refresh, health, metrics, docs):
         app.include_router(routes.router)
     openapi.install(app)
     errors.install(app)
     app.add_middleware(errors.Unexpected)
     cors.install(app)
     return app
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[None]:
+    """Run what `create_app` made, for as long as the block lasts: in the lifespan of the
+    application that it is mounted in."""
+    async with app.router.lifespan_context(app):
+        yield
 
 
 def from_environment() -> FastAPI:
@@ -83,13 +101,23 @@ def from_environment() -> FastAPI:
     return create_app(settings)
 
 
+async def recover() -> None:
+    """Run the recovery worker alone, until it is cancelled: what `billhook worker` does."""
+    settings = load_settings(recovery=True)
+    logs.configure(settings)
+    async with _services(settings):
+        await asyncio.Event().wait()
+
+
 @asynccontextmanager
-async def _services(settings: Settings) -> AsyncIterator[Services]:
+async def _services(
+    settings: Settings, pool: asyncpg.Pool[asyncpg.Record] | None = None
+) -> AsyncIterator[Services]:
     dsn = settings.database_url.get_secret_value()
     for name in await migrate(dsn):
         _log.info("migration applied", migration=name)
     async with AsyncExitStack() as at_end:
-        database = Database(dsn, pool_size=settings.pool_size)
+        database = Database(dsn, pool_size=settings.pool_size, pool=pool)
         await database.open()
         at_end.push_async_callback(database.close)
         secrets = SecretStore(database, settings)
@@ -111,6 +139,10 @@ async def _services(settings: Settings) -> AsyncIterator[Services]:
         endpoint = WebhookEndpoint(gateway, secrets, rows, settings.public_url)
         stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
+        if settings.recovery:
+            recovery = Recovery(database, secrets, gateway, sync, settings)
+            at_end.push_async_callback(recovery.close)
+            recovery.start()
         yield Services(
             settings=settings,
             database=database,

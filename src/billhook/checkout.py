@@ -21,7 +21,7 @@ import orjson
 
 from billhook.auth import Caller
 from billhook.db import Database
-from billhook.db.refusals import writing_as_caller, writing_outcome
+from billhook.db.refusals import acting_as_caller, writing_outcome
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,
@@ -156,7 +156,7 @@ async def _claim_row(
     """Insert the row as the caller or, when its key was used before, find it as the caller."""
     row_id = uuid4()
     fingerprint = request_hash(_canonical(order))
-    async with writing_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
+    async with acting_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
         status = await db.execute(
             _INSERT,
             row_id,

@@ -16,7 +16,7 @@ from billhook.models import Config, ConfiguredKey, Connection, Status
 from billhook.redact import mask
 from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
 from billhook.settings import ENVIRONMENTS, Environment
-from billhook.stripe.gateway import StripeObject
+from billhook.stripe.gateway import Fetched, StripeObject
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,11 @@ UPDATE payments.provider_connections SET
 WHERE provider = 'stripe' AND environment = $1
 """
 
-
+# What happened at Stripe before it was connected is not ours to apply.
+_PULL_FROM_NOW = """
+INSERT INTO billhook.pulls (environment, since, cursor_at)
+VALUES ($1, to_timestamp($2::bigint), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING
+"""
 _ARCHIVE = "SELECT billhook.archive($1, $2)"
 _ARCHIVE_TIMEOUT = 3600.0  # seconds: every row of the account is moved
 
@@ -128,14 +132,19 @@ class Connections:
         return (await self.get(environment)).account_id
 
     async def connected(
-        self, environment: Environment, account: StripeObject, *, key: str | None = None
+        self, environment: Environment, fetched: Fetched, *, key: str | None = None
     ) -> None:
         """Record the account that a key opens, and the key when it is a new one.
+
+        Args:
+            fetched: Stripe's answer to `GET /v1/account`.
+            key: to be stored.
 
         When it is not the account before, its rows are archived and its signing secrets made
         invalid: whatever it still sends must not count for the new one. All of it is one
         transaction, and a sync that runs writes nothing after it.
         """
+        account = fetched.data
         async with self._database.as_service() as connection:
             before = await connection.fetchval(_LOCK_ACCOUNT, environment)
             if before not in (None, account["id"]):
@@ -155,14 +164,15 @@ class Connections:
                 environment == "live",
                 account,
             )
+            await connection.execute(_PULL_FROM_NOW, environment, fetched.at)
             if key is not None:
-                await take_away(connection, f"sync:{environment}")
+                await _stop_readers(connection, environment)
                 await self._secrets.set_in(connection, stripe_key_name(environment), key)
 
     async def _archive(
         self, connection: DatabaseConnection, environment: Environment, account_id: str
     ) -> None:
-        await take_away(connection, f"sync:{environment}")
+        await _stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
         await connection.execute(_ARCHIVE, environment, account_id, timeout=_ARCHIVE_TIMEOUT)
         await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
@@ -202,7 +212,7 @@ class Connections:
         async with self._database.as_service() as connection:
             if not await self._secrets.deactivate_in(connection, stripe_key_name(environment)):
                 return False
-            await take_away(connection, f"sync:{environment}")
+            await _stop_readers(connection, environment)
             await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
             await connection.execute(_REMOVED, environment, not_configured(environment))
         return True
@@ -230,6 +240,12 @@ _EMPTY: dict[str, Any] = {
 def not_configured(environment: Environment) -> str:
     """The reason of an environment without a key, in InsForge's words."""
     return f"{stripe_key_name(environment)} is not configured"
+
+
+async def _stop_readers(connection: DatabaseConnection, environment: Environment) -> None:
+    """Whoever reads from Stripe with the key before writes no more."""
+    await take_away(connection, f"sync:{environment}")
+    await take_away(connection, f"pull:{environment}")
 
 
 def _name_of(account: StripeObject) -> str | None:

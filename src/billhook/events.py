@@ -30,6 +30,8 @@ _LIST = f"""
 SELECT {_COLUMNS}, received_at AS cursor_at, id AS cursor_id FROM payments.webhook_events
 WHERE {{conditions}} ORDER BY received_at DESC, id DESC LIMIT {{limit}}
 """  # noqa: S608
+_DEAD = """provider_event_id IN (
+    SELECT event_id FROM billhook.event_retries WHERE environment = {} AND next_at = 'infinity')"""
 _GET = f"""
 SELECT {_COLUMNS}, payload FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
@@ -76,6 +78,8 @@ async def events(
     where.add("event_type = {}", query.type)
     where.add("processing_status = {}", query.status)
     where.add("object_id = {}", query.object_id)
+    if query.dead_letter:
+        where.add(_DEAD, environment)
     where.add("received_at >= {}", query.since)
     where.add("received_at < {}", query.until)
     if query.starting_after:

@@ -17,6 +17,7 @@ import orjson
 import structlog
 
 from billhook.db import Connection, Database, repeat_collisions
+from billhook.db.leases import Lease
 from billhook.errors import BillhookError, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
 from billhook.projections.shapes import hash_of, text, without_nul
@@ -144,18 +145,22 @@ def decode(payload: bytes) -> Delivery:
 
 
 async def apply(
-    database: Database, environment: Environment, delivery: Delivery
+    database: Database, environment: Environment, delivery: Delivery, lease: Lease | None = None
 ) -> Mapping[str, Any]:
     """Record, project and mark one event, in one transaction.
 
     Where that raises (the app's trigger, most likely) the transaction is gone, and a second one
     moves the mirror on and marks the event `failed`; where even that raises, a third only records.
 
+    Args:
+        lease: whoever lost it records nothing.
+
     Returns:
         The ledger's columns of the event, and `handled`.
 
     Raises:
         EventNotApplied: it was recorded as `failed`.
+        LeaseLost: `lease` is gone; nothing was recorded.
         DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
     """
     try:
@@ -164,7 +169,7 @@ async def apply(
         changes, failure = {}, str(error)
     else:
         try:
-            return await _apply(database, environment, delivery, changes, None)
+            return await _apply(database, environment, delivery, changes, None, lease)
         except asyncpg.PostgresError as error:
             failure = reason_of(error)
     log.warning(
@@ -175,10 +180,10 @@ async def apply(
         error=failure,
     )
     try:
-        row = await _apply(database, environment, delivery, changes, failure)
+        row = await _apply(database, environment, delivery, changes, failure, lease)
     except asyncpg.PostgresError:
         row = await _apply(
-            database, environment, delivery, as_json(NOTHING, delivery.event), failure
+            database, environment, delivery, as_json(NOTHING, delivery.event), failure, lease
         )
     if row["processing_status"] in ("processed", "ignored"):
         return row  # another delivery succeeded meanwhile
@@ -194,9 +199,14 @@ async def _apply(
     delivery: Delivery,
     changes: Mapping[str, Any],
     failure: str | None,
+    lease: Lease | None,
 ) -> Mapping[str, Any]:
     async def work() -> Mapping[str, Any]:
-        async with database.connection() as connection:
+        if lease is not None:
+            async with database.as_service() as connection:
+                await lease.check(connection)
+                return await apply_in(connection, environment, delivery, changes, failure)
+        async with database.connection() as connection:  # one statement is one transaction
             return await apply_in(connection, environment, delivery, changes, failure)
 
     return await repeat_collisions(work)

@@ -10,7 +10,7 @@ import asyncpg
 
 from billhook.auth import Caller
 from billhook.db import Database
-from billhook.db.refusals import writing_as_caller, writing_outcome
+from billhook.db.refusals import acting_as_caller, writing_outcome
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mappings import customer_of
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
@@ -57,7 +57,7 @@ async def create_portal_session(
     """
     signed_in(caller)
     row_id = uuid4()
-    async with writing_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
+    async with acting_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
         await db.execute(
             _INSERT,
             row_id,

@@ -61,6 +61,15 @@ class Settings(BaseSettings):
     stripe_list_rate: float = Field(25, alias="BILLHOOK_STRIPE_LIST_RATE", ge=0)
     stripe_live_rate: float = Field(80, alias="BILLHOOK_STRIPE_LIVE_RATE", ge=0)
     stripe_test_rate: float = Field(22, alias="BILLHOOK_STRIPE_TEST_RATE", ge=0)
+    # The recovery worker: whether this process runs one, and how it works.
+    recovery: bool = Field(True, alias="BILLHOOK_RECOVERY")
+    retry_attempts: int = Field(20, alias="BILLHOOK_RETRY_ATTEMPTS", ge=1, le=100)
+    pull_seconds: float | None = Field(None, alias="BILLHOOK_PULL_SECONDS", ge=0.1, le=86400)
+    # Finished events older than this leave the ledger for billhook.archived_events. Stripe may
+    # tell of an event again for 30 days.
+    event_retention_days: int | None = Field(
+        None, alias="BILLHOOK_EVENT_RETENTION_DAYS", ge=31, le=36500
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="BILLHOOK_LOG_LEVEL"
     )
@@ -114,6 +123,14 @@ class Settings(BaseSettings):
     def encryption_secret(self) -> str:
         """What the secret store's key is derived from (contract section 7)."""
         return (self.encryption_key or self.jwt_secret).get_secret_value()
+
+    @property
+    def pull_every(self) -> float:
+        """Seconds between two looks at Stripe's event list. Where Stripe cannot reach us, that is
+        how events come."""
+        if self.pull_seconds is not None:
+            return self.pull_seconds
+        return 3.0 if self.public_url is None else 300.0
 
     def secret_values(self) -> list[str]:
         """Every secret in these settings, so that the log can strike them out."""

@@ -20,7 +20,7 @@ from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, Secre
 from billhook.models import Connection
 from billhook.secrets import SecretStore
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject
+from billhook.stripe.gateway import Fetched, Gateway
 from billhook.sync import Sync
 
 log = structlog.get_logger(__name__)
@@ -89,9 +89,9 @@ class StripeKeys:
             account_before = await self._connections.account_id(environment)
             if before == key and account_before is not None:
                 return
-            account = (await self._gateway.get(environment, "/v1/account", key=key)).data
+            account = await self._gateway.get(environment, "/v1/account", key=key)
             await self._check_permissions(environment, key)
-            if before is not None and account_before == account["id"]:
+            if before is not None and account_before == account.data["id"]:
                 await self._connections.connected(environment, account, key=key)
                 return
             await self._switch(environment, key, account, before, account_before)
@@ -120,7 +120,7 @@ class StripeKeys:
             UpstreamFailure: Stripe refuses the endpoint.
         """
         async with lease(self._database, f"stripe key:{environment}"):
-            account = (await self._gateway.get(environment, "/v1/account")).data
+            account = await self._gateway.get(environment, "/v1/account")
             await self._connections.connected(environment, account)
             await self._endpoint.ensure(environment)
         return await self._connections.get(environment)
@@ -161,12 +161,12 @@ class StripeKeys:
         self,
         environment: Environment,
         key: str,
-        account: StripeObject,
+        account: Fetched,
         before: str | None,
         account_before: str | None,
     ) -> None:
         """Store the key of an account that was not connected just now."""
-        if before is not None and account_before not in (None, account["id"]):
+        if before is not None and account_before not in (None, account.data["id"]):
             await self._endpoint.remove(environment, key=before)
         await self._connections.connected(environment, account, key=key)
         if self._endpoint.url(environment) is None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -17,9 +18,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
 from api import STRIPE_KEY, connect
-from billhook import ApiError, AsyncClient, Settings, create_app
+from billhook import ApiError, AsyncClient, Settings, create_app, prepare_connection, running
 from billhook.client import Unreachable
 from billhook.db import Database
+from billhook.errors import SettingsError
 from books import Books
 from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET, USER, signature, token
 from stripe_events import customer, event, payload
@@ -45,7 +47,7 @@ def in_fastapi(settings: Settings) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with billhook.router.lifespan_context(billhook):
+        async with running(billhook):
             app.state.started = True
             yield
 
@@ -64,7 +66,7 @@ def in_starlette(settings: Settings) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with billhook.router.lifespan_context(billhook):
+        async with running(billhook):
             app.state.started = True
             yield
 
@@ -208,3 +210,32 @@ def test_a_client_of_a_host_without_billhook_says_so() -> None:
     with pytest.raises(ApiError, match="not in Billhook's form") as caught:
         asyncio.run(work())
     assert not isinstance(caught.value, Unreachable)
+
+
+def test_billhook_works_on_the_hosts_own_pool_and_leaves_it_open(settings: Settings) -> None:
+    async def up() -> None:
+        dsn = settings.database_url.get_secret_value()
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=3, init=prepare_connection) as own:
+            billhook = create_app(settings, pool=own)
+            async with running(billhook):
+                transport = httpx.ASGITransport(billhook)
+                async with AsyncClient("http://host.test", ADMIN_KEY, transport=transport) as admin:
+                    assert (await admin.status()).connections[0].status == "connected"
+                others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'billhook'"
+                assert await own.fetchval(others) == 0
+            assert await own.fetchval("SELECT 1") == 1
+
+    asyncio.run(up())
+
+
+def test_a_pool_that_reads_json_otherwise_is_refused_with_the_remedy(settings: Settings) -> None:
+    async def up() -> None:
+        dsn = settings.database_url.get_secret_value()
+        async with (
+            asyncpg.create_pool(dsn, min_size=1, max_size=2) as own,
+            running(create_app(settings, pool=own)),
+        ):
+            pass
+
+    with pytest.raises(SettingsError, match=r"init=billhook\.prepare_connection"):
+        asyncio.run(up())

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -115,6 +116,16 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+@app.command(epilog="Example: billhook worker")
+def worker() -> None:
+    """Run the recovery worker alone: retries, pulled events, objects in doubt. Servers run one each
+    unless BILLHOOK_RECOVERY=false; any number may run at once."""
+    from billhook.app import recover
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(recover())
 
 
 def _require_free(host: str, port: int) -> None:

@@ -12,7 +12,7 @@ from billhook.cli.output import cell, pairs, show_json, show_table
 from billhook.settings import Environment
 
 if TYPE_CHECKING:
-    from billhook.models import Connection
+    from billhook.models import Connection, MirrorStatus
 
 
 def status(
@@ -25,16 +25,21 @@ def status(
     """Show for test and live: account, key, webhook endpoint, last sync."""
     with connected(url) as client:
         found = client.status()
-    found.connections = [c for c in found.connections if environment in (None, c.environment)]
-    if as_json:
-        show_json(found)
-    else:
-        show_connections(found.connections)
+        found.connections = [c for c in found.connections if environment in (None, c.environment)]
+        if as_json:
+            show_json(found)
+            return
+        mirrors = [client.mirror(each.environment) for each in found.connections]
+    show_connections(found.connections, mirrors)
 
 
-def show_connections(connections: list[Connection]) -> None:
+def show_connections(
+    connections: list[Connection], mirrors: list[MirrorStatus] | None = None
+) -> None:
     """A column for each connection."""
     facts = [_facts(each) for each in connections]
+    for column, mirror in zip(facts, mirrors or [], strict=False):
+        column.update(_following(mirror))
     rows = ([name, *(each[name] for each in facts)] for name in facts[0])
     show_table(["", *(each.environment for each in connections)], rows, none="")
 
@@ -53,4 +58,18 @@ def _facts(connection: Connection) -> dict[str, object]:
         or "-",
         "synced": pairs(connection.last_sync_counts) or "-",
         "problem": connection.last_sync_error or "-",
+    }
+
+
+def _following(mirror: MirrorStatus) -> dict[str, object]:
+    lag = "-" if mirror.lag_seconds is None else f"{mirror.lag_seconds} s"
+    failed = f"{mirror.failed_events} failed"
+    if mirror.dead_letters:
+        failed += f", {mirror.dead_letters} of them left to you"
+    return {
+        "behind Stripe": lag,
+        "events pulled": cell(mirror.pulled_at),
+        "events": failed if mirror.failed_events else "-",
+        "in doubt": mirror.objects_in_doubt or "-",
+        "trouble": mirror.pull_error or "-",
     }

@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from billhook.errors import DatabaseUnavailable
+from billhook.errors import DatabaseUnavailable, SettingsError
 
 Role = Literal["anon", "authenticated", "project_admin"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -48,9 +48,20 @@ class Database:
     """A pool of connections to the app's PostgreSQL.
 
     All timestamps are `timestamptz`; `jsonb` values are Python objects on both sides.
+
+    Args:
+        pool: somebody else's, who opens and closes it, made with `init=prepare_connection`.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 10, acquire_timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 10,
+        acquire_timeout: float = 10.0,
+        pool: asyncpg.Pool[asyncpg.Record] | None = None,
+    ) -> None:
+        self._given = pool
         self._dsn = dsn
         self._pool_size = pool_size
         self._acquire_timeout = acquire_timeout
@@ -61,13 +72,23 @@ class Database:
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer.
+            SettingsError: the given pool was made without `init=prepare_connection`.
         """
+        if self._given is not None:
+            self._pool = self._given
+            async with self.connection() as connection:
+                if await connection.fetchval("SELECT '{}'::jsonb") != {}:
+                    raise SettingsError(
+                        "The given pool does not read jsonb as Billhook does: make it with "
+                        "asyncpg.create_pool(…, init=billhook.prepare_connection)."
+                    )
+            return
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
                 max_size=self._pool_size,
-                init=_prepare_connection,
+                init=prepare_connection,
                 command_timeout=30,
                 server_settings={"application_name": "billhook"},
             )
@@ -76,9 +97,9 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool, letting running transactions finish for a moment."""
-        if self._pool is not None:
+        if self._pool is not None and self._given is None:
             await self._pool.close()
-            self._pool = None
+        self._pool = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -140,7 +161,9 @@ def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-async def _prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """What a pool's connections need before Billhook works with them: `init` of
+    `asyncpg.create_pool`. From then on `jsonb` values are Python objects on both sides."""
     await connection.set_type_codec(
         "jsonb", encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog"
     )

@@ -1,4 +1,4 @@
-"""When the app's own rules refuse a row that we write as the caller: the contract's errors."""
+"""When the app's own rules refuse what we do as the caller: the contract's errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def writing_outcome(database: Database, table: str) -> AsyncIterator[Conne
 
 
 @asynccontextmanager
-async def writing_as_caller(
+async def acting_as_caller(
     database: Database, role: Role, claims: Mapping[str, Any], table: str
 ) -> AsyncIterator[Connection]:
     """`Database.as_caller`, with what the rules on `table` say about it turned into errors.

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from billhook.checkout import create_checkout_session
-from billhook.http.admin import no_query
+from billhook.checkout_result import checkout_result
+from billhook.http.admin import PathId, answer, no_query, query_of
 from billhook.http.body import read_json
-from billhook.http.openapi import body_of, errors
+from billhook.http.openapi import body_of, errors, query_parameters
 from billhook.http.services import ServicesOf
 from billhook.models import (
+    AwaitQuery,
     CheckoutSessionResponse,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
@@ -51,6 +53,30 @@ async def checkout(environment: Environment, request: Request, services: Service
     return _created(CheckoutSessionResponse(checkout_session=session))
 
 
+@router.get(
+    "/checkout-sessions/{session_id}",
+    summary="Read a Checkout Session, or await its end",
+    response_model=CheckoutSessionResponse,
+    responses=errors(400, 401, 403, 404, 503),
+    openapi_extra=query_parameters(AwaitQuery),
+)
+async def checkout_session(
+    environment: Environment, session_id: PathId, request: Request, services: ServicesOf
+) -> Response:
+    """How a checkout of the caller's ended. With `wait` the answer comes as soon as it did, and
+    at the latest after so many seconds (30 at most).
+
+    `session_id` is the row's id or Stripe's, which the success URL brings. The row is read with the
+    caller's role and claims: the SELECT policies of `payments.stripe_checkout_sessions` decide.
+    """
+    caller = await services.auth.user(request)
+    query = query_of(request, AwaitQuery)
+    session = await checkout_result(
+        services.database, services.gateway, environment, session_id, caller, query.wait
+    )
+    return answer(CheckoutSessionResponse(checkout_session=session))
+
+
 @router.post(
     "/customer-portal-sessions",
     status_code=201,
@@ -74,5 +100,5 @@ async def portal(environment: Environment, request: Request, services: ServicesO
     return _created(CustomerPortalSessionResponse(customer_portal_session=session))
 
 
-def _created(answer: WireModel) -> Response:
-    return Response(answer.wire(), 201, media_type="application/json")
+def _created(session: WireModel) -> Response:
+    return answer(session, 201)

@@ -10,9 +10,11 @@ from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
 from billhook.http.services import ServicesOf
+from billhook.mirror_status import mirror_status
 from billhook.models import (
     Config,
     ConnectionResponse,
+    MirrorStatusResponse,
     SetKey,
     Status,
     SyncProgress,
@@ -58,6 +60,17 @@ async def remove_key(environment: Environment, services: ServicesOf) -> Response
     """Remove the Stripe key and the managed webhook endpoint. Mirrored rows stay."""
     await services.stripe_keys.remove(environment)
     return answer(await services.connections.config())
+
+
+@router.get(
+    "/{environment}/mirror",
+    response_model=MirrorStatusResponse,
+    responses=errors(400, 401, 403, 503),
+)
+async def mirror(environment: Environment, services: ServicesOf) -> Response:
+    """How the mirror follows Stripe: its lag, failed events and dead letters, objects in doubt."""
+    found = await mirror_status(services.database, environment)
+    return answer(MirrorStatusResponse(mirror=found))
 
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))

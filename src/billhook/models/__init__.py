@@ -50,6 +50,7 @@ from billhook.models.admin import (
     WebhookEvents,
     WebhookEventWithPayload,
 )
+from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
 from billhook.models.runtime import (
     BillingSubject,
     CheckoutSession,
@@ -76,6 +77,7 @@ from billhook.models.wire import (
 __all__ = [
     "RESERVED_METADATA",
     "ArchivedPrice",
+    "AwaitQuery",
     "BillingSubject",
     "Catalog",
     "CheckoutSession",
@@ -96,9 +98,12 @@ __all__ = [
     "DeletedProduct",
     "ErrorBody",
     "EventsQuery",
+    "Gap",
     "Health",
     "LineItem",
     "ListQuery",
+    "MirrorStatus",
+    "MirrorStatusResponse",
     "NoQuery",
     "Price",
     "PriceResponse",

@@ -227,11 +227,13 @@ class SubscriptionsQuery(_OfSubject):
 
 
 class EventsQuery(ListQuery):
-    """Query of `GET …/webhook-events`."""
+    """Query of `GET …/webhook-events`. `deadLetter=true`: only those that failed and are not tried
+    again by themselves."""
 
     type: Id | None = None
     status: ProcessingStatus | None = None
     object_id: Id | None = None
+    dead_letter: Literal[True] | None = None
     since: Moment | None = None
     until: Moment | None = None
 

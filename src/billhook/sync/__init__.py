@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import structlog
 
-from billhook import mirror
+from billhook import mirror, refreshes
 from billhook.connections import Connections, not_configured
 from billhook.db import Database
 from billhook.db.leases import Lease, LeaseLost, try_lease
@@ -29,7 +29,6 @@ from billhook.sync.reading import (
     all_or_first_error,
     read,
     remove_absent,
-    settle_doubts,
 )
 
 log = structlog.get_logger(__name__)
@@ -141,7 +140,7 @@ class Sync:
             for each in readings:
                 group.create_task(read(asking, each, ranges[each.listing.name]))
         removed = [await remove_absent(asking, each, at) for each in readings]
-        await settle_doubts(asking)
+        await refreshes.settle_all(asking)
         summary = await self._record(environment, readings, lease, deleted=removed[-1])
         counts = {each.listing.name: each.objects for each in readings}
         log.info("sync finished", environment=environment, **counts)
@@ -155,7 +154,7 @@ class Sync:
         except PaymentConfigInvalid:
             raise _NoKey(not_configured(environment)) from None
         account = await self._gateway.get(environment, "/v1/account", key=key)
-        await self._connections.connected(environment, account.data)
+        await self._connections.connected(environment, account)
         return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
 
     async def _record(

@@ -25,17 +25,6 @@ _CONFIRM_AT_ONCE = 4
 _CONFIRM_MOST = 2_000
 """Absent objects asked about in one sync; the next one asks about the rest."""
 
-_IN_DOUBT = """
-SELECT object_type, object_id, marked_at FROM billhook.refreshes
-WHERE environment = $1 AND object_type IN ('product', 'price', 'customer', 'subscription')
-ORDER BY marked_at LIMIT $2
-"""
-# A doubt that arose in the second of the answer, or later, stays: the next sync asks again.
-_CLEARED = """
-DELETE FROM billhook.refreshes
-WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at < to_timestamp($4)
-"""
-
 
 @dataclass(slots=True)
 class Reading:
@@ -158,24 +147,6 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
     except BillhookError as error:
         reading.error = error
     return gone
-
-
-async def settle_doubts(asking: mirror.Asking) -> None:
-    """Ask Stripe about what two changes within one second left open."""
-    async with asking.database.connection() as connection:
-        marks = await connection.fetch(_IN_DOUBT, asking.environment, _CONFIRM_MOST)
-    for mark in marks:
-        try:
-            found = await mirror.refresh(asking, mark["object_type"], mark["object_id"])
-        except LeaseLost:
-            raise
-        except BillhookError as error:
-            log.warning("an object could not be asked for again", reason=error.message)
-            return
-        async with asking.database.connection() as connection:
-            await connection.execute(
-                _CLEARED, asking.environment, mark["object_type"], mark["object_id"], found.at
-            )
 
 
 @asynccontextmanager

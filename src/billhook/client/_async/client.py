@@ -27,6 +27,8 @@ from billhook.models import (
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     Health,
+    MirrorStatus,
+    MirrorStatusResponse,
     Status,
     SyncProgress,
     SyncResponse,
@@ -133,6 +135,25 @@ class AsyncClient:
         )
         return (await self._transport.send(call)).model.checkout_session
 
+    async def checkout_session(
+        self, environment: Environment, session_id: str, *, wait: float = 0
+    ) -> CheckoutSession:
+        """A checkout of the user whose token this client has, once it is no longer open or `wait`
+        seconds (at most 30) have passed.
+
+        Args:
+            session_id: ours or Stripe's, which the success URL brings.
+        """
+        call = Call(
+            "GET",
+            path(environment, "checkout-sessions", session_id),
+            CheckoutSessionResponse,
+            query={"wait": str(wait)},
+            repeatable=True,
+            slow=True,
+        )
+        return (await self._transport.send(call)).model.checkout_session
+
     async def create_customer_portal_session(
         self,
         environment: Environment,
@@ -174,6 +195,11 @@ class AsyncClient:
         """How far the sync is that runs, or the last one was."""
         call = Call("GET", path(environment, "sync"), SyncProgress, repeatable=True)
         return (await self._transport.send(call)).model
+
+    async def mirror(self, environment: Environment) -> MirrorStatus:
+        """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
+        call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
+        return (await self._transport.send(call)).model.mirror
 
     async def catalog(self, environment: Environment) -> Catalog:
         """All products and prices as mirrored."""

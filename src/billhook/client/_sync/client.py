@@ -28,6 +28,8 @@ from billhook.models import (
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     Health,
+    MirrorStatus,
+    MirrorStatusResponse,
     Status,
     SyncProgress,
     SyncResponse,
@@ -134,6 +136,25 @@ class Client:
         )
         return (self._transport.send(call)).model.checkout_session
 
+    def checkout_session(
+        self, environment: Environment, session_id: str, *, wait: float = 0
+    ) -> CheckoutSession:
+        """A checkout of the user whose token this client has, once it is no longer open or `wait`
+        seconds (at most 30) have passed.
+
+        Args:
+            session_id: ours or Stripe's, which the success URL brings.
+        """
+        call = Call(
+            "GET",
+            path(environment, "checkout-sessions", session_id),
+            CheckoutSessionResponse,
+            query={"wait": str(wait)},
+            repeatable=True,
+            slow=True,
+        )
+        return (self._transport.send(call)).model.checkout_session
+
     def create_customer_portal_session(
         self,
         environment: Environment,
@@ -173,6 +194,11 @@ class Client:
         """How far the sync is that runs, or the last one was."""
         call = Call("GET", path(environment, "sync"), SyncProgress, repeatable=True)
         return (self._transport.send(call)).model
+
+    def mirror(self, environment: Environment) -> MirrorStatus:
+        """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
+        call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
+        return (self._transport.send(call)).model.mirror
 
     def catalog(self, environment: Environment) -> Catalog:
         """All products and prices as mirrored."""

@@ -40,8 +40,22 @@ CREATE TABLE billhook.refreshes (
     object_id   text NOT NULL,
     reason      text NOT NULL,
     marked_at   timestamptz NOT NULL DEFAULT now(),
+    attempts    integer NOT NULL DEFAULT 0,
+    next_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment, object_type, object_id)
 );
+CREATE INDEX refreshes_due ON billhook.refreshes (next_at);
+
+-- Events that could not be applied, and when the recovery worker tries them again. `infinity`: the
+-- last attempt is over, and the event is a dead letter.
+CREATE TABLE billhook.event_retries (
+    environment text NOT NULL,
+    event_id    text NOT NULL,
+    attempts    integer NOT NULL DEFAULT 0,
+    next_at     timestamptz NOT NULL DEFAULT now() + interval '5 seconds',
+    PRIMARY KEY (environment, event_id)
+);
+CREATE INDEX event_retries_due ON billhook.event_retries (next_at);
 
 -- Who said which customer pays for which subject. `payments.customer_mappings` and every subject
 -- that a row did not bring itself are computed from these claims, so their order of arrival does

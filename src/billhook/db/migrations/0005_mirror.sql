@@ -44,7 +44,8 @@ BEGIN
     IF old_state IS DISTINCT FROM new_state THEN
         INSERT INTO billhook.refreshes (environment, object_type, object_id, reason)
         VALUES (environment, object_type, object_id, 'two changes in one second')
-        ON CONFLICT ON CONSTRAINT refreshes_pkey DO UPDATE SET marked_at = clock_timestamp();
+        ON CONFLICT ON CONSTRAINT refreshes_pkey
+        DO UPDATE SET marked_at = clock_timestamp(), next_at = now();
     END IF;
     RETURN CASE WHEN new_event_id IS NULL THEN true
                 WHEN old_event_id IS NULL THEN false
@@ -328,7 +329,8 @@ LANGUAGE sql AS $$
         SELECT env, 'subscription', i.subscription_id, 'more than one page of items'
         FROM incoming i JOIN shown USING (subscription_id)
         WHERE NOT i.items_complete
-        ON CONFLICT ON CONSTRAINT refreshes_pkey DO UPDATE SET marked_at = clock_timestamp()
+        ON CONFLICT ON CONSTRAINT refreshes_pkey
+        DO UPDATE SET marked_at = clock_timestamp(), next_at = now()
     )
     INSERT INTO payments.stripe_subscription_items AS old (
         environment, subscription_item_id, subscription_id, product_id, price_id, quantity,

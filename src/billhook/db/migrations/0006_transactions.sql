@@ -372,4 +372,25 @@ BEGIN
         payment,
         CASE WHEN changed THEN coalesce(s ->> 'object_id', r ->> 'object_id') END,
         s ->> 'outcome', object);
+
+    -- What is missing usually comes with the next event: the recovery worker looks in a minute.
+    IF r IS NOT NULL
+       AND NOT EXISTS (SELECT FROM billhook.payment_sources WHERE payment_id = payment)
+    THEN
+        PERFORM billhook.doubt(env, r ->> 'object_type', r ->> 'object_id', 'its payment is unknown');
+    ELSIF s ->> 'object_type' = 'invoice' AND s ->> 'outcome' = 'succeeded'
+       AND (s ->> 'amount')::bigint > 0
+       AND NOT EXISTS (SELECT FROM billhook.payment_refs
+                       WHERE payment_id = payment AND object_type = 'payment_intent')
+    THEN
+        PERFORM billhook.doubt(env, 'invoice', s ->> 'object_id', 'its PaymentIntent is unknown');
+    END IF;
 END $$;
+
+-- Mark an object to be asked of Stripe, should it still be in doubt in a minute.
+CREATE FUNCTION billhook.doubt(env text, object_type text, object_id text, reason text)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO billhook.refreshes (environment, object_type, object_id, reason, next_at)
+    VALUES (env, object_type, object_id, reason, now() + interval '1 minute')
+    ON CONFLICT DO NOTHING
+$$;

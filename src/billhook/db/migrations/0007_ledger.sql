@@ -19,6 +19,22 @@ DECLARE
     object jsonb := payload #> '{data,object}';
     ours boolean;
 BEGIN
+    -- Stripe tells again of events up to 30 days old; an older one may have left the ledger.
+    IF event_at < now() - interval '30 days' THEN
+        SELECT false, a.content ->> 'processing_status', (a.content ->> 'attempt_count')::integer,
+            a.content ->> 'last_error', (a.content ->> 'received_at')::timestamptz,
+            (a.content ->> 'processed_at')::timestamptz, (a.content ->> 'created_at')::timestamptz,
+            (a.content ->> 'updated_at')::timestamptz
+        INTO apply_event.handled, apply_event.processing_status, apply_event.attempt_count,
+            apply_event.last_error, apply_event.received_at, apply_event.processed_at,
+            apply_event.created_at, apply_event.updated_at
+        FROM billhook.archived_events a
+        WHERE a.environment = env AND a.event_id = apply_event.event_id;
+        IF FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+
     ledger_id := billhook.claim_event(
         env, event_id, event_type, livemode, account_id, object_type, object_id, payload);
 
@@ -47,6 +63,14 @@ BEGIN
     INTO apply_event.handled, apply_event.processing_status, apply_event.attempt_count,
         apply_event.last_error, apply_event.received_at, apply_event.processed_at,
         apply_event.created_at, apply_event.updated_at;
+
+    IF failure IS NOT NULL THEN
+        INSERT INTO billhook.event_retries (environment, event_id)
+        VALUES (env, apply_event.event_id) ON CONFLICT DO NOTHING;
+    ELSIF apply_event.attempt_count > 1 THEN
+        DELETE FROM billhook.event_retries r
+        WHERE r.environment = env AND r.event_id = apply_event.event_id;
+    END IF;
 END $$;
 
 -- Insert the event `pending`, or take it up again if it failed. Null: it is already in its final

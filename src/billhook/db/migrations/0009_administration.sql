@@ -106,7 +106,8 @@ CREATE FUNCTION billhook.account_tables() RETURNS regclass[] LANGUAGE sql STABLE
         'payments.stripe_customer_portal_sessions', 'payments.stripe_subscriptions',
         'payments.stripe_subscription_items', 'payments.transactions',
         'billhook.customer_claims', 'billhook.payment_refs', 'billhook.payment_sources',
-        'billhook.payment_refunds', 'billhook.tombstones', 'billhook.refreshes']::regclass[]
+        'billhook.payment_refunds', 'billhook.tombstones', 'billhook.refreshes',
+        'billhook.event_retries']::regclass[]
 $$;
 
 -- Move an environment's rows into a new archive. There is one even when there were no rows: it
@@ -125,6 +126,7 @@ BEGIN
         USING env, archive, relation::text;
     END LOOP;
     DELETE FROM billhook.syncs WHERE environment = env;
+    DELETE FROM billhook.pulls WHERE environment = env;
     RETURN archive;
 END $$;
 

@@ -1,0 +1,66 @@
+"""Metrics for Prometheus. They are read from PostgreSQL, so any process tells the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+
+from billhook.http.admin import ADMIN, NO_QUERY
+from billhook.http.openapi import errors
+from billhook.http.services import ServicesOf
+from billhook.mirror_status import mirror_status
+from billhook.models import MirrorStatus
+from billhook.settings import ENVIRONMENTS
+
+router = APIRouter(tags=["Health"], dependencies=[*ADMIN, *NO_QUERY])
+
+
+def _epoch(at: datetime | None) -> float | None:
+    return at.timestamp() if at is not None else None
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
+    (
+        "billhook_mirror_lag_seconds",
+        "From the newest event applied to the newest at Stripe, when it was asked last.",
+        lambda found: found.lag_seconds,
+    ),
+    (
+        "billhook_pulled_timestamp_seconds",
+        "When Stripe's event list was read last.",
+        lambda found: _epoch(found.pulled_at),
+    ),
+    (
+        "billhook_failed_events",
+        "Events that could not be applied.",
+        lambda found: found.failed_events,
+    ),
+    (
+        "billhook_dead_letters",
+        "Failed events that are not tried again by themselves.",
+        lambda found: found.dead_letters,
+    ),
+    (
+        "billhook_objects_in_doubt",
+        "Objects that are going to be asked of Stripe.",
+        lambda found: found.objects_in_doubt,
+    ),
+)
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=errors(400, 401, 403, 503))
+async def metrics(services: ServicesOf) -> Response:
+    """Gauges in Prometheus' text format, per environment. The scraper brings an admin key as its
+    bearer token."""
+    found = [await mirror_status(services.database, each) for each in ENVIRONMENTS]
+    lines = []
+    for name, meaning, value_of in _GAUGES:
+        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
+        for each in found:
+            value = value_of(each)
+            if value is not None:
+                lines.append(f'{name}{{environment="{each.environment}"}} {value}')
+    return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")

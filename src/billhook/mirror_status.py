@@ -1,0 +1,44 @@
+"""How far the mirror is behind Stripe, and what waits to be done: a few reads of small tables."""
+
+from __future__ import annotations
+
+from billhook.db import Database
+from billhook.models import Gap, MirrorStatus
+from billhook.settings import Environment
+
+# A dead letter is an event whose next try is at infinity.
+_GET = """
+SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
+    extract(epoch FROM greatest(p.newest_at - p.applied_at, interval '0'))::bigint AS lag,
+    (SELECT count(*) FROM payments.webhook_events
+     WHERE environment = $1 AND processing_status = 'failed') AS failed,
+    (SELECT count(*) FROM billhook.event_retries
+     WHERE environment = $1 AND next_at = 'infinity') AS dead,
+    (SELECT min(next_at) FROM billhook.event_retries
+     WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
+    (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts
+FROM (SELECT 1) AS always LEFT JOIN billhook.pulls p ON p.environment = $1
+"""
+
+
+async def mirror_status(database: Database, environment: Environment) -> MirrorStatus:
+    """How the mirror of `environment` follows Stripe. All times are UTC."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_GET, environment)
+    assert row is not None
+    gap = Gap(since=row["gap_from"], until=row["gap_upto"]) if row["gap_from"] else None
+    # Where nothing happened since the account was connected, nothing is missing.
+    asked = row["pulled_at"] is not None
+    return MirrorStatus(
+        environment=environment,
+        lag_seconds=(row["lag"] or 0) if asked else None,
+        newest_event_at=row["newest_at"],
+        applied_event_at=row["applied_at"],
+        pulled_at=row["pulled_at"],
+        pull_error=row["error"],
+        failed_events=row["failed"],
+        dead_letters=row["dead"],
+        next_retry_at=row["next_retry"],
+        objects_in_doubt=row["doubts"],
+        gap=gap,
+    )

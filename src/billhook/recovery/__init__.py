@@ -1,0 +1,127 @@
+"""The recovery worker: what a webhook alone cannot promise (design section 6).
+
+It tries failed events again, reads Stripe's event list for what never arrived, asks Stripe about
+objects in doubt, and puts old events away. Everything it has to do lies in PostgreSQL, and whoever
+takes something claims it there: any number of workers may run, in the servers or alone
+(`billhook worker`), and one that dies leaves its work to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import asyncpg
+import structlog
+
+from billhook import mirror, refreshes
+from billhook.db import Database
+from billhook.db.leases import LeaseLost
+from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
+from billhook.recovery import housekeeping, pulling, retries
+from billhook.secrets import SecretStore
+from billhook.settings import ENVIRONMENTS, Environment, Settings
+from billhook.stripe.gateway import Gateway
+from billhook.sync import Sync
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY = 1.0  # seconds, for what is due; each look is one short index scan
+_HOUSEKEEPING_EVERY = 60.0
+_AFTER_ERROR = 5.0
+
+Work = Callable[[], Awaitable[bool]]
+"""Does a part of what is due; whether there may be more of it now."""
+
+
+class Recovery:
+    """The worker of one process. `start` it, and `close` it at shutdown."""
+
+    def __init__(
+        self,
+        database: Database,
+        secrets: SecretStore,
+        gateway: Gateway,
+        sync: Sync,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._gateway = gateway
+        self._sync = sync
+        self._settings = settings
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to work, in the background."""
+        looks: list[tuple[str, float, Work]] = [("retry events", _LOOK_EVERY, self.retry)]
+        for each in ENVIRONMENTS:
+            looks += [
+                (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
+                (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
+                (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
+            ]
+        self._tasks = [asyncio.create_task(_repeat(*each)) for each in looks]
+
+    async def close(self) -> None:
+        """Stop. What was begun is either committed or not there at all."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def retry(self) -> bool:
+        """Try failed events again whose time has come."""
+        return await retries.retry_due(self._database, self._settings.retry_attempts)
+
+    async def pull(self, environment: Environment) -> bool:
+        """Read Stripe's event list, when it is time to."""
+        if await self._has_key(environment):
+            every = self._settings.pull_every
+            gap = await pulling.pull_due(self._database, self._gateway, environment, every)
+            if gap:
+                await self._sync.run(environment)
+        return False
+
+    async def refresh(self, environment: Environment) -> bool:
+        """Ask Stripe about objects in doubt."""
+        if not await refreshes.any_due(self._database, environment):
+            return False
+        if not await self._has_key(environment):
+            return False
+        key = await self._gateway.key(environment)
+        asking = mirror.Asking(self._database, self._gateway, environment, key)
+        return await refreshes.settle_due(asking) > 0
+
+    async def archive(self, environment: Environment) -> bool:
+        """Put events away that are older than the retention."""
+        days = self._settings.event_retention_days
+        return days is not None and await housekeeping.archive(self._database, environment, days)
+
+    async def _has_key(self, environment: Environment) -> bool:
+        try:
+            return await self._secrets.stripe_key(environment) is not None
+        except SecretUnreadable:
+            return False  # the status and the doctor say so
+
+
+async def _repeat(name: str, pause: float, work: Work) -> None:
+    """Work for ever. What goes wrong is logged, once for as long as it goes wrong alike."""
+    said = ""
+    while True:
+        wait = pause
+        try:
+            if await work():
+                wait = 0
+            said = ""
+        except LeaseLost:
+            pass  # the key was changed, or another worker took over
+        except (BillhookError, asyncpg.PostgresError) as error:
+            wait = max(pause, _AFTER_ERROR)
+            if str(error) != said:
+                said = str(error)
+                level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
+                level("recovery is held up", work=name, reason=said)
+        # A little uneven, so that several workers don't look at the same moment.
+        await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311

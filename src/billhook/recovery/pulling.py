@@ -1,0 +1,191 @@
+"""The puller: Stripe's event list, through the same pipeline as webhooks (design section 6).
+
+It heals what a webhook missed, and stands in for webhooks where Stripe cannot reach us. The list
+is read from a stored cursor, with an overlap: an event may show in the list a moment after newer
+ones did. Events that the ledger has are left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from billhook import ledger, mirror
+from billhook.db import Database
+from billhook.db.leases import Lease, try_lease
+from billhook.endpoint import EVENTS
+from billhook.errors import BillhookError
+from billhook.settings import Environment
+from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+
+log = structlog.get_logger(__name__)
+
+OVERLAP = 300
+"""Seconds before the cursor that are read again each time."""
+LISTED = 30 * 86_400
+"""Seconds for which Stripe lists an event (stripe-facts 40)."""
+
+_PAGE = 100
+_MOST = 1_000  # events of a window: all of them are in memory, to be applied oldest first
+_TYPES = frozenset(EVENTS)
+
+_TAKE_TURN = """
+UPDATE billhook.pulls
+SET next_at = CASE WHEN $2::float8 IS NULL THEN next_at ELSE now() + make_interval(secs => $2) END
+WHERE environment = $1 AND ($2::float8 IS NULL OR next_at <= now())
+RETURNING extract(epoch FROM since)::bigint AS since,
+    extract(epoch FROM cursor_at)::bigint AS cursor_at
+"""
+_KNOWN = """
+SELECT provider_event_id AS id, processing_status FROM payments.webhook_events
+WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = ANY ($2)
+"""
+_MOVE = """
+UPDATE billhook.pulls SET cursor_at = greatest(cursor_at, to_timestamp($2::bigint))
+WHERE environment = $1
+"""
+_PULLED = """
+UPDATE billhook.pulls SET
+    pulled_at = now(), failures = 0, error = NULL,
+    newest_at = coalesce(to_timestamp($2::bigint), newest_at),
+    applied_at = coalesce(to_timestamp($3::bigint), applied_at),
+    gap_from = coalesce(to_timestamp($4::bigint), gap_from),
+    gap_upto = coalesce(to_timestamp($5::bigint), gap_upto)
+WHERE environment = $1
+"""
+_FAILED = """
+UPDATE billhook.pulls SET
+    failures = failures + 1, error = $2,
+    next_at = greatest(next_at, now() + least(billhook.backoff(failures), interval '5 minutes'))
+WHERE environment = $1
+"""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """The newest event in Stripe's list, and the newest of them that is applied; epoch seconds."""
+
+    newest: int | None = None
+    applied: int | None = None
+
+
+async def pull_due(
+    database: Database, gateway: Gateway, environment: Environment, every: float | None
+) -> bool:
+    """Read what is new in Stripe's event list, if it is time and nobody else does.
+
+    Args:
+        every: seconds from one time to the next, for all workers together; None for now.
+
+    Returns:
+        Whether there is a gap: events that Stripe no longer lists. Only a sync can help then.
+
+    Raises:
+        BillhookError: Stripe did not answer; it is tried again later, from the same cursor.
+        LeaseLost: the key was changed meanwhile.
+    """
+    async with try_lease(database, f"pull:{environment}") as lease:
+        if lease is None:
+            return False
+        async with database.connection() as connection:
+            row = await connection.fetchrow(_TAKE_TURN, environment, every)
+        if row is None:
+            return False
+        key = await gateway.key(environment)
+        asking = mirror.Asking(database, gateway, environment, key, lease)
+        try:
+            return await _pull(asking, lease, max(row["since"], row["cursor_at"] - OVERLAP))
+        except BillhookError as error:
+            async with database.connection() as connection:
+                await connection.execute(_FAILED, environment, error.message)
+            raise
+
+
+async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
+    """Apply what Stripe lists from `since` on, window by window, the oldest first."""
+    page = await _list(asking, since, None)
+    end = page.at + 1
+    begin = max(since, page.at - LISTED)
+    gap = (since, begin) if begin > since else None
+    if gap is not None:
+        log.warning("events are older than Stripe lists them", environment=asking.environment)
+    seen = _Seen()
+    if page.data.get("has_more") is not True:
+        await _apply(asking, lease, page.data.get("data") or [], seen)
+    else:
+        width = end - begin
+        while begin < end:
+            events = await _window(asking, begin, min(begin + width, end))
+            if events is None:
+                width //= 2
+                continue
+            await _apply(asking, lease, events, seen)
+            begin += width
+            await _execute(asking, lease, _MOVE, min(begin, end))
+    await _execute(asking, lease, _MOVE, end)
+    await _execute(asking, lease, _PULLED, seen.newest, seen.applied, *(gap or (None, None)))
+    return gap is not None
+
+
+async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeObject] | None:
+    """The events created in [since, upto), newest first; None when they are too many at once."""
+    found: list[StripeObject] = []
+    while True:
+        page = await _list(asking, since, upto, found[-1]["id"] if found else None)
+        events: list[StripeObject] = page.data.get("data") or []
+        found += events
+        if page.data.get("has_more") is not True or not events:
+            return found
+        if len(found) >= _MOST and upto - since > 1:
+            return None
+
+
+async def _list(
+    asking: mirror.Asking, since: int, upto: int | None, after: str | None = None
+) -> Fetched:
+    created = {"gte": since} if upto is None else {"gte": since, "lt": upto}
+    params: dict[str, Any] = {"limit": _PAGE, "created": created}
+    if after is not None:
+        params["starting_after"] = after
+    return await asking.get("event", "/v1/events", params)
+
+
+async def _apply(
+    asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
+) -> None:
+    """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
+    wanted = [each for each in events if each["type"] in _TYPES]
+    status = await _known(asking, [each["id"] for each in wanted])
+    for each in reversed(wanted):
+        if each["id"] not in status:
+            status[each["id"]] = await _apply_one(asking, lease, each)
+    finished = [e["created"] for e in wanted if status[e["id"]] in ("processed", "ignored")]
+    seen.newest = max([*(each["created"] for each in wanted), seen.newest or 0]) or None
+    seen.applied = max([*finished, seen.applied or 0]) or None
+
+
+async def _apply_one(asking: mirror.Asking, lease: Lease, event: StripeObject) -> str:
+    delivery = ledger.decode(orjson.dumps(event))
+    if delivery.livemode != (asking.environment == "live"):
+        return "ignored"
+    try:
+        row = await ledger.apply(asking.database, asking.environment, delivery, lease)
+    except ledger.EventNotApplied:
+        return "failed"  # it is in the ledger, and will be tried again
+    status: str = row["processing_status"]
+    return status
+
+
+async def _known(asking: mirror.Asking, ids: list[str]) -> dict[str, str]:
+    async with asking.database.connection() as connection:
+        rows = await connection.fetch(_KNOWN, asking.environment, ids)
+    return {row["id"]: row["processing_status"] for row in rows}
+
+
+async def _execute(asking: mirror.Asking, lease: Lease, statement: str, *args: object) -> None:
+    async with asking.database.as_service() as connection:
+        await lease.check(connection)
+        await connection.execute(statement, asking.environment, *args)

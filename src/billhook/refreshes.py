@@ -1,0 +1,218 @@
+"""Objects in doubt: what events alone cannot tell is asked of Stripe (docs/ordering.md).
+
+`billhook.refreshes` holds one mark for each such object, however often it was marked. A mark made
+anew while Stripe is asked stays, and is looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+from urllib.parse import quote
+
+import structlog
+
+from billhook import mirror
+from billhook.db import Database, repeat_collisions
+from billhook.db.leases import LeaseLost
+from billhook.errors import BillhookError
+from billhook.projections import Event, UnreadableObject, as_json, project
+from billhook.settings import Environment
+from billhook.stripe.gateway import StripeObject
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 50
+_AT_ONCE = 4
+
+# Whoever claims a mark has until its next turn to settle it; a worker that dies loses nothing.
+_CLAIM = """
+WITH due AS (
+    SELECT object_type, object_id FROM billhook.refreshes
+    WHERE environment = $1 AND next_at <= CASE WHEN $2 THEN 'infinity' ELSE now() END
+      AND marked_at < $3
+    ORDER BY next_at LIMIT $4 FOR UPDATE SKIP LOCKED
+)
+UPDATE billhook.refreshes r
+SET attempts = r.attempts + 1, next_at = now() + billhook.backoff(r.attempts + 2)
+FROM due
+WHERE r.environment = $1 AND r.object_type = due.object_type AND r.object_id = due.object_id
+RETURNING r.object_type, r.object_id, r.marked_at
+"""
+_SETTLED = """
+DELETE FROM billhook.refreshes
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
+"""
+_ANY = """
+SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at <= now())
+"""
+_NOW = "SELECT clock_timestamp()"
+# Which objects of a payment are known, and whether any of them told what was paid.
+_PAYMENT = """
+SELECT (
+    SELECT jsonb_object_agg(other.object_type, other.object_id) FROM billhook.payment_refs other
+    WHERE other.payment_id = of.payment_id
+) AS refs, EXISTS (
+    SELECT FROM billhook.payment_sources s WHERE s.payment_id = of.payment_id
+) AS told
+FROM (
+    SELECT payment_id FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = $2 AND object_id = $3
+    UNION ALL
+    SELECT payment_id FROM billhook.payment_refunds
+    WHERE environment = $1 AND object_type::text = $2 AND object_id = $3
+    LIMIT 1
+) AS of
+"""
+_APPLY = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), '', $4)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    object_type: str
+    object_id: str
+    marked_at: datetime
+
+
+async def any_due(database: Database, environment: Environment) -> bool:
+    """Whether there is a mark whose time has come."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_ANY, environment))
+
+
+async def settle_due(asking: mirror.Asking) -> int:
+    """Ask Stripe about the marks whose time has come. Returns how many there were."""
+    marks = await _claim(asking, await _now(asking), every=False)
+    await _ask(asking, marks)
+    return len(marks)
+
+
+async def settle_all(asking: mirror.Asking) -> None:
+    """Ask Stripe once about every mark that there is now."""
+    before = await _now(asking)
+    asked: set[tuple[str, str]] = set()
+    while True:
+        marks = await _claim(asking, before, every=True)
+        fresh = [each for each in marks if (each.object_type, each.object_id) not in asked]
+        if not fresh:
+            return
+        asked.update((each.object_type, each.object_id) for each in fresh)
+        await _ask(asking, fresh)
+
+
+async def _now(asking: mirror.Asking) -> datetime:
+    async with asking.database.connection() as connection:
+        return cast(datetime, await connection.fetchval(_NOW))
+
+
+async def _claim(asking: mirror.Asking, before: datetime, *, every: bool) -> list[_Mark]:
+    async with asking.database.connection() as connection:
+        rows = await connection.fetch(_CLAIM, asking.environment, every, before, _BATCH)
+    return [_Mark(**row) for row in rows]
+
+
+async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(mark: _Mark) -> None:
+        async with slots:
+            try:
+                await _refresh(asking, mark)
+            except LeaseLost:
+                raise
+            except (BillhookError, UnreadableObject) as error:
+                log.warning(
+                    "an object in doubt could not be asked for",
+                    environment=asking.environment,
+                    object_type=mark.object_type,
+                    object_id=mark.object_id,
+                    reason=str(error),
+                )
+                return
+            async with asking.database.connection() as connection:
+                await connection.execute(
+                    _SETTLED, asking.environment, mark.object_type, mark.object_id, mark.marked_at
+                )
+
+    await asyncio.gather(*(one(each) for each in marks))
+
+
+async def _refresh(asking: mirror.Asking, mark: _Mark) -> None:
+    if mark.object_type in mirror.PATHS:
+        await mirror.refresh(asking, mark.object_type, mark.object_id)
+    elif mark.object_type == "invoice":
+        await _link_invoice(asking, mark.object_id)
+    else:
+        await _find_payment(asking, mark)
+
+
+async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
+    """Learn which PaymentIntents paid an invoice. It may be none: a credit, a payment elsewhere."""
+    payment = await _payment(asking, "invoice", invoice_id)
+    if "payment_intent" not in payment.get("refs", {}):
+        await _invoice_payments(asking, {"invoice": invoice_id})
+
+
+async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
+    """Learn what a refund, or a refunded charge, gave back."""
+    payment = await _payment(asking, mark.object_type, mark.object_id)
+    if payment.get("told"):
+        return
+    intent_id = payment.get("refs", {}).get("payment_intent")
+    if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
+        charge = (await asking.get("charge", f"/v1/charges/{quote(charge_id, safe='')}", {})).data
+        intent_id = charge.get("payment_intent")
+    if intent_id is None:
+        return  # a refund that names no payment stands alone
+    path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
+    intent = (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
+    await _apply_intent(asking, intent)
+    by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
+    await _invoice_payments(asking, by_intent)
+
+
+async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
+    """Show a fetched PaymentIntent as its event would have told it, if it came to an end."""
+    charge = intent.get("latest_charge")
+    if not isinstance(charge, dict):
+        return
+    kinds = {
+        "succeeded": "payment_intent.succeeded",
+        "requires_payment_method": "payment_intent.payment_failed",
+        "canceled": "payment_intent.payment_failed",
+    }
+    kind = kinds.get(intent["status"])
+    if kind is not None:
+        # The event itself, should it still come, is not older than the charge: it wins.
+        told = intent | {"latest_charge": charge["id"]}
+        await _apply(asking, Event("", kind, charge["created"], told, None))
+
+
+async def _invoice_payments(asking: mirror.Asking, which: Mapping[str, Any]) -> None:
+    params = {**which, "status": "paid", "limit": 100}
+    page = await asking.get("invoice_payment", "/v1/invoice_payments", params)
+    for each in page.data.get("data") or []:
+        await _apply(asking, Event("", "invoice_payment.paid", page.at, each, None))
+
+
+async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> Mapping[str, Any]:
+    async with asking.database.connection() as connection:
+        row = await connection.fetchrow(_PAYMENT, asking.environment, object_type, object_id)
+    return dict(row) if row else {}
+
+
+async def _apply(asking: mirror.Asking, event: Event) -> None:
+    """Apply what an event would have told. It is not in the ledger, and no trigger fires."""
+    changes = as_json(project(event), event)
+
+    async def work() -> None:
+        async with asking.database.as_service() as connection:
+            await asking.check(connection)
+            await connection.execute(
+                _APPLY, asking.environment, changes, event.created, event.object
+            )
+
+    await repeat_collisions(work)

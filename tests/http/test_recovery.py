@@ -1,0 +1,342 @@
+"""What a webhook alone cannot promise: retries, pulled events, objects in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import stripe
+from pydantic import SecretStr
+
+from api import connect
+from billhook.connections import Connections
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.recovery import Recovery, pulling
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
+from billhook.stripe.gateway import Gateway
+from billhook.sync import Sync
+from books import Books
+from http_tokens import JWT_SECRET
+from stripe_events import event, invoice, payment_intent, refund, session, subject
+
+_accounts = itertools.count()
+
+FULFIL = """
+    CREATE TABLE fulfilments (event_id text NOT NULL);
+    CREATE TABLE broken (reason text);
+    CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF EXISTS (SELECT FROM broken) THEN
+            RAISE EXCEPTION 'the warehouse is closed';
+        END IF;
+        INSERT INTO fulfilments VALUES (NEW.provider_event_id);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
+    FOR EACH ROW WHEN (NEW.processing_status = 'processed'
+        AND NEW.event_type = 'checkout.session.completed')
+    EXECUTE FUNCTION fulfil();
+"""
+
+
+class Station:
+    """A recovery worker whose clock is ours, its database, and its account at Stripe."""
+
+    def __init__(self, database_url: str, sandbox: str) -> None:
+        self.key = f"sk_test_recovery{os.getpid()}n{next(_accounts)}_1"
+        self.books = Books(database_url)
+        self.sandbox = sandbox
+        self.stripe = stripe.StripeClient(self.key, base_addresses={"api": sandbox})
+        self.settings = Settings(
+            database_url=SecretStr(database_url),
+            jwt_secret=SecretStr(JWT_SECRET),
+            stripe_api_base=sandbox,
+            stripe_list_rate=0,
+            stripe_test_rate=0,
+            retry_attempts=3,
+            event_retention_days=31,
+            _env_file=None,
+        )
+        connect(database_url, sandbox, self.key)
+        self.books.execute(FULFIL)
+
+    def work(self, what: Callable[[Recovery], Any]) -> Any:
+        """Let a worker do one thing."""
+
+        async def within(database: Database) -> Any:
+            secrets = SecretStore(database, self.settings)
+            gateway = Gateway(secrets.stripe_key, self.sandbox)
+            sync = Sync(database, gateway, Connections(database, secrets))
+            try:
+                return await what(Recovery(database, secrets, gateway, sync, self.settings))
+            finally:
+                await sync.close()
+                await gateway.close()
+
+        return self.books.run(within)
+
+    def pull(self) -> None:
+        """Pull, whether or not it is time."""
+        self.books.execute("UPDATE billhook.pulls SET next_at = now()")
+        self.work(lambda worker: worker.pull("test"))
+
+    def retry(self) -> None:
+        self.due("event_retries")
+        self.work(lambda worker: worker.retry())
+
+    def refresh(self) -> None:
+        self.due("refreshes")
+        self.work(lambda worker: worker.refresh("test"))
+
+    def due(self, table: str) -> None:
+        self.books.execute(
+            f"UPDATE billhook.{table} SET next_at = now() WHERE next_at < 'infinity'"
+        )
+
+    def control(self, name: str, **given: Any) -> None:
+        httpx.post(f"{self.sandbox}/_sandbox/{name}", json=given).raise_for_status()
+
+    def bought(self, number: int = 1) -> list[str]:
+        """Checkout sessions that were paid at Stripe without our hearing of it."""
+        v1 = self.stripe.v1
+        product = v1.products.create({"name": "Tea"})
+        price = v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 1500})
+        sessions = []
+        for _ in range(number):
+            made = v1.checkout.sessions.create(
+                {
+                    "mode": "payment",
+                    "success_url": "https://shop.test",
+                    "line_items": [{"price": price.id, "quantity": 1}],
+                    "payment_intent_data": {"metadata": {"insforge_checkout_mode": "payment"}},
+                    "metadata": {"insforge_checkout_mode": "payment"},
+                }
+            )
+            self.control("pay", session=made.id)
+            sessions.append(made.id)
+        return sessions
+
+    def fulfilled(self) -> int:
+        return int(self.books.row("SELECT count(*) AS n FROM fulfilments")["n"])
+
+    def statuses(self) -> list[str]:
+        rows = self.books.rows("SELECT processing_status AS s FROM payments.webhook_events")
+        return [row["s"] for row in rows]
+
+    @contextmanager
+    def warehouse_closed(self) -> Iterator[None]:
+        self.books.execute("INSERT INTO broken VALUES ('closed')")
+        yield
+        self.books.execute("DELETE FROM broken")
+
+
+@pytest.fixture
+def station(database_url: str, sandbox: str) -> Station:
+    return Station(database_url, sandbox)
+
+
+COMPLETED = "checkout.session.completed"
+
+
+def test_a_failed_event_is_fulfilled_once_when_the_app_is_mended(station: Station) -> None:
+    with station.warehouse_closed():
+        station.books.apply(event(COMPLETED, session(), id="evt_a"))
+        station.retry()
+        assert station.statuses() == ["failed"]
+        assert station.fulfilled() == 0
+    station.retry()
+    station.retry()
+    assert station.statuses() == ["processed"]
+    assert station.fulfilled() == 1
+    assert station.books.rows("SELECT * FROM billhook.event_retries") == []
+
+
+def test_after_the_last_attempt_an_event_is_left_to_a_person(station: Station) -> None:
+    with station.warehouse_closed():
+        station.books.apply(event(COMPLETED, session(), id="evt_a"))
+        for _ in range(5):
+            station.retry()
+    row = station.books.row("SELECT attempts, next_at::text FROM billhook.event_retries")
+    assert row == {"attempts": 3, "next_at": "infinity"}
+    attempts = station.books.row("SELECT attempt_count AS n FROM payments.webhook_events")["n"]
+    assert attempts == 4
+    station.retry()
+    assert station.fulfilled() == 0
+
+
+def test_several_workers_try_a_failed_event_once_each_time(station: Station) -> None:
+    with station.warehouse_closed():
+        made = [session(f"cs_{n}", payment_intent=f"pi_{n}") for n in range(30)]
+        station.books.apply(*(event(COMPLETED, each) for each in made))
+    station.due("event_retries")
+
+    async def together(worker: Recovery) -> None:
+        await asyncio.gather(*(worker.retry() for _ in range(4)))
+
+    station.work(together)
+    assert station.fulfilled() == 30
+    counts = station.books.rows("SELECT DISTINCT attempt_count AS n FROM payments.webhook_events")
+    assert counts == [{"n": 2}]
+
+
+def test_without_webhooks_events_are_pulled_and_fulfilled_once(station: Station) -> None:
+    station.bought(3)
+    station.pull()
+    assert station.fulfilled() == 3
+    paid = station.books.rows("SELECT status FROM payments.transactions")
+    assert [row["status"] for row in paid] == ["succeeded"] * 3
+    before = station.books.rows("SELECT xmin::text, id FROM payments.webhook_events ORDER BY id")
+    station.pull()  # the overlap is read again, and nothing is done again
+    assert station.fulfilled() == 3
+    assert before == station.books.rows(
+        "SELECT xmin::text, id FROM payments.webhook_events ORDER BY id"
+    )
+
+
+def test_many_missed_events_are_pulled_in_windows(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "_PAGE", 3)
+    monkeypatch.setattr(pulling, "_MOST", 6)
+    for _ in range(4):
+        station.bought(3)
+        station.control("advance", seconds=3600)
+    station.pull()
+    assert station.fulfilled() == 12
+    ages = station.books.rows(
+        "SELECT (payload ->> 'created')::bigint AS at FROM payments.webhook_events "
+        "ORDER BY received_at"
+    )
+    assert ages == sorted(ages, key=lambda row: row["at"])
+
+
+def test_a_pull_that_stripe_interrupts_goes_on_from_its_cursor(station: Station) -> None:
+    station.bought(2)
+    station.control("fault", path_prefix="/v1/events", status=500, times=3)
+    with pytest.raises(BillhookError):
+        station.pull()
+    row = station.books.row("SELECT failures, error FROM billhook.pulls")
+    assert row["failures"] == 1
+    assert row["error"]
+    station.pull()
+    assert station.fulfilled() == 2
+    assert station.books.row("SELECT failures, error FROM billhook.pulls") == {
+        "failures": 0,
+        "error": None,
+    }
+
+
+def test_events_that_stripe_no_longer_lists_are_told_as_a_gap_and_mended_by_a_sync(
+    station: Station,
+) -> None:
+    station.stripe.v1.products.create({"name": "Made while we were away"})
+    station.books.execute(
+        "UPDATE billhook.pulls SET since = since - interval '40 days', "
+        "cursor_at = cursor_at - interval '40 days'"
+    )
+    station.pull()
+    row = station.books.row(
+        "SELECT gap_from IS NOT NULL AND gap_upto > gap_from AS gap FROM billhook.pulls"
+    )
+    assert row["gap"]
+    names = station.books.rows("SELECT name FROM payments.stripe_products")
+    assert names == [{"name": "Made while we were away"}]
+
+
+def test_what_happened_before_the_account_was_connected_is_not_applied(
+    database_url: str, sandbox: str
+) -> None:
+    station = Station(database_url, sandbox)
+    station.bought(1)
+    station.control("advance", seconds=60)
+    station.books.execute("DELETE FROM billhook.pulls")
+    connect(database_url, sandbox, station.key)
+    station.bought(1)
+    station.pull()
+    assert station.fulfilled() == 1
+
+
+def test_a_failing_event_does_not_stop_the_pull_of_the_others(station: Station) -> None:
+    station.bought(2)
+    with station.warehouse_closed():
+        station.pull()
+    assert sorted(set(station.statuses())) == ["failed", "processed"]
+    station.retry()
+    assert station.fulfilled() == 2
+
+
+def test_a_refund_whose_payment_never_told_of_itself_finds_it_at_stripe(station: Station) -> None:
+    (bought,) = station.bought(1)
+    intent = station.stripe.v1.checkout.sessions.retrieve(bought).payment_intent
+    assert isinstance(intent, str)
+    back = station.stripe.v1.refunds.create({"payment_intent": intent, "amount": 400})
+    station.books.apply(event("refund.created", back.to_dict(), at=1))
+    station.refresh()
+    row = station.books.row(
+        "SELECT status, amount, amount_refunded FROM payments.transactions WHERE type <> 'refund'"
+    )
+    assert row == {"status": "partially_refunded", "amount": 1500, "amount_refunded": 400}
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
+def test_a_doubt_that_events_cleared_meanwhile_asks_stripe_nothing(station: Station) -> None:
+    metadata = subject() | {"insforge_checkout_mode": "payment"}
+    station.books.apply(
+        event("refund.created", refund(), at=5),
+        event("payment_intent.succeeded", payment_intent(metadata=metadata), at=1),
+    )
+    station.refresh()  # Stripe knows of no pi_1: a request would fail, and the mark would stay
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
+def test_a_paid_invoice_learns_its_payment_intent_from_stripe(station: Station) -> None:
+    v1 = station.stripe.v1
+    product = v1.products.create({"name": "Plan"})
+    price = v1.prices.create(
+        {
+            "product": product.id,
+            "currency": "eur",
+            "unit_amount": 900,
+            "recurring": {"interval": "month"},
+        }
+    )
+    made = v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.test",
+            "line_items": [{"price": price.id, "quantity": 1}],
+        }
+    )
+    station.control("pay", session=made.id)
+    paid = v1.checkout.sessions.retrieve(made.id).invoice
+    assert isinstance(paid, str)
+    station.books.apply(event("invoice.paid", invoice(paid), at=1))
+    assert len(station.books.rows("SELECT * FROM billhook.refreshes")) == 1
+    station.refresh()
+    row = station.books.row("SELECT related_object_ids AS ids FROM payments.transactions")
+    assert row["ids"]["payment_intent"].startswith("pi_")
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
+def test_old_events_are_put_away_and_still_count_as_known(station: Station) -> None:
+    old = event(COMPLETED, session(), id="evt_old", at=-100 * 86_400)
+    station.books.apply(old, event(COMPLETED, session("cs_2", payment_intent="pi_2")))
+    station.books.execute(
+        "UPDATE payments.webhook_events SET received_at = now() - interval '40 days' "
+        "WHERE provider_event_id = 'evt_old'"
+    )
+    station.books.execute("DELETE FROM fulfilments")
+    station.work(lambda worker: worker.archive("test"))
+    assert len(station.statuses()) == 1
+    (answer,) = station.books.apply(old)
+    assert (answer["handled"], answer["processing_status"]) == (False, "processed")
+    assert station.fulfilled() == 0
+    assert len(station.statuses()) == 1
