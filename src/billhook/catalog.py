@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict as row_as_dict
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import asyncpg
@@ -257,7 +258,11 @@ def _given(order: Request, *names: str) -> dict[str, Any]:
 
 
 def _idempotency_key(environment: Environment, kind: str, key: str | None) -> str | None:
-    return f"insforge:{environment}:{kind}:{key}" if key else None
+    if key is None:
+        return None
+    if not (key.isascii() and key.isprintable()):  # it goes into a header
+        key = sha256(key.encode()).hexdigest()
+    return f"insforge:{environment}:{kind}:{key}"
 
 
 async def _rows(database: Database, query: str, *args: object) -> list[asyncpg.Record]:

@@ -7,6 +7,7 @@ when a process died is found again and not done twice.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -44,6 +45,7 @@ _WRITES: Mapping[str, str] = {
     "Customer portal: write": "/v1/billing_portal/sessions",
     "Webhook Endpoints: write": "/v1/webhook_endpoints",
 }
+_KEY = re.compile(r"[!-~]+")  # it goes into a header
 
 
 class ConfigNotFound(NotFound):
@@ -220,10 +222,12 @@ def _asked_wrongly(answer: BaseException) -> bool:
 
 
 def _check_prefix(environment: Environment, key: str) -> None:
-    if key.startswith((f"sk_{environment}_", f"rk_{environment}_")):
-        return
     other = "live" if environment == "test" else "test"
-    if key.startswith((f"sk_{other}_", f"rk_{other}_")):
+    if not _KEY.fullmatch(key):
+        reason = "This is not a Stripe secret key."
+    elif key.startswith((f"sk_{environment}_", f"rk_{environment}_")):
+        return
+    elif key.startswith((f"sk_{other}_", f"rk_{other}_")):
         reason = f"This is a {other} key, but the environment is {environment}."
     elif key.startswith("pk_"):
         reason = "This is a publishable key; Billhook needs a secret one."

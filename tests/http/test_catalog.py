@@ -94,9 +94,10 @@ def test_prices_can_be_listed_by_product(api: Api) -> None:
     assert still(price) == still(of_tea)
 
 
-def test_an_idempotency_key_makes_one_product(api: Api) -> None:
-    first = make_product(api, idempotencyKey="tea-1")
-    assert make_product(api, idempotencyKey="tea-1")["productId"] == first["productId"]
+@pytest.mark.parametrize("key", ["tea-1", "čaj ☕ 1", "two\nlines"])
+def test_an_idempotency_key_makes_one_product(api: Api, key: str) -> None:
+    first = make_product(api, idempotencyKey=key)
+    assert make_product(api, idempotencyKey=key)["productId"] == first["productId"]
 
 
 def still(found: dict[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,13 @@ def test_one_request_connects_sets_up_the_endpoint_and_syncs(fresh: Api) -> None
 
 @pytest.mark.parametrize(
     ("environment", "key"),
-    [("test", "sk_live_x_1"), ("live", "sk_test_x_1"), ("test", "pk_test_x"), ("test", "nonsense")],
+    [
+        ("test", "sk_live_x_1"),
+        ("live", "sk_test_x_1"),
+        ("test", "pk_test_x"),
+        ("test", "nonsense"),
+        ("test", "sk_test_ž"),
+    ],
 )
 def test_a_key_of_the_wrong_kind_is_refused_before_stripe_is_asked(
     fresh: Api, environment: str, key: str

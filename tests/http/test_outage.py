@@ -221,8 +221,8 @@ def test_every_error_answer_is_described_in_our_own_shape(api: Any) -> None:
             assert operation.get("summary"), path
             assert "422" not in operation["responses"]
             for status, response in operation["responses"].items():
-                content = response["content"]["application/json"]
                 if int(status) >= 400:
+                    content = response["content"]["application/json"]
                     assert content["schema"]["$ref"].endswith("/ErrorBody")
                     assert content["example"]["statusCode"] == int(status)
 
@@ -232,3 +232,9 @@ def test_a_browser_may_read_every_error(api: Any) -> None:
         answer = api.http.post(path, headers={"origin": "https://shop.example"})
         assert answer.headers["access-control-allow-origin"] == "https://shop.example"
         assert answer.headers["access-control-allow-credentials"] == "true"
+
+
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(api: Any) -> None:
+    answer = api.http.request("PATCH", "/api/payments/stripe/test/config")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "DELETE, PUT"

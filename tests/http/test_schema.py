@@ -9,7 +9,10 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 
 from billhook.app import create_app
 from billhook.secrets import SecretStore, webhook_secret_name
@@ -44,9 +47,10 @@ def test_no_request_whatsoever_breaks_the_server_or_the_description(
         base_url=configured.url,
         headers={"Authorization": f"Bearer {ADMIN_KEY if is_admin(case) else token()}"},
         additional_checks=[not_a_server_error],
-        excluded_checks=[positive_data_acceptance],
+        # The second counts parameters that it then does not send, and the header that we add.
+        excluded_checks=[positive_data_acceptance, negative_data_rejection],
     )
 
 
 def is_admin(case: Any) -> bool:
-    return not case.path.endswith("-sessions")
+    return "-sessions" not in case.path

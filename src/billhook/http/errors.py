@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.errors import BillhookError, InvalidInput, NotFound
@@ -65,9 +66,18 @@ async def _http(request: Request, error: Exception) -> Response:
         return answer(NotFound(f"There is no {request.method} {request.url.path} here."))
     if error.status_code == 405:
         detail = f"{request.url.path} does not take {request.method}."
-        return answer(InvalidInput(detail, status=405), error.headers)
+        return answer(InvalidInput(detail, status=405), _allowed(request, error.headers))
     code = "INVALID_INPUT" if error.status_code < 500 else "INTERNAL_ERROR"
     return answer(BillhookError(error.detail, status=error.status_code, code=code), error.headers)
+
+
+def _allowed(request: Request, of_one_route: Mapping[str, str] | None) -> Mapping[str, str]:
+    """`Allow` with all that the path takes: Starlette names the methods of one of its routes."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    for template, operations in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].fullmatch(path):
+            return {"allow": ", ".join(sorted(method.upper() for method in operations))}
+    return of_one_route or {}
 
 
 class Unexpected:

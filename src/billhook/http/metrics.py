@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
 
 from billhook.http.admin import ADMIN, NO_QUERY
 from billhook.http.openapi import errors
@@ -51,7 +51,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
 )
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=errors(400, 401, 403, 503))
+_TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
+
+@router.get("/metrics", responses=_TEXT | errors(400, 401, 403, 503))
 async def metrics(services: ServicesOf) -> Response:
     """Gauges in Prometheus' text format, per environment. The scraper brings an admin key as its
     bearer token."""
