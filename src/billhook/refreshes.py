@@ -20,6 +20,7 @@ from billhook.db import Database, repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError
 from billhook.projections import Event, UnreadableObject, as_json, project
+from billhook.projections.fetched import Kind
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
@@ -48,6 +49,24 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $
 """
 _ANY = """
 SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at <= now())
+"""
+# Whether the row shows nothing later than an answer of Stripe's. Where an answer is as old as the
+# changes that raised the doubt, only a later one decides.
+_DECIDED: Mapping[Kind, str] = {
+    kind: f"""
+        SELECT coalesce(max(provider_event_at) <= to_timestamp($3::bigint), true)
+        FROM payments.{table} WHERE environment = $1 AND {column} = $2
+    """  # noqa: S608
+    for kind, table, column in (
+        ("product", "stripe_products", "product_id"),
+        ("price", "stripe_prices", "price_id"),
+        ("customer", "customers", "provider_customer_id"),
+        ("subscription", "stripe_subscriptions", "subscription_id"),
+    )
+}
+_SOON = """
+UPDATE billhook.refreshes SET next_at = now() + interval '2 seconds'
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
 """
 _NOW = "SELECT clock_timestamp()"
 # Which objects of a payment are known, and whether any of them told what was paid.
@@ -120,7 +139,7 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
     async def one(mark: _Mark) -> None:
         async with slots:
             try:
-                await _refresh(asking, mark)
+                settled = await _refresh(asking, mark)
             except LeaseLost:
                 raise
             except (BillhookError, UnreadableObject) as error:
@@ -134,19 +153,29 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
                 return
             async with asking.database.connection() as connection:
                 await connection.execute(
-                    _SETTLED, asking.environment, mark.object_type, mark.object_id, mark.marked_at
+                    _SETTLED if settled else _SOON,
+                    asking.environment,
+                    mark.object_type,
+                    mark.object_id,
+                    mark.marked_at,
                 )
 
     await asyncio.gather(*(one(each) for each in marks))
 
 
-async def _refresh(asking: mirror.Asking, mark: _Mark) -> None:
+async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
+    """Ask Stripe. Returns whether its answer is late enough to decide."""
     if mark.object_type in mirror.PATHS:
-        await mirror.refresh(asking, mark.object_type, mark.object_id)
-    elif mark.object_type == "invoice":
+        found = await mirror.refresh(asking, mark.object_type, mark.object_id)
+        async with asking.database.connection() as connection:
+            query = _DECIDED[mark.object_type]
+            args = (asking.environment, mark.object_id, found.at)
+            return bool(await connection.fetchval(query, *args))
+    if mark.object_type == "invoice":
         await _link_invoice(asking, mark.object_id)
     else:
         await _find_payment(asking, mark)
+    return True
 
 
 async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
