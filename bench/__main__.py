@@ -1,12 +1,12 @@
-"""`make bench`: all of it, or `python -m bench events` or `sync` alone."""
+"""`make bench`: all of it, or one part alone, for example `python -m bench peers`."""
 
 from __future__ import annotations
 
 import sys
 
-from bench import events, sync
+from bench import events, lists, peers, sync
 
-PARTS = {"events": events.main, "sync": sync.main}
+PARTS = {"events": events.main, "sync": sync.main, "lists": lists.main, "peers": peers.main}
 
 for name in sys.argv[1:] or PARTS:
     PARTS[name]()

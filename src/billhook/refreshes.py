@@ -52,17 +52,15 @@ SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at
 """
 # Whether the row shows nothing later than an answer of Stripe's. Where an answer is as old as the
 # changes that raised the doubt, only a later one decides.
-_DECIDED: Mapping[Kind, str] = {
-    kind: f"""
-        SELECT coalesce(max(provider_event_at) <= to_timestamp($3::bigint), true)
-        FROM payments.{table} WHERE environment = $1 AND {column} = $2
-    """  # noqa: S608
-    for kind, table, column in (
-        ("product", "stripe_products", "product_id"),
-        ("price", "stripe_prices", "price_id"),
-        ("customer", "customers", "provider_customer_id"),
-        ("subscription", "stripe_subscriptions", "subscription_id"),
-    )
+_DECIDED = """
+    SELECT coalesce(max(provider_event_at) <= to_timestamp($3::bigint), true)
+    FROM payments.{} WHERE environment = $1 AND {} = $2
+"""
+_ROWS: Mapping[Kind, tuple[str, str]] = {
+    "product": ("stripe_products", "product_id"),
+    "price": ("stripe_prices", "price_id"),
+    "customer": ("customers", "provider_customer_id"),
+    "subscription": ("stripe_subscriptions", "subscription_id"),
 }
 _SOON = """
 UPDATE billhook.refreshes SET next_at = now() + interval '2 seconds'
@@ -168,7 +166,7 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
     if mark.object_type in mirror.PATHS:
         found = await mirror.refresh(asking, mark.object_type, mark.object_id)
         async with asking.database.connection() as connection:
-            query = _DECIDED[mark.object_type]
+            query = _DECIDED.format(*_ROWS[mark.object_type])
             args = (asking.environment, mark.object_id, found.at)
             return bool(await connection.fetchval(query, *args))
     if mark.object_type == "invoice":

@@ -91,7 +91,7 @@ class StripeKeys:
             account_before = await self._connections.account_id(environment)
             if before == key and account_before is not None:
                 return
-            account = await self._gateway.get(environment, "/v1/account", key=key)
+            account = await self._gateway.account(environment, key=key)
             await self._check_permissions(environment, key)
             if before is not None and account_before == account.data["id"]:
                 await self._connections.connected(environment, account, key=key)
@@ -122,7 +122,7 @@ class StripeKeys:
             UpstreamFailure: Stripe refuses the endpoint.
         """
         async with lease(self._database, f"stripe key:{environment}"):
-            account = await self._gateway.get(environment, "/v1/account")
+            account = await self._gateway.account(environment)
             await self._connections.connected(environment, account)
             await self._endpoint.ensure(environment)
         return await self._connections.get(environment)

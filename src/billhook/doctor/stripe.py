@@ -37,7 +37,7 @@ async def key(
     try:
         if await secrets.stripe_key(environment) is None:
             return no_key(environment)
-        account = (await gateway.get(environment, "/v1/account")).data
+        account = (await gateway.account(environment)).data
     except BillhookError as error:
         return failure("stripe key", error, environment)
     if connection.account_id not in (None, account.get("id")):

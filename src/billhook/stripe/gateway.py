@@ -33,9 +33,19 @@ KeyOf: TypeAlias = Callable[[Environment], Awaitable[str | None]]
 TIMEOUT = 20.0
 """Seconds for a call with all its retries: InsForge's client gives up after 30."""
 
-_ATTEMPT_TIMEOUT = httpx.Timeout(9.0, connect=4.0)
+# Three attempts and the pauses between them: who cannot reach Stripe hears of it within 10 s.
+_ATTEMPT_TIMEOUT = httpx.Timeout(9.0, connect=2.0)
 _RETRIES = 2  # the SDK's: of lost connections, 409, 5xx; each under the same idempotency key
 _LIST_ATTEMPTS = 5  # of a page that Stripe refuses for now
+_AGAIN = (
+    "Try again: with the same idempotencyKey, where there is one, nothing is done twice. If it "
+    "lasts, look at https://status.stripe.com and at the way out of this server's network."
+)
+_RUBBISH = "Stripe's answer could not be understood."
+_RUBBISH_ACTIONS = (
+    "Something between this server and Stripe may have answered in its place, a proxy for example: "
+    "check the way there, and STRIPE_API_BASE if it is set. Then try again."
+)
 _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
 
 
@@ -157,6 +167,13 @@ class Gateway:
         """`GET path`. Raises as `post` does."""
         return await self._call("get", environment, path, params or {}, {}, key)
 
+    async def account(self, environment: Environment, *, key: str | None = None) -> Fetched:
+        """The account that a key opens: an object with an `id`. Raises as `post` does."""
+        found = await self.get(environment, "/v1/account", key=key)
+        if found.data.get("object") != "account" or not isinstance(found.data.get("id"), str):
+            raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
+        return found
+
     async def delete(
         self, environment: Environment, path: str, *, key: str | None = None
     ) -> Fetched:
@@ -219,14 +236,14 @@ class Gateway:
             raise translate(error) from error
         except (AttributeError, TypeError) as error:
             # The SDK stumbles over JSON that has not the form of Stripe's errors.
-            raise UpstreamFailure("Stripe's answer could not be understood.") from error
+            raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS) from error
         except TimeoutError as error:
             raise UpstreamFailure(
                 f"Stripe did not answer within {TIMEOUT:.0f} seconds.",
-                next_actions="Try again with the same idempotencyKey: it cannot charge twice.",
+                next_actions=_AGAIN,
             ) from error
         if not isinstance(answer.data, dict):
-            raise UpstreamFailure("Stripe's answer is not an object.")
+            raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
         age = math.ceil(time.monotonic() - began) if method == "get" else 0
         replayed = answer.headers.get("idempotent-replayed") == "true"
         return Fetched(answer.data, _date(answer.headers) - age, replayed)
@@ -259,11 +276,11 @@ def translate(error: stripe.StripeError) -> BillhookError:
             f"Stripe could not be reached ({type(error.__cause__).__name__})."
             if error.__cause__
             else "Stripe could not be reached.",
-            next_actions="Try again with the same idempotencyKey: it cannot charge twice.",
+            next_actions=_AGAIN,
         )
     said = error.json_body if isinstance(error.json_body, dict) else {}
     failed = status if status is not None and status >= 400 else None
     if not isinstance(said.get("error"), dict):
         # A proxy's page, a redirect: its text is not Stripe's, so it is not passed on.
-        return UpstreamFailure("Stripe's answer could not be understood.", status=failed)
+        return UpstreamFailure(_RUBBISH, status=failed, next_actions=_RUBBISH_ACTIONS)
     return UpstreamFailure(message, status=failed)

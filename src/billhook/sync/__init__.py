@@ -153,7 +153,7 @@ class Sync:
             key = await self._gateway.key(environment)
         except PaymentConfigInvalid:
             raise _NoKey(not_configured(environment)) from None
-        account = await self._gateway.get(environment, "/v1/account", key=key)
+        account = await self._gateway.account(environment, key=key)
         await self._connections.connected(environment, account)
         return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
 

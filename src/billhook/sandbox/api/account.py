@@ -1,7 +1,7 @@
 """The account that the key belongs to."""
 
 from billhook.sandbox.objects.account import render
-from billhook.sandbox.params import RETRIEVE
+from billhook.sandbox.params import RETRIEVE, list_form
 from billhook.sandbox.routing import Call, Operation
 from billhook.sandbox.store import Json
 
@@ -17,7 +17,13 @@ def retrieve_by_id(call: Call) -> Json:
     return account
 
 
+def connected(call: Call) -> Json:
+    """Accounts connected to this one: there are none, and the own one is not among them."""
+    return {"object": "list", "url": "/v1/accounts", "has_more": False, "data": []}
+
+
 OPERATIONS = (
+    Operation("GET", "/v1/accounts", list_form(), connected),
     Operation("GET", "/v1/account", RETRIEVE, retrieve),
     Operation("GET", "/v1/accounts/{id}", RETRIEVE, retrieve_by_id),
 )

@@ -1,0 +1,197 @@
+"""A full sync beside two peers: the same sandbox process, PostgreSQL cluster and run.
+
+Each program syncs products, prices, customers and subscriptions into an empty database of its own,
+one after the other, in a process of its own. What it wrote is counted in its tables, so one that is
+stopped after `PATIENCE` has its rate as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from bench.sync import KEY, LIST_RATE, peak_memory, sandbox, syncing
+from billhook.db.embedded import start
+from billhook.db.migrate import migrate
+
+HERE = Path(__file__).with_name("peer_programs")
+INSTALLED = Path(".bench")
+PATIENCE = 120.0  # seconds
+SIZES = (10_000, 100_000)
+LATENCIES = (0.0, 0.05)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something that syncs; its arguments are the database, Stripe and the key."""
+
+    name: str
+    command: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What it managed; `peak_mb` is 0 where it was stopped."""
+
+    objects: int
+    seconds: float
+    peak_mb: int
+    stopped: bool
+
+
+def billhook(list_rate: float) -> Program:
+    """This module, run as a program."""
+    names = ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions")
+    return Program(
+        "billhook",
+        (sys.executable, "-m", "bench.peers", str(list_rate)),
+        tuple(f"payments.{name}" for name in names),
+    )
+
+
+def install() -> list[Program]:
+    """The peers, installed into `.bench/` on first use; those that could not be are left out."""
+    INSTALLED.mkdir(exist_ok=True)
+    found = []
+    if shutil.which("npm") and _installed("node_modules", _install_engine):
+        tables = tuple(f"stripe.{name}" for name in ("products", "prices", "customers"))
+        found.append(
+            Program(
+                "stripe-sync-engine",
+                ("node", str(INSTALLED / "engine.mjs")),
+                (*tables, "stripe.subscriptions"),
+            )
+        )
+    if _installed("dj-stripe", _install_djstripe):
+        names = ("product", "price", "customer", "subscription")
+        found.append(
+            Program(
+                "dj-stripe",
+                (str(INSTALLED / "dj-stripe/bin/python"), str(HERE / "djstripe.py")),
+                tuple(f"djstripe_{name}" for name in names),
+            )
+        )
+    return found
+
+
+def _installed(name: str, how: object) -> bool:
+    if not (INSTALLED / name).exists():
+        assert callable(how)
+        try:
+            how()
+        except subprocess.CalledProcessError as error:
+            shutil.rmtree(INSTALLED / name, ignore_errors=True)
+            print(f"  not compared: {name} could not be installed ({error})")
+            return False
+    return True
+
+
+def _install_engine() -> None:
+    for name in ("package.json", "package-lock.json", "engine.mjs"):
+        shutil.copy(HERE / name, INSTALLED / name)
+    subprocess.run(
+        ["npm", "ci", "--prefix", str(INSTALLED), "--no-audit", "--no-fund", "--silent"], check=True
+    )
+
+
+def _install_djstripe() -> None:
+    home = INSTALLED / "dj-stripe"
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    pip = [str(home / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", str(HERE / "requirements.txt")], check=True)
+
+
+def run(program: Program, dsn: str, url: str) -> Outcome:
+    """Let a program sync everything, or as much as it can in the time."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*program.command, dsn, url, KEY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return Outcome(_count(dsn, program), time.perf_counter() - began, 0, True)
+    lines = out.strip().splitlines()
+    if process.returncode or not lines:
+        raise RuntimeError(f"{program.name} failed: {err[-2000:]}")
+    said = json.loads(lines[-1])
+    return Outcome(_count(dsn, program), said["seconds"], said["peak_mb"], False)
+
+
+def _count(dsn: str, program: Program) -> int:
+    async def work() -> int:
+        connection = await asyncpg.connect(dsn)
+        try:
+            counts = [
+                await connection.fetchval(f"SELECT count(*) FROM {t}") for t in program.tables
+            ]
+        finally:
+            await connection.close()
+        return sum(counts)
+
+    return asyncio.run(work())
+
+
+def main() -> None:
+    """Run it all and print."""
+    peers = install()
+    for objects in SIZES:
+        for latency in LATENCIES:
+            # The peers keep to no rate: without latency neither do we.
+            list_rate = LIST_RATE if latency else 0
+            cap = f"billhook at {LIST_RATE} requests/s a list" if latency else "no cap"
+            print(f"sync of {objects:,} objects, Stripe at {latency * 1000:.0f} ms, {cap}")
+            with (
+                sandbox(objects, latency) as url,
+                tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder,
+            ):
+                postgres = start(Path(folder) / "postgres")
+                try:
+                    rates = {}
+                    for program in (billhook(list_rate), *peers):
+                        dsn = postgres.create_database(program.name.replace("-", "_"))
+                        rates[program.name] = _show(program, run(program, dsn, url))
+                finally:
+                    postgres.stop()
+            rate = rates.pop("billhook")
+            if rates:
+                best = max(rates, key=lambda name: rates[name])
+                print(f"  billhook / {best}: {rate / rates[best]:.1f}")
+
+
+def _show(program: Program, outcome: Outcome) -> float:
+    rate = outcome.objects / outcome.seconds
+    how = (
+        f"stopped after {outcome.seconds:.0f} s"
+        if outcome.stopped
+        else (f"{outcome.seconds:.1f} s, peak {outcome.peak_mb} MB")
+    )
+    print(f"  {program.name}: {outcome.objects:,} objects, {rate:,.0f}/s, {how}", flush=True)
+    return rate
+
+
+async def ours(list_rate: float, dsn: str, url: str) -> None:
+    """One sync of ours; says how it went as the peers do."""
+    await migrate(dsn)
+    async with syncing(dsn, url, list_rate) as sync:
+        began = time.perf_counter()
+        result = await sync.run("test")
+        seconds = time.perf_counter() - began
+    assert result.connection.last_sync_error is None, result.connection.last_sync_error
+    print(json.dumps({"seconds": seconds, "peak_mb": peak_memory()}))
+
+
+if __name__ == "__main__":
+    asyncio.run(ours(float(sys.argv[1]), *sys.argv[2:4]))
