@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # Stripe's keys and signing secrets, our own keys, JWTs, and the password in a connection string.
 _SHAPES = re.compile(
-    r"\b(?P<stripe>(?:sk|rk)_(?:test|live)_)[A-Za-z0-9]{4,}"
+    r"\b(?P<stripe>(?:sk|rk)_(?:test|live)_)[A-Za-z0-9_]{4,}"
     r"|\b(?P<ours>whsec_|ik_|anon_)[A-Za-z0-9_+/=-]{12,}"
     r"|\b(?P<jwt>eyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|(?P<dsn>postgres(?:ql)?://[^\s:/@\"']*:)[^\s@\"']+(?=@)"

@@ -22,7 +22,15 @@ TOKEN = jwt.encode({"sub": "1"}, "x" * 40, algorithm="HS256")
 
 @pytest.mark.parametrize(
     "secret",
-    [f"sk_test_{KEY}", f"rk_live_{KEY}", f"whsec_{KEY}", f"ik_{KEY}", f"anon_{KEY}", TOKEN],
+    [
+        f"sk_test_{KEY}",
+        f"sk_test_shop_{KEY}",
+        f"rk_live_{KEY}",
+        f"whsec_{KEY}",
+        f"ik_{KEY}",
+        f"anon_{KEY}",
+        TOKEN,
+    ],
 )
 @pytest.mark.parametrize("text", ["{}", "key={}", '{{"key":"{}"}}', "Bearer {}, and more", "({})"])
 def test_whatever_looks_like_a_secret_is_struck_out(secret: str, text: str) -> None:

@@ -7,6 +7,7 @@ those that the SQL functions of `db/migrations` read.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 from billhook.projections.shapes import StripeObject
@@ -226,10 +227,13 @@ def _known(value: Any) -> Any:
     """A change as JSON, without what is None: the SQL side asks whether a key is there."""
     if isinstance(value, list):
         return [_known(entry) for entry in value]
-    if not is_dataclass(value):
+    names = _field_names(type(value))
+    if names is None:
         return value
-    return {
-        each.name: _known(entry)
-        for each in fields(value)
-        if (entry := getattr(value, each.name)) is not None
-    }
+    return {name: _known(entry) for name in names if (entry := getattr(value, name)) is not None}
+
+
+@cache  # a sync asks for every field of every object
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """The fields of a dataclass; None of anything else."""
+    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None
