@@ -227,7 +227,7 @@ def _known(value: Any) -> Any:
     """A change as JSON, without what is None: the SQL side asks whether a key is there."""
     if isinstance(value, list):
         return [_known(entry) for entry in value]
-    names = _field_names(type(value))
+    names = _field_names(value.__class__)
     if names is None:
         return value
     return {name: _known(entry) for name in names if (entry := getattr(value, name)) is not None}
