@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import structlog
 
 from billhook.db import Connection, Database, repeat_collisions
@@ -14,6 +15,7 @@ from billhook.db.leases import Lease
 from billhook.errors import BillhookError
 from billhook.projections import UnreadableObject
 from billhook.projections.fetched import Kind, fetched_row
+from billhook.projections.shapes import without_nul
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -30,7 +32,7 @@ EXPAND: dict[Kind, list[str]] = {
 }
 """What the mirror needs in full: the card that the customer list shows."""
 
-_PROJECT = "SELECT billhook.project_fetched($1, $2, $3)"
+_PROJECT = "SELECT billhook.project_fetched($1, $2, $3::text::jsonb)"
 _DELETE = "SELECT billhook.delete_fetched($1, $2, $3, $4)"
 _ITEMS_PAGE = 100
 
@@ -67,16 +69,10 @@ def path_of(kind: Kind, object_id: str) -> str:
     return f"{PATHS[kind]}/{quote(object_id, safe='')}"
 
 
-async def write(
-    connection: Connection,
-    environment: Environment,
-    kind: Kind,
-    objects: Sequence[StripeObject],
-    at: int,
-) -> None:
-    """Write fetched objects; older states than those shown are left out.
+def rows_of(kind: Kind, objects: Sequence[StripeObject], at: int) -> str:
+    """The rows of fetched objects, a JSON array as `billhook.project_fetched` takes it.
 
-    An object that cannot be read is left out as well, and logged: it must not stop the others.
+    An object that cannot be read is left out, and logged: it must not stop the others.
     """
     rows = []
     for each in objects:
@@ -87,17 +83,21 @@ async def write(
             continue
         if row is not None:
             rows.append(row)
-    if rows:
-        await connection.execute(_PROJECT, environment, kind, rows)
+    found = orjson.dumps(rows)
+    if b"\\u0000" in found:  # jsonb cannot hold it; few texts have one
+        found = orjson.dumps(without_nul(rows))
+    return found.decode()
 
 
 async def write_one(asking: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
-    """Write one fetched object in a transaction of its own."""
+    """Write one fetched object, in a transaction of its own; older states than that shown are
+    left out."""
+    rows = rows_of(kind, [stripe_object], at)
 
     async def work() -> None:
         async with asking.database.as_service() as connection:
             await asking.check(connection)
-            await write(connection, asking.environment, kind, [stripe_object], at)
+            await connection.execute(_PROJECT, asking.environment, kind, rows)
 
     await repeat_collisions(work)
 

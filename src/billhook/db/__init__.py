@@ -89,6 +89,7 @@ class Database:
                 min_size=1,
                 max_size=self._pool_size,
                 init=prepare_connection,
+                reset=_reset,
                 command_timeout=30,
                 server_settings={"application_name": "billhook"},
             )
@@ -159,6 +160,13 @@ async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
 
 def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
+
+
+async def _reset(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Between two users of a connection. All that we set ends with its transaction, so there is
+    nothing to ask PostgreSQL for, unless a cancelled task left a transaction open."""
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -223,6 +223,9 @@ def row_as_json(row: MirrorRow) -> dict[str, Any]:
     return found
 
 
+_PLAIN = frozenset({str, int, bool, dict})
+
+
 def _known(value: Any) -> Any:
     """A change as JSON, without what is None: the SQL side asks whether a key is there."""
     if isinstance(value, list):
@@ -230,7 +233,11 @@ def _known(value: Any) -> Any:
     names = _field_names(value.__class__)
     if names is None:
         return value
-    return {name: _known(entry) for name in names if (entry := getattr(value, name)) is not None}
+    return {
+        name: entry if entry.__class__ in _PLAIN else _known(entry)
+        for name in names
+        if (entry := getattr(value, name)) is not None
+    }
 
 
 @cache  # a sync asks for every field of every object

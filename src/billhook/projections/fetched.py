@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-import orjson
-
 from billhook.projections.catalog import price_row, product_row
 from billhook.projections.changes import MirrorRow, row_as_json
 from billhook.projections.customers import customer_row
-from billhook.projections.shapes import StripeObject, without_nul
+from billhook.projections.shapes import StripeObject
 from billhook.projections.subscriptions import subscription_row
 
 Kind = Literal["product", "price", "customer", "subscription"]
@@ -41,6 +39,6 @@ def fetched_row(kind: Kind, stripe_object: StripeObject, at: int) -> dict[str, A
     row = _ROWS[kind](stripe_object)
     if row is None:
         return None
-    found = row_as_json(row) | {"at": at, "rank": _RANK, "raw": stripe_object}
-    # jsonb cannot hold a NUL; few texts have one, so most objects are only looked at.
-    return without_nul(found) if b"\\u0000" in orjson.dumps(found) else found
+    found = row_as_json(row)
+    found.update(at=at, rank=_RANK, raw=stripe_object)
+    return found

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, TypeAlias
 
 import httpx
+import orjson
 import stripe
 
 from billhook.errors import (
@@ -74,6 +75,27 @@ class Fetched:
     replayed: bool = False
 
 
+class _Headers(httpx.Headers):
+    """An answer's headers, and its body for us."""
+
+    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(headers)
+        self.body = body
+
+
+class _HTTPClient(stripe.HTTPXClient):
+    """Keeps the body of a good answer from the SDK, which would parse it into ordered dicts with
+    the standard library: that took a quarter of a sync's time."""
+
+    async def request_async(
+        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
+    ) -> tuple[bytes, int, Mapping[str, str]]:
+        body, status, answered = await super().request_async(method, url, headers, post_data)
+        if 200 <= status < 300:
+            return b"{}", status, _Headers(answered, body)
+        return body, status, answered
+
+
 def refusal_of(error: BaseException) -> Refusal | None:
     """What Stripe itself said, for an error that a `Gateway` raised; else None."""
     cause = error.__cause__
@@ -105,7 +127,7 @@ class Gateway:
     ) -> None:
         self._key_of = key_of
         self._governor = governor or Governor(0, {})
-        self._http = stripe.HTTPXClient(timeout=_ATTEMPT_TIMEOUT)
+        self._http = _HTTPClient(timeout=_ATTEMPT_TIMEOUT)
         # The SDK insists on a key here; each call brings its own.
         self._client = stripe.StripeClient(
             "unset",
@@ -242,11 +264,21 @@ class Gateway:
                 f"Stripe did not answer within {TIMEOUT:.0f} seconds.",
                 next_actions=_AGAIN,
             ) from error
-        if not isinstance(answer.data, dict):
-            raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
+        data = _parsed(answer.headers)
         age = math.ceil(time.monotonic() - began) if method == "get" else 0
         replayed = answer.headers.get("idempotent-replayed") == "true"
-        return Fetched(answer.data, _date(answer.headers) - age, replayed)
+        return Fetched(data, _date(answer.headers) - age, replayed)
+
+
+def _parsed(headers: Mapping[str, str]) -> StripeObject:
+    """The object in a good answer."""
+    try:
+        data = orjson.loads(headers.body if isinstance(headers, _Headers) else b"")
+    except orjson.JSONDecodeError as error:
+        raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS) from error
+    if not isinstance(data, dict):
+        raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
+    return data
 
 
 def _date(headers: Mapping[str, str]) -> int:

@@ -70,8 +70,8 @@ INSERT INTO billhook.sync_ranges (environment, list, variant, since, upto)
 VALUES ($1, $2, $3, $4, $5)
 RETURNING id
 """
-_MOVE_RANGE = """
-UPDATE billhook.sync_ranges SET since = $2, after = $3, objects = $4, done = $5 WHERE id = $1
+_WRITE_PAGE = """
+SELECT held, added FROM billhook.write_page($1, $2, $3, $4, $5::text::jsonb, $6, $7)
 """
 
 
@@ -112,18 +112,39 @@ async def begin(
     return ranges, True
 
 
-async def move(connection: Connection, part: Range, *, done: bool) -> None:
-    """Keep how far a range is read, in the transaction that writes what was read."""
-    await connection.execute(_MOVE_RANGE, part.id, part.since, part.after, part.objects, done)
-
-
-async def add(
-    connection: Connection, environment: Environment, listing: Listing, part: Range
+async def write_page(
+    connection: Connection,
+    asking: mirror.Asking,
+    listing: Listing,
+    rows: str,
+    part: Range,
+    older: Range | None,
+    *,
+    done: bool,
 ) -> None:
-    """Keep a range that was split off, and give it its number."""
-    part.id = await connection.fetchval(
-        _ADD_RANGE, environment, listing.name, part.variant, part.since, part.upto
+    """Write a page of a range, how far the range is now read, and what was split off from it: one
+    statement, so one round trip and one transaction.
+
+    Raises:
+        LeaseLost: somebody else syncs now, or the key was changed.
+    """
+    lease = asking.lease
+    keep = {"id": part.id, "since": part.since, "after": part.after, "objects": part.objects}
+    split_off = {"list": listing.name, "variant": part.variant}
+    written = await connection.fetchrow(
+        _WRITE_PAGE,
+        lease.name if lease else None,
+        lease.holder if lease else None,
+        asking.environment,
+        listing.kind,
+        rows,
+        keep | {"done": done},
+        split_off | {"since": older.since, "upto": older.upto} if older else None,
     )
+    if lease and not (written and written["held"]):
+        raise lease.lost()
+    if older and written:
+        older.id = written["added"]
 
 
 def _range(row: asyncpg.Record) -> Range:

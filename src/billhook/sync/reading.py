@@ -15,7 +15,7 @@ from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError
 from billhook.stripe.gateway import StripeObject
-from billhook.sync.ranges import Listing, Range, add, move, params_of, split
+from billhook.sync.ranges import Listing, Range, params_of, split, write_page
 
 log = structlog.get_logger(__name__)
 
@@ -92,19 +92,16 @@ async def _write(
     done: bool,
 ) -> None:
     """Write a page and what is left of its range, in one transaction."""
-    environment, listing = asking.environment, reading.listing
+    listing = reading.listing
     part.objects += len(objects)
     part.after = objects[-1]["id"] if objects else part.after
     if older is not None and older.upto is not None:
         part.since = older.upto
+    rows = mirror.rows_of(listing.kind, objects, at)
 
     async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
-            await mirror.write(connection, environment, listing.kind, objects, at)
-            await move(connection, part, done=done)
-            if older is not None:
-                await add(connection, environment, listing, older)
+        async with asking.database.connection() as connection:
+            await write_page(connection, asking, listing, rows, part, older, done=done)
 
     async with reading.writers:
         await repeat_collisions(work)

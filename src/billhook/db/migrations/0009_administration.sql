@@ -68,6 +68,35 @@ BEGIN
     END CASE;
 END $$;
 
+-- A page of a sync's list, how far its range is now read, and the range that was split off from it.
+-- One call, so one round trip. `held` is false, and nothing is written, for whoever lost the lease;
+-- without a lease's name nobody asks.
+CREATE FUNCTION billhook.write_page(
+    lease text, its_holder uuid, env text, kind text, fetched jsonb, part jsonb, older jsonb,
+    OUT held boolean, OUT added bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF lease IS NOT NULL THEN
+        PERFORM FROM billhook.leases WHERE name = lease AND holder = its_holder FOR KEY SHARE;
+        held := FOUND;
+        IF NOT held THEN
+            RETURN;
+        END IF;
+    END IF;
+    IF jsonb_array_length(fetched) > 0 THEN
+        PERFORM billhook.project_fetched(env, kind, fetched);
+    END IF;
+    UPDATE billhook.sync_ranges SET since = (part ->> 'since')::bigint, after = part ->> 'after',
+        objects = (part ->> 'objects')::integer, done = (part ->> 'done')::boolean
+    WHERE id = (part ->> 'id')::bigint;
+    IF older IS NOT NULL THEN
+        INSERT INTO billhook.sync_ranges (environment, list, variant, since, upto)
+        VALUES (env, older ->> 'list', (older ->> 'variant')::smallint,
+            (older ->> 'since')::bigint, (older ->> 'upto')::bigint)
+        RETURNING id INTO added;
+    END IF;
+END $$;
+
 -- What Stripe confirmed to be gone.
 CREATE FUNCTION billhook.delete_fetched(env text, kind text, gone text, at bigint) RETURNS void
 LANGUAGE plpgsql AS $$
