@@ -69,6 +69,24 @@ def test_an_unknown_address_is_stripes_404(shop: Shop, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [
+        ("POST", "/v1/tax_rates", "POST /v1/tax_rates is a Stripe operation"),
+        ("POST", "/v1/tax_rates", "(tax_rates.create)"),
+        ("GET", "/v1/treasury/transactions/trxn_1", "(treasury.transactions.retrieve)"),
+        ("GET", "/v1/products/search", "(products.search)"),
+    ],
+)
+def test_an_operation_that_is_not_built_is_named(
+    shop: Shop, method: str, path: str, operation: str
+) -> None:
+    """And never answered by a route whose placeholder would take the word for an id."""
+    answer = shop.raw(method, path)
+    assert answer.status_code == 501
+    assert operation in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("form", "code", "param"),
     [
         ({"currency": "usd"}, "parameter_missing", "product"),

@@ -66,6 +66,18 @@ class IdempotencyError(StripeError):
     type: ErrorType = "idempotency_error"
 
 
+class NotBuilt(StripeError):
+    """Stripe has it and the sandbox does not: never to be taken for an answer of Stripe's."""
+
+    status = 501
+    type: ErrorType = "api_error"
+
+
+def not_built(route: str, name: str) -> NotBuilt:
+    message = f"{route} is a Stripe operation that the sandbox does not have yet ({name})."
+    return NotBuilt(message, code="sandbox_not_built")
+
+
 def resource_missing(kind: str, identifier: str, param: str, status: int) -> InvalidRequest:
     message = f"No such {kind}: '{identifier}'"
     return InvalidRequest(message, code="resource_missing", param=param, status=status)

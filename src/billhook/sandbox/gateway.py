@@ -17,7 +17,7 @@ from billhook.sandbox.idempotency import Answer, Ticket
 from billhook.sandbox.keys import masked, parse_key
 from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.params import decode
-from billhook.sandbox.routing import Call, Operation, Routes
+from billhook.sandbox.routing import Call, Match, Routes
 from billhook.sandbox.store import Cause, DataSet, Json
 from billhook.sandbox.trouble import Fault
 from billhook.sandbox.versions import accept, check_version, default_version, render
@@ -87,7 +87,7 @@ class Gateway:
         if fault and fault.fails and not fault.after_effect:
             await self.world.trouble.delay(incoming.path, fault)
             return faulty(fault)
-        operation, path = self.routes.match(request.method, incoming.path)
+        match = self.routes.match(request.method, incoming.path)
         ticket = None
         if incoming.idempotency_key:
             found = idempotency.begin(
@@ -97,7 +97,7 @@ class Gateway:
                 return found
             ticket = found
         try:
-            answer = self.execute(data, operation, path, incoming, ticket, fault)
+            answer = self.execute(data, match, incoming, ticket, fault)
             # The effect is there before the answer: a client that gave up must find it.
             await self.world.trouble.delay(incoming.path, fault)
             return faulty(fault) if fault and fault.fails else answer
@@ -108,8 +108,7 @@ class Gateway:
     def execute(
         self,
         data: DataSet,
-        operation: Operation,
-        path: dict[str, str],
+        match: Match,
         incoming: Incoming,
         ticket: Ticket | None,
         fault: Fault | None,
@@ -117,9 +116,9 @@ class Gateway:
         """Without a pause inside: one request after the other, each whole."""
         data.cause = Cause(incoming.id, incoming.idempotency_key)
         try:
-            params = operation.form.read(incoming.params)
-            call = Call(data, params, path, self.site(incoming.request))
-            body = expand(data, operation.answer(call), params.get("expand", []))
+            params = match.operation.form.read(incoming.params)
+            call = Call(data, params, match.path, self.site(incoming.request))
+            body = expand(data, match.operation.answer(call), params.get("expand", []))
             shown = self.world.trouble.as_seen(render(data, body, incoming.version))
             answer, stored = Answer(200, orjson.dumps(shown)), True
         except StripeError as error:

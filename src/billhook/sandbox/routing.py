@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from billhook.sandbox.errors import unknown_route
+from billhook.sandbox.errors import not_built, unknown_route
 from billhook.sandbox.params import Form
+from billhook.sandbox.sdk_operations import SdkOperation, sdk_operation, shape
 from billhook.sandbox.store import DataSet, Json
 
 
@@ -29,22 +30,38 @@ class Operation(NamedTuple):
     answer: Callable[[Call], Json]
 
 
+class Match(NamedTuple):
+    operation: Operation
+    path: dict[str, str]
+    sdk: SdkOperation | None
+    """What the SDK says about it; nothing about those that only Stripe's own pages and CLI call."""
+
+
 class Routes:
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self.by_shape: dict[tuple[str, int], list[tuple[list[str], Operation]]] = {}
-        for operation in operations:
-            parts = operation.path.split("/")
-            self.by_shape.setdefault((operation.method, len(parts)), []).append((parts, operation))
+        self.by_shape = {shape(found.method, found.path): found for found in operations}
 
-    def match(self, method: str, path: str) -> tuple[Operation, dict[str, str]]:
-        parts = path.split("/")
-        for pattern, operation in self.by_shape.get((method, len(parts)), ()):
-            found = {}
-            for expected, part in zip(pattern, parts, strict=True):
-                if expected.startswith("{") and part:
-                    found[expected[1:-1]] = part
-                elif expected != part:
-                    break
-            else:
-                return operation, found
+    def match(self, method: str, path: str) -> Match:
+        known = sdk_operation(method, path)
+        if known is not None:
+            if built := self.by_shape.get(known.shape):
+                return Match(built, places(built, path) or {}, known)
+            raise not_built(f"{method} {known.path}", known.name)
+        for operation in self.by_shape.values():
+            if operation.method == method and (found := places(operation, path)) is not None:
+                return Match(operation, found, None)
         raise unknown_route(method, path)
+
+
+def places(operation: Operation, path: str) -> dict[str, str] | None:
+    """What stands where the operation's path has placeholders; None if it is another path."""
+    parts, expected = path.split("/"), operation.path.split("/")
+    if len(parts) != len(expected):
+        return None
+    found = {}
+    for name, part in zip(expected, parts, strict=True):
+        if name.startswith("{") and part:
+            found[name[1:-1]] = part
+        elif name != part:
+            return None
+    return found
