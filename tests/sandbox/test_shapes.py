@@ -15,6 +15,7 @@ LISTS = {
     "billing_portal.configuration": "/v1/billing_portal/configurations",
     "charge": "/v1/charges",
     "checkout.session": "/v1/checkout/sessions",
+    "coupon": "/v1/coupons",
     "customer": "/v1/customers",
     "event": "/v1/events",
     "invoice": "/v1/invoices",
@@ -23,6 +24,7 @@ LISTS = {
     "payment_method": "/v1/payment_methods",
     "price": "/v1/prices",
     "product": "/v1/products",
+    "promotion_code": "/v1/promotion_codes",
     "refund": "/v1/refunds",
     "subscription": "/v1/subscriptions",
     "webhook_endpoint": "/v1/webhook_endpoints",
@@ -37,6 +39,10 @@ def busy(sandbox: Sandbox) -> Shop:
         {"name": "Cup", "default_price_data": {"currency": "usd", "unit_amount": 900}}
     )
     shop.v1.customers.create({"email": "a@b.co", "payment_method": "pm_card_visa"})
+    coupon = shop.v1.coupons.create({"percent_off": 25})
+    code = {"promotion": {"type": "coupon", "coupon": coupon.id}}
+    shop.v1.promotion_codes.create(code)
+    shop.paid(discounts=[{"coupon": coupon.id}])
     shop.v1.webhook_endpoints.create({"url": "http://127.0.0.1:9/hook", "enabled_events": ["*"]})
     paid = shop.paid(customer_creation="always")
     shop.v1.refunds.create({"payment_intent": paid["payment_intent"], "amount": 100})

@@ -53,6 +53,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
     "payment_method": {"customer": "customer"},
     "price": {"product": "product"},
     "product": {"default_price": "price"},
+    "promotion_code": {"customer": "customer", "promotion.coupon": "coupon"},
     "refund": {
         "balance_transaction": "balance_transaction",
         "charge": "charge",

@@ -156,11 +156,21 @@ def charge_with_refunds(data: DataSet, charge: Json) -> Json:
     return {"refunds": envelope(refunds, f"/v1/charges/{charge['id']}/refunds"), **charge}
 
 
+def code_before_clover(data: DataSet, code: Json) -> Json:
+    promotion = code.get("promotion")
+    if promotion is None:
+        return code
+    kept = {k: v for k, v in code.items() if k != "promotion"}
+    name = name_of(promotion["coupon"])
+    return {**kept, "coupon": data.get("coupon", name) or {"id": name, "object": "coupon"}}
+
+
 CHANGES = (
     Change(
         "2026-09-30.endive",
         {"checkout.session": without_allowed_methods, "payment_intent": without_allowed_methods},
     ),
+    Change("2025-09-30.clover", {"promotion_code": code_before_clover}),
     Change(
         "2025-03-31.basil",
         {
@@ -174,9 +184,16 @@ CHANGES = (
 )
 
 
+def promotion(key: str, value: Any) -> Any:
+    return {"coupon": value, "type": "coupon"} if key == "coupon" else value
+
+
 def accept(version: str, method: str, path: str, params: Json) -> Json:
     """Parameters of an older version in today's words (stripe-facts 43)."""
-    renamed = path in ("/v1/checkout/sessions", "/v1/payment_intents") and method == "POST"
+    if path == "/v1/promotion_codes" and method == "POST" and version < "2025-09-30.clover":
+        return {("promotion" if k == "coupon" else k): promotion(k, v) for k, v in params.items()}
+    paths = ("/v1/checkout/sessions", "/v1/payment_intents", "/v1/setup_intents")
+    renamed = path in paths and method == "POST"
     if not renamed or version >= "2026-09-30.endive" or "payment_method_types" not in params:
         return params
     rest = {k: v for k, v in params.items() if k != "payment_method_types"}

@@ -7,6 +7,7 @@ from billhook.sandbox.flows.checkout import expire_session
 from billhook.sandbox.lists import page, slice_of
 from billhook.sandbox.objects.catalog import make_price, make_product
 from billhook.sandbox.objects.checkout_sessions import make_line_item, make_session
+from billhook.sandbox.objects.coupons import amount_off, shares, usable_code, usable_coupon
 from billhook.sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -27,7 +28,7 @@ from billhook.sandbox.params import (
 )
 from billhook.sandbox.routing import Call, Operation
 from billhook.sandbox.schedule import at
-from billhook.sandbox.store import Json
+from billhook.sandbox.store import DataSet, Json
 
 PRICE_DATA = Form(
     {
@@ -59,6 +60,7 @@ LINE_ITEM = Form(
         "quantity": at_least(1),
     }
 )
+DISCOUNT = Form({"coupon": text, "promotion_code": text})
 PAYMENT_INTENT_DATA = Form(
     {
         "description": text,
@@ -85,6 +87,7 @@ CREATE = Form(
         "customer_creation": one_of("always", "if_required"),
         "customer_email": email,
         "customer_update": Form({"address": text, "name": text, "shipping": text}),
+        "discounts": array(DISCOUNT),
         "expires_at": integer,
         "line_items": array(LINE_ITEM),
         "locale": text,
@@ -115,6 +118,7 @@ def create(call: Call) -> Json:
     given["mode"] = check(call, given)
     items = [line_item(call, i, item) for i, item in enumerate(given["line_items"])]
     check_prices(given["mode"], [item["price"] for item in items])
+    items = discounted(call.data, given, items)
     check_total(items)
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
     session = make_session(call.data, given, items, call.site)
@@ -211,6 +215,43 @@ def check_prices(mode: str, prices: list[Json]) -> None:
     if len(intervals) > 1:
         message = "Checkout does not support multiple prices with different billing intervals."
         raise InvalidRequest(message, param="line_items")
+
+
+def discounted(data: DataSet, given: Json, items: list[Json]) -> list[Json]:
+    """The line items with their share of the one discount that a session may have."""
+    if not given.get("discounts"):
+        return items
+    check_discounts(given)
+    asked, total = given["discounts"][0], sum(item["amount_subtotal"] for item in items)
+    name, param = asked.get("coupon"), "discounts[0][coupon]"
+    if "promotion_code" in asked:
+        param = "discounts[0][promotion_code]"
+        code = data.need("promotion_code", asked["promotion_code"], param)
+        usable_code(data, code, given.get("customer"), total, param)
+        name = code["promotion"]["coupon"]
+    coupon = usable_coupon(data, str(name), items[0]["currency"], param)
+    parts = shares(amount_off(coupon, total), [item["amount_subtotal"] for item in items])
+    return [
+        {**item, "amount_discount": part, "amount_total": item["amount_subtotal"] - part}
+        for item, part in zip(items, parts, strict=True)
+    ]
+
+
+def check_discounts(given: Json) -> None:
+    if given.get("allow_promotion_codes") is not None:
+        message = "You may only specify one of these parameters: allow_promotion_codes, discounts."
+        raise InvalidRequest(message, param="discounts")
+    if given["mode"] != "payment":
+        message = "This sandbox takes discounts in `payment` mode only, so far."
+        raise InvalidRequest(message, param="discounts")
+    if len(given["discounts"]) > 1:
+        message = "You can only apply one discount to a Checkout Session."
+        raise InvalidRequest(message, param="discounts")
+    if len(given["discounts"][0]) != 1:
+        message = (
+            "You must specify one of `discounts[0][coupon]` or `discounts[0][promotion_code]`."
+        )
+        raise InvalidRequest(message, param="discounts[0]")
 
 
 def check_total(items: list[Json]) -> None:

@@ -8,6 +8,7 @@ from billhook.sandbox.events import change, emit
 from billhook.sandbox.flows import charging, subscribing
 from billhook.sandbox.objects.charges import outcome
 from billhook.sandbox.objects.checkout_sessions import buyer
+from billhook.sandbox.objects.coupons import redeem
 from billhook.sandbox.objects.customers import make_customer
 from billhook.sandbox.objects.payment_intents import full_shipping, make_intent
 from billhook.sandbox.objects.payment_methods import attach, billing_details
@@ -239,6 +240,8 @@ def finish(
         url=None,
         **values,
     )
+    for discount in session["discounts"]:
+        redeem(data, discount)
     emit(data, "checkout.session.completed", session)
     return session
 

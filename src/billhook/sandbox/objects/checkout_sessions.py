@@ -26,7 +26,7 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "object": "checkout.session",
             **settings(given),
             "allowed_payment_method_types": given.get("allowed_payment_method_types"),
-            "amount_subtotal": total,
+            "amount_subtotal": sum(item["amount_subtotal"] for item in items),
             "amount_total": total,
             "client_reference_id": given.get("client_reference_id"),
             "created": now,
@@ -51,7 +51,11 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "payment_status": "unpaid",
             "status": "open",
             "subscription": None,
-            "total_details": {"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+            "total_details": {
+                "amount_discount": sum(item["amount_discount"] for item in items),
+                "amount_shipping": 0,
+                "amount_tax": 0,
+            },
             "url": f"{site}/c/pay/{name}",
         }
     )
@@ -80,7 +84,9 @@ def settings(given: Json) -> Json:
             "terms_of_service_acceptance": None,
         },
         "customer_account": None,
-        "discounts": [],
+        "discounts": [
+            {"coupon": None, "promotion_code": None, **one} for one in given.get("discounts", [])
+        ],
         "integration_identifier": None,
         "locale": given.get("locale"),
         "origin_context": None,
