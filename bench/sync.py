@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
+import uvloop
 from pydantic import SecretStr
 
 from billhook.connections import Connections
@@ -116,6 +117,6 @@ def main() -> None:
                 try:
                     dsn = postgres.create_database("bench")
                     asyncio.run(migrate(dsn))
-                    asyncio.run(measure(dsn, url, list_rate))
+                    uvloop.run(measure(dsn, url, list_rate))  # as the server runs
                 finally:
                     postgres.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -27,6 +29,10 @@ def test_a_key_is_shown_once_listed_by_its_ending_and_revoked(books: Books) -> N
     assert f"ik_****{key[-4:]}" in listed
     assert "valid until" in listed
     stored = str(books.row("SELECT id FROM billhook.api_keys WHERE kind = 'admin'")["id"])
+    told = json.loads(run(books.dsn, "list", "--json").output)["keys"]
+    admin = next(each for each in told if each["kind"] == "admin")
+    assert (admin["id"], admin["name"], admin["revokedAt"]) == (stored, "ci", None)
+    assert admin["expiresAt"].endswith("Z")
     revoked = run(books.dsn, "revoke", stored)
     assert (revoked.exit_code, "revoked" in revoked.output) == (0, True)
     assert "revoked" in run(books.dsn, "list").output

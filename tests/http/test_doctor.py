@@ -312,6 +312,7 @@ class TestOverTheApi:
         assert only(report, "stripe key").state == "ok"
         assert patient.endpoint in only(report, "webhook endpoint").message
         assert only(report, "last event").state == "warning"
+        assert only(report, "policies", None).state == "skipped"
         fail_events(patient)
         failing = self.examined(patient)
         assert not failing.healthy

@@ -101,6 +101,7 @@ def test_the_host_keeps_its_routes_and_billhook_has_its_prefix(run: Callable[...
             assert (missing.status_code, missing.json()["error"]) == (404, "NOT_FOUND")
             described = (await http.get(f"{PREFIX}/openapi.json")).json()
             assert "/api/payments/stripe/status" in described["paths"]
+            assert described["servers"] == [{"url": PREFIX}]
 
     run(work)
 

@@ -10,6 +10,8 @@ from uuid import UUID
 import typer
 
 from billhook.cli import asking
+from billhook.cli.options import AsJson
+from billhook.cli.output import as_wire, show_json
 from billhook.settings import load_settings
 
 # Loaded when a command runs: the shell asks for every completion anew.
@@ -24,11 +26,14 @@ app = typer.Typer(
 
 
 @app.command("list", epilog="Example: billhook archive list")
-def list_() -> None:
+def list_(as_json: AsJson = False) -> None:
     """Show the archives, the newest first."""
     from billhook import archives
 
     found = _run(archives.archives)
+    if as_json:
+        show_json({"archives": [as_wire(each) for each in found]})
+        return
     if not found:
         print("There are no archives.")
     for each in found:

@@ -22,7 +22,7 @@ from billhook.cli.options import (
     utc,
 )
 from billhook.cli.output import gather, show_details, show_json, show_table
-from billhook.models.admin import ProcessingStatus
+from billhook.models.queries import ProcessingStatus
 
 if TYPE_CHECKING:
     from billhook.client import Client

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from billhook.cli.duration import parse_duration
+from billhook.cli.options import AsJson
+from billhook.cli.output import as_wire, show_json
 from billhook.errors import BillhookError
 from billhook.settings import load_settings
 
@@ -48,9 +50,12 @@ def create(
 
 
 @app.command("list", epilog="Example: billhook keys list")
-def list_keys() -> None:
+def list_keys(as_json: AsJson = False) -> None:
     """List all keys, by their endings. The keys themselves are not stored."""
     keys = _with_keys(lambda keys: keys.all())
+    if as_json:
+        show_json({"keys": [as_wire(each) for each in keys]})
+        return
     if not keys:
         print("There are no keys yet: billhook keys create --admin")
         return

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import orjson
+from pydantic.alias_generators import to_camel
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from billhook.client import Page
     from billhook.models import WireModel
 
@@ -31,7 +35,12 @@ _ENDLESS = 10_000  # columns
 def show_json(answer: WireModel | Mapping[str, object]) -> None:
     """Print the API's JSON."""
     body = answer if isinstance(answer, Mapping) else answer.model_dump(mode="json", by_alias=True)
-    print(orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
+    print(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+
+
+def as_wire(row: DataclassInstance) -> dict[str, object]:
+    """A row that no route gives, spelt as the API's answers are."""
+    return {to_camel(each.name): getattr(row, each.name) for each in fields(row)}
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str) -> None:

@@ -19,7 +19,7 @@ from billhook.cli.options import (
     subject_of,
 )
 from billhook.cli.output import gather, show_json, show_table
-from billhook.models.admin import SubscriptionStatus
+from billhook.models.queries import SubscriptionStatus
 
 if TYPE_CHECKING:
     from billhook.models import Subscription

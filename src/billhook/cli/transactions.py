@@ -23,7 +23,7 @@ from billhook.cli.options import (
     utc,
 )
 from billhook.cli.output import gather, show_json, show_table
-from billhook.models.admin import TransactionStatus, TransactionType
+from billhook.models.queries import TransactionStatus, TransactionType
 
 
 def transactions(

@@ -49,6 +49,7 @@ async def examine(settings: Settings | None, client: AsyncClient | None, now: da
     if settings is not None:
         found += await _database(settings, now)
     elif client is not None and status is not None:
+        found.append(at_server.policies())
         for each in status.connections:
             found += [finding async for finding in at_server.connection(client, each, now)]
     return report(found if clock is None else [*found, clock])

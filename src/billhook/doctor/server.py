@@ -32,6 +32,16 @@ async def takes_key(client: AsyncClient) -> tuple[Finding, Status | None]:
     return Finding(check="admin key", state="ok", message="The server takes the admin key."), status
 
 
+def policies() -> Finding:
+    """What the API does not tell: who may bill whom is decided in the database."""
+    return Finding(
+        check="policies",
+        state="skipped",
+        message="Whether row-level security guards the session tables is seen in the database.",
+        next_actions="Run billhook doctor where DATABASE_URL is set.",
+    )
+
+
 async def connection(
     client: AsyncClient, found: Connection, now: datetime
 ) -> AsyncIterator[Finding]:

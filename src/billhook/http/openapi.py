@@ -170,6 +170,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             summary="Stripe payments on your own PostgreSQL",
             description="Wire-compatible with InsForge's payments: its SDK and CLI work unchanged.",
             routes=app.routes,
+            servers=app.servers,  # where it is mounted; FastAPI notes it at the first request
         )
         _complete(document)
         app.openapi_schema = document

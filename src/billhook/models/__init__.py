@@ -1,5 +1,5 @@
 """Requests and responses of the wire contract: `wire` is the ground, `runtime` what the app's
-frontend uses, `admin` what an operator uses."""
+frontend uses, `admin` what an operator uses, `queries` how its lists are asked for."""
 
 from billhook.models.admin import (
     ArchivedPrice,
@@ -12,20 +12,14 @@ from billhook.models.admin import (
     CreateProduct,
     Customer,
     Customers,
-    CustomersQuery,
     DeletedProduct,
-    EventsQuery,
-    ListQuery,
-    NoQuery,
     Price,
     PriceResponse,
     Prices,
-    PricesQuery,
     Product,
     ProductResponse,
     Products,
     ProductWithPrices,
-    Query,
     Recurring,
     Replayed,
     ReplayedEvents,
@@ -36,19 +30,27 @@ from billhook.models.admin import (
     Subscription,
     SubscriptionItem,
     Subscriptions,
-    SubscriptionsQuery,
     SubscriptionsSummary,
     SyncProgress,
     SyncResponse,
     SyncResult,
     Transaction,
     Transactions,
-    TransactionsQuery,
     UpdatePrice,
     UpdateProduct,
     WebhookEventResponse,
     WebhookEvents,
     WebhookEventWithPayload,
+)
+from billhook.models.queries import (
+    CustomersQuery,
+    EventsQuery,
+    ListQuery,
+    NoQuery,
+    PricesQuery,
+    Query,
+    SubscriptionsQuery,
+    TransactionsQuery,
 )
 from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
 from billhook.models.runtime import (

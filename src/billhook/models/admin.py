@@ -5,14 +5,10 @@ Amounts are integers in the currency's minor unit; times are UTC.
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     field_validator,
@@ -20,6 +16,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from billhook.models.queries import (
+    Id,
+    ProcessingStatus,
+    TransactionStatus,
+    TransactionType,
+)
 from billhook.models.runtime import WebhookEvent
 from billhook.models.wire import (
     NO_NUL,
@@ -33,7 +35,6 @@ from billhook.models.wire import (
 )
 from billhook.settings import Environment
 
-Id = Annotated[str, StringConstraints(min_length=1), TRIM, NO_NUL]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 LookupKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
@@ -48,17 +49,6 @@ Currency = Annotated[
 Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
 PlainMetadata = dict[Text, Text]
 TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
-
-
-def _moment(value: object) -> object:
-    if not isinstance(value, str) or not _ISO.fullmatch(value):
-        raise PydanticCustomError("moment", "must be a time such as 2026-05-28T20:26:42Z")
-    return value
-
-
-# With its zone: a time without one would mean another moment on each server.
-_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
-Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 def _something(model: Request) -> None:
@@ -141,101 +131,6 @@ class UpdatePrice(Request):
     def _has_a_field(self) -> Self:
         _something(self)
         return self
-
-
-class Query(WireModel):
-    """A query string: text that is read as numbers and times, no unknown keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", validate_by_name=False, validate_by_alias=True, frozen=True
-    )
-
-
-class PricesQuery(Query):
-    """Query of `GET …/catalog/prices`."""
-
-    product_id: Id | None = None
-
-
-class NoQuery(Query):
-    """A route that takes no query."""
-
-
-class ListQuery(Query):
-    """How much of a list, and from where. `startingAfter` is the cursor of the answer's
-    `Link: <…>; rel="next"`."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
-    starting_after: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
-
-
-class CustomersQuery(ListQuery):
-    """Query of `GET …/customers`."""
-
-    email: Id | None = None
-    customer: Id | None = None
-
-
-class _OfSubject(ListQuery):
-    subject_type: (
-        Annotated[str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL] | None
-    ) = None
-    subject_id: (
-        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
-    ) = None
-    customer: Id | None = None
-
-    @model_validator(mode="after")
-    def _whole_subject(self) -> Self:
-        if (self.subject_type is None) != (self.subject_id is None):
-            raise PydanticCustomError(
-                "subject",
-                "subjectType and subjectId must be given together",
-                {"path": "subjectId" if self.subject_id is None else "subjectType"},
-            )
-        return self
-
-
-TransactionType = Literal["one_time_payment", "subscription_invoice", "refund", "failed_payment"]
-TransactionStatus = Literal["succeeded", "failed", "pending", "refunded", "partially_refunded"]
-SubscriptionStatus = Literal[
-    "incomplete",
-    "incomplete_expired",
-    "trialing",
-    "active",
-    "past_due",
-    "canceled",
-    "unpaid",
-    "paused",
-]
-ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
-
-
-class TransactionsQuery(_OfSubject):
-    """Query of `GET …/transactions`. `since` ≤ time < `until`."""
-
-    type: TransactionType | None = None
-    status: TransactionStatus | None = None
-    since: Moment | None = None
-    until: Moment | None = None
-
-
-class SubscriptionsQuery(_OfSubject):
-    """Query of `GET …/subscriptions`."""
-
-    status: SubscriptionStatus | None = None
-
-
-class EventsQuery(ListQuery):
-    """Query of `GET …/webhook-events`. `deadLetter=true`: only those that failed and are not tried
-    again by themselves."""
-
-    type: Id | None = None
-    status: ProcessingStatus | None = None
-    object_id: Id | None = None
-    dead_letter: Literal[True] | None = None
-    since: Moment | None = None
-    until: Moment | None = None
 
 
 class ReplayEvent(Request):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from billhook.models.admin import Query
+from billhook.models.queries import Query
 from billhook.models.wire import Timestamp, WireModel
 from billhook.settings import Environment
 

@@ -23,7 +23,7 @@ from billhook.models import (
     WebhookEvents,
     WebhookEventWithPayload,
 )
-from billhook.models.admin import (
+from billhook.models.queries import (
     ProcessingStatus,
     SubscriptionStatus,
     TransactionStatus,

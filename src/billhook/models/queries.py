@@ -1,0 +1,123 @@
+"""Query strings of administration: which part of a list (contract section 3.2).
+
+Times are UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from billhook.models.wire import NO_NUL, TRIM, WireModel
+
+Id = Annotated[str, StringConstraints(min_length=1), TRIM, NO_NUL]
+
+
+def _moment(value: object) -> object:
+    if not isinstance(value, str) or not _ISO.fullmatch(value):
+        raise PydanticCustomError("moment", "must be a time such as 2026-05-28T20:26:42Z")
+    return value
+
+
+# With its zone: a time without one would mean another moment on each server.
+_ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+
+
+class Query(WireModel):
+    """A query string: text that is read as numbers and times, no unknown keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", validate_by_name=False, validate_by_alias=True, frozen=True
+    )
+
+
+class PricesQuery(Query):
+    """Query of `GET …/catalog/prices`."""
+
+    product_id: Id | None = None
+
+
+class NoQuery(Query):
+    """A route that takes no query."""
+
+
+class ListQuery(Query):
+    """How much of a list, and from where. `startingAfter` is the cursor of the answer's
+    `Link: <…>; rel="next"`."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    starting_after: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+
+
+class CustomersQuery(ListQuery):
+    """Query of `GET …/customers`."""
+
+    email: Id | None = None
+    customer: Id | None = None
+
+
+class _OfSubject(ListQuery):
+    subject_type: (
+        Annotated[str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL] | None
+    ) = None
+    subject_id: (
+        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
+    ) = None
+    customer: Id | None = None
+
+    @model_validator(mode="after")
+    def _whole_subject(self) -> Self:
+        if (self.subject_type is None) != (self.subject_id is None):
+            raise PydanticCustomError(
+                "subject",
+                "subjectType and subjectId must be given together",
+                {"path": "subjectId" if self.subject_id is None else "subjectType"},
+            )
+        return self
+
+
+TransactionType = Literal["one_time_payment", "subscription_invoice", "refund", "failed_payment"]
+TransactionStatus = Literal["succeeded", "failed", "pending", "refunded", "partially_refunded"]
+SubscriptionStatus = Literal[
+    "incomplete",
+    "incomplete_expired",
+    "trialing",
+    "active",
+    "past_due",
+    "canceled",
+    "unpaid",
+    "paused",
+]
+ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
+
+
+class TransactionsQuery(_OfSubject):
+    """Query of `GET …/transactions`. `since` ≤ time < `until`."""
+
+    type: TransactionType | None = None
+    status: TransactionStatus | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+class SubscriptionsQuery(_OfSubject):
+    """Query of `GET …/subscriptions`."""
+
+    status: SubscriptionStatus | None = None
+
+
+class EventsQuery(ListQuery):
+    """Query of `GET …/webhook-events`. `deadLetter=true`: only those that failed and are not tried
+    again by themselves."""
+
+    type: Id | None = None
+    status: ProcessingStatus | None = None
+    object_id: Id | None = None
+    dead_letter: Literal[True] | None = None
+    since: Moment | None = None
+    until: Moment | None = None
