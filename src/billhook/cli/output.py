@@ -35,7 +35,8 @@ _ENDLESS = 10_000  # columns
 def show_json(answer: WireModel | Mapping[str, object]) -> None:
     """Print the API's JSON."""
     body = answer if isinstance(answer, Mapping) else answer.model_dump(mode="json", by_alias=True)
-    print(orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+    option = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+    print(orjson.dumps(body, default=str, option=option).decode())  # asyncpg has UUIDs of its own
 
 
 def as_wire(row: DataclassInstance) -> dict[str, object]:
