@@ -73,6 +73,13 @@ class NotBuilt(StripeError):
     type: ErrorType = "api_error"
 
 
+class WrongShape(StripeError):
+    """The sandbox made something that the SDK's annotations don't allow: a mistake of its own."""
+
+    status = 500
+    type: ErrorType = "api_error"
+
+
 def not_built(route: str, name: str) -> NotBuilt:
     message = f"{route} is a Stripe operation that the sandbox does not have yet ({name})."
     return NotBuilt(message, code="sandbox_not_built")

@@ -3,6 +3,7 @@
 from typing import Any
 
 from billhook.sandbox.options import API_VERSION
+from billhook.sandbox.shapes import check_object
 from billhook.sandbox.store import DataSet, Json
 from billhook.sandbox.versions import default_version, render_event
 
@@ -22,6 +23,7 @@ def previous_attributes(before: Json, after: Json) -> Json:
 
 
 def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> Json:
+    check_object(obj)
     endpoints = [
         endpoint
         for endpoint in data.all("webhook_endpoint").rows.values()

@@ -18,6 +18,7 @@ from billhook.sandbox.keys import masked, parse_key
 from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.params import decode
 from billhook.sandbox.routing import Call, Match, Routes
+from billhook.sandbox.shapes import check_answer
 from billhook.sandbox.store import Cause, DataSet, Json
 from billhook.sandbox.trouble import Fault
 from billhook.sandbox.versions import accept, check_version, default_version, render
@@ -119,6 +120,7 @@ class Gateway:
             params = match.operation.form.read(incoming.params)
             call = Call(data, params, match.path, self.site(incoming.request))
             body = expand(data, match.operation.answer(call), params.get("expand", []))
+            check_answer(match.sdk, body)
             shown = self.world.trouble.as_seen(render(data, body, incoming.version))
             answer, stored = Answer(200, orjson.dumps(shown)), True
         except StripeError as error:

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import sys
 
 from billhook.sandbox.clock import Clock
 from billhook.sandbox.delivery import Courier
+from billhook.sandbox.errors import WrongShape
 from billhook.sandbox.flows.later import ACTIONS
 from billhook.sandbox.ids import Ids
 from billhook.sandbox.options import Options
@@ -107,7 +109,11 @@ class World:
         """Do what is due, for as long as the process lives."""
         while True:
             self.changed.clear()
-            self.run_due()
+            try:
+                self.run_due()
+            except WrongShape as error:
+                # No request is there to fail; the other jobs go on.
+                print(error.message, file=sys.stderr, flush=True)
             due = self.schedule.next_due()
             pause = None if due is None else max(0.0, due - self.clock.exact())
             with contextlib.suppress(TimeoutError):
