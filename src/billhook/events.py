@@ -36,6 +36,11 @@ _GET = f"""
 SELECT {_COLUMNS}, payload FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
 """  # noqa: S608
+_GET_ARCHIVED = f"""
+SELECT {_COLUMNS}, payload FROM jsonb_populate_record(NULL::payments.webhook_events, (
+    SELECT content FROM billhook.archived_events WHERE environment = $1 AND event_id = $2))
+WHERE id IS NOT NULL
+"""  # noqa: S608
 # The account that was connected when an event came: that of the first archive made after it, or
 # else the present one. Its rows must be here for the event to be applied again.
 _ACCOUNT_OF = """
@@ -93,12 +98,20 @@ async def events(
 async def event(
     database: Database, environment: Environment, event_id: str
 ) -> WebhookEventWithPayload:
-    """One recorded event with its payload.
+    """One recorded event with its payload; also one that was archived by age.
 
     Raises:
         EventNotFound: it never arrived.
     """
-    return WebhookEventWithPayload(**await _row(database, environment, event_id))
+    try:
+        row = await _row(database, environment, event_id)
+    except EventNotFound:
+        async with database.connection() as connection:
+            archived = await connection.fetchrow(_GET_ARCHIVED, environment, event_id)
+        if archived is None:
+            raise
+        row = dict(archived)
+    return WebhookEventWithPayload(**row)
 
 
 async def replay(

@@ -15,6 +15,7 @@ import stripe
 from pydantic import SecretStr
 
 from api import connect
+from billhook import events
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.errors import BillhookError
@@ -340,3 +341,7 @@ def test_old_events_are_put_away_and_still_count_as_known(station: Station) -> N
     assert (answer["handled"], answer["processing_status"]) == (False, "processed")
     assert station.fulfilled() == 0
     assert len(station.statuses()) == 1
+    shown = station.books.run(lambda database: events.event(database, "test", "evt_old"))
+    assert (shown.processing_status, shown.payload["id"]) == ("processed", "evt_old")
+    with pytest.raises(events.EventNotFound):
+        station.books.run(lambda database: events.event(database, "live", "evt_old"))
