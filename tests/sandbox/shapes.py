@@ -22,6 +22,7 @@ ROOT = Path(stripe.__file__).parent
 # The class that describes each kind of object: module below `stripe`, class.
 CLASSES = {
     "account": ("_account", "Account"),
+    "balance": ("_balance", "Balance"),
     "balance_transaction": ("_balance_transaction", "BalanceTransaction"),
     "billing_portal.configuration": ("billing_portal._configuration", "Configuration"),
     "billing_portal.session": ("billing_portal._session", "Session"),
@@ -29,6 +30,7 @@ CLASSES = {
     "checkout.session": ("checkout._session", "Session"),
     "coupon": ("_coupon", "Coupon"),
     "customer": ("_customer", "Customer"),
+    "dispute": ("_dispute", "Dispute"),
     "event": ("_event", "Event"),
     "invoice": ("_invoice", "Invoice"),
     "invoice_payment": ("_invoice_payment", "InvoicePayment"),

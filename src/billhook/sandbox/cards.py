@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Payment = Literal["succeeds", "declined", "authenticates"]
+Disputing = Literal["fraudulent", "product_not_received", "inquiry"]
 Refunding = Literal["succeeds", "pending", "fails later"]
 
 
@@ -21,6 +22,9 @@ class Card:
     brand: str = "visa"
     funding: str = "credit"
     about: str = "is paid"
+    dispute: Disputing | None = None
+    available_at_once: bool = False
+    """Its money skips the days of waiting."""
 
     @property
     def last4(self) -> str:
@@ -88,10 +92,30 @@ CARDS = (
     ),
     Card("4000000000007726", "pm_card_pendingRefund", refund="pending", about="refunds late"),
     Card("4000000000005126", "pm_card_refundFail", refund="fails later", about="refund fails"),
+    Card("4000000000000259", "pm_card_createDispute", about="is disputed", dispute="fraudulent"),
+    Card(
+        "4000000000002685",
+        "pm_card_createDisputeProductNotReceived",
+        about="is disputed: nothing came",
+        dispute="product_not_received",
+    ),
+    Card(
+        "4000000000001976",
+        "pm_card_createDisputeInquiry",
+        about="is inquired about",
+        dispute="inquiry",
+    ),
+    Card(
+        "4000000000000077",
+        "pm_card_bypassPending",
+        about="is paid, available at once",
+        available_at_once=True,
+    ),
 )
 
 BY_NUMBER = {card.number: card for card in CARDS}
 BY_TOKEN = {card.token: card for card in CARDS}
+BY_TOKEN["pm_card_visa_chargeDeclined"] = BY_TOKEN["pm_card_chargeDeclined"]
 BY_FACE = {(card.brand, card.last4): card for card in CARDS}
 
 DECLINES = {
@@ -107,10 +131,7 @@ DECLINES = {
 # Test accounts of SEPA debit (stripe-facts, section 4): money comes days later, or doesn't.
 IBANS: dict[str, bool] = {"AT611904300234573201": True, "AT861904300235473202": False}
 """IBAN -> whether the debit succeeds."""
-
-
-def iban_succeeds(last4: str) -> bool:
-    return last4 != "3202"
+REFUSED_IBANS = ("AT861904300235473202", "IT60X0542811101000000123456")
 
 
 def luhn(number: str) -> bool:

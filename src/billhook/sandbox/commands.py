@@ -77,6 +77,11 @@ def pay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--authentication", choices=("ask", "confirmed", "denied"))
 
 
+def authenticate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("intent")
+    parser.add_argument("--deny", dest="decision", action="store_const", const="denied")
+
+
 def outcome_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("card", help="a test card, such as pm_card_chargeDeclined")
     parser.add_argument("--times", type=int, help="how many payments; 1")
@@ -124,6 +129,7 @@ COMMANDS: dict[str, Command] = {
         given,
     ),
     "api-version": Command("the account's default API version", version_arguments, given),
+    "authenticate": Command("answer an intent that requires action", authenticate_arguments, given),
     "delivery": Command("how webhooks are delivered", delivery_arguments, given),
     "dump": Command(
         "every object, one a line",

@@ -18,6 +18,7 @@ from billhook.sandbox.errors import StripeError
 from billhook.sandbox.fates import Manner
 from billhook.sandbox.flows import renewal
 from billhook.sandbox.flows.checkout import Authentication, Buyer, pay
+from billhook.sandbox.flows.paying import authenticate
 from billhook.sandbox.keys import parse_key
 from billhook.sandbox.objects.payment_methods import find_method
 from billhook.sandbox.options import API_VERSION
@@ -43,6 +44,7 @@ class Controls:
         acting: dict[str, Callable[[Json], Json | Awaitable[Json]]] = {
             "advance": self.advance,
             "api_version": self.api_version,
+            "authenticate": self.authenticate,
             "delivery": self.delivery,
             "extra_keys": self.extra_keys,
             "fault": self.fault,
@@ -174,6 +176,14 @@ class Controls:
         secret = roll_secret(data, endpoint, overlap)
         self.world.commit(data)
         return {"endpoint": endpoint["id"], "secret": secret}
+
+    def authenticate(self, given: Json) -> Json:
+        """The buyer's answer to an intent in `requires_action`: `confirmed` or `denied`."""
+        data, intent = self.found("payment_intent", given.get("intent"))
+        decision = given.get("decision", "confirmed")
+        if decision not in ("confirmed", "denied"):
+            refuse_if("`decision` is confirmed or denied")
+        return self.within(data, lambda: authenticate(data, intent, decision == "confirmed"))
 
     def outcome(self, given: Json) -> Json:
         """How the next payments go, whatever the card: as with a test card."""

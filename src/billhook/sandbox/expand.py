@@ -13,7 +13,7 @@ EMBEDDED = 10
 # Where an id may stand -> the kind of object that it names. None: always null here.
 REFERENCES: dict[str, dict[str, str | None]] = {
     "account": {},
-    "balance_transaction": {"source": "charge"},
+    "balance_transaction": {"source": "source"},
     "billing_portal.session": {"configuration": "billing_portal.configuration"},
     "charge": {
         "application": None,
@@ -35,6 +35,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "invoice_settings.default_payment_method": "payment_method",
         "test_clock": None,
     },
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
     "invoice": {
         "customer": "customer",
         "default_payment_method": "payment_method",
@@ -70,6 +71,10 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "test_clock": None,
     },
 }
+
+
+SOURCES = {"ch": "charge", "du": "dispute", "re": "refund"}
+"""What a balance transaction is about, by the prefix of its name."""
 
 
 def charge_refunds(data: DataSet, charge: Json) -> Json:
@@ -156,6 +161,7 @@ class Expansion:
 
     def named(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
         if isinstance(value, str) and kind is not None:
+            kind = SOURCES[value.split("_")[0]] if kind == "source" else kind
             gone = {"id": value, "object": kind, "deleted": True}
             value = self.data.get(kind, value) or gone
             if value is gone:

@@ -14,14 +14,19 @@ from sandbox.shop import Receiver, Shop
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("node")]
 
 EVENTS = (
+    "balance.available",
     "billing_portal.configuration.created",
     "billing_portal.configuration.updated",
     "billing_portal.session.created",
     "checkout.session.completed",
     "checkout.session.expired",
+    "coupon.created",
+    "coupon.deleted",
+    "coupon.updated",
     "customer.created",
     "customer.deleted",
     "customer.updated",
+    "payment_intent.canceled",
     "payment_method.attached",
     "payment_method.detached",
     "price.created",
@@ -32,7 +37,27 @@ EVENTS = (
 )
 
 # Their fixtures send parameters that the newest version refuses (stripe-facts 43).
-OLDER = {"checkout.session.async_payment_succeeded": "2026-08-26.dahlia"}
+DAHLIA, BASIL = "2026-08-26.dahlia", "2025-08-27.basil"
+OLDER = {
+    "charge.captured": DAHLIA,
+    "charge.dispute.closed": DAHLIA,
+    "charge.dispute.created": DAHLIA,
+    "charge.dispute.updated": DAHLIA,
+    "charge.failed": DAHLIA,
+    "charge.refund.updated": DAHLIA,
+    "charge.refunded": DAHLIA,
+    "charge.succeeded": DAHLIA,
+    "checkout.session.async_payment_failed": DAHLIA,
+    "checkout.session.async_payment_succeeded": DAHLIA,
+    "payment_intent.amount_capturable_updated": DAHLIA,
+    "payment_intent.created": DAHLIA,
+    "payment_intent.payment_failed": DAHLIA,
+    "payment_intent.processing": DAHLIA,
+    "payment_intent.requires_action": DAHLIA,
+    "payment_intent.succeeded": DAHLIA,
+    "promotion_code.created": BASIL,
+    "promotion_code.updated": BASIL,
+}
 
 
 def trigger(shop: Shop, event: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -1,21 +1,35 @@
-"""Reading what was paid: payment intents, charges, balance transactions."""
+"""What was paid: charges, balance transactions, the balance."""
 
+from billhook.sandbox.events import change
+from billhook.sandbox.flows import paying
 from billhook.sandbox.lists import page
-from billhook.sandbox.params import RETRIEVE, list_form, text
+from billhook.sandbox.objects.balance import as_of_now, balance_of
+from billhook.sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    at_least,
+    clearable,
+    email,
+    list_form,
+    merge_metadata,
+    metadata,
+    text,
+)
 from billhook.sandbox.routing import Call, Operation
 from billhook.sandbox.store import Json
 
-INTENTS = list_form(customer=text)
+UPDATE = Form(
+    {
+        **EXPAND,
+        "description": clearable(text),
+        "metadata": metadata,
+        "receipt_email": clearable(email),
+    }
+)
+CAPTURE = Form({**EXPAND, "amount": at_least(1)})
 CHARGES = list_form(customer=text, payment_intent=text)
 TRANSACTIONS = list_form(source=text, type=text, currency=text)
-
-
-def payment_intent(call: Call) -> Json:
-    return call.data.need("payment_intent", call.id)
-
-
-def payment_intents(call: Call) -> Json:
-    return page(call, "payment_intent", "/v1/payment_intents", by="customer")
 
 
 def charge(call: Call) -> Json:
@@ -32,8 +46,24 @@ def charges(call: Call) -> Json:
     return page(call, "charge", "/v1/charges", keep, by=by)
 
 
+def update(call: Call) -> Json:
+    found = call.data.need("charge", call.id)
+    values = {key: value for key, value in call.params.items() if key != "expand"}
+    if "metadata" in values:
+        values["metadata"] = merge_metadata(found["metadata"], values["metadata"])
+    return change(call.data, found, "charge.updated", **values)
+
+
+def capture(call: Call) -> Json:
+    data, found = call.data, call.data.need("charge", call.id)
+    paying.capture(
+        data, data.need("payment_intent", found["payment_intent"]), call.params.get("amount")
+    )
+    return data.need("charge", call.id)
+
+
 def balance_transaction(call: Call) -> Json:
-    return call.data.need("balance_transaction", call.id)
+    return as_of_now(call.data, call.data.need("balance_transaction", call.id))
 
 
 def balance_transactions(call: Call) -> Json:
@@ -42,14 +72,20 @@ def balance_transactions(call: Call) -> Json:
     def keep(obj: Json) -> bool:
         return all(obj[key] == value for key, value in wanted.items())
 
-    return page(call, "balance_transaction", "/v1/balance_transactions", keep, by="source")
+    found = page(call, "balance_transaction", "/v1/balance_transactions", keep, by="source")
+    return {**found, "data": [as_of_now(call.data, obj) for obj in found["data"]]}
+
+
+def balance(call: Call) -> Json:
+    return balance_of(call.data)
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/payment_intents", INTENTS, payment_intents),
-    Operation("GET", "/v1/payment_intents/{id}", RETRIEVE, payment_intent),
     Operation("GET", "/v1/charges", CHARGES, charges),
     Operation("GET", "/v1/charges/{id}", RETRIEVE, charge),
+    Operation("POST", "/v1/charges/{id}", UPDATE, update),
+    Operation("POST", "/v1/charges/{id}/capture", CAPTURE, capture),
+    Operation("GET", "/v1/balance", RETRIEVE, balance),
     Operation("GET", "/v1/balance_transactions", TRANSACTIONS, balance_transactions),
     Operation("GET", "/v1/balance_transactions/{id}", RETRIEVE, balance_transaction),
 )

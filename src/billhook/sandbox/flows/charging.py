@@ -1,9 +1,10 @@
 """One attempt to get an intent paid: it succeeds, is declined, or takes days."""
 
-from billhook.sandbox.cards import BY_FACE, CARDS, DECLINES, Card
+from billhook.sandbox.cards import BY_FACE, CARDS, DECLINES, REFUSED_IBANS, Card
 from billhook.sandbox.errors import DOC_URL, CardError
 from billhook.sandbox.events import change, emit
-from billhook.sandbox.objects.charges import declined, make_charge
+from billhook.sandbox.objects.charges import declined, make_charge, outcome
+from billhook.sandbox.objects.payment_methods import fingerprint
 from billhook.sandbox.outcomes import decided_card
 from billhook.sandbox.schedule import later
 from billhook.sandbox.store import DataSet, Json
@@ -38,7 +39,7 @@ def settle(data: DataSet, intent: Json, charge: Json) -> Json:
     return change(
         data,
         intent,
-        amount_received=intent["amount"],
+        amount_received=charge["amount_captured"],
         customer=charge["customer"],
         last_payment_error=None,
         latest_charge=charge["id"],
@@ -63,6 +64,29 @@ def start_debit(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
         status="processing",
     )
     return intent, charge
+
+
+def settle_debit(data: DataSet, intent: Json) -> bool:
+    """The bank's answer to a direct debit, days later: whether the money came."""
+    charge = data.need("charge", intent["latest_charge"])
+    method = data.need("payment_method", charge["payment_method"])
+    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(i) for i in REFUSED_IBANS):
+        values = {"outcome": outcome("authorized"), "receipt_url": receipt_url(data)}
+        charge = change(data, charge, paid=True, status="succeeded", **values)
+        intent = settle(data, intent, charge)
+        emit(data, "charge.succeeded", charge)
+        emit(data, "payment_intent.succeeded", intent)
+        return True
+    message = "The customer's bank refused the debit."
+    code = "payment_method_provider_decline"
+    problem = {"charge": charge["id"], "code": code, "message": message}
+    failure = {"failure_code": code, "failure_message": message}
+    nothing = {"captured": False, "amount_captured": 0}
+    charge = change(data, charge, status="failed", **nothing, **failure)
+    intent = refuse(data, intent, method, problem, charge["id"])
+    emit(data, "charge.failed", charge)
+    emit(data, "payment_intent.payment_failed", intent)
+    return False
 
 
 def decline(data: DataSet, intent: Json, method: Json, card: Card | None = None) -> CardError:

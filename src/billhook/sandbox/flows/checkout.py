@@ -2,11 +2,10 @@
 
 from typing import Literal, NamedTuple
 
-from billhook.sandbox.cards import iban_succeeds
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.events import change, emit
 from billhook.sandbox.flows import charging, subscribing
-from billhook.sandbox.objects.charges import outcome
+from billhook.sandbox.flows.disputing import dispute_if_card_does
 from billhook.sandbox.objects.checkout_sessions import buyer
 from billhook.sandbox.objects.coupons import redeem
 from billhook.sandbox.objects.customers import make_customer
@@ -165,7 +164,9 @@ def pay_once(
     emit(data, "payment_intent.succeeded", intent)
     # `created` really comes after `succeeded` (stripe-facts 3).
     announce(data, unpaid, fresh)
-    return finish(data, session, who, customer, "paid", payment_intent=intent["id"])
+    session = finish(data, session, who, customer, "paid", payment_intent=intent["id"])
+    dispute_if_card_does(data, charge, charging.card_of(method))
+    return session
 
 
 def debit(
@@ -212,6 +213,7 @@ def subscribe(
     emit(data, "payment_intent.succeeded", intent)
     announce(data, unpaid, fresh)
     subscribing.tell_paid_invoice(data, born)
+    dispute_if_card_does(data, charge, charging.card_of(method))
     return session
 
 
@@ -247,35 +249,14 @@ def finish(
 
 
 def settle_debit(data: DataSet, session: str) -> None:
-    """The bank's answer to a direct debit."""
+    """The bank's answer, told of the session after that of its intent."""
     after = data.need("checkout.session", session)
     intent = data.need("payment_intent", after["payment_intent"])
-    charge = data.need("charge", intent["latest_charge"])
-    method = data.need("payment_method", charge["payment_method"])
-    if iban_succeeds(method["sepa_debit"]["last4"]):
-        values = {"outcome": outcome("authorized"), "receipt_url": charging.receipt_url(data)}
-        charge = change(data, charge, paid=True, status="succeeded", **values)
-        intent = charging.settle(data, intent, charge)
-        emit(data, "charge.succeeded", charge)
-        emit(data, "payment_intent.succeeded", intent)
+    if charging.settle_debit(data, intent):
         after = change(data, after, payment_status="paid")
         emit(data, "checkout.session.async_payment_succeeded", after)
-        return
-    message = "The customer's bank refused the debit."
-    problem = {"charge": charge["id"], "code": "payment_method_provider_decline"}
-    charge = change(
-        data,
-        charge,
-        status="failed",
-        captured=False,
-        amount_captured=0,
-        failure_code=problem["code"],
-        failure_message=message,
-    )
-    intent = charging.refuse(data, intent, method, {**problem, "message": message}, charge["id"])
-    emit(data, "charge.failed", charge)
-    emit(data, "payment_intent.payment_failed", intent)
-    emit(data, "checkout.session.async_payment_failed", after)
+    else:
+        emit(data, "checkout.session.async_payment_failed", after)
 
 
 def expire_session(data: DataSet, session: Json) -> Json:

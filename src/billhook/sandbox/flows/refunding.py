@@ -13,7 +13,7 @@ OUTCOME_SECONDS = 5
 
 
 def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
-    amount = refundable(charge, given.get("amount"))
+    amount = refundable(data, charge, given.get("amount"))
     method = data.need("payment_method", charge["payment_method"])
     slow = method["type"] == "sepa_debit" or card_of(method).refund == "pending"
     status = "pending" if slow else "succeeded"
@@ -27,17 +27,26 @@ def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
         charge,
         "charge.refunded",
         amount_refunded=returned,
-        refunded=returned == charge["amount"],
+        refunded=returned == charge["amount_captured"],
     )
     later(data, OUTCOME_SECONDS, "settle_refund", refund=refund["id"])
     return refund
 
 
-def refundable(charge: Json, amount: int | None) -> int:
+def lost_to_dispute(data: DataSet, charge: Json) -> bool:
+    """An inquiry and a dispute that was won leave the charge refundable."""
+    disputes = data.all("dispute").where("charge", charge["id"])
+    return any(not d["is_charge_refundable"] and d["status"] != "won" for d in disputes)
+
+
+def refundable(data: DataSet, charge: Json, amount: int | None) -> int:
     if charge["status"] != "succeeded":
         message = "This charge has not succeeded and can't be refunded."
         raise InvalidRequest(message, code="charge_not_refundable", param="charge")
-    left = charge["amount"] - charge["amount_refunded"]
+    if charge["disputed"] and lost_to_dispute(data, charge):
+        message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
+        raise InvalidRequest(message, code="charge_disputed")
+    left = charge["amount_captured"] - charge["amount_refunded"]
     if left == 0:
         message = f"Charge {charge['id']} has already been refunded."
         raise InvalidRequest(message, code="charge_already_refunded")

@@ -123,14 +123,22 @@ def details(method: Json) -> Json:
     }
 
 
-def make_balance_transaction(data: DataSet, source: Json, amount: int, type_: str) -> Json:
-    """Money in or out of the balance; a fee is taken on charges and not given back."""
-    fee = amount * FEE_PER_MILLE // 1000 + FEE_FIXED if type_ == "charge" else 0
+def make_balance_transaction(
+    data: DataSet,
+    source: Json,
+    amount: int,
+    type_: str,
+    fee: int = 0,
+    category: str | None = None,
+    available: bool = False,
+) -> Json:
+    """Money in or out of the balance; the fee of a charge is not given back with a refund."""
+    fee = amount * FEE_PER_MILLE // 1000 + FEE_FIXED if type_ == "charge" else fee
     detail = {
         "amount": fee,
         "application": None,
         "currency": source["currency"],
-        "description": "Stripe processing fees",
+        "description": "Dispute fee" if type_ == "adjustment" else "Stripe processing fees",
         "type": "stripe_fee",
     }
     return data.put(
@@ -138,7 +146,7 @@ def make_balance_transaction(data: DataSet, source: Json, amount: int, type_: st
             "id": data.ids.new("balance_transaction"),
             "object": "balance_transaction",
             "amount": amount,
-            "available_on": data.clock.now() + 2 * 86400,
+            "available_on": data.clock.now() + (0 if available else 2 * 86400),
             "balance_type": "payments",
             "created": data.clock.now(),
             "currency": source["currency"],
@@ -147,9 +155,9 @@ def make_balance_transaction(data: DataSet, source: Json, amount: int, type_: st
             "fee": fee,
             "fee_details": [detail] if fee else [],
             "net": amount - fee,
-            "reporting_category": type_,
+            "reporting_category": category or type_,
             "source": source["id"],
-            "status": "pending",
+            "status": "available" if available else "pending",
             "type": type_,
         }
     )

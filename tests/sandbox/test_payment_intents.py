@@ -1,0 +1,133 @@
+"""Payment intents by API: confirm, authenticate, capture, cancel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox.shapes import problems
+from sandbox.shop import Refused, Shop
+
+
+def intent(shop: Shop, **given: Any) -> Any:
+    return shop.v1.payment_intents.create({"amount": 2000, "currency": "usd", **given})
+
+
+def confirmed(shop: Shop, card: str = "pm_card_visa", **given: Any) -> Any:
+    return intent(shop, payment_method=card, confirm=True, **given)
+
+
+def test_an_intent_is_confirmed_and_paid(shop: Shop) -> None:
+    made = intent(shop, metadata={"order": "7"})
+    assert made.status == "requires_payment_method"
+    assert shop.v1.payment_intents.update(made.id, {"amount": 2500}).amount == 2500
+    paid = shop.v1.payment_intents.confirm(made.id, {"payment_method": "pm_card_visa"})
+    assert (paid.status, paid.amount_received) == ("succeeded", 2500)
+    assert shop.types() == [
+        "payment_intent.created",
+        "charge.succeeded",
+        "payment_intent.succeeded",
+    ]
+    shop.settle()
+    charge = shop.get(f"/v1/charges/{paid.latest_charge}")
+    assert charge["balance_transaction"]
+    assert charge["metadata"] == {"order": "7"}
+    with pytest.raises(stripe.InvalidRequestError) as again:
+        shop.v1.payment_intents.confirm(made.id)
+    assert again.value.code == "payment_intent_unexpected_state"
+
+
+def test_a_declined_intent_is_paid_with_another_card(shop: Shop) -> None:
+    with pytest.raises(stripe.CardError) as caught:
+        confirmed(shop, "pm_card_chargeDeclined")
+    assert caught.value.code == "card_declined"
+    found = shop.get("/v1/payment_intents")["data"][0]
+    assert (found["status"], found["payment_method"]) == ("requires_payment_method", None)
+    paid = shop.v1.payment_intents.confirm(found["id"], {"payment_method": "pm_card_visa"})
+    assert (paid.status, paid.last_payment_error) == ("succeeded", None)
+
+
+def test_authentication_is_asked_for_and_answered(shop: Shop) -> None:
+    asked = confirmed(shop, "pm_card_authenticationRequired")
+    assert asked.status == "requires_action"
+    with pytest.raises(Refused, match="authenticate"):
+        shop.sandbox.control("authenticate", intent=asked.id, decision="denied")
+    again = {"payment_method": "pm_card_authenticationRequired"}
+    shop.v1.payment_intents.confirm(asked.id, again)
+    assert shop.sandbox.control("authenticate", intent=asked.id)["status"] == "succeeded"
+    with pytest.raises(stripe.CardError) as caught:
+        confirmed(shop, "pm_card_authenticationRequired", off_session=True)
+    assert caught.value.code == "authentication_required"
+
+
+def test_a_capture_takes_a_part_and_lets_the_rest_go(shop: Shop) -> None:
+    held = confirmed(shop, capture_method="manual")
+    assert (held.status, held.amount_capturable) == ("requires_capture", 2000)
+    shop.settle()
+    assert shop.get("/v1/balance_transactions")["data"] == []
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        shop.v1.payment_intents.capture(held.id, {"amount_to_capture": 2001})
+    assert caught.value.code == "amount_too_large"
+    taken = shop.v1.payment_intents.capture(held.id, {"amount_to_capture": 1200})
+    assert (taken.status, taken.amount_received, taken.amount_capturable) == ("succeeded", 1200, 0)
+    shop.settle()
+    assert [t["amount"] for t in shop.get("/v1/balance_transactions")["data"]] == [1200]
+    whole = shop.v1.refunds.create({"payment_intent": held.id})
+    assert whole.amount == 1200
+    assert shop.get(f"/v1/charges/{taken.latest_charge}")["refunded"] is True
+
+
+def test_a_canceled_intent_moves_no_money(shop: Shop) -> None:
+    held = confirmed(shop, capture_method="manual")
+    gone = shop.v1.payment_intents.cancel(held.id, {"cancellation_reason": "abandoned"})
+    assert (gone.status, gone.cancellation_reason) == ("canceled", "abandoned")
+    shop.settle()
+    assert shop.get("/v1/balance_transactions")["data"] == []
+    assert shop.types()[-1] == "payment_intent.canceled"
+
+
+def test_without_automatic_async_the_balance_transaction_is_there_at_once(shop: Shop) -> None:
+    paid = confirmed(shop, capture_method="automatic")
+    assert shop.get(f"/v1/charges/{paid.latest_charge}")["balance_transaction"]
+    shop.settle()
+    assert len(shop.get("/v1/balance_transactions")["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("iban", "status"),
+    [
+        ("AT611904300234573201", "succeeded"),
+        ("AT861904300235473202", "requires_payment_method"),
+        ("IT60X0542811101000000123456", "requires_payment_method"),
+    ],
+)
+def test_a_debit_is_known_days_later(shop: Shop, iban: str, status: str) -> None:
+    given = {"type": "sepa_debit", "sepa_debit": {"iban": iban}}
+    method = shop.v1.payment_methods.create(given).id
+    made = confirmed(shop, method, currency="eur", allowed_payment_method_types=["sepa_debit"])
+    assert made.status == "processing"
+    shop.settle()
+    assert shop.v1.payment_intents.retrieve(made.id).status == status
+
+
+def test_what_was_paid_off_session_stays_with_the_customer(shop: Shop) -> None:
+    customer = shop.v1.customers.create({}).id
+    confirmed(shop, customer=customer, setup_future_usage="off_session")
+    saved = shop.get(f"/v1/customers/{customer}/payment_methods")["data"]
+    assert len(saved) == 1
+    other = shop.v1.customers.create({}).id
+    with pytest.raises(stripe.InvalidRequestError, match="another customer"):
+        confirmed(shop, saved[0]["id"], customer=other)
+
+
+def test_objects_of_every_intent_have_the_right_shape(shop: Shop) -> None:
+    confirmed(shop)
+    intent(shop)
+    confirmed(shop, "pm_card_authenticationRequired")
+    shop.v1.payment_intents.capture(confirmed(shop, capture_method="manual").id)
+    shop.v1.payment_intents.cancel(intent(shop).id)
+    shop.settle()
+    assert [found for event in shop.events() for found in problems(event)] == []
+    assert problems(shop.get("/v1/payment_intents")) == []
