@@ -25,7 +25,9 @@ from billhook.sandbox.api import (
     prices,
     products,
     refunds,
+    subscription_items,
     subscriptions,
+    test_clocks,
     webhook_endpoints,
 )
 from billhook.sandbox.clock import Clock
@@ -55,7 +57,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *prices.OPERATIONS,
     *products.OPERATIONS,
     *refunds.OPERATIONS,
+    *subscription_items.OPERATIONS,
     *subscriptions.OPERATIONS,
+    *test_clocks.OPERATIONS,
     *webhook_endpoints.OPERATIONS,
 )
 

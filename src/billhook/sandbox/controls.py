@@ -22,6 +22,7 @@ from billhook.sandbox.flows.paying import authenticate
 from billhook.sandbox.keys import parse_key
 from billhook.sandbox.objects.payment_methods import find_method
 from billhook.sandbox.options import API_VERSION
+from billhook.sandbox.owners import clock_of
 from billhook.sandbox.seed import Amounts, Seed
 from billhook.sandbox.signing import roll_secret
 from billhook.sandbox.store import Cause, DataSet, Json
@@ -205,6 +206,7 @@ class Controls:
         token = given.get("payment_method", "pm_card_visa")
         return self.within(
             data,
+            session,
             lambda: pay(data, session, self.method(data, token), who, authentication),
         )
 
@@ -214,10 +216,10 @@ class Controls:
 
     def renew(self, given: Json) -> Json:
         data, subscription = self.found("subscription", given.get("subscription"))
-        outcome = given.get("outcome", "succeeded")
-        if outcome not in get_args(renewal.Outcome):
+        outcome = given.get("outcome")
+        if outcome is not None and outcome not in get_args(renewal.Outcome):
             refuse_if(f"`outcome` is one of {get_args(renewal.Outcome)}")
-        return self.within(data, lambda: renewal.renew(data, subscription, outcome))
+        return self.within(data, subscription, lambda: renewal.renew(data, subscription, outcome))
 
     async def seed(self, given: Json) -> Json:
         data = self.owned_by(given.get("key", DEFAULT_KEY))
@@ -246,11 +248,12 @@ class Controls:
             raise HTTPException(404, f"no {kind} {name!r}")
         return found
 
-    def within(self, data: DataSet, act: Callable[[], Json]) -> Json:
+    def within(self, data: DataSet, obj: Json, act: Callable[[], Json]) -> Json:
         """What a refused payment did is kept as well."""
         data.cause = Cause()
         try:
-            return act()
+            with data.on_clock(clock_of(data, obj, {})):
+                return act()
         finally:
             self.world.commit(data)
 

@@ -33,7 +33,7 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
         "id": data.ids.new("event"),
         "object": "event",
         "api_version": API_VERSION,
-        "created": data.clock.now(),
+        "created": data.wall.now(),
         "data": {"object": obj} | ({} if previous is None else {"previous_attributes": previous}),
         "livemode": data.livemode,
         "pending_webhooks": len(endpoints),
@@ -52,7 +52,7 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
                 "event": event["id"],
                 "endpoint": endpoint["id"],
                 "attempt": 0,
-                "due": data.clock.exact(),
+                "due": data.wall.exact(),
             }
         )
     return event

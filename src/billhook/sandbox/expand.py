@@ -33,7 +33,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
     "customer": {
         "default_source": None,
         "invoice_settings.default_payment_method": "payment_method",
-        "test_clock": None,
+        "test_clock": "test_helpers.test_clock",
     },
     "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
     "invoice": {
@@ -68,7 +68,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "latest_invoice": "invoice",
         "pending_setup_intent": None,
         "schedule": None,
-        "test_clock": None,
+        "test_clock": "test_helpers.test_clock",
     },
 }
 

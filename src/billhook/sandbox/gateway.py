@@ -16,6 +16,7 @@ from billhook.sandbox.expand import expand
 from billhook.sandbox.idempotency import Answer, Ticket
 from billhook.sandbox.keys import masked, parse_key
 from billhook.sandbox.options import API_VERSION
+from billhook.sandbox.owners import clock_of
 from billhook.sandbox.params import decode
 from billhook.sandbox.routing import Call, Match, Routes
 from billhook.sandbox.shapes import check_answer
@@ -119,7 +120,9 @@ class Gateway:
         try:
             params = match.operation.form.read(incoming.params)
             call = Call(data, params, match.path, self.site(incoming.request))
-            body = expand(data, match.operation.answer(call), params.get("expand", []))
+            with data.on_clock(clock_of(data, params, match.path)):
+                done = match.operation.answer(call)
+            body = expand(data, done, params.get("expand", []))
             check_answer(match.sdk, body)
             shown = self.world.trouble.as_seen(render(data, body, incoming.version))
             answer, stored = Answer(200, orjson.dumps(shown)), True

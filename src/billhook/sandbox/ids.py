@@ -18,6 +18,7 @@ FORMS: dict[str, tuple[str, int]] = {
     "event": ("evt_1", 23),
     "invoice": ("in_1", 23),
     "invoice_payment": ("inpay_1", 23),
+    "invoiceitem": ("ii_1", 23),
     "item": ("li_1", 23),
     "line_item": ("il_1", 23),
     "mandate": ("mandate_1", 23),
@@ -32,6 +33,7 @@ FORMS: dict[str, tuple[str, int]] = {
     "setup_intent": ("seti_1", 23),
     "subscription": ("sub_1", 23),
     "subscription_item": ("si_", 14),
+    "test_helpers.test_clock": ("clock_1", 23),
     "webhook_endpoint": ("we_1", 23),
 }
 

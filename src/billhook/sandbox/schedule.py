@@ -12,10 +12,18 @@ Action = Callable[..., None]
 
 
 def later(data: DataSet, seconds: float, action: str, **args: str) -> Json:
-    return at(data, data.clock.exact() + seconds, action, **args)
+    """In real time, also for a customer on a test clock: what follows a payment is not billing."""
+    return put_job(data, data.wall.exact() + seconds, None, action, args)
 
 
 def at(data: DataSet, moment: float, action: str, **args: str) -> Json:
+    """When the clock that counts now shows that moment: the sandbox's, or a test clock."""
+    return put_job(data, moment, data.test_clock, action, args)
+
+
+def put_job(
+    data: DataSet, moment: float, clock: str | None, action: str, args: dict[str, str]
+) -> Json:
     return data.put(
         {
             "id": data.ids.random(16),
@@ -23,6 +31,7 @@ def at(data: DataSet, moment: float, action: str, **args: str) -> Json:
             "due": moment,
             "action": action,
             "args": args,
+            "clock": clock,
         }
     )
 

@@ -6,6 +6,7 @@ holds the old one (an event, above all: stripe-facts 32) keeps it as it was, wit
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from billhook.sandbox.clock import Clock
@@ -94,12 +95,26 @@ class DataSet:
     def __init__(self, account: str, livemode: bool, clock: Clock, ids: Ids) -> None:
         self.account = account
         self.livemode = livemode
+        self.wall = clock
         self.clock = clock
+        self.test_clock: str | None = None
         self.ids = ids
         self.cause = Cause()
         self.in_flight: set[str] = set()
         self.collections: dict[str, Collection] = {}
         self.unsaved: dict[tuple[str, str], Json | None] = {}
+
+    @contextmanager
+    def on_clock(self, clock: Json | None) -> Iterator[None]:
+        """Within, objects carry the time of this test clock; events keep the sandbox's own
+        (stripe-facts 20)."""
+        before = self.clock, self.test_clock
+        self.clock = Clock(lambda: clock["frozen_time"]) if clock else self.wall
+        self.test_clock = clock["id"] if clock else None
+        try:
+            yield
+        finally:
+            self.clock, self.test_clock = before
 
     def all(self, kind: str) -> Collection:
         return self.collections.setdefault(kind, Collection())

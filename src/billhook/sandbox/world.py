@@ -69,6 +69,8 @@ class World:
 
     def hand_over(self, data: DataSet, obj: Json) -> None:
         if obj["object"] == "_job":
+            if obj.get("clock"):
+                return  # Due when its test clock is advanced.
             self.schedule.add(data, obj)
             self.changed.set()
         elif obj["object"] == "_delivery":

@@ -48,7 +48,6 @@ def run(shop: Shop, folder: Path, *words: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.xfail(reason="needs test clocks, subscriptions by API and proration", strict=False)
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_scenario_passes(shop: Shop, tmp_path: Path, scenario: str) -> None:

@@ -38,7 +38,7 @@ FIELDS: dict[str, Kind] = {
     "shipping": clearable(SHIPPING),
     "tax_exempt": one_of("none", "exempt", "reverse"),
 }
-CREATE = Form({**FIELDS, "payment_method": text})
+CREATE = Form({**FIELDS, "payment_method": text, "test_clock": text})
 UPDATE = Form(FIELDS)
 LIST = list_form(email=text)
 
@@ -47,7 +47,10 @@ def create(call: Call) -> Json:
     data, method = call.data, call.params.get("payment_method")
     if method:
         method = find_method(data, method, "payment_method")
-    customer = make_customer(data, call.params)
+    name = call.params.get("test_clock")
+    clock = data.need("test_helpers.test_clock", name, "test_clock") if name else None
+    with data.on_clock(clock):
+        customer = make_customer(data, call.params)
     if method:
         attach(data, method, customer)
     return customer

@@ -1,8 +1,9 @@
 """Payment methods: cards by number or test token, SEPA debit by IBAN."""
 
-from billhook.sandbox.cards import BY_NUMBER, BY_TOKEN, Card, luhn
-from billhook.sandbox.errors import InvalidRequest
+from billhook.sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, luhn
+from billhook.sandbox.errors import CardError, InvalidRequest
 from billhook.sandbox.events import change
+from billhook.sandbox.flows import charging
 from billhook.sandbox.lists import page
 from billhook.sandbox.objects import payment_methods
 from billhook.sandbox.params import (
@@ -116,7 +117,16 @@ def update(call: Call) -> Json:
 def attach(call: Call) -> Json:
     customer = call.data.need("customer", call.params["customer"], "customer")
     method = payment_methods.find_method(call.data, call.id, "payment_method")
+    refuse_declined(method)
     return payment_methods.attach(call.data, method, customer)
+
+
+def refuse_declined(method: Json) -> None:
+    """Attaching asks the bank; one test card passes and fails at its charges only."""
+    card = charging.card_of(method)
+    if card.payment == "declined" and card.token != "pm_card_chargeCustomerFail":  # noqa: S105
+        message, reason = DECLINES[card.decline_code], card.decline_code
+        raise CardError(message, code=card.error_code, decline_code=reason)
 
 
 def detach(call: Call) -> Json:

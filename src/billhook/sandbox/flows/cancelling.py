@@ -11,12 +11,12 @@ ENDED = ("canceled", "incomplete_expired")
 def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -> Json:
     """One event, with the full object."""
     now = data.clock.now()
-    scheduled = subscription["cancel_at_period_end"]
+    scheduled = subscription["cancel_at"] is not None and now >= subscription["cancel_at"]
     subscription = change(
         data,
         subscription,
         cancel_at=subscription["cancel_at"] if scheduled else None,
-        cancel_at_period_end=scheduled and now >= subscription["cancel_at"],
+        cancel_at_period_end=subscription["cancel_at_period_end"] and scheduled,
         canceled_at=subscription["canceled_at"] or now,
         cancellation_details={
             **subscription["cancellation_details"],
@@ -51,7 +51,7 @@ def at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
 def end_subscription(data: DataSet, subscription: str) -> None:
     """Due at the end of the period; by then it may have been resumed, or ended at once."""
     found = data.need("subscription", subscription)
-    if found["status"] in ENDED or not found["cancel_at_period_end"]:
+    if found["status"] in ENDED or found["cancel_at"] is None:
         return
     if found["cancel_at"] <= data.clock.now():
         cancel_now(data, found)

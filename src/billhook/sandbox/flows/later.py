@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 
 from billhook.sandbox.events import change, emit
-from billhook.sandbox.flows import charging, checkout
+from billhook.sandbox.flows import charging, checkout, collecting, renewal, starting
 from billhook.sandbox.flows.cancelling import end_subscription
 from billhook.sandbox.flows.disputing import judge_dispute
+from billhook.sandbox.flows.invoicing import tell_invoice_payment
 from billhook.sandbox.flows.refunding import settle_refund
-from billhook.sandbox.flows.subscribing import tell_invoice_payment
 from billhook.sandbox.objects.balance import balance_of
 from billhook.sandbox.objects.charges import make_balance_transaction
 from billhook.sandbox.schedule import Action
-from billhook.sandbox.store import DataSet
+from billhook.sandbox.store import DataSet, Json
 
 
 def settle_charge(data: DataSet, charge: str) -> None:
@@ -37,7 +37,42 @@ def settle_intent(data: DataSet, intent: str) -> None:
     charging.settle_debit(data, data.need("payment_intent", intent))
 
 
+def advance_clock(data: DataSet, clock: str) -> None:
+    """What is due on a test clock happens in its order, each at its own moment."""
+    found = data.get("test_helpers.test_clock", clock)
+    if found is None or found["status"] != "advancing":
+        return
+    target = found["status_details"]["advancing"]["target_frozen_time"]
+    try:
+        while job := next_job(data, clock, target):
+            data.remove("_job", job["id"])
+            found = data.put({**found, "frozen_time": max(found["frozen_time"], int(job["due"]))})
+            with data.on_clock(found):
+                ACTIONS[job["action"]](data, **job["args"])
+    except Exception:
+        emit_clock(data, {**found, "status": "internal_failure", "status_details": NOT_MOVING})
+        raise
+    ready = {"frozen_time": target, "status": "ready", "status_details": NOT_MOVING}
+    emit_clock(data, {**found, **ready})
+
+
+def next_job(data: DataSet, clock: str, target: int) -> Json | None:
+    due = (job for job in data.all("_job").where("clock", clock) if job["due"] <= target)
+    return min(due, key=lambda job: float(job["due"]), default=None)
+
+
+def emit_clock(data: DataSet, clock: Json) -> None:
+    emit(data, f"test_helpers.test_clock.{clock['status']}", data.put(clock))
+
+
+NOT_MOVING: Json = {}
 ACTIONS: Mapping[str, Action] = {
+    "advance_clock": advance_clock,
+    "expire_subscription": starting.expire_subscription,
+    "finalize_invoice": collecting.finalize_due,
+    "renew_subscription": renewal.renew_due,
+    "retry_invoice": collecting.retry_due,
+    "tell_trial_end": renewal.tell_trial_end,
     "end_subscription": end_subscription,
     "expire_session": expire_session,
     "judge_dispute": judge_dispute,

@@ -5,94 +5,104 @@ from typing import Literal
 from billhook.sandbox.cards import BY_TOKEN
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.events import change, emit
-from billhook.sandbox.flows import charging
+from billhook.sandbox.flows import collecting
 from billhook.sandbox.flows.cancelling import ENDED, cancel_now
-from billhook.sandbox.flows.subscribing import finalize, item_lines, settle_invoice
-from billhook.sandbox.objects import invoices
-from billhook.sandbox.objects.payment_intents import make_intent
+from billhook.sandbox.flows.drafting import draft_invoice
+from billhook.sandbox.flows.invoicing import method_for
+from billhook.sandbox.objects.invoices import DRAFT_SECONDS
 from billhook.sandbox.objects.subscriptions import items_of, with_items
 from billhook.sandbox.periods import period_end
+from billhook.sandbox.schedule import at
 from billhook.sandbox.store import DataSet, Json
 
 Outcome = Literal["succeeded", "failed"]
+OUTCOMES = {"succeeded": "pm_card_visa", "failed": "pm_card_chargeCustomerFail"}
 
-RETRY_SECONDS = 3 * 86400
-"""When a failed renewal would be tried again."""
+NOTICE_SECONDS = 3 * 86400
+"""How long before its end a trial is told to end."""
 
 
-def renew(data: DataSet, subscription: Json, outcome: Outcome) -> Json:
+def plan(data: DataSet, subscription: Json) -> Json:
+    """The next boundary; a plan that was overtaken by another finds nothing due."""
+    end = next_boundary(data, subscription)
+    at(data, end, "renew_subscription", subscription=subscription["id"])
+    return subscription
+
+
+def next_boundary(data: DataSet, subscription: Json) -> int:
+    return min(int(item["current_period_end"]) for item in items_of(data, subscription["id"]))
+
+
+def renew_due(data: DataSet, subscription: str) -> None:
+    found = data.get("subscription", subscription)
+    if found is None or found["status"] in (*ENDED, "incomplete", "paused"):
+        return
+    if next_boundary(data, found) > data.clock.now():
+        return
+    if found["cancel_at"] is not None and found["cancel_at"] <= data.clock.now():
+        cancel_now(data, found)
+        return
+    if found["status"] == "trialing" and ends_without_method(data, found):
+        return
+    _, draft = open_period(data, found)
+    behavior = (found["pause_collection"] or {}).get("behavior")
+    if found["status"] == "unpaid" or behavior == "keep_as_draft":
+        change(data, draft, auto_advance=False, automatically_finalizes_at=None)
+        return
+    at(data, draft["created"] + DRAFT_SECONDS, "finalize_invoice", invoice=draft["id"])
+
+
+def ends_without_method(data: DataSet, subscription: Json) -> bool:
+    """A trial that ends and nothing to pay with: as its settings say."""
+    wanted = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
+    last = data.need("invoice", subscription["latest_invoice"])
+    if wanted == "create_invoice" or method_for(data, last):
+        return False
+    if wanted == "cancel":
+        cancel_now(data, subscription)
+    else:
+        paused = change(data, subscription, "customer.subscription.updated", status="paused")
+        emit(data, "customer.subscription.paused", paused)
+    return True
+
+
+def tell_trial_end(data: DataSet, subscription: str) -> None:
+    found = data.get("subscription", subscription)
+    if found is None or found["status"] != "trialing":
+        return
+    if found["trial_end"] - data.clock.now() <= NOTICE_SECONDS:
+        emit(data, "customer.subscription.trial_will_end", found)
+
+
+def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
     """One renewal now, wherever the clock stands; the periods move on by one."""
     if subscription["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {subscription['status']}.")
     if subscription["cancel_at_period_end"]:
         return cancel_now(data, subscription)
     subscription, draft = open_period(data, subscription)
-    emit(data, "invoice.created", draft)
-    opened = finalize(data, draft)
-    emit(data, "invoice.finalized", opened)
-    if outcome == "succeeded":
-        return collect(data, subscription, opened)
-    return fail(data, subscription, opened)
+    card = BY_TOKEN[OUTCOMES[outcome]] if outcome else None
+    collecting.advance_invoice(data, draft, card)
+    return data.need("subscription", subscription["id"])
 
 
 def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
     """The subscription moves on when the draft is made, not when it is paid (stripe-facts 15)."""
-    items = []
+    anchor, boundary = subscription["billing_cycle_anchor"], next_boundary(data, subscription)
+    items, renewed = [], []
     for item in items_of(data, subscription["id"]):
-        start = item["current_period_end"]
-        anchor = subscription["billing_cycle_anchor"]
-        end = period_end(start, item["price"]["recurring"], anchor)
-        items.append({**item, "current_period_start": start, "current_period_end": end})
-    invoice = data.ids.new("invoice")
-    customer = data.need("customer", subscription["customer"])
-    lines = item_lines(data, invoice, items)
-    draft = invoices.make_draft(data, subscription, customer, lines, "subscription_cycle")
+        if item["current_period_end"] == boundary:
+            end = period_end(boundary, item["price"]["recurring"], anchor)
+            item = {**item, "current_period_start": boundary, "current_period_end": end}
+            renewed.append(item)
+        items.append(item)
     changes = with_items(data, subscription, items)
+    if subscription["status"] == "trialing":
+        changes["status"] = "active"
+    invoice = data.ids.new("invoice")
     subscription = change(
         data, subscription, "customer.subscription.updated", latest_invoice=invoice, **changes
     )
+    draft = draft_invoice(data, invoice, subscription, renewed, "subscription_cycle")
+    plan(data, subscription)
     return subscription, draft
-
-
-def intent_for(data: DataSet, subscription: Json, invoice: Json) -> tuple[Json, Json]:
-    method = data.need("payment_method", subscription["default_payment_method"])
-    intent = make_intent(
-        data,
-        invoice["amount_due"],
-        invoice["currency"],
-        invoice["customer"],
-        method,
-        description="Subscription update",
-        setup_future_usage="off_session",
-    )
-    invoices.make_payment(data, invoice, intent["id"])
-    return intent, method
-
-
-def collect(data: DataSet, subscription: Json, opened: Json) -> Json:
-    unpaid, method = intent_for(data, subscription, opened)
-    intent, charge = charging.succeed(data, unpaid, method)
-    paid = settle_invoice(data, opened, intent)
-    emit(data, "charge.succeeded", charge)
-    emit(data, "payment_intent.succeeded", intent)
-    emit(data, "payment_intent.created", unpaid)
-    emit(data, "invoice.paid", paid)
-    emit(data, "invoice.payment_succeeded", paid)
-    return recover(data, subscription)
-
-
-def recover(data: DataSet, subscription: Json) -> Json:
-    """Paying returns a subscription to `active` (stripe-facts 18)."""
-    if subscription["status"] not in ("past_due", "unpaid"):
-        return subscription
-    return change(data, subscription, "customer.subscription.updated", status="active")
-
-
-def fail(data: DataSet, subscription: Json, opened: Json) -> Json:
-    unpaid, method = intent_for(data, subscription, opened)
-    emit(data, "payment_intent.created", unpaid)
-    charging.decline(data, unpaid, method, BY_TOKEN["pm_card_chargeCustomerFail"])
-    retry = data.clock.now() + RETRY_SECONDS
-    failed = change(data, opened, attempted=True, attempt_count=1, next_payment_attempt=retry)
-    emit(data, "invoice.payment_failed", failed)
-    return change(data, subscription, "customer.subscription.updated", status="past_due")

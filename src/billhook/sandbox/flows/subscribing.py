@@ -3,14 +3,13 @@
 from typing import NamedTuple
 
 from billhook.sandbox.events import change, emit
+from billhook.sandbox.flows import renewal
+from billhook.sandbox.flows.drafting import item_lines
+from billhook.sandbox.flows.invoicing import finalize, settle_invoice
 from billhook.sandbox.objects import invoices
 from billhook.sandbox.objects.subscriptions import make_item, make_subscription
 from billhook.sandbox.periods import period_end
-from billhook.sandbox.schedule import later
 from billhook.sandbox.store import DataSet, Json
-
-PAYMENT_TOLD_SECONDS = 1
-"""`invoice_payment.paid` comes last, 1 to 21 seconds later (stripe-facts 11)."""
 
 
 class Born(NamedTuple):
@@ -47,45 +46,14 @@ def start(data: DataSet, notes: Json, customer: Json, method: Json, intent: Json
         )
         for extra in extras
     ]
-    draft = invoices.make_draft(data, subscription, customer, lines, "subscription_create")
+    draft = invoices.make_draft(
+        data, invoice, customer, lines, "subscription_create", subscription=subscription
+    )
     opened = finalize(data, draft)
     paid = settle_invoice(data, opened, intent)
     subscription = change(data, subscription, latest_invoice=invoice)
+    renewal.plan(data, subscription)
     return Born(subscription, draft, opened, paid)
-
-
-def item_lines(data: DataSet, invoice: str, items: list[Json]) -> list[Json]:
-    return [
-        invoices.item_line(data, invoice, item, product_name(data, item["price"])) for item in items
-    ]
-
-
-def product_name(data: DataSet, price: Json) -> str:
-    product = data.get("product", price["product"])
-    return str(product["name"]) if product else "Deleted product"
-
-
-def finalize(data: DataSet, draft: Json) -> Json:
-    customer = data.need("customer", draft["customer"])
-    opened = data.put(invoices.finalized(data, draft, customer))
-    change(data, customer, next_invoice_sequence=customer["next_invoice_sequence"] + 1)
-    return opened
-
-
-def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
-    """Paid by the intent; its `invoice_payment` follows by itself."""
-    known = data.all("invoice_payment").where("invoice", invoice["id"])
-    payment = known[0] if known else invoices.make_payment(data, invoice, intent["id"])
-    transitions = {"canceled_at": None, "paid_at": data.clock.now()}
-    change(
-        data,
-        payment,
-        amount_paid=invoice["amount_due"],
-        status="paid",
-        status_transitions=transitions,
-    )
-    later(data, PAYMENT_TOLD_SECONDS, "tell_invoice_payment", payment=payment["id"])
-    return data.put(invoices.paid(data, invoice))
 
 
 def tell_paid_invoice(data: DataSet, born: Born) -> None:
@@ -93,7 +61,3 @@ def tell_paid_invoice(data: DataSet, born: Born) -> None:
     emit(data, "invoice.finalized", born.open)
     emit(data, "invoice.paid", born.paid)
     emit(data, "invoice.payment_succeeded", born.paid)
-
-
-def tell_invoice_payment(data: DataSet, payment: str) -> None:
-    emit(data, "invoice_payment.paid", data.need("invoice_payment", payment))

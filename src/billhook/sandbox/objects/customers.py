@@ -30,7 +30,7 @@ def make_customer(data: DataSet, given: Json) -> Json:
             "preferred_locales": given.get("preferred_locales", []),
             "shipping": full_shipping(given.get("shipping")),
             "tax_exempt": given.get("tax_exempt", "none"),
-            "test_clock": None,
+            "test_clock": data.test_clock,
         }
     )
     emit(data, "customer.created", customer)

@@ -19,14 +19,9 @@ NEVER_FILLED: Json = {
     "custom_fields": None,
     "customer_account": None,
     "customer_tax_ids": [],
-    "default_payment_method": None,
     "default_source": None,
     "default_tax_rates": [],
-    "description": None,
     "discounts": [],
-    "due_date": None,
-    "ending_balance": None,
-    "footer": None,
     "from_invoice": None,
     "issuer": {"type": "self"},
     "last_finalization_error": None,
@@ -43,9 +38,7 @@ NEVER_FILLED: Json = {
     "rendering": None,
     "shipping_cost": None,
     "shipping_details": None,
-    "starting_balance": 0,
     "statement_descriptor": None,
-    "test_clock": None,
     "total_discount_amounts": [],
     "total_pretax_credit_amounts": [],
     "total_taxes": [],
@@ -53,6 +46,9 @@ NEVER_FILLED: Json = {
     "customer_shipping": None,
 }
 """Tax, discounts, shipping, credit notes; shared, because nothing is changed in place."""
+
+DRAFT_SECONDS = 3600
+"""How long a renewal's invoice stays a draft (stripe-facts 14)."""
 
 NEVER_MOVED = {
     "finalized_at": None,
@@ -63,11 +59,18 @@ NEVER_MOVED = {
 
 
 def make_draft(
-    data: DataSet, subscription: Json, customer: Json, lines: list[Json], reason: str
+    data: DataSet,
+    name: str,
+    customer: Json,
+    lines: list[Json],
+    reason: str,
+    *,
+    subscription: Json | None = None,
+    **values: object,
 ) -> Json:
-    name, now = lines[0]["invoice"], data.clock.now()
-    data.put({"id": name, "object": "_invoice_lines", "lines": lines})
-    total = sum(line["amount"] for line in lines)
+    """Of a subscription, or by hand; `values` go before what is said here."""
+    now = data.clock.now()
+    cycle = reason == "subscription_cycle"
     return data.put(
         {
             "id": name,
@@ -75,17 +78,15 @@ def make_draft(
             **NEVER_FILLED,
             "account_country": "US",
             "account_name": f"Sandbox {data.account}",
-            "amount_due": total,
             "amount_paid": 0,
-            "amount_remaining": total,
             "attempt_count": 0,
             "attempted": False,
             "auto_advance": True,
-            "automatically_finalizes_at": now + 3600 if reason == "subscription_cycle" else None,
+            "automatically_finalizes_at": now + DRAFT_SECONDS if cycle else None,
             "billing_reason": reason,
             "collection_method": "charge_automatically",
             "created": now,
-            "currency": subscription["currency"],
+            "currency": subscription["currency"] if subscription else "usd",
             "customer": customer["id"],
             "customer_address": customer["address"],
             "customer_email": customer["email"],
@@ -95,22 +96,47 @@ def make_draft(
             "effective_at": None,
             "hosted_invoice_url": None,
             "invoice_pdf": None,
-            "lines": line_list(name, lines),
             "livemode": data.livemode,
             "metadata": {},
             "next_payment_attempt": None,
             "number": None,
-            "parent": parent_of(subscription),
+            "parent": parent_of(subscription) if subscription else None,
             "period_end": now,
             "period_start": now,
             "status": "draft",
+            "starting_balance": 0,
             "status_transitions": NEVER_MOVED,
-            "subtotal": total,
-            "subtotal_excluding_tax": total,
-            "total": total,
-            "total_excluding_tax": total,
+            "test_clock": customer["test_clock"],
+            "default_payment_method": None,
+            "description": None,
+            "due_date": None,
+            "ending_balance": None,
+            "footer": None,
+            **values,
+            **with_lines(data, name, lines),
         }
     )
+
+
+def with_lines(data: DataSet, name: str, lines: list[Json]) -> Json:
+    """What changes on a draft when its lines do; the lines are stored. A negative total is owed
+    to the customer, not due."""
+    data.put({"id": name, "object": "_invoice_lines", "lines": lines})
+    total = sum(line["amount"] for line in lines)
+    return {
+        "amount_due": max(0, total),
+        "amount_remaining": max(0, total),
+        "lines": line_list(name, lines),
+        "subtotal": total,
+        "subtotal_excluding_tax": total,
+        "total": total,
+        "total_excluding_tax": total,
+    }
+
+
+def lines_of(data: DataSet, invoice: str) -> list[Json]:
+    found: list[Json] = data.need("_invoice_lines", invoice)["lines"]
+    return found
 
 
 def line_list(invoice: str, lines: list[Json]) -> Json:
@@ -129,8 +155,8 @@ def parent_of(subscription: Json) -> Json:
     }
 
 
-def item_line(data: DataSet, invoice: str, item: Json, name: str) -> Json:
-    """The line of a subscription item, for the item's period."""
+def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = False) -> Json:
+    """The line of a subscription item, for the item's period; a trial costs nothing."""
     parent = {
         "invoice_item_details": None,
         "subscription_item_details": {
@@ -144,6 +170,9 @@ def item_line(data: DataSet, invoice: str, item: Json, name: str) -> Json:
     }
     period = {"start": item["current_period_start"], "end": item["current_period_end"]}
     line = make_line(data, invoice, item["price"], item["quantity"], name, period, parent)
+    if trial:
+        free = {"amount": 0, "subtotal": 0, "description": f"Trial period for {name}"}
+        return {**line, **free, "subscription": item["subscription"]}
     return {**line, "subscription": item["subscription"]}
 
 
@@ -164,6 +193,43 @@ def extra_line(
     period = {"start": data.clock.now(), "end": data.clock.now()}
     line = make_line(data, invoice, price, quantity, name, period, parent)
     return {**line, "subscription": subscription}
+
+
+def invoice_item_line(data: DataSet, invoice: str, item: Json) -> Json:
+    """The line of an invoice item, a proration among them."""
+    of = (item["parent"] or {}).get("subscription_details") or {}
+    parent = {
+        "invoice_item_details": {
+            "invoice_item": item["id"],
+            "proration": item["proration"],
+            "proration_details": {"credited_items": None},
+            "subscription": of.get("subscription"),
+        },
+        "subscription_item_details": None,
+        "type": "invoice_item_details",
+    }
+    return {
+        "id": data.ids.new("line_item"),
+        "object": "line_item",
+        "amount": item["amount"],
+        "currency": item["currency"],
+        "description": item["description"],
+        "discount_amounts": [],
+        "discountable": item["discountable"],
+        "discounts": [],
+        "invoice": invoice,
+        "livemode": data.livemode,
+        "metadata": item["metadata"],
+        "parent": parent,
+        "period": item["period"],
+        "pretax_credit_amounts": [],
+        "pricing": item["pricing"],
+        "quantity": item["quantity"],
+        "quantity_decimal": str(item["quantity"]),
+        "subscription": of.get("subscription"),
+        "subtotal": item["amount"],
+        "taxes": [],
+    }
 
 
 def make_line(
@@ -206,14 +272,21 @@ def make_line(
 def finalized(data: DataSet, invoice: Json, customer: Json) -> Json:
     """What finalizing changes: a number, an address, and no more automatic finalization."""
     now = data.clock.now()
+    # What the customer owes or is owed goes into the first invoice that is final.
+    owed, total = customer["balance"], invoice["total"]
+    due = max(0, total + owed)
     address = f"https://invoice.stripe.com/i/{account_id(data.account)}/{data.ids.random(40)}"
     return {
         **invoice,
+        "amount_due": due,
+        "amount_remaining": due,
         "automatically_finalizes_at": None,
         "effective_at": now,
+        "ending_balance": total + owed - due,
         "hosted_invoice_url": address,
         "invoice_pdf": f"{address}/pdf",
         "number": f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04}",
+        "starting_balance": owed,
         "status": "open",
         "status_transitions": {**invoice["status_transitions"], "finalized_at": now},
     }
@@ -224,7 +297,7 @@ def paid(data: DataSet, invoice: Json) -> Json:
         **invoice,
         "amount_paid": invoice["amount_due"],
         "amount_remaining": 0,
-        "attempt_count": invoice["attempt_count"] or 1,
+        "attempt_count": invoice["attempt_count"] or int(bool(invoice["amount_due"])),
         "attempted": True,
         "auto_advance": False,
         "next_payment_attempt": None,

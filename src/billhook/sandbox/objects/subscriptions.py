@@ -24,7 +24,6 @@ NEVER_FILLED: Json = {
     "pending_setup_intent": None,
     "pending_update": None,
     "schedule": None,
-    "test_clock": None,
     "transfer_data": None,
     "trial_end": None,
     "trial_start": None,
@@ -33,7 +32,7 @@ NEVER_FILLED: Json = {
 
 
 def make_subscription(
-    data: DataSet, customer: Json, method: Json, items: list[Json], **values: object
+    data: DataSet, customer: Json, method: Json | None, items: list[Json], **values: object
 ) -> Json:
     now = data.clock.now()
     name = items[0]["subscription"]
@@ -58,7 +57,7 @@ def make_subscription(
             "created": now,
             "currency": items[0]["price"]["currency"],
             "customer": customer["id"],
-            "default_payment_method": method["id"],
+            "default_payment_method": method and method["id"],
             "ended_at": None,
             "invoice_settings": {
                 "account_tax_ids": None,
@@ -78,6 +77,7 @@ def make_subscription(
             },
             "start_date": now,
             "status": "active",
+            "test_clock": customer["test_clock"],
             "trial_settings": {
                 "end_behavior": {
                     "billing_cycle_anchor": None,

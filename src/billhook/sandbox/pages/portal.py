@@ -8,7 +8,7 @@ from billhook.sandbox.api.subscriptions import update as update_subscription
 from billhook.sandbox.errors import StripeError
 from billhook.sandbox.events import change
 from billhook.sandbox.flows.cancelling import ENDED, at_period_end, cancel_now
-from billhook.sandbox.flows.subscribing import product_name
+from billhook.sandbox.flows.drafting import product_name
 from billhook.sandbox.objects.payment_methods import attach, detach, make_card
 from billhook.sandbox.objects.subscriptions import items_of, period_of
 from billhook.sandbox.pages.forms import Mistake, read_card
