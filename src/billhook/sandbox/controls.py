@@ -184,7 +184,9 @@ class Controls:
         decision = given.get("decision", "confirmed")
         if decision not in ("confirmed", "denied"):
             refuse_if("`decision` is confirmed or denied")
-        return self.within(data, lambda: authenticate(data, intent, decision == "confirmed"))
+        return self.within(
+            data, intent, lambda: authenticate(data, intent, decision == "confirmed")
+        )
 
     def outcome(self, given: Json) -> Json:
         """How the next payments go, whatever the card: as with a test card."""
