@@ -66,7 +66,7 @@ class Books:
 
     def execute(self, script: str) -> None:
         async def work() -> None:
-            connection = await asyncpg.connect(self.dsn)
+            connection = await asyncpg.connect(self.dsn, statement_cache_size=0)
             try:
                 await connection.execute(script)
             finally:

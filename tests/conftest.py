@@ -7,10 +7,11 @@ template, which takes milliseconds.
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 
 from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.db.migrate import migrate
+from pooler import Pooler, running
 
 _numbers = count()
 
@@ -42,26 +44,48 @@ def template(postgres: EmbeddedPostgres) -> str:
     return "migrated"
 
 
+@pytest.fixture(scope="session")
+def pooler(postgres: EmbeddedPostgres) -> Iterator[Pooler]:
+    """A PgBouncer in transaction mode before the cluster."""
+    with running(postgres) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def address(
+    postgres: EmbeddedPostgres, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """How tests reach a database: directly, or with BILLHOOK_TEST_POOLER=pgbouncer through it."""
+    if os.environ.get("BILLHOOK_TEST_POOLER") != "pgbouncer":
+        return postgres.dsn
+    through: Pooler = request.getfixturevalue("pooler")
+    return through.dsn
+
+
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+def database_url(
+    postgres: EmbeddedPostgres, template: str, address: Callable[[str], str]
+) -> Iterator[str]:
     """The address of a fresh, migrated database."""
     name = f"test_{next(_numbers)}"
     asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} TEMPLATE {template}"))
-    yield postgres.dsn(name)
+    yield address(name)
     asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
-def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+def empty_database_url(
+    postgres: EmbeddedPostgres, address: Callable[[str], str]
+) -> Iterator[str]:
     """The address of a fresh database that nothing was migrated into."""
     name = f"empty_{next(_numbers)}"
     asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
-    yield postgres.dsn(name)
+    yield address(name)
     asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
+    connection = await asyncpg.connect(dsn, statement_cache_size=0)
     try:
         await connection.execute(statement)
     finally:

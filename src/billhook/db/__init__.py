@@ -27,6 +27,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ATTEMPTS = 5
 
+_SERVER_PROCESS = "SELECT pg_backend_pid()"
+
 T = TypeVar("T")
 
 # What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
@@ -40,12 +42,14 @@ _UNAVAILABLE = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ProtocolViolationError,  # PgBouncer's word for a server that it cannot reach
     asyncpg.ReadOnlySQLTransactionError,
 )
 
 
 class Database:
-    """A pool of connections to the app's PostgreSQL.
+    """A pool of connections to the app's PostgreSQL, directly or through a pooler in transaction
+    mode, which is noticed (docs/operations.md).
 
     All timestamps are `timestamptz`; `jsonb` values are Python objects on both sides.
 
@@ -84,6 +88,7 @@ class Database:
                     )
             return
         try:
+            pooled = await _is_behind_a_pooler(self._dsn)
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
@@ -92,6 +97,10 @@ class Database:
                 reset=_reset,
                 command_timeout=30,
                 server_settings={"application_name": "billhook"},
+                # A pooler may give each transaction another session: then no statement may be
+                # prepared in one and used in the next, and there is none of ours to reset.
+                statement_cache_size=0 if pooled else 100,
+                reset=_leave_as_it_is if pooled else None,
             )
         except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
@@ -156,6 +165,23 @@ async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
         except COLLISIONS:
             continue
     return await work()
+
+
+async def _is_behind_a_pooler(dsn: str) -> bool:
+    """Whether something stands between us and PostgreSQL that shares its sessions out.
+
+    PostgreSQL tells each client the number of its process, for cancelling. A pooler (PgBouncer and
+    its like) has to make one up: then it is not the number of the process that answers.
+    """
+    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+    try:
+        return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
+    finally:
+        await connection.close()
+
+
+async def _leave_as_it_is(_: Connection) -> None:
+    """No reset: a session of the pooler's is not ours to change, and we leave nothing in it."""
 
 
 def _encode_json(value: object) -> str:

@@ -69,7 +69,8 @@ async def migrate(dsn: str) -> list[str]:
         MigrationError: a migration failed, or an applied one was changed afterwards.
     """
     try:
-        connection = await asyncpg.connect(dsn, timeout=10)
+        # No cached statements: behind a pooler they would stay in a session of somebody else's.
+        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
     try:
