@@ -52,9 +52,7 @@ def pooler(postgres: EmbeddedPostgres) -> Iterator[Pooler]:
 
 
 @pytest.fixture(scope="session")
-def address(
-    postgres: EmbeddedPostgres, request: pytest.FixtureRequest
-) -> Callable[[str], str]:
+def address(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Callable[[str], str]:
     """How tests reach a database: directly, or with BILLHOOK_TEST_POOLER=pgbouncer through it."""
     if os.environ.get("BILLHOOK_TEST_POOLER") != "pgbouncer":
         return postgres.dsn
@@ -74,9 +72,7 @@ def database_url(
 
 
 @pytest.fixture
-def empty_database_url(
-    postgres: EmbeddedPostgres, address: Callable[[str], str]
-) -> Iterator[str]:
+def empty_database_url(postgres: EmbeddedPostgres, address: Callable[[str], str]) -> Iterator[str]:
     """The address of a fresh database that nothing was migrated into."""
     name = f"empty_{next(_numbers)}"
     asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
