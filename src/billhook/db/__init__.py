@@ -98,9 +98,8 @@ class Database:
                 command_timeout=30,
                 server_settings={"application_name": "billhook"},
                 # A pooler may give each transaction another session: then no statement may be
-                # prepared in one and used in the next, and there is none of ours to reset.
+                # prepared in one and used in the next.
                 statement_cache_size=0 if pooled else 100,
-                reset=_leave_as_it_is if pooled else None,
             )
         except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
@@ -178,10 +177,6 @@ async def _is_behind_a_pooler(dsn: str) -> bool:
         return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
     finally:
         await connection.close()
-
-
-async def _leave_as_it_is(_: Connection) -> None:
-    """No reset: a session of the pooler's is not ours to change, and we leave nothing in it."""
 
 
 def _encode_json(value: object) -> str:
