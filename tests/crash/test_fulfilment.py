@@ -22,7 +22,6 @@ import pytest
 
 from books import Books
 from http_tokens import JWT_SECRET, SIGNING_SECRET, signature
-from pooler import Pooler
 from readme import sql_blocks
 from stripe_events import event, payload, session, subject, subscription
 
@@ -50,9 +49,9 @@ APP = f"""
 
 
 class Server:
-    """`billhook serve`'s application in processes that die and come back."""
+    """`billhook serve`'s application in a process that dies and comes back."""
 
-    def __init__(self, dsn: str, processes: int = 1) -> None:
+    def __init__(self, dsn: str) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._environment = os.environ | {
@@ -61,27 +60,25 @@ class Server:
             "STRIPE_TEST_WEBHOOK_SECRET": SIGNING_SECRET,
             "BILLHOOK_LOG_LEVEL": "error",
         }
-        self._processes: list[subprocess.Popen[bytes]] = []
-        for _ in range(processes):
-            self.start()
+        self.start()
 
     def start(self) -> None:
         fd = self._listener.fileno()
-        program = [
-            *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment", "--factory"),
-            *("--fd", str(fd), "--log-level", "error"),
-        ]
-        self._processes.append(subprocess.Popen(program, pass_fds=[fd], env=self._environment))
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment", "--factory"),
+                *("--fd", str(fd), "--log-level", "error"),
+            ],
+            pass_fds=[fd],
+            env=self._environment,
+        )
 
     def kill(self) -> None:
-        """Kill the process that has run the longest."""
-        process = self._processes.pop(0)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
 
     def close(self) -> None:
-        while self._processes:
-            self.kill()
+        self.kill()
         self._listener.close()
 
 
@@ -89,17 +86,6 @@ class Server:
 def server(database_url: str) -> Iterator[Server]:
     Books(database_url).execute(APP)
     running = Server(database_url)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def servers_behind_a_pooler(database_url: str, pooler: Pooler) -> Iterator[Server]:
-    """Two processes at one socket, with a PgBouncer in transaction mode before PostgreSQL."""
-    books = Books(database_url)
-    books.execute(APP)
-    (database,) = books.row("SELECT current_database()").values()
-    running = Server(pooler.dsn(database), processes=2)
     yield running
     running.close()
 
@@ -194,19 +180,6 @@ def test_repeated_and_shuffled_events_fulfil_each_order_once(
 def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
     server: Server, database_url: str
 ) -> None:
-    send_and_kill(server, deliveries(seed=2))
-    assert_each_order_fulfilled_once(Books(database_url))
-
-
-def test_two_servers_behind_a_pooler_lose_and_double_nothing_when_killed(
-    servers_behind_a_pooler: Server, database_url: str
-) -> None:
-    send_and_kill(servers_behind_a_pooler, deliveries(seed=3))
-    assert_each_order_fulfilled_once(Books(database_url))
-
-
-def send_and_kill(server: Server, bodies: queue.SimpleQueue[bytes]) -> None:
-    """Deliver all; after every 120 answers a process is killed and another started, ten times."""
     answered = 0
     kills = 0
     counting = threading.Lock()
@@ -220,5 +193,6 @@ def send_and_kill(server: Server, bodies: queue.SimpleQueue[bytes]) -> None:
                 server.kill()
                 server.start()
 
-    send_all(server, bodies, on_answer)
+    send_all(server, deliveries(seed=2), on_answer)
     assert kills == 10
+    assert_each_order_fulfilled_once(Books(database_url))
