@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from threading import Barrier
 from uuid import uuid4
 
+import httpx
 import pytest
 import stripe
 
@@ -226,3 +228,83 @@ def test_the_same_key_at_the_same_time_is_a_conflict(shop: Shop) -> None:
     assert (first.result().status_code, second.status_code) == (200, 409)
     assert second.json()["error"]["code"] == "idempotency_key_in_use"
     assert len(shop.v1.customers.list().data) == 1
+
+
+def test_fact_37_fifty_identical_requests_at_once_have_one_effect(shop: Shop) -> None:
+    """One is executed; the others are told of the conflict, or get its answer once it is there."""
+    headers = {"Idempotency-Key": str(uuid4())}
+    start = Barrier(50)
+
+    def send(_: int) -> httpx.Response:
+        start.wait()
+        return shop.raw("POST", "/v1/customers", headers, name="Ada")
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(send, range(50)))
+    first = [a for a in answers if a.status_code == 200 and "idempotent-replayed" not in a.headers]
+    assert len(first) == 1
+    for answer in answers:
+        if answer.status_code == 409:
+            assert answer.json()["error"]["code"] == "idempotency_key_in_use"
+        else:
+            assert answer.content == first[0].content
+    again = shop.raw("POST", "/v1/customers", headers, name="Ada")
+    assert (again.content, again.headers["idempotent-replayed"]) == (first[0].content, "true")
+    assert shop.types() == ["customer.created"]
+
+
+def test_fact_38_fifty_requests_at_once_while_the_first_is_in_flight(shop: Shop) -> None:
+    headers = {"Idempotency-Key": str(uuid4())}
+    shop.sandbox.control("latency", seconds=1, path_prefix="/v1/customers")
+    with ThreadPoolExecutor(50) as pool:
+        first = pool.submit(shop.raw, "POST", "/v1/customers", headers, name="Ada")
+        wait_until(lambda: shop.types() == ["customer.created"])
+        # Their own answers must not be slow as well: 409 comes before any delay.
+        rest = list(
+            pool.map(lambda _: shop.raw("POST", "/v1/customers", headers, name="Ada"), range(49))
+        )
+    shop.sandbox.control("latency", seconds=0, path_prefix="/v1/customers")
+    assert first.result().status_code == 200
+    codes = {a.json()["error"]["code"] for a in rest if a.status_code == 409}
+    assert codes == {"idempotency_key_in_use"}
+    assert all(a.status_code == 409 or a.content == first.result().content for a in rest)
+    assert shop.types() == ["customer.created"]
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "code", "param"),
+    [
+        ("/v1/products", {}, "parameter_missing", "name"),
+        ("/v1/products", {"name": "Tea", "shippable": "perhaps"}, None, "shippable"),
+        ("/v1/refunds", {"amount": "1", "reason": "bored"}, None, "reason"),
+        ("/v1/customers", {"address": "Rome"}, None, "address"),
+        ("/v1/customers", {"tax_id_data[0][value]": "1"}, "parameter_missing", None),
+        ("/v1/checkout/sessions", {"after": "1"}, "parameter_unknown", "after"),
+    ],
+)
+def test_what_stripe_would_not_take_is_refused_in_its_words(
+    shop: Shop, path: str, form: dict[str, str], code: str | None, param: str | None
+) -> None:
+    error = shop.raw("POST", path, **form).json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert (error.get("code"), error["param"]) == (code, param or "tax_id_data[0][type]")
+
+
+def test_a_parameter_that_only_stripe_reads_is_named_as_not_built(shop: Shop) -> None:
+    """Were it ignored, or called unknown, an app would learn something wrong about Stripe."""
+    answer = shop.raw("POST", "/v1/products", name="Tea", **{"package_dimensions[height]": "1"})
+    assert answer.status_code == 400, "Stripe wants all four dimensions, and says so first"
+    four = {f"package_dimensions[{name}]": "1" for name in ("height", "length", "weight", "width")}
+    answer = shop.raw("POST", "/v1/products", name="Tea", **four)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (501, "package_dimensions")
+    assert "POST /v1/products" in error["message"]
+
+
+def test_fact_43_payment_method_types_are_refused_where_they_are_gone(shop: Shop) -> None:
+    answer = shop.raw("POST", "/v1/checkout/sessions", **{"payment_method_types[]": "card"})
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("parameter_unknown", "payment_method_types")
+    session = shop.get(f"/v1/checkout/sessions/{shop.session().id}")
+    assert "payment_method_types" in session
+    assert "allowed_payment_method_types" in session

@@ -19,6 +19,7 @@ from billhook.sandbox.options import API_VERSION
 from billhook.sandbox.owners import clock_of
 from billhook.sandbox.params import decode
 from billhook.sandbox.routing import Call, Match, Routes
+from billhook.sandbox.sdk_params import read_params
 from billhook.sandbox.shapes import check_answer
 from billhook.sandbox.store import Cause, DataSet, Json
 from billhook.sandbox.trouble import Fault
@@ -118,7 +119,7 @@ class Gateway:
         """Without a pause inside: one request after the other, each whole."""
         data.cause = Cause(incoming.id, incoming.idempotency_key)
         try:
-            params = match.operation.form.read(incoming.params)
+            params = read_params(match.sdk, match.operation.form, incoming.params)
             call = Call(data, params, match.path, self.site(incoming.request))
             with data.on_clock(clock_of(data, params, match.path)):
                 done = match.operation.answer(call)
