@@ -21,7 +21,7 @@ def test_a_product_is_created_read_changed_and_deleted(shop: Shop) -> None:
     assert shop.events()[-1]["data"]["object"]["active"] is False
 
 
-def test_a_product_with_prices_cannot_be_deleted(shop: Shop) -> None:
+def test_fact_24_a_product_with_prices_cannot_be_deleted(shop: Shop) -> None:
     price = shop.v1.prices.retrieve(shop.price())
     with pytest.raises(stripe.InvalidRequestError, match="user-created prices"):
         shop.v1.products.delete(str(price.product))
@@ -68,7 +68,7 @@ def test_a_lookup_key_moves_only_when_told_to(shop: Shop) -> None:
     assert shop.v1.prices.retrieve(first).lookup_key is None
 
 
-def test_fractions_of_a_cent_are_kept_exactly(shop: Shop) -> None:
+def test_fact_28_fractions_of_a_cent_are_kept_exactly(shop: Shop) -> None:
     product = shop.v1.products.create({"name": "Tea"}).id
     answer = shop.raw(
         "POST", "/v1/prices", product=product, currency="usd", unit_amount_decimal="0.05"

@@ -10,7 +10,7 @@ import stripe
 from sandbox.shop import PURCHASE, Refused, Shop
 
 
-def test_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Shop) -> None:
+def test_fact_1_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Shop) -> None:
     session = shop.session()
     assert (session.status, session.payment_status) == ("open", "unpaid")
     assert session.payment_intent is None
@@ -19,7 +19,7 @@ def test_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Shop) -> N
     assert session.id.startswith("cs_test_a1")
 
 
-def test_a_card_payment_tells_its_events_in_stripes_order(shop: Shop) -> None:
+def test_fact_3_a_card_payment_tells_its_events_in_stripes_order(shop: Shop) -> None:
     shop.paid(customer_creation="always")
     assert shop.types(*PURCHASE) == [
         "customer.created",
@@ -32,7 +32,7 @@ def test_a_card_payment_tells_its_events_in_stripes_order(shop: Shop) -> None:
     assert shop.types(*PURCHASE)[-1] == "charge.updated"
 
 
-def test_the_balance_transaction_comes_with_charge_updated(shop: Shop) -> None:
+def test_fact_4_the_balance_transaction_comes_with_charge_updated(shop: Shop) -> None:
     shop.paid()
     shop.settle()
     before = shop.events("charge.succeeded")[0]["data"]["object"]
@@ -53,14 +53,14 @@ def test_each_event_shows_the_intent_as_it_was(shop: Shop) -> None:
     assert succeeded["capture_method"] == "automatic_async"
 
 
-def test_a_guest_leaves_no_customer(shop: Shop) -> None:
+def test_fact_2_a_guest_leaves_no_customer(shop: Shop) -> None:
     session = shop.paid()
     assert session["customer"] is None
     assert session["customer_details"]["email"] == "buyer@example.com"
     assert shop.get("/v1/customers")["data"] == []
 
 
-def test_metadata_goes_where_it_was_meant_to_go(shop: Shop) -> None:
+def test_fact_5_metadata_goes_where_it_was_meant_to_go(shop: Shop) -> None:
     session = shop.paid(
         metadata={"on": "session"}, payment_intent_data={"metadata": {"on": "intent"}}
     )
@@ -71,7 +71,7 @@ def test_metadata_goes_where_it_was_meant_to_go(shop: Shop) -> None:
     assert intent["metadata"] == intent["latest_charge"]["metadata"] == {"on": "intent"}
 
 
-def test_a_decline_leaves_the_session_open_and_payable(shop: Shop) -> None:
+def test_fact_6_a_decline_leaves_the_session_open_and_payable(shop: Shop) -> None:
     session = shop.session()
     with pytest.raises(Refused) as caught:
         shop.pay(session.id, "pm_card_chargeDeclinedInsufficientFunds")
@@ -109,7 +109,7 @@ def test_a_payment_that_needs_authentication_waits_for_it(shop: Shop) -> None:
         ("AT861904300235473202", "unpaid", "checkout.session.async_payment_failed"),
     ],
 )
-def test_a_direct_debit_completes_first_and_is_settled_later(
+def test_fact_7_a_direct_debit_completes_first_and_is_settled_later(
     shop: Shop, iban: str, status: str, last: str
 ) -> None:
     item = {"price": shop.price(currency="eur"), "quantity": 1}
@@ -140,7 +140,7 @@ def test_a_paid_session_cannot_be_paid_again(shop: Shop) -> None:
         shop.pay(session["id"])
 
 
-def test_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None:
+def test_fact_8_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None:
     told, forgotten = shop.session().id, shop.session().id
     expired = shop.v1.checkout.sessions.expire(told)
     assert (expired.status, expired.url) == ("expired", None)
@@ -151,7 +151,7 @@ def test_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None:
     assert shop.types("checkout") == ["checkout.session.expired"] * 2
 
 
-def test_line_items_are_shown_only_when_asked_for(shop: Shop) -> None:
+def test_fact_9_line_items_are_shown_only_when_asked_for(shop: Shop) -> None:
     session = shop.session()
     assert "line_items" not in shop.get(f"/v1/checkout/sessions/{session.id}")
     expanded = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["line_items"]})

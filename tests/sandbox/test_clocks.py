@@ -108,7 +108,7 @@ def test_a_failed_renewal_is_tried_eight_times_then_the_subscription_ends(life: 
     assert len(life.shop.types("invoice.payment_failed")) == 8
 
 
-def test_a_retry_with_a_good_card_makes_the_subscription_active_again(life: Life) -> None:
+def test_fact_18_a_retry_with_a_good_card_makes_the_subscription_active_again(life: Life) -> None:
     made = life.subscribe()
     life.card("pm_card_chargeCustomerFail")
     boundary = life.end(made.id)
@@ -120,7 +120,7 @@ def test_a_retry_with_a_good_card_makes_the_subscription_active_again(life: Life
 
 
 @pytest.mark.parametrize("card", ["pm_card_chargeCustomerFail", "pm_card_threeDSecure2Required"])
-def test_a_first_payment_that_fails_leaves_it_incomplete_for_23_hours(
+def test_fact_19_a_first_payment_that_fails_leaves_it_incomplete_for_23_hours(
     life: Life, card: str
 ) -> None:
     life.card(card)
@@ -210,7 +210,7 @@ def test_items_are_added_changed_and_removed(life: Life) -> None:
     assert life.subscription(made.id)["items"]["total_count"] == 1
 
 
-def test_a_clock_takes_its_customers_along(life: Life) -> None:
+def test_fact_20_a_clock_takes_its_customers_along(life: Life) -> None:
     made = life.subscribe()
     life.shop.v1.test_helpers.test_clocks.delete(life.clock)
     assert life.shop.get(f"/v1/customers/{life.customer}")["deleted"]

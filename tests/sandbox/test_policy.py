@@ -54,7 +54,7 @@ def settled(shop: Shop, receiver: Receiver) -> list[str]:
     return names(receiver.deliveries)
 
 
-def test_a_shuffled_order_is_told_by_its_seed(
+def test_fact_12_a_shuffled_order_is_told_by_its_seed(
     sandbox: Sandbox, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     orders = []

@@ -23,7 +23,7 @@ def test_partial_refunds_add_up_to_the_whole(shop: Shop) -> None:
     assert [refund.id for refund in charge.refunds.data] == [second.id, first.id]
 
 
-def test_a_refund_tells_its_events_and_its_reference_comes_later(shop: Shop) -> None:
+def test_fact_29_a_refund_tells_its_events_and_its_reference_comes_later(shop: Shop) -> None:
     intent = shop.paid()["payment_intent"]
     shop.settle()
     told = len(shop.events())
@@ -48,7 +48,7 @@ def test_some_cards_refund_late(shop: Shop) -> None:
     assert shop.v1.refunds.retrieve(refund.id).status == "succeeded"
 
 
-def test_a_refund_may_fail_after_it_succeeded(shop: Shop) -> None:
+def test_fact_30_a_refund_may_fail_after_it_succeeded(shop: Shop) -> None:
     intent = shop.paid(card="pm_card_refundFail")["payment_intent"]
     refund = shop.v1.refunds.create({"payment_intent": intent})
     assert refund.status == "succeeded"
@@ -62,7 +62,7 @@ def test_a_refund_may_fail_after_it_succeeded(shop: Shop) -> None:
     assert (charge.amount_refunded, charge.refunded) == (0, False)
 
 
-def test_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
+def test_fact_31_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
     intent = shop.paid()["payment_intent"]
     with pytest.raises(stripe.InvalidRequestError, match="greater than unrefunded") as caught:
         shop.v1.refunds.create({"payment_intent": intent, "amount": 1501})
@@ -72,3 +72,16 @@ def test_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
         shop.v1.refunds.create({"payment_intent": intent})
     assert again.value.code == "charge_already_refunded"
     assert len(shop.get("/v1/refunds", payment_intent=intent)["data"]) == 1
+
+
+def test_fact_27_a_charge_has_its_refunds_and_an_intent_its_charge_only_when_asked(
+    shop: Shop,
+) -> None:
+    name = shop.paid()["payment_intent"]
+    shop.v1.refunds.create({"payment_intent": name, "amount": 100})
+    intent = shop.get(f"/v1/payment_intents/{name}")
+    assert "charges" not in intent
+    plain = shop.get(f"/v1/charges/{intent['latest_charge']}")
+    assert "refunds" not in plain
+    expanded = shop.get(f"/v1/charges/{plain['id']}", **{"expand[]": "refunds"})
+    assert [refund["amount"] for refund in expanded["refunds"]["data"]] == [100]

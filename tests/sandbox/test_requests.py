@@ -103,7 +103,7 @@ def test_an_operation_that_is_not_built_is_named(
         ),
     ],
 )
-def test_wrong_parameters_are_named(
+def test_fact_40_wrong_parameters_are_named(
     shop: Shop, form: dict[str, str], code: str, param: str
 ) -> None:
     answer = shop.raw("POST", "/v1/prices", **form)
@@ -113,7 +113,7 @@ def test_wrong_parameters_are_named(
     assert "request_log_url" in error
 
 
-def test_lists_go_newest_first_and_forwards_and_backwards(shop: Shop) -> None:
+def test_fact_42_lists_go_newest_first_and_forwards_and_backwards(shop: Shop) -> None:
     names = [shop.v1.products.create({"name": f"Tea {i}"}).id for i in range(5)][::-1]
     first = shop.v1.products.list({"limit": 2})
     assert [p.id for p in first.data] == names[:2]
@@ -188,7 +188,7 @@ def test_a_repeated_request_gets_the_first_answer(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("path", "form"), [("/v1/products", {"name": "Cup"}), ("/v1/customers", {"name": "Tea"})]
 )
-def test_a_key_used_for_something_else_is_refused(
+def test_fact_38_a_key_used_for_something_else_is_refused(
     shop: Shop, path: str, form: dict[str, str]
 ) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
@@ -199,7 +199,7 @@ def test_a_key_used_for_something_else_is_refused(
     assert "code" not in error
 
 
-def test_a_failed_validation_does_not_use_up_the_key(shop: Shop) -> None:
+def test_fact_37_a_failed_validation_does_not_use_up_the_key(shop: Shop) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
     assert shop.raw("POST", "/v1/products", headers).status_code == 400
     assert shop.raw("POST", "/v1/products", headers, name="Tea").status_code == 200

@@ -30,7 +30,7 @@ def test_a_cut_connection_after_the_effect_is_healed_by_the_same_key(shop: Shop)
     assert [product.id for product in shop.v1.products.list().data] == [again.json()["id"]]
 
 
-def test_the_sdk_retries_a_cut_connection_by_itself(shop: Shop) -> None:
+def test_fact_39_the_sdk_retries_a_cut_connection_by_itself(shop: Shop) -> None:
     client = stripe.StripeClient(
         shop.key, base_addresses={"api": shop.sandbox.url}, max_network_retries=1
     )
@@ -47,7 +47,9 @@ def test_a_slow_answer_is_the_true_one(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("reason", ["global-rate", "endpoint-concurrency", None])
-def test_a_rate_limit_says_its_reason_and_a_lock_has_none(shop: Shop, reason: str | None) -> None:
+def test_fact_41_a_rate_limit_says_its_reason_and_a_lock_has_none(
+    shop: Shop, reason: str | None
+) -> None:
     shop.sandbox.control("fault", status=429, reason=reason, path_prefix="/v1/products")
     answer = shop.raw("GET", "/v1/products")
     assert answer.headers.get("stripe-rate-limited-reason") == reason

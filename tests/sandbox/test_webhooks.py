@@ -54,7 +54,9 @@ def test_an_endpoint_gets_only_what_it_asked_for(shop: Shop, receiver: Receiver)
     assert received == ["price.created", "price.created"]
 
 
-def test_a_refused_event_comes_again_with_a_fresh_signature(shop: Shop, receiver: Receiver) -> None:
+def test_fact_34_a_refused_event_comes_again_with_a_fresh_signature(
+    shop: Shop, receiver: Receiver
+) -> None:
     receiver.answers = [500, 302]
     endpoint = connect(shop, receiver)
     shop.v1.products.create({"name": "Tea"})
@@ -90,7 +92,9 @@ def test_an_endpoint_that_is_down_gets_its_events_when_it_is_back(shop: Shop) ->
 
 
 @pytest.mark.parametrize("way", ["disabled", "deleted"])
-def test_an_endpoint_that_is_gone_gets_no_more(shop: Shop, receiver: Receiver, way: str) -> None:
+def test_fact_35_an_endpoint_that_is_gone_gets_no_more(
+    shop: Shop, receiver: Receiver, way: str
+) -> None:
     gone = connect(shop, receiver, "product.created")
     connect(shop, receiver, "customer.created")
     if way == "disabled":
@@ -148,7 +152,7 @@ def test_deliveries_can_come_out_of_order_and_at_once(
     assert received != happened
 
 
-def test_the_secret_is_told_once(shop: Shop, receiver: Receiver) -> None:
+def test_fact_36_the_secret_is_told_once(shop: Shop, receiver: Receiver) -> None:
     endpoint = connect(shop, receiver)
     assert str(endpoint.secret).startswith("whsec_")
     assert "secret" not in shop.get(f"/v1/webhook_endpoints/{endpoint.id}")
@@ -180,7 +184,7 @@ def test_a_wrong_endpoint_is_refused(shop: Shop, form: dict[str, str], param: st
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_events_are_listed_by_type_and_forgotten_after_thirty_days(shop: Shop) -> None:
+def test_fact_33_events_are_listed_by_type_and_forgotten_after_thirty_days(shop: Shop) -> None:
     shop.paid()
     found = shop.v1.events.list({"type": "payment_intent.*"}).data
     assert [event.type for event in found] == [
@@ -198,7 +202,7 @@ def test_events_are_listed_by_type_and_forgotten_after_thirty_days(shop: Shop) -
         shop.v1.events.retrieve(name)
 
 
-def test_an_event_never_changes(shop: Shop) -> None:
+def test_fact_32_an_event_never_changes(shop: Shop) -> None:
     product = shop.v1.products.create({"name": "Tea"})
     before = shop.events()[0]
     shop.v1.products.update(product.id, {"name": "Coffee", "metadata": {"a": "b"}})

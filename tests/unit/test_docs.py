@@ -32,3 +32,24 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_each_fact_has_a_test_named_after_it_or_a_line_that_says_why_not() -> None:
+    """`test_fact_7_…`, `test_facts_14_15_…`, or a row of the sandbox's differences."""
+    page = (ROOT / "docs/stripe-facts.md").read_text()
+    facts = {int(number) for number in re.findall(r"^(\d+)\. ", page, re.MULTILINE)}
+    tested = {
+        int(number)
+        for path in (ROOT / "tests/sandbox").glob("test_*.py")
+        for numbers in re.findall(r"def test_facts?_((?:\d+_)+)", path.read_text())
+        for number in numbers.strip("_").split("_")
+    }
+    differing: set[int] = set()
+    for row in (ROOT / "docs/sandbox-facts.md").read_text().splitlines():
+        cells = row.split("|")
+        for first, last in re.findall(r"(\d+)(?:–(\d+))?", cells[2] if len(cells) > 3 else ""):
+            differing |= set(range(int(first), int(last or first) + 1))
+    assert facts == set(range(1, 44))
+    assert tested <= facts
+    assert facts - tested - differing == set()
+    assert len(tested) >= 38, "rows are for what differs, not for what nobody tested"
