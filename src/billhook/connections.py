@@ -246,6 +246,7 @@ async def _stop_readers(connection: DatabaseConnection, environment: Environment
     """Whoever reads from Stripe with the key before writes no more."""
     await take_away(connection, f"sync:{environment}")
     await take_away(connection, f"pull:{environment}")
+    await take_away(connection, f"verify:{environment}")
 
 
 def _name_of(account: StripeObject) -> str | None:

@@ -89,6 +89,11 @@ def rows_of(kind: Kind, objects: Sequence[StripeObject], at: int) -> str:
     return found.decode()
 
 
+async def project(connection: Connection, environment: Environment, kind: Kind, rows: str) -> None:
+    """Show rows as `rows_of` gives them; older states than those shown are left out."""
+    await connection.execute(_PROJECT, environment, kind, rows)
+
+
 async def write_one(asking: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
     """Write one fetched object, in a transaction of its own; older states than that shown are
     left out."""
@@ -97,7 +102,7 @@ async def write_one(asking: Asking, kind: Kind, stripe_object: StripeObject, at:
     async def work() -> None:
         async with asking.database.as_service() as connection:
             await asking.check(connection)
-            await connection.execute(_PROJECT, asking.environment, kind, rows)
+            await project(connection, asking.environment, kind, rows)
 
     await repeat_collisions(work)
 

@@ -194,11 +194,21 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
         intent_id = charge.get("payment_intent")
     if intent_id is None:
         return  # a refund that names no payment stands alone
+    await show_payment(asking, intent_id)
+
+
+async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
+    """Ask Stripe for a PaymentIntent and the invoice that it paid, and show the payment."""
     path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
     intent = (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
     await _apply_intent(asking, intent)
     by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
     await _invoice_payments(asking, by_intent)
+
+
+async def show_refund(asking: mirror.Asking, refund: StripeObject) -> None:
+    """Show a refund as it was fetched."""
+    await _apply(asking, Event("", "refund.updated", refund["created"], refund, None))
 
 
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:

@@ -24,6 +24,7 @@ from billhook.cli.subscriptions import subscriptions
 from billhook.cli.sync import sync
 from billhook.cli.token import token
 from billhook.cli.transactions import transactions
+from billhook.cli.verify import verify
 from billhook.errors import BillhookError, SettingsError
 from billhook.settings import Settings, load_settings
 
@@ -179,6 +180,7 @@ app.command(epilog="Example: billhook status --json")(status)
 app.command(epilog="Example: billhook doctor --json")(doctor)
 app.add_typer(config.app, name="config")
 app.command(epilog="Example: billhook sync --environment live")(sync)
+app.command(epilog="Example: billhook verify --environment live --repair")(verify)
 app.add_typer(webhooks.app, name="webhooks")
 app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")

@@ -6,8 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from billhook import verify
 from billhook.http.admin import ADMIN, NO_QUERY, answer
-from billhook.http.body import read_json
+from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
 from billhook.http.services import ServicesOf
 from billhook.mirror_status import mirror_status
@@ -19,6 +20,8 @@ from billhook.models import (
     Status,
     SyncProgress,
     SyncResponse,
+    VerificationResponse,
+    Verify,
 )
 from billhook.settings import ENVIRONMENTS, Environment
 
@@ -71,6 +74,32 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
     """How the mirror follows Stripe: its lag, failed events and dead letters, objects in doubt."""
     found = await mirror_status(services.database, environment)
     return answer(MirrorStatusResponse(mirror=found))
+
+
+@router.post(
+    "/{environment}/verify",
+    response_model=VerificationResponse,
+    responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
+    openapi_extra=body_of(Verify, required=False),
+)
+async def verify_environment(
+    environment: Environment, request: Request, services: ServicesOf
+) -> Response:
+    """Compare every mirrored object and every payment with Stripe; `repair` mends what drifted."""
+    order = await read_json_or(request, Verify())
+    found = await verify.verify(services.database, services.gateway, environment, order)
+    return answer(VerificationResponse(verification=found))
+
+
+@router.get(
+    "/{environment}/verify",
+    response_model=VerificationResponse,
+    responses=errors(400, 401, 403, 503),
+)
+async def last_verification(environment: Environment, services: ServicesOf) -> Response:
+    """The last comparison with Stripe, by hand or by schedule; null before the first."""
+    found = await verify.last(services.database, environment)
+    return answer(VerificationResponse(verification=found))
 
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))

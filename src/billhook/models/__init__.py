@@ -65,6 +65,14 @@ from billhook.models.runtime import (
     WebhookEvent,
     WebhookReceipt,
 )
+from billhook.models.verification import (
+    Drift,
+    Money,
+    Verification,
+    VerificationResponse,
+    VerifiedTable,
+    Verify,
+)
 from billhook.models.wire import (
     RESERVED_METADATA,
     ErrorBody,
@@ -98,6 +106,7 @@ __all__ = [
     "Customers",
     "CustomersQuery",
     "DeletedProduct",
+    "Drift",
     "ErrorBody",
     "EventsQuery",
     "Gap",
@@ -106,6 +115,7 @@ __all__ = [
     "ListQuery",
     "MirrorStatus",
     "MirrorStatusResponse",
+    "Money",
     "NoQuery",
     "Price",
     "PriceResponse",
@@ -137,6 +147,10 @@ __all__ = [
     "TransactionsQuery",
     "UpdatePrice",
     "UpdateProduct",
+    "Verification",
+    "VerificationResponse",
+    "VerifiedTable",
+    "Verify",
     "WebhookEvent",
     "WebhookEventResponse",
     "WebhookEventWithPayload",

@@ -26,6 +26,15 @@ _ROWS: Mapping[Kind, Callable[[StripeObject], MirrorRow | None]] = MappingProxyT
 _RANK = 1
 
 
+def row_of(kind: Kind, stripe_object: StripeObject) -> MirrorRow | None:
+    """The row of an object, still without its version; None where there is nothing to show.
+
+    Raises:
+        UnreadableObject: it lacks what its row cannot be without.
+    """
+    return _ROWS[kind](stripe_object)
+
+
 def fetched_row(kind: Kind, stripe_object: StripeObject, at: int) -> dict[str, Any] | None:
     """The row of a fetched object, as `billhook.project_fetched` takes it; None where there is
     nothing to show.
@@ -36,7 +45,7 @@ def fetched_row(kind: Kind, stripe_object: StripeObject, at: int) -> dict[str, A
     Raises:
         UnreadableObject: it lacks what its row cannot be without.
     """
-    row = _ROWS[kind](stripe_object)
+    row = row_of(kind, stripe_object)
     if row is None:
         return None
     found = row_as_json(row)

@@ -1,9 +1,9 @@
 """The recovery worker: what a webhook alone cannot promise (design section 6).
 
 It tries failed events again, reads Stripe's event list for what never arrived, asks Stripe about
-objects in doubt, and puts old events away. Everything it has to do lies in PostgreSQL, and whoever
-takes something claims it there: any number of workers may run, in the servers or alone
-(`billhook worker`), and one that dies leaves its work to the others.
+objects in doubt, compares the books with Stripe, and puts old events away. Everything it has to do
+lies in PostgreSQL, and whoever takes something claims it there: any number of workers may run, in
+the servers or alone (`billhook worker`), and one that dies leaves its work to the others.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from functools import partial
 import asyncpg
 import structlog
 
-from billhook import mirror, refreshes
+from billhook import mirror, refreshes, verify
 from billhook.db import Database
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
+from billhook.models import Verify
 from billhook.recovery import housekeeping, pulling, retries
 from billhook.secrets import SecretStore
 from billhook.settings import ENVIRONMENTS, Environment, Settings
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 _LOOK_EVERY = 1.0  # seconds, for what is due; each look is one short index scan
 _HOUSEKEEPING_EVERY = 60.0
 _AFTER_ERROR = 5.0
+_VERIFY_BUDGET = 60  # seconds
 
 Work = Callable[[], Awaitable[bool]]
 """Does a part of what is due; whether there may be more of it now."""
@@ -62,6 +64,7 @@ class Recovery:
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
+                (f"verify {each} books", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
             ]
         self._tasks = [asyncio.create_task(_repeat(*each)) for each in looks]
 
@@ -98,6 +101,16 @@ class Recovery:
         """Put events away that are older than the retention."""
         days = self._settings.event_retention_days
         return days is not None and await housekeeping.archive(self._database, environment, days)
+
+    async def verify(self, environment: Environment) -> bool:
+        """Compare a sample of the books with Stripe, when it is time to."""
+        hours = self._settings.verify_hours
+        if not hours or not await verify.is_due(self._database, environment, hours):
+            return False
+        if await self._has_key(environment):
+            order = Verify(budgetSeconds=_VERIFY_BUDGET)
+            await verify.verify(self._database, self._gateway, environment, order)
+        return False
 
     async def _has_key(self, environment: Environment) -> bool:
         try:

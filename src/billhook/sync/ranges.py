@@ -15,7 +15,7 @@ from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
 _PAGE = 100
-_OLDEST = 1_293_840_000
+OLDEST = 1_293_840_000
 """2011: Stripe has nothing older, so ranges are split above it."""
 
 
@@ -106,9 +106,9 @@ async def begin(
         for each in LISTINGS:
             for variant in range(len(each.variants)):
                 row_id = await connection.fetchval(
-                    _ADD_RANGE, environment, each.name, variant, _OLDEST, None
+                    _ADD_RANGE, environment, each.name, variant, OLDEST, None
                 )
-                ranges[each.name].append(Range(row_id, variant, _OLDEST, None))
+                ranges[each.name].append(Range(row_id, variant, OLDEST, None))
     return ranges, True
 
 
@@ -153,7 +153,7 @@ def _range(row: asyncpg.Record) -> Range:
 
 def params_of(listing: Listing, part: Range) -> dict[str, Any]:
     """The request for the next page of a range."""
-    created = {"gte": part.since} if part.since > _OLDEST else {}
+    created = {"gte": part.since} if part.since > OLDEST else {}
     if part.upto is not None:
         created["lt"] = part.upto
     params: dict[str, Any] = {"limit": _PAGE, **listing.variants[part.variant]}

@@ -109,11 +109,10 @@ async def _write(
     reading.seen.update(each["id"] for each in objects)
 
 
-async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int:
-    """Ask Stripe about each object that its list did not show, and remove what is gone."""
-    if not reading.complete or reading.error is not None:
-        return 0
-    listing = reading.listing
+async def absent(
+    asking: mirror.Asking, listing: Listing, seen: set[str], at: int, most: int
+) -> list[str]:
+    """Objects that the mirror shows since before `at`, and that were not seen in Stripe's list."""
     alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
     query = f"""
         SELECT {listing.id_column} AS id FROM {listing.table} AS t
@@ -124,9 +123,16 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
         ORDER BY provider_event_at NULLS FIRST LIMIT $4
     """  # noqa: S608 — names from LISTINGS, nothing of the caller's
     async with asking.database.connection() as connection:
-        rows = await connection.fetch(
-            query, asking.environment, list(reading.seen), at, _CONFIRM_MOST
-        )
+        rows = await connection.fetch(query, asking.environment, list(seen), at, most)
+    return [row["id"] for row in rows]
+
+
+async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int:
+    """Ask Stripe about each object that its list did not show, and remove what is gone."""
+    if not reading.complete or reading.error is not None:
+        return 0
+    listing = reading.listing
+    gone_perhaps = await absent(asking, listing, reading.seen, at, _CONFIRM_MOST)
     slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
     gone = 0
 
@@ -137,8 +143,8 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
 
     try:
         async with all_or_first_error() as group:
-            for row in rows:
-                group.create_task(confirm(row["id"]))
+            for each in gone_perhaps:
+                group.create_task(confirm(each))
     except LeaseLost:
         raise
     except BillhookError as error:

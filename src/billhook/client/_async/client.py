@@ -33,6 +33,8 @@ from billhook.models import (
     SyncProgress,
     SyncResponse,
     SyncResult,
+    Verification,
+    VerificationResponse,
 )
 from billhook.settings import Environment
 
@@ -200,6 +202,28 @@ class AsyncClient:
         """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
         call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
         return (await self._transport.send(call)).model.mirror
+
+    async def verify(
+        self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None
+    ) -> Verification:
+        """Compare every mirrored object and every payment with Stripe. Takes its time.
+
+        Args:
+            repair: mend what drifted.
+            budget_seconds: compare a sample of each list for about so long; None: everything.
+        """
+        body = {"repair": repair, "budgetSeconds": budget_seconds}
+        call = Call(
+            "POST",
+            path(environment, "verify"),
+            VerificationResponse,
+            body={name: value for name, value in body.items() if value is not None},
+            repeatable=True,
+            slow=True,
+        )
+        found = (await self._transport.send(call)).model.verification
+        assert found is not None
+        return found
 
     async def catalog(self, environment: Environment) -> Catalog:
         """All products and prices as mirrored."""

@@ -1,0 +1,100 @@
+"""`billhook verify`: compare the books with Stripe, and mend them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billhook.cli.address import connected
+from billhook.cli.money import money
+from billhook.cli.options import AsJson, InEnvironment, Url
+from billhook.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from billhook.models import Drift, Verification
+
+
+def verify(
+    environment: InEnvironment = "test",
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what drifted.")] = False,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, max=3600, help="Compare a sample, for so many seconds.", metavar="S"),
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every mirrored object and every payment with Stripe.
+
+    Exit code 1 when something is not as Stripe says and was not repaired.
+    """
+    with connected(url) as client:
+        found = client.verify(environment, repair=repair, budget_seconds=budget)
+    if as_json:
+        from billhook.models import VerificationResponse
+
+        show_json(VerificationResponse(verification=found))
+    else:
+        _show(found)
+    if not found.sound:
+        raise typer.Exit(1)
+
+
+def _show(found: Verification) -> None:
+    show_table(
+        ["table", "compared", "", "in flight", "drift", "not looked at", "error"],
+        (
+            [
+                table.table,
+                table.objects,
+                "all" if table.complete else "a part",
+                table.in_flight or "",
+                len(table.drift) or "",
+                table.unconfirmed or "",
+                table.error,
+            ]
+            for table in found.tables
+        ),
+        none="",
+    )
+    if found.money:
+        print()
+    show_table(
+        ["money", "paid at Stripe", "here", "refunded at Stripe", "refunded here", "difference"],
+        (
+            [
+                each.currency.upper(),
+                money(each.stripe_payments, each.currency),
+                money(each.payments, each.currency),
+                money(each.stripe_refunds, each.currency),
+                money(each.refunds, each.currency),
+                money(each.difference, each.currency) if each.difference else "none",
+            ]
+            for each in found.money
+        ),
+        none="",
+    )
+    print()
+    show_table(
+        ["drifted", "object", "how", "since", "amount", "repaired"],
+        ([*_drifted(each)] for each in found.drift),
+        none="Everything that was compared is as Stripe says.",
+    )
+    if any(table.unconfirmed for table in found.tables):
+        print(f"\nThere is more: billhook sync --environment {found.environment}")
+    elif not found.sound and not any(each.repaired is not None for each in found.drift):
+        print(f"\nTo mend it: billhook verify --environment {found.environment} --repair")
+
+
+def _drifted(drift: Drift) -> list[object]:
+    how = drift.problem + (f": {', '.join(drift.fields)}" if drift.fields else "")
+    repaired = None if drift.repaired is None else drift.repaired
+    return [
+        drift.table,
+        drift.object_id,
+        how,
+        drift.since,
+        money(drift.amount, drift.currency),
+        repaired,
+    ]

@@ -1,0 +1,109 @@
+"""What `billhook verify` finds (beyond the contract). Amounts are in the currency's minor unit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, computed_field
+
+from billhook.models.wire import Request, Timestamp, WireModel
+from billhook.settings import Environment
+
+
+class Verify(Request):
+    """Body of `POST …/verify`; may be left out.
+
+    Attributes:
+        repair: bring what drifted in line with Stripe, through the normal path.
+        budget_seconds: read a sample of each list for about so long; else read everything.
+    """
+
+    repair: bool = False
+    budget_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+
+
+class Drift(WireModel):
+    """One row that is not as Stripe says.
+
+    Attributes:
+        problem: `missing`: Stripe has it and the table does not; `extra`: the other way round.
+        fields: the columns that differ.
+        since: since when it may be wrong: when the object was made, or the row last followed it.
+        amount: the money at risk, of payments and refunds.
+        repaired: whether it is right now; null when nobody asked for that.
+    """
+
+    table: str
+    object_id: str
+    problem: Literal["missing", "different", "extra"]
+    fields: list[str] = Field(default_factory=list)
+    since: Timestamp | None = None
+    amount: int | None = None
+    currency: str | None = None
+    repaired: bool | None = None
+
+
+class VerifiedTable(WireModel):
+    """How one table compares with Stripe.
+
+    Attributes:
+        objects: how many of Stripe's objects were compared.
+        complete: all of them, so that rows which Stripe does not have were looked for as well.
+        in_flight: differences that are none: the row is newer than Stripe's answer, or the object
+            so young that its event may be on its way.
+        unconfirmed: differences beyond those that were looked at one by one; a sync mends them.
+        error: why the list could not be read to its end.
+    """
+
+    table: str
+    objects: int = 0
+    complete: bool = True
+    in_flight: int = 0
+    unconfirmed: int = 0
+    drift: list[Drift] = Field(default_factory=list)
+    error: str | None = None
+
+
+class Money(WireModel):
+    """Payments and refunds of one currency since the account was connected, as far as compared."""
+
+    currency: str
+    stripe_payments: int = 0
+    stripe_refunds: int = 0
+    payments: int = 0
+    refunds: int = 0
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def difference(self) -> int:
+        """What our books have more than Stripe's; of it, `drift` names each transaction."""
+        return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
+
+
+class Verification(WireModel):
+    """A comparison of one environment with Stripe, as it was between the two times."""
+
+    environment: Environment
+    started_at: Timestamp
+    finished_at: Timestamp
+    tables: list[VerifiedTable]
+    money: list[Money]
+
+    @property
+    def drift(self) -> list[Drift]:
+        """All rows that are not as Stripe says."""
+        return [each for table in self.tables for each in table.drift]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def sound(self) -> bool:
+        """Whether the books are Stripe's: nothing drifted, or all of it was repaired."""
+        return all(each.repaired for each in self.drift) and not any(
+            table.unconfirmed or table.error for table in self.tables
+        )
+
+
+class VerificationResponse(WireModel):
+    """200 of `…/verify`. `GET`: the last one, null before the first."""
+
+    verification: Verification | None

@@ -1,0 +1,112 @@
+"""`billhook verify`: the books against Stripe, object by object (design section 6).
+
+Stripe's lists are read page by page, and each page is compared with the rows of its objects: one
+request and one or two indexed lookups per 100 objects. What differs is looked at once more, on its
+own, before it counts: an event may have arrived meanwhile. No connection is held while Stripe is
+asked, and no list is in memory as a whole, but for the ids that were seen.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from billhook import mirror
+from billhook.db import Database
+from billhook.db.leases import Busy, Lease, try_lease
+from billhook.models import Verification, Verify
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway
+from billhook.sync.ranges import LISTINGS
+from billhook.sync.reading import all_or_first_error
+from billhook.verify.mirrored import compare_list
+from billhook.verify.paid import compare_payments
+
+log = structlog.get_logger(__name__)
+
+_KEEP = """
+INSERT INTO billhook.verifications (environment, finished_at, result) VALUES ($1, $2, $3)
+ON CONFLICT (environment) DO UPDATE SET
+    finished_at = EXCLUDED.finished_at, result = EXCLUDED.result
+"""
+_LAST = "SELECT result FROM billhook.verifications WHERE environment = $1"
+# Counted from the connection, so that a new account is synced before it is verified.
+_DUE = """
+SELECT coalesce((SELECT finished_at FROM billhook.verifications WHERE environment = $1), since)
+    < now() - make_interval(hours => $2)
+FROM billhook.pulls WHERE environment = $1
+"""
+
+
+async def verify(
+    database: Database, gateway: Gateway, environment: Environment, order: Verify
+) -> Verification:
+    """Compare an environment's rows with Stripe, and mend them if asked to.
+
+    Raises:
+        Busy: a verification of this environment is running.
+        PaymentConfigInvalid: no key, or one that Stripe refuses.
+        LeaseLost: the key was changed meanwhile.
+    """
+    key = await gateway.key(environment)
+    async with try_lease(database, lease_name(environment)) as lease:
+        if lease is None:
+            raise Busy(
+                f"A verification of {environment} is running already.",
+                next_actions="Wait for it, or look at its result: GET …/verify.",
+            )
+        await gateway.account(environment, key=key)
+        asking = mirror.Asking(database, gateway, environment, key, lease)
+        found = await _compare(asking, order)
+        await _keep(database, lease, found)
+    drifting = [each for each in found.drift if not each.repaired]
+    if drifting:
+        log.warning("the mirror drifted", environment=environment, objects=len(drifting))
+    return found
+
+
+async def last(database: Database, environment: Environment) -> Verification | None:
+    """The last verification, or None before the first."""
+    async with database.connection() as connection:
+        result = await connection.fetchval(_LAST, environment)
+    return None if result is None else Verification.model_validate(result)
+
+
+async def is_due(database: Database, environment: Environment, hours: int) -> bool:
+    """Whether the last verification, or the connection, is longer ago than so many hours."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_DUE, environment, hours))
+
+
+def lease_name(environment: Environment) -> str:
+    """The lease of whoever verifies; a change of the key takes it away."""
+    return f"verify:{environment}"
+
+
+async def _compare(asking: mirror.Asking, order: Verify) -> Verification:
+    started_at = datetime.now(UTC)
+    until = time.monotonic() + order.budget_seconds if order.budget_seconds else None
+    async with all_or_first_error() as group:
+        comparing = [
+            group.create_task(compare_list(asking, each, until, repair=order.repair))
+            for each in LISTINGS
+        ]
+        paid = group.create_task(compare_payments(asking, until, repair=order.repair))
+    payments, refunds, money = paid.result()
+    return Verification(
+        environment=asking.environment,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        tables=[*(each.result() for each in comparing), payments, refunds],
+        money=money,
+    )
+
+
+async def _keep(database: Database, lease: Lease, found: Verification) -> None:
+    async with database.as_service() as connection:
+        await lease.check(connection)
+        await connection.execute(
+            _KEEP, found.environment, found.finished_at, found.model_dump(mode="json")
+        )

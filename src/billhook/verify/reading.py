@@ -1,0 +1,51 @@
+"""Reading a list of Stripe's for comparison: all of it, or a sample that fits the time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from billhook.mirror import Asking
+from billhook.stripe.gateway import Fetched
+
+CONFIRMED = 500
+"""Differences of a list that are looked at one by one. Where there are more, a sync is the cure."""
+
+YOUNG = 60
+"""Seconds in which the event of a new object may still be on its way."""
+
+_PAGE = 100
+
+
+async def pages(
+    asking: Asking,
+    list_name: str,
+    path: str,
+    params: dict[str, Any],
+    since: int,
+    until: float | None,
+) -> AsyncIterator[Fetched]:
+    """The pages of what was created since `since`, in epoch seconds, newest first.
+
+    Args:
+        until: monotonic time after which no other page is read. Such a sample begins at a moment
+            drawn by lot, so that one after the other sees all of the list.
+    """
+    created: list[dict[str, int]] = [{"gte": since}]
+    if until is not None:
+        middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
+        created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
+    for part in created:
+        after: str | None = None
+        more = True
+        while more and (until is None or time.monotonic() < until):
+            cursor = {"starting_after": after} if after else {}
+            page = await asking.get(
+                list_name, path, {**params, "limit": _PAGE, "created": part, **cursor}
+            )
+            objects = page.data.get("data") or []
+            more = page.data.get("has_more") is True and bool(objects)
+            after = objects[-1]["id"] if objects else None
+            yield page

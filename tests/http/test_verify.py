@@ -1,0 +1,229 @@
+"""`billhook verify`: drift is found, told apart from what is in flight, and mended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.models import Drift, Verification, Verify
+from billhook.recovery import Recovery
+from billhook.secrets import SecretStore
+from billhook.stripe.gateway import Gateway
+from billhook.verify import last, verify
+from billhook.verify.reading import YOUNG
+from recovering import Station
+
+
+@pytest.fixture
+def station(database_url: str, sandbox: str) -> Station:
+    return Station(database_url, sandbox)
+
+
+def verified(station: Station, **order: Any) -> Verification:
+    """Verify as if all that was made were old enough for its event to have come."""
+
+    async def work(database: Database) -> Verification:
+        secrets = SecretStore(database, station.settings)
+        gateway = Gateway(secrets.stripe_key, station.sandbox)
+        try:
+            return await verify(database, gateway, "test", Verify(**order))
+        finally:
+            await gateway.close()
+
+    found: Verification = station.books.run(work)
+    return found
+
+
+@pytest.fixture
+def sold(station: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
+    """A shop whose books are right: a payment, half of it refunded, and a subscription."""
+    monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    (session,) = station.bought()
+    v1 = station.stripe.v1
+    intent = v1.checkout.sessions.retrieve(session).payment_intent
+    assert isinstance(intent, str)
+    v1.refunds.create({"payment_intent": intent, "amount": 500})
+    price = v1.prices.create(
+        {
+            "currency": "eur",
+            "unit_amount": 900,
+            "recurring": {"interval": "month"},
+            "product_data": {"name": "Plan"},
+        }
+    )
+    plan = v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/done",
+            "line_items": [{"price": price.id, "quantity": 1}],
+        }
+    )
+    station.control("pay", session=plan.id)
+    station.pull()
+    station.refresh()
+    station.sync()
+    return station
+
+
+def only(found: Verification) -> Drift:
+    (drift,) = (each for each in found.drift if each.table.startswith("payments.transactions"))
+    return drift
+
+
+def test_books_that_are_right_are_told_so_with_their_sums(sold: Station) -> None:
+    found = verified(sold)
+    assert found.drift == []
+    assert found.sound
+    assert all(table.complete and not table.error for table in found.tables)
+    assert {t.table.split(" (")[0]: t.objects for t in found.tables}["payments.customers"] >= 1
+    for money in found.money:
+        assert money.difference == 0
+    assert sum(each.stripe_refunds for each in found.money) == 500
+    assert sum(each.payments for each in found.money) > 500
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "fields"),
+    [
+        ("stripe_products", "name = 'Hacked' WHERE name = 'Plan'", ["name"]),
+        ("stripe_prices", "unit_amount = 1 WHERE unit_amount = 900", ["unit_amount"]),
+        ("customers", "email = 'x@y.z'", ["email"]),
+        ("stripe_subscriptions", "status = 'canceled'", ["status"]),
+        ("stripe_subscription_items", "quantity = 7", ["items"]),
+    ],
+)
+def test_a_row_changed_by_other_hands_is_found_and_mended(
+    sold: Station, table: str, change: str, fields: list[str]
+) -> None:
+    sold.books.execute(f"UPDATE payments.{table} SET {change}")
+    drift = verified(sold).drift
+    assert drift
+    assert {each.problem for each in drift} == {"different"}
+    assert all(each.fields == fields and each.since and each.repaired is None for each in drift)
+    mended = verified(sold, repair=True)
+    assert [each.repaired for each in mended.drift] == [True] * len(drift)
+    assert mended.sound
+    assert verified(sold).drift == []
+
+
+def test_a_row_that_is_missing_and_one_too_many_are_found_and_mended(sold: Station) -> None:
+    sold.books.execute("DELETE FROM payments.stripe_products WHERE name = 'Plan'")
+    sold.books.execute(
+        "INSERT INTO payments.stripe_products (environment, product_id, name, active) "
+        "VALUES ('test', 'prod_nobody', 'Ghost', true)"
+    )
+    found = verified(sold)
+    assert {(each.problem, each.object_id == "prod_nobody") for each in found.drift} == {
+        ("missing", False),
+        ("extra", True),
+    }
+    assert verified(sold, repair=True).sound
+    assert verified(sold).drift == []
+
+
+def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> None:
+    before = sold.fulfilled()
+    sold.bought()  # nobody tells us of it
+    found = verified(sold)
+    drift = only(found)
+    assert (drift.problem, drift.table) == ("missing", "payments.transactions (payments)")
+    assert drift.amount is not None
+    money = next(each for each in found.money if each.currency == drift.currency)
+    assert money.difference == -drift.amount
+    mended = verified(sold, repair=True)
+    assert only(mended).repaired
+    assert sold.fulfilled() == before + 1
+    again = verified(sold)
+    assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
+
+
+def test_a_refund_that_was_missed_is_found_with_its_money(sold: Station) -> None:
+    refund = sold.books.row("SELECT * FROM payments.transactions WHERE type = 'refund'")
+    sold.books.execute("DELETE FROM payments.transactions WHERE type = 'refund'")
+    found = verified(sold)
+    drift = only(found)
+    assert (drift.object_id, drift.amount) == (refund["provider_object_id"], 500)
+    assert next(m for m in found.money if m.currency == drift.currency).difference == 500
+    assert only(verified(sold, repair=True)).repaired
+
+
+def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Station) -> None:
+    sold.books.execute("""
+        INSERT INTO billhook.payment_refs VALUES ('test', 'payment_intent', 'pi_ghost', 990001);
+        INSERT INTO payments.transactions
+            (provider, environment, type, status, amount, currency, paid_at, payment_id)
+        VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 700, 'usd',
+            (SELECT since FROM billhook.pulls), 990001)
+    """)
+    found = verified(sold, repair=True)
+    drift = only(found)
+    assert (drift.problem, drift.object_id, drift.amount) == ("extra", "pi_ghost", 700)
+    assert not found.sound
+    assert next(each for each in found.money if each.currency == "usd").difference == 700
+
+
+def test_a_young_object_is_in_flight_and_no_drift(station: Station) -> None:
+    station.stripe.v1.products.create({"name": "Just made"})
+    assert YOUNG >= 30
+    found = verified(station)
+    assert found.drift == []
+    assert sum(table.in_flight for table in found.tables) == 1
+
+
+def test_it_reads_no_more_than_a_page_for_100_objects(station: Station) -> None:
+    seeded = {"customers": 1200, "products": 300, "prices": 300}
+    station.control("seed", key=station.key, **seeded)
+    station.sync()
+    asked: list[str] = []
+
+    async def work(database: Database) -> Verification:
+        gateway = Gateway(SecretStore(database, station.settings).stripe_key, station.sandbox)
+        background = gateway.background
+
+        async def counted(environment: Any, name: str, *rest: Any, **more: Any) -> Any:
+            asked.append(name)
+            return await background(environment, name, *rest, **more)
+
+        gateway.background = counted  # type: ignore[method-assign]
+        try:
+            return await verify(database, gateway, "test", Verify())
+        finally:
+            await gateway.close()
+
+    found = station.books.run(work)
+    objects = sum(table.objects for table in found.tables)
+    assert objects >= 1800
+    # A last page per list, and one look at Stripe's clock.
+    assert len([name for name in asked if name != "account"]) <= objects / 100 + 8
+
+
+def test_a_sample_keeps_to_its_time_and_says_that_it_is_one(sold: Station) -> None:
+    found = verified(sold, budgetSeconds=1)
+    assert found.sound
+    assert not any(table.complete for table in found.tables if table.table.endswith("(payments)"))
+
+
+def test_the_worker_verifies_when_it_is_due_and_keeps_the_result(sold: Station) -> None:
+    def run(worker: Recovery) -> Any:
+        return worker.verify("test")
+
+    sold.work(run)
+    assert sold.books.run(lambda database: last(database, "test")) is None
+    sold.books.execute("UPDATE billhook.pulls SET since = since - interval '25 hours'")
+    sold.work(run)
+    kept = sold.books.run(lambda database: last(database, "test"))
+    assert isinstance(kept, Verification)
+    assert kept.sound
+
+
+def test_only_one_verifies_at_a_time(sold: Station) -> None:
+    sold.books.execute("""
+        INSERT INTO billhook.leases VALUES
+            ('verify:test', gen_random_uuid(), now() + interval '1 minute')
+    """)
+    with pytest.raises(BillhookError, match="running already"):
+        verified(sold)
