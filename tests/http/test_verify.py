@@ -66,6 +66,12 @@ def sold(station: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
     station.pull()
     station.refresh()
     station.sync()
+    # An hour ago, or what differs could be on its way.
+    for table in ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions"):
+        station.books.execute(
+            f"UPDATE payments.{table} SET provider_event_at = provider_event_at - interval '1 hour'"
+        )
+    station.books.execute("UPDATE billhook.pulls SET since = since - interval '1 hour'")
     return station
 
 
