@@ -37,7 +37,6 @@ def make_invoice_item(
             "period": {"start": now, "end": now},
             "pricing": pricing_of(price),
             "proration": False,
-            "proration_details": None,
             "quantity": 1,
             "quantity_decimal": "1",
             "tax_rates": [],

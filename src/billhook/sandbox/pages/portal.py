@@ -164,7 +164,10 @@ class Visit:
         if price not in [plan["id"] for plan in self.plans(subscription)]:
             raise Mistake("price", "Choose one of the plans.")
         item = items_of(self.data, subscription["id"])[0]
-        params = {"items": [{"id": item["id"], "price": price}]}
+        params = {
+            "items": [{"id": item["id"], "price": price}],
+            "proration_behavior": self.features()["subscription_update"]["proration_behavior"],
+        }
         update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
 
     def change_card(self, action: str, filled: dict[str, str]) -> None:
