@@ -42,6 +42,7 @@ CLASSES = {
     "product": ("_product", "Product"),
     "promotion_code": ("_promotion_code", "PromotionCode"),
     "refund": ("_refund", "Refund"),
+    "setup_intent": ("_setup_intent", "SetupIntent"),
     "subscription": ("_subscription", "Subscription"),
     "subscription_item": ("_subscription_item", "SubscriptionItem"),
     "webhook_endpoint": ("_webhook_endpoint", "WebhookEndpoint"),

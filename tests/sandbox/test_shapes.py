@@ -27,6 +27,7 @@ LISTS = {
     "product": "/v1/products",
     "promotion_code": "/v1/promotion_codes",
     "refund": "/v1/refunds",
+    "setup_intent": "/v1/setup_intents",
     "subscription": "/v1/subscriptions",
     "webhook_endpoint": "/v1/webhook_endpoints",
 }
@@ -50,6 +51,7 @@ def busy(sandbox: Sandbox) -> Shop:
     failing = shop.paid(card="pm_card_refundFail")
     shop.v1.refunds.create({"payment_intent": failing["payment_intent"]})
     shop.paid(card="pm_card_createDispute")
+    shop.v1.setup_intents.create({"payment_method": "pm_card_visa", "confirm": True})
     declined = shop.session()
     with pytest.raises(Exception, match="declined"):
         shop.pay(declined.id, "pm_card_chargeDeclined")

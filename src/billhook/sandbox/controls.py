@@ -16,9 +16,8 @@ from starlette.routing import Route
 from billhook.sandbox import outcomes
 from billhook.sandbox.errors import StripeError
 from billhook.sandbox.fates import Manner
-from billhook.sandbox.flows import renewal
+from billhook.sandbox.flows import paying, renewal, saving
 from billhook.sandbox.flows.checkout import Authentication, Buyer, pay
-from billhook.sandbox.flows.paying import authenticate
 from billhook.sandbox.keys import parse_key
 from billhook.sandbox.objects.payment_methods import find_method
 from billhook.sandbox.options import API_VERSION
@@ -180,13 +179,14 @@ class Controls:
 
     def authenticate(self, given: Json) -> Json:
         """The buyer's answer to an intent in `requires_action`: `confirmed` or `denied`."""
-        data, intent = self.found("payment_intent", given.get("intent"))
+        name = str(given.get("intent"))
+        setup = name.startswith("seti_")
+        data, intent = self.found("setup_intent" if setup else "payment_intent", name)
         decision = given.get("decision", "confirmed")
         if decision not in ("confirmed", "denied"):
             refuse_if("`decision` is confirmed or denied")
-        return self.within(
-            data, intent, lambda: authenticate(data, intent, decision == "confirmed")
-        )
+        answer = (saving if setup else paying).authenticate
+        return self.within(data, intent, lambda: answer(data, intent, decision == "confirmed"))
 
     def outcome(self, given: Json) -> Json:
         """How the next payments go, whatever the card: as with a test card."""

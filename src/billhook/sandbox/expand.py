@@ -27,7 +27,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "invoice": "invoice",
         "payment_intent": "payment_intent",
         "payment_link": None,
-        "setup_intent": None,
+        "setup_intent": "setup_intent",
         "subscription": "subscription",
     },
     "customer": {
@@ -60,6 +60,12 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "charge": "charge",
         "failure_balance_transaction": "balance_transaction",
         "payment_intent": "payment_intent",
+    },
+    "setup_intent": {
+        "customer": "customer",
+        "latest_attempt": None,
+        "mandate": None,
+        "payment_method": "payment_method",
     },
     "subscription": {
         "customer": "customer",

@@ -28,11 +28,13 @@ EVENTS = (
     "payment_intent.canceled",
     "payment_method.attached",
     "payment_method.detached",
+    "payment_method.updated",
     "price.created",
     "price.updated",
     "product.created",
     "product.deleted",
     "product.updated",
+    "setup_intent.requires_action",
 )
 
 # Their fixtures send parameters that the newest version refuses (stripe-facts 43).
@@ -57,6 +59,10 @@ OLDER = {
     "payment_intent.succeeded": DAHLIA,
     "promotion_code.created": BASIL,
     "promotion_code.updated": BASIL,
+    "setup_intent.canceled": DAHLIA,
+    "setup_intent.created": DAHLIA,
+    "setup_intent.setup_failed": DAHLIA,
+    "setup_intent.succeeded": DAHLIA,
 }
 
 

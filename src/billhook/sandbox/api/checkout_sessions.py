@@ -8,6 +8,7 @@ from billhook.sandbox.lists import page, slice_of
 from billhook.sandbox.objects.catalog import make_price, make_product
 from billhook.sandbox.objects.checkout_sessions import make_line_item, make_session
 from billhook.sandbox.objects.coupons import amount_off, shares, usable_code, usable_coupon
+from billhook.sandbox.objects.setup_intents import make_setup_intent
 from billhook.sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -92,9 +93,10 @@ CREATE = Form(
         "line_items": array(LINE_ITEM),
         "locale": text,
         "metadata": metadata,
-        "mode": one_of("payment", "subscription"),
+        "mode": one_of("payment", "setup", "subscription"),
         "payment_intent_data": PAYMENT_INTENT_DATA,
         "phone_number_collection": Form({"enabled": boolean}),
+        "setup_intent_data": Form({"description": text, "metadata": metadata}),
         "submit_type": one_of("auto", "book", "donate", "pay", "subscribe"),
         "subscription_data": Form({"description": text, "metadata": metadata}),
         "success_url": url,
@@ -116,19 +118,32 @@ SMALLEST = {"eur": 50, "usd": 50}
 def create(call: Call) -> Json:
     given = dict(call.params)
     given["mode"] = check(call, given)
-    items = [line_item(call, i, item) for i, item in enumerate(given["line_items"])]
-    check_prices(given["mode"], [item["price"] for item in items])
-    items = discounted(call.data, given, items)
-    check_total(items)
+    items = [line_item(call, i, item) for i, item in enumerate(given.get("line_items", []))]
+    if items:
+        check_prices(given["mode"], [item["price"] for item in items])
+        items = discounted(call.data, given, items)
+        check_total(items)
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
     session = make_session(call.data, given, items, call.site)
+    if given["mode"] == "setup":
+        session = with_setup(call.data, session, given)
     at(call.data, session["expires_at"], "expire_session", session=session["id"])
     return session
 
 
+def with_setup(data: DataSet, session: Json, given: Json) -> Json:
+    """The intent is there from the start; only the session may use it."""
+    types = session["payment_method_types"]
+    asked = {"customer": session["customer"], **given.get("setup_intent_data", {})}
+    intent = make_setup_intent(data, asked, types)
+    return data.put({**session, "setup_intent": intent["id"]})
+
+
 def check(call: Call, given: Json) -> str:
     """Everything that can be judged without the prices; answers the mode."""
-    if not given.get("line_items"):
+    if given.get("mode") == "setup":
+        check_setup(given)
+    elif not given.get("line_items"):
         missing("line_items", "You must specify line items for payment and subscription mode.")
     if "mode" not in given:
         missing("mode", "You must specify `mode` when creating a Checkout Session.")
@@ -145,6 +160,7 @@ def check(call: Call, given: Json) -> str:
     for param, mode in (
         ("payment_intent_data", "payment"),
         ("customer_creation", "payment"),
+        ("setup_intent_data", "setup"),
         ("subscription_data", "subscription"),
     ):
         if param in given and given["mode"] != mode:
@@ -157,6 +173,14 @@ def check(call: Call, given: Json) -> str:
             param="expires_at",
         )
     return str(given["mode"])
+
+
+def check_setup(given: Json) -> None:
+    for param in ("allow_promotion_codes", "discounts", "line_items", "submit_type"):
+        if param in given:
+            raise InvalidRequest(f"You can not pass `{param}` in `setup` mode.", param=param)
+    if "currency" not in given and "allowed_payment_method_types" not in given:
+        missing("currency", "You must specify `currency` in `setup` mode.")
 
 
 def missing(param: str, message: str) -> None:

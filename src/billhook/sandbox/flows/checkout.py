@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.events import change, emit
-from billhook.sandbox.flows import charging, subscribing
+from billhook.sandbox.flows import charging, saving, subscribing
 from billhook.sandbox.flows.disputing import dispute_if_card_does
 from billhook.sandbox.objects.checkout_sessions import buyer
 from billhook.sandbox.objects.coupons import redeem
@@ -41,6 +41,8 @@ def pay(
     check_owner(session, method)
     if method["customer"] is None:
         method = data.put({**method, "billing_details": billing_of(who)})
+    if session["mode"] == "setup":
+        return save(data, session, method, who, authentication)
     if not session["amount_total"] and session["mode"] == "payment":
         return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
     card = charging.card_for(data, method, session["customer"])
@@ -60,6 +62,23 @@ def pay(
     if method["type"] == "sepa_debit":
         return debit(data, session, method, customer, intent, fresh, who)
     return pay_once(data, session, method, customer, intent, fresh, who)
+
+
+def save(
+    data: DataSet, session: Json, method: Json, who: Buyer, authentication: Authentication
+) -> Json:
+    """Setup mode: the method is kept for later, and nothing is charged."""
+    intent = data.need("setup_intent", session["setup_intent"])
+    values = {"payment_method": method["id"], "status": "requires_confirmation"}
+    intent = data.put({**intent, **values})
+    intent = saving.confirm(data, intent, authentication)
+    if intent["status"] == "requires_action":
+        return session
+    return finish(data, session, who, customer_of(data, session), "no_payment_required")
+
+
+def customer_of(data: DataSet, session: Json) -> Json | None:
+    return data.get("customer", session["customer"])
 
 
 def must_be_payable(session: Json) -> None:
@@ -261,5 +280,7 @@ def settle_debit(data: DataSet, session: str) -> None:
 
 def expire_session(data: DataSet, session: Json) -> Json:
     session = change(data, session, status="expired", url=None)
+    if intent := data.get("setup_intent", session["setup_intent"]):
+        saving.cancel(data, intent, "abandoned")
     emit(data, "checkout.session.expired", session)
     return session

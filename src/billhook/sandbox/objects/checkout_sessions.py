@@ -7,9 +7,10 @@ LIFETIME = 24 * 3600
 
 def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Json:
     name = data.ids.checkout_session(data.livemode)
-    total = sum(item["amount_total"] for item in items)
+    setup = given["mode"] == "setup"
+    total = None if setup else sum(item["amount_total"] for item in items)
     now = data.clock.now()
-    currency = items[0]["currency"]
+    currency = items[0]["currency"] if items else given.get("currency")
     data.put(
         {
             "id": name,
@@ -26,7 +27,7 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "object": "checkout.session",
             **settings(given),
             "allowed_payment_method_types": given.get("allowed_payment_method_types"),
-            "amount_subtotal": sum(item["amount_subtotal"] for item in items),
+            "amount_subtotal": None if setup else sum(item["amount_subtotal"] for item in items),
             "amount_total": total,
             "client_reference_id": given.get("client_reference_id"),
             "created": now,
@@ -44,14 +45,14 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "metadata": given.get("metadata") or {},
             "mode": given["mode"],
             "payment_intent": None,
-            "payment_method_collection": "always"
-            if given["mode"] == "subscription"
-            else "if_required",
+            "payment_method_collection": "always" if given["mode"] != "payment" else "if_required",
             "payment_method_types": payment_method_types(given, currency),
-            "payment_status": "unpaid",
+            "payment_status": "no_payment_required" if setup else "unpaid",
             "status": "open",
             "subscription": None,
-            "total_details": {
+            "total_details": None
+            if setup
+            else {
                 "amount_discount": sum(item["amount_discount"] for item in items),
                 "amount_shipping": 0,
                 "amount_tax": 0,
@@ -118,7 +119,7 @@ def customer_creation(given: Json) -> str | None:
 
 
 def invoice_creation(mode: str) -> Json | None:
-    if mode == "subscription":
+    if mode != "payment":
         return None
     return {
         "enabled": False,
@@ -134,7 +135,7 @@ def invoice_creation(mode: str) -> Json | None:
     }
 
 
-def payment_method_types(given: Json, currency: str) -> list[str]:
+def payment_method_types(given: Json, currency: str | None) -> list[str]:
     """Debits take days, so they are offered for euro payments and not for subscriptions."""
     possible = ["card"]
     if given["mode"] == "payment" and currency == "eur":

@@ -143,7 +143,9 @@ class CheckoutPage:
             return None
         data, session = found
         notes = data.need("_checkout", session["id"])
-        intent = data.get("payment_intent", notes["payment_intent"])
+        intent = data.get("payment_intent", notes["payment_intent"]) or data.get(
+            "setup_intent", session["setup_intent"]
+        )
         if intent is None or intent["status"] != "requires_action":
             return None
         return data, session, data.need("payment_method", intent["payment_method"])
