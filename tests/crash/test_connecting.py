@@ -117,6 +117,10 @@ class Server:
             timeout=60,
         )
 
+    def connection(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.admin("GET", "/status").json()["connections"][0]
+        return found
+
 
 def reachable(url: str) -> bool:
     try:
@@ -166,10 +170,15 @@ def test_a_server_killed_while_a_key_is_set_starts_clean(
             ),
             "the connection is in order",
         )
-        connection = server.admin("GET", "/status").json()["connections"][0]
-        assert connection["lastSyncStatus"] == "succeeded"
-        (endpoint,) = stripe.get("/v1/webhook_endpoints").json()["data"]
-        assert endpoint["id"] == connection["webhookEndpointId"]
+        # What the start finishes may come after the answers above.
+        until(
+            lambda: (
+                [server.connection()["webhookEndpointId"]]
+                == [each["id"] for each in stripe.get("/v1/webhook_endpoints").json()["data"]]
+            ),
+            "there is one endpoint, and it is known",
+        )
+        assert server.connection()["lastSyncStatus"] == "succeeded"
         (product,) = server.admin("GET", "/test/catalog/products").json()["products"]
         assert product["name"] == "Tea"
         # The secret that is stored is the endpoint's own: what Stripe signs is accepted.

@@ -19,56 +19,74 @@ LANGUAGE sql IMMUTABLE AS
 
 -- A claim holds while nobody made a newer one for its customer or its subject, so the newest
 -- checkout wins both ways. Metadata fills what no checkout holds, the oldest first. A deleted
--- customer holds nothing.
-CREATE VIEW billhook.held_checkout_claims AS
-SELECT c.*
-FROM billhook.customer_claims c
-WHERE c.kind = 'checkout'
-  AND NOT EXISTS (
-      SELECT FROM billhook.customer_claims newer
-      WHERE newer.environment = c.environment AND newer.customer_id = c.customer_id
-        AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
-  AND NOT EXISTS (
-      SELECT FROM billhook.customer_claims newer
-      WHERE newer.environment = c.environment
-        AND newer.subject_type = c.subject_type AND newer.subject_id = c.subject_id
-        AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
-  AND NOT EXISTS (
-      SELECT FROM payments.customers gone
-      WHERE gone.provider = 'stripe' AND gone.environment = c.environment
-        AND gone.provider_customer_id = c.customer_id AND gone.deleted);
+-- customer holds nothing. So a customer holds one claim at most, and these functions look at the
+-- one that could be it: a customer who pays for hundreds of subjects costs no more than others.
+CREATE FUNCTION billhook.held_by_checkout(env text, customer text)
+RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT c.subject_type, c.subject_id
+    FROM (
+        SELECT * FROM billhook.customer_claims mine
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'checkout'
+        ORDER BY mine.claimed_at DESC, mine.ref DESC LIMIT 1) AS c
+    WHERE NOT EXISTS (
+          SELECT FROM billhook.customer_claims newer
+          WHERE newer.environment = env
+            AND newer.subject_type = c.subject_type AND newer.subject_id = c.subject_id
+            AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
+      AND NOT EXISTS (
+          SELECT FROM payments.customers gone
+          WHERE gone.provider = 'stripe' AND gone.environment = env
+            AND gone.provider_customer_id = customer AND gone.deleted)
+$$;
 
-CREATE VIEW billhook.usable_metadata_claims AS
-SELECT c.*
-FROM billhook.customer_claims c
-WHERE c.kind = 'metadata'
-  AND NOT EXISTS (
-      SELECT FROM billhook.held_checkout_claims held
-      WHERE held.environment = c.environment AND held.customer_id = c.customer_id)
-  AND NOT EXISTS (
-      SELECT FROM billhook.held_checkout_claims held
-      WHERE held.environment = c.environment
-        AND held.subject_type = c.subject_type AND held.subject_id = c.subject_id)
-  AND NOT EXISTS (
-      SELECT FROM payments.customers gone
-      WHERE gone.provider = 'stripe' AND gone.environment = c.environment
-        AND gone.provider_customer_id = c.customer_id AND gone.deleted);
+-- Whether a subject's newest checkout holds.
+CREATE FUNCTION billhook.is_held_by_checkout(env text, of_type text, of_id text) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM (
+            SELECT c.customer_id FROM billhook.customer_claims c
+            WHERE c.environment = env AND c.subject_type = of_type AND c.subject_id = of_id
+              AND c.kind = 'checkout'
+            ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1) AS newest,
+            billhook.held_by_checkout(env, newest.customer_id) held
+        WHERE (held.subject_type, held.subject_id) = (of_type, of_id))
+$$;
 
-CREATE VIEW billhook.held_claims AS
-SELECT environment, customer_id, subject_type, subject_id FROM billhook.held_checkout_claims
-UNION ALL
-SELECT c.environment, c.customer_id, c.subject_type, c.subject_id
-FROM billhook.usable_metadata_claims c
-WHERE NOT EXISTS (
-      SELECT FROM billhook.usable_metadata_claims older
-      WHERE older.environment = c.environment AND older.customer_id = c.customer_id
-        AND (older.claimed_at, older.subject_type, older.subject_id)
-            < (c.claimed_at, c.subject_type, c.subject_id))
-  AND NOT EXISTS (
-      SELECT FROM billhook.usable_metadata_claims older
-      WHERE older.environment = c.environment
-        AND older.subject_type = c.subject_type AND older.subject_id = c.subject_id
-        AND (older.claimed_at, older.customer_id) < (c.claimed_at, c.customer_id));
+-- Whether a customer's metadata counts: no checkout says anything of them.
+CREATE FUNCTION billhook.metadata_counts(env text, customer text) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT NOT EXISTS (SELECT FROM billhook.held_by_checkout(env, customer))
+       AND NOT EXISTS (
+           SELECT FROM payments.customers gone
+           WHERE gone.provider = 'stripe' AND gone.environment = env
+             AND gone.provider_customer_id = customer AND gone.deleted)
+$$;
+
+CREATE FUNCTION billhook.held_by_metadata(env text, customer text)
+RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT c.subject_type, c.subject_id
+    FROM (
+        SELECT * FROM billhook.customer_claims mine
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'metadata'
+          AND NOT billhook.is_held_by_checkout(env, mine.subject_type, mine.subject_id)
+        ORDER BY mine.claimed_at, mine.subject_type, mine.subject_id LIMIT 1) AS c
+    WHERE billhook.metadata_counts(env, customer)
+      AND NOT EXISTS (
+          SELECT FROM billhook.customer_claims older
+          WHERE older.environment = env
+            AND older.subject_type = c.subject_type AND older.subject_id = c.subject_id
+            AND older.kind = 'metadata'
+            AND (older.claimed_at, older.customer_id) < (c.claimed_at, c.customer_id)
+            AND billhook.metadata_counts(env, older.customer_id))
+$$;
+
+-- Whom a customer pays for. At most one row.
+CREATE FUNCTION billhook.held_claim(env text, customer text)
+RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT * FROM billhook.held_by_checkout(env, customer)
+    UNION ALL
+    SELECT * FROM billhook.held_by_metadata(env, customer)
+$$;
 
 -- Bring `customer_mappings` in line with the claims around one customer and one subject.
 CREATE FUNCTION billhook.resolve_mappings(
@@ -95,15 +113,13 @@ BEGIN
     WHERE m.provider = 'stripe' AND m.environment = env
       AND m.provider_customer_id = ANY (touched)
       AND NOT EXISTS (
-          SELECT FROM billhook.held_claims h
-          WHERE h.environment = env AND h.customer_id = m.provider_customer_id
-            AND h.subject_type = m.subject_type AND h.subject_id = m.subject_id);
+          SELECT FROM billhook.held_claim(env, m.provider_customer_id) h
+          WHERE (h.subject_type, h.subject_id) = (m.subject_type, m.subject_id));
 
     INSERT INTO payments.customer_mappings (
         provider, environment, subject_type, subject_id, provider_customer_id)
-    SELECT 'stripe', env, h.subject_type, h.subject_id, h.customer_id
-    FROM billhook.held_claims h
-    WHERE h.environment = env AND h.customer_id = ANY (touched)
+    SELECT 'stripe', env, h.subject_type, h.subject_id, t.customer_id
+    FROM unnest(touched) AS t (customer_id), billhook.held_claim(env, t.customer_id) h
     ORDER BY h.subject_type, h.subject_id
     ON CONFLICT DO NOTHING;
 END $$;
