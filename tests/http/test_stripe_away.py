@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from api import serving
+from billhook.stripe.gateway import Gateway
 
 KEY = "sk_test_away_1"
 ACCOUNT = b'{"id": "acct_1", "object": "account"'
@@ -117,3 +119,24 @@ def test_a_stripe_that_takes_half_a_minute_is_given_up_in_time(
             assert time.monotonic() - began < 25
     finally:
         httpx.post(f"{sandbox}/_sandbox/reset").raise_for_status()
+
+
+def test_stripe_is_asked_through_the_proxy_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with answering(200, ACCOUNT + b"}")() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        monkeypatch.setenv("http_proxy", proxy)
+
+        async def ask() -> str:
+            gateway = Gateway(key_of, "http://stripe.invalid")
+            try:
+                return str((await gateway.account("test")).data["id"])
+            finally:
+                await gateway.close()
+
+        assert asyncio.run(ask()) == "acct_1"
+
+
+async def key_of(_: str) -> str:
+    return KEY

@@ -48,11 +48,11 @@ def test_a_wrong_object_is_told_with_its_field_and_annotation(
 def test_an_answer_is_judged_by_its_own_operation(shop: Shop) -> None:
     """A customer where a charge belongs is wrong, however right a customer it is."""
     customer = shop.raw("POST", "/v1/customers").json()
-    check_answer(sdk_operation("POST", "/v1/customers"), customer)
+    check_answer(sdk_operation("POST", "/v1/customers"), customer, {})
     with pytest.raises(WrongShape):
-        check_answer(sdk_operation("GET", "/v1/charges/ch_1"), customer)
+        check_answer(sdk_operation("GET", "/v1/charges/ch_1"), customer, {})
     deleted = shop.raw("DELETE", f"/v1/customers/{customer['id']}").json()
-    check_answer(sdk_operation("DELETE", f"/v1/customers/{customer['id']}"), deleted)
+    check_answer(sdk_operation("DELETE", f"/v1/customers/{customer['id']}"), deleted, {})
 
 
 def test_every_annotation_of_the_installed_sdk_is_understood() -> None:

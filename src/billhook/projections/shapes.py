@@ -29,7 +29,7 @@ class Subject:
 
 def hash_of(value: Any) -> StripeObject:
     """`value` if it is a hash, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def text(value: Any) -> str | None:
@@ -57,7 +57,7 @@ def id_of(value: Any) -> str | None:
 def entries(value: Any) -> list[StripeObject]:
     """The hashes in a list object's `data`, or in a plain list."""
     data = value if isinstance(value, list) else hash_of(value).get("data")
-    return [entry for entry in data if isinstance(entry, Mapping)] if isinstance(data, list) else []
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
 
 
 def metadata(value: Any) -> dict[str, str]:

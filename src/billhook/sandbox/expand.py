@@ -136,7 +136,8 @@ def expand(data: DataSet, answer: Json, paths: list[str]) -> Json:
 
 
 class Expansion:
-    """One path; makes new objects along it and leaves the stored ones as they are."""
+    """One path; makes new objects along it and leaves the stored ones as they are. What has
+    nothing to expand stays the same object."""
 
     def __init__(self, data: DataSet, path: str) -> None:
         self.data = data
@@ -153,14 +154,17 @@ class Expansion:
             part = node[name] if name in node else LEFT_OUT[kind][name](self.data, node)
             return {**node, name: self.within(part, rest)}
         if field in REFERENCES.get(kind, {}):
-            return {**node, name: self.named(REFERENCES[kind][field], node.get(name), rest)}
+            value = node.get(name)
+            named = self.named(REFERENCES[kind][field], value, rest)
+            return node if named is value and name in node else {**node, name: named}
         value = node.get(name)
         if isinstance(value, list) and rest:
             return {**node, name: [self.within(item, rest) for item in value]}
         if isinstance(value, list) and kind == "list":
             return node
         if isinstance(value, dict) and rest:
-            return {**node, name: self.within(value, rest, kind, f"{field}.")}
+            inner = self.within(value, rest, kind, f"{field}.")
+            return node if inner is value else {**node, name: inner}
         if name in node and value is None and rest:
             return node
         raise InvalidRequest(f"This property cannot be expanded ({self.path}).", param="expand")

@@ -124,7 +124,7 @@ class Gateway:
             with data.on_clock(clock_of(data, params, match.path)):
                 done = match.operation.answer(call)
             body = expand(data, done, params.get("expand", []))
-            check_answer(match.sdk, body)
+            check_answer(match.sdk, body, data.fitting)
             shown = self.world.trouble.as_seen(render(data, body, incoming.version))
             answer, stored = Answer(200, orjson.dumps(shown)), True
         except StripeError as error:

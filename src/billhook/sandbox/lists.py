@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import islice
+from math import inf
 
 from billhook.sandbox.errors import InvalidRequest, resource_missing
 from billhook.sandbox.routing import Call
@@ -28,11 +29,12 @@ def page(
     value = call.params.get(by) if by else None
     names = collection.named(by, value) if value is not None else collection.named(None)
     born = call.params.get("created")
+    oldest, newest = bounds(born or {})
     found = (
         obj
-        for obj in collection.walk(names, cursor, newer)
+        for obj in collection.walk(names, cursor, newer, collection.stretch(names, oldest, newest))
         if (value is None or obj.get(by or "") == value)
-        and (born is None or within(obj["created"], born))
+        and (born is None or oldest <= obj["created"] <= newest)
         and keep(obj)
     )
     return window(found, call, url, newer)
@@ -71,9 +73,9 @@ def envelope(data: list[Json], url: str, has_more: bool = False) -> Json:
     return {"object": "list", "url": url, "has_more": has_more, "data": data}
 
 
-def within(moment: int, bounds: dict[str, int]) -> bool:
+def bounds(created: dict[str, int]) -> tuple[float, float]:
+    """The first and the last second that a filter lets through."""
     return (
-        bounds.get("gte", moment) <= moment <= bounds.get("lte", moment)
-        and ("gt" not in bounds or moment > bounds["gt"])
-        and ("lt" not in bounds or moment < bounds["lt"])
+        max(created.get("gte", -inf), created.get("gt", -inf) + 1),
+        min(created.get("lte", inf), created.get("lt", inf) - 1),
     )

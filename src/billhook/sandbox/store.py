@@ -4,7 +4,7 @@ An object is never changed in place: a change puts a new object where the old on
 holds the old one (an event, above all: stripe-facts 32) keeps it as it was, without a copy.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -29,6 +29,9 @@ class Collection:
     def __init__(self) -> None:
         self.rows: dict[str, Json] = {}
         self.order: list[str] = []
+        self.births: list[int] = []
+        """When each of `order` was created: rising, but for those of a test clock."""
+        self.chronological = True
         self.position: dict[str, int] = {}
         self.last = 0
         self.indexes: dict[str, dict[Any, list[str]]] = {}
@@ -40,6 +43,9 @@ class Collection:
         if name not in self.position:
             self.last = self.position[name] = position or self.last + 1
             self.order.append(name)
+            born = obj.get("created", 0)
+            self.chronological &= not self.births or born >= self.births[-1]
+            self.births.append(born)
         self.rows[name] = obj
         for field, index in self.indexes.items():
             if before is None or before.get(field) != obj.get(field):
@@ -71,14 +77,25 @@ class Collection:
         found = (self.rows.get(name) for name in self.named(field, value))
         return [obj for obj in found if obj is not None and obj.get(field) == value]
 
-    def walk(self, names: Sequence[str], cursor: str | None, newer: bool) -> Iterator[Json]:
-        """From the cursor (or the end) to the older ones, or to the newer ones."""
+    def stretch(self, names: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
+        """Between which places in `names` stand all that were created then, and perhaps others."""
+        if names is not self.order or not self.chronological:
+            return 0, len(names)
+        return bisect_left(self.births, oldest), bisect_right(self.births, newest)
+
+    def walk(
+        self, names: Sequence[str], cursor: str | None, newer: bool, stretch: tuple[int, int]
+    ) -> Iterator[Json]:
+        """From the cursor (or the end) to the older ones, or to the newer ones, in a stretch."""
         start = 0 if newer else len(names)
         if cursor is not None:
             at = bisect_left(names, self.position[cursor], key=self.position.__getitem__)
             here = at < len(names) and names[at] == cursor
             start = at + 1 if newer and here else at
-        steps = range(start, len(names)) if newer else range(start - 1, -1, -1)
+        first, end = stretch
+        steps = (
+            range(max(start, first), end) if newer else range(min(start, end) - 1, first - 1, -1)
+        )
         for step in steps:
             obj = self.rows.get(names[step])
             if obj is not None:
@@ -103,6 +120,7 @@ class DataSet:
         self.in_flight: set[str] = set()
         self.collections: dict[str, Collection] = {}
         self.unsaved: dict[tuple[str, str], Json | None] = {}
+        self.fitting: dict[str, Json] = {}
 
     @contextmanager
     def on_clock(self, clock: Json | None) -> Iterator[None]:

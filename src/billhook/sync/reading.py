@@ -19,7 +19,7 @@ from billhook.sync.ranges import Listing, Range, params_of, split, write_page
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 4
+_AT_ONCE = 6
 """Ranges of one list that are read at the same time."""
 _CONFIRM_AT_ONCE = 4
 _CONFIRM_MOST = 2_000
