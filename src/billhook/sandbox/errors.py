@@ -80,6 +80,14 @@ class WrongShape(StripeError):
     type: ErrorType = "api_error"
 
 
+class JobFailed(StripeError):
+    """What was to happen by itself did not, by a mistake of the sandbox; told to whoever moves
+    time, since no other request is there to fail."""
+
+    status = 500
+    type: ErrorType = "api_error"
+
+
 def not_built(route: str, name: str) -> NotBuilt:
     message = f"{route} is a Stripe operation that the sandbox does not have yet ({name})."
     return NotBuilt(message, code="sandbox_not_built")

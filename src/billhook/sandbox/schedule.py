@@ -43,6 +43,7 @@ class Schedule:
         self.actions = actions
         self.queue: list[tuple[float, int, DataSet, str]] = []
         self.count = 0
+        self.failures: list[str] = []
 
     def add(self, data: DataSet, job: Json) -> None:
         self.count += 1
@@ -57,10 +58,12 @@ class Schedule:
         data.remove("_job", name)
         try:
             self.actions[job["action"]](data, **job["args"])
-        except Exception:
+        except Exception as error:
             # A bug in one job must be seen, and must not stop all others.
             log.exception("job %s failed: %s", job["action"], job["args"])
+            self.failures.append(f"{job['action']} of {job['args']} failed: {error}")
         return data
 
     def clear(self) -> None:
         self.queue.clear()
+        self.failures.clear()

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import sys
 
 from billhook.sandbox.clock import Clock
 from billhook.sandbox.delivery import Courier
-from billhook.sandbox.errors import WrongShape
+from billhook.sandbox.errors import JobFailed
 from billhook.sandbox.flows.later import ACTIONS
 from billhook.sandbox.ids import Ids
 from billhook.sandbox.options import Options
@@ -81,7 +80,11 @@ class World:
             self.commit(self.schedule.run_next())
 
     def advance(self, seconds: float) -> None:
-        """Move through time job by job, so that each sees the moment at which it was due."""
+        """Move through time job by job, so that each sees the moment at which it was due.
+
+        Raises JobFailed for a job that failed now or in the background before: no request was there
+        to fail. The others were done.
+        """
         target = self.clock.exact() + seconds
         while (due := self.schedule.next_due()) is not None and due <= target:
             self.clock.move_to(due)
@@ -90,6 +93,8 @@ class World:
         self.clock.move_to(target)
         self.keep_settings()
         self.courier.wake()
+        if self.schedule.failures:
+            raise JobFailed(self.schedule.failures.pop(0))
 
     def keep_settings(self) -> None:
         if self.journal:
@@ -111,11 +116,7 @@ class World:
         """Do what is due, for as long as the process lives."""
         while True:
             self.changed.clear()
-            try:
-                self.run_due()
-            except WrongShape as error:
-                # No request is there to fail; the other jobs go on.
-                print(error.message, file=sys.stderr, flush=True)
+            self.run_due()
             due = self.schedule.next_due()
             pause = None if due is None else max(0.0, due - self.clock.exact())
             with contextlib.suppress(TimeoutError):
