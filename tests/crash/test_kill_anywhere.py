@@ -1,0 +1,201 @@
+"""The server killed between any two messages that it and PostgreSQL exchange, and in their middle:
+after the next start and the repeated request, all is as if nothing had happened.
+
+`HYPOTHESIS_PROFILE=nightly` tries every message of the long ways too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import stripe
+from doomed import Server, doomed
+
+from api import connect
+from billhook.db.migrate import migrate
+from books import Books, final_state
+from http_tokens import ADMIN_KEY, SIGNING_SECRET, signature, token
+from readme import sql_blocks
+from recovering import FULFIL
+from stripe_events import event, payload, session, subject
+
+Asking = Callable[[httpx.Client], httpx.Response]
+
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+_accounts = itertools.count()
+
+ADMIN = {"authorization": f"Bearer {ADMIN_KEY}"}
+BASE = "/api/payments/stripe/test"
+
+
+def moments(upto: int) -> Iterable[tuple[int, bool]]:
+    """Each message lost, or lost after its half: all of them at night, else some, which are the
+    same in each run."""
+    every = list(itertools.product(range(1, upto + 1), (False, True)))
+    return every if NIGHTLY else sorted(random.Random(upto).sample(every, min(len(every), 16)))
+
+
+@pytest.fixture
+def server(database_url: str, sandbox: str) -> Iterator[Server]:
+    with doomed(database_url, sandbox) as found:
+        yield found
+
+
+def deliver(http: httpx.Client, body: bytes) -> httpx.Response:
+    headers = {"stripe-signature": signature(body, secret=SIGNING_SECRET)}
+    return http.post("/api/webhooks/stripe/test", content=body, headers=headers)
+
+
+def paid(order: int) -> dict[str, Any]:
+    metadata = subject("team", f"team_{order}") | {
+        "insforge_checkout_mode": "payment",
+        "order_id": f"order_{order}",
+    }
+    bought = session(
+        f"cs_{order}", payment_intent=f"pi_{order}", customer=f"cus_{order}", metadata=metadata
+    )
+    return event("checkout.session.completed", bought, id=f"evt_{order}")
+
+
+FULFILLED = """
+    SELECT (SELECT status FROM orders WHERE id = $1) AS status,
+        (SELECT count(*) FROM fulfilments WHERE event_id = $2) AS times
+"""
+
+
+def test_an_order_is_fulfilled_once_wherever_its_event_is_interrupted(
+    server: Server, empty_database_url: str
+) -> None:
+    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("INSERT INTO orders SELECT 'order_' || n FROM generate_series(0, 200) n")
+
+    def event_of(order: int) -> Asking:
+        return lambda http: deliver(http, payload(paid(order)))
+
+    tried = 1
+    for order, (at, half) in enumerate(moments(server.messages_of(event_of(0))), start=1):
+        assert server.interrupted(event_of(order), at, half=half).status_code == 200
+        tried += 1
+        assert server.books.row(FULFILLED, f"order_{order}", f"evt_{order}") == {
+            "status": "paid",
+            "times": 1,
+        }, (at, half)
+    assert tried > 10
+    asyncio.run(migrate(empty_database_url))
+    undisturbed = Books(empty_database_url)
+    undisturbed.apply(*(paid(order) for order in range(tried)))
+    assert final_state(server.books) == final_state(undisturbed)
+
+
+@pytest.fixture
+def account(database_url: str, sandbox: str) -> stripe.StripeClient:
+    """An account of the test's own, connected before."""
+    key = f"sk_test_kill_anywhere{os.getpid()}n{next(_accounts)}_1"
+    connect(database_url, sandbox, key)
+    return stripe.StripeClient(key, base_addresses={"api": sandbox})
+
+
+def test_a_checkout_is_opened_once_wherever_it_is_interrupted(
+    server: Server, account: stripe.StripeClient
+) -> None:
+    product = account.v1.products.create({"name": "Mug"})
+    price = account.v1.prices.create(
+        {"product": product.id, "currency": "eur", "unit_amount": 1500}
+    )
+
+    def order(number: int) -> Asking:
+        body = {
+            "mode": "payment",
+            "lineItems": [{"priceId": price.id}],
+            "successUrl": "https://shop.example/done",
+            "cancelUrl": "https://shop.example/cart",
+            "idempotencyKey": f"order {number}",
+        }
+        headers = {"authorization": f"Bearer {token()}"}
+        return lambda http: http.post(f"{BASE}/checkout-sessions", json=body, headers=headers)
+
+    opened = 1
+    for number, (at, half) in enumerate(moments(server.messages_of(order(0))), start=1):
+        answer = server.interrupted(order(number), at, half=half)
+        assert answer.status_code == 201, (at, half, answer.text)
+        opened += 1
+    assert opened > 10
+    at_stripe = {each.id for each in account.v1.checkout.sessions.list().auto_paging_iter()}
+    rows = server.books.rows(
+        "SELECT checkout_session_id AS id, status FROM payments.stripe_checkout_sessions"
+    )
+    assert {row["id"] for row in rows} == at_stripe
+    assert len(rows) == len(at_stripe) == opened
+    assert {row["status"] for row in rows} == {"open"}
+
+
+MIRROR = """
+    TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
+        payments.stripe_subscriptions, payments.stripe_subscription_items,
+        payments.customer_mappings, billhook.customer_claims, billhook.sync_ranges, billhook.syncs
+"""
+
+
+def test_a_sync_ends_the_same_wherever_it_is_interrupted(
+    server: Server, account: stripe.StripeClient, sandbox: str
+) -> None:
+    httpx.post(
+        f"{sandbox}/_sandbox/seed",
+        json={
+            "key": account._requestor.api_key,
+            "products": 5,
+            "prices": 5,
+            "customers": 120,
+            "subscriptions": 5,
+        },
+        timeout=60,
+    ).raise_for_status()
+
+    def sync(http: httpx.Client) -> httpx.Response:
+        return http.post(f"{BASE}/sync", headers=ADMIN)
+
+    messages = server.messages_of(sync)
+    undisturbed = mirror(server.books)
+    assert len(undisturbed["customers"]) == 120
+    for at, half in moments(messages):
+        server.books.execute(MIRROR)
+        (result,) = server.interrupted(sync, at, half=half).json()["results"]
+        assert result["connection"]["lastSyncStatus"] == "succeeded", (at, half)
+        assert mirror(server.books) == undisturbed, (at, half)
+
+
+def mirror(books: Books) -> dict[str, list[str]]:
+    """The rows, whenever they were fetched."""
+    return {
+        table: [re.sub(r'"provider_event_at":"[^"]*"', "", row) for row in rows]
+        for table, rows in final_state(books).items()
+    }
+
+
+def test_a_replay_fulfils_once_wherever_it_is_interrupted(server: Server) -> None:
+    """The warehouse was closed when the event came; then the trigger is mended."""
+    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("INSERT INTO orders SELECT 'order_' || n FROM generate_series(0, 200) n")
+
+    def replay_of(order: int) -> Asking:
+        server.books.execute("INSERT INTO broken VALUES ('yes')")
+        (failed,) = server.books.apply(paid(order))
+        assert "the warehouse is closed" in str(failed)
+        server.books.execute("DELETE FROM broken")
+        return lambda http: http.post(f"{BASE}/webhook-events/evt_{order}/replay", headers=ADMIN)
+
+    for order, (at, half) in enumerate(moments(server.messages_of(replay_of(0))), start=1):
+        answer = server.interrupted(replay_of(order), at, half=half)
+        assert answer.status_code == 200, (at, half, answer.text)
+        assert server.books.row(FULFILLED, f"order_{order}", f"evt_{order}") == {
+            "status": "paid",
+            "times": 1,
+        }, (at, half)
