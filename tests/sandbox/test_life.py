@@ -1,4 +1,4 @@
-"""A year of a shop: renewals, failures, refunds; and then its money must add up.
+"""A year of a shop: renewals, failures, refunds, disputes; and then its money must add up.
 
 `LIFE_CUSTOMERS=1000` lives the whole of it, with the time that it took printed (`pytest -s`).
 """
@@ -36,9 +36,19 @@ def settle_in(shop: Shop, number: int, price: str) -> None:
 
 def refund_some(shop: Shop) -> None:
     for charge in shop.get("/v1/charges", limit="20")["data"][::4]:
-        if charge["status"] == "succeeded" and not charge["refunded"]:
+        if charge["status"] == "succeeded" and not charge["refunded"] and not charge["disputed"]:
             left = charge["amount"] - charge["amount_refunded"]
             shop.v1.refunds.create({"charge": charge["id"], "amount": max(1, left // 2)})
+
+
+def dispute_some(shop: Shop) -> int:
+    """Payments that somebody does not recognise: one for each twenty customers over the year.
+    Returns what was paid."""
+    times = 1 + CUSTOMERS // 240
+    for _ in range(times):
+        payment = {"amount": 700, "currency": "usd", "confirm": True}
+        shop.v1.payment_intents.create({**payment, "payment_method": "pm_card_createDispute"})
+    return 700 * times
 
 
 def dump(shop: Shop) -> dict[str, list[Any]]:
@@ -56,9 +66,11 @@ def test_the_money_of_a_year_adds_up(launch: Launch) -> None:
     price = shop.price(1500, interval="month")
     for number in range(CUSTOMERS):
         settle_in(shop, number, price)
+    by_hand = 0
     for _ in range(12):
         web.post(f"{sandbox.url}/_sandbox/advance", json={"seconds": MONTH}, timeout=120)
         refund_some(shop)
+        by_hand += dispute_some(shop)
     shop.settle()
     seconds = time.monotonic() - began
     found = dump(shop)
@@ -74,10 +86,12 @@ def test_the_money_of_a_year_adds_up(launch: Launch) -> None:
 
     charged = sum(one["amount"] for one in found["charge"] if one["status"] == "succeeded")
     refunded = sum(one["amount"] for one in found["refund"] if one["status"] == "succeeded")
-    assert charged == sum(one["amount_paid"] for one in found["invoice"])
+    assert charged == sum(one["amount_paid"] for one in found["invoice"]) + by_hand
     assert refunded == sum(one["amount_refunded"] for one in found["charge"]) > 0
     balance = sum(one["amount"] for one in found["balance_transaction"])
-    assert balance == charged - refunded
+    disputed = sum(one["amount"] for one in found["dispute"])  # none was answered
+    assert disputed == by_hand
+    assert balance == charged - refunded - disputed
     good = CUSTOMERS - failing
     paid = [one for one in found["invoice"] if one["billing_reason"] == "subscription_cycle"]
     assert len([one for one in paid if one["status"] == "paid"]) >= good * 12
