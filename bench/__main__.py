@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from bench import events, lists, peers, sync
+from bench import events, lists, peers, rebuild, sync
 
-PARTS = {"events": events.main, "sync": sync.main, "lists": lists.main, "peers": peers.main}
+PARTS = {
+    "events": events.main,
+    "sync": sync.main,
+    "lists": lists.main,
+    "rebuild": rebuild.main,
+    "peers": peers.main,
+}
 
 for name in sys.argv[1:] or PARTS:
     PARTS[name]()

@@ -41,19 +41,7 @@ SELECT {_COLUMNS}, payload FROM jsonb_populate_record(NULL::payments.webhook_eve
     SELECT content FROM billhook.archived_events WHERE environment = $1 AND event_id = $2))
 WHERE id IS NOT NULL
 """  # noqa: S608
-# The account that was connected when an event came: that of the first archive made after it, or
-# else the present one. Its rows must be here for the event to be applied again.
-_ACCOUNT_OF = """
-SELECT (
-    SELECT account_id FROM billhook.archives
-    WHERE environment = $1 AND archived_at > $2 ORDER BY archived_at LIMIT 1
-) IS NOT DISTINCT FROM (
-    SELECT provider_account_id FROM payments.provider_connections
-    WHERE provider = 'stripe' AND environment = $1
-) OR NOT EXISTS (
-    SELECT FROM billhook.archives WHERE environment = $1 AND archived_at > $2
-)
-"""
+_IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
 _PROJECT_AGAIN = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), $4, $5)"
 # The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
 _TAKE_MARK = """
@@ -207,7 +195,7 @@ async def _refuse_archived(
     database: Database, environment: Environment, received_at: datetime
 ) -> None:
     async with database.connection() as connection:
-        here = await connection.fetchval(_ACCOUNT_OF, environment, received_at)
+        here = await connection.fetchval(_IS_OF_THIS_ACCOUNT, environment, received_at)
     if not here:
         raise BillhookError(
             "The event belongs to a Stripe account that is not connected; its rows are archived.",

@@ -85,6 +85,12 @@ FROM (
 ) AS of
 """
 _APPLY = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), '', $4)"
+_KEEP = """
+INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
+VALUES ($1, $2, $3, to_timestamp($4::bigint), $5)
+ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
+    told_at = EXCLUDED.told_at, object = EXCLUDED.object
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +248,10 @@ async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> M
 
 
 async def _apply(asking: mirror.Asking, event: Event) -> None:
-    """Apply what an event would have told. It is not in the ledger, and no trigger fires."""
+    """Apply what an event would have told. It is not in the ledger, and no trigger fires; it is
+    kept beside the ledger for a rebuild."""
     changes = as_json(project(event), event)
+    told = (event.type, event.object["id"], event.created, event.object)
 
     async def work() -> None:
         async with asking.database.as_service() as connection:
@@ -251,5 +259,6 @@ async def _apply(asking: mirror.Asking, event: Event) -> None:
             await connection.execute(
                 _APPLY, asking.environment, changes, event.created, event.object
             )
+            await connection.execute(_KEEP, asking.environment, *told)
 
     await repeat_collisions(work)

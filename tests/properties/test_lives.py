@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from lives import Deed, deeds, live
 from test_order import WIPE, assert_all_applied
 
+from billhook.db import Database
+from billhook.models import RebuildOrder, Rebuilt
+from billhook.rebuild import rebuild
 from books import Books, final_state
 
 QUICK = 20
@@ -31,5 +34,15 @@ def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(boo
         books.execute(WIPE)
         assert_all_applied(books.apply_at_once(shuffled[lane::lanes] for lane in range(lanes)))
         assert final_state(books) == expected
+        assert all(each.different == 0 for each in rebuilt(books).tables)
 
     holds()
+
+
+def rebuilt(books: Books) -> Rebuilt:
+    """The ledger, which has its events in the order in which they came, tells the same rows."""
+
+    async def work(database: Database) -> Rebuilt:
+        return await rebuild(database, "test", RebuildOrder())
+
+    return books.run(work)

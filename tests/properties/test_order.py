@@ -8,109 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from books import Books, final_state
-from stripe_events import (
-    charge,
-    customer,
-    event,
-    invoice,
-    invoice_payment,
-    payment_intent,
-    refund,
-    session,
-    subject,
-    subscription,
-)
+from stripe_lives import LIFE
 
 WIPE = """
     TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
         payments.customer_mappings, payments.stripe_subscriptions,
         payments.stripe_subscription_items, payments.webhook_events, payments.transactions,
         billhook.tombstones, billhook.refreshes, billhook.customer_claims,
-        billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds;
+        billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
+        billhook.fetched_payments;
 """
-
-PAYS = {"insforge_checkout_mode": "payment"}
-
-
-def one_time_payment() -> list[dict[str, Any]]:
-    """Declined, then paid, partly refunded, one refund failed later, the customer deleted."""
-    mine = subject("user", "u1") | PAYS
-    return [
-        event("customer.created", customer(), at=0),
-        event("customer.updated", customer(name="Ada L."), at=4, previous={"name": "Ada"}),
-        event(
-            "payment_intent.payment_failed",
-            payment_intent(amount_received=0, latest_charge="ch_0", metadata=mine),
-            at=3,
-        ),
-        event("payment_intent.succeeded", payment_intent(metadata=mine), at=5),
-        event("checkout.session.completed", session(metadata=mine), at=5),
-        event("refund.created", refund(status="pending"), at=100),
-        event("refund.updated", refund(), at=101),
-        event("charge.refunded", charge(amount_refunded=500), at=101),
-        event("refund.created", refund("re_2", amount=300), at=150),
-        event("charge.refunded", charge(amount_refunded=800), at=150),
-        event("refund.failed", refund("re_2", amount=300, status="failed"), at=151),
-        event("customer.deleted", customer(name="Ada L."), at=900),
-    ]
-
-
-def subscription_life() -> list[dict[str, Any]]:
-    """Bought, renewed after a failure, cancelled; the customer moves to another team."""
-    who = {"customer": "cus_2"}
-    bought = session(
-        "cs_2",
-        mode="subscription",
-        payment_intent=None,
-        metadata=subject(),
-        subscription="sub_1",
-        **who,
-    )
-    moved = session(
-        "cs_3", mode="subscription", payment_intent=None, metadata=subject(name="t2"), **who
-    )
-    return [
-        event("customer.created", customer("cus_2"), at=0),
-        event("checkout.session.completed", bought, at=10),
-        event("customer.subscription.created", subscription(status="incomplete", **who), at=10),
-        event("customer.subscription.updated", subscription(**who), at=10),
-        event("invoice.paid", invoice(**who), at=11),
-        event("invoice_payment.paid", invoice_payment(), at=30),
-        event("invoice.payment_failed", invoice("in_2", amount_paid=0, **who), at=200),
-        event("customer.subscription.updated", subscription(status="past_due", **who), at=200),
-        event("invoice.paid", invoice("in_2", **who), at=300),
-        event("invoice_payment.paid", invoice_payment("in_2", "pi_10"), at=301),
-        event("customer.subscription.updated", subscription(**who), at=300),
-        event("checkout.session.completed", moved, at=400),
-        event("invoice.paid", invoice("in_3", **who), at=500),
-        event("customer.subscription.deleted", subscription(status="canceled", **who), at=600),
-    ]
-
-
-def catalog_life() -> list[dict[str, Any]]:
-    """A product and its price, renamed, deleted and made anew under the old id."""
-    gold = {"id": "gold", "object": "product", "name": "Gold", "active": True, "metadata": {}}
-    price = {
-        "id": "price_1",
-        "object": "price",
-        "product": "gold",
-        "active": True,
-        "currency": "eur",
-        "unit_amount": 900,
-        "type": "one_time",
-    }
-    return [
-        event("product.created", gold, at=0),
-        event("product.updated", gold | {"name": "Gold+"}, at=5, previous={"name": "Gold"}),
-        event("product.deleted", gold | {"name": "Gold+", "active": False}, at=9),
-        event("product.created", gold | {"name": "Gold again"}, at=20),
-        event("price.created", price, at=1),
-        event("price.updated", price | {"active": False}, at=2, previous={"active": True}),
-        event("price.deleted", price, at=3),
-    ]
-
-
-LIFE = one_time_payment() + subscription_life() + catalog_life()
 
 
 @st.composite

@@ -87,6 +87,16 @@ def test_a_deleted_customer_answers_as_deleted(shop: Shop) -> None:
     assert "deleted" not in told
 
 
+def test_a_customer_may_be_made_with_the_card_that_is_to_be_its_default(shop: Shop) -> None:
+    card = {"payment_method": "pm_card_visa"}
+    default = {"invoice_settings": {"default_payment_method": "pm_card_visa"}}
+    customer = shop.v1.customers.create({**card, **default})
+    (saved,) = shop.v1.customers.payment_methods.list(customer.id).data
+    assert customer.invoice_settings.default_payment_method == saved.id
+    with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
+        shop.v1.customers.create(default)
+
+
 def test_customers_are_found_by_their_email_even_after_it_changed(shop: Shop) -> None:
     customer = shop.v1.customers.create({"email": "ada@example.com"})
     shop.v1.customers.create({"email": "bob@example.com"})

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from billhook import verify
+from billhook import rebuild, verify
 from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
@@ -16,6 +16,8 @@ from billhook.models import (
     Config,
     ConnectionResponse,
     MirrorStatusResponse,
+    RebuildOrder,
+    RebuiltResponse,
     SetKey,
     Status,
     SyncProgress,
@@ -100,6 +102,22 @@ async def last_verification(environment: Environment, services: ServicesOf) -> R
     """The last comparison with Stripe, by hand or by schedule; null before the first."""
     found = await verify.last(services.database, environment)
     return answer(VerificationResponse(verification=found))
+
+
+@router.post(
+    "/{environment}/rebuild",
+    response_model=RebuiltResponse,
+    responses=errors(400, 401, 403, 409, 413, 503),
+    openapi_extra=body_of(RebuildOrder, required=False),
+)
+async def rebuild_environment(
+    environment: Environment, request: Request, services: ServicesOf
+) -> Response:
+    """Make every projected row anew from the ledger, without asking Stripe, and compare; `swap`
+    puts the rebuilt rows in the place of those that differ."""
+    order = await read_json_or(request, RebuildOrder())
+    found = await rebuild.rebuild(services.database, environment, order)
+    return answer(RebuiltResponse(rebuild=found))
 
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))

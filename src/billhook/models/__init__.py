@@ -52,6 +52,14 @@ from billhook.models.queries import (
     SubscriptionsQuery,
     TransactionsQuery,
 )
+from billhook.models.rebuilding import (
+    Difference,
+    RebuildOrder,
+    Rebuilt,
+    RebuiltResponse,
+    RebuiltTable,
+    SkippedEvent,
+)
 from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
 from billhook.models.runtime import (
     BillingSubject,
@@ -106,6 +114,7 @@ __all__ = [
     "Customers",
     "CustomersQuery",
     "DeletedProduct",
+    "Difference",
     "Drift",
     "ErrorBody",
     "EventsQuery",
@@ -126,6 +135,10 @@ __all__ = [
     "ProductWithPrices",
     "Products",
     "Query",
+    "RebuildOrder",
+    "Rebuilt",
+    "RebuiltResponse",
+    "RebuiltTable",
     "Recurring",
     "ReplayEvent",
     "ReplayEvents",
@@ -133,6 +146,7 @@ __all__ = [
     "ReplayedEvents",
     "Request",
     "SetKey",
+    "SkippedEvent",
     "Status",
     "Subscription",
     "SubscriptionItem",

@@ -29,6 +29,8 @@ from billhook.models import (
     Health,
     MirrorStatus,
     MirrorStatusResponse,
+    Rebuilt,
+    RebuiltResponse,
     Status,
     SyncProgress,
     SyncResponse,
@@ -224,6 +226,22 @@ class AsyncClient:
         found = (await self._transport.send(call)).model.verification
         assert found is not None
         return found
+
+    async def rebuild(self, environment: Environment, *, swap: bool = False) -> Rebuilt:
+        """Make every projected row anew from the ledger, and compare. Takes its time.
+
+        Args:
+            swap: put the rebuilt rows in the place of those that differ.
+        """
+        call = Call(
+            "POST",
+            path(environment, "rebuild"),
+            RebuiltResponse,
+            body={"swap": swap},
+            repeatable=True,
+            slow=True,
+        )
+        return (await self._transport.send(call)).model.rebuild
 
     async def catalog(self, environment: Environment) -> Catalog:
         """All products and prices as mirrored."""

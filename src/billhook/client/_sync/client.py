@@ -30,6 +30,8 @@ from billhook.models import (
     Health,
     MirrorStatus,
     MirrorStatusResponse,
+    Rebuilt,
+    RebuiltResponse,
     Status,
     SyncProgress,
     SyncResponse,
@@ -223,6 +225,22 @@ class Client:
         found = (self._transport.send(call)).model.verification
         assert found is not None
         return found
+
+    def rebuild(self, environment: Environment, *, swap: bool = False) -> Rebuilt:
+        """Make every projected row anew from the ledger, and compare. Takes its time.
+
+        Args:
+            swap: put the rebuilt rows in the place of those that differ.
+        """
+        call = Call(
+            "POST",
+            path(environment, "rebuild"),
+            RebuiltResponse,
+            body={"swap": swap},
+            repeatable=True,
+            slow=True,
+        )
+        return (self._transport.send(call)).model.rebuild
 
     def catalog(self, environment: Environment) -> Catalog:
         """All products and prices as mirrored."""

@@ -24,12 +24,13 @@ CREATE TABLE billhook.api_keys (
 );
 
 -- A product, price or subscription that Stripe no longer has. A late update of an older state finds
--- it and stays out.
+-- it and stays out. Of customers only those that a sync missed: their rows stay, marked.
 CREATE TABLE billhook.tombstones (
-    environment text NOT NULL,
-    object_type text NOT NULL,
-    object_id   text NOT NULL,
-    deleted_at  timestamptz NOT NULL,
+    environment    text NOT NULL,
+    object_type    text NOT NULL,
+    object_id      text NOT NULL,
+    deleted_at     timestamptz NOT NULL,
+    outside_ledger boolean NOT NULL DEFAULT false,  -- Stripe said so when it was asked: a rebuild keeps it
     PRIMARY KEY (environment, object_type, object_id)
 );
 
@@ -62,13 +63,14 @@ CREATE INDEX event_retries_due ON billhook.event_retries (next_at);
 -- not matter. A finished checkout overrides; metadata of an invoice or subscription only fills.
 CREATE TYPE billhook.claim_kind AS ENUM ('checkout', 'metadata');
 CREATE TABLE billhook.customer_claims (
-    environment  text NOT NULL,
-    customer_id  text NOT NULL,
-    subject_type text NOT NULL,
-    subject_id   text NOT NULL,
-    kind         billhook.claim_kind NOT NULL,
-    ref          text NOT NULL,            -- the checkout session; '' for metadata: the oldest counts
-    claimed_at   timestamptz NOT NULL,
+    environment    text NOT NULL,
+    customer_id    text NOT NULL,
+    subject_type   text NOT NULL,
+    subject_id     text NOT NULL,
+    kind           billhook.claim_kind NOT NULL,
+    ref            text NOT NULL,            -- the checkout session; '' for metadata: the oldest counts
+    claimed_at     timestamptz NOT NULL,
+    outside_ledger boolean NOT NULL DEFAULT false,  -- no event says so: a rebuild keeps it
     PRIMARY KEY (environment, customer_id, kind, subject_type, subject_id, ref)
 );
 CREATE INDEX customer_claims_by_customer
@@ -136,3 +138,14 @@ CREATE TABLE billhook.payment_refunds (
     PRIMARY KEY (environment, object_type, object_id)
 );
 CREATE INDEX payment_refunds_by_payment ON billhook.payment_refunds (payment_id);
+
+-- What Stripe said of payments when it was asked, in the form of the event that would have told it.
+-- No event of the ledger says so: a rebuild reads it here.
+CREATE TABLE billhook.fetched_payments (
+    environment text NOT NULL,
+    event_type  text NOT NULL,
+    object_id   text NOT NULL,
+    told_at     timestamptz NOT NULL,
+    object      jsonb NOT NULL,
+    PRIMARY KEY (environment, event_type, object_id)
+);

@@ -186,11 +186,12 @@ DECLARE
     new billhook.customer_claims;
 BEGIN
     INSERT INTO billhook.customer_claims AS c (
-        environment, customer_id, subject_type, subject_id, kind, ref, claimed_at)
+        environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
     VALUES (env, claim ->> 'customer_id', claim ->> 'subject_type', claim ->> 'subject_id',
-        (claim ->> 'kind')::billhook.claim_kind, claim ->> 'ref', event_at)
+        (claim ->> 'kind')::billhook.claim_kind, claim ->> 'ref', event_at,
+        claim ? 'outside_ledger')
     ON CONFLICT (environment, customer_id, kind, subject_type, subject_id, ref) DO UPDATE
-        SET claimed_at = EXCLUDED.claimed_at
+        SET claimed_at = EXCLUDED.claimed_at, outside_ledger = EXCLUDED.outside_ledger
         WHERE CASE c.kind WHEN 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
                           ELSE c.claimed_at > EXCLUDED.claimed_at END
     RETURNING c.* INTO new;

@@ -3,8 +3,9 @@
 -- On a database that we made there is nothing to do.
 
 INSERT INTO billhook.customer_claims (
-    environment, customer_id, subject_type, subject_id, kind, ref, claimed_at)
-SELECT environment, provider_customer_id, subject_type, subject_id, 'checkout', 'adopted', updated_at
+    environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
+SELECT environment, provider_customer_id, subject_type, subject_id, 'checkout', 'adopted',
+    updated_at, true
 FROM payments.customer_mappings WHERE provider = 'stripe'
 ON CONFLICT DO NOTHING;
 

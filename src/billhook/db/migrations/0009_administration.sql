@@ -53,7 +53,7 @@ BEGIN
         FOR entry IN
             SELECT jsonb_build_object('customer_id', x -> 'customer_id',
                 'subject_type', x -> 'subject_type', 'subject_id', x -> 'subject_id',
-                'kind', 'metadata', 'ref', '', 'at', x -> 'at')
+                'kind', 'metadata', 'ref', '', 'at', x -> 'at', 'outside_ledger', true)
             FROM jsonb_array_elements(fetched) x
             WHERE x ->> 'subject_id' IS NOT NULL
             ORDER BY x ->> 'customer_id'
@@ -109,6 +109,10 @@ BEGIN
         END IF;
         PERFORM billhook.delete_object(env, kind, gone, at);
     END IF;
+    INSERT INTO billhook.tombstones AS t (
+        environment, object_type, object_id, deleted_at, outside_ledger)
+    VALUES (env, kind, gone, to_timestamp(at), true)
+    ON CONFLICT (environment, object_type, object_id) DO UPDATE SET outside_ledger = true;
 END $$;
 
 -- Another account was connected: the rows of the one before are kept here, as they were.
@@ -126,6 +130,20 @@ CREATE TABLE billhook.archived_rows (
 );
 CREATE INDEX archived_rows_by_archive ON billhook.archived_rows (archive_id, relation);
 
+-- Whether the account that was connected when an event came is the one that is connected now: that
+-- of the first archive made after it, or else the present one. Its rows must be here for the event
+-- to be applied again.
+CREATE FUNCTION billhook.is_of_this_account(env text, received_at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT a.account_id IS NOT DISTINCT FROM (
+            SELECT provider_account_id FROM payments.provider_connections
+            WHERE provider = 'stripe' AND environment = env)
+        FROM billhook.archives a
+        WHERE a.environment = env AND a.archived_at > is_of_this_account.received_at
+        ORDER BY a.archived_at LIMIT 1), true)
+$$;
+
 -- The tables whose rows belong to one Stripe account. Not the ledger: what happened, happened, and
 -- an update there would fire the app's triggers.
 CREATE FUNCTION billhook.account_tables() RETURNS regclass[] LANGUAGE sql STABLE AS $$
@@ -135,8 +153,8 @@ CREATE FUNCTION billhook.account_tables() RETURNS regclass[] LANGUAGE sql STABLE
         'payments.stripe_customer_portal_sessions', 'payments.stripe_subscriptions',
         'payments.stripe_subscription_items', 'payments.transactions',
         'billhook.customer_claims', 'billhook.payment_refs', 'billhook.payment_sources',
-        'billhook.payment_refunds', 'billhook.tombstones', 'billhook.refreshes',
-        'billhook.event_retries']::regclass[]
+        'billhook.payment_refunds', 'billhook.fetched_payments', 'billhook.tombstones',
+        'billhook.refreshes', 'billhook.event_retries']::regclass[]
 $$;
 
 -- Move an environment's rows into a new archive. There is one even when there were no rows: it

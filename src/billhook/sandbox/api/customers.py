@@ -1,5 +1,6 @@
 """Customers. A deleted one still answers, with `deleted: true` (stripe-facts 23)."""
 
+from billhook.sandbox.errors import InvalidRequest
 from billhook.sandbox.events import change
 from billhook.sandbox.flows.removal import delete_customer, tombstone
 from billhook.sandbox.lists import page
@@ -44,13 +45,24 @@ LIST = list_form(email=text)
 
 
 def create(call: Call) -> Json:
-    data, method = call.data, call.params.get("payment_method")
+    data, given, method = call.data, call.params, call.params.get("payment_method")
+    default = given.get("invoice_settings", {}).get("default_payment_method")
+    if default and default != method:
+        raise InvalidRequest(
+            f"The customer does not have a payment method with the ID {default}. The payment "
+            "method must be attached to the customer.",
+            code="resource_missing",
+            param="invoice_settings[default_payment_method]",
+        )
     if method:
         method = find_method(data, method, "payment_method")
+        if default:
+            settings = {**given["invoice_settings"], "default_payment_method": method["id"]}
+            given = {**given, "invoice_settings": settings}
     name = call.params.get("test_clock")
     clock = data.need("test_helpers.test_clock", name, "test_clock") if name else None
     with data.on_clock(clock):
-        customer = make_customer(data, call.params)
+        customer = make_customer(data, given)
     if method:
         attach(data, method, customer)
     return customer

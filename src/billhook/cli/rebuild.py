@@ -1,0 +1,88 @@
+"""`billhook rebuild`: every projected row anew from the ledger, and how it compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billhook.cli import asking
+from billhook.cli.address import connected
+from billhook.cli.options import AsJson, InEnvironment, Url, Yes
+from billhook.cli.output import show_json, show_table
+
+if TYPE_CHECKING:
+    from billhook.models import Difference, Rebuilt
+
+
+def rebuild(
+    environment: InEnvironment = "test",
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Replace the rows that differ by the rebuilt ones.")
+    ] = False,
+    yes: Yes = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make every row anew from the recorded events, without asking Stripe, and compare.
+
+    Exit code 1 when a row differs and was not replaced.
+    """
+    if swap:
+        asking.confirm(
+            f"Rows of {environment} that differ from the ledger will be replaced. Events wait "
+            "meanwhile. Go on?",
+            yes,
+        )
+    with connected(url) as client:
+        found = client.rebuild(environment, swap=swap)
+    if as_json:
+        from billhook.models import RebuiltResponse
+
+        show_json(RebuiltResponse(rebuild=found))
+    else:
+        _show(found)
+    if not found.equal:
+        raise typer.Exit(1)
+
+
+def _show(found: Rebuilt) -> None:
+    show_table(
+        ["table", "rows", "rebuilt", "checksum", "of the rebuilt", "different"],
+        (
+            [
+                each.table,
+                each.rows,
+                each.rebuilt_rows,
+                each.checksum,
+                each.rebuilt_checksum,
+                each.different or "",
+            ]
+            for each in found.tables
+        ),
+        none="",
+    )
+    print()
+    show_table(
+        ["table", "object", "how"],
+        (
+            [table.table, each.object_id, _how(each)]
+            for table in found.tables
+            for each in table.differences
+        ),
+        none=f"Every row is what the {found.events} events of the ledger make of it.",
+    )
+    if found.skipped:
+        print()
+        show_table(
+            ["event left out", "error"], ([e.event_id, e.reason] for e in found.skipped), none=""
+        )
+    if found.swapped and any(each.different for each in found.tables):
+        print("\nThey were replaced by the rebuilt rows.")
+    elif not found.equal:
+        print(f"\nTo replace them: billhook rebuild --environment {found.environment} --swap")
+
+
+def _how(difference: Difference) -> str:
+    fields = ", ".join(difference.fields)
+    return f"{difference.problem}: {fields}" if fields else difference.problem

@@ -1,0 +1,130 @@
+"""`billhook rebuild`: every projection made anew from the ledger, without asking Stripe.
+
+Fresh tables are filled by the very functions that the event path runs (`fresh.py`), from what they
+cannot know of themselves and from every event (`replay.py`), and compared with the live rows
+(`comparison.py`). It is one transaction. Without a swap it reads one moment of the database, and
+PostgreSQL itself forbids it to write anything but its own temporary tables. With a swap, events go
+on arriving while the ledger is read; writers wait only for the last look, the comparison and the
+swap.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from billhook.db import COLLISIONS, Connection, Database
+from billhook.db.leases import Busy, try_lease
+from billhook.errors import BillhookError, DatabaseRefused
+from billhook.models import RebuildOrder, Rebuilt, RebuiltTable
+from billhook.rebuild import comparison, fresh
+from billhook.rebuild.replay import Replay
+from billhook.settings import Environment
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 10
+
+# Only while it is filled: the fresh tables have no statistics yet, and every lookup of the event
+# path has its index. Nothing of a rebuild is worth compiling.
+_FILLING = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+_COMPARING = "SET LOCAL enable_seqscan = on"
+_ONLY_READ = "SET TRANSACTION READ ONLY"
+# The ledger first, as an event's transaction does.
+_LOCK = "LOCK TABLE payments.webhook_events, {} IN SHARE ROW EXCLUSIVE MODE"
+
+
+async def rebuild(database: Database, environment: Environment, order: RebuildOrder) -> Rebuilt:
+    """Make an environment's rows anew from its ledger, compare, and swap if asked to.
+
+    Raises:
+        Busy: a rebuild of this environment is running.
+        DatabaseRefused: the swap met a rule of the app's (a foreign key, a trigger); nothing was
+            changed.
+        DatabaseUnavailable: PostgreSQL is away; nothing was changed.
+    """
+    async with try_lease(database, f"rebuild:{environment}") as lease:
+        if lease is None:
+            raise Busy(
+                f"A rebuild of {environment} is running already.",
+                next_actions="Wait for it to end, and try again.",
+            )
+        try:
+            return await _rebuild(database, environment, swap=order.swap)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise _refused(error) from error
+        except asyncpg.RaiseError as error:
+            raise _refused(error) from error
+
+
+async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
+    started_at = datetime.now(UTC)
+    async with database.connection() as connection:
+        transaction = connection.transaction(
+            isolation="read_committed" if swap else "repeatable_read"
+        )
+        await transaction.start()
+        try:
+            await fresh.make(connection)
+            if not swap:
+                await connection.execute(_ONLY_READ)
+            await connection.execute(_FILLING)
+            replay = Replay(connection, environment)
+            await replay.run()
+            if swap:
+                await _lock(connection)
+                await replay.run()  # what came meanwhile
+            await connection.execute(_COMPARING)
+            tables = await comparison.compare(connection, environment)
+            if swap:
+                await comparison.swap(connection, environment, _differing(tables))
+                await fresh.drop(connection)
+        except BaseException:
+            await transaction.rollback()
+            raise
+        await (transaction.commit() if swap else transaction.rollback())
+    found = Rebuilt(
+        environment=environment,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+        events=replay.events,
+        skipped=replay.skipped,
+        tables=tables,
+        swapped=swap,
+    )
+    log.info(
+        "the mirror was rebuilt",
+        environment=environment,
+        events=found.events,
+        differing={each.table: each.different for each in tables if each.different},
+        swapped=swap,
+    )
+    return found
+
+
+def _differing(tables: list[RebuiltTable]) -> frozenset[str]:
+    return frozenset(each.table for each in tables if each.different)
+
+
+async def _lock(connection: Connection) -> None:
+    """Let writers wait from here to the end. Whoever reads is not held up."""
+    lock = _LOCK.format(", ".join(each.name for each in comparison.TABLES))
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            async with connection.transaction():  # a savepoint: to try again costs no rebuild
+                await connection.execute(lock, timeout=fresh.PATIENCE)
+        except COLLISIONS:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _refused(error: asyncpg.PostgresError) -> BillhookError:
+    return DatabaseRefused(
+        f"The rebuilt rows could not take the place of the live ones: {error.args[0]}",
+        next_actions="Mend the rule of the app's that forbids it, or the row that it names. "
+        "Nothing was changed.",
+    )

@@ -1,0 +1,250 @@
+"""The live rows against the rebuilt ones, and the swap: a few statements for each table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from billhook.db import Connection
+from billhook.models import Difference, RebuiltTable
+from billhook.rebuild.fresh import PATIENCE
+from billhook.settings import Environment
+
+_NAMED = 100  # differences of one table
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that events write.
+
+    Attributes:
+        key: the columns, or expressions, that say which rows are the same. A row whose key is null
+            in part has no equal.
+        named: what to call a row.
+        incidental: columns that say nothing of Stripe, beside those of `_INCIDENTAL`.
+        unique: nullable columns under a unique key of their own, freed before rows are changed.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    named: str
+    incidental: frozenset[str] = frozenset()
+    unique: tuple[str, ...] = ()
+
+    @property
+    def fresh(self) -> str:
+        return f"pg_temp.{self.name.partition('.')[2]}"
+
+    def same(self, one: str, other: str) -> str:
+        """The condition that rows of these two aliases are the same."""
+        return " AND ".join(f"{_of(each, one)} = {_of(each, other)}" for each in self.key)
+
+
+def _of(expression: str, alias: str) -> str:
+    return expression.replace("$", f"{alias}.")
+
+
+TABLES = (
+    Table("payments.stripe_products", ("$product_id",), "$product_id"),
+    Table("payments.stripe_prices", ("$price_id",), "$price_id"),
+    Table("payments.customers", ("$provider_customer_id",), "$provider_customer_id"),
+    Table(
+        "payments.customer_mappings",
+        ("$subject_type", "$subject_id", "$provider_customer_id"),
+        "$provider_customer_id",
+    ),
+    Table("payments.stripe_subscriptions", ("$subscription_id",), "$subscription_id"),
+    Table(
+        "payments.stripe_subscription_items", ("$subscription_item_id",), "$subscription_item_id"
+    ),
+    Table("payments.stripe_checkout_sessions", ("$id",), "$id::text"),
+    Table(
+        "payments.transactions",
+        # A payment may be known by another of its objects than before, a refund may not.
+        (
+            "($type = 'refund')",
+            "CASE WHEN $type = 'refund' THEN $provider_object_id ELSE $payment_id::text END",
+        ),
+        "$provider_object_id",
+        unique=("provider_object_id",),
+    ),
+    Table(
+        "billhook.customer_claims",
+        ("$customer_id", "$kind", "$subject_type", "$subject_id", "$ref"),
+        "$customer_id",
+        frozenset({"outside_ledger"}),
+    ),
+    Table("billhook.payment_refs", ("$object_type", "$object_id"), "$object_id"),
+    Table("billhook.payment_sources", ("$object_type", "$object_id", "$outcome"), "$object_id"),
+    Table("billhook.payment_refunds", ("$object_type", "$object_id"), "$object_id"),
+    Table(
+        "billhook.tombstones",
+        ("$object_type", "$object_id"),
+        "$object_id",
+        frozenset({"outside_ledger"}),
+    ),
+)
+# Surrogate keys and our own clock.
+_INCIDENTAL = frozenset({"id", "created_at", "updated_at", "synced_at"})
+
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+
+# A payment that is known here and there by the same object gets the number that it has there.
+_RENUMBER = """
+INSERT INTO pg_temp.renumbered (rebuilt, live)
+SELECT DISTINCT ON (live) rebuilt, live FROM (
+    SELECT r.payment_id AS rebuilt, min(l.payment_id) AS live
+    FROM pg_temp.payment_refs r
+    JOIN billhook.payment_refs l USING (environment, object_type, object_id)
+    GROUP BY r.payment_id) AS known
+WHERE rebuilt <> live
+ORDER BY live, rebuilt
+"""
+_NEW_NUMBERS = """
+INSERT INTO pg_temp.renumbered (rebuilt, live)
+SELECT payment_id, nextval('billhook.payment_ids') FROM (
+    SELECT DISTINCT payment_id FROM pg_temp.payment_refs WHERE payment_id < 0
+    ORDER BY payment_id) AS unknown
+"""
+_NUMBERED = ("payment_refs", "payment_sources", "payment_refunds", "transactions")
+_TAKE_NUMBERS = """
+UPDATE pg_temp.{} t SET payment_id = n.live FROM pg_temp.renumbered n WHERE t.payment_id = n.rebuilt
+"""
+# A sync asks for a customer's card in full, an event names its id only.
+_KEEP_EXPANDED = """
+UPDATE pg_temp.customers here SET raw = billhook.keep_expanded(live.raw, here.raw)
+FROM payments.customers live
+WHERE live.environment = $1 AND live.provider_customer_id = here.provider_customer_id
+  AND live.raw IS DISTINCT FROM here.raw
+"""
+
+_SUM = """
+SELECT count(*) AS rows,
+    to_hex(coalesce(bit_xor(hashtextextended(ROW({columns})::text, 0)), 0)) AS sum
+FROM {table} t WHERE environment = $1
+"""
+_DIFFERENT = """
+WITH live AS (SELECT * FROM {table} WHERE environment = $1),
+fresh AS (SELECT * FROM {fresh} WHERE environment = $1)
+SELECT count(*) OVER () AS all, {live_name} AS live_id, {fresh_name} AS fresh_id,
+    live.environment IS NULL AS missing, fresh.environment IS NULL AS extra,
+    array_remove(ARRAY[{fields}], NULL) AS fields
+FROM live FULL JOIN fresh ON {same}
+WHERE ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
+ORDER BY coalesce({live_name}, {fresh_name}) LIMIT {named}
+"""
+_REMOVE = """
+DELETE FROM {table} live WHERE environment = $1
+  AND NOT EXISTS (SELECT FROM {fresh} fresh WHERE {same})
+"""
+_FREE = """
+UPDATE {table} live SET {column} = NULL FROM {fresh} fresh
+WHERE live.environment = $1 AND {same} AND live.{column} IS DISTINCT FROM fresh.{column}
+"""
+_CHANGE = """
+UPDATE {table} live SET ({columns}) = ROW({fresh_columns}) FROM {fresh} fresh
+WHERE live.environment = $1 AND {same} AND ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
+"""
+_ADD = """
+INSERT INTO {table} SELECT fresh.* FROM {fresh} fresh
+WHERE environment = $1 AND NOT EXISTS (
+    SELECT FROM {table} live WHERE live.environment = $1 AND {same})
+"""
+
+
+async def compare(connection: Connection, environment: Environment) -> list[RebuiltTable]:
+    """Every table, live and rebuilt."""
+    await connection.execute(_RENUMBER, timeout=PATIENCE)
+    for name in _NUMBERED:
+        await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
+    await connection.execute(_KEEP_EXPANDED, environment, timeout=PATIENCE)
+    for table in TABLES:
+        await connection.execute(f"ANALYZE {table.fresh}", timeout=PATIENCE)
+    return [await _compared(connection, environment, table) for table in TABLES]
+
+
+async def _compared(connection: Connection, environment: Environment, table: Table) -> RebuiltTable:
+    columns = await _columns(connection, table)
+    listed = ", ".join(columns)
+    live, fresh = [
+        await connection.fetchrow(
+            _SUM.format(columns=listed, table=name), environment, timeout=PATIENCE
+        )
+        for name in (table.name, table.fresh)
+    ]
+    assert live is not None
+    assert fresh is not None
+    found = RebuiltTable(
+        table=table.name,
+        rows=live["rows"],
+        rebuilt_rows=fresh["rows"],
+        checksum=live["sum"],
+        rebuilt_checksum=fresh["sum"],
+    )
+    if (live["rows"], live["sum"]) == (fresh["rows"], fresh["sum"]):
+        return found
+    query = _DIFFERENT.format(
+        **_parts(table, columns),
+        live_name=_of(table.named, "live"),
+        fresh_name=_of(table.named, "fresh"),
+        fields=", ".join(
+            f"CASE WHEN live.{each} IS DISTINCT FROM fresh.{each} THEN '{each}' END"
+            for each in columns
+        ),
+        named=_NAMED,
+    )
+    rows = await connection.fetch(query, environment, timeout=PATIENCE)
+    found.different = rows[0]["all"] if rows else 0
+    for row in rows:
+        problem = "missing" if row["missing"] else "extra" if row["extra"] else "different"
+        found.differences.append(
+            Difference(
+                object_id=row["live_id"] or row["fresh_id"] or "",
+                problem=problem,
+                fields=row["fields"] if problem == "different" else [],
+            )
+        )
+    return found
+
+
+async def swap(
+    connection: Connection, environment: Environment, differing: Collection[str]
+) -> None:
+    """Put the rebuilt rows in the place of those that differ. Equal rows are not touched, so that
+    no trigger of the app's sees them."""
+    await connection.execute("TRUNCATE pg_temp.renumbered")
+    await connection.execute(_NEW_NUMBERS, timeout=PATIENCE)
+    for name in _NUMBERED:
+        await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
+    for table in TABLES:
+        if table.name not in differing:
+            continue
+        parts = _parts(table, await _columns(connection, table))
+        for statement in (
+            _REMOVE.format(**parts),
+            *(_FREE.format(**parts, column=each) for each in table.unique),
+            _CHANGE.format(**parts),
+            _ADD.format(**parts),
+        ):
+            await connection.execute(statement, environment, timeout=PATIENCE)
+
+
+async def _columns(connection: Connection, table: Table) -> list[str]:
+    """The columns that count."""
+    rows = await connection.fetch(_COLUMNS, table.name)
+    incidental = _INCIDENTAL | table.incidental
+    return [row["attname"] for row in rows if row["attname"] not in incidental]
+
+
+def _parts(table: Table, columns: list[str]) -> dict[str, str]:
+    return {
+        "table": table.name,
+        "fresh": table.fresh,
+        "same": table.same("live", "fresh"),
+        "columns": ", ".join(columns),
+        "live_columns": ", ".join(f"live.{each}" for each in columns),
+        "fresh_columns": ", ".join(f"fresh.{each}" for each in columns),
+    }

@@ -1,0 +1,92 @@
+"""Fresh, empty tables, and the event path's own functions aimed at them.
+
+They are temporary: nobody else sees them, they cost no log to write, and they end with the
+transaction or the process, however it ends.
+"""
+
+from __future__ import annotations
+
+import re
+
+from billhook.db import Connection
+
+PATIENCE = 6 * 3600.0
+"""Seconds that one statement of a rebuild may take."""
+
+# All that the functions below read or write, except their types.
+TABLES = (
+    "payments.stripe_products",
+    "payments.stripe_prices",
+    "payments.customers",
+    "payments.customer_mappings",
+    "payments.stripe_subscriptions",
+    "payments.stripe_subscription_items",
+    "payments.stripe_checkout_sessions",
+    "payments.transactions",
+    "billhook.customer_claims",
+    "billhook.payment_refs",
+    "billhook.payment_sources",
+    "billhook.payment_refunds",
+    "billhook.tombstones",
+    "billhook.refreshes",
+)
+_ENTRANCES = ("apply_changes", "project_fetched", "delete_fetched", "record_claim")
+
+_FUNCTIONS = """
+SELECT proname AS name, prosrc AS body, pg_get_functiondef(oid) AS definition FROM pg_proc
+WHERE pronamespace = 'billhook'::regnamespace AND prokind = 'f'
+"""
+# Or a table with a list of columns.
+_CALLED = re.compile(r"\bbillhook\.(\w+)\s*\(")
+_LOCKED = re.compile(r"\bpg_advisory_xact_lock(?:_shared)?\(")
+
+# Numbers that no live payment has; the smaller is still the older.
+_NUMBERS = """
+CREATE TEMPORARY SEQUENCE payment_ids
+    MINVALUE -9223372036854775808 START -9223372036854775808
+"""
+# Nobody else is here to take turns with, and a lock for each object would fill PostgreSQL's memory.
+_ALONE = """
+CREATE FUNCTION pg_temp.alone(key bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$
+"""
+_REPLAYED = "CREATE TEMPORARY TABLE replayed (event_id text PRIMARY KEY)"
+_RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, live bigint)"
+
+
+async def make(connection: Connection) -> None:
+    """Make them, within the connection's transaction."""
+    await connection.execute("SET LOCAL check_function_bodies = off")
+    for table in TABLES:
+        name = table.partition(".")[2]
+        await connection.execute(f"CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING ALL)")
+    await connection.execute(_NUMBERS)
+    await connection.execute(_REPLAYED)
+    await connection.execute(_RENUMBERED)
+    await connection.execute(_ALONE)
+    for definition in await _definitions(connection):
+        await connection.execute(definition)
+
+
+async def drop(connection: Connection) -> None:
+    """Take them away before the transaction commits; another that rolls back needs no such step."""
+    await connection.execute("DISCARD TEMPORARY")
+
+
+async def _definitions(connection: Connection) -> list[str]:
+    """The functions that the entrances lead to, re-aimed."""
+    known = {row["name"]: row for row in await connection.fetch(_FUNCTIONS)}
+    reached: set[str] = set()
+    waiting = [*_ENTRANCES]
+    while waiting:
+        name = waiting.pop()
+        if name in known and name not in reached:
+            reached.add(name)
+            waiting += _CALLED.findall(known[name]["body"])
+    here = sorted([*TABLES, "billhook.payment_ids", *(f"billhook.{name}" for name in reached)])
+    names = re.compile(rf"\b({'|'.join(map(re.escape, here))})\b")
+
+    def aimed(definition: str) -> str:
+        own = names.sub(lambda found: f"pg_temp.{found[1].partition('.')[2]}", definition)
+        return _LOCKED.sub("pg_temp.alone(", own)
+
+    return [aimed(known[name]["definition"]) for name in sorted(reached)]

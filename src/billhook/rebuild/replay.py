@@ -1,0 +1,222 @@
+"""Filling the fresh tables: first what no event of the ledger says, then every event.
+
+Each step may be done again, and then does only what is new: rows are a function of the set of what
+was told, whatever the order (docs/ordering.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import asyncpg
+import orjson
+
+from billhook import ledger
+from billhook.db import Connection
+from billhook.errors import InvalidInput
+from billhook.models import SkippedEvent
+from billhook.projections import Event, UnreadableObject, as_json, project
+from billhook.projections.fetched import Kind, fetched_row
+from billhook.rebuild.fresh import PATIENCE
+from billhook.settings import Environment
+
+_BATCH = 250
+
+# Rows that an adopted database brought along are older than our first migration.
+_ADOPTED_AT = "(SELECT min(applied_at) FROM billhook.migrations)"
+_ADOPTED = (
+    *(
+        f"""
+        INSERT INTO pg_temp.{table} SELECT * FROM payments.{table}
+        WHERE environment = $1 AND created_at < {_ADOPTED_AT} AND provider_event_at IS NULL
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for table in ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions")
+    ),
+    f"""
+    INSERT INTO pg_temp.stripe_subscription_items
+    SELECT i.* FROM payments.stripe_subscription_items i
+    JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
+    WHERE environment = $1 AND i.created_at < {_ADOPTED_AT} AND s.provider_event_at IS NULL
+    ON CONFLICT DO NOTHING
+    """,  # noqa: S608
+    f"""
+    INSERT INTO pg_temp.transactions SELECT * FROM payments.transactions
+    WHERE environment = $1 AND created_at < {_ADOPTED_AT}
+    ON CONFLICT DO NOTHING
+    """,  # noqa: S608
+    *(
+        f"""
+        INSERT INTO pg_temp.{table} SELECT * FROM billhook.{table}
+        WHERE environment = $1 AND payment_id IN (SELECT payment_id FROM pg_temp.transactions)
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for table in ("payment_refs", "payment_sources", "payment_refunds")
+    ),
+)
+# A session's row is its caller's, and Stripe's answer; only what events said of it is made anew.
+_SESSIONS = (
+    """
+    DELETE FROM pg_temp.stripe_checkout_sessions s USING payments.stripe_checkout_sessions live
+    WHERE s.id = live.id AND live.environment = $1 AND s.provider_event_at IS NULL
+    """,
+    """
+    INSERT INTO pg_temp.stripe_checkout_sessions
+    SELECT s.* FROM payments.stripe_checkout_sessions live, jsonb_populate_record(live,
+        '{"provider_event_at": null, "provider_event_rank": null, "provider_event_id": null}') s
+    WHERE live.environment = $1
+    ON CONFLICT DO NOTHING
+    """,
+)
+_CLAIMS = """
+SELECT pg_temp.record_claim($1, to_jsonb(c), c.claimed_at)
+FROM billhook.customer_claims c WHERE c.environment = $1 AND c.outside_ledger
+"""
+_TOMBSTONES = """
+SELECT pg_temp.delete_fetched($1, object_type, object_id, extract(epoch FROM deleted_at)::bigint)
+FROM billhook.tombstones WHERE environment = $1 AND outside_ledger
+"""
+# The rows that show what a sync fetched, and are not the same here already.
+_FETCHED = """
+SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at
+FROM payments.{table} live
+WHERE live.environment = $1
+  AND live.provider_event_id IS NULL AND live.provider_event_at IS NOT NULL
+  AND NOT EXISTS (
+      SELECT FROM pg_temp.{table} here
+      WHERE here.environment = $1 AND here.{key} = live.{key}
+        AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
+"""
+_MIRRORED: Mapping[Kind, tuple[str, str]] = {
+    "product": ("stripe_products", "product_id"),
+    "price": ("stripe_prices", "price_id"),
+    "customer": ("customers", "provider_customer_id"),
+    "subscription": ("stripe_subscriptions", "subscription_id"),
+}
+_SHOW = "SELECT pg_temp.project_fetched($1, $2, $3::text::jsonb)"
+_FETCHED_PAYMENTS = """
+SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
+FROM billhook.fetched_payments WHERE environment = $1
+"""
+
+# An adopted database's events count from the moment on when Billhook applied them.
+_LEDGER = f"""
+SELECT e.payload::text FROM payments.webhook_events e
+WHERE e.environment = $1 AND e.provider = 'stripe'
+  AND e.updated_at >= {_ADOPTED_AT}
+  AND billhook.is_of_this_account($1, e.received_at)
+  AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = e.provider_event_id)
+ORDER BY e.received_at, e.id
+"""  # noqa: S608
+_ARCHIVE = f"""
+SELECT (a.content -> 'payload')::text FROM billhook.archived_events a
+WHERE a.environment = $1
+  AND (a.content ->> 'updated_at')::timestamptz >= {_ADOPTED_AT}
+  AND billhook.is_of_this_account($1, (a.content ->> 'received_at')::timestamptz)
+  AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = a.event_id)
+"""  # noqa: S608
+_APPLY = """
+SELECT count(pg_temp.apply_changes($1, x.changes, to_timestamp(x.at), x.event_id, x.object))
+FROM jsonb_to_recordset($2::text::jsonb)
+    AS x(changes jsonb, at bigint, event_id text, object jsonb)
+"""
+_NOTE = "INSERT INTO pg_temp.replayed SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+
+Rows = list[asyncpg.Record]
+
+
+class Replay:
+    """What was told to the fresh tables so far.
+
+    Attributes:
+        events: how many events of the ledger were applied.
+        skipped: those that could not be.
+    """
+
+    def __init__(self, connection: Connection, environment: Environment) -> None:
+        self._connection = connection
+        self._environment = environment
+        self.events = 0
+        self.skipped: list[SkippedEvent] = []
+
+    async def run(self) -> None:
+        """Tell the fresh tables all that they have not been told yet."""
+        for statement in (*_ADOPTED, *_SESSIONS, _CLAIMS):
+            await self._execute(statement)
+        for kind, (table, key) in _MIRRORED.items():
+            query = _FETCHED.format(table=table, key=key)
+            await self._in_batches(query, partial(self._show, kind))
+        await self._execute(_TOMBSTONES)
+        await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
+        await self._in_batches(_ARCHIVE, self._apply_events)
+        await self._in_batches(_LEDGER, self._apply_events)
+
+    async def _execute(self, statement: str) -> None:
+        await self._connection.execute(statement, self._environment, timeout=PATIENCE)
+
+    async def _in_batches(self, query: str, tell: Callable[[Rows], Awaitable[None]]) -> None:
+        """Read a query to its end, a batch in memory at a time."""
+        rows: Rows = []
+        cursor = self._connection.cursor(
+            query, self._environment, prefetch=_BATCH, timeout=PATIENCE
+        )
+        async for row in cursor:
+            rows.append(row)
+            if len(rows) == _BATCH:
+                await tell(rows)
+                rows = []
+        await tell(rows)
+
+    async def _show(self, kind: Kind, rows: Rows) -> None:
+        found = [fetched_row(kind, row["raw"], row["at"]) for row in rows]
+        told = orjson.dumps([each for each in found if each is not None]).decode()
+        await self._connection.execute(_SHOW, self._environment, kind, told, timeout=PATIENCE)
+
+    async def _apply_fetched(self, rows: Rows) -> None:
+        events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
+        await self._apply([_as_applied(each) for each in events])
+
+    async def _apply_events(self, rows: Rows) -> None:
+        told = []
+        for (payload,) in rows:
+            event = ledger.decode(payload.encode()).event
+            try:
+                told.append(_as_applied(event))
+            except (InvalidInput, UnreadableObject) as error:
+                self.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
+        try:
+            await self._apply(told)
+            applied = len(told)
+        except asyncpg.PostgresError:
+            applied = await self._apply_singly(told)
+        self.events += applied
+        await self._connection.execute(_NOTE, [each["event_id"] for each in told])
+
+    async def _apply_singly(self, told: list[dict[str, Any]]) -> int:
+        """Some event cannot be applied, as it could not when it came: find it, leave it out."""
+        applied = 0
+        for each in told:
+            try:
+                await self._apply([each])
+                applied += 1
+            except asyncpg.PostgresError as error:
+                reason = ledger.reason_of(error)
+                self.skipped.append(SkippedEvent(event_id=each["event_id"], reason=reason))
+        return applied
+
+    async def _apply(self, told: list[dict[str, Any]]) -> None:
+        async with self._connection.transaction():  # a savepoint
+            batch = orjson.dumps(told).decode()
+            await self._connection.execute(_APPLY, self._environment, batch, timeout=PATIENCE)
+
+
+def _as_applied(event: Event) -> dict[str, Any]:
+    """An event as `_APPLY` takes it."""
+    return {
+        "changes": as_json(project(event), event),
+        "at": event.created,
+        "event_id": event.id,
+        "object": event.object,
+    }

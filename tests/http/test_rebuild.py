@@ -1,0 +1,356 @@
+"""`billhook rebuild`: the ledger explains every row, and mends what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api import Api
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.models import RebuildOrder, Rebuilt
+from billhook.rebuild import comparison, rebuild
+from billhook.rebuild.replay import Replay
+from books import Books, final_state
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY
+from recovering import Station
+from stripe_events import event, invoice, payment_intent, subject
+from stripe_lives import LIFE, PAYS, catalog_life, one_time_payment, subscription_life
+
+__all__ = ["billhook"]
+
+
+@pytest.fixture
+def books(database_url: str) -> Books:
+    return Books(database_url)
+
+
+def rebuilt(books: Books, *, swap: bool = False) -> Rebuilt:
+    async def work(database: Database) -> Rebuilt:
+        return await rebuild(database, "test", RebuildOrder(swap=swap))
+
+    return books.run(work)
+
+
+def differing(found: Rebuilt) -> dict[str, list[tuple[str, str, list[str]]]]:
+    return {
+        table.table: [(d.object_id, d.problem, d.fields) for d in table.differences]
+        for table in found.tables
+        if table.different
+    }
+
+
+def test_what_the_ledger_explains_is_equal_to_the_last_row(books: Books) -> None:
+    books.apply(*LIFE[::-1])
+    found = rebuilt(books)
+    assert differing(found) == {}
+    assert found.equal
+    assert found.events == len(LIFE)
+    assert all(each.checksum == each.rebuilt_checksum for each in found.tables)
+    assert {each.table: each.rows for each in found.tables}["payments.transactions"] == 6
+
+
+@pytest.mark.parametrize(
+    ("bug", "expected"),
+    [
+        (
+            "UPDATE payments.transactions SET amount = 1, status = 'failed' WHERE type <> 'refund'"
+            " AND provider_object_id = 'pi_1'",
+            {"payments.transactions": [("pi_1", "different", ["status", "amount"])]},
+        ),
+        (
+            "DELETE FROM payments.transactions WHERE provider_object_id = 're_2'",
+            {"payments.transactions": [("re_2", "missing", [])]},
+        ),
+        (
+            "INSERT INTO payments.customers (provider, environment, provider_customer_id) "
+            "VALUES ('stripe', 'test', 'cus_planted')",
+            {"payments.customers": [("cus_planted", "extra", [])]},
+        ),
+        (
+            "UPDATE payments.stripe_products SET name = 'Hacked'",
+            {"payments.stripe_products": [("gold", "different", ["name"])]},
+        ),
+        (
+            "UPDATE payments.stripe_subscription_items SET quantity = 7",
+            {"payments.stripe_subscription_items": [("si_sub_1", "different", ["quantity"])]},
+        ),
+        (
+            "UPDATE payments.customer_mappings SET subject_id = 'thief'",
+            {
+                "payments.customer_mappings": [
+                    ("cus_2", "extra", []),
+                    ("cus_2", "missing", []),
+                ]
+            },
+        ),
+        (
+            "UPDATE billhook.payment_sources SET amount = 3 WHERE object_id = 'in_3'",
+            {"billhook.payment_sources": [("in_3", "different", ["amount"])]},
+        ),
+    ],
+)
+def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
+    books: Books, bug: str, expected: dict[str, Any]
+) -> None:
+    books.apply(*LIFE)
+    right = final_state(books)
+    books.execute(bug)
+    found = differing(rebuilt(books))
+    assert {t: sorted(rows) for t, rows in found.items()} == expected
+    assert final_state(books) != right or "billhook" in bug  # only looked at, so far
+    mended = rebuilt(books, swap=True)
+    assert mended.equal
+    assert differing(mended).keys() == expected.keys()
+    assert final_state(books) == right
+    assert differing(rebuilt(books)) == {}
+
+
+def test_all_rows_lost_come_back_with_payments_that_later_events_find(books: Books) -> None:
+    books.apply(*LIFE)
+    right = final_state(books)
+    books.execute("""
+        TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
+            payments.customer_mappings, payments.stripe_subscriptions, payments.transactions,
+            payments.stripe_subscription_items, billhook.tombstones, billhook.customer_claims,
+            billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds
+    """)
+    rebuilt(books, swap=True)
+    assert final_state(books) == right
+    books.apply(event("invoice.paid", invoice("in_9", customer="cus_2"), at=2000), *LIFE)
+    assert len(final_state(books)["transactions"]) == 7
+    numbers = books.rows("SELECT DISTINCT payment_id FROM billhook.payment_refs ORDER BY 1")
+    assert all(row["payment_id"] > 0 for row in numbers)
+
+
+def test_a_payment_that_a_bug_tore_in_two_is_one_again(books: Books) -> None:
+    books.apply(*one_time_payment())
+    right = final_state(books)
+    books.execute("""
+        UPDATE billhook.payment_refs SET payment_id = 77 WHERE object_type = 'checkout_session';
+        UPDATE billhook.payment_sources SET payment_id = 77 WHERE object_type = 'checkout_session';
+        INSERT INTO payments.transactions (provider, environment, type, status, payment_id,
+            provider_object_type, provider_object_id)
+        VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 77, 'checkout_session', 'cs_1');
+    """)
+    assert "payments.transactions" in differing(rebuilt(books))
+    rebuilt(books, swap=True)
+    assert final_state(books) == right
+    assert differing(rebuilt(books)) == {}
+
+
+def test_only_rows_that_differ_are_touched_and_no_trigger_on_the_ledger_fires(
+    books: Books,
+) -> None:
+    books.apply(*LIFE)
+    books.execute("UPDATE payments.transactions SET amount = 1 WHERE provider_object_id = 'pi_1'")
+    books.execute("""
+        CREATE TABLE fired (what text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO fired VALUES (TG_TABLE_NAME || ' ' || (to_jsonb(coalesce(NEW, OLD))
+                ->> 'provider_object_id'));
+            RETURN NULL; END $$;
+        CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON payments.webhook_events
+            FOR EACH ROW EXECUTE FUNCTION note();
+        CREATE TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON payments.transactions
+            FOR EACH ROW EXECUTE FUNCTION note();
+    """)
+    before = books.row("SELECT id FROM payments.transactions WHERE provider_object_id = 'pi_1'")
+    rebuilt(books, swap=True)
+    fired = [row["what"] for row in books.rows("SELECT what FROM fired")]
+    assert fired == ["transactions pi_1"]
+    after = books.row("SELECT id FROM payments.transactions WHERE provider_object_id = 'pi_1'")
+    assert after == before
+
+
+def test_an_event_that_arrives_while_the_ledger_is_read_is_not_lost(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.apply(*one_time_payment())
+    books.execute("UPDATE payments.transactions SET amount = 1")
+    late = Books(books.dsn)
+    passes = []
+    run = Replay.run
+
+    async def run_and_receive(self: Replay) -> None:
+        await run(self)
+        if not passes:
+            from books import apply_one
+
+            database = Database(late.dsn)
+            await database.open()
+            for each in subscription_life() + catalog_life():
+                await apply_one(database, each)
+            await database.close()
+        passes.append(self.events)
+
+    monkeypatch.setattr(Replay, "run", run_and_receive)
+    assert rebuilt(books, swap=True).events == len(LIFE)
+    assert passes == [len(one_time_payment()), len(LIFE)]
+    monkeypatch.undo()
+    assert differing(rebuilt(books)) == {}
+    assert len(final_state(books)["transactions"]) == 6
+
+
+def test_a_swap_that_is_cut_off_changes_nothing(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.apply(*LIFE)
+    books.execute("UPDATE payments.transactions SET amount = 1")
+    wrong = final_state(books)
+    whole = comparison.swap
+
+    async def cut(connection: Any, *args: Any) -> None:
+        await whole(connection, *args)
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    monkeypatch.setattr(comparison, "swap", cut)
+    with pytest.raises(BillhookError) as failed:
+        rebuilt(books, swap=True)
+    assert failed.value.status == 503
+    assert final_state(books) == wrong
+    monkeypatch.undo()
+    books.execute("DELETE FROM billhook.leases")
+    assert rebuilt(books, swap=True).equal
+
+
+def test_a_rule_of_the_app_that_forbids_the_swap_is_told_and_nothing_is_changed(
+    books: Books,
+) -> None:
+    books.apply(*LIFE)
+    books.execute("""
+        INSERT INTO payments.customers (provider, environment, provider_customer_id)
+            VALUES ('stripe', 'test', 'cus_planted');
+        CREATE TABLE members (customer uuid REFERENCES payments.customers (id));
+        INSERT INTO members SELECT id FROM payments.customers
+            WHERE provider_customer_id = 'cus_planted';
+    """)
+    with pytest.raises(BillhookError, match="members") as failed:
+        rebuilt(books, swap=True)
+    assert failed.value.status == 400
+    assert books.rows("SELECT FROM payments.customers WHERE provider_customer_id = 'cus_planted'")
+
+
+def test_events_that_were_put_away_by_age_count(books: Books) -> None:
+    books.apply(*LIFE)
+    books.execute("SELECT billhook.archive_events('test', now() + interval '1 day', 20)")
+    found = rebuilt(books)
+    assert found.events == len(LIFE)
+    assert differing(found) == {}
+
+
+def test_an_event_that_cannot_be_read_is_named_and_stops_none_of_the_rest(books: Books) -> None:
+    broken = event("product.updated", {"id": "prod_x", "object": "product"})
+    books.apply(broken, *LIFE)
+    found = rebuilt(books)
+    assert [each.event_id for each in found.skipped] == [broken["id"]]
+    assert found.events == len(LIFE)
+    assert differing(found) == {}
+
+
+def test_one_rebuild_at_a_time(books: Books) -> None:
+    books.execute(
+        "INSERT INTO billhook.leases VALUES "
+        "('rebuild:test', gen_random_uuid(), now() + interval '1 hour')"
+    )
+    with pytest.raises(BillhookError, match="running already") as busy:
+        rebuilt(books)
+    assert busy.value.status == 409
+
+
+def test_the_other_environment_is_left_alone(books: Books) -> None:
+    mine = payment_intent("pi_live", metadata=subject() | PAYS)
+    books.apply(*LIFE, event("payment_intent.succeeded", mine) | {"livemode": True})
+    books.execute("UPDATE payments.transactions SET amount = 1 WHERE environment = 'live'")
+    assert differing(rebuilt(books)) == {}
+    rebuilt(books, swap=True)
+    live = books.row("SELECT amount FROM payments.transactions WHERE environment = 'live'")
+    assert live == {"amount": 1}
+
+
+@pytest.fixture
+def station(database_url: str, sandbox: str) -> Station:
+    return Station(database_url, sandbox)
+
+
+def test_what_syncs_and_questions_learned_is_kept_though_no_event_says_it(
+    station: Station, books: Books
+) -> None:
+    (session,) = station.bought()
+    v1 = station.stripe.v1
+    intent = v1.checkout.sessions.retrieve(session).payment_intent
+    assert isinstance(intent, str)
+    v1.refunds.create({"payment_intent": intent, "amount": 500})
+    price = v1.prices.create(
+        {
+            "currency": "eur",
+            "unit_amount": 900,
+            "recurring": {"interval": "month"},
+            "product_data": {"name": "Plan"},
+        }
+    )
+    gone = v1.products.create({"name": "Gone"})
+    customer = v1.customers.create(
+        {
+            "name": "Ada",
+            "payment_method": "pm_card_visa",
+            "invoice_settings": {"default_payment_method": "pm_card_visa"},
+        }
+    )
+    missed = v1.customers.create({"name": "Bob"})
+    v1.subscriptions.create(
+        {
+            "customer": customer.id,
+            "items": [{"price": price.id}],
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "metadata": {"insforge_subject_type": "team", "insforge_subject_id": "t1"},
+        }
+    )
+    station.sync()  # before any event: the mirror is all that was fetched
+    v1.products.delete(gone.id)
+    v1.customers.delete(missed.id)
+    station.sync()
+    assert books.rows("SELECT FROM payments.customer_mappings WHERE subject_id = 't1'")
+    assert differing(rebuilt(books)) == {}
+    station.pull()
+    station.refresh()
+    assert differing(rebuilt(books)) == {}
+    # Events lost, and what they would have told asked of Stripe instead.
+    books.execute("DELETE FROM payments.webhook_events WHERE event_type LIKE 'payment_intent%'")
+    books.execute("DELETE FROM payments.webhook_events WHERE event_type LIKE 'invoice%'")
+    assert not rebuilt(books).equal
+    assert rebuilt(books, swap=True).equal
+    assert differing(rebuilt(books)) == {}
+
+
+def test_over_http(api: Api) -> None:
+    api.books.apply(*LIFE)
+    api.books.execute("UPDATE payments.stripe_products SET name = 'Hacked'")
+    answer = api.admin("POST", "/test/rebuild")
+    assert answer.status_code == 200
+    found = answer.json()["rebuild"]
+    assert (found["equal"], found["swapped"], found["events"]) == (False, False, len(LIFE))
+    assert api.post("/api/payments/stripe/test/rebuild", {}).status_code == 401
+    assert api.admin("POST", "/test/rebuild", {"swap": "yes"}).status_code == 400
+
+
+def test_at_the_command_line(api: Api, billhook: Billhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILLHOOK_URL", api.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    api.books.apply(*LIFE)
+    sound = billhook("rebuild")
+    assert sound.code == 0
+    assert f"Every row is what the {len(LIFE)} events of the ledger make of it." in sound.out
+    api.books.execute("UPDATE payments.stripe_products SET name = 'Hacked'")
+    wrong = billhook("rebuild")
+    assert wrong.code == 1
+    assert "different: name" in wrong.out
+    assert "To replace them: billhook rebuild --environment test --swap" in wrong.out
+    assert billhook("rebuild", "--swap").code == 2  # nobody to ask
+    swapped = billhook("rebuild", "--swap", "--yes")
+    assert swapped.code == 0
+    assert "They were replaced" in swapped.out
+    assert billhook("rebuild", "--json").json["rebuild"]["equal"]
