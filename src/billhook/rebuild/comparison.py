@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from billhook.db import Connection
 from billhook.models import Difference, RebuiltTable
+from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
 from billhook.settings import Environment
 
@@ -161,30 +162,29 @@ async def compare(connection: Connection, environment: Environment) -> list[Rebu
     for name in _NUMBERED:
         await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
     await connection.execute(_KEEP_EXPANDED, environment, timeout=PATIENCE)
-    for table in TABLES:
-        await connection.execute(f"ANALYZE {table.fresh}", timeout=PATIENCE)
+    await fresh.count(connection)
     return [await _compared(connection, environment, table) for table in TABLES]
 
 
 async def _compared(connection: Connection, environment: Environment, table: Table) -> RebuiltTable:
     columns = await _columns(connection, table)
     listed = ", ".join(columns)
-    live, fresh = [
+    shown, rebuilt = [
         await connection.fetchrow(
             _SUM.format(columns=listed, table=name), environment, timeout=PATIENCE
         )
         for name in (table.name, table.fresh)
     ]
-    assert live is not None
-    assert fresh is not None
+    assert shown is not None
+    assert rebuilt is not None
     found = RebuiltTable(
         table=table.name,
-        rows=live["rows"],
-        rebuilt_rows=fresh["rows"],
-        checksum=live["sum"],
-        rebuilt_checksum=fresh["sum"],
+        rows=shown["rows"],
+        rebuilt_rows=rebuilt["rows"],
+        checksum=shown["sum"],
+        rebuilt_checksum=rebuilt["sum"],
     )
-    if (live["rows"], live["sum"]) == (fresh["rows"], fresh["sum"]):
+    if found.checksum == found.rebuilt_checksum and found.rows == found.rebuilt_rows:
         return found
     query = _DIFFERENT.format(
         **_parts(table, columns),

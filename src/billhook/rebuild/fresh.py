@@ -67,6 +67,12 @@ async def make(connection: Connection) -> None:
         await connection.execute(definition)
 
 
+async def count(connection: Connection) -> None:
+    """Tell PostgreSQL's planner how they have grown: nobody else does that for temporary tables."""
+    for table in TABLES:
+        await connection.execute(f"ANALYZE pg_temp.{table.partition('.')[2]}", timeout=PATIENCE)
+
+
 async def drop(connection: Connection) -> None:
     """Take them away before the transaction commits; another that rolls back needs no such step."""
     await connection.execute("DISCARD TEMPORARY")

@@ -19,6 +19,7 @@ from billhook.errors import InvalidInput
 from billhook.models import SkippedEvent
 from billhook.projections import Event, UnreadableObject, as_json, project
 from billhook.projections.fetched import Kind, fetched_row
+from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
 from billhook.settings import Environment
 
@@ -138,6 +139,7 @@ class Replay:
     def __init__(self, connection: Connection, environment: Environment) -> None:
         self._connection = connection
         self._environment = environment
+        self._count_at = _BATCH  # events, each time twice as many
         self.events = 0
         self.skipped: list[SkippedEvent] = []
 
@@ -193,6 +195,9 @@ class Replay:
             applied = await self._apply_singly(told)
         self.events += applied
         await self._connection.execute(_NOTE, [each["event_id"] for each in told])
+        if self.events >= self._count_at:
+            self._count_at = 2 * self.events
+            await fresh.count(self._connection)
 
     async def _apply_singly(self, told: list[dict[str, Any]]) -> int:
         """Some event cannot be applied, as it could not when it came: find it, leave it out."""

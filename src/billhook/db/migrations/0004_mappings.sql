@@ -165,13 +165,17 @@ BEGIN
         FROM billhook.subject_as_of(env, customer, s.provider_event_at) r);
 
     -- While we wait for a payment's lock it may merge into another: look again until none is new.
+    -- MATERIALIZED and OFFSET: one lookup for the customer and one for each of its payments, even
+    -- where PostgreSQL, which guesses, would rather walk through all payments or join all sources.
     LOOP
-        SELECT t.payment_id INTO payment FROM payments.transactions t
-        WHERE t.provider = 'stripe' AND t.environment = env AND t.provider_customer_id = customer
-          AND t.payment_id <> ALL (done)
-          AND NOT EXISTS (
-              SELECT FROM billhook.payment_sources s
-              WHERE s.payment_id = t.payment_id AND s.subject_type IS NOT NULL)
+        WITH mine AS MATERIALIZED (
+            SELECT t.payment_id FROM payments.transactions t
+            WHERE t.provider = 'stripe' AND t.environment = env
+              AND t.provider_customer_id = customer AND t.payment_id <> ALL (done))
+        SELECT mine.payment_id INTO payment FROM mine
+        WHERE NOT EXISTS (
+            SELECT FROM billhook.payment_sources s
+            WHERE s.payment_id = mine.payment_id AND s.subject_type IS NOT NULL OFFSET 0)
         ORDER BY 1 LIMIT 1;
         EXIT WHEN NOT FOUND;
         PERFORM billhook.lock_payment(payment);
