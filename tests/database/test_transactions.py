@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billhook.db import Database
 from books import Books
 from stripe_events import (
     T0,
@@ -232,32 +231,3 @@ def test_two_halves_of_one_payment_become_one_row(books: Books, swap: bool) -> N
     assert (payment["amount_refunded"], payment["status"]) == (500, "partially_refunded")
     assert back["related_object_ids"]["invoice"] == "in_1"
     assert payment["raw"]["object"] == "invoice"
-
-
-def test_a_claim_looks_at_its_own_customers_payments_only(books: Books) -> None:
-    books.execute("""
-        INSERT INTO payments.transactions (provider, environment, type, status,
-            provider_object_type, provider_object_id, provider_customer_id, payment_id)
-        SELECT 'stripe', 'test', 'one_time_payment', 'succeeded', 'payment_intent', 'pi_' || n,
-            'cus_' || n, n FROM generate_series(1, 3000) n;
-        INSERT INTO billhook.payment_sources (environment, object_type, object_id, outcome,
-            payment_id, version_at, version_event_id, type)
-        SELECT 'test', 'payment_intent', 'pi_' || n, 'succeeded', n, now(), 'evt_1',
-            'one_time_payment' FROM generate_series(1, 3000) n;
-        INSERT INTO billhook.payment_refs
-        SELECT 'test', 'payment_intent', 'pi_' || n, n FROM generate_series(1, 3000) n;
-    """)
-
-    async def work(database: Database) -> int:
-        async with database.as_service() as connection:
-            for number in range(2990, 3000):  # PostgreSQL makes up its mind after five
-                await connection.execute(
-                    f"SELECT billhook.resolve_subjects('test', 'cus_{number}')"
-                )
-            fetched: int = await connection.fetchval(
-                "SELECT sum(idx_tup_fetch + seq_tup_read)::int FROM pg_stat_xact_user_tables "
-                "WHERE relname IN ('transactions', 'payment_sources')"
-            )
-            return fetched
-
-    assert books.run(work) < 500
