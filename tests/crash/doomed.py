@@ -62,6 +62,11 @@ class Link:
         with self._lock:
             self.seen, self._fatal_at, self._half, self._kill = 0, at, half, kill
 
+    def lead_to(self, dsn: str) -> None:
+        """From now on to another PostgreSQL, as an address does that fails over."""
+        self._address = _address_of(dsn)
+        self._cut()
+
     def close(self) -> None:
         self._listener.close()
         self._cut()
@@ -75,7 +80,11 @@ class Link:
             server = socket.socket(
                 socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET
             )
-            server.connect(self._address)
+            try:
+                server.connect(self._address)
+            except OSError:  # PostgreSQL is away
+                client.close()
+                continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [client, server]
             for source, sink, startup in ((client, server, True), (server, client, False)):

@@ -1,7 +1,7 @@
 """A paid order is fulfilled exactly once, whatever repeats, arrives out of order or crashes.
 
-The server is a process of its own that can be killed. Its listening socket is ours: while it is
-dead, deliveries wait in the socket's queue, as they would at a load balancer.
+The servers are processes of their own that can be killed. Their listening socket is ours: a
+delivery waits in its queue until one of them takes it, as at a load balancer.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ APP = f"""
 """
 
 
-class Server:
-    """`billhook serve`'s application in a process that dies and comes back."""
+class Servers:
+    """`billhook serve`'s application in two processes, each with its recovery worker; one of them
+    dies and comes back."""
 
     def __init__(self, dsn: str) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -60,32 +61,39 @@ class Server:
             "STRIPE_TEST_WEBHOOK_SECRET": SIGNING_SECRET,
             "BILLHOOK_LOG_LEVEL": "error",
         }
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.start()
         self.start()
 
     def start(self) -> None:
         fd = self._listener.fileno()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment", "--factory"),
-                *("--fd", str(fd), "--log-level", "error"),
-            ],
-            pass_fds=[fd],
-            env=self._environment,
+        self._processes.append(
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "uvicorn", "billhook.app:from_environment"),
+                    *("--factory", "--fd", str(fd), "--log-level", "error"),
+                ],
+                pass_fds=[fd],
+                env=self._environment,
+            )
         )
 
     def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        """The one that runs longest."""
+        process = self._processes.pop(0)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
     def close(self) -> None:
-        self.kill()
+        while self._processes:
+            self.kill()
         self._listener.close()
 
 
 @pytest.fixture
-def server(database_url: str) -> Iterator[Server]:
+def servers(database_url: str) -> Iterator[Servers]:
     Books(database_url).execute(APP)
-    running = Server(database_url)
+    running = Servers(database_url)
     yield running
     running.close()
 
@@ -125,11 +133,11 @@ def subscribed(team: int, status: str) -> dict[str, Any]:
     )
 
 
-def send_all(server: Server, waiting: queue.SimpleQueue[bytes], on_answer: Any) -> None:
+def send_all(servers: Servers, waiting: queue.SimpleQueue[bytes], on_answer: Any) -> None:
     """Eight senders, each sending a delivery again until it is answered 2xx."""
 
     def sender() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as http:
+        with httpx.Client(base_url=servers.url, timeout=60) as http:
             while True:
                 try:
                     body = waiting.get_nowait()
@@ -171,14 +179,14 @@ def assert_each_order_fulfilled_once(books: Books) -> None:
 
 
 def test_repeated_and_shuffled_events_fulfil_each_order_once(
-    server: Server, database_url: str
+    servers: Servers, database_url: str
 ) -> None:
-    send_all(server, deliveries(seed=1), on_answer=lambda: None)
+    send_all(servers, deliveries(seed=1), on_answer=lambda: None)
     assert_each_order_fulfilled_once(Books(database_url))
 
 
 def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
-    server: Server, database_url: str
+    servers: Servers, database_url: str
 ) -> None:
     answered = 0
     kills = 0
@@ -190,9 +198,9 @@ def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
             answered += 1
             if answered % 120 == 0 and kills < 10:
                 kills += 1
-                server.kill()
-                server.start()
+                servers.kill()
+                servers.start()
 
-    send_all(server, deliveries(seed=2), on_answer)
+    send_all(servers, deliveries(seed=2), on_answer)
     assert kills == 10
     assert_each_order_fulfilled_once(Books(database_url))

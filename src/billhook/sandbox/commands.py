@@ -51,6 +51,7 @@ def fault_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", help="only such requests: GET, POST, DELETE")
     parser.add_argument("--path", dest="path_prefix", help="only paths that begin so")
     parser.add_argument("--times", type=int, help="how many requests; 1")
+    parser.add_argument("--share", type=float, help="fail so many of them, by lot: 0.3")
     parser.add_argument("--after-effect", action="store_true", help="lose only the answer")
     parser.add_argument("--stored", action="store_true", help="the idempotency key replays it")
     parser.add_argument("--seconds", type=float, help="how long the answer takes")
@@ -142,6 +143,7 @@ COMMANDS: dict[str, Command] = {
         lambda a: {"on": a.on == "on"},
     ),
     "fault": Command("let requests fail", fault_arguments, given),
+    "recover": Command("let no request fail any longer", no_arguments, given),
     "health": Command("whether it runs, and its time", no_arguments, lambda _: None),
     "latency": Command("slow all answers down", latency_arguments, given),
     "outcome": Command("decide how the next payments go", outcome_arguments, given),

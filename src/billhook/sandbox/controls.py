@@ -51,6 +51,7 @@ class Controls:
             "latency": self.latency,
             "outcome": self.outcome,
             "pay": self.pay,
+            "recover": self.recover,
             "renew": self.renew,
             "reset": self.reset,
             "restrict_key": self.restrict_key,
@@ -130,6 +131,11 @@ class Controls:
         refuse_if(fault.problem())
         self.world.trouble.faults.append(fault)
         return {"faults": len(self.world.trouble.faults)}
+
+    def recover(self, _: Json) -> Json:
+        """No request fails any longer."""
+        self.world.trouble.faults.clear()
+        return {"faults": 0}
 
     def revoke_key(self, given: Json) -> Json:
         self.world.trouble.revoked.add(str(given["key"]))

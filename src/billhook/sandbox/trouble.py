@@ -1,6 +1,7 @@
 """Trouble on request: slow, failing and cut answers, keys that lost their rights, strange keys."""
 
 import asyncio
+import random
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -43,6 +44,8 @@ class Fault:
     """So long the answer takes; alone, it is the true answer."""
     cut: bool = False
     """The connection ends before the answer is whole."""
+    share: float = 1
+    """Of the requests that match, so many fail, drawn by lot."""
 
     def problem(self) -> str | None:
         """What is wrong with it, in a sentence."""
@@ -56,6 +59,8 @@ class Fault:
             return f"`reason` goes with status 429: {', '.join(get_args(RateReason))}"
         if self.seconds < 0 or self.times < 1:
             return "`seconds` is not negative, and `times` is at least 1"
+        if not 0 < self.share <= 1:
+            return "`share` is more than 0 and at most 1"
         return None
 
     @property
@@ -98,10 +103,11 @@ class Trouble:
     access: dict[str, dict[str, Access]] = field(default_factory=dict)
     """Restricted key -> resource, such as `customers` or `checkout/sessions` -> what it may."""
     extra_keys: bool = False
+    lot: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
-            if fault.matches(method, path):
+            if fault.matches(method, path) and self.lot.random() < fault.share:
                 fault.times -= 1
                 self.faults = [left for left in self.faults if left.times > 0]
                 return fault
