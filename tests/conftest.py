@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -69,6 +70,12 @@ def database_url(
     asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield address(name)
     asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def direct_database_url(postgres: EmbeddedPostgres, database_url: str) -> str:
+    """The same for what concerns PostgreSQL's own sessions and users: never through a pooler."""
+    return postgres.dsn(urlsplit(database_url).path.removeprefix("/"))
 
 
 @pytest.fixture

@@ -16,8 +16,12 @@ SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
      WHERE environment = $1 AND next_at = 'infinity') AS dead,
     (SELECT min(next_at) FROM billhook.event_retries
      WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
-    (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts
-FROM (SELECT 1) AS always LEFT JOIN billhook.pulls p ON p.environment = $1
+    (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts,
+    v.finished_at AS verified_at, jsonb_array_length(jsonb_path_query_array(
+        v.result, '$.tables[*].drift[*] ? (@.repaired != true)')) AS drifting
+FROM (SELECT 1) AS always
+LEFT JOIN billhook.pulls p ON p.environment = $1
+LEFT JOIN billhook.verifications v ON v.environment = $1
 """
 
 
@@ -40,5 +44,7 @@ async def mirror_status(database: Database, environment: Environment) -> MirrorS
         dead_letters=row["dead"],
         next_retry_at=row["next_retry"],
         objects_in_doubt=row["doubts"],
+        verified_at=row["verified_at"],
+        drifting_objects=row["drifting"],
         gap=gap,
     )

@@ -271,8 +271,7 @@ def test_a_webhook_that_commits_while_we_wait_for_its_row_is_not_undone(
             waiting = False
             while not waiting:
                 waiting = await event.fetchval(
-                    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                    " AND datname = current_database())"
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
                 )
         return opened(await retry)
 

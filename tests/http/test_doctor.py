@@ -268,14 +268,16 @@ def test_stripe_and_postgres_away_are_one_finding_each(patient: Patient) -> None
     assert "hunter2" not in report.model_dump_json()
 
 
-def test_a_database_user_without_rights_is_told_so(patient: Patient) -> None:
+def test_a_database_user_without_rights_is_told_so(
+    patient: Patient, direct_database_url: str
+) -> None:
     patient.api.books.execute(
         "DO $$ BEGIN CREATE ROLE doctors_guest LOGIN; "
         "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
         "GRANT USAGE ON SCHEMA billhook TO doctors_guest;"
         "GRANT SELECT ON billhook.migrations TO doctors_guest"
     )
-    address = urlsplit(patient.settings.database_url.get_secret_value())
+    address = urlsplit(direct_database_url)
     guest = address._replace(netloc=f"doctors_guest@{address.netloc.rpartition('@')[2]}").geturl()
     report = patient.examined(database_url=SecretStr(guest))
     broken = [f for f in report.checks if f.state == "broken"]

@@ -30,10 +30,10 @@ PREFIX = "/billing"
 
 
 @pytest.fixture
-def settings(database_url: str, sandbox: str) -> Settings:
-    connect(database_url, sandbox, STRIPE_KEY)
+def settings(direct_database_url: str, sandbox: str) -> Settings:
+    connect(direct_database_url, sandbox, STRIPE_KEY)
     return Settings(
-        database_url=SecretStr(database_url),
+        database_url=SecretStr(direct_database_url),
         jwt_secret=SecretStr(JWT_SECRET),
         access_api_key=SecretStr(ADMIN_KEY),
         stripe_test_webhook_secret=SecretStr(SIGNING_SECRET),

@@ -8,7 +8,8 @@ import pytest
 
 from billhook.db import Database
 from billhook.errors import BillhookError
-from billhook.models import Drift, Verification, Verify
+from billhook.mirror_status import mirror_status
+from billhook.models import Drift, MirrorStatus, Verification, Verify
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.stripe.gateway import Gateway
@@ -75,6 +76,17 @@ def sold(station: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
     return station
 
 
+def drifting(station: Station) -> int | None:
+    """What status and metrics tell of the last verification."""
+
+    async def work(database: Database) -> MirrorStatus:
+        return await mirror_status(database, "test")
+
+    found = station.books.run(work)
+    assert found.verified_at is not None
+    return found.drifting_objects
+
+
 def only(found: Verification) -> Drift:
     (drift,) = (each for each in found.drift if each.table.startswith("payments.transactions"))
     return drift
@@ -127,7 +139,9 @@ def test_a_row_that_is_missing_and_one_too_many_are_found_and_mended(sold: Stati
         ("missing", False),
         ("extra", True),
     }
+    assert drifting(sold) == 2
     assert verified(sold, repair=True).sound
+    assert drifting(sold) == 0
     assert verified(sold).drift == []
 
 

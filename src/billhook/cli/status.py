@@ -71,5 +71,7 @@ def _following(mirror: MirrorStatus) -> dict[str, object]:
         "events pulled": cell(mirror.pulled_at),
         "events": failed if mirror.failed_events else "-",
         "in doubt": mirror.objects_in_doubt or "-",
+        "verified": cell(mirror.verified_at),
+        "drifted": mirror.drifting_objects or "-",
         "trouble": mirror.pull_error or "-",
     }

@@ -48,6 +48,16 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
         "Objects that are going to be asked of Stripe.",
         lambda found: found.objects_in_doubt,
     ),
+    (
+        "billhook_verified_timestamp_seconds",
+        "When the books were compared with Stripe last.",
+        lambda found: _epoch(found.verified_at),
+    ),
+    (
+        "billhook_drifting_objects",
+        "Objects that differed from Stripe then and were not mended.",
+        lambda found: found.drifting_objects,
+    ),
 )
 
 

@@ -35,6 +35,8 @@ class MirrorStatus(WireModel):
         dead_letters: those of them that are only tried again when they are replayed.
         next_retry_at: when the next failed event is tried again.
         objects_in_doubt: that are going to be asked of Stripe.
+        verified_at: when the books were compared with Stripe last; null before the first time.
+        drifting_objects: how many differed then and were not mended; null before the first time.
         gap: the last one that there was; a sync mended the mirror, not the payments.
     """
 
@@ -48,6 +50,8 @@ class MirrorStatus(WireModel):
     dead_letters: int
     next_retry_at: Timestamp | None
     objects_in_doubt: int
+    verified_at: Timestamp | None
+    drifting_objects: int | None
     gap: Gap | None
 
 
