@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import asyncpg
@@ -100,13 +100,17 @@ _PROJECTIONS = (
 )
 
 
-def final_state(books: Books) -> dict[str, list[str]]:
+def final_state(books: Books, but: Collection[str] = ()) -> dict[str, list[str]]:
     """Every projected row, without what is incidental, in a fixed order."""
     state = {}
     for table in _PROJECTIONS:
         rows = books.rows(f"SELECT to_jsonb(t) AS row FROM payments.{table} t")
         kept = [
-            {key: value for key, value in row["row"].items() if key not in _INCIDENTAL}
+            {
+                key: value
+                for key, value in row["row"].items()
+                if key not in _INCIDENTAL and key not in but
+            }
             for row in rows
         ]
         state[table] = sorted(

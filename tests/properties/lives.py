@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import uvicorn
 from hypothesis import strategies as st
 
 from billhook.sandbox.app import create_sandbox
@@ -26,14 +31,31 @@ deeds = st.lists(
 
 def live(life: list[Deed]) -> list[dict[str, Any]]:
     """The events of a life, oldest first."""
-    return asyncio.run(Living().live(life))
+    transport = httpx.ASGITransport(create_sandbox())
+    web = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
+    return asyncio.run(Living(web).live(life))
+
+
+def live_at(url: str, life: list[Deed]) -> list[dict[str, Any]]:
+    """The same at a sandbox that listens."""
+    return asyncio.run(Living(httpx.AsyncClient(base_url=url, timeout=30)).live(life))
+
+
+@contextmanager
+def listening() -> Iterator[str]:
+    """A Stripe for one life, over HTTP."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_sandbox(), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
 
 
 class Living:
-    def __init__(self) -> None:
-        self.web = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_sandbox()), base_url="http://127.0.0.1"
-        )
+    def __init__(self, web: httpx.AsyncClient) -> None:
+        self.web = web
         self.customers: list[str] = []
         self.events: dict[str, dict[str, Any]] = {}
 

@@ -17,6 +17,8 @@ WIPE = """
         billhook.tombstones, billhook.refreshes, billhook.customer_claims,
         billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
         billhook.fetched_payments;
+    DELETE FROM billhook.syncs;
+    UPDATE billhook.pulls SET since = '2020-01-01', cursor_at = '2020-01-01';
 """
 
 
