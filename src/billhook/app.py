@@ -29,6 +29,7 @@ from billhook.http import (
     lists,
     metrics,
     openapi,
+    overview,
     refresh,
     webhooks,
 )
@@ -77,7 +78,10 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
         redirect_slashes=False,
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
-    for routes in (checkout, connections, catalog, lists, events, refresh, health, metrics, docs):
+    for routes in (
+        *(checkout, connections, catalog, lists, overview, events),
+        *(refresh, health, metrics, docs),
+    ):
         app.include_router(routes.router)
     openapi.install(app)
     errors.install(app)

@@ -1,9 +1,10 @@
 """The recovery worker: what a webhook alone cannot promise (design section 6).
 
 It tries failed events again, reads Stripe's event list for what never arrived, asks Stripe about
-objects in doubt, compares the books with Stripe, and puts old events away. Everything it has to do
-lies in PostgreSQL, and whoever takes something claims it there: any number of workers may run, in
-the servers or alone (`billhook worker`), and one that dies leaves its work to the others.
+objects in doubt, compares the books with Stripe, puts old events away, and adds up each day's
+totals. Everything it has to do lies in PostgreSQL, and whoever takes something claims it there: any
+number of workers may run, in the servers or alone (`billhook worker`), and one that dies leaves its
+work to the others.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class Recovery:
 
     def start(self) -> None:
         """Begin to work, in the background."""
-        looks: list[tuple[str, float, Work]] = [("retry events", _LOOK_EVERY, self.retry)]
+        looks: list[tuple[str, float, Work]] = [
+            ("retry events", _LOOK_EVERY, self.retry),
+            ("fold daily totals", _HOUSEKEEPING_EVERY, self.fold),
+        ]
         for each in ENVIRONMENTS:
             looks += [
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
@@ -101,6 +105,10 @@ class Recovery:
         """Put events away that are older than the retention."""
         days = self._settings.event_retention_days
         return days is not None and await housekeeping.archive(self._database, environment, days)
+
+    async def fold(self) -> bool:
+        """Add what changed to the totals of the days."""
+        return await housekeeping.fold(self._database)
 
     async def verify(self, environment: Environment) -> bool:
         """Compare a sample of the books with Stripe, when it is time to."""

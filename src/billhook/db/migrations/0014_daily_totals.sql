@@ -1,0 +1,208 @@
+-- What came in and went back per environment, UTC day and currency, and how many subscriptions there
+-- are in each status: an overview reads a few hundred rows however many there are to count
+-- (docs/decisions/0007-daily-totals.md).
+--
+-- Whoever changes what is counted leaves a row of changes, so events never wait for each other on a
+-- day's row. A reader adds totals and changes up in one statement, which is exact at any moment;
+-- fold_changes moves the changes into the totals, and so keeps that short.
+
+CREATE TABLE billhook.daily_totals (
+    environment text NOT NULL,
+    day         date NOT NULL,
+    currency    text NOT NULL,
+    payments    bigint NOT NULL,  -- minor units
+    refunds     bigint NOT NULL,
+    succeeded   bigint NOT NULL,  -- how many
+    refunded    bigint NOT NULL,
+    failed      bigint NOT NULL,
+    PRIMARY KEY (environment, day, currency)
+);
+CREATE TABLE billhook.subscription_totals (
+    environment   text NOT NULL,
+    status        text NOT NULL,
+    subscriptions bigint NOT NULL,
+    PRIMARY KEY (environment, status)
+);
+
+-- No index: they are read as a whole. What was folded is cleared away within a minute, in place: to
+-- shorten the file, PostgreSQL would hold events up.
+CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals) WITH (
+    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = false
+);
+CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals) WITH (
+    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = false
+);
+
+-- What a transaction adds to its day; null when nothing.
+CREATE FUNCTION billhook.daily_share(t payments.transactions) RETURNS billhook.daily_changes
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    share billhook.daily_changes;
+    moment timestamptz;
+BEGIN
+    IF t.provider <> 'stripe' OR coalesce(t.currency, '') = '' OR t.status = 'pending' THEN
+        RETURN NULL;
+    END IF;
+    share := ROW(t.environment, NULL, t.currency, 0, 0, 0, 0, 0);
+    IF t.type = 'refund' THEN
+        IF t.status <> 'refunded' THEN
+            RETURN NULL;
+        END IF;
+        moment := t.refunded_at;
+        share.refunds := coalesce(t.amount, 0);
+        share.refunded := 1;
+    ELSIF t.status = 'failed' THEN
+        moment := t.failed_at;
+        share.failed := 1;
+    ELSE
+        moment := t.paid_at;
+        share.payments := coalesce(t.amount, 0);
+        share.succeeded := 1;
+    END IF;
+    share.day := (coalesce(moment, t.provider_created_at, t.created_at) AT TIME ZONE 'UTC')::date;
+    RETURN share;
+END $$;
+
+-- With our rights, whoever it is that the app lets change a transaction.
+CREATE FUNCTION billhook.note_daily_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    before billhook.daily_changes;
+    after billhook.daily_changes;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        before := billhook.daily_share(OLD);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        after := billhook.daily_share(NEW);
+    END IF;
+    IF before IS NOT DISTINCT FROM after THEN
+        RETURN NULL;
+    END IF;
+    IF before.environment = after.environment AND before.day = after.day
+       AND before.currency = after.currency
+    THEN
+        after.payments := after.payments - before.payments;
+        after.refunds := after.refunds - before.refunds;
+        after.succeeded := after.succeeded - before.succeeded;
+        after.refunded := after.refunded - before.refunded;
+        after.failed := after.failed - before.failed;
+    ELSIF before.day IS NOT NULL THEN
+        INSERT INTO billhook.daily_changes VALUES (
+            before.environment, before.day, before.currency, -before.payments, -before.refunds,
+            -before.succeeded, -before.refunded, -before.failed);
+    END IF;
+    IF after.day IS NOT NULL THEN
+        INSERT INTO billhook.daily_changes VALUES (
+            after.environment, after.day, after.currency, after.payments, after.refunds,
+            after.succeeded, after.refunded, after.failed);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER billhook_count_insert AFTER INSERT ON payments.transactions
+    FOR EACH ROW WHEN (NEW.status <> 'pending')
+    EXECUTE FUNCTION billhook.note_daily_change();
+CREATE TRIGGER billhook_count_update AFTER UPDATE ON payments.transactions
+    FOR EACH ROW WHEN (
+        (OLD.environment, OLD.provider, OLD.type, OLD.status, OLD.amount, OLD.currency, OLD.paid_at,
+            OLD.failed_at, OLD.refunded_at, OLD.provider_created_at, OLD.created_at)
+        IS DISTINCT FROM
+        (NEW.environment, NEW.provider, NEW.type, NEW.status, NEW.amount, NEW.currency, NEW.paid_at,
+            NEW.failed_at, NEW.refunded_at, NEW.provider_created_at, NEW.created_at))
+    EXECUTE FUNCTION billhook.note_daily_change();
+CREATE TRIGGER billhook_count_delete AFTER DELETE ON payments.transactions
+    FOR EACH ROW WHEN (OLD.status <> 'pending')
+    EXECUTE FUNCTION billhook.note_daily_change();
+
+CREATE FUNCTION billhook.note_subscription_change() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO billhook.subscription_changes VALUES (OLD.environment, OLD.status, -1);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO billhook.subscription_changes VALUES (NEW.environment, NEW.status, 1);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER billhook_count AFTER INSERT OR DELETE ON payments.stripe_subscriptions
+    FOR EACH ROW EXECUTE FUNCTION billhook.note_subscription_change();
+CREATE TRIGGER billhook_count_update AFTER UPDATE ON payments.stripe_subscriptions
+    FOR EACH ROW WHEN (
+        (OLD.environment, OLD.status) IS DISTINCT FROM (NEW.environment, NEW.status))
+    EXECUTE FUNCTION billhook.note_subscription_change();
+
+-- One at a time, whoever folds: they would wait for each other's rows of the totals.
+CREATE FUNCTION billhook.fold_key() RETURNS bigint LANGUAGE sql IMMUTABLE AS
+    $$ SELECT hashtextextended('billhook.fold_changes', 0) $$;
+
+-- TRUNCATE waits for everybody who writes the table: nobody else has changes under way.
+CREATE FUNCTION billhook.clear_totals() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(billhook.fold_key());
+    IF TG_TABLE_NAME = 'transactions' THEN
+        DELETE FROM billhook.daily_changes;
+        DELETE FROM billhook.daily_totals;
+    ELSE
+        DELETE FROM billhook.subscription_changes;
+        DELETE FROM billhook.subscription_totals;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.transactions
+    FOR EACH STATEMENT EXECUTE FUNCTION billhook.clear_totals();
+CREATE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.stripe_subscriptions
+    FOR EACH STATEMENT EXECUTE FUNCTION billhook.clear_totals();
+
+-- Move up to `most` changes of each kind into the totals. Returns how many it moved; 0 when somebody
+-- else is at it.
+CREATE FUNCTION billhook.fold_changes(most integer) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    daily bigint;
+    of_subscriptions bigint;
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(billhook.fold_key()) THEN
+        RETURN 0;
+    END IF;
+    WITH moved AS (
+        DELETE FROM billhook.daily_changes
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM billhook.daily_changes LIMIT most))
+        RETURNING *
+    ), added AS (
+        INSERT INTO billhook.daily_totals AS t
+        SELECT environment, day, currency, sum(payments), sum(refunds), sum(succeeded),
+            sum(refunded), sum(failed)
+        FROM moved GROUP BY environment, day, currency
+        ON CONFLICT (environment, day, currency) DO UPDATE SET
+            payments = t.payments + EXCLUDED.payments, refunds = t.refunds + EXCLUDED.refunds,
+            succeeded = t.succeeded + EXCLUDED.succeeded,
+            refunded = t.refunded + EXCLUDED.refunded, failed = t.failed + EXCLUDED.failed
+    )
+    SELECT count(*) INTO daily FROM moved;
+    WITH moved AS (
+        DELETE FROM billhook.subscription_changes
+        WHERE ctid = ANY (ARRAY(SELECT ctid FROM billhook.subscription_changes LIMIT most))
+        RETURNING *
+    ), added AS (
+        INSERT INTO billhook.subscription_totals AS t
+        SELECT environment, status, sum(subscriptions) FROM moved GROUP BY environment, status
+        ON CONFLICT (environment, status) DO UPDATE SET
+            subscriptions = t.subscriptions + EXCLUDED.subscriptions
+    )
+    SELECT count(*) INTO of_subscriptions FROM moved;
+    RETURN daily + of_subscriptions;
+END $$;
+
+-- What is there already. The triggers above hold writers off until this migration is committed.
+INSERT INTO billhook.daily_totals
+SELECT s.environment, s.day, s.currency, sum(s.payments), sum(s.refunds), sum(s.succeeded),
+    sum(s.refunded), sum(s.failed)
+FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t) s
+WHERE s.day IS NOT NULL
+GROUP BY s.environment, s.day, s.currency;
+INSERT INTO billhook.subscription_totals
+SELECT environment, status, count(*) FROM payments.stripe_subscriptions
+GROUP BY environment, status;

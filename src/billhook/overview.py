@@ -1,0 +1,72 @@
+"""What came in and went back over time, and how many subscriptions there are.
+
+The figures are exact at any moment: the totals of each day, and the changes that housekeeping has
+not added to them yet, are read in one statement (docs/decisions/0007-daily-totals.md).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from billhook.db import Database
+from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
+from billhook.settings import Environment
+
+# The days before $3 are one period, that before: its row has no day.
+_FIGURES = """
+SELECT currency, CASE WHEN day >= $3 THEN day END AS day, sum(payments)::bigint AS payments,
+    sum(refunds)::bigint AS refunds, sum(succeeded)::bigint AS succeeded,
+    sum(refunded)::bigint AS refunded, sum(failed)::bigint AS failed
+FROM (SELECT * FROM billhook.daily_totals UNION ALL SELECT * FROM billhook.daily_changes) AS moved
+WHERE environment = $1 AND day BETWEEN $2 AND $4
+GROUP BY 1, 2
+"""
+_SUBSCRIPTIONS = """
+SELECT status, sum(subscriptions)::bigint AS subscriptions
+FROM (SELECT * FROM billhook.subscription_totals UNION ALL
+      SELECT * FROM billhook.subscription_changes) AS counted
+WHERE environment = $1 GROUP BY status HAVING sum(subscriptions) <> 0 ORDER BY 2 DESC, 1
+"""
+_NAMES = tuple(Figures.model_fields)
+
+
+async def overview(
+    database: Database, environment: Environment, days: int, today: date
+) -> Overview:
+    """The figures of the `days` days that end with `today`, in UTC."""
+    since = today - timedelta(days=days - 1)
+    before = since - timedelta(days=days)
+    async with database.connection() as connection:
+        rows = await connection.fetch(_FIGURES, environment, before, since, today)
+        counted = await connection.fetch(_SUBSCRIPTIONS, environment)
+    found: dict[str, dict[date | None, Figures]] = {}
+    for row in rows:
+        figures = Figures(**{name: row[name] for name in _NAMES})
+        if figures != Figures():
+            found.setdefault(row["currency"], {})[row["day"]] = figures
+    period = [since + timedelta(days=number) for number in range(days)]
+    currencies = [_currency(name, found[name], period) for name in sorted(found)]
+    currencies.sort(key=lambda each: (-each.total.succeeded, -each.previous.succeeded))
+    return Overview(
+        environment=environment,
+        since=since,
+        until=today,
+        currencies=currencies,
+        subscriptions={row["status"]: row["subscriptions"] for row in counted},
+    )
+
+
+def _currency(
+    currency: str, found: dict[date | None, Figures], period: list[date]
+) -> CurrencyFigures:
+    nothing = Figures()
+    shown = [found.get(day, nothing) for day in period]
+    return CurrencyFigures(
+        currency=currency,
+        total=Figures(**{name: sum(getattr(each, name) for each in shown) for name in _NAMES}),
+        previous=found.get(None, nothing),
+        days=[
+            DayFigures(day=day, **each.model_dump())
+            for day, each in zip(period, shown, strict=True)
+        ],
+    )
