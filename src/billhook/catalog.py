@@ -17,6 +17,7 @@ import asyncpg
 from billhook import mirror
 from billhook.db import Database
 from billhook.errors import NotFound
+from billhook.lists.products import PRICE_COLUMNS, PRODUCT_COLUMNS
 from billhook.mirror import Asking
 from billhook.models import (
     ArchivedPrice,
@@ -36,26 +37,23 @@ from billhook.projections.fetched import Kind
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
-_PRODUCT = """environment, product_id, name, description, active, default_price_id, metadata,
-    synced_at"""
-_PRICE = """environment, price_id, product_id, active, currency, unit_amount, unit_amount_decimal,
-    type, lookup_key, billing_scheme, tax_behavior, recurring_interval, recurring_interval_count,
-    metadata, synced_at"""
 _PRODUCTS = f"""
-SELECT {_PRODUCT} FROM payments.stripe_products WHERE environment = $1 ORDER BY name, product_id
+SELECT {PRODUCT_COLUMNS} FROM payments.stripe_products WHERE environment = $1
+ORDER BY name, product_id
 """  # noqa: S608
 _ONE_PRODUCT = f"""
-SELECT {_PRODUCT} FROM payments.stripe_products WHERE environment = $1 AND product_id = $2
+SELECT {PRODUCT_COLUMNS} FROM payments.stripe_products WHERE environment = $1 AND product_id = $2
 """  # noqa: S608
 _PRICES = f"""
-SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 ORDER BY product_id, price_id
+SELECT {PRICE_COLUMNS} FROM payments.stripe_prices WHERE environment = $1
+ORDER BY product_id, price_id
 """  # noqa: S608
 _PRICES_OF = f"""
-SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND product_id = $2
+SELECT {PRICE_COLUMNS} FROM payments.stripe_prices WHERE environment = $1 AND product_id = $2
 ORDER BY price_id
 """  # noqa: S608
 _ONE_PRICE = f"""
-SELECT {_PRICE} FROM payments.stripe_prices WHERE environment = $1 AND price_id = $2
+SELECT {PRICE_COLUMNS} FROM payments.stripe_prices WHERE environment = $1 AND price_id = $2
 """  # noqa: S608
 
 

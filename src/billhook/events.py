@@ -9,29 +9,22 @@ from typing import Any
 import asyncpg
 import orjson
 
-from billhook import ledger, paging
+from billhook import ledger
 from billhook.db import Database, repeat_collisions
 from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
+from billhook.lists import events
 from billhook.models import (
-    EventsQuery,
     ReplayedEvents,
     ReplayEvents,
     WebhookEvent,
     WebhookEventWithPayload,
 )
-from billhook.paging import Conditions, Page, page_of
 from billhook.projections import UnreadableObject, as_json, project
 from billhook.settings import Environment
 
 _COLUMNS = """environment, provider_event_id AS event_id, event_type, livemode,
     provider_account_id AS account_id, object_type, object_id, processing_status, attempt_count,
     last_error, received_at, processed_at, created_at, updated_at"""
-_LIST = f"""
-SELECT {_COLUMNS}, received_at AS cursor_at, id AS cursor_id FROM payments.webhook_events
-WHERE {{conditions}} ORDER BY received_at DESC, id DESC LIMIT {{limit}}
-"""  # noqa: S608
-_DEAD = """provider_event_id IN (
-    SELECT event_id FROM billhook.event_retries WHERE environment = {} AND next_at = 'infinity')"""
 _GET = f"""
 SELECT {_COLUMNS}, payload FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
@@ -56,31 +49,13 @@ ORDER BY received_at, id LIMIT $4
 """
 
 
+__all__ = ["EventNotFound", "event", "events", "replay", "replay_many"]
+
+
 class EventNotFound(NotFound):
     """404: the ledger has no such event."""
 
     code = "PAYMENT_NOT_FOUND"
-
-
-async def events(
-    database: Database, environment: Environment, query: EventsQuery
-) -> Page[WebhookEvent]:
-    """Recorded events, the last received first."""
-    where = Conditions()
-    where.add("provider = 'stripe' AND environment = {}", environment)
-    where.add("event_type = {}", query.type)
-    where.add("processing_status = {}", query.status)
-    where.add("object_id = {}", query.object_id)
-    if query.dead_letter:
-        where.add(_DEAD, environment)
-    where.add("received_at >= {}", query.since)
-    where.add("received_at < {}", query.until)
-    if query.starting_after:
-        where.add(
-            "(received_at, id) < ({}, {})", *paging.decode(query.starting_after, ("time", "uuid"))
-        )
-    rows, cursor = await page_of(database, where, _LIST, query.limit, "cursor_at", "cursor_id")
-    return Page([WebhookEvent(**row) for row in rows], cursor)
 
 
 async def event(

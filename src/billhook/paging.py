@@ -1,17 +1,20 @@
-"""Keyset paging: where a page of a list begins, as an opaque cursor.
+"""Keyset paging: where a page of a list begins or ends, as an opaque cursor.
 
-A page starts right behind the row that ended the one before, so it costs the same anywhere in a
-list of a million rows, and nothing is skipped or shown twice when rows are added meanwhile.
+A page starts right behind the row that ended the one before (or ends right before the row that
+began the one after), so it costs the same anywhere in a list of a million rows, and nothing is
+skipped or shown twice when rows are added meanwhile. What it needs to know of a list is its order;
+conditions, ORDER BY and cursors, in both directions, are derived from that.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -22,13 +25,280 @@ from billhook.errors import InvalidInput
 
 T = TypeVar("T")
 
+Kind = Literal["boolean", "time", "integer", "uuid", "text"]
+Key: TypeAlias = tuple[str, Kind]
+"""An SQL expression, and how its value stands in a cursor."""
+_SQL_TYPES: dict[Kind, str] = {
+    "boolean": "boolean",
+    "time": "timestamptz",
+    "integer": "bigint",
+    "uuid": "uuid",
+    "text": "text",
+}
+_INTEGER = re.compile(r"-?\d{1,18}")
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page, and the cursor of the next; None on the last."""
+    """One page, and the cursors of its neighbours: None on the last, and on the first."""
 
     rows: list[T]
     next_cursor: str | None
+    previous_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a list: SQL expressions over its table `t`, never null, the last one unique, and
+    how their values stand in a cursor. All rise or all fall, so that one index walk gives it."""
+
+    keys: tuple[Key, ...]
+    falling: bool = False
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(kind for _, kind in self.keys)
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        return tuple(expression for expression, _ in self.keys)
+
+    def by(self, expressions: Sequence[str], *, backwards: bool = False) -> str:
+        """The ORDER BY of these expressions in this order's direction, or against it."""
+        ending = " DESC" if self.falling is not backwards else ""
+        return ", ".join(f"{expression}{ending}" for expression in expressions)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Rows of a list's table `t` that one index gives in the list's order.
+
+    Args:
+        conditions: of WHERE.
+        each: FROM items; the walk is made once for each of their rows, and then merged. So an index
+            (a, b, time) gives any combination of `a` and `b` in the order of time.
+        expressions: the order's, where this walk has its own for the same keys.
+    """
+
+    conditions: tuple[str, ...]
+    each: str = ""
+    expressions: tuple[str, ...] = ()
+
+
+class Arguments:
+    """The bound parameters of a statement."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+
+    def add(self, value: object) -> str:
+        """Bind a value. Returns its place, `$n`."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
+class Conditions:
+    """Parts of a WHERE clause, with bound parameters."""
+
+    def __init__(self, args: Arguments) -> None:
+        self._args = args
+        self.clauses: list[str] = []
+
+    def add(self, clause: str, *values: object) -> None:
+        """Add a clause with one `{}` per value, unless its (only) value is None."""
+        if values != (None,):
+            self.clauses.append(clause.format(*(self._args.add(value) for value in values)))
+
+
+class Asked(Protocol):
+    """The part of a list that is asked for: a `ListQuery`."""
+
+    @property
+    def limit(self) -> int: ...
+    @property
+    def starting_after(self) -> str | None: ...
+    @property
+    def ending_before(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One list: its table, its order, the walks whose rows it has, and what it shows of a row.
+
+    Args:
+        select: SELECT and FROM of the shown columns, with `{cursor}` among them: `page` has the
+            ids of the page's rows, and `t` is to be joined to it.
+        chained: the walks are not merged: all rows of one come before all rows of the next, which
+            is made only when those don't fill the page. No row may be in two.
+        tables: common table expressions that the walks read.
+    """
+
+    table: str
+    order: Order
+    walks: tuple[Walk, ...]
+    select: str
+    args: Arguments
+    chained: bool = False
+    tables: str = ""
+
+    async def page(self, database: Database, asked: Asked) -> Page[asyncpg.Record]:
+        """The page that is asked for.
+
+        Raises:
+            InvalidInput: the cursor is none of this list's.
+        """
+        backwards = asked.ending_before is not None
+        start = None
+        if asked.ending_before is not None:
+            start = self._position("endingBefore", asked.ending_before)
+        elif asked.starting_after is not None:
+            start = self._position("startingAfter", asked.starting_after)
+        if not self.walks:
+            return Page([], None)
+        statement = self._statement(asked.limit, start, backwards=backwards)
+        async with database.connection() as connection:
+            found = await connection.fetch(statement, *self.args.values)
+
+        rows = [row for row in found if row["on_page"]]
+        behind = len(found) > len(rows)  # on the other side of the cursor
+        beyond = len(rows) > asked.limit
+        if beyond:
+            rows = rows[1:] if backwards else rows[:-1]
+        first = last = None
+        if rows:
+            first, last = (
+                encode([_plain(row[n]) for n in self._names]) for row in (rows[0], rows[-1])
+            )
+        elif start is not None:
+            first = last = start.turned()
+        more_before, more_after = (beyond, behind) if backwards else (behind, beyond)
+        return Page(rows, last if more_after else None, first if more_before else None)
+
+    @property
+    def _names(self) -> list[str]:
+        """The columns that make a cursor."""
+        keys = [f"cursor_{n}" for n in range(len(self.order.keys))]
+        return ["cursor_walk", *keys] if self.chained else keys
+
+    def _position(self, name: str, cursor: str) -> _Position:
+        kinds = self.order.kinds
+        try:
+            values, included = _decode(cursor, ("integer", *kinds) if self.chained else kinds)
+            walk = values.pop(0) if self.chained else None
+            if walk is not None and walk not in range(len(self.walks)):
+                raise ValueError("another list's")
+        except (ValueError, TypeError, OverflowError, binascii.Error):
+            raise InvalidInput(
+                f"{name}: is not a cursor of this list",
+                next_actions="Take it from the `Link: <…>` header of the page before or after.",
+            ) from None
+        return _Position(walk, values, included)
+
+    def _statement(self, limit: int, start: _Position | None, *, backwards: bool) -> str:
+        """The page's rows and one more, and one on the other side of the cursor (the row at the
+        cursor included), so that it is known whether there is a page on either side. The limit is
+        written out: with a parameter in its place PostgreSQL plans for a tenth of the table."""
+        names = self._names
+        if start is not None:
+            start.bind(self.args, self.order.kinds)
+        ahead = self._rows(limit + 1, start, backwards=backwards)
+        page = f"SELECT *, true AS on_page FROM ({ahead}) AS ahead"
+        if start is not None:
+            behind = self._rows(1, start.other_side(), backwards=not backwards)
+            page += f"\nUNION ALL SELECT *, false FROM ({behind}) AS behind"
+        columns = [f"page.{name}" for name in names]
+        return f"""WITH {self.tables} page AS MATERIALIZED ({page})
+            {self.select.format(cursor=", ".join(["page.on_page", *columns]))}
+            ORDER BY {self._by(columns)}"""
+
+    def _by(self, names: Sequence[str], *, backwards: bool = False) -> str:
+        if not self.chained:
+            return self.order.by(names, backwards=backwards)
+        walk, *keys = names
+        return f"{walk}{' DESC' if backwards else ''}, {self.order.by(keys, backwards=backwards)}"
+
+    def _rows(self, most: int, start: _Position | None, *, backwards: bool) -> str:
+        """At most so many rows of all walks, from the cursor on in that direction."""
+        walks = list(enumerate(self.walks))
+        if start is not None and start.walk is not None:
+            walks = walks[: start.walk + 1] if backwards else walks[start.walk :]
+        if backwards:
+            walks.reverse()
+        parts = [self._walk(n, walk, most, start, backwards=backwards) for n, walk in walks]
+        if len(parts) == 1:
+            return parts[0]
+        if self.chained:  # PostgreSQL goes through them in turn, and stops when it has enough
+            return f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS walks LIMIT {most}"
+        return f"""SELECT * FROM ({" UNION ".join(parts)}) AS walks
+            ORDER BY {self._by(self._names, backwards=backwards)} LIMIT {most}"""
+
+    def _walk(
+        self, number: int, walk: Walk, most: int, start: _Position | None, *, backwards: bool
+    ) -> str:
+        expressions = walk.expressions or self.order.expressions
+        conditions = list(walk.conditions)
+        if start is not None and start.walk in (None, number):
+            sign = "<" if self.order.falling is not backwards else ">"
+            conditions.append(
+                f"({', '.join(expressions)}) {sign}{'=' if start.included else ''} "
+                f"({', '.join(start.places)})"
+            )
+        columns = [f"{expression} AS cursor_{n}" for n, expression in enumerate(expressions)]
+        if self.chained:
+            columns.insert(0, f"{number} AS cursor_walk")
+        rows = f"""SELECT t.id, {", ".join(columns)} FROM {self.table} AS t
+            WHERE {" AND ".join(conditions)}
+            ORDER BY {self.order.by(expressions, backwards=backwards)} LIMIT {most}"""
+        if walk.each:
+            rows = f"""SELECT walk.* FROM {walk.each} CROSS JOIN LATERAL ({rows}) AS walk
+                ORDER BY {self._by(self._names, backwards=backwards)} LIMIT {most}"""
+        return f"({rows})"
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a page begins: at the row with these sort values, that row included or not."""
+
+    walk: int | None
+    values: list[Any]
+    included: bool
+    places: list[str] = field(default_factory=list)
+
+    def bind(self, args: Arguments, kinds: Sequence[Kind]) -> None:
+        self.places = [
+            f"{args.add(value)}::{_SQL_TYPES[kind]}"
+            for value, kind in zip(self.values, kinds, strict=True)
+        ]
+
+    def other_side(self) -> _Position:
+        """Its complement: what begins here in the other direction."""
+        return replace(self, included=not self.included)
+
+    def turned(self) -> str:
+        """The cursor for the other direction where this one leads to no row: no page shows the row
+        at the cursor, so the page there begins with it, if it is still there."""
+        values = self.values if self.walk is None else [self.walk, *self.values]
+        plain = [_plain(value) for value in values]
+        return encode(plain if self.included else [*plain, True])
+
+
+def few_or_many(most: int, ids: str, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
+    """For rows that another index than the order's finds. Few are fetched and sorted; if there are
+    many, the next one is not far along the order's own walk.
+
+    Args:
+        most: how many are few.
+        ids: SELECT of the ids of those that fit, without a limit.
+        walk: the order's walk, with conditions that say the same.
+
+    Returns:
+        What the walks read (`Listing.tables`), and the walks.
+    """
+    tables = f"""few AS MATERIALIZED (SELECT id FROM ({ids}) AS fitting LIMIT {most + 1}),
+        counted AS MATERIALIZED (SELECT count(*) AS n FROM few),"""
+    few = (f"(SELECT n FROM counted) <= {most}", "t.id = ANY (ARRAY(SELECT id FROM few))")
+    many = (f"(SELECT n FROM counted) > {most}", *walk.conditions)
+    return tables, (Walk(few), replace(walk, conditions=many))
 
 
 def encode(values: Sequence[object]) -> str:
@@ -36,69 +306,36 @@ def encode(values: Sequence[object]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("=")
 
 
-def decode(cursor: str, types: Sequence[str]) -> list[Any]:
-    """The sort values of a cursor.
-
-    Raises:
-        InvalidInput: it is none of this list's.
-    """
-    try:
-        values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(values, list) or len(values) != len(types):
-            raise ValueError("another list's")
-        return [_read(kind, value) for kind, value in zip(types, values, strict=True)]
-    except (ValueError, TypeError, binascii.Error):
-        raise InvalidInput(
-            "startingAfter: is not a cursor of this list",
-            next_actions='Take it from the `Link: <…>; rel="next"` header of the page before.',
-        ) from None
+def _decode(cursor: str, kinds: Sequence[Kind]) -> tuple[list[Any], bool]:
+    """The sort values of a cursor, and whether the page begins with that very row."""
+    values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    if not isinstance(values, list):
+        raise ValueError("another list's")
+    included = values[len(kinds) :] == [True]
+    if len(values) != len(kinds) + included:
+        raise ValueError("another list's")
+    return [_read(kind, value) for kind, value in zip(kinds, values, strict=False)], included
 
 
-def _read(kind: str, value: object) -> Any:
+def _read(kind: Kind, value: object) -> Any:
     if kind == "boolean":
         if isinstance(value, bool):
             return value
     elif isinstance(value, str) and "\0" not in value:
         if kind == "time":
-            return datetime.fromisoformat(value)
-        return UUID(value) if kind == "uuid" else value
+            return _moment(value)
+        if kind == "integer" and _INTEGER.fullmatch(value):
+            return int(value)
+        if kind in ("uuid", "text"):
+            return UUID(value) if kind == "uuid" else value
     raise ValueError("of another type")
 
 
-class Conditions:
-    """The WHERE clause of a list, with bound parameters."""
-
-    def __init__(self) -> None:
-        self._clauses: list[str] = []
-        self.args: list[object] = []
-
-    def add(self, clause: str, *values: object) -> None:
-        """Add a clause with one `{}` per value, unless its (only) value is None."""
-        if values == (None,):
-            return
-        places = []
-        for value in values:
-            self.args.append(value)
-            places.append(f"${len(self.args)}")
-        self._clauses.append(clause.format(*places))
-
-    def query(self, template: str, limit: int) -> str:
-        """The statement: `template` with these conditions, and one row more than the page has."""
-        self.args.append(limit + 1)
-        return template.format(conditions=" AND ".join(self._clauses), limit=f"${len(self.args)}")
-
-
-async def page_of(
-    database: Database, where: Conditions, template: str, limit: int, *sort_columns: str
-) -> tuple[Sequence[asyncpg.Record], str | None]:
-    """Run a list's statement. Returns the page's rows, and the cursor of the next page if any."""
-    statement = where.query(template, limit)
-    async with database.connection() as connection:
-        rows = await connection.fetch(statement, *where.args)
-    if len(rows) <= limit:
-        return rows, None
-    rows = rows[:limit]
-    return rows, encode([_plain(rows[-1][column]) for column in sort_columns])
+def _moment(value: str) -> datetime:
+    found = datetime.fromisoformat(value)
+    if found.tzinfo is None:
+        raise ValueError("no moment without its zone")
+    return found.astimezone(UTC)
 
 
 def _plain(value: object) -> object:

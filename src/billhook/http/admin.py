@@ -14,6 +14,7 @@ from billhook.auth import Caller
 from billhook.errors import InvalidInput
 from billhook.http.services import ServicesOf
 from billhook.models import NoQuery, Query, WireModel, problems
+from billhook.paging import Page
 
 Q = TypeVar("Q", bound=Query)
 
@@ -71,9 +72,25 @@ def answer(
     return Response(model.wire(), status, dict(headers or {}), media_type="application/json")
 
 
-def page_headers(request: Request, cursor: str | None) -> dict[str, str]:
-    """Where the next page is, for those who look; the body stays what old clients know."""
-    if cursor is None:
-        return {}
-    query = urlencode({**request.query_params, "startingAfter": cursor})
-    return {"link": f'<{request.url.path}?{query}>; rel="next"'}
+def page_headers(request: Request, page: Page[Any]) -> dict[str, str]:
+    """Where the pages after and before are, for those who look; the body stays what old clients
+    know."""
+    links = [
+        f'<{request.url.path}?{urlencode(_elsewhere(request, name, cursor))}>; rel="{relation}"'
+        for relation, name, cursor in (
+            ("next", "startingAfter", page.next_cursor),
+            ("prev", "endingBefore", page.previous_cursor),
+        )
+        if cursor is not None
+    ]
+    return {"link": ", ".join(links)} if links else {}
+
+
+def _elsewhere(request: Request, name: str, cursor: str) -> dict[str, str]:
+    """The query, from another cursor on."""
+    kept = {
+        key: value
+        for key, value in request.query_params.items()
+        if key == name or key not in ("startingAfter", "endingBefore")
+    }
+    return {**kept, name: cursor}

@@ -37,9 +37,7 @@ async def list_events(environment: Environment, request: Request, services: Serv
     """Recorded events, the last received first. The header `Link` leads to the next page."""
     query = query_of(request, EventsQuery)
     page = await events.events(services.database, environment, query)
-    return answer(
-        WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page.next_cursor)
-    )
+    return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
 
 
 @router.post(

@@ -34,9 +34,7 @@ async def transactions(
     """Payments and refunds, newest first. The header `Link` leads to the next page."""
     query = query_of(request, TransactionsQuery)
     page = await lists.transactions(services.database, environment, query)
-    return answer(
-        Transactions(transactions=page.rows), headers=page_headers(request, page.next_cursor)
-    )
+    return answer(Transactions(transactions=page.rows), headers=page_headers(request, page))
 
 
 @router.get(
@@ -51,9 +49,7 @@ async def subscriptions(
     """Subscriptions with their items, the last changed first."""
     query = query_of(request, SubscriptionsQuery)
     page = await lists.subscriptions(services.database, environment, query)
-    return answer(
-        Subscriptions(subscriptions=page.rows), headers=page_headers(request, page.next_cursor)
-    )
+    return answer(Subscriptions(subscriptions=page.rows), headers=page_headers(request, page))
 
 
 @router.get(
@@ -66,4 +62,4 @@ async def customers(environment: Environment, request: Request, services: Servic
     """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
     query = query_of(request, CustomersQuery)
     page = await lists.customers(services.database, environment, query)
-    return answer(Customers(customers=page.rows), headers=page_headers(request, page.next_cursor))
+    return answer(Customers(customers=page.rows), headers=page_headers(request, page))

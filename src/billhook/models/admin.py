@@ -366,6 +366,14 @@ class Transactions(WireModel):
     transactions: list[Transaction]
 
 
+class Payment(Transaction):
+    """A payment with the refunds of it, the first one first. `related_object_ids`: its objects at
+    Stripe, by kind."""
+
+    related_object_ids: dict[str, str]
+    refunds: list[Payment]
+
+
 class Customer(WireModel):
     """A Stripe Customer, with what its transactions add up to.
 

@@ -26,6 +26,8 @@ def _moment(value: object) -> object:
 # With its zone: a time without one would mean another moment on each server.
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Search = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 
 
 class Query(WireModel):
@@ -48,17 +50,31 @@ class NoQuery(Query):
 
 class ListQuery(Query):
     """How much of a list, and from where. `startingAfter` is the cursor of the answer's
-    `Link: <…>; rel="next"`."""
+    `Link: <…>; rel="next"`, `endingBefore` that of its `rel="prev"`."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 50
-    starting_after: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+    starting_after: Cursor | None = None
+    ending_before: Cursor | None = None
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.starting_after is not None and self.ending_before is not None:
+            raise PydanticCustomError(
+                "direction",
+                "startingAfter and endingBefore must not be given together",
+                {"path": "endingBefore"},
+            )
+        return self
 
 
 class CustomersQuery(ListQuery):
-    """Query of `GET …/customers`."""
+    """Query of `GET …/customers`. `search`: what an e-mail or a name begins with, or a customer's
+    id."""
 
     email: Id | None = None
     customer: Id | None = None
+    search: Search | None = None
+    order: Literal["name", "newest", "oldest"] = "name"
 
 
 class _OfSubject(ListQuery):
@@ -97,23 +113,38 @@ ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
 
 
 class TransactionsQuery(_OfSubject):
-    """Query of `GET …/transactions`. `since` ≤ time < `until`."""
+    """Query of `GET …/transactions`. `since` ≤ time < `until`. `search`: an id of the payment at
+    Stripe, the customer's e-mail, or its subject as `type:id`."""
 
     type: TransactionType | None = None
     status: TransactionStatus | None = None
     since: Moment | None = None
     until: Moment | None = None
+    search: Search | None = None
+    order: Literal["newest", "oldest", "largest"] = "newest"
 
 
 class SubscriptionsQuery(_OfSubject):
-    """Query of `GET …/subscriptions`."""
+    """Query of `GET …/subscriptions`. `search`: its id or the customer's, the customer's e-mail, or
+    its subject as `type:id`. `order=renewal`: the period that ends soonest comes first."""
 
     status: SubscriptionStatus | None = None
+    search: Search | None = None
+    order: Literal["changed", "renewal"] = "changed"
+
+
+class ProductsQuery(ListQuery):
+    """Which products. `search`: what the name begins with, an id of the product or of one of its
+    prices, or a price's lookup key."""
+
+    search: Search | None = None
+    active: bool | None = None
 
 
 class EventsQuery(ListQuery):
     """Query of `GET …/webhook-events`. `deadLetter=true`: only those that failed and are not tried
-    again by themselves."""
+    again by themselves. `search`: the id of the event or of its object, or a type, also as
+    `customer.subscription.*`."""
 
     type: Id | None = None
     status: ProcessingStatus | None = None
@@ -121,3 +152,5 @@ class EventsQuery(ListQuery):
     dead_letter: Literal[True] | None = None
     since: Moment | None = None
     until: Moment | None = None
+    search: Search | None = None
+    order: Literal["newest", "oldest"] = "newest"

@@ -1,0 +1,25 @@
+"""The lists of an operator (contract section 3.2): search, sort and paging in both directions.
+
+Every list walks indexes in its own order from a cursor on, and every search is a look-up in an
+index; none reads a whole table. A list of several types or statuses walks the index (type, status,
+time) once for each pair and merges what it finds, so it never passes by rows that don't fit.
+"""
+
+from billhook.lists.customers import customer, customers, subjects_of
+from billhook.lists.events import event_types, events
+from billhook.lists.products import products
+from billhook.lists.subscriptions import subscriptions
+from billhook.lists.transactions import payment, payments, transactions
+
+__all__ = [
+    "customer",
+    "customers",
+    "event_types",
+    "events",
+    "payment",
+    "payments",
+    "products",
+    "subjects_of",
+    "subscriptions",
+    "transactions",
+]

@@ -1,0 +1,169 @@
+"""Customers with what they paid."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from billhook.db import Database
+from billhook.errors import PaymentNotFound
+from billhook.lists.searching import begins_with
+from billhook.models import Customer, CustomersQuery
+from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, few_or_many
+from billhook.settings import Environment
+
+_EMAIL = 'lower(t.email) COLLATE "C"'
+_NAME = 'lower(t.name) COLLATE "C"'
+_ID: Key = ("t.provider_customer_id", "text")
+_NEWEST = Order(
+    (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), falling=True
+)
+_ORDERS = {
+    "name": Order(
+        (
+            ("t.deleted", "boolean"),
+            ("coalesce(t.email, t.name, t.provider_customer_id)", "text"),
+            _ID,
+        )
+    ),
+    "newest": _NEWEST,
+    "oldest": Order(_NEWEST.keys),
+}
+_BY_WHAT_FITS = Order(((_EMAIL, "text"), _ID))
+_FEW = 1_000
+
+# The totals of the page's customers only, each by index: payments that name the customer, and
+# those without one that name an e-mail which this customer alone has.
+_CUSTOMERS = """
+SELECT t.environment, t.provider, t.provider_customer_id, t.email, t.name, t.phone, t.deleted,
+    t.metadata, t.provider_created_at, t.synced_at,
+    coalesce(paid.payments, 0)::integer AS payments_count, paid.last_at AS last_payment_at,
+    CASE WHEN paid.currencies = 1 THEN paid.spend END AS total_spend,
+    CASE WHEN paid.currencies = 1 THEN paid.currency END AS total_spend_currency,
+    t.raw #> '{{invoice_settings,default_payment_method}}' AS payment_method,
+    t.raw -> 'default_source' AS source,
+    coalesce(nullif(t.raw #>> '{{address,country}}', ''), t.raw #>> '{{shipping,address,country}}')
+        AS country,
+    {cursor}
+FROM page JOIN payments.customers AS t ON t.id = page.id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS payments,
+        max(coalesce(own.paid_at, own.provider_created_at, own.created_at)) AS last_at,
+        sum(greatest(coalesce(own.amount, 0) - own.amount_refunded, 0))::bigint AS spend,
+        count(DISTINCT own.currency) AS currencies, min(own.currency) AS currency
+    FROM (
+        SELECT * FROM payments.transactions named
+        WHERE named.provider = 'stripe' AND named.environment = t.environment
+          AND named.provider_customer_id = t.provider_customer_id
+        UNION ALL
+        SELECT * FROM payments.transactions mailed
+        WHERE mailed.provider = 'stripe' AND mailed.environment = t.environment
+          AND mailed.provider_customer_id IS NULL
+          AND lower(mailed.customer_email_snapshot) = lower(t.email)
+          AND NOT EXISTS (
+              SELECT FROM payments.customers other
+              WHERE other.provider = 'stripe' AND other.environment = t.environment
+                AND other.email IS NOT NULL
+                AND lower(other.email) COLLATE "C" = lower(t.email) AND other.id <> t.id)
+    ) AS own
+    WHERE own.type <> 'refund' AND own.status IN ('succeeded', 'refunded', 'partially_refunded')
+) AS paid
+"""
+_SUBJECTS = """
+SELECT subject_type, subject_id FROM payments.customer_mappings
+WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = $2
+ORDER BY subject_type, subject_id
+"""
+
+
+async def customers(
+    database: Database, environment: Environment, query: CustomersQuery
+) -> Page[Customer]:
+    """Customers with what they paid: those not deleted first, then by e-mail, name or id.
+
+    A search by the default order lists those whose e-mail begins so first, by e-mail, then those
+    whose name does, by name.
+    """
+    page = await _listing(environment, query).page(database, query)
+    return Page([_customer(row) for row in page.rows], page.next_cursor, page.previous_cursor)
+
+
+async def customer(database: Database, environment: Environment, customer_id: str) -> Customer:
+    """One customer with what it paid.
+
+    Raises:
+        PaymentNotFound: the mirror does not have it.
+    """
+    page = await customers(database, environment, CustomersQuery(limit=1, customer=customer_id))
+    if not page.rows:
+        raise PaymentNotFound(
+            f"There is no customer {customer_id} in the {environment} environment.",
+            next_actions="Is it of the other environment? If Stripe has it, sync first.",
+        )
+    return page.rows[0]
+
+
+async def subjects_of(
+    database: Database, environment: Environment, customer_id: str
+) -> list[tuple[str, str]]:
+    """Type and id of each subject that a customer pays for."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_SUBJECTS, environment, customer_id)
+    return [(row["subject_type"], row["subject_id"]) for row in rows]
+
+
+def _listing(environment: Environment, query: CustomersQuery) -> Listing:
+    args = Arguments()
+    where = Conditions(args)
+    where.add("t.provider = 'stripe' AND t.environment = {}", environment)
+    where.add('t.email IS NOT NULL AND lower(t.email) COLLATE "C" = lower({})', query.email)
+    where.add("t.provider_customer_id = {}", query.customer)
+    order, conditions = _ORDERS[query.order], tuple(where.clauses)
+    table, select = "payments.customers", _CUSTOMERS
+    if query.search is None:
+        return Listing(table, order, (Walk(conditions),), select, args)
+
+    text = args.add(query.search)
+    is_it = f"t.provider_customer_id = {text}"
+    by_email = f"(t.email IS NOT NULL AND {begins_with(_EMAIL, text)})"
+    by_name = f"(t.name IS NOT NULL AND {begins_with(_NAME, text)})"
+    if query.order == "name":
+        walks = (
+            Walk((*conditions, is_it), expressions=(_ID[0], _ID[0])),
+            Walk((*conditions, by_email, f"NOT {is_it}"), expressions=(_EMAIL, _ID[0])),
+            Walk(
+                (*conditions, by_name, f"{by_email} IS NOT TRUE", f"NOT {is_it}"),
+                expressions=(_NAME, _ID[0]),
+            ),
+        )
+        return Listing(table, _BY_WHAT_FITS, walks, select, args, chained=True)
+    fitting = " UNION ALL ".join(
+        f"(SELECT t.id FROM payments.customers AS t WHERE {' AND '.join((*conditions, fits))} "
+        f"LIMIT {_FEW + 1})"
+        for fits in (is_it, by_email, by_name)
+    )
+    anyhow = Walk((*conditions, f"({is_it} OR {by_email} OR {by_name})"))
+    tables, merged = few_or_many(_FEW, f"SELECT DISTINCT id FROM ({fitting}) AS f", anyhow)
+    return Listing(table, order, merged, select, args, tables=tables)
+
+
+def _customer(row: asyncpg.Record) -> Customer:
+    method, source = row["payment_method"], row["source"]
+    card = method.get("card") if isinstance(method, dict) else None
+    card = card if isinstance(card, dict) else source if isinstance(source, dict) else {}
+    brand, last4 = _text(card.get("brand")), _text(card.get("last4"))
+    country = _text(row["country"])
+    return Customer(
+        **{name: row[name] for name in _STORED},
+        payment_method_brand=brand.lower() if brand else None,
+        payment_method_last4=last4,
+        country_code=country.upper() if country and len(country) == 2 else None,
+    )
+
+
+_STORED = tuple(
+    Customer.model_fields.keys() - {"payment_method_brand", "payment_method_last4", "country_code"}
+)
+
+
+def _text(value: object) -> str | None:
+    return value.strip() if isinstance(value, str) and value else None

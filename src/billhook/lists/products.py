@@ -1,0 +1,75 @@
+"""Products with their prices, for people. The API's catalog is `billhook.catalog`."""
+
+from __future__ import annotations
+
+from billhook.db import Database
+from billhook.lists.searching import begins_with
+from billhook.models import Price, Product, ProductsQuery, ProductWithPrices
+from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk
+from billhook.settings import Environment
+
+PRODUCT_COLUMNS = """environment, product_id, name, description, active, default_price_id, metadata,
+    synced_at"""
+PRICE_COLUMNS = """environment, price_id, product_id, active, currency, unit_amount,
+    unit_amount_decimal, type, lookup_key, billing_scheme, tax_behavior, recurring_interval,
+    recurring_interval_count, metadata, synced_at"""
+
+_NAME = 'lower(t.name) COLLATE "C"'
+_BY_NAME = Order(((_NAME, "text"), ("t.product_id", "text")))
+_PRODUCTS = """
+SELECT t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
+    t.metadata, t.synced_at, {cursor}
+FROM page JOIN payments.stripe_products AS t ON t.id = page.id
+"""
+_PRICES = f"""
+SELECT {PRICE_COLUMNS} FROM payments.stripe_prices
+WHERE environment = $1 AND product_id = ANY ($2::text[]) ORDER BY product_id, price_id
+"""
+
+
+async def products(
+    database: Database, environment: Environment, query: ProductsQuery
+) -> Page[ProductWithPrices]:
+    """Products by name, whatever its case, each with all its prices."""
+    page = await _listing(environment, query).page(database, query)
+    prices: dict[str, list[Price]] = {row["product_id"]: [] for row in page.rows}
+    if prices:
+        async with database.connection() as connection:
+            for row in await connection.fetch(_PRICES, environment, list(prices)):
+                prices[row["product_id"]].append(Price(**row))
+    return Page(
+        [
+            ProductWithPrices(product=Product(**row), prices=prices[row["product_id"]])
+            for row in page.rows
+        ],
+        page.next_cursor,
+        page.previous_cursor,
+    )
+
+
+def _listing(environment: Environment, query: ProductsQuery) -> Listing:
+    args = Arguments()
+    where = Conditions(args)
+    where.add("t.environment = {}", environment)
+    actives = [True, False] if query.active is None else [query.active]
+    each = f"unnest({args.add(actives)}::boolean[]) AS of_state(active)"
+    where.add("t.active = of_state.active")
+    walks = [Walk(tuple(where.clauses), each)]
+    if query.search is not None:
+        text = args.add(query.search)
+        ids = f"""
+            SELECT x.id FROM payments.stripe_products AS x
+            WHERE x.environment = $1 AND x.product_id = {text}
+            UNION ALL
+            SELECT x.id FROM payments.stripe_prices AS p JOIN payments.stripe_products AS x
+              ON x.environment = p.environment AND x.product_id = p.product_id
+            WHERE p.environment = $1 AND p.price_id = {text}
+            UNION ALL
+            SELECT x.id FROM payments.stripe_prices AS p JOIN payments.stripe_products AS x
+              ON x.environment = p.environment AND x.product_id = p.product_id
+            WHERE p.environment = $1 AND p.lookup_key = {text}"""
+        walks = [
+            Walk((*where.clauses, begins_with(_NAME, text)), each),
+            Walk((*where.clauses, f"t.id = ANY (ARRAY({ids}))"), each),
+        ]
+    return Listing("payments.stripe_products", _BY_NAME, tuple(walks), _PRODUCTS, args)

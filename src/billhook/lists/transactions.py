@@ -1,0 +1,233 @@
+"""Transactions as the API lists them, and payments with their refunds, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import asyncpg
+
+from billhook.db import Database
+from billhook.errors import PaymentNotFound
+from billhook.lists.searching import StripeKind, is_email, kind_of, subject_of
+from billhook.models import Payment, Transaction, TransactionsQuery
+from billhook.models.queries import TransactionStatus, TransactionType
+from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk, few_or_many
+from billhook.settings import Environment
+
+_AT = "coalesce(t.provider_created_at, t.created_at)"
+_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), falling=True)
+_ORDERS = {
+    "newest": _NEWEST,
+    "oldest": Order(_NEWEST.keys),
+    "largest": Order((("coalesce(t.amount, 0)", "integer"), *_NEWEST.keys), falling=True),
+}
+_TYPES: tuple[TransactionType, ...] = get_args(TransactionType)
+_STATUSES: tuple[TransactionStatus, ...] = get_args(TransactionStatus)
+_FEW = 10_000
+
+_COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.subject_id,
+    t.provider_customer_id, t.customer_email_snapshot,
+    t.provider_object_id AS provider_reference_id,
+    t.provider_object_type AS provider_reference_type, t.amount, t.amount_refunded, t.currency,
+    t.description, t.paid_at, t.failed_at, t.refunded_at, t.provider_created_at, t.created_at,
+    t.updated_at"""
+_TRANSACTIONS = f"""
+SELECT {_COLUMNS}, {{cursor}}
+FROM page JOIN payments.transactions AS t ON t.id = page.id
+"""
+_PAYMENTS = f"""
+SELECT {_COLUMNS}, t.related_object_ids, t.payment_id, {{cursor}}
+FROM page JOIN payments.transactions AS t ON t.id = page.id
+"""
+_REFUNDS = f"""
+SELECT {_COLUMNS}, t.related_object_ids, t.payment_id FROM payments.transactions AS t
+WHERE t.payment_id = ANY ($2::bigint[]) AND t.type = 'refund' AND t.provider = 'stripe'
+  AND t.environment = $1
+ORDER BY {_AT}, t.id
+"""
+# A refund's own row may be found: its payment is the row of the same payment that is none.
+_PAYMENT = f"""
+WITH named AS MATERIALIZED (
+    SELECT x.id, x.payment_id FROM payments.transactions AS x
+    WHERE x.id = ANY (ARRAY({{ids}})) AND x.provider = 'stripe' AND x.environment = $1
+)
+SELECT {_COLUMNS}, t.related_object_ids, t.payment_id FROM payments.transactions AS t
+WHERE t.id = ANY (ARRAY(
+    SELECT id FROM named UNION
+    SELECT x.id FROM payments.transactions AS x
+    WHERE x.payment_id = ANY (ARRAY(SELECT payment_id FROM named)) AND x.type <> 'refund'))
+ORDER BY t.type = 'refund', {_AT} DESC, t.id DESC LIMIT 1
+"""
+
+
+async def transactions(
+    database: Database, environment: Environment, query: TransactionsQuery
+) -> Page[Transaction]:
+    """Payments and refunds, newest first unless `query.order` says otherwise."""
+    listing = _listing(environment, query, _TRANSACTIONS, _TYPES)
+    page = await listing.page(database, query)
+    return Page([Transaction(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
+
+
+async def payments(
+    database: Database, environment: Environment, query: TransactionsQuery
+) -> Page[Payment]:
+    """The same for people: refunds stand within their payment, and on their own only where they are
+    asked for by `type=refund` or by their id."""
+    types = _TYPES
+    if query.type is None and (query.search is None or kind_of(query.search) != "refund"):
+        types = tuple(kind for kind in _TYPES if kind != "refund")
+    page = await _listing(environment, query, _PAYMENTS, types).page(database, query)
+    return Page(
+        await _with_refunds(database, environment, page.rows),
+        page.next_cursor,
+        page.previous_cursor,
+    )
+
+
+async def payment(database: Database, environment: Environment, reference: str) -> Payment:
+    """One payment with its refunds, by the id of any of its objects at Stripe: PaymentIntent,
+    charge, invoice, checkout session or refund. A refund whose payment never came stands for it.
+
+    Raises:
+        PaymentNotFound: no payment has it.
+    """
+    kind = kind_of(reference)
+    if kind not in ("payment_intent", "charge", "invoice", "checkout_session", "refund"):
+        raise PaymentNotFound(
+            f"{reference} is not the id of a payment.",
+            next_actions="Give the id of its PaymentIntent (pi_…), charge (ch_…), invoice (in_…), "
+            "checkout session (cs_…) or refund (re_…), or search for it.",
+        )
+    args = Arguments()
+    args.add(environment)
+    ids = " UNION ALL ".join(_of_object(args, kind, reference))
+    async with database.connection() as connection:
+        rows = await connection.fetch(_PAYMENT.format(ids=ids), *args.values)
+    if not rows:
+        raise PaymentNotFound(
+            f"There is no payment with {reference} in the {environment} environment.",
+            next_actions="Is it of the other environment? If Stripe has it, look whether its "
+            "events arrived: search them for the same id.",
+        )
+    return (await _with_refunds(database, environment, rows))[0]
+
+
+def _listing(
+    environment: Environment,
+    query: TransactionsQuery,
+    select: str,
+    types: Sequence[TransactionType],
+) -> Listing:
+    args = Arguments()
+    where = Conditions(args)
+    where.add("t.provider = 'stripe' AND t.environment = {}", environment)
+    where.add("t.subject_type = {}", query.subject_type)
+    where.add("t.subject_id = {}", query.subject_id)
+    where.add("t.provider_customer_id = {}", query.customer)
+    where.add(f"{_AT} >= {{}}", query.since)
+    where.add(f"{_AT} < {{}}", query.until)
+    wanted = [query.type] if query.type else list(types)
+    statuses = [query.status] if query.status else list(_STATUSES)
+    order = _ORDERS[query.order]
+    tables = ""
+    if query.search is not None or query.customer is not None or query.subject_id is not None:
+        # So few rows that they are sorted.
+        if query.search is not None:
+            where.add(f"t.id = ANY (ARRAY({_found(args, query.search)}))")
+        if len(wanted) < len(_TYPES):
+            where.add("t.type = ANY ({}::text[])", wanted)
+        where.add("t.status = {}", query.status)
+        walks: tuple[Walk, ...] = (Walk(tuple(where.clauses)),)
+    else:
+        pairs = (
+            f"unnest({args.add(wanted)}::text[]) AS of_type(type) "
+            f"CROSS JOIN unnest({args.add(statuses)}::text[]) AS of_status(status)"
+        )
+        where.add("t.type = of_type.type AND t.status = of_status.status")
+        walk = Walk(tuple(where.clauses), each=pairs)
+        walks = (walk,)
+        if query.order == "largest" and (query.since or query.until):
+            ids = f"""SELECT fits.id FROM {pairs} CROSS JOIN LATERAL (
+                SELECT t.id FROM payments.transactions AS t
+                WHERE {" AND ".join(where.clauses)} LIMIT {_FEW + 1}) AS fits"""
+            tables, walks = few_or_many(_FEW, ids, walk)
+    return Listing("payments.transactions", order, walks, select, args, tables=tables)
+
+
+def _found(args: Arguments, text: str) -> str:
+    """SELECT of the ids of the transactions that a search text names."""
+    ids = [
+        f"""SELECT x.id FROM payments.transactions AS x
+            WHERE x.provider = 'stripe' AND x.environment = $1
+              AND x.provider_customer_id = {args.add(text)}"""
+    ]
+    kind = kind_of(text)
+    if kind is not None and kind != "customer":
+        ids += _of_object(args, kind, text)
+    if subject := subject_of(text):
+        ids.append(
+            f"""SELECT x.id FROM payments.transactions AS x
+                WHERE x.provider = 'stripe' AND x.environment = $1
+                  AND x.subject_type = {args.add(subject[0])}
+                  AND x.subject_id = {args.add(subject[1])}"""
+        )
+    if is_email(text):
+        email = args.add(text)
+        ids += [
+            f"""SELECT x.id FROM payments.customers AS c JOIN payments.transactions AS x
+                  ON x.provider = 'stripe' AND x.environment = c.environment
+                 AND x.provider_customer_id = c.provider_customer_id
+                WHERE c.provider = 'stripe' AND c.environment = $1 AND c.email IS NOT NULL
+                  AND lower(c.email) COLLATE "C" = lower({email})""",
+            f"""SELECT x.id FROM payments.transactions AS x
+                WHERE x.environment = $1 AND x.provider_customer_id IS NULL
+                  AND x.customer_email_snapshot IS NOT NULL
+                  AND lower(x.customer_email_snapshot) = lower({email})""",
+        ]
+    return " UNION ALL ".join(ids)
+
+
+def _of_object(args: Arguments, kind: StripeKind, object_id: str) -> list[str]:
+    """SELECTs of the ids of the transactions that an object of Stripe's belongs to: as the event
+    path knows it, and as rows say that InsForge wrote."""
+    its_kind, its_id = args.add(kind), args.add(object_id)
+    return [
+        f"""SELECT x.id FROM billhook.payment_refs AS ref JOIN payments.transactions AS x
+              ON x.payment_id = ref.payment_id
+            WHERE ref.environment = $1 AND ref.object_type = {its_kind}
+              AND ref.object_id = {its_id}""",
+        f"""SELECT x.id FROM payments.transactions AS x
+            WHERE x.related_object_ids @> {args.add({kind: object_id})}""",
+        f"""SELECT x.id FROM payments.transactions AS x
+            WHERE x.provider = 'stripe' AND x.environment = $1
+              AND x.provider_object_type = {its_kind}
+              AND x.provider_object_id = {its_id}""",
+    ]
+
+
+async def _with_refunds(
+    database: Database, environment: Environment, rows: Sequence[asyncpg.Record]
+) -> list[Payment]:
+    refunds: dict[int, list[Payment]] = {
+        row["payment_id"]: []
+        for row in rows
+        if row["type"] != "refund" and row["payment_id"] is not None
+    }
+    if refunds:
+        async with database.connection() as connection:
+            for row in await connection.fetch(_REFUNDS, environment, list(refunds)):
+                refunds[row["payment_id"]].append(_payment(row, []))
+    return [
+        _payment(row, [] if row["type"] == "refund" else refunds.get(row["payment_id"], []))
+        for row in rows
+    ]
+
+
+def _payment(row: asyncpg.Record, refunds: list[Payment]) -> Payment:
+    values: dict[str, Any] = dict(row)
+    values["related_object_ids"] = {
+        kind: name for kind, name in row["related_object_ids"].items() if isinstance(name, str)
+    }
+    return Payment(**values, refunds=refunds)
