@@ -123,7 +123,10 @@ class ApiKeys:
 
     async def is_valid(self, kind: Kind, key: str) -> bool:
         """Whether `key` is a valid key of that kind, ours or one that came over from InsForge."""
-        digest = _hash(key)
+        return await self.is_valid_hash(kind, hash_of(key))
+
+    async def is_valid_hash(self, kind: Kind, digest: bytes) -> bool:
+        """`is_valid` for who keeps a key's hash only."""
         now = self._clock()
         if self._valid.get((kind, digest), float("-inf")) > now:
             return True
@@ -160,7 +163,9 @@ class ApiKeys:
         self, kind: Kind, key: str, name: str | None, expires_at: datetime | None
     ) -> ApiKey | None:
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_INSERT, kind, _hash(key), mask(key), name, expires_at)
+            row = await connection.fetchrow(
+                _INSERT, kind, hash_of(key), mask(key), name, expires_at
+            )
         return None if row is None else ApiKey(**row)
 
     async def _is_insforge(self, kind: Kind, digest: bytes, now: float) -> bool:
@@ -182,12 +187,15 @@ class ApiKeys:
             # Our own keys go on working; the reason is in the log, the key is not.
             _log.warning("an InsForge key cannot be read", reason=error.message)
             return []
-        return [(_hash(secret.value), secret.expires_at) for secret in found if _fits(kind, secret)]
+        return [
+            (hash_of(secret.value), secret.expires_at) for secret in found if _fits(kind, secret)
+        ]
 
 
 def _fits(kind: Kind, secret: StoredSecret) -> bool:
     return secret.value.startswith(PREFIXES[kind])
 
 
-def _hash(key: str) -> bytes:
+def hash_of(key: str) -> bytes:
+    """What is kept of a key."""
     return sha256(key.encode()).digest()

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 from fastapi import FastAPI
 
-from billhook import __version__, logs
+from billhook import __version__, dashboard, logs
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
 from billhook.connections import Connections
@@ -33,10 +33,10 @@ from billhook.http import (
     refresh,
     webhooks,
 )
-from billhook.http.services import Services
 from billhook.jwks import Jwks
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
+from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.governor import Governor
@@ -67,6 +67,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _services(settings, pool) as services:
             app.state.services = services
+            dashboard.hand_over(pages, services)
             yield
 
     app = FastAPI(
@@ -83,10 +84,11 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
         *(refresh, health, metrics, docs),
     ):
         app.include_router(routes.router)
+    pages = dashboard.install(app)
     openapi.install(app)
     errors.install(app)
     app.add_middleware(errors.Unexpected)
-    cors.install(app)
+    cors.install(app, but_not=dashboard.PATH)
     return app
 
 

@@ -7,7 +7,8 @@ expired user token is an error, not an anonymous visitor.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 import jwt
@@ -36,6 +37,7 @@ class Caller:
         email: the token's, when it has one.
         claims: what `request.jwt.claims` becomes: `role`, `sub` only when authenticated, `email`
             when known.
+        expires_at: when the token does, if it does.
     """
 
     kind: Literal["admin", "user", "anonymous"]
@@ -43,6 +45,7 @@ class Caller:
     user_id: str | None = None
     email: str | None = None
     claims: Mapping[str, str] = field(default_factory=dict)
+    expires_at: datetime | None = None
 
     @property
     def database_role(self) -> Role:
@@ -71,14 +74,22 @@ def credential_of(headers: Mapping[str, str]) -> Credential | None:
     then counts before a bearer token that is none, as with InsForge.
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
-    bearer = value.strip() if scheme.lower() == "bearer" else ""
-    if bearer.startswith(_ADMIN_KEY):
-        return Credential("api_key", bearer)
+    bearer = credential(value) if scheme.lower() == "bearer" else None
+    if bearer is not None and bearer.kind == "api_key":
+        return bearer
     if api_key := headers.get("x-api-key", "").strip():
         return Credential("api_key", api_key)
-    if bearer.startswith(_ANONYMOUS_KEY):
-        return Credential("anonymous_key", bearer)
-    return Credential("token", bearer) if bearer else None
+    return bearer
+
+
+def credential(text: str) -> Credential | None:
+    """The credential that `text` is, or None when it is empty."""
+    value = text.strip()
+    if value.startswith(_ADMIN_KEY):
+        return Credential("api_key", value)
+    if value.startswith(_ANONYMOUS_KEY):
+        return Credential("anonymous_key", value)
+    return Credential("token", value) if value else None
 
 
 class Auth:
@@ -124,7 +135,10 @@ class Auth:
             Forbidden: a good token whose role is not `project_admin`.
             SigningKeysUnavailable, DatabaseUnavailable: as in `user`.
         """
-        credential = credential_of(request.headers)
+        return await self.administrator(credential_of(request.headers))
+
+    async def administrator(self, credential: Credential | None) -> Caller:
+        """The administrator that a credential makes somebody. Raises as `admin`."""
         if credential is None:
             raise _missing()
         if credential.kind == "anonymous_key":
@@ -142,7 +156,7 @@ class Auth:
             raise Forbidden(
                 "Administration needs an API key or a token with the role project_admin."
             )
-        return Caller("admin", caller.role, caller.user_id, caller.email, caller.claims)
+        return replace(caller, kind="admin")
 
     async def _claims(self, token: str) -> dict[str, Any]:
         """The verified claims of a token.
@@ -206,9 +220,20 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         passed_on["sub"] = cast(str, subject)
     if email is not None:
         passed_on["email"] = email
+    expires_at = _moment(claims.get("exp"))
     if role == "anon":
-        return Caller("anonymous", "anon", email=email, claims=passed_on)
-    return Caller("user", cast(Role, role), cast(str, subject), email, passed_on)
+        return Caller("anonymous", "anon", None, email, passed_on, expires_at)
+    return Caller("user", cast(Role, role), cast(str, subject), email, passed_on, expires_at)
+
+
+def _moment(epoch: object) -> datetime | None:
+    """The time of a verified claim; one beyond the calendar is as good as none."""
+    if not isinstance(epoch, int | float | str):
+        return None
+    try:
+        return datetime.fromtimestamp(float(epoch), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _is_text(value: object) -> bool:

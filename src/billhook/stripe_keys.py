@@ -73,11 +73,14 @@ class StripeKeys:
         self._endpoint = endpoint
         self._sync = sync
 
-    async def set(self, environment: Environment, value: str) -> None:
+    async def set(self, environment: Environment, value: str, *, wait: bool = True) -> None:
         """Check a key at Stripe, store it, set up the endpoint and sync.
 
         The same key again does nothing; a new key of the same account is stored; another account's
         archives the rows of the one before.
+
+        Args:
+            wait: for the sync, as long as a caller would; else it goes on in the background.
 
         Raises:
             PaymentConfigInvalid: of the other mode, malformed, refused by Stripe, or restricted
@@ -97,7 +100,10 @@ class StripeKeys:
                 await self._connections.connected(environment, account, key=key)
                 return
             await self._switch(environment, key, account, before, account_before)
-        await self.wait_for_sync(environment)
+        if wait:
+            await self.wait_for_sync(environment)
+        else:
+            self._sync.start(environment)
 
     async def remove(self, environment: Environment) -> None:
         """Delete the managed endpoint, and forget the key. Mirrored rows stay.

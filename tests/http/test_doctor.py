@@ -122,7 +122,7 @@ def test_policies_that_are_missing_are_warned_of_with_ones_that_work(patient: Pa
         assert warning.next_actions is not None
         patient.api.books.execute(warning.next_actions.partition("\n")[2])
     assert [f.state for f in of(patient.examined(), "policies", None)] == ["ok", "ok"]
-    patient.api.books.execute("DROP POLICY own_subject ON payments.stripe_checkout_sessions")
+    patient.api.books.execute("DROP POLICY own_user ON payments.stripe_checkout_sessions")
     (nobody, _) = of(patient.examined(), "policies", None)
     assert "no policy lets anybody in" in nobody.message
 

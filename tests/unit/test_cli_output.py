@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 import typer
 
-from billhook.cli.money import money, price
 from billhook.cli.options import metadata_of, subject_of, utc
 from billhook.cli.output import cell
+from billhook.money import money, price
 
 
 @pytest.mark.parametrize(

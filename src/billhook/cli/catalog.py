@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from billhook.cli import money
+from billhook import money
 from billhook.cli.address import connected
 from billhook.cli.options import AsJson, InEnvironment, Url
 from billhook.cli.output import show_json, show_table

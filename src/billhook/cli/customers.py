@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from billhook.cli.address import connected
-from billhook.cli.money import money
 from billhook.cli.options import (
     All,
     AsJson,
@@ -18,6 +17,7 @@ from billhook.cli.options import (
     Url,
 )
 from billhook.cli.output import gather, show_json, show_table
+from billhook.money import money
 
 
 def customers(

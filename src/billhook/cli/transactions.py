@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from billhook.cli.address import connected
-from billhook.cli.money import money
 from billhook.cli.options import (
     All,
     AsJson,
@@ -24,6 +23,7 @@ from billhook.cli.options import (
 )
 from billhook.cli.output import gather, show_json, show_table
 from billhook.models.queries import TransactionStatus, TransactionType
+from billhook.money import money
 
 
 def transactions(

@@ -30,6 +30,7 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
     yield Text()
     for name, value, style in (
         ("Demo shop", f"{api.address}/demo", "bold"),
+        ("Dashboard", f"{api.address}/dashboard   sign in with the admin key", "bold"),
         ("API", f"{api.address}   described at {api.address}/docs", ""),
         ("Admin key", keys.admin_key, ""),
         ("Anonymous key", keys.anonymous_key, ""),
@@ -48,6 +49,7 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
     yield Text("2. Pay with 4242 4242 4242 4242, any date to come, any code.")
     yield Text("   4000 0000 0000 0002 is declined; the arrow at the top left cancels.")
     yield Text("3. Watch the order turn paid: a trigger in your database did that.")
+    yield Text(f"4. Open {api.address}/dashboard and see the payment and its events.")
     yield Text()
     again = f"rm -rf {shlex.quote(_short(state.folder))}"
     yield Text("Ctrl-C stops; the next start goes on where you were. To begin anew: ").append(

@@ -11,6 +11,7 @@ from billhook.db import ROLES, Database
 from billhook.db.migrate import migrations
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
+from billhook.policies import policy, session_tables
 from billhook.settings import Environment, Settings
 
 _OLDEST_POSTGRES = 14
@@ -24,14 +25,6 @@ SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
 FROM unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
 ORDER BY wanted
 """
-_SESSION_TABLES = """
-SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_on,
-    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS has_policies
-FROM pg_class AS c
-WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass,
-                'payments.stripe_customer_portal_sessions'::regclass)
-ORDER BY 1
-"""
 _FAILED = """
 SELECT event_type, count(*) AS events,
     (array_agg(last_error ORDER BY received_at DESC))[1] AS newest_error
@@ -43,19 +36,6 @@ _LAST_EVENT = """
 SELECT received_at, event_type FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
 """
-
-_UNGUARDED = {
-    "payments.stripe_checkout_sessions": "any signed-in user can bill any subject.",
-    "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
-    "subject.",
-}
-
-POLICY = """\
-ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own_subject ON {table} TO authenticated
-    USING (subject_type = 'user' AND subject_id = auth.uid()::text)
-    WITH CHECK (subject_type = 'user' AND subject_id = auth.uid()::text);"""
-"""A policy to begin with: users bill themselves. See README.md for teams."""
 
 
 async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
@@ -152,26 +132,17 @@ async def roles(database: Database) -> AsyncIterator[Finding]:
 
 async def policies(database: Database) -> AsyncIterator[Finding]:
     """Whether the app says who may bill whom."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(_SESSION_TABLES)
-    for row in rows:
-        table = row["name"]
-        if not row["is_on"]:
-            yield Finding(
-                check="policies",
-                state="warning",
-                message=f"Row-level security is off on {table}: {_UNGUARDED[table]}",
-                next_actions=f"Say who may, for example:\n{POLICY.format(table=table)}",
-            )
-        elif not row["has_policies"]:
-            yield Finding(
-                check="policies",
-                state="warning",
-                message=f"Row-level security is on for {table}, and no policy lets anybody in.",
-                next_actions=f"Say who may, for example:\n{POLICY.format(table=table)}",
-            )
+    for table in await session_tables(database):
+        if table.problem is None:
+            message = f"{table.name} has policies."
+            yield Finding(check="policies", state="ok", message=message)
         else:
-            yield Finding(check="policies", state="ok", message=f"{table} has policies.")
+            yield Finding(
+                check="policies",
+                state="warning",
+                message=table.problem,
+                next_actions=f"Say who may, for example:\n{policy(table.name)}",
+            )
 
 
 async def ledger(

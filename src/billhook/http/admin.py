@@ -12,9 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from billhook.auth import Caller
 from billhook.errors import InvalidInput
-from billhook.http.services import ServicesOf
 from billhook.models import NoQuery, Query, WireModel, problems
 from billhook.paging import Page
+from billhook.services import ServicesOf
 
 Q = TypeVar("Q", bound=Query)
 

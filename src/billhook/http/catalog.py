@@ -8,7 +8,6 @@ from billhook import catalog
 from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, query_of
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors, query_parameters
-from billhook.http.services import ServicesOf
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -24,6 +23,7 @@ from billhook.models import (
     UpdatePrice,
     UpdateProduct,
 )
+from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(

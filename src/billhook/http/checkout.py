@@ -14,7 +14,6 @@ from billhook.checkout_result import checkout_result
 from billhook.http.admin import PathId, answer, no_query, query_of
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors, query_parameters
-from billhook.http.services import ServicesOf
 from billhook.models import (
     AwaitQuery,
     CheckoutSessionResponse,
@@ -24,6 +23,7 @@ from billhook.models import (
     WireModel,
 )
 from billhook.portal import create_portal_session, signed_in
+from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"])

@@ -10,7 +10,6 @@ from billhook import rebuild, verify
 from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.http.services import ServicesOf
 from billhook.mirror_status import mirror_status
 from billhook.models import (
     Config,
@@ -25,6 +24,7 @@ from billhook.models import (
     VerificationResponse,
     Verify,
 )
+from billhook.services import ServicesOf
 from billhook.settings import ENVIRONMENTS, Environment
 
 router = APIRouter(

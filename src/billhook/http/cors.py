@@ -1,22 +1,42 @@
-"""CORS: any origin may call, with credentials headers (contract section 1; the browser SDK).
+"""CORS: any origin may call the API, with credentials headers (contract section 1; the browser
+SDK).
 
-Nothing here is authenticated by cookies, so an origin gains nothing but what its token allows.
+Nothing of the API is authenticated by cookies, so an origin gains nothing but what its token
+allows. The dashboard is: no other origin may read it.
 """
 
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette._utils import get_route_path
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-def install(app: FastAPI) -> None:
-    """Echo the caller's origin and allow whatever headers it asks for."""
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=".*",
-        allow_credentials=True,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["link", "retry-after"],
-        max_age=600,
-    )
+class _Cors(CORSMiddleware):
+    def __init__(self, app: ASGIApp, but_not: str) -> None:
+        super().__init__(
+            app,
+            allow_origin_regex=".*",
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["link", "retry-after"],
+            max_age=600,
+        )
+        self._but_not = but_not
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _is_below(get_route_path(scope), self._but_not):
+            await self.app(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def install(app: FastAPI, *, but_not: str) -> None:
+    """Echo the caller's origin and allow whatever headers it asks for, except below `but_not`."""
+    app.add_middleware(_Cors, but_not=but_not)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")

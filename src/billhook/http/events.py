@@ -8,7 +8,6 @@ from billhook import events
 from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers, query_of
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors, query_parameters
-from billhook.http.services import ServicesOf
 from billhook.models import (
     EventsQuery,
     Replayed,
@@ -18,6 +17,7 @@ from billhook.models import (
     WebhookEventResponse,
     WebhookEvents,
 )
+from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(

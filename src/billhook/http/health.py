@@ -10,8 +10,8 @@ from fastapi import APIRouter, Response
 from billhook import __version__
 from billhook.errors import DatabaseUnavailable
 from billhook.http.openapi import errors
-from billhook.http.services import ServicesOf
 from billhook.models import Health
+from billhook.services import ServicesOf
 
 _PATIENCE = 3.0  # seconds: whoever asks for health does not wait long
 

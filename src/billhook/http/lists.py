@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request, Response
 from billhook import lists
 from billhook.http.admin import ADMIN, answer, page_headers, query_of
 from billhook.http.openapi import errors, query_parameters
-from billhook.http.services import ServicesOf
 from billhook.models import (
     Customers,
     CustomersQuery,
@@ -16,6 +15,7 @@ from billhook.models import (
     Transactions,
     TransactionsQuery,
 )
+from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Lists"], dependencies=ADMIN)

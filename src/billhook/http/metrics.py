@@ -10,9 +10,9 @@ from fastapi import APIRouter, Response
 
 from billhook.http.admin import ADMIN, NO_QUERY
 from billhook.http.openapi import errors
-from billhook.http.services import ServicesOf
 from billhook.mirror_status import mirror_status
 from billhook.models import MirrorStatus
+from billhook.services import ServicesOf
 from billhook.settings import ENVIRONMENTS
 
 router = APIRouter(tags=["Health"], dependencies=[*ADMIN, *NO_QUERY])

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from billhook.http.admin import ADMIN, answer, query_of
 from billhook.http.openapi import errors, query_parameters
-from billhook.http.services import ServicesOf
 from billhook.models import OverviewQuery, OverviewResponse
 from billhook.overview import overview
+from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(

@@ -16,7 +16,7 @@ from billhook import ledger
 from billhook.errors import InvalidInput
 from billhook.http.body import WEBHOOK_LIMIT, read
 from billhook.http.openapi import WEBHOOK_PATH
-from billhook.http.services import Services
+from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment
 
 

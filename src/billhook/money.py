@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
+
+from billhook.errors import InvalidInput
 
 # docs.stripe.com/currencies. ISK and UGX have no decimals either, but Stripe counts them in
 # hundredths all the same.
@@ -29,10 +32,39 @@ def money(amount: int | Decimal | None, currency: str | None) -> str:
         return ""
     if currency is None:
         return f"{amount:,}"
+    return f"{_decimal(amount, currency):,f} {currency.upper()}"
+
+
+def decimal_text(amount: int | None, currency: str | None) -> str:
+    """The amount alone, for machines: `decimal_text(150000, "usd")` is `1500.00`."""
+    if amount is None:
+        return ""
+    return f"{_decimal(amount, currency):f}" if currency else str(amount)
+
+
+def _decimal(amount: int | Decimal, currency: str) -> Decimal:
     digits = decimals(currency.lower())
     exact = Decimal(amount).scaleb(-digits)
     beyond = max(digits, -int(exact.normalize().as_tuple().exponent))
-    return f"{exact:,.{beyond}f} {currency.upper()}"
+    return exact.quantize(Decimal(1).scaleb(-beyond))
+
+
+def minor_units(text: str, currency: str) -> int:
+    """What somebody typed, in the currency's minor unit: `minor_units("15", "usd")` is 1500.
+
+    Raises:
+        InvalidInput: it is no amount, or has more decimals than the currency.
+    """
+    digits = decimals(currency.lower())
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,3})?", text):
+        raise InvalidInput(
+            f"amount: must look like {'1500' if digits == 0 else '15.00'}, with a point and no "
+            "thousands separators"
+        )
+    exact = Decimal(text).scaleb(digits)
+    if exact != exact.to_integral_value():
+        raise InvalidInput(f"amount: {currency.upper()} has {digits or 'no'} decimals")
+    return int(exact)
 
 
 def price(unit_amount: int | None, unit_amount_decimal: str | None, currency: str) -> str:

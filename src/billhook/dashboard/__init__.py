@@ -1,0 +1,123 @@
+"""The dashboard: what people look at and click. Pages are made here, on the server; a little script
+of our own shows times in the viewer's zone, copies ids, and keeps what changes up to date.
+
+`guard` stands before every page; `visit` is what a page is handed; each module of `pages` is one
+room of the menu. Pages call what the API's routes call, and hold no rule of their own.
+"""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from billhook.dashboard.guard import Guard
+from billhook.dashboard.pages import (
+    catalog,
+    customers,
+    events,
+    keys,
+    overview,
+    settings,
+    sign_in,
+    subscriptions,
+    transactions,
+)
+from billhook.dashboard.rendering import STATIC, Templates
+from billhook.dashboard.sessions import Sessions
+from billhook.dashboard.visit import Page, Visit, page
+from billhook.errors import BillhookError, NotFound
+from billhook.services import Services
+
+PATH = "/dashboard"
+"""Where it is mounted."""
+
+
+def install(app: Starlette) -> Starlette:
+    """Mount the dashboard at `PATH` of `app`; `hand_over` gives it what it works with.
+
+    Returns:
+        The dashboard, an application of its own.
+    """
+    dashboard = Starlette(
+        routes=_routes(),
+        middleware=[Middleware(Guard)],
+        exception_handlers={BillhookError: _known, 404: _missing, 405: _missing},
+    )
+    dashboard.state.templates = Templates()
+
+    async def enter(request: Request) -> Response:
+        return RedirectResponse(f"{request.scope['root_path']}{PATH}/")
+
+    app.router.routes += [Route(PATH, enter), Mount(PATH, dashboard)]
+    return dashboard
+
+
+def hand_over(dashboard: Starlette, services: Services) -> None:
+    """Give the dashboard the services of the application around it, when that starts."""
+    dashboard.state.services = services
+    dashboard.state.sessions = Sessions(services.database, services.auth, services.api_keys)
+
+
+def _routes() -> list[Route | Mount]:
+    """Every page, and every form that can be sent."""
+    here = "/{environment}"
+    return [
+        Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        _get("/", overview.enter),
+        _get("/sign-in", sign_in.ask),
+        _post("/sign-in", sign_in.submit),
+        _post("/sign-out", sign_in.leave),
+        _get(here, overview.show),
+        _get(f"{here}/catalog", catalog.listing),
+        _get(f"{here}/catalog/new", catalog.new_product),
+        _post(f"{here}/catalog/new", catalog.create_product),
+        _get(f"{here}/catalog/{{product}}", catalog.show),
+        _post(f"{here}/catalog/{{product}}", catalog.update_product),
+        _post(f"{here}/catalog/{{product}}/status", catalog.set_status),
+        _post(f"{here}/catalog/{{product}}/prices", catalog.create_price),
+        _post(f"{here}/catalog/{{product}}/prices/{{price}}", catalog.update_price),
+        _get(f"{here}/customers", customers.listing),
+        _get(f"{here}/customers/{{customer}}", customers.show),
+        _get(f"{here}/subscriptions", subscriptions.listing),
+        _get(f"{here}/transactions", transactions.listing),
+        _get(f"{here}/transactions.csv", transactions.export),
+        _get(f"{here}/transactions/{{reference}}", transactions.show),
+        _get(f"{here}/events", events.listing),
+        _get(f"{here}/events/live", events.live),
+        _post(f"{here}/events/replay", events.replay_many),
+        _get(f"{here}/events/{{event}}", events.show),
+        _post(f"{here}/events/{{event}}/replay", events.replay),
+        _get(f"{here}/settings", settings.show),
+        _post(f"{here}/settings/key", settings.set_key),
+        _post(f"{here}/settings/key/remove", settings.remove_key),
+        _post(f"{here}/settings/endpoint", settings.configure_endpoint),
+        _get(f"{here}/settings/sync", settings.progress),
+        _post(f"{here}/settings/sync", settings.sync),
+        _post(f"{here}/settings/verify", settings.verify_now),
+        _post(f"{here}/settings/archives/{{archive:uuid}}", settings.restore),
+        _get(f"{here}/keys", keys.listing),
+        _post(f"{here}/keys", keys.create),
+        _post(f"{here}/keys/{{key:uuid}}/revoke", keys.revoke),
+    ]
+
+
+def _get(path: str, handler: Page) -> Route:
+    return Route(path, page(handler), methods=["GET"])
+
+
+def _post(path: str, handler: Page) -> Route:
+    return Route(path, page(handler), methods=["POST"])
+
+
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BillhookError)
+    return Visit(request).error(error)
+
+
+async def _missing(request: Request, _error: Exception) -> Response:
+    nothing = NotFound("There is no such page.", next_actions="Choose one from the menu.")
+    return Visit(request).error(nothing)

@@ -1,0 +1,148 @@
+"""What stands before every page: headers, the session, and the proof that a form is our own.
+
+It is one middleware around all routes, so no page can be written that forgets it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import structlog
+from starlette._utils import get_route_path
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from billhook.dashboard.sessions import Session, Sessions
+from billhook.dashboard.visit import Visit, cookie_name
+from billhook.errors import BillhookError, Forbidden
+from billhook.services import Services
+
+log = structlog.get_logger(__name__)
+
+SIGN_IN = "/sign-in"
+_STATIC = "/static/"
+_FORM_LIMIT = 1_000_000
+
+_HEADERS = {
+    # Nothing from elsewhere, nothing inline, in nobody's frame.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # Not `no-referrer`: browsers then send forms with the origin `null`.
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Guard:
+    """The middleware. `request.state.session` is set for whom it lets in, and `request.state.form`
+    for what they send."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = get_route_path(scope)
+        request = Request(scope, receive)
+        started = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                # Pages show other people's payments: nothing of them is kept on the way.
+                if not path.startswith(_STATIC):
+                    headers["cache-control"] = "no-store"
+            await send(message)
+
+        try:
+            stopped = None if path.startswith(_STATIC) else await self._stop(request, path)
+            await (stopped or self._app)(scope, receive, with_headers)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception as error:
+            if started:
+                raise
+            response = self._failed(request, error)
+            await response(scope, receive, with_headers)
+
+    async def _stop(self, request: Request, path: str) -> Response | None:
+        """The answer for whom it does not let in."""
+        services: Services = request.app.state.services
+        sessions: Sessions = request.app.state.sessions
+        session = await sessions.find(request.cookies.get(cookie_name(request)))
+        request.state.session = session
+        if request.method not in ("GET", "HEAD"):
+            request.state.form = await _form(request)
+            _require_own_form(request, session, services.settings.public_url)
+        if session is not None or path == SIGN_IN:
+            return None
+        if request.method == "GET" and _is_for_people(request):
+            query = f"?{request.url.query}" if request.url.query else ""
+            wanted = f"?next={quote(path + query)}" if path not in ("", "/") else ""
+            return RedirectResponse(f"{request.scope['root_path']}{SIGN_IN}{wanted}", 303)
+        # A form, or what a page's script asks for: where a redirect led to would be no answer.
+        error = Forbidden("Your session has ended.", next_actions="Sign in again.", status=401)
+        return self._failed(request, error)
+
+    def _failed(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, BillhookError):
+            if error.status >= 500:
+                log.warning("page failed", path=request.url.path, reason=error.message)
+            return Visit(request).error(error)
+        log.exception("unexpected error", method=request.method, path=request.url.path)
+        unknown = BillhookError(
+            "Something went wrong on our side.",
+            next_actions="It was logged. Try again; if it lasts, look at Billhook's log.",
+        )
+        return Visit(request).error(unknown)
+
+
+def _is_for_people(request: Request) -> bool:
+    """Whether a browser asks for a page to show, not a script for a part of one."""
+    wanted = request.headers.get("accept", "*/*").split(",")
+    return any(each.partition(";")[0].strip() in ("text/html", "*/*") for each in wanted)
+
+
+async def _form(request: Request) -> dict[str, list[str]]:
+    """The fields of a form. Raises `BillhookError` for one beyond all measure."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > _FORM_LIMIT:
+            raise BillhookError("The form is too large.", status=413, code="INVALID_INPUT")
+    found: dict[str, list[str]] = {}
+    for name, value in parse_qsl(raw.decode(errors="replace"), keep_blank_values=True):
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _require_own_form(request: Request, session: Session | None, public_url: str | None) -> None:
+    """Refuse what another site makes a browser send. The cookie is SameSite=Lax as well; but sites
+    that share our host on another port, or our domain, are the same site to a browser."""
+    own = {request.headers.get("host", "")}
+    if public_url is not None:
+        own.add(urlsplit(public_url).netloc)
+    origin = request.headers.get("origin")
+    fetched = request.headers.get("sec-fetch-site", "same-origin")
+    ours = fetched in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc in own)
+    if session is not None:
+        token = (request.state.form.get("csrf") or [""])[0]
+        ours = ours and hmac.compare_digest(token.encode(), session.csrf.encode())
+    if not ours:
+        raise Forbidden(
+            "This form was not sent by the dashboard, or it is of an earlier session.",
+            next_actions="Go back, load the page again, and repeat what you did.",
+        )

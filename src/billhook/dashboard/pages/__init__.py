@@ -1,0 +1,1 @@
+"""The rooms of the menu, one module each: read what was asked for, call, show."""

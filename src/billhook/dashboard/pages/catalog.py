@@ -1,0 +1,201 @@
+"""The catalog: products with their prices; create, change, archive."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from starlette.responses import Response
+
+from billhook import catalog, lists
+from billhook.dashboard.visit import Visit
+from billhook.errors import BillhookError, InvalidInput
+from billhook.models import (
+    CreatePrice,
+    CreateProduct,
+    ProductsQuery,
+    Request,
+    UpdatePrice,
+    UpdateProduct,
+    parse,
+)
+from billhook.money import minor_units
+
+R = TypeVar("R", bound=Request)
+
+
+async def listing(visit: Visit) -> Response:
+    """Products by name, each with its prices."""
+    query = visit.query(ProductsQuery)
+    page = await lists.products(visit.services.database, visit.environment, query)
+    return visit.show("products.html", query=query, page=page)
+
+
+async def show(
+    visit: Visit,
+    *,
+    status: int = 200,
+    error: BillhookError | None = None,
+    form: str = "",
+) -> Response:
+    """One product; `form` names the one that was sent and refused, with `error`."""
+    product_id = visit.request.path_params["product"]
+    found = await catalog.product(visit.services.database, visit.environment, product_id)
+    return visit.show(
+        "product.html",
+        status,
+        found=found,
+        error=error,
+        form=form,
+        # Two clicks make one price.
+        key=visit.field("key") if form == "price" else str(uuid4()),
+        value=visit.field if form else _nothing,
+    )
+
+
+async def new_product(visit: Visit) -> Response:
+    """The form for a product."""
+    return visit.show("product_new.html", error=None, key=str(uuid4()), value=_nothing)
+
+
+async def create_product(visit: Visit) -> Response:
+    """Create a product at Stripe."""
+    body: dict[str, Any] = {
+        "name": visit.field("name"),
+        "description": visit.field("description") or None,
+        "idempotencyKey": visit.field("key"),
+    }
+    try:
+        order = _read(CreateProduct, body, metadata=visit.field("metadata"))
+        services = visit.services
+        made = await catalog.create_product(
+            services.database, services.gateway, visit.environment, order
+        )
+    except BillhookError as error:
+        _raise_if_ours(error)
+        return visit.show(
+            "product_new.html",
+            error.status,
+            error=error,
+            key=visit.field("key"),
+            value=visit.field,
+        )
+    return await visit.go(f"/catalog/{made.product_id}", f"{made.name} is created. Add a price.")
+
+
+async def update_product(visit: Visit) -> Response:
+    """Change a product's name and description at Stripe."""
+    body = {"name": visit.field("name"), "description": visit.field("description") or None}
+
+    async def change(product_id: str) -> str:
+        order = parse(UpdateProduct, body)
+        services = visit.services
+        changed = await catalog.update_product(
+            services.database, services.gateway, visit.environment, product_id, order
+        )
+        return f"{changed.name} is saved."
+
+    return await _change(visit, "product", change)
+
+
+async def set_status(visit: Visit) -> Response:
+    """Archive a product or bring it back."""
+    active = visit.field("active") == "true"
+
+    async def change(product_id: str) -> str:
+        services = visit.services
+        changed = await catalog.update_product(
+            services.database,
+            services.gateway,
+            visit.environment,
+            product_id,
+            parse(UpdateProduct, {"active": active}),
+        )
+        return f"{changed.name} is {'active again' if active else 'archived'}."
+
+    return await _change(visit, "status", change)
+
+
+async def create_price(visit: Visit) -> Response:
+    """Add a price to a product at Stripe. Amounts are typed as people write them."""
+
+    async def change(product_id: str) -> str:
+        currency = visit.field("currency").lower()
+        body: dict[str, Any] = {
+            "productId": product_id,
+            "currency": currency,
+            "unitAmount": minor_units(visit.field("amount"), currency),
+            "lookupKey": visit.field("lookup_key") or None,
+            "idempotencyKey": visit.field("key"),
+        }
+        if (interval := visit.field("interval")) != "":
+            body["recurring"] = {"interval": interval, "intervalCount": _whole(visit, "every")}
+        services = visit.services
+        made = await catalog.create_price(
+            services.database, services.gateway, visit.environment, parse(CreatePrice, body)
+        )
+        return f"The price {made.price_id} is created."
+
+    return await _change(visit, "price", change)
+
+
+async def update_price(visit: Visit) -> Response:
+    """Archive a price, bring it back, or give it another lookup key."""
+    body: dict[str, Any] = {}
+    if active := visit.field("active"):
+        body["active"] = active == "true"
+    if "lookup_key" in visit.request.state.form:
+        body["lookupKey"] = visit.field("lookup_key") or None
+
+    async def change(_product_id: str) -> str:
+        services = visit.services
+        changed = await catalog.update_price(
+            services.database,
+            services.gateway,
+            visit.environment,
+            visit.request.path_params["price"],
+            parse(UpdatePrice, body),
+        )
+        return f"The price {changed.price_id} is saved."
+
+    return await _change(visit, "prices", change)
+
+
+async def _change(visit: Visit, form: str, change: Any) -> Response:
+    """Do it, and show the product again: what was done, or what was wrong with what was typed."""
+    product_id = visit.request.path_params["product"]
+    try:
+        done = await change(product_id)
+    except BillhookError as error:
+        _raise_if_ours(error)
+        return await show(visit, status=error.status, error=error, form=form)
+    return await visit.go(f"/catalog/{product_id}", done)
+
+
+def _raise_if_ours(error: BillhookError) -> None:
+    """What the visitor cannot mend in the form has a page of its own."""
+    if error.status >= 500 and error.code == "INTERNAL_ERROR":
+        raise error
+
+
+def _read(model: type[R], body: dict[str, Any], *, metadata: str) -> R:
+    """The form as a request of the API's; metadata is typed as lines of `key=value`."""
+    pairs = {}
+    for line in filter(None, map(str.strip, metadata.splitlines())):
+        key, equals, value = line.partition("=")
+        if not equals or not key.strip():
+            raise InvalidInput(f"metadata: “{line}” does not look like key=value")
+        pairs[key.strip()] = value.strip()
+    return parse(model, {**body, "metadata": pairs})
+
+
+def _whole(visit: Visit, name: str) -> int:
+    text = visit.field(name) or "1"
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise InvalidInput(f"{name}: must be a whole number")
+    return int(text)
+
+
+def _nothing(_name: str) -> str:
+    """The value of a field in a form that nobody has filled in."""
+    return ""

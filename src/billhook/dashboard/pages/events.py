@@ -1,0 +1,125 @@
+"""Webhook events: the ledger, live; payloads, errors, replays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import get_args
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+
+from billhook import events, lists
+from billhook.dashboard.visit import Visit, cookie_name
+from billhook.errors import BillhookError
+from billhook.mirror_status import mirror_status
+from billhook.models import EventsQuery, ReplayEvents, WebhookEvent
+from billhook.models.queries import ProcessingStatus
+
+_LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
+_LIVE_ROWS = 25
+_LIVE_FOR = 300  # looks, after which the browser connects again
+_ALIVE_EVERY = 15  # looks, after which the session is looked at and something is sent
+
+
+async def listing(visit: Visit) -> Response:
+    """The events that were received last; the page's script keeps the first page up to date."""
+    query = visit.query(EventsQuery)
+    database, environment = visit.services.database, visit.environment
+    page, types, status = await asyncio.gather(
+        lists.events(database, environment, query),
+        lists.event_types(database, environment),
+        mirror_status(database, environment),
+    )
+    return visit.show(
+        "events.html",
+        query=query,
+        page=page,
+        types=types,
+        statuses=get_args(ProcessingStatus),
+        mirror=status,
+        is_live=query.order == "newest" and page.previous_cursor is None,
+    )
+
+
+async def show(visit: Visit) -> Response:
+    """One event with Stripe's payload."""
+    event_id = visit.request.path_params["event"]
+    found = await events.event(visit.services.database, visit.environment, event_id)
+    return visit.show("event.html", event=found)
+
+
+async def replay(visit: Visit) -> Response:
+    """Apply one event again."""
+    event_id = visit.request.path_params["event"]
+    refire = visit.field("refire") == "yes"
+    try:
+        found = await events.replay(
+            visit.services.database, visit.environment, event_id, refire=refire
+        )
+    except BillhookError as error:
+        return await visit.back(f"/events/{event_id}", error)
+    return await visit.go(f"/events/{event_id}", f"Replayed: it is {found.processing_status}.")
+
+
+async def replay_many(visit: Visit) -> Response:
+    """Apply the chosen events again, or all that failed."""
+    database, environment = visit.services.database, visit.environment
+    if visit.field("all") == "failed":
+        result = await events.replay_many(database, environment, ReplayEvents())
+        return await _told(visit, result.replayed, [each.event_id for each in result.failed])
+    failed = []
+    chosen = visit.fields("event")
+    for event_id in chosen:
+        try:
+            await events.replay(database, environment, event_id, refire=False)
+        except BillhookError as error:
+            if error.status == 503:
+                return await visit.back("/events", error)
+            failed.append(event_id)
+    return await _told(visit, len(chosen) - len(failed), failed)
+
+
+async def _told(visit: Visit, done: int, failed: list[str]) -> Response:
+    said = f"{done} event{'' if done == 1 else 's'} replayed."
+    if not failed:
+        return await visit.go("/events", said if done else "There was nothing to replay.")
+    names = ", ".join(failed[:3]) + (" …" if len(failed) > 3 else "")
+    error = BillhookError(
+        f"{said} {len(failed)} failed again: {names}",
+        next_actions="Open one to see why; most often a trigger of the app raises.",
+    )
+    return await visit.back("/events", error)
+
+
+async def live(visit: Visit) -> Response:
+    """What changes among the newest events, as server-sent events."""
+    query = visit.query(EventsQuery, limit=_LIVE_ROWS)
+    stream = _changes(visit, query)
+    # Proxies that collect answers would keep the news.
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
+    """Each row that is new or otherwise than it was sent last, the oldest first."""
+    sent: dict[str, WebhookEvent] = {}
+    for look in range(_LIVE_FOR):
+        page = await lists.events(visit.services.database, visit.environment, query)
+        for each in reversed(page.rows):
+            if sent.get(each.event_id) != each:
+                row = visit.render("event_row.html", event=each)
+                data = orjson.dumps({"id": each.event_id, "row": row})
+                yield b"event: row\ndata: " + data + b"\n\n"
+        sent = {each.event_id: each for each in page.rows}
+        if look % _ALIVE_EVERY == 0:
+            yield b": still here\n\n"
+            if not await _is_signed_in(visit):
+                yield b"event: ended\ndata: {}\n\n"
+                return
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _is_signed_in(visit: Visit) -> bool:
+    token = visit.request.cookies.get(cookie_name(visit.request))
+    return await visit.sessions.find(token) is not None

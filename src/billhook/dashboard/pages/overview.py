@@ -1,0 +1,55 @@
+"""The first page: how business goes, and what needs attention."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from starlette.responses import RedirectResponse, Response
+
+from billhook.dashboard import attention, chart
+from billhook.dashboard.visit import Visit
+from billhook.mirror_status import mirror_status
+from billhook.overview import overview
+from billhook.policies import session_tables
+
+PERIODS = (7, 30, 90, 365)
+
+
+async def enter(visit: Visit) -> Response:
+    """`/dashboard`: into the environment that has a key, live before test."""
+    live = await visit.services.connections.get("live")
+    environment = "live" if live.masked_key else "test"
+    return RedirectResponse(f"{visit.root}/{environment}", 303)
+
+
+async def show(visit: Visit) -> Response:
+    """The page."""
+    services, environment = visit.services, visit.environment
+    days = _days(visit.request.query_params.get("days"))
+    figures, connection, mirror, tables = await asyncio.gather(
+        overview(services.database, environment, days, datetime.now(UTC).date()),
+        services.connections.get(environment),
+        mirror_status(services.database, environment),
+        session_tables(services.database),
+    )
+    wanted = visit.request.query_params.get("currency")
+    shown = next(
+        (each for each in figures.currencies if each.currency == wanted),
+        figures.currencies[0] if figures.currencies else None,
+    )
+    return visit.show(
+        "overview.html",
+        days=days,
+        periods=PERIODS,
+        figures=figures,
+        shown=shown,
+        chart=chart.bars(shown) if shown else None,
+        connection=connection,
+        mirror=mirror,
+        items=attention.items(services.settings, connection, mirror, tables),
+    )
+
+
+def _days(wanted: str | None) -> int:
+    return next((each for each in PERIODS if str(each) == wanted), 30)

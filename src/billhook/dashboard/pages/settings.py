@@ -1,0 +1,124 @@
+"""Settings of an environment: key, endpoint, sync, verification, and who may bill whom."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import get_args
+
+from starlette.responses import Response
+
+from billhook import archives, policies, verify
+from billhook.dashboard.visit import Visit
+from billhook.errors import BillhookError, InvalidInput
+from billhook.mirror_status import mirror_status
+from billhook.models import Verify
+
+_LOOK_EVERY = 0.02  # seconds; a sync takes its lease at once
+_VERIFY_BUDGET = 20  # seconds that somebody waits for the page
+
+
+async def show(visit: Visit, *, status: int = 200, error: BillhookError | None = None) -> Response:
+    """The page."""
+    services, environment = visit.services, visit.environment
+    connection, progress, mirror, verification, tables, kept = await asyncio.gather(
+        services.connections.get(environment),
+        services.sync.progress(environment),
+        mirror_status(services.database, environment),
+        verify.last(services.database, environment),
+        policies.session_tables(services.database),
+        archives.archives(services.database),
+    )
+    return visit.show(
+        "settings.html",
+        status,
+        connection=connection,
+        progress=progress,
+        mirror=mirror,
+        verification=verification,
+        tables=tables,
+        owners=get_args(policies.Owner),
+        policy=policies.policy,
+        archives=[each for each in kept if each.environment == environment],
+        settings=services.settings,
+        key_error=error,
+    )
+
+
+async def set_key(visit: Visit) -> Response:
+    """Try a key at Stripe, store it, set up the endpoint; the sync goes on by itself."""
+    key = visit.field("secret_key")
+    try:
+        if not key:
+            raise InvalidInput("Paste a secret key.")
+        await visit.services.stripe_keys.set(visit.environment, key, wait=False)
+    except BillhookError as error:
+        if error.status >= 500 and error.code == "INTERNAL_ERROR":
+            raise
+        return await show(visit, status=error.status, error=error)
+    await _begun(visit)
+    return await visit.go("/settings", "The key works and is stored. Billhook is reading Stripe …")
+
+
+async def remove_key(visit: Visit) -> Response:
+    """Forget the key and delete the managed endpoint."""
+    try:
+        await visit.services.stripe_keys.remove(visit.environment)
+    except BillhookError as error:
+        return await visit.back("/settings", error)
+    return await visit.go("/settings", "The key is removed. What was mirrored stays.")
+
+
+async def configure_endpoint(visit: Visit) -> Response:
+    """Create or mend the managed endpoint."""
+    try:
+        found = await visit.services.stripe_keys.configure_webhook(visit.environment)
+    except BillhookError as error:
+        return await visit.back("/settings", error)
+    return await visit.go("/settings", f"The endpoint {found.webhook_endpoint_id} is in order.")
+
+
+async def sync(visit: Visit) -> Response:
+    """Start a sync; the page shows how far it is."""
+    await _begun(visit)
+    return await visit.go("/settings")
+
+
+async def _begun(visit: Visit) -> None:
+    """Start a sync unless one runs, and wait until the page can tell that it does."""
+    task = visit.services.sync.start(visit.environment)
+    while not task.done():
+        if (await visit.services.sync.progress(visit.environment)).running:
+            return
+        await asyncio.wait({task}, timeout=_LOOK_EVERY)
+
+
+async def progress(visit: Visit) -> Response:
+    """The part of the page that tells of the sync, for the page's script."""
+    services, environment = visit.services, visit.environment
+    connection, found = await asyncio.gather(
+        services.connections.get(environment), services.sync.progress(environment)
+    )
+    return visit.show("sync.html", connection=connection, progress=found)
+
+
+async def verify_now(visit: Visit) -> Response:
+    """Compare a sample of the books with Stripe."""
+    services = visit.services
+    order = Verify.model_validate({"budgetSeconds": _VERIFY_BUDGET})
+    try:
+        found = await verify.verify(services.database, services.gateway, visit.environment, order)
+    except BillhookError as error:
+        return await visit.back("/settings", error)
+    objects = sum(each.objects for each in found.tables)
+    return await visit.go(
+        "/settings", f"{objects:,} objects compared with Stripe; {len(found.drift)} differ."
+    )
+
+
+async def restore(visit: Visit) -> Response:
+    """Bring the rows of an account back that was connected before."""
+    try:
+        rows = await archives.restore(visit.services.database, visit.request.path_params["archive"])
+    except BillhookError as error:
+        return await visit.back("/settings", error)
+    return await visit.go("/settings", f"{rows:,} rows are back.")

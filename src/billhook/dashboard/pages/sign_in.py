@@ -1,0 +1,81 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+from starlette.responses import RedirectResponse, Response
+
+from billhook.auth import Credential, credential
+from billhook.dashboard.sessions import TooManyAttempts
+from billhook.dashboard.visit import Visit, cookie_name
+from billhook.errors import BillhookError, InvalidApiKey, InvalidInput, Unauthorized
+from billhook.redact import mask
+
+
+async def ask(visit: Visit) -> Response:
+    """The form. Whoever is signed in already goes on."""
+    if visit.session is not None:
+        return RedirectResponse(_next(visit, visit.request.query_params.get("next")), 303)
+    wanted = visit.request.query_params.get("next", "")
+    return visit.show("sign_in.html", next=wanted, error=None)
+
+
+async def submit(visit: Visit) -> Response:
+    """Open a session with an admin key or a `project_admin` token."""
+    client = visit.request.client
+    try:
+        given = _readable(credential(visit.field("credential")))
+        token = await visit.sessions.open(
+            given,
+            f"admin key {mask(given.value)}",
+            client.host if client else "unknown",
+        )
+    except (BillhookError, TooManyAttempts) as error:
+        if error.status >= 500:
+            raise
+        response = visit.show(
+            "sign_in.html", error.status, next=visit.field("next"), error=_for_people(error)
+        )
+        if isinstance(error, TooManyAttempts):
+            response.headers["retry-after"] = str(error.seconds)
+        return response
+    response = RedirectResponse(_next(visit, visit.field("next")), 303)
+    response.set_cookie(
+        cookie_name(visit.request),
+        token,
+        path=visit.root,
+        secure=visit.request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+async def leave(visit: Visit) -> Response:
+    """End the session."""
+    if visit.session is not None:
+        await visit.sessions.close(visit.session)
+    response = RedirectResponse(f"{visit.root}/sign-in", 303)
+    response.delete_cookie(cookie_name(visit.request), path=visit.root)
+    return response
+
+
+def _readable(given: Credential | None) -> Credential:
+    if given is None:
+        raise InvalidInput("Paste an admin key or a token.")
+    return given
+
+
+def _for_people(error: BillhookError) -> BillhookError:
+    """The API's errors speak of headers; here somebody pasted something."""
+    if isinstance(error, InvalidApiKey):
+        error.next_actions = (
+            "Paste a current admin key (ik_…). `billhook keys create --admin` makes a new one."
+        )
+    elif isinstance(error, Unauthorized):
+        error.next_actions = "Paste an admin key (ik_…) or a fresh token of an administrator."
+    return error
+
+
+def _next(visit: Visit, wanted: str | None) -> str:
+    """Where somebody wanted to go before; only ever a page of ours."""
+    return visit.root + wanted if wanted and wanted.startswith("/") else f"{visit.root}/"

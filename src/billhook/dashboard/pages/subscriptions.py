@@ -1,0 +1,20 @@
+"""Subscriptions: status, subject, period, items."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from starlette.responses import Response
+
+from billhook import lists
+from billhook.dashboard.visit import Visit
+from billhook.models import SubscriptionsQuery
+from billhook.models.queries import SubscriptionStatus
+
+
+async def listing(visit: Visit) -> Response:
+    """Subscriptions, the last changed first or as the query says."""
+    query = visit.query(SubscriptionsQuery)
+    page = await lists.subscriptions(visit.services.database, visit.environment, query)
+    statuses = get_args(SubscriptionStatus)
+    return visit.show("subscriptions.html", query=query, page=page, statuses=statuses)

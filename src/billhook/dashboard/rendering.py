@@ -1,0 +1,112 @@
+"""The templates, and the few words they have beyond Jinja's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from billhook.models import iso
+from billhook.money import money, price
+
+_HERE = Path(__file__).parent
+STATIC = _HERE / "static"
+
+# How good each of Stripe's and our own states is. The word itself is always shown, too.
+_TONES = {
+    "good": ("succeeded", "active", "trialing", "processed", "connected", "completed", "paid"),
+    "wait": ("pending", "paused", "incomplete", "partially_refunded", "past_due", "open"),
+    "bad": ("failed", "failed_payment", "unpaid", "error", "incomplete_expired", "dead letter"),
+}
+_TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
+
+
+class Templates:
+    """Renders the templates of the dashboard: whatever they show is escaped."""
+
+    def __init__(self) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            moment=moment,
+            day=day,
+            words=words,
+            words_pair=words_pair,
+            same_pair=same_pair,
+            json=pretty,
+            tone=tone,
+            count=count,
+            ago=ago,
+        )
+        self._environment.globals.update(money=money, price_of=price)
+
+    def render(self, template: str, **values: object) -> str:
+        return self._environment.get_template(template).render(**values)
+
+
+def moment(at: datetime | None) -> Markup:
+    """A time: UTC, until the page's script shows it in the viewer's zone."""
+    if at is None:
+        return Markup("")
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        iso(utc), f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc.day} {utc:%b %Y, %H:%M} UTC"
+    )
+
+
+def day(at: datetime | None) -> Markup:
+    """A time of which the day matters."""
+    if at is None:
+        return Markup("")
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}" title="{}" data-day>{}</time>').format(
+        iso(utc), f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc.day} {utc:%b %Y}"
+    )
+
+
+def words(name: str | None) -> str:
+    """`partially_refunded` as people read it."""
+    return (name or "").replace("_", " ")
+
+
+def words_pair(name: str) -> tuple[str, str]:
+    """A value to choose, and how people read it."""
+    return name, words(name)
+
+
+def same_pair(name: str) -> tuple[str, str]:
+    """A value to choose that people read as it is."""
+    return name, name
+
+
+def tone(state: str | None) -> str:
+    """Whether a state is good, bad, or one to wait in."""
+    return _TONE_OF.get(state or "", "quiet")
+
+
+def count(number: int) -> str:
+    return f"{number:,}"
+
+
+def ago(seconds: int | None) -> str:
+    """A span of time, roughly."""
+    if seconds is None:
+        return "unknown"
+    for size, word in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {word}"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"
+
+
+def pretty(value: Any) -> Markup:
+    """JSON, indented and escaped."""
+    return escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,176 @@
+"""Who is signed in: sessions and attempts, both in PostgreSQL.
+
+A session is a random cookie; only its hash is stored. It ends after twelve hours, with the token or
+the admin key that opened it, or when its owner signs out.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets as random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Literal
+
+from billhook.api_keys import ApiKeys, hash_of
+from billhook.auth import Auth, Caller, Credential
+from billhook.db import Database
+from billhook.errors import BillhookError
+from billhook.models import WireModel
+
+LIFETIME = timedelta(hours=12)
+ATTEMPTS = 10
+"""How often an address may try within `ATTEMPTS_WITHIN`."""
+ATTEMPTS_WITHIN = timedelta(minutes=15)
+
+_ATTEMPT = """
+INSERT INTO billhook.sign_in_attempts AS a (address, attempts) VALUES ($1, 1)
+ON CONFLICT (address) DO UPDATE SET
+    attempts = CASE WHEN a.since > now() - $2::interval THEN a.attempts + 1 ELSE 1 END,
+    since = CASE WHEN a.since > now() - $2::interval THEN a.since ELSE now() END
+RETURNING attempts, ceil(extract(epoch FROM since + $2::interval - now()))::integer AS seconds
+"""
+_FORGIVE = (
+    "DELETE FROM billhook.sign_in_attempts WHERE address = $1 OR since < now() - $2::interval"
+)
+_OPEN = """
+INSERT INTO billhook.dashboard_sessions (token_hash, key_hash, who, expires_at)
+VALUES ($1, $2, $3, $4)
+"""
+_SWEEP = "DELETE FROM billhook.dashboard_sessions WHERE expires_at < now()"
+_FIND = """
+SELECT who, key_hash, expires_at, notice FROM billhook.dashboard_sessions
+WHERE token_hash = $1 AND expires_at > now()
+"""
+_NOTE = "UPDATE billhook.dashboard_sessions SET notice = $2 WHERE token_hash = $1"
+_CLOSE = "DELETE FROM billhook.dashboard_sessions WHERE token_hash = $1"
+
+
+class TooManyAttempts(BillhookError):
+    """429: this address tried too often. `seconds` until it may try again."""
+
+    status = 429
+    code = "RATE_LIMITED"
+
+    def __init__(self, seconds: int) -> None:
+        minutes = -(-seconds // 60)
+        super().__init__(
+            "Too many attempts to sign in from your address.",
+            next_actions=f"Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again.",
+        )
+        self.seconds = seconds
+
+
+class Notice(WireModel):
+    """How the last action went: what the next page says first."""
+
+    kind: Literal["done", "error"]
+    text: str
+    next_actions: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in administrator.
+
+    Attributes:
+        who: for people: the key's masked form, or the token's e-mail or subject.
+        csrf: what each form carries, so that no other site can send it.
+        notice: see `Notice`; it is shown once.
+    """
+
+    token_hash: bytes
+    who: str
+    csrf: str
+    expires_at: datetime
+    notice: Notice | None = None
+
+
+class Sessions:
+    """Opens, finds and closes sessions."""
+
+    def __init__(self, database: Database, auth: Auth, api_keys: ApiKeys) -> None:
+        self._database = database
+        self._auth = auth
+        self._api_keys = api_keys
+
+    async def open(self, credential: Credential | None, who: str, address: str) -> str:
+        """Sign in with an admin key or a `project_admin` token.
+
+        Args:
+            who: how the session is called when the credential itself brings no name.
+            address: the visitor's; it may fail so often and no more.
+
+        Returns:
+            The cookie's value.
+
+        Raises:
+            TooManyAttempts: whatever the credential is.
+            BillhookError: 401 or 403, as on the API's admin routes.
+        """
+        async with self._database.connection() as connection:
+            # Counted before the credential is looked at: attempts at once get no free ones.
+            tried = await connection.fetchrow(_ATTEMPT, address, ATTEMPTS_WITHIN)
+        assert tried is not None
+        if tried["attempts"] > ATTEMPTS:
+            raise TooManyAttempts(tried["seconds"])
+        caller = await self._auth.administrator(credential)
+        assert credential is not None
+        token = random.token_urlsafe(32)
+        is_key = credential.kind == "api_key"
+        async with self._database.as_service() as connection:
+            await connection.execute(_FORGIVE, address, ATTEMPTS_WITHIN)
+            await connection.execute(_SWEEP)
+            await connection.execute(
+                _OPEN,
+                _hash(token),
+                hash_of(credential.value) if is_key else None,
+                caller.email or caller.user_id or who,
+                _ends(caller),
+            )
+        return token
+
+    async def find(self, token: str | None) -> Session | None:
+        """The session of a cookie, while it lasts."""
+        if not token:
+            return None
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_FIND, _hash(token))
+        if row is None:
+            return None
+        key = row["key_hash"]
+        if key is not None and not await self._api_keys.is_valid_hash("admin", key):
+            return None
+        return Session(
+            token_hash=_hash(token),
+            who=row["who"],
+            csrf=_csrf(token),
+            expires_at=row["expires_at"],
+            notice=Notice.model_validate(row["notice"]) if row["notice"] else None,
+        )
+
+    async def note(self, session: Session, notice: Notice | None) -> None:
+        """Let the next page say `notice` first; None when it has."""
+        async with self._database.connection() as connection:
+            kept = notice.model_dump(by_alias=True) if notice else None
+            await connection.execute(_NOTE, session.token_hash, kept)
+
+    async def close(self, session: Session) -> None:
+        """Sign out."""
+        async with self._database.connection() as connection:
+            await connection.execute(_CLOSE, session.token_hash)
+
+
+def _ends(caller: Caller) -> datetime:
+    latest = datetime.now(UTC) + LIFETIME
+    return min(latest, caller.expires_at) if caller.expires_at else latest
+
+
+def _hash(token: str) -> bytes:
+    return sha256(token.encode()).digest()
+
+
+def _csrf(token: str) -> str:
+    """Follows from the cookie, which no other site can read."""
+    return hmac.new(token.encode(), b"csrf", sha256).hexdigest()

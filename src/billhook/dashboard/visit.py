@@ -1,0 +1,150 @@
+"""One request to a page: what it asks for, and the ways to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from billhook.dashboard.links import StripeLinks
+from billhook.dashboard.rendering import Templates
+from billhook.dashboard.sessions import Notice, Session, Sessions
+from billhook.errors import BillhookError, InvalidInput, NotFound
+from billhook.models import Query, problems
+from billhook.services import Services
+from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment
+
+Q = TypeVar("Q", bound=Query)
+
+
+class Visit:
+    """A request, and all that a page needs to answer it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.request.app.state.services
+        return services
+
+    @property
+    def sessions(self) -> Sessions:
+        sessions: Sessions = self.request.app.state.sessions
+        return sessions
+
+    @property
+    def session(self) -> Session | None:
+        """Who is signed in; None on the page that asks for it."""
+        session: Session | None = getattr(self.request.state, "session", None)
+        return session
+
+    @property
+    def environment(self) -> Environment:
+        """Of the path; `test` for pages that are about neither."""
+        return "live" if self.request.path_params.get("environment") == "live" else "test"
+
+    @property
+    def links(self) -> StripeLinks:
+        """Into Stripe's own dashboard, where it is Stripe that we talk to."""
+        real = self.services.settings.stripe_api_base == STRIPE_API_BASE
+        return StripeLinks(self.environment if real else None)
+
+    def path(self, path: str) -> str:
+        """`/customers` of this environment, as the browser must ask for it."""
+        return f"{self.root}/{self.environment}{path}"
+
+    @property
+    def root(self) -> str:
+        """Where the dashboard is mounted."""
+        root: str = self.request.scope["root_path"]
+        return root
+
+    def field(self, name: str) -> str:
+        """A field of the form that was sent, without surrounding space; empty if absent."""
+        values = self.fields(name)
+        return values[0].strip() if values else ""
+
+    def fields(self, name: str) -> list[str]:
+        """Every value of a field that may be given several times."""
+        form: dict[str, list[str]] = self.request.state.form
+        return form.get(name, [])
+
+    def query(self, model: type[Q], **fixed: Any) -> Q:
+        """The query string as `model`; empty parameters are none, as forms send them.
+
+        Raises:
+            InvalidInput: a parameter that does not fit.
+        """
+        given = {name: value.strip() for name, value in self.request.query_params.items()}
+        wanted = {name: value for name, value in given.items() if value} | fixed
+        try:
+            return model.model_validate(wanted)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            raise InvalidInput(problems(found)) from None
+
+    def link(self, **changes: str | None) -> str:
+        """This page with other parameters; None and "" take one away."""
+        given: dict[str, str | None] = {**self.request.query_params, **changes}
+        kept = {name: value for name, value in given.items() if value}
+        path = self.request.url.path
+        return f"{path}?{urlencode(kept)}" if kept else path
+
+    def render(self, template: str, **values: object) -> str:
+        """A template of ours as text."""
+        templates: Templates = self.request.app.state.templates
+        return templates.render(template, visit=self, **values)
+
+    def show(self, template: str, status: int = 200, **values: object) -> Response:
+        """A page or a part of one."""
+        return HTMLResponse(self.render(template, **values), status)
+
+    def error(self, error: BillhookError) -> Response:
+        """The page that tells of an error, as a sentence and the next step."""
+        headers: Mapping[str, str] = {"retry-after": "5"} if error.status == 503 else {}
+        body = self.render("error.html", error=error)
+        return HTMLResponse(body, error.status, dict(headers))
+
+    async def go(self, path: str, done: str | None = None) -> Response:
+        """Lead on to a page of this environment, which begins with the sentence `done`."""
+        if done is not None and self.session is not None:
+            await self.sessions.note(self.session, Notice(kind="done", text=done))
+        return RedirectResponse(self.path(path), 303)
+
+    async def back(self, path: str, error: BillhookError) -> Response:
+        """Lead back to a page of this environment, which begins with what went wrong."""
+        if self.session is not None:
+            notice = Notice(kind="error", text=error.message, next_actions=error.next_actions)
+            await self.sessions.note(self.session, notice)
+        return RedirectResponse(self.path(path), 303)
+
+
+Page = Callable[[Visit], Awaitable[Response]]
+
+
+def page(handler: Page) -> Callable[[Request], Awaitable[Response]]:
+    """A handler of ours as Starlette calls it. What the last action left to say is said once."""
+
+    async def answer(request: Request) -> Response:
+        visit = Visit(request)
+        wanted = request.path_params.get("environment")
+        if wanted is not None and wanted not in ENVIRONMENTS:
+            raise NotFound("There is no such page.", next_actions="Choose one from the menu.")
+        response = await handler(visit)
+        shown = isinstance(response, HTMLResponse)
+        if shown and visit.session is not None and visit.session.notice is not None:
+            await visit.sessions.note(visit.session, None)
+        return response
+
+    return answer
+
+
+def cookie_name(request: Request) -> str:
+    """Browsers send cookies to all ports of a host: two Billhooks on one machine keep apart."""
+    port = request.url.port
+    return f"billhook_{port}" if port else "billhook"

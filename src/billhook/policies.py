@@ -1,0 +1,68 @@
+"""Who may bill whom: has the app said so, and policies to begin with (contract section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from billhook.db import Database
+
+Owner = Literal["user", "team", "organization"]
+
+_SESSION_TABLES = """
+SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_on,
+    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS has_policies
+FROM pg_class AS c
+WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass,
+                'payments.stripe_customer_portal_sessions'::regclass)
+ORDER BY 1
+"""
+
+_UNGUARDED = {
+    "payments.stripe_checkout_sessions": "any signed-in user can bill any subject.",
+    "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
+    "subject.",
+}
+
+_POLICY = """\
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_{owner} ON {table} TO authenticated
+    USING ({condition})
+    WITH CHECK ({condition});"""
+
+_USER = "subject_type = 'user' AND subject_id = auth.uid()::text"
+_MEMBERS = """subject_type = '{owner}' AND subject_id IN (
+        SELECT {owner}_id::text FROM {owner}_members
+        WHERE user_id = auth.uid() AND role = 'owner')"""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTable:
+    """One of the two tables whose rows callers insert, and whether anything holds them back."""
+
+    name: str
+    is_on: bool
+    has_policies: bool
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, as a sentence; None where the app has decided."""
+        if not self.is_on:
+            return f"Row-level security is off on {self.name}: {_UNGUARDED[self.name]}"
+        if not self.has_policies:
+            return f"Row-level security is on for {self.name}, and no policy lets anybody in."
+        return None
+
+
+async def session_tables(database: Database) -> list[SessionTable]:
+    """Both tables, by name."""
+    async with database.connection() as connection:
+        return [SessionTable(**row) for row in await connection.fetch(_SESSION_TABLES)]
+
+
+def policy(table: str, owner: Owner = "user") -> str:
+    """SQL to begin with, for subjects that users, or the owners of a team or an organization, are
+    billed for. Teams and organizations are looked up in `team_members` or `organization_members`,
+    with the columns `team_id` or `organization_id`, `user_id` and `role`; callers need SELECT."""
+    condition = _USER if owner == "user" else _MEMBERS.format(owner=owner)
+    return _POLICY.format(table=table, owner=owner, condition=condition)

@@ -1,0 +1,96 @@
+"""The policies that we offer do what they say, on a real PostgreSQL with real roles."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from billhook.db import Database
+from billhook.policies import Owner, policy, session_tables
+from books import Books
+
+CHECKOUTS = "payments.stripe_checkout_sessions"
+PORTALS = "payments.stripe_customer_portal_sessions"
+ADA, BOB = str(uuid4()), str(uuid4())
+
+
+@pytest.fixture
+def books(database_url: str) -> Books:
+    found = Books(database_url)
+    for owner in ("team", "organization"):
+        found.execute(f"""
+            CREATE TABLE {owner}_members ({owner}_id bigint, user_id uuid, role text);
+            GRANT SELECT ON {owner}_members TO authenticated;
+            INSERT INTO {owner}_members VALUES
+                (1, '{ADA}', 'owner'), (2, '{BOB}', 'owner'), (2, '{ADA}', 'member');
+        """)
+    return found
+
+
+def may_bill(books: Books, user: str, kind: str, subject: str) -> bool:
+    """Whether `user` may open a checkout and a portal for the subject; both must agree."""
+
+    async def insert(database: Database, statement: str) -> bool:
+        claims = {"role": "authenticated", "sub": user}
+        try:
+            async with database.as_caller("authenticated", claims) as connection:
+                await connection.execute(statement, kind, subject)
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+        return True
+
+    async def both(database: Database) -> set[bool]:
+        return {
+            await insert(
+                database,
+                f"""
+                INSERT INTO {CHECKOUTS} (
+                    environment, mode, line_items, success_url, cancel_url, subject_type,
+                    subject_id)
+                VALUES ('test', 'payment', '[]', 'https://a.b', 'https://a.b', $1, $2)""",
+            ),
+            await insert(
+                database,
+                f"""
+                INSERT INTO {PORTALS} (environment, subject_type, subject_id)
+                VALUES ('test', $1, $2)""",
+            ),
+        }
+
+    (answer,) = books.run(both)
+    return answer
+
+
+@pytest.mark.parametrize("owner", ["user", "team", "organization"])
+def test_a_policy_lets_owners_bill_what_is_theirs_and_nothing_else(
+    books: Books, owner: Owner
+) -> None:
+    for table in (CHECKOUTS, PORTALS):
+        books.execute(policy(table, owner))
+    mine, others = (ADA, BOB) if owner == "user" else ("1", "2")
+    assert may_bill(books, ADA, owner, mine)
+    assert not may_bill(books, ADA, owner, others)
+    assert not may_bill(books, ADA, "planet", mine)
+
+
+def test_policies_of_users_teams_and_organizations_stand_side_by_side(books: Books) -> None:
+    for owner in ("user", "team", "organization"):
+        for table in (CHECKOUTS, PORTALS):
+            books.execute(policy(table, owner))
+    assert may_bill(books, BOB, "user", BOB)
+    assert may_bill(books, BOB, "team", "2")
+    assert not may_bill(books, BOB, "organization", "1")
+
+
+def test_what_is_open_is_told_until_there_is_a_policy(books: Books) -> None:
+    def problems() -> list[str | None]:
+        return [each.problem for each in books.run(session_tables)]
+
+    assert all("Row-level security is off" in str(each) for each in problems())
+    books.execute(f"ALTER TABLE {CHECKOUTS} ENABLE ROW LEVEL SECURITY")
+    assert "no policy lets anybody in" in str(problems()[0])
+    books.execute(policy(CHECKOUTS))
+    books.execute(policy(PORTALS))
+    assert problems() == [None, None]

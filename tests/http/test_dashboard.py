@@ -1,0 +1,479 @@
+"""What the dashboard's pages show and do, on real rows and a real sandbox."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from api import STRIPE_KEY, Api, serving
+from stripe_events import (
+    customer,
+    event,
+    payment_intent,
+    refund,
+    subject,
+    subscription,
+)
+from visitor import Visitor, said
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+
+
+@pytest.fixture
+def visitor(api: Api) -> Iterator[Visitor]:
+    found = Visitor(api.url)
+    found.sign_in()
+    yield found
+    found.http.close()
+
+
+def apply(api: Api, *events: dict[str, Any]) -> None:
+    for each in api.books.apply(*events):
+        assert not isinstance(each, Exception), each
+
+
+def paid(number: int, **more: Any) -> dict[str, Any]:
+    metadata = {"insforge_checkout_mode": "payment", **more.pop("metadata", {})}
+    intent = payment_intent(
+        f"pi_{number}",
+        metadata=metadata,
+        latest_charge=f"ch_{number}",
+        created=1_780_000_000 + number,
+        **more,
+    )
+    return event("payment_intent.succeeded", intent, at=number)
+
+
+def refunded(number: int, amount: int, **more: Any) -> dict[str, Any]:
+    of = refund(f"re_{number}", payment_intent=f"pi_{number}", amount=amount, **more)
+    return event("refund.created", of, at=100 + number)
+
+
+# --- pages that are empty ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "next_step"),
+    [
+        ("/test/catalog", "what Stripe has"),
+        ("/test/customers", "after a sync"),
+        ("/test/subscriptions", "Open a checkout"),
+        ("/test/transactions", "as soon as Stripe tells"),
+        ("/test/events", "the moment they arrive"),
+        ("/test/transactions?search=nobody@example.com", "Search takes"),
+        ("/test/events?search=evt_unknown", "Search takes"),
+        ("/live", "Set a Stripe key"),
+    ],
+)
+def test_an_empty_page_says_what_to_do_next(visitor: Visitor, path: str, next_step: str) -> None:
+    assert next_step in visitor.text(path)
+
+
+def test_the_mode_stands_on_every_page(visitor: Visitor) -> None:
+    for room in ("", "/catalog", "/customers", "/subscriptions", "/transactions", "/events",
+                 "/settings", "/keys"):  # fmt: skip
+        live = visitor.read(f"/live{room}")
+        assert '<html lang="en" data-environment="live">' in live
+        assert "Live real money" in said(live)
+        assert f'href="/dashboard/test{room}"' in live
+        assert "Test no real money" in visitor.text(f"/test{room}")
+
+
+def test_an_unknown_page_leads_back(visitor: Visitor) -> None:
+    for path in ("/test/planets", "/moon/catalog", "/test/transactions/pi_none",
+                 "/test/customers/cus_none", "/test/events/evt_none",
+                 "/test/catalog/prod_none"):  # fmt: skip
+        answer = visitor.get(path)
+        assert answer.status_code == 404, path
+        assert "To the overview" in answer.text
+
+
+def test_a_parameter_that_does_not_fit_is_a_sentence(visitor: Visitor) -> None:
+    answer = visitor.get("/test/transactions?status=great")
+    assert answer.status_code == 400
+    assert "status: must be" in said(answer.text)
+
+
+# --- transactions --------------------------------------------------------------------------------
+
+
+def test_refunds_are_nested_under_their_payment(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1, amount=5000, amount_received=5000), paid(2), refunded(1, 1200))
+    page = visitor.read("/test/transactions")
+    rows = [said(each) for each in re.findall(r"<tr class=.*?</tr>", page, re.S)]
+    assert len(rows) == 3
+    assert "15.00 EUR" in rows[0]
+    assert "50.00 EUR" in rows[1]
+    assert "partially refunded" in rows[1]
+    assert "Refund re_1" in rows[2]
+    assert "−12.00 EUR" in rows[2]
+
+
+def test_a_payment_shows_its_references_to_copy_and_its_refunds(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1, metadata=subject(), customer="cus_1"), refunded(1, 500))
+    for reference in ("pi_1", "ch_1", "re_1"):
+        page = visitor.read(f"/test/transactions/{reference}")
+        assert 'data-copy="pi_1"' in page
+        assert 'data-copy="ch_1"' in page
+    shown = visitor.text("/test/transactions/pi_1")
+    assert "team: t1" in shown
+    assert "Refunds Time Refund Reason Status Amount" in shown
+
+
+@pytest.mark.parametrize(
+    ("currency", "shown"), [("jpy", "1,500 JPY"), ("kwd", "1.500 KWD"), ("eur", "15.00 EUR")]
+)
+def test_money_has_its_currencys_decimals(
+    api: Api, visitor: Visitor, currency: str, shown: str
+) -> None:
+    apply(api, paid(1, currency=currency))
+    assert shown in visitor.text("/test/transactions")
+    assert f"Revenue {shown}" in visitor.text("/test?days=365")
+
+
+def test_pages_lead_forwards_and_backwards(api: Api, visitor: Visitor) -> None:
+    apply(api, *(paid(number) for number in range(1, 8)))
+    first = visitor.read("/test/transactions?limit=3")
+    assert 'rel="prev"' not in first
+
+    def follow(page: str, rel: str) -> str:
+        found = re.search(rf'rel="{rel}" href="/dashboard([^"]+)"', page)
+        assert found is not None
+        return visitor.read(found[1].replace("&amp;", "&"))
+
+    def ids(page: str) -> list[str]:
+        return re.findall(r"/transactions/(pi_\d+)", page)
+
+    second = follow(first, "next")
+    third = follow(second, "next")
+    assert [*ids(first), *ids(second), *ids(third)] == [f"pi_{n}" for n in range(7, 0, -1)]
+    assert 'rel="next"' not in third
+    assert ids(follow(third, "prev")) == ids(second)
+    assert ids(follow(follow(third, "prev"), "prev")) == ids(first)
+
+
+def test_the_export_has_a_line_for_each_payment_and_refund(api: Api, visitor: Visitor) -> None:
+    apply(
+        api,
+        paid(1, amount=5000, amount_received=5000, description="=HYPERLINK(evil)"),
+        paid(2, currency="jpy", receipt_email="a@b.test"),
+        refunded(1, 1200),
+    )
+    answer = visitor.get("/test/transactions.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "transactions-test.csv" in answer.headers["content-disposition"]
+    lines = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [line["reference"] for line in lines] == ["re_1", "pi_2", "pi_1"]
+    assert lines[2]["amount"] == "50.00"
+    assert lines[2]["refunded"] == "12.00"
+    assert lines[2]["amount_minor"] == "5000"
+    assert lines[2]["description"] == "'=HYPERLINK(evil)"  # never a formula
+    assert (lines[1]["amount"], lines[1]["currency"], lines[1]["email"]) == (
+        "1500", "JPY", "a@b.test",
+    )  # fmt: skip
+    only = visitor.get("/test/transactions.csv?type=refund").text
+    assert [line["reference"] for line in csv.DictReader(io.StringIO(only))] == ["re_1"]
+
+
+def test_the_export_goes_beyond_a_page(api: Api, visitor: Visitor) -> None:
+    api.books.execute("""
+        INSERT INTO payments.transactions (
+            provider, environment, type, status, provider_object_type, provider_object_id, amount,
+            currency)
+        SELECT 'stripe', 'test', 'one_time_payment', 'succeeded', 'payment_intent', 'pi_' || n, n,
+            'eur' FROM generate_series(1, 2500) n""")
+    lines = list(csv.DictReader(io.StringIO(visitor.get("/test/transactions.csv").text)))
+    assert {line["reference"] for line in lines} == {f"pi_{n}" for n in range(1, 2501)}
+    assert len(lines) == 2500
+
+
+# --- customers, subscriptions, overview ----------------------------------------------------------
+
+
+def test_a_customer_has_a_page_with_all_that_is_theirs(api: Api, visitor: Visitor) -> None:
+    apply(
+        api,
+        event("customer.created", customer("cus_1", email="ada@example.com", name="Ada")),
+        event("customer.subscription.created", subscription(customer="cus_1", metadata=subject())),
+        paid(1, customer="cus_1", description="A mug"),
+    )
+    assert "ada@example.com" in visitor.text("/test/customers?search=ADA")
+    page = visitor.text("/test/customers/cus_1")
+    for fact in ("ada@example.com", "Ada", "sub_1", "active", "A mug", "15.00 EUR", "team: t1"):
+        assert fact in page
+
+
+def test_a_subscription_says_when_it_ends(api: Api, visitor: Visitor) -> None:
+    ending = subscription(cancel_at_period_end=True, cancel_at=1_790_000_000)
+    apply(api, event("customer.subscription.created", ending))
+    assert "ends 21 Sep 2026" in visitor.text("/test/subscriptions")
+
+
+def test_the_overview_sums_up_and_says_what_needs_attention(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1), refunded(1, 500))
+    api.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'no shelf for this'; END $$;
+        CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
+    (failed,) = api.books.apply(paid(2))
+    assert isinstance(failed, Exception)
+    page = visitor.text("/test?days=365")
+    assert "Revenue 30.00 EUR" in page
+    assert "Refunds 5.00 EUR" in page
+    assert "1 event is failing" in page
+    assert "Row-level security is off" in page
+    assert "28 May: 30.00 EUR paid, 5.00 EUR refunded" in page
+
+
+# --- webhook events ------------------------------------------------------------------------------
+
+
+def test_a_failed_event_shows_why_and_is_fulfilled_by_a_replay(api: Api, visitor: Visitor) -> None:
+    api.books.execute("""
+        CREATE TABLE fulfilled (event text);
+        CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF to_regclass('shelf') IS NULL THEN RAISE 'no shelf for this'; END IF;
+            INSERT INTO fulfilled VALUES (NEW.provider_event_id);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER fulfil AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfil()""")
+    told = paid(1)
+    (failed,) = api.books.apply(told)
+    assert isinstance(failed, Exception)
+    path = f"/test/events/{told['id']}"
+    assert "no shelf for this" in visitor.text("/test/events?status=failed")
+    assert "no shelf for this" in visitor.text(path)
+    assert "could not be applied" in visitor.do(f"{path}/replay")
+    api.books.execute("CREATE TABLE shelf ()")
+    assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
+    assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
+    assert len(api.books.rows("SELECT * FROM fulfilled")) == 1
+    visitor.do(f"{path}/replay", refire="yes")
+    assert len(api.books.rows("SELECT * FROM fulfilled")) == 2
+
+
+def test_many_events_are_replayed_at_once(api: Api, visitor: Visitor) -> None:
+    first, second = paid(1), paid(2)
+    apply(api, first, second)
+    api.books.execute("DELETE FROM payments.transactions")
+    assert "2 events replayed" in visitor.do(
+        "/test/events/replay", event=[first["id"], second["id"]]
+    )
+    assert len(api.books.rows("SELECT * FROM payments.transactions")) == 2
+    assert "There was nothing to replay" in visitor.do("/test/events/replay", all="failed")
+    unknown = visitor.do("/test/events/replay", event=["evt_none"])
+    assert "0 events replayed. 1 failed again: evt_none" in unknown
+
+
+def test_the_ledger_is_followed_live(api: Api, visitor: Visitor) -> None:
+    """The answer ends here when the row has come; a page that is never told would wait for ever,
+    and the client's timeout fails it."""
+    told = paid(1)
+    with visitor.http.stream("GET", "/test/events/live") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line) == ": still here"
+        apply(api, told)
+        data = next(line for line in lines if line.startswith("data: "))
+    row = orjson.loads(data.removeprefix("data: "))
+    assert row["id"] == told["id"]
+    assert "payment_intent.succeeded processed" in re.sub(r"pi_1 ", "", said(row["row"]))
+
+
+def test_the_live_ledger_ends_with_the_session(api: Api, visitor: Visitor) -> None:
+    api.books.execute("UPDATE billhook.dashboard_sessions SET expires_at = now()")
+    assert visitor.get("/test/events/live").status_code in (303, 401)
+
+
+# --- text of other people's ----------------------------------------------------------------------
+
+
+def test_scripts_of_other_people_are_shown_as_text(api: Api, visitor: Visitor) -> None:
+    apply(
+        api,
+        event("product.created", {"id": "prod_1", "object": "product", "name": EVIL,
+              "description": EVIL, "active": True, "metadata": {"a": EVIL},
+              "default_price": None}),
+        event("price.created", {"id": "price_1", "object": "price", "product": "prod_1",
+              "active": True, "currency": "eur", "unit_amount": 100, "unit_amount_decimal": "100",
+              "type": "one_time", "lookup_key": EVIL, "billing_scheme": "per_unit",
+              "tax_behavior": None, "recurring": None, "metadata": {}}),
+        event("customer.created", customer("cus_1", name=EVIL, phone=EVIL, email=EVIL,
+              metadata={"a": EVIL})),
+        event("customer.subscription.created",
+              subscription(customer="cus_1", metadata=subject(EVIL[:50], EVIL))),
+        paid(1, customer="cus_1", description=EVIL, receipt_email=EVIL,
+             metadata=subject(EVIL[:50], EVIL)),
+        refunded(1, 100, reason=EVIL),
+    )  # fmt: skip
+    told = api.books.row(
+        "SELECT provider_event_id AS id FROM payments.webhook_events "
+        "WHERE event_type = 'payment_intent.succeeded'"
+    )["id"]
+    for path in (
+        "", "/catalog", "/catalog/prod_1", "/customers", "/customers/cus_1", "/subscriptions",
+        "/transactions", "/transactions/pi_1", "/transactions/re_1", "/events", f"/events/{told}",
+        "/settings", "/keys", f"/transactions?search={EVIL}", f"/customers?search={EVIL}",
+        f"/events?search={EVIL}", f"/catalog?search={EVIL}", f"/transactions?status={EVIL}",
+        f"/customers/{EVIL}", f"?currency={EVIL}&days={EVIL}",
+    ):  # fmt: skip
+        page = visitor.get(f"/test{path}").text
+        assert "<script>alert" not in page, path
+        assert "<img src=x" not in page, path
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sandbox: str) -> None:
+    key = "sk_test_of_the_browser_1234"
+    with serving(database_url, sandbox) as api:
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        assert "No Stripe key is set" in visitor.text("/test")
+        refused = visitor.send("/test/settings/key", secret_key="sk_live_of_the_other_mode")
+        assert refused.status_code == 400
+        assert "This is a live key" in said(refused.text)
+        assert "sk_live_of" not in refused.text
+        page = visitor.do("/test/settings/key", secret_key=key)
+        assert "The key works and is stored" in page
+        assert "connected with sk_test_****1234" in page
+        assert "acct_" in page
+        while "data-refresh" in visitor.read("/test/settings/sync"):
+            pass
+        assert "succeeded" in visitor.text("/test/settings/sync")
+        for path in ("", "/settings", "/keys", "/settings/sync"):
+            assert key not in visitor.read(f"/test{path}")
+        assert "The key is removed" in visitor.do("/test/settings/key/remove")
+        assert "not set" in visitor.text("/test/settings")
+        assert "nothing to remove" in visitor.do("/test/settings/key/remove")
+        visitor.http.close()
+
+
+def test_a_sync_is_begun_and_its_end_is_seen(api: Api, visitor: Visitor) -> None:
+    api.stripe.v1.products.create({"name": "A mug"})
+    visitor.do("/test/settings/sync")
+    while "data-refresh" in visitor.read("/test/settings/sync"):
+        pass
+    assert "succeeded" in visitor.text("/test/settings/sync")
+    assert "A mug" in visitor.text("/test/catalog")
+
+
+def test_the_endpoint_is_set_up_in_the_browser(database_url: str, sandbox: str) -> None:
+    with serving(database_url, sandbox, public_url="https://pay.example.com") as api:
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        visitor.do("/test/settings/key", secret_key="sk_test_of_the_endpoints_page")
+        page = visitor.text("/test/settings")
+        assert "https://pay.example.com/api/webhooks/stripe/test" in page
+        assert re.search(r"The endpoint we_\w+ is in order", visitor.do("/test/settings/endpoint"))
+        visitor.http.close()
+
+
+def test_the_books_are_compared_from_the_page(api: Api, visitor: Visitor) -> None:
+    assert "objects compared with Stripe" in visitor.do("/test/settings/verify")
+
+
+def test_the_settings_tell_who_may_bill_whom(api: Api, visitor: Visitor) -> None:
+    page = visitor.text("/test/settings")
+    assert "any signed-in user can bill any subject" in page
+    for owner in ("user", "team", "organization"):
+        assert f"CREATE POLICY own_{owner} ON payments.stripe_checkout_sessions" in page
+
+
+def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1))
+    visitor.do("/test/settings/key", secret_key="sk_test_another_1")
+    assert api.books.rows("SELECT * FROM payments.transactions") == []
+    archive = api.books.row("SELECT id FROM billhook.archives")["id"]
+    assert "is connected" in visitor.do(f"/test/settings/archives/{archive}")  # and refused
+    visitor.do("/test/settings/key", secret_key=STRIPE_KEY)
+    assert "rows are back" in visitor.do(f"/test/settings/archives/{archive}")
+    assert len(api.books.rows("SELECT * FROM payments.transactions")) == 1
+
+
+# --- the catalog ---------------------------------------------------------------------------------
+
+
+def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Visitor) -> None:
+    page = visitor.do(
+        "/test/catalog/new", name="Tea <3", description="Green", metadata="kind=leaf\nbag=no",
+        key="k1",
+    )  # fmt: skip
+    assert "Tea <3 is created" in page
+    product = api.books.row("SELECT * FROM payments.stripe_products WHERE name = 'Tea <3'")
+    assert product["metadata"] == {"kind": "leaf", "bag": "no"}
+    here = f"/test/catalog/{product['product_id']}"
+    price = {"amount": "15.50", "currency": "EUR", "interval": "month", "every": "3", "key": "k2"}
+    assert "is created" in visitor.do(f"{here}/prices", **price, lookup_key="tea_quarterly")
+    visitor.do(f"{here}/prices", **price, lookup_key="tea_quarterly")  # a second click
+    (made,) = api.books.rows("SELECT * FROM payments.stripe_prices")
+    assert (made["unit_amount"], made["currency"]) == (1550, "eur")
+    assert (made["recurring_interval"], made["recurring_interval_count"]) == ("month", 3)
+    assert "15.50 EUR every 3 months" in visitor.text("/test/catalog?search=tea_quarterly")
+    visitor.do(f"{here}/prices/{made['price_id']}", active="false")
+    visitor.do(f"{here}/prices/{made['price_id']}", lookup_key="tea")
+    assert "is saved" in visitor.do(here, name="Tea", description="")
+    assert "Tea is archived" in visitor.do(f"{here}/status", active="false")
+    at_stripe = api.stripe.v1.products.retrieve(product["product_id"])
+    assert (at_stripe.name, at_stripe.active, at_stripe.description) == ("Tea", False, None)
+    price_at_stripe = api.stripe.v1.prices.retrieve(made["price_id"])
+    assert (price_at_stripe.active, price_at_stripe.lookup_key) == (False, "tea")
+    assert "Tea is active again" in visitor.do(f"{here}/status", active="true")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "reason", "kept"),
+    [
+        ("/new", {"name": "", "description": "Leaves"}, "name: ", "Leaves"),
+        ("/new", {"name": "Tea", "metadata": "no sign"}, "does not look like key=value", "no sign"),
+        ("/{product}", {"name": " "}, "name: ", "New price"),
+        ("/{product}/prices", {"amount": "1,5", "currency": "eur"}, "amount: must look", "1,5"),
+        ("/{product}/prices", {"amount": "1.5", "currency": "jpy"}, "JPY has no decimals", "jpy"),
+        ("/{product}/prices", {"amount": "1", "currency": "€"}, "currency: ", "€"),
+        ("/{product}/prices", {"amount": "1", "currency": "eur", "interval": "month",
+                               "every": "many"}, "every: must be a whole number", "many"),
+    ],
+)  # fmt: skip
+def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(
+    api: Api, visitor: Visitor, path: str, fields: dict[str, str], reason: str, kept: str
+) -> None:
+    product = api.stripe.v1.products.create({"name": "Cup"})
+    visitor.do("/test/settings/sync")
+    while "data-refresh" in visitor.read("/test/settings/sync"):
+        pass
+    answer = visitor.send(f"/test/catalog{path.format(product=product.id)}", **fields, key="k")
+    assert answer.status_code == 400
+    assert reason in said(answer.text)
+    assert kept in answer.text
+    assert 'role="alert"' in answer.text
+
+
+def test_what_stripe_refuses_is_told_on_the_form(api: Api, visitor: Visitor) -> None:
+    api.stripe.v1.products.create({"name": "Cup", "id": "prod_cup"})
+    visitor.do("/test/settings/sync")
+    while "data-refresh" in visitor.read("/test/settings/sync"):
+        pass
+    fields = {"amount": "5", "currency": "eur", "lookup_key": "cup"}
+    visitor.do("/test/catalog/prod_cup/prices", **fields, key="k1")
+    answer = visitor.send("/test/catalog/prod_cup/prices", **fields, key="k2")
+    assert answer.status_code == 400
+    assert "lookup key" in said(answer.text).split("New product")[0], answer.text
+
+
+def test_a_key_is_shown_once(api: Api, visitor: Visitor) -> None:
+    made = visitor.send("/test/keys", kind="anonymous", name="shop")
+    assert made.status_code == 201
+    key = re.search(r'data-testid="new-key">(anon_\w+)<', made.text)
+    assert key is not None
+    assert key[1] not in visitor.read("/test/keys")
+    assert "shop" in visitor.text("/test/keys")

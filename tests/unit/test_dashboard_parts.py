@@ -1,0 +1,97 @@
+"""The dashboard's pure parts: the chart, links into Stripe's dashboard, times and states."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billhook.dashboard import chart
+from billhook.dashboard.links import StripeLinks
+from billhook.dashboard.rendering import ago, moment, pretty, tone
+from billhook.models import CurrencyFigures, DayFigures, Figures
+
+AMOUNTS = st.integers(0, 10**14)
+
+
+def figures(days: list[tuple[int, int]], currency: str = "eur") -> CurrencyFigures:
+    return CurrencyFigures(
+        currency=currency,
+        total=Figures(),
+        previous=Figures(),
+        days=[
+            DayFigures(day=date(2026, 1, 1) + timedelta(days=n), payments=paid, refunds=back)
+            for n, (paid, back) in enumerate(days)
+        ],
+    )
+
+
+@given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=366))
+def test_every_bar_stays_within_the_chart(days: list[tuple[int, int]]) -> None:
+    drawn = chart.bars(figures(days))
+    assert len(drawn.bars) == len(days)
+    for bar in drawn.bars:
+        assert 0 <= bar.payments_y <= drawn.baseline
+        assert 0 <= bar.refunds_height <= drawn.baseline
+        assert drawn.left <= bar.x
+        assert bar.x + bar.width <= drawn.width
+    assert all(0 <= row.at <= drawn.height for row in drawn.rows)
+    assert len({row.text for row in drawn.rows}) == len(drawn.rows)
+
+
+def test_a_bar_says_its_day_and_its_money() -> None:
+    drawn = chart.bars(figures([(150000, 0), (0, 2500)]))
+    assert [bar.title for bar in drawn.bars] == [
+        "1 Jan: 1,500.00 EUR paid",
+        "2 Jan: 0.00 EUR paid, 25.00 EUR refunded",
+    ]
+    assert drawn.bars[0].payments_height > 0 == drawn.bars[1].payments_height
+
+
+@pytest.mark.parametrize(
+    ("object_id", "environment", "url"),
+    [
+        ("pi_1", "test", "https://dashboard.stripe.com/test/payments/pi_1"),
+        ("sub_1", "live", "https://dashboard.stripe.com/subscriptions/sub_1"),
+        ("price_1", "live", "https://dashboard.stripe.com/prices/price_1"),
+        ("cus_a/../b", "test", "https://dashboard.stripe.com/test/customers/cus_a%2F..%2Fb"),
+        ("cs_test_1", "test", None),
+        ("legacy-plan", "test", None),
+        ("pi_1", None, None),
+        (None, "test", None),
+    ],
+)
+def test_what_stripe_shows_is_linked(
+    object_id: str | None, environment: str | None, url: str | None
+) -> None:
+    assert StripeLinks(environment).of(object_id) == url  # type: ignore[arg-type]
+
+
+def test_a_time_is_told_in_utc_until_the_script_knows_better() -> None:
+    at = datetime(2026, 5, 12, 22, 41, 7, tzinfo=UTC)
+    assert moment(at) == (
+        '<time datetime="2026-05-12T22:41:07.000Z" title="2026-05-12 22:41:07 UTC">'
+        "12 May 2026, 22:41 UTC</time>"
+    )
+    assert moment(None) == ""
+
+
+def test_a_payload_is_shown_as_text() -> None:
+    assert "<script>" not in pretty({"name": "<script>alert(1)</script>"})
+
+
+def test_states_say_how_good_they_are() -> None:
+    assert [tone(each) for each in ("succeeded", "past_due", "failed", "refunded", None)] == [
+        "good", "wait", "bad", "quiet", "quiet",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 seconds"), (1, "1 second"), (119, "119 seconds"), (120, "2 minutes"),
+     (90_000, "25 hours"), (200_000, "2 days"), (None, "unknown")],
+)  # fmt: skip
+def test_a_span_is_told_roughly(seconds: int | None, said: str) -> None:
+    assert ago(seconds) == said
