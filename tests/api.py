@@ -68,8 +68,13 @@ class Api:
 
 
 @contextmanager
-def serving(database_url: str, sandbox: str, **overrides: Any) -> Iterator[Api]:
-    """A running Billhook with these settings on top of the usual ones."""
+def serving(
+    database_url: str, sandbox: str, *, reachable: bool = False, **overrides: Any
+) -> Iterator[Api]:
+    """A running Billhook with these settings on top of the usual ones; `reachable`: its public
+    address is its own, so that the sandbox sends events to it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     values: dict[str, Any] = {
         "database_url": SecretStr(database_url),
         "jwt_secret": SecretStr(JWT_SECRET),
@@ -80,10 +85,9 @@ def serving(database_url: str, sandbox: str, **overrides: Any) -> Iterator[Api]:
         "recovery": False,  # only where a test is about it
         "stripe_list_rate": 0,
         "stripe_test_rate": 0,
+        "public_url": url if reachable else None,
     }
     settings = Settings(**values | overrides, _env_file=None)
-    listener = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
+import aside
 import stripe_events
 from billhook import ledger
 from billhook.db import Database
@@ -31,7 +32,7 @@ class Books:
             finally:
                 await database.close()
 
-        return asyncio.run(opened())
+        return aside.run(opened())
 
     def apply(self, *events: dict[str, Any]) -> list[Any]:
         """Apply events one after the other; a failed one gives its error in its place."""
@@ -72,7 +73,7 @@ class Books:
             finally:
                 await connection.close()
 
-        asyncio.run(work())
+        aside.run(work())
 
 
 async def apply_one(database: Database, event: dict[str, Any]) -> Any:

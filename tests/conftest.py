@@ -6,7 +6,6 @@ template, which takes milliseconds.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+import aside
 from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.db.migrate import migrate
 from pooler import Pooler, running
@@ -41,7 +41,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 def template(postgres: EmbeddedPostgres) -> str:
     """The name of a migrated database, to be copied."""
     dsn = postgres.create_database("migrated")
-    asyncio.run(migrate(dsn))
+    aside.run(migrate(dsn))
     return "migrated"
 
 
@@ -67,9 +67,9 @@ def database_url(
 ) -> Iterator[str]:
     """The address of a fresh, migrated database."""
     name = f"test_{next(_numbers)}"
-    asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} TEMPLATE {template}"))
+    aside.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield address(name)
-    asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+    aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def direct_database_url(postgres: EmbeddedPostgres, database_url: str) -> str:
 def empty_database_url(postgres: EmbeddedPostgres, address: Callable[[str], str]) -> Iterator[str]:
     """The address of a fresh database that nothing was migrated into."""
     name = f"empty_{next(_numbers)}"
-    asyncio.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
+    aside.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
     yield address(name)
-    asyncio.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+    aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 async def _execute(dsn: str, statement: str) -> None:

@@ -172,3 +172,37 @@ def subscription(name: str = "sub_1", /, **more: Any) -> dict[str, Any]:
         "items": {"object": "list", "data": [item], "has_more": False},
         **more,
     }
+
+
+def product(name: str = "prod_1", /, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "product",
+        "name": "Tea",
+        "description": None,
+        "active": True,
+        "default_price": None,
+        "metadata": {},
+        "created": T0,
+        **more,
+    }
+
+
+def price(name: str = "price_1", /, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "price",
+        "product": "prod_1",
+        "active": True,
+        "currency": "eur",
+        "unit_amount": 1500,
+        "unit_amount_decimal": "1500",
+        "type": "one_time",
+        "lookup_key": None,
+        "billing_scheme": "per_unit",
+        "tax_behavior": None,
+        "recurring": None,
+        "metadata": {},
+        "created": T0,
+        **more,
+    }

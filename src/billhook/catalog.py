@@ -135,7 +135,7 @@ async def create_product(
     Raises:
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
     """
-    params = _given(order, "name", "description", "active", "metadata")
+    params = _made_of(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
     made = await _create(Asking(database, gateway, environment), "product", params, key)
     return _product(environment, made)
@@ -182,7 +182,7 @@ async def create_price(
         "product": order.product_id,
         "currency": order.currency,
         "unit_amount": order.unit_amount,
-        **_given(order, "lookup_key", "active", "tax_behavior", "metadata"),
+        **_made_of(order, "lookup_key", "active", "tax_behavior", "metadata"),
     }
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
@@ -247,6 +247,12 @@ def _price(environment: Environment, found: StripeObject) -> Price:
     return Price(
         environment=environment, synced_at=datetime.now(UTC), **row_as_dict(price_row(found))
     )
+
+
+def _made_of(order: Request, *names: str) -> dict[str, Any]:
+    """The fields that the caller gave for something new: of what is null there is nothing."""
+    given = {name: getattr(order, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _given(order: Request, *names: str) -> dict[str, Any]:

@@ -47,6 +47,12 @@ def test_a_product_is_made_changed_and_deleted(api: Api) -> None:
     assert (gone.status_code, gone.json()["error"]) == (404, "PAYMENT_PRODUCT_NOT_FOUND")
 
 
+def test_something_new_may_say_null_of_what_it_lacks(api: Api) -> None:
+    made = make_product(api, description=None)
+    assert made["description"] is None
+    assert make_price(api, made["productId"], lookupKey=None)["lookupKey"] is None
+
+
 def test_a_price_is_made_changed_and_archived(api: Api) -> None:
     product = make_product(api)["productId"]
     made = make_price(

@@ -47,15 +47,14 @@ async def show(
         found=found,
         error=error,
         form=form,
-        # Two clicks make one price.
-        key=visit.field("key") if form == "price" else str(uuid4()),
+        key=_key(visit, error),
         value=visit.field if form else _nothing,
     )
 
 
 async def new_product(visit: Visit) -> Response:
     """The form for a product."""
-    return visit.show("product_new.html", error=None, key=str(uuid4()), value=_nothing)
+    return visit.show("product_new.html", error=None, key=_key(visit), value=_nothing)
 
 
 async def create_product(visit: Visit) -> Response:
@@ -77,7 +76,7 @@ async def create_product(visit: Visit) -> Response:
             "product_new.html",
             error.status,
             error=error,
-            key=visit.field("key"),
+            key=_key(visit, error),
             value=visit.field,
         )
     return await visit.go(f"/catalog/{made.product_id}", f"{made.name} is created. Add a price.")
@@ -170,6 +169,12 @@ async def _change(visit: Visit, form: str, change: Any) -> Response:
         _raise_if_ours(error)
         return await show(visit, status=error.status, error=error, form=form)
     return await visit.go(f"/catalog/{product_id}", done)
+
+
+def _key(visit: Visit, error: BillhookError | None = None) -> str:
+    """The idempotency key of a form: two clicks create one thing. It is kept where nobody knows
+    whether Stripe has done it; what Stripe refused is another request when it comes again."""
+    return visit.field("key") if error is not None and error.status >= 500 else str(uuid4())
 
 
 def _raise_if_ours(error: BillhookError) -> None:

@@ -7,7 +7,9 @@ import io
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import orjson
 import pytest
 
@@ -16,6 +18,8 @@ from stripe_events import (
     customer,
     event,
     payment_intent,
+    price,
+    product,
     refund,
     subject,
     subscription,
@@ -300,13 +304,8 @@ def test_the_live_ledger_ends_with_the_session(api: Api, visitor: Visitor) -> No
 def test_scripts_of_other_people_are_shown_as_text(api: Api, visitor: Visitor) -> None:
     apply(
         api,
-        event("product.created", {"id": "prod_1", "object": "product", "name": EVIL,
-              "description": EVIL, "active": True, "metadata": {"a": EVIL},
-              "default_price": None}),
-        event("price.created", {"id": "price_1", "object": "price", "product": "prod_1",
-              "active": True, "currency": "eur", "unit_amount": 100, "unit_amount_decimal": "100",
-              "type": "one_time", "lookup_key": EVIL, "billing_scheme": "per_unit",
-              "tax_behavior": None, "recurring": None, "metadata": {}}),
+        event("product.created", product(name=EVIL, description=EVIL, metadata={"a": EVIL})),
+        event("price.created", price("price_1", lookup_key=EVIL)),
         event("customer.created", customer("cus_1", name=EVIL, phone=EVIL, email=EVIL,
               metadata={"a": EVIL})),
         event("customer.subscription.created",
@@ -407,15 +406,16 @@ def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> No
 def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Visitor) -> None:
     page = visitor.do(
         "/test/catalog/new", name="Tea <3", description="Green", metadata="kind=leaf\nbag=no",
-        key="k1",
+        key=str(uuid4()),
     )  # fmt: skip
     assert "Tea <3 is created" in page
-    product = api.books.row("SELECT * FROM payments.stripe_products WHERE name = 'Tea <3'")
-    assert product["metadata"] == {"kind": "leaf", "bag": "no"}
-    here = f"/test/catalog/{product['product_id']}"
-    price = {"amount": "15.50", "currency": "EUR", "interval": "month", "every": "3", "key": "k2"}
-    assert "is created" in visitor.do(f"{here}/prices", **price, lookup_key="tea_quarterly")
-    visitor.do(f"{here}/prices", **price, lookup_key="tea_quarterly")  # a second click
+    tea = api.books.row("SELECT * FROM payments.stripe_products WHERE name = 'Tea <3'")
+    assert tea["metadata"] == {"kind": "leaf", "bag": "no"}
+    here = f"/test/catalog/{tea['product_id']}"
+    form = {"amount": "15.50", "currency": "EUR", "interval": "month", "every": "3"}
+    form["key"] = str(uuid4())
+    assert "is created" in visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")
+    visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")  # a second click
     (made,) = api.books.rows("SELECT * FROM payments.stripe_prices")
     assert (made["unit_amount"], made["currency"]) == (1550, "eur")
     assert (made["recurring_interval"], made["recurring_interval_count"]) == ("month", 3)
@@ -424,7 +424,7 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
     visitor.do(f"{here}/prices/{made['price_id']}", lookup_key="tea")
     assert "is saved" in visitor.do(here, name="Tea", description="")
     assert "Tea is archived" in visitor.do(f"{here}/status", active="false")
-    at_stripe = api.stripe.v1.products.retrieve(product["product_id"])
+    at_stripe = api.stripe.v1.products.retrieve(tea["product_id"])
     assert (at_stripe.name, at_stripe.active, at_stripe.description) == ("Tea", False, None)
     price_at_stripe = api.stripe.v1.prices.retrieve(made["price_id"])
     assert (price_at_stripe.active, price_at_stripe.lookup_key) == (False, "tea")
@@ -447,11 +447,11 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
 def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(
     api: Api, visitor: Visitor, path: str, fields: dict[str, str], reason: str, kept: str
 ) -> None:
-    product = api.stripe.v1.products.create({"name": "Cup"})
+    cup = api.stripe.v1.products.create({"name": "Cup"})
     visitor.do("/test/settings/sync")
     while "data-refresh" in visitor.read("/test/settings/sync"):
         pass
-    answer = visitor.send(f"/test/catalog{path.format(product=product.id)}", **fields, key="k")
+    answer = visitor.send(f"/test/catalog{path.format(product=cup.id)}", **fields, key=str(uuid4()))
     assert answer.status_code == 400
     assert reason in said(answer.text)
     assert kept in answer.text
@@ -464,10 +464,37 @@ def test_what_stripe_refuses_is_told_on_the_form(api: Api, visitor: Visitor) -> 
     while "data-refresh" in visitor.read("/test/settings/sync"):
         pass
     fields = {"amount": "5", "currency": "eur", "lookup_key": "cup"}
-    visitor.do("/test/catalog/prod_cup/prices", **fields, key="k1")
-    answer = visitor.send("/test/catalog/prod_cup/prices", **fields, key="k2")
+    visitor.do("/test/catalog/prod_cup/prices", **fields, key=str(uuid4()))
+    key = str(uuid4())
+    answer = visitor.send("/test/catalog/prod_cup/prices", **fields, key=key)
     assert answer.status_code == 400
-    assert "lookup key" in said(answer.text).split("New product")[0], answer.text
+    assert "lookup key" in said(answer.text)
+    assert key not in answer.text  # what is sent next is another request to Stripe
+
+
+def test_a_price_of_which_nobody_knows_is_sent_again_under_the_same_key(
+    database_url: str, sandbox: str
+) -> None:
+    with serving(database_url, sandbox) as api:
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        visitor.do("/test/settings/key", secret_key="sk_test_catalog_1")
+        made = httpx.post(
+            f"{sandbox}/v1/products", auth=("sk_test_catalog_1", ""), data={"name": "Cup"}
+        ).json()
+        visitor.do("/test/settings/sync")
+        while "data-refresh" in visitor.read("/test/settings/sync"):
+            pass
+        fault = {"status": 500, "times": 10, "method": "POST", "path_prefix": "/v1/prices"}
+        httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+        key = str(uuid4())
+        fields = {"amount": "5", "currency": "eur", "key": key}
+        answer = visitor.send(f"/test/catalog/{made['id']}/prices", **fields)
+        httpx.post(f"{sandbox}/_sandbox/recover", json={}).raise_for_status()
+        assert answer.status_code >= 500
+        assert key in answer.text
+        assert 'value="5"' in answer.text
+        visitor.http.close()
 
 
 def test_a_key_is_shown_once(api: Api, visitor: Visitor) -> None:

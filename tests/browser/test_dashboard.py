@@ -1,0 +1,493 @@
+"""The dashboard in Chromium: a new user's way, every page and action, and what another site can't
+do. With BILLHOOK_SCREENSHOTS=docs/images the pictures of the README are taken anew."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from api import Api, connect, serving
+from browser_data import a_month_of_business
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY
+
+pytestmark = pytest.mark.browser
+
+KEY = "sk_test_browser_1"
+AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
+ROOMS = {
+    "Overview": "",
+    "Catalog": "/catalog",
+    "Customers": "/customers",
+    "Subscriptions": "/subscriptions",
+    "Transactions": "/transactions",
+    "Webhook events": "/events",
+    "Settings": "/settings",
+    "API keys": "/keys",
+}
+LARGEST = 200_000
+"""Bytes that a page may ship, with all that it asks for."""
+
+
+@pytest.fixture
+def desk(browser: Browser) -> Iterator[Page]:
+    """A wide window in Berlin."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 860}, timezone_id="Europe/Berlin", locale="en-GB"
+    )
+    context.set_default_timeout(20_000)
+    page = watched(context)
+    yield page
+    context.close()
+    assert page.wrong == []  # type: ignore[attr-defined]
+
+
+def watched(context: BrowserContext) -> Page:
+    """A page of whose errors, and of what it asks others for, a list is kept."""
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith("http://127.0.0.1:") else wrong.append(asked.url)
+        ),
+    )
+    page.on(
+        "console",
+        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
+    )
+    page.wrong = wrong  # type: ignore[attr-defined]
+    return page
+
+
+def sign_in(page: Page, url: str) -> None:
+    page.goto(f"{url}/dashboard")
+    page.get_by_label("Admin key or token").fill(ADMIN_KEY)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def room(page: Page, name: str) -> None:
+    page.get_by_role("navigation", name="Payments").get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+
+
+@pytest.fixture
+def busy(database_url: str, sandbox: str) -> Iterator[Api]:
+    """Billhook after a month of business."""
+    connect(database_url, sandbox, KEY)
+    with serving(database_url, sandbox) as api:
+        for each in api.books.apply(*a_month_of_business()):
+            assert not isinstance(each, Exception), each
+        yield api
+
+
+def test_a_new_user_does_it_all_in_the_browser(
+    database_url: str, sandbox: str, desk: Page, browser: Browser
+) -> None:
+    """Signs in, sets a key, sees endpoint and sync finish, makes a product, watches a purchase
+    arrive, and sees its refund nest."""
+    with serving(database_url, sandbox, reachable=True, recovery=True) as api:
+        sign_in(desk, api.url)
+        desk.get_by_role("link", name="Set a key").click()
+        desk.get_by_label("Secret key").fill(KEY)
+        desk.get_by_role("button", name="Set key").click()
+        expect(desk.get_by_text("The key works and is stored")).to_be_visible()
+        expect(desk.get_by_text(f"{api.url}/api/webhooks/stripe/test")).to_be_visible()
+        expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
+
+        room(desk, "Catalog")
+        desk.get_by_role("link", name="New product").click()
+        desk.get_by_label("Name").fill("Teapot")
+        desk.get_by_role("button", name="Create product").click()
+        desk.get_by_label("Amount").fill("24.50")
+        desk.get_by_label("Currency").fill("eur")
+        desk.get_by_role("button", name="Create price").click()
+        expect(desk.get_by_role("cell", name="24.50 EUR")).to_be_visible()
+        price = desk.get_by_role("button", name=re.compile("Copy price_")).get_attribute(
+            "data-copy"
+        )
+
+        room(desk, "Webhook events")
+        expect(desk.get_by_text("Live", exact=True).last).to_be_visible()
+        made = httpx.post(
+            f"{api.url}/api/payments/stripe/test/checkout-sessions",
+            headers={"authorization": f"Bearer {ANONYMOUS_KEY}"},
+            json={
+                "mode": "payment",
+                "lineItems": [{"priceId": price}],
+                "successUrl": f"{api.url}/docs",
+                "cancelUrl": f"{api.url}/docs",
+            },
+        ).json()["checkoutSession"]
+        shop = browser.new_context()
+        buyer = shop.new_page()
+        buyer.goto(made["url"])
+        buyer.fill("#email", "buyer@example.com")
+        buyer.fill("#cardNumber", "4242424242424242")
+        buyer.fill("#cardExpiry", "12 / 34")
+        buyer.fill("#cardCvc", "123")
+        buyer.fill("#billingName", "Test Buyer")
+        buyer.fill("#billingPostalCode", "10115")
+        buyer.get_by_test_id("hosted-payment-submit-button").click()
+        buyer.wait_for_url("**/docs")
+        shop.close()
+        # Nobody touches the page: it is told.
+        arrived = desk.get_by_role("row").filter(has_text="checkout.session.completed")
+        expect(arrived).to_contain_text("processed")
+
+        room(desk, "Transactions")
+        row = desk.locator("tr.row")
+        expect(row).to_contain_text("24.50 EUR")
+        expect(row).to_contain_text("succeeded")
+        row.get_by_role("link").first.click()
+        expect(desk.get_by_text("Nothing was refunded.")).to_be_visible()
+        intent = desk.get_by_role("button", name=re.compile("Copy pi_")).first
+        reference = intent.get_attribute("data-copy")
+        httpx.post(
+            f"{sandbox}/v1/refunds",
+            auth=(KEY, ""),
+            data={"payment_intent": reference or "", "amount": "1000"},
+        ).raise_for_status()
+        room(desk, "Webhook events")
+        expect(desk.get_by_role("row").filter(has_text="refund.created")).to_contain_text(
+            "processed"
+        )
+        room(desk, "Transactions")
+        expect(desk.locator("tr.row")).to_contain_text("partially refunded")
+        expect(desk.locator("tr.nested")).to_contain_text("−10.00 EUR")
+        room(desk, "Overview")
+        expect(desk.locator(".figure").first).to_contain_text("24.50 EUR")
+
+        desk.get_by_role("button", name="Sign out").click()
+        desk.goto(f"{api.url}/dashboard/test/transactions")
+        expect(desk.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("look", "width", "height"), [("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 844)]
+)
+def test_every_page_is_fit_for_everyone(
+    browser: Browser, busy: Api, look: str, width: int, height: int
+) -> None:
+    """axe finds nothing serious, nothing is cut off at the side, no page is heavy."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if look == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    page = watched(context)
+    shipped: list[int] = []
+    page.on("requestfinished", lambda asked: shipped.append(_bytes(asked.response().all_headers())))
+    found: dict[str, list[str]] = {}
+    page.goto(f"{busy.url}/dashboard/sign-in")
+    found["sign-in"] = serious(page)
+    picture(page, f"sign-in-{look}")
+    sign_in(page, busy.url)
+    deeper = {
+        "A customer": "/customers/cus_0",
+        "A payment": "/transactions/pi_refunded",
+        "An event": f"/events/{busy.books.rows(_ANY_EVENT)[0]['id']}",
+        "A product": "/catalog/prod_mug",
+        "A new product": "/catalog/new",
+        "Nothing": "/planets",
+        "Nothing found": "/transactions?search=nobody@example.com",
+    }
+    for name, path in (ROOMS | deeper).items():
+        shipped.clear()
+        page.goto(f"{busy.url}/dashboard/test{path}")
+        page.evaluate("document.querySelectorAll('main details').forEach(d => { d.open = true; })")
+        found[name] = serious(page)
+        across = page.evaluate("document.documentElement.scrollWidth")
+        assert across <= width, (name, across)
+        assert 0 < sum(shipped) < LARGEST, (name, sum(shipped))
+        page.goto(f"{busy.url}/dashboard/test{path}")
+        picture(page, f"{name.lower().replace(' ', '-')}-{look}")
+    page.goto(f"{busy.url}/dashboard/live")
+    found["live"] = serious(page)
+    picture(page, f"live-{look}")
+    assert page.wrong == []  # type: ignore[attr-defined]
+    context.close()
+    assert {name: rules for name, rules in found.items() if rules} == {}
+
+
+_ANY_EVENT = "SELECT provider_event_id AS id FROM payments.webhook_events ORDER BY id LIMIT 1"
+
+
+def _bytes(headers: dict[str, str]) -> int:
+    return int(headers.get("content-length", 0))
+
+
+def serious(page: Page) -> list[str]:
+    """What axe holds to be serious or worse, with the elements."""
+    if not AXE.exists():
+        if os.environ.get("CI"):
+            pytest.fail("axe-core is missing: npm ci --prefix tests/browser")
+        pytest.skip("needs axe-core: npm ci --prefix tests/browser")
+    page.evaluate(AXE.read_text("utf-8"))
+    result = page.evaluate("axe.run()")
+    return [
+        f"{rule['id']}: {node['html'][:200]}"
+        for rule in result["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+def picture(page: Page, name: str) -> None:
+    folder = os.environ.get("BILLHOOK_SCREENSHOTS")
+    if folder:
+        page.wait_for_load_state("load")
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    room(desk, "Customers")
+    desk.get_by_placeholder("begins with").fill("ada l")
+    desk.keyboard.press("Enter")
+    expect(desk.locator("tr.row")).to_have_count(1)
+    desk.get_by_role("link", name="ada@example.com").click()
+    expect(desk.get_by_role("heading", name="ada@example.com")).to_be_visible()
+    expect(desk.get_by_role("heading", name="Subscriptions")).to_be_visible()
+
+    room(desk, "Transactions")
+    first = desk.locator("tr.row").first.inner_text()
+    desk.get_by_role("link", name="Next").click()
+    expect(desk.locator("tr.row").first).not_to_have_text(first)
+    desk.get_by_role("link", name="Previous").click()
+    assert desk.locator("tr.row").first.inner_text() == first
+    desk.get_by_label("Status").select_option("failed")
+    desk.wait_for_url("**status=failed**")
+    for state in desk.locator("tr.row .state").all():
+        assert state.inner_text() == "failed"
+    desk.get_by_role("link", name="Clear").click()
+    desk.get_by_label("Order").select_option("largest")
+    desk.wait_for_url("**order=largest")
+    expect(desk.locator("tr.row").first).to_contain_text("120.00")
+    with desk.expect_download() as export:
+        desk.get_by_role("link", name="Export as CSV").click()
+    assert export.value.suggested_filename == "transactions-test.csv"
+
+    room(desk, "Catalog")
+    desk.get_by_text("Coffee mug", exact=True).click()
+    expect(desk.get_by_text("price_mug", exact=True)).to_be_visible()
+
+
+def test_times_are_the_viewers_and_utc_on_hover(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    desk.goto(f"{busy.url}/dashboard/test/transactions/pi_fixed")
+    created = desk.locator("dd time").first
+    expect(created).to_have_text("15 Nov 2026, 13:30")
+    expect(created).to_have_attribute("title", "2026-11-15 12:30:00 UTC")
+
+
+def test_an_id_is_copied(browser: Browser, busy: Api) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = watched(context)
+    sign_in(page, busy.url)
+    page.goto(f"{busy.url}/dashboard/test/transactions/pi_fixed")
+    page.get_by_role("button", name="Copy pi_fixed").first.click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "pi_fixed"
+    context.close()
+
+
+def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None:
+    busy.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'no shelf for this'; END $$;
+        CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
+    sign_in(desk, busy.url)
+    room(desk, "Webhook events")
+    busy.books.apply(*a_month_of_business(days=1, prefix="late"))
+    failing = desk.locator("tr.row").filter(has_text="no shelf for this")
+    expect(failing.first).to_contain_text("failed")
+    desk.goto(f"{busy.url}/dashboard/test/events?status=failed")
+    failing.first.get_by_role("link").click()
+    expect(desk.locator(".notice.bad")).to_contain_text("no shelf for this")
+    expect(desk.get_by_role("heading", name="Payload")).to_be_visible()
+    desk.get_by_role("button", name="Replay").click()
+    expect(desk.get_by_role("alert")).to_contain_text("no shelf for this")
+    busy.books.execute("DROP TRIGGER refuse ON payments.webhook_events")
+    desk.get_by_role("button", name="Replay").click()
+    expect(desk.get_by_role("status")).to_contain_text("Replayed: it is processed.")
+
+    desk.goto(f"{busy.url}/dashboard/test/events?status=failed")
+    desk.get_by_label("Choose all").check()
+    desk.get_by_role("button", name="Replay the chosen").click()
+    expect(desk.get_by_role("status").first).to_contain_text("replayed.")
+    busy.books.execute("UPDATE billhook.event_retries SET next_at = 'infinity'")
+    desk.get_by_role("link", name="dead letter").click()
+    left = desk.locator("tr.row").count()
+    if left:
+        desk.get_by_role("button", name="Replay up to 100 that failed").click()
+        expect(desk.get_by_role("status").first).to_contain_text("replayed.")
+    assert (
+        busy.books.rows("SELECT * FROM payments.webhook_events WHERE processing_status = 'failed'")
+        == []
+    )
+
+
+def test_keys_are_made_and_revoked(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    room(desk, "API keys")
+    desk.get_by_label("Kind").select_option("admin")
+    desk.get_by_label("Name").fill("the night shift")
+    desk.get_by_role("button", name="Create key").click()
+    key = desk.get_by_test_id("new-key").inner_text()
+    assert key.startswith("ik_")
+    row = desk.get_by_role("row").filter(has_text="the night shift")
+    row.get_by_text("Revoke …").click()
+    row.get_by_role("button", name="Revoke").click()
+    expect(desk.get_by_role("status")).to_contain_text("is revoked")
+    refused = httpx.get(
+        f"{busy.url}/api/payments/stripe/status", headers={"authorization": f"Bearer {key}"}
+    )
+    assert refused.status_code == 401
+
+
+def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk: Page) -> None:
+    with serving(database_url, sandbox) as api:
+        sign_in(desk, api.url)
+        desk.goto(f"{api.url}/dashboard/test/settings")
+        desk.get_by_label("Secret key").fill("sk_test_edits_1")
+        desk.get_by_role("button", name="Set key").click()
+        desk.goto(f"{api.url}/dashboard/test/catalog/new")
+        desk.get_by_label("Name").fill("Saucer")
+        desk.get_by_label("Metadata").fill("no equals sign")
+        desk.get_by_role("button", name="Create product").click()
+        expect(desk.get_by_role("alert")).to_contain_text("does not look like key=value")
+        expect(desk.get_by_label("Name")).to_have_value("Saucer")  # nothing is lost
+        desk.get_by_label("Metadata").fill("kind=small")
+        desk.get_by_role("button", name="Create product").click()
+        product = desk.get_by_role("region", name="Product")
+        product.get_by_label("Name").fill("Small saucer")
+        product.get_by_role("button", name="Save").click()
+        expect(desk.get_by_role("heading", level=1)).to_contain_text("Small saucer")
+        desk.get_by_role("button", name="Archive product").click()
+        expect(desk.get_by_role("heading", level=1)).to_contain_text("archived")
+        desk.get_by_role("button", name="Activate product").click()
+        expect(desk.get_by_role("heading", level=1)).to_contain_text("active")
+        room(desk, "Settings")
+        desk.get_by_role("button", name="Sync now").click()
+        expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
+        desk.get_by_role("button", name="Compare a sample now").click()
+        expect(desk.get_by_role("status").first).to_contain_text("objects compared with Stripe")
+        desk.get_by_text("Remove the key …").click()
+        desk.get_by_role("button", name="Remove the test key").click()
+        expect(desk.get_by_role("status").first).to_contain_text("The key is removed")
+
+
+def test_live_cannot_be_mistaken_for_test(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    ground = "getComputedStyle(document.querySelector('.top')).backgroundColor"
+    test = desk.evaluate(ground)
+    room(desk, "Customers")
+    desk.get_by_role("navigation", name="Environment").get_by_role("link", name="Live").click()
+    desk.wait_for_url("**/live/customers")
+    expect(desk.locator("#mode")).to_contain_text("real money")
+    assert desk.evaluate(ground) != test
+
+
+def test_it_works_with_the_keyboard_alone(desk: Page, busy: Api) -> None:
+    desk.goto(f"{busy.url}/dashboard")
+    desk.keyboard.type(ADMIN_KEY)  # the field has the focus
+    desk.keyboard.press("Enter")
+    expect(desk.get_by_role("heading", name="Overview")).to_be_visible()
+    desk.keyboard.press("Tab")
+    expect(desk.get_by_role("link", name="Skip to the page")).to_be_focused()
+    desk.keyboard.press("Enter")
+    expect(desk.locator("main")).to_be_focused()
+
+
+def test_pages_work_without_scripts(browser: Browser, busy: Api) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, busy.url)
+    room(page, "Transactions")
+    page.get_by_label("Status").select_option("failed")
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("tr.row .state").first).to_have_text("failed")
+    expect(page.locator("tr.row time").first).to_contain_text("UTC")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()
+
+
+EVIL = """
+<!doctype html><title>Win a prize</title>
+<form id="f" method="post" action="{url}/dashboard/test/keys" target="_blank">
+  <input name="kind" value="admin"></form>
+<form id="g" method="post" action="{url}/dashboard/test/settings/key/remove" target="hidden"></form>
+<iframe name="hidden"></iframe><iframe src="{url}/dashboard/test/settings" id="framed"></iframe>
+<script>
+  const send = (path, options) => fetch("{url}/dashboard" + path,
+    {{ method: "POST", credentials: "include", ...options }}).then(() => "done", () => "refused");
+  const read = fetch("{url}/dashboard/test/keys", {{ credentials: "include" }})
+    .then(answer => answer.text(), () => "unreadable");
+  window.done = Promise.all([
+    read,
+    send("/test/keys", {{ mode: "no-cors", body: new URLSearchParams({{ kind: "admin" }}) }}),
+    send("/test/settings/key/remove", {{ mode: "no-cors" }}),
+    send("/sign-out", {{ mode: "no-cors" }}),
+    send("/test/keys", {{ headers: {{ "x-csrf": "1" }} }}),
+  ]);
+  document.getElementById("g").submit();
+</script>
+"""
+
+
+@pytest.fixture
+def evil() -> Iterator[tuple[str, list[str]]]:
+    """A page of somebody else's on this host, as the browser sees it the same site."""
+    body: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write("".join(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", body
+    server.shutdown()
+
+
+def test_another_site_changes_and_reads_nothing(
+    browser: Browser, busy: Api, evil: tuple[str, list[str]]
+) -> None:
+    address, body = evil
+    body.append(EVIL.format(url=busy.url))
+    context = browser.new_context()
+    page = context.new_page()
+    sign_in(page, busy.url)
+    keys = busy.books.rows("SELECT * FROM billhook.api_keys")
+    other = context.new_page()
+    other.goto(address)
+    read, *_ = other.evaluate("window.done")
+    assert read == "unreadable"
+    other.wait_for_function("frames.hidden.length === 0")
+    assert busy.books.rows("SELECT * FROM billhook.api_keys") == keys
+    page.goto(f"{busy.url}/dashboard/test/settings")
+    expect(page.get_by_text("connected").first).to_be_visible()  # signed in, and the key is there
+    framed = other.frame_locator("#framed").locator("body")
+    expect(framed).not_to_contain_text("Settings")  # in nobody's frame
+    context.close()
