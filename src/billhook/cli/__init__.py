@@ -19,6 +19,7 @@ from billhook.cli.customers import customers
 from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
 from billhook.cli.link import link
+from billhook.cli.overview import overview
 from billhook.cli.rebuild import rebuild
 from billhook.cli.status import status
 from billhook.cli.subscriptions import subscriptions
@@ -184,6 +185,7 @@ app.command(epilog="Example: billhook sync --environment live")(sync)
 app.command(epilog="Example: billhook verify --environment live --repair")(verify)
 app.command(epilog="Example: billhook rebuild --environment live --swap --yes")(rebuild)
 app.add_typer(webhooks.app, name="webhooks")
+app.command(epilog="Example: billhook overview --environment live --days 7")(overview)
 app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")
 app.add_typer(prices.app, name="prices")

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Columns of these names are numbers, and stand flush right.
-_RIGHT = frozenset({"amount", "refunded", "spent", "payments", "quantity", "attempts"})
+_RIGHT = frozenset(
+    {"amount", "refunded", "spent", "payments", "quantity", "attempts"}
+    | {"came in", "refunds", "went back", "failed"}
+)
 # Free text, which may be long.
 _FREE = frozenset({"name", "description", "error", "test", "live", "prices"})
 _FOLDED = 24  # columns that free text is left when it is folded

@@ -29,6 +29,8 @@ from billhook.models import (
     Health,
     MirrorStatus,
     MirrorStatusResponse,
+    Overview,
+    OverviewResponse,
     Rebuilt,
     RebuiltResponse,
     Status,
@@ -204,6 +206,21 @@ class AsyncClient:
         """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
         call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
         return (await self._transport.send(call)).model.mirror
+
+    async def overview(self, environment: Environment, *, days: int = 30) -> Overview:
+        """Payments, refunds and failures per currency and UTC day, and subscriptions by status.
+
+        Args:
+            days: so many, today included; they stand beside as many before them.
+        """
+        call = Call(
+            "GET",
+            path(environment, "overview"),
+            OverviewResponse,
+            query={"days": str(days)},
+            repeatable=True,
+        )
+        return (await self._transport.send(call)).model.overview
 
     async def verify(
         self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None

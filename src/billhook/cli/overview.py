@@ -1,0 +1,59 @@
+"""`billhook overview`: what came in and went back, and how many subscriptions there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billhook.cli.address import connected
+from billhook.cli.money import money
+from billhook.cli.options import AsJson, InEnvironment, Url
+from billhook.cli.output import pairs, show_json, show_table
+
+if TYPE_CHECKING:
+    from billhook.models import Figures
+
+
+def overview(
+    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Today included.")] = 30,
+    environment: InEnvironment = "test",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show payments, refunds and failures per currency, beside the period before.
+
+    `--json` tells them day by day. Days are UTC.
+    """
+    from billhook.models import OverviewResponse
+
+    with connected(url) as client:
+        found = client.overview(environment, days=days)
+    if as_json:
+        show_json(OverviewResponse(overview=found))
+        return
+    show_table(
+        ["time", "payments", "came in", "refunds", "went back", "failed"],
+        (
+            row
+            for each in found.currencies
+            for row in (
+                _row(f"{found.since} to {found.until}", each.total, each.currency),
+                _row("as long before", each.previous, each.currency),
+            )
+        ),
+        none="Nothing was paid in this time.",
+    )
+    if found.subscriptions:
+        print(f"\nSubscriptions: {pairs(found.subscriptions)}")
+
+
+def _row(time: str, figures: Figures, currency: str) -> list[object]:
+    return [
+        time,
+        figures.succeeded,
+        money(figures.payments, currency),
+        figures.refunded,
+        money(figures.refunds, currency),
+        figures.failed,
+    ]
