@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from bench import events, lists, peers, rebuild, sync
+from bench import events, lists, overview, peers, rebuild, sync
 
 PARTS = {
     "events": events.main,
     "sync": sync.main,
     "lists": lists.main,
+    "overview": overview.main,
     "rebuild": rebuild.main,
     "peers": peers.main,
 }

@@ -17,15 +17,11 @@ _FIGURES = """
 SELECT currency, CASE WHEN day >= $3 THEN day END AS day, sum(payments)::bigint AS payments,
     sum(refunds)::bigint AS refunds, sum(succeeded)::bigint AS succeeded,
     sum(refunded)::bigint AS refunded, sum(failed)::bigint AS failed
-FROM (SELECT * FROM billhook.daily_totals UNION ALL SELECT * FROM billhook.daily_changes) AS moved
-WHERE environment = $1 AND day BETWEEN $2 AND $4
-GROUP BY 1, 2
+FROM billhook.daily_figures($1, $2, $4) GROUP BY 1, 2
 """
 _SUBSCRIPTIONS = """
-SELECT status, sum(subscriptions)::bigint AS subscriptions
-FROM (SELECT * FROM billhook.subscription_totals UNION ALL
-      SELECT * FROM billhook.subscription_changes) AS counted
-WHERE environment = $1 GROUP BY status HAVING sum(subscriptions) <> 0 ORDER BY 2 DESC, 1
+SELECT status, subscriptions FROM billhook.subscription_figures($1)
+WHERE subscriptions <> 0 ORDER BY subscriptions DESC, status
 """
 _NAMES = tuple(Figures.model_fields)
 

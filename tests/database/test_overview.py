@@ -201,6 +201,7 @@ def test_whoever_the_app_lets_change_transactions_keeps_the_totals(books: Books)
 
 def test_the_migration_counts_what_was_there_before_it(books: Books) -> None:
     books.execute("""
+        DROP FUNCTION billhook.daily_figures, billhook.subscription_figures;
         DROP TABLE billhook.daily_totals, billhook.daily_changes, billhook.subscription_totals,
             billhook.subscription_changes CASCADE;
         DROP FUNCTION billhook.note_daily_change, billhook.note_subscription_change,

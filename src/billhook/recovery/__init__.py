@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 1.0  # seconds, for what is due; each look is one short index scan
 _HOUSEKEEPING_EVERY = 60.0
+_FOLD_EVERY = 10.0
 _AFTER_ERROR = 5.0
 _VERIFY_BUDGET = 60  # seconds
 
@@ -61,7 +62,7 @@ class Recovery:
         """Begin to work, in the background."""
         looks: list[tuple[str, float, Work]] = [
             ("retry events", _LOOK_EVERY, self.retry),
-            ("fold daily totals", _HOUSEKEEPING_EVERY, self.fold),
+            ("fold daily totals", _FOLD_EVERY, self.fold),
         ]
         for each in ENVIRONMENTS:
             looks += [

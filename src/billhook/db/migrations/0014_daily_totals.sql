@@ -24,14 +24,11 @@ CREATE TABLE billhook.subscription_totals (
     PRIMARY KEY (environment, status)
 );
 
--- No index: they are read as a whole. What was folded is cleared away within a minute, in place: to
--- shorten the file, PostgreSQL would hold events up.
-CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals) WITH (
-    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = false
-);
-CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals) WITH (
-    autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, vacuum_truncate = false
-);
+-- No index: they are read as a whole. What was folded is cleared away within a minute.
+CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals)
+    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals)
+    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
 -- What a transaction adds to its day; null when nothing.
 CREATE FUNCTION billhook.daily_share(t payments.transactions) RETURNS billhook.daily_changes
@@ -195,6 +192,25 @@ BEGIN
     SELECT count(*) INTO of_subscriptions FROM moved;
     RETURN daily + of_subscriptions;
 END $$;
+
+-- Totals and changes, added up. How many changes there are PostgreSQL cannot know: it would sort them.
+CREATE FUNCTION billhook.daily_figures(env text, first date, last date)
+RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
+    SELECT environment, day, currency, sum(payments)::bigint, sum(refunds)::bigint,
+        sum(succeeded)::bigint, sum(refunded)::bigint, sum(failed)::bigint
+    FROM (SELECT * FROM billhook.daily_totals
+          UNION ALL SELECT * FROM billhook.daily_changes) AS counted
+    WHERE environment = env AND day BETWEEN first AND last
+    GROUP BY environment, day, currency
+$$;
+CREATE FUNCTION billhook.subscription_figures(env text)
+RETURNS SETOF billhook.subscription_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
+    SELECT environment, status, sum(subscriptions)::bigint
+    FROM (SELECT * FROM billhook.subscription_totals
+          UNION ALL SELECT * FROM billhook.subscription_changes) AS counted
+    WHERE environment = env
+    GROUP BY environment, status
+$$;
 
 -- What is there already. The triggers above hold writers off until this migration is committed.
 INSERT INTO billhook.daily_totals
