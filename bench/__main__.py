@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from bench import events, lists, overview, peers, rebuild, sync
+from bench import dashboard, events, lists, overview, peers, rebuild, sync
 
 PARTS = {
     "events": events.main,
     "sync": sync.main,
     "lists": lists.main,
     "overview": overview.main,
+    "dashboard": dashboard.main,
     "rebuild": rebuild.main,
     "peers": peers.main,
 }

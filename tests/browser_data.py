@@ -49,7 +49,9 @@ def a_month_of_business(days: int = 30, prefix: str = "") -> list[dict[str, Any]
                 told.append((begin + 60 + number, "customer.subscription.created", plan))
         told += _payment("pi_fixed", _FIXED, 1, 1450, "Coffee mug")
         told += _payment("pi_refunded", now - 7_200, 2, 4900, "Two T-shirts")
-        back = refund("re_half", payment_intent="pi_refunded", amount=2450, created=now - 3_600)
+        back = refund(
+            "re_half", payment_intent="pi_refunded", charge="ch_refunded", amount=2450,
+            created=now - 3_600)  # fmt: skip
         told.append((now - 3_600, "refund.created", back))
     for day in range(days):
         for number in range(lot.randint(2, 7)):
@@ -61,8 +63,13 @@ def a_month_of_business(days: int = 30, prefix: str = "") -> list[dict[str, Any]
             failed = lot.random() < 0.08
             told += _payment(f"pi_{name}", at, person, amount, title, failed=failed)
             if not failed and lot.random() < 0.12:
-                back = refund(f"re_{name}", payment_intent=f"pi_{name}", created=at + 3_000,
-                              amount=lot.choice([amount, amount // 2]))  # fmt: skip
+                back = refund(
+                    f"re_{name}",
+                    payment_intent=f"pi_{name}",
+                    charge=f"ch_{name}",
+                    created=at + 3_000,
+                    amount=lot.choice([amount, amount // 2]),
+                )
                 told.append((at + 3_000, "refund.created", back))
     return [
         event(kind, of, at=at - T0, id=f"evt_{prefix}{number}")

@@ -33,6 +33,7 @@ ROOMS = {
     "Settings": "/settings",
     "API keys": "/keys",
 }
+PICTURED = {*ROOMS, "A customer", "A payment", "An event", "A product"}
 LARGEST = 200_000
 """Bytes that a page may ship, with all that it asks for."""
 
@@ -210,8 +211,9 @@ def test_every_page_is_fit_for_everyone(
         across = page.evaluate("document.documentElement.scrollWidth")
         assert across <= width, (name, across)
         assert 0 < sum(shipped) < LARGEST, (name, sum(shipped))
-        page.goto(f"{busy.url}/dashboard/test{path}")
-        picture(page, f"{name.lower().replace(' ', '-')}-{look}")
+        if name in PICTURED:
+            page.goto(f"{busy.url}/dashboard/test{path}")
+            picture(page, f"{name.lower().replace(' ', '-')}-{look}")
     page.goto(f"{busy.url}/dashboard/live")
     found["live"] = serious(page)
     picture(page, f"live-{look}")
