@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import asyncpg
@@ -103,18 +104,24 @@ _PROJECTIONS = (
 
 def final_state(books: Books, but: Collection[str] = ()) -> dict[str, list[str]]:
     """Every projected row, without what is incidental, in a fixed order."""
+    return books.run(partial(state_of, but=but))
+
+
+async def state_of(database: Database, but: Collection[str] = ()) -> dict[str, list[str]]:
+    """`final_state`, of a database that is open."""
     state = {}
-    for table in _PROJECTIONS:
-        rows = books.rows(f"SELECT to_jsonb(t) AS row FROM payments.{table} t")
-        kept = [
-            {
-                key: value
-                for key, value in row["row"].items()
-                if key not in _INCIDENTAL and key not in but
-            }
-            for row in rows
-        ]
-        state[table] = sorted(
-            orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in kept
-        )
+    async with database.connection() as connection:
+        for table in _PROJECTIONS:
+            rows = await connection.fetch(f"SELECT to_jsonb(t) AS row FROM payments.{table} t")
+            kept = [
+                {
+                    key: value
+                    for key, value in row["row"].items()
+                    if key not in _INCIDENTAL and key not in but
+                }
+                for row in rows
+            ]
+            state[table] = sorted(
+                orjson.dumps(row, option=orjson.OPT_SORT_KEYS).decode() for row in kept
+            )
     return state

@@ -25,10 +25,13 @@ from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET
 
 # Imports and routes cost a second; a fork costs nothing.
 _NURSERY = """
-import os, signal, socket, sys
-import uvicorn
+import gc, os, signal, socket, sys
+import stripe, uvicorn, uvloop
 from billhook.app import from_environment
 app = from_environment()
+uvicorn.Config(app).load()
+stripe.StripeClient("sk_test_imports")
+gc.freeze()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the dead are gone at once
 for line in sys.stdin:
     child = os.fork()
@@ -141,6 +144,8 @@ class Server:
                 "ACCESS_ANON_KEY": ANONYMOUS_KEY,
                 "STRIPE_TEST_WEBHOOK_SECRET": SIGNING_SECRET,
                 "STRIPE_API_BASE": sandbox,
+                "BILLHOOK_STRIPE_LIST_RATE": "0",
+                "BILLHOOK_STRIPE_TEST_RATE": "0",
                 "BILLHOOK_POOL_SIZE": "2",
                 "BILLHOOK_RECOVERY": "false",
                 "BILLHOOK_LOG_LEVEL": "error",

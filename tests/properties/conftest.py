@@ -14,7 +14,14 @@ settings.register_profile(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-settings.register_profile("nightly", settings.get_profile("default"), max_examples=2000)
+# Other ones each night; pytest's --hypothesis-seed repeats a night.
+settings.register_profile(
+    "nightly",
+    settings.get_profile("default"),
+    max_examples=2000,
+    derandomize=False,
+    print_blob=True,
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +16,82 @@ from hypothesis import strategies as st
 from billhook.sandbox.app import create_sandbox
 
 KEY = "sk_test_sandbox"
+HOUR = 3600
+DAY = 24 * HOUR
 CARDS = ("pm_card_visa", "pm_card_chargeDeclined", "pm_card_refundFail", "pm_card_pendingRefund")
-DEEDS = ("buy", "subscribe", "refund", "part", "fail", "cancel", "rename", "forget", "month")
+DEEDS = (
+    "buy",
+    "leave",
+    *("refund", "part") * 3,  # each of their four ways
+    "subscribe",
+    "renew",
+    "fail",
+    "upgrade",
+    "cancel",
+    "end",
+    "rename",
+    "forget",
+    "withdraw",
+    "hour",
+    "day",
+)
 
 Deed = tuple[str, int, str]
 """What is done, by which customer, with which card."""
 
 deeds = st.lists(
-    st.tuples(st.sampled_from(DEEDS), st.integers(0, 1), st.sampled_from(CARDS)),
-    min_size=2,
+    st.tuples(st.sampled_from(DEEDS), st.integers(0, 2), st.sampled_from(CARDS)),
+    min_size=3,
     max_size=8,
 )
+
+Meanwhile = Callable[[list[dict[str, Any]]], Awaitable[None]]
+"""What happens elsewhere after each deed, with the events that are new."""
+
+# What many lives together have to have, so that they say something.
+WANTED = frozenset(
+    {
+        "charge.failed",
+        "charge.refunded",
+        "charge.refunded, in part",
+        "checkout.session.completed, payment",
+        "checkout.session.completed, subscription",
+        "checkout.session.expired",
+        "customer.deleted",
+        "customer.subscription.deleted",
+        "customer.subscription.updated, past_due",
+        "customer.subscription.updated, upgraded",
+        "customer.updated",
+        "invoice.paid, subscription_create",
+        "invoice.paid, subscription_cycle",
+        "invoice.paid, subscription_update",
+        "invoice.payment_failed, subscription_cycle",
+        "payment_intent.payment_failed",
+        "product.deleted",
+        "refund.created, pending",
+        "refund.failed",
+        "refund.updated",
+    }
+)
+
+
+def told(event: dict[str, Any]) -> str:
+    """An event's type, and what it makes of it for whom it concerns."""
+    name, shown = event["type"], event["data"]["object"]
+    match name:
+        case "charge.refunded":
+            return str(name if shown["refunded"] else f"{name}, in part")
+        case "checkout.session.completed":
+            return f"{name}, {shown['mode']}"
+        case "refund.created":
+            return f"{name}, {shown['status']}"
+        case "invoice.paid" | "invoice.payment_failed":
+            return f"{name}, {shown['billing_reason']}"
+        case "customer.subscription.updated":
+            before = (event["data"].get("previous_attributes") or {}).get("items", shown["items"])
+            prices = [each["data"][0]["price"]["id"] for each in (before, shown["items"])]
+            return f"{name}, {'upgraded' if prices[0] != prices[1] else shown['status']}"
+    return str(name)
 
 
 def live(life: list[Deed]) -> list[dict[str, Any]]:
@@ -36,9 +101,9 @@ def live(life: list[Deed]) -> list[dict[str, Any]]:
     return asyncio.run(Living(web).live(life))
 
 
-def live_at(url: str, life: list[Deed]) -> list[dict[str, Any]]:
-    """The same at a sandbox that listens."""
-    return asyncio.run(Living(httpx.AsyncClient(base_url=url, timeout=30)).live(life))
+async def live_at(url: str, life: list[Deed], meanwhile: Meanwhile) -> list[dict[str, Any]]:
+    """The same at a sandbox that listens, with what happens meanwhile."""
+    return await Living(httpx.AsyncClient(base_url=url, timeout=60), meanwhile).live(life)
 
 
 @contextmanager
@@ -53,59 +118,151 @@ def listening() -> Iterator[str]:
     thread.join(10)
 
 
+async def nothing(_: list[dict[str, Any]]) -> None:
+    pass
+
+
 class Living:
-    def __init__(self, web: httpx.AsyncClient) -> None:
+    """Customers of one shop. Who does what needs a payment or a subscription has one first."""
+
+    def __init__(self, web: httpx.AsyncClient, meanwhile: Meanwhile = nothing) -> None:
         self.web = web
-        self.customers: list[str] = []
+        self.meanwhile = meanwhile
         self.events: dict[str, dict[str, Any]] = {}
+        self.once = self.monthly = self.dearer = ""
 
     async def live(self, life: list[Deed]) -> list[dict[str, Any]]:
         async with self.web:
             product = await self.made("products", {"name": "Gold"})
             price = {"product": product["id"], "currency": "eur", "unit_amount": "900"}
-            once = await self.made("prices", price)
-            monthly = await self.made("prices", price | {"recurring[interval]": "month"})
-            self.customers = [(await self.made("customers", {"name": n}))["id"] for n in "AB"]
+            month = {"recurring[interval]": "month"}
+            self.once = (await self.made("prices", price))["id"]
+            self.monthly = (await self.made("prices", price | month))["id"]
+            dearer = price | month | {"unit_amount": "2900"}
+            self.dearer = (await self.made("prices", dearer))["id"]
+            customers = [(await self.made("customers", {"name": n}))["id"] for n in "ABC"]
             for deed, who, card in life:
-                await self.do(deed, self.customers[who], card, (once["id"], monthly["id"]))
-                # At once: Stripe lists events for thirty days only, and a month may pass.
-                for event in (await self.all("events", {}))[::-1]:
-                    self.events[event["id"]] = event
+                await getattr(self, deed)(customers[who], card)
+                await self.listen()
+            await self.advance(HOUR)  # what follows within seconds has followed
+            await self.listen()
             return list(self.events.values())
 
-    async def do(self, deed: str, who: str, card: str, prices: tuple[str, str]) -> None:
-        match deed:
-            case "buy":
-                await self.pay(who, card, "payment", prices[0])
-            case "subscribe":
-                await self.pay(who, card, "subscription", prices[1])
-            case "refund" | "part":
-                amount = {"amount": "100"} if deed == "part" else {}
-                for intent in (await self.all("payment_intents", {"customer": who}))[:1]:
-                    await self.ask("POST", "refunds", {"payment_intent": intent["id"]} | amount)
-            case "cancel":
-                for mine in (await self.all("subscriptions", {"customer": who}))[:1]:
-                    await self.ask("DELETE", f"subscriptions/{mine['id']}", {})
-            case "rename":
-                await self.ask("POST", f"customers/{who}", {"name": card})
-            case "forget":
-                await self.ask("DELETE", f"customers/{who}", {})
-            case "fail":
-                given = {"card": "pm_card_chargeDeclined", "customer": who, "key": KEY}
-                (await self.web.post("/_sandbox/outcome", json=given)).raise_for_status()
-            case "month":
-                days = {"seconds": 31 * 86400}
-                (await self.web.post("/_sandbox/advance", json=days)).raise_for_status()
+    async def listen(self) -> None:
+        """Stripe lists events for thirty days only: so before a month passes, too."""
+        listed = (await self.all("events", {}))[::-1]
+        new = [each for each in listed if each["id"] not in self.events]
+        self.events |= {each["id"]: each for each in new}
+        await self.meanwhile(new)
+
+    async def advance(self, seconds: int) -> None:
+        await self.listen()
+        await self.control("advance", {"seconds": seconds})
+
+    async def buy(self, who: str, card: str) -> None:
+        await self.pay(who, card, "payment", self.once)
+
+    async def leave(self, who: str, card: str) -> None:
+        """Opens a checkout and goes. Some tell the shop; the others just close the page."""
+        opened = await self.open(who, "payment", self.once)
+        if opened and card in CARDS[:2]:
+            await self.ask("POST", f"checkout/sessions/{opened}/expire", {})
+
+    async def refund(self, who: str, card: str, amount: str | None = None) -> None:
+        for intent in await self.payments(who, card):
+            given = {"payment_intent": intent["id"]} | ({"amount": amount} if amount else {})
+            await self.ask("POST", "refunds", given)
+
+    async def part(self, who: str, card: str) -> None:
+        await self.refund(who, card, "100")
+
+    async def subscribe(self, who: str, card: str) -> None:
+        await self.pay(who, card, "subscription", self.monthly)
+
+    async def renew(self, who: str, card: str) -> None:
+        await self.subscriptions(who)
+        await self.advance(31 * DAY + HOUR)
+
+    async def fail(self, who: str, card: str) -> None:
+        """The renewal is declined, and tried again until the shop gives up."""
+        await self.subscriptions(who)
+        failing = {"card": "pm_card_chargeDeclined", "customer": who, "key": KEY}
+        await self.control("outcome", failing)
+        await self.advance(31 * DAY + HOUR)
+
+    async def upgrade(self, who: str, card: str) -> None:
+        """To the dearer price, billed at once; from there back, billed with the next invoice."""
+        for mine in await self.subscriptions(who):
+            item = mine["items"]["data"][0]
+            up = item["price"]["id"] == self.monthly
+            changed = {
+                "items[0][id]": item["id"],
+                "items[0][price]": self.dearer if up else self.monthly,
+                "proration_behavior": "always_invoice" if up else "create_prorations",
+            }
+            await self.ask("POST", f"subscriptions/{mine['id']}", changed)
+
+    async def cancel(self, who: str, card: str) -> None:
+        for mine in await self.subscriptions(who):
+            await self.ask("DELETE", f"subscriptions/{mine['id']}", {})
+
+    async def end(self, who: str, card: str) -> None:
+        """With the period that is paid."""
+        for mine in await self.subscriptions(who):
+            ending = {"cancel_at_period_end": "true"}
+            await self.ask("POST", f"subscriptions/{mine['id']}", ending)
+
+    async def rename(self, who: str, card: str) -> None:
+        await self.ask("POST", f"customers/{who}", {"name": card})
+
+    async def forget(self, who: str, card: str) -> None:
+        await self.ask("DELETE", f"customers/{who}", {})
+
+    async def withdraw(self, who: str, card: str) -> None:
+        product = await self.made("products", {"name": card})
+        await self.ask("DELETE", f"products/{product['id']}", {})
+
+    async def hour(self, who: str, card: str) -> None:
+        await self.advance(HOUR)
+
+    async def day(self, who: str, card: str) -> None:
+        await self.advance(DAY + HOUR)
+
+    async def payments(self, who: str, card: str) -> list[dict[str, Any]]:
+        """The newest payment. Where there is none, or this card's refunds are what matters, one is
+        made first."""
+        for again in (False, True) if card in CARDS[:2] else (True,):
+            if again:
+                await self.pay(who, card, "payment", self.once)
+            found = await self.all("payment_intents", {"customer": who})
+            if paid := [each for each in found if each["status"] == "succeeded"]:
+                return paid[:1]
+        return []
+
+    async def subscriptions(self, who: str) -> list[dict[str, Any]]:
+        """The newest subscription; a new one, if there is none."""
+        for again in (False, True):
+            if again:
+                await self.pay(who, CARDS[0], "subscription", self.monthly)
+            if found := await self.all("subscriptions", {"customer": who}):
+                return found[:1]
+        return []
 
     async def pay(self, who: str, card: str, mode: str, price: str) -> None:
+        if opened := await self.open(who, mode, price):
+            payment = {"session": opened, "payment_method": card}
+            await self.web.post("/_sandbox/pay", json=payment)  # May be declined: a life has that.
+
+    async def open(self, who: str, mode: str, price: str) -> str | None:
         given = {"mode": mode, "customer": who, "success_url": "https://shop.example/thanks"}
         subject = {"insforge_subject_type": "user", "insforge_subject_id": who}
         given |= {f"metadata[{name}]": value for name, value in subject.items()}
         given |= {"line_items[0][price]": price, "line_items[0][quantity]": "1"}
         made = await self.ask("POST", "checkout/sessions", given)
-        if made.is_success:
-            payment = {"session": made.json()["id"], "payment_method": card}
-            await self.web.post("/_sandbox/pay", json=payment)  # May be declined: a life has that.
+        return str(made.json()["id"]) if made.is_success else None
+
+    async def control(self, name: str, given: dict[str, Any]) -> None:
+        (await self.web.post(f"/_sandbox/{name}", json=given)).raise_for_status()
 
     async def ask(self, method: str, path: str, given: dict[str, str]) -> httpx.Response:
         """A refusal (nothing to refund, a customer that is gone) is part of a life too."""

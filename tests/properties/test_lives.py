@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lives import KEY, Deed, deeds, listening, live, live_at
+from lives import DAY, KEY, WANTED, Deed, deeds, listening, live, live_at, told
 from pydantic import SecretStr
 from test_order import WIPE, assert_all_applied
 
@@ -17,7 +20,7 @@ from api import connect
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.mirror import Asking
-from billhook.models import RebuildOrder, Rebuilt
+from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
 from billhook.recovery.pulling import pull_due
 from billhook.refreshes import settle_all
@@ -25,7 +28,7 @@ from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.sync import Sync
-from books import Books, apply_one, final_state
+from books import Books, apply_one, state_of
 from http_tokens import JWT_SECRET
 
 # A hundred lives together.
@@ -41,85 +44,171 @@ VERSIONS = (
 )
 
 
-def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(books: Books) -> None:
-    most = settings.default.max_examples if settings.default else QUICK
-    examples = most if most > 100 else QUICK
+# Not hypothesis's own: how many events there are hangs on the second in which things happen.
+chances = st.integers(0, 2**32)
 
-    @settings(max_examples=examples)
-    @given(deeds, st.randoms(use_true_random=False), st.integers(1, 4))
-    def holds(life: list[Deed], chance: random.Random, lanes: int) -> None:
+Events = list[dict[str, Any]]
+
+
+def lives_of(quick: int) -> settings:
+    most = settings.default.max_examples if settings.default else quick
+    return settings(max_examples=most if most > 100 else quick)
+
+
+def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(books: Books) -> None:
+    drawn: set[str] = set()
+
+    @lives_of(QUICK)
+    @given(deeds, chances, st.integers(1, 4))
+    def holds(life: list[Deed], seed: int, lanes: int) -> None:
+        chance = random.Random(seed)
         events = live(life)
-        books.execute(WIPE)
-        assert_all_applied(books.apply(*events))
-        expected = final_state(books)
+        drawn.update(map(told, events))
+        books.run(partial(both_ways, events, chance, lanes))
+
+    async def both_ways(
+        events: Events, chance: random.Random, lanes: int, database: Database
+    ) -> None:
+        await wipe(database)
+        await arrive(database, [events])
+        expected = await state_of(database)
         shuffled = events + chance.sample(events, len(events) // 3)
         chance.shuffle(shuffled)
-        books.execute(WIPE)
-        assert_all_applied(books.apply_at_once(shuffled[lane::lanes] for lane in range(lanes)))
-        assert final_state(books) == expected
-        assert all(each.different == 0 for each in rebuilt(books).tables)
+        await wipe(database)
+        await arrive(database, (shuffled[lane::lanes] for lane in range(lanes)))
+        assert await state_of(database) == expected
+        await assert_the_ledger_tells_the_same(database)
 
     holds()
+    assert not WANTED - drawn
 
 
 def test_events_that_never_came_are_pulled_and_syncs_in_between_change_nothing(
     books: Books,
 ) -> None:
-    most = settings.default.max_examples if settings.default else QUICK_OVER_HTTP
+    drawn: set[str] = set()
+    meetings: set[str] = set()
 
-    @settings(max_examples=most if most > 100 else QUICK_OVER_HTTP)
-    @given(deeds, st.randoms(use_true_random=False))
-    def holds(life: list[Deed], chance: random.Random) -> None:
+    @lives_of(QUICK_OVER_HTTP)
+    @given(deeds, chances)
+    def holds(life: list[Deed], seed: int) -> None:
+        chance = random.Random(seed)
         with listening() as url:
             connect(books.dsn, url, KEY)
-            events = live_at(url, life)
-            books.execute(WIPE)
-            caught_up(books, url, [events])
-            expected = final_state(books, but=VERSIONS)
-            books.execute(WIPE)
-            # What Stripe lists no longer cannot be pulled: that is a gap, and told as one.
-            listed = httpx.get(f"{url}/_sandbox/health").json()["now"] - 29 * 86400
-            came = [each for each in events if each["created"] < listed or chance.random() < 0.6]
-            chance.shuffle(came)
-            caught_up(books, url, [came[lane::3] for lane in range(3)])
-            assert final_state(books, but=VERSIONS) == expected
-            assert all(each.different == 0 for each in rebuilt(books).tables)
+            books.run(partial(both_ways, url, life, chance))
+
+    async def both_ways(
+        url: str, life: list[Deed], chance: random.Random, database: Database
+    ) -> None:
+        await wipe(database)
+        async with post(database, url, chance, meetings) as ours:
+            events = await live_at(url, life, ours.meanwhile)
+            await ours.catch_up()
+            found = await state_of(database, but=VERSIONS)
+            await assert_the_ledger_tells_the_same(database)
+            await wipe(database)
+            await arrive(database, [events])
+            await ours.catch_up()
+            assert found == await state_of(database, but=VERSIONS)
+        drawn.update(map(told, events))
 
     holds()
+    assert not WANTED - drawn
+    assert meetings == {"now", "again", "late", "lost", "pull", "sync"}
 
 
-def caught_up(books: Books, url: str, lanes: list[list[dict[str, Any]]]) -> None:
-    """Events arrive on several connections, while Stripe is synced and its events are pulled."""
+class Post:
+    """How the events of a life come while it is lived: some at once and side by side, some late,
+    some twice, some never; between them Stripe's lists are synced, and its events pulled."""
 
-    async def work(database: Database) -> None:
-        given = {"database_url": SecretStr(books.dsn), "jwt_secret": SecretStr(JWT_SECRET)}
-        secrets = SecretStore(database, Settings(**given, _env_file=None))
-        gateway = Gateway(secrets.stripe_key, url)
-        sync = Sync(database, gateway, Connections(database, secrets))
+    def __init__(
+        self, url: str, asking: Asking, sync: Sync, chance: random.Random, meetings: set[str]
+    ) -> None:
+        self.stripe = httpx.AsyncClient(base_url=url, timeout=60)
+        self.asking = asking
+        self.sync = sync
+        self.chance = chance
+        self.meetings = meetings
+        self.waiting: Events = []
+        self.lost: Events = []
 
-        async def lane(events: list[dict[str, Any]]) -> None:
-            assert_all_applied([await apply_one(database, each) for each in events])
+    async def meanwhile(self, new: Events) -> None:
+        self.waiting += new
+        now: Events = []
+        later: Events = []
+        for each in self.waiting:
+            fate = self.chance.choice(("now", "now", "again", "late", "lost"))
+            self.meetings.add(fate)
+            now += [each] * (fate in ("now", "again"))
+            later += [each] * (fate in ("late", "again"))
+            self.lost += [each] * (fate == "lost")
+        self.waiting = later
+        self.chance.shuffle(now)
+        also = self.chance.choice(("nothing", "nothing", "sync", "pull"))
+        await self.at_once(now, sync=also == "sync", pull=also == "pull")
 
-        try:
-            await asyncio.gather(
-                *map(lane, lanes),
-                sync.run("test"),
-                pull_due(database, gateway, "test", every=None),
-            )
-            await pull_due(database, gateway, "test", every=None)
-            assert (await sync.run("test")).connection.last_sync_status == "succeeded"
-            await settle_all(Asking(database, gateway, "test"))
-        finally:
-            await sync.close()
-            await gateway.close()
+    async def catch_up(self) -> None:
+        """All that is left comes, but for what is lost: while that is listed, it is pulled."""
+        listed = (await self.stripe.get("/_sandbox/health")).json()["now"] - 29 * DAY
+        coming = self.waiting + [each for each in self.lost if each["created"] < listed]
+        self.waiting, self.lost = [], []
+        self.chance.shuffle(coming)
+        await self.at_once(coming, sync=True, pull=True)
+        await self.at_once([], sync=False, pull=True)
+        await self.at_once([], sync=True, pull=False)
+        await settle_all(self.asking)
 
-    books.run(work)
+    async def at_once(self, events: Events, *, sync: bool, pull: bool) -> None:
+        database = self.asking.database
+        work = [arrive(database, (events[lane::3] for lane in range(3)))]
+        if sync:
+            self.meetings.add("sync")
+            work.append(self.synced())
+        if pull:
+            self.meetings.add("pull")
+            work.append(self.pulled())
+        await asyncio.gather(*work)
+
+    async def synced(self) -> None:
+        assert (await self.sync.run("test")).connection.last_sync_status == "succeeded"
+
+    async def pulled(self) -> None:
+        await pull_due(self.asking.database, self.asking.gateway, "test", every=None)
 
 
-def rebuilt(books: Books) -> Rebuilt:
-    """The ledger, which has its events in the order in which they came, tells the same rows."""
+@asynccontextmanager
+async def post(
+    database: Database, url: str, chance: random.Random, meetings: set[str]
+) -> AsyncIterator[Post]:
+    here = SecretStr("postgresql://localhost/open_already")
+    given = {"database_url": here, "jwt_secret": SecretStr(JWT_SECRET)}
+    secrets = SecretStore(database, Settings(**given, _env_file=None))
+    gateway = Gateway(secrets.stripe_key, url)
+    sync = Sync(database, gateway, Connections(database, secrets))
+    ours = Post(url, Asking(database, gateway, "test"), sync, chance, meetings)
+    try:
+        async with ours.stripe:
+            yield ours
+    finally:
+        await sync.close()
+        await gateway.close()
 
-    async def work(database: Database) -> Rebuilt:
-        return await rebuild(database, "test", RebuildOrder())
 
-    return books.run(work)
+async def arrive(database: Database, lanes: Iterable[Events]) -> None:
+    """Events on several connections, side by side."""
+
+    async def lane(events: Events) -> None:
+        assert_all_applied([await apply_one(database, each) for each in events])
+
+    await asyncio.gather(*map(lane, lanes))
+
+
+async def wipe(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute(WIPE)
+
+
+async def assert_the_ledger_tells_the_same(database: Database) -> None:
+    """The ledger has its events in the order in which they came."""
+    rebuilt = await rebuild(database, "test", RebuildOrder())
+    assert [each for each in rebuilt.tables if each.different] == []
