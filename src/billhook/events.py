@@ -146,10 +146,10 @@ async def _again(
 
     try:
         await repeat_collisions(work)
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, DatabaseUnavailable) as error:
         raise ledger.EventNotApplied(
             f"Event {found.id} could not be replayed and stays as it was: "
-            f"{ledger.reason_of(error)}",
+            f"{ledger.reason_of(ledger.refusal_in(error))}",
             next_actions="Mend the cause, and replay it again.",
         ) from error
 

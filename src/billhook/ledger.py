@@ -18,7 +18,7 @@ import structlog
 
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
-from billhook.errors import BillhookError, InvalidInput
+from billhook.errors import BillhookError, DatabaseUnavailable, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
 from billhook.projections.shapes import hash_of, text, without_nul
 from billhook.redact import redact
@@ -170,8 +170,8 @@ async def apply(
     else:
         try:
             return await _apply(database, environment, delivery, changes, None, lease)
-        except asyncpg.PostgresError as error:
-            failure = reason_of(error)
+        except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+            failure = reason_of(refusal_in(error))
     log.warning(
         "event failed",
         environment=environment,
@@ -181,7 +181,8 @@ async def apply(
     )
     try:
         row = await _apply(database, environment, delivery, changes, failure, lease)
-    except asyncpg.PostgresError:
+    except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+        refusal_in(error)
         row = await _apply(
             database, environment, delivery, as_json(NOTHING, delivery.event), failure, lease
         )
@@ -245,6 +246,21 @@ async def apply_in(
     )
     assert row is not None
     return dict(row)
+
+
+def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
+    """What PostgreSQL refused, and went on. A trigger of the app may raise what sounds like an
+    outage, when another database that it asks is away.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL itself is away.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return error
+    cause = error.__cause__
+    if isinstance(cause, asyncpg.PostgresError) and cause.severity_en == "ERROR":
+        return cause
+    raise error
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:

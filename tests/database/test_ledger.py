@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from billhook.ledger import EventNotApplied
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
@@ -77,6 +79,37 @@ def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) 
     (again,) = books.apply(paid)
     assert (again["handled"], again["attempt_count"], again["last_error"]) == (True, 2, None)
     assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+
+
+@pytest.mark.parametrize("table", ["webhook_events", "transactions"])
+@pytest.mark.parametrize("code", ["08001", "53300", "57P01", "25006", "40001"])
+def test_a_trigger_that_raises_what_sounds_like_an_outage_fails_its_event_alone(
+    books: Books, code: str, table: str
+) -> None:
+    """As `dblink` does when another database, which the trigger asks, is away."""
+    books.execute(
+        f"""
+        CREATE FUNCTION public.ask() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'could not reach the warehouse' USING ERRCODE = '{code}';
+        END $$;
+        CREATE TRIGGER ask AFTER INSERT OR UPDATE ON payments.{table}
+            FOR EACH ROW {"WHEN (NEW.processing_status = 'processed')" * (table[0] == "w")}
+            EXECUTE FUNCTION public.ask();
+        """
+    )
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    (answer,) = books.apply(paid)
+    assert isinstance(answer, EventNotApplied)
+    row = books.row("SELECT processing_status, last_error FROM payments.webhook_events")
+    assert row == {"processing_status": "failed", "last_error": "could not reach the warehouse"}
+    # The mirror follows Stripe as far as the app lets it.
+    followed = [] if table == "transactions" else [{"status": "succeeded"}]
+    assert books.rows("SELECT status FROM payments.transactions") == followed
+    books.execute("DROP FUNCTION public.ask CASCADE")
+    (again,) = books.apply(paid)
+    assert (again["processing_status"], again["attempt_count"]) == ("processed", 2)
+    assert books.rows("SELECT status FROM payments.transactions") == [{"status": "succeeded"}]
 
 
 def test_an_unknown_type_is_stored_as_ignored(books: Books) -> None:
