@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import dashboard, events, lists, overview, peers, rebuild, sync
+from bench import dashboard, events, lists, overview, peers, rebuild, sync, verify
 
 PARTS = {
     "events": events.main,
@@ -13,6 +13,7 @@ PARTS = {
     "overview": overview.main,
     "dashboard": dashboard.main,
     "rebuild": rebuild.main,
+    "verify": verify.main,
     "peers": peers.main,
 }
 

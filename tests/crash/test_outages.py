@@ -7,11 +7,13 @@ import asyncio
 import itertools
 import os
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,10 +83,11 @@ def run(server: EmbeddedPostgres, program: str, *arguments: str) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair() -> Iterator[Pair]:
     """Synchronous replication: a commit that was acknowledged is on both."""
     with ExitStack() as stack:
-        folder = tmp_path_factory.mktemp("pair")
+        # Not pytest's folder: each new run of pytest locks others out of it, PostgreSQL too.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billhook-pair-")))
         settings = {"fsync": "off", "synchronous_commit": "remote_apply"}
         primary = start(folder / "primary", settings=settings)
         stack.callback(primary.stop)

@@ -110,7 +110,7 @@ async def live_at(url: str, life: list[Deed], meanwhile: Meanwhile) -> list[dict
 def listening() -> Iterator[str]:
     """A Stripe for one life, over HTTP."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_sandbox(), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_sandbox(), log_level="error", date_header=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -55,6 +55,36 @@ def lives_of(quick: int) -> settings:
     return settings(max_examples=most if most > 100 else quick)
 
 
+async def in_doubt(database: Database) -> set[str]:
+    """Mirrored objects that events alone cannot tell: here is nobody to ask."""
+    async with database.connection() as connection:
+        return set(
+            await connection.fetchval(
+                "SELECT coalesce(array_agg(object_id), '{}') FROM billhook.refreshes"
+                " WHERE reason = 'several changes in one second'"
+            )
+        )
+
+
+def sure(state: dict[str, list[str]], doubtful: set[str]) -> dict[str, list[str]]:
+    """Without the rows of the mirror that show what is in doubt."""
+    mirrored = (
+        "stripe_products",
+        "stripe_prices",
+        "customers",
+        "stripe_subscriptions",
+        "stripe_subscription_items",
+    )
+    return {
+        table: [
+            row
+            for row in rows
+            if table not in mirrored or not any(f'"{each}"' in row for each in doubtful)
+        ]
+        for table, rows in state.items()
+    }
+
+
 def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(books: Books) -> None:
     drawn: set[str] = set()
 
@@ -72,11 +102,13 @@ def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(boo
         await wipe(database)
         await arrive(database, [events])
         expected = await state_of(database)
+        doubtful = await in_doubt(database)
         shuffled = events + chance.sample(events, len(events) // 3)
         chance.shuffle(shuffled)
         await wipe(database)
         await arrive(database, (shuffled[lane::lanes] for lane in range(lanes)))
-        assert await state_of(database) == expected
+        doubtful |= await in_doubt(database)
+        assert sure(await state_of(database), doubtful) == sure(expected, doubtful)
         await assert_the_ledger_tells_the_same(database)
 
     holds()

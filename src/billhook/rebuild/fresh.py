@@ -29,6 +29,7 @@ TABLES = (
     "billhook.payment_refunds",
     "billhook.tombstones",
     "billhook.refreshes",
+    "billhook.ties",
 )
 _ENTRANCES = ("apply_changes", "project_fetched", "delete_fetched", "record_claim")
 
