@@ -29,7 +29,7 @@ _ORDERS = {
     "oldest": Order(_NEWEST.keys),
 }
 _BY_WHAT_FITS = Order(((_EMAIL, "text"), _ID))
-_FEW = 1_000
+_FEW = 3_000
 
 # The totals of the page's customers only, each by index: payments that name the customer, and
 # those without one that name an e-mail which this customer alone has.
