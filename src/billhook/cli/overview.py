@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from billhook.cli.address import connected
-from billhook.money import money
 from billhook.cli.options import AsJson, InEnvironment, Url
 from billhook.cli.output import pairs, show_json, show_table
+from billhook.money import money
 
 if TYPE_CHECKING:
     from billhook.models import Figures
