@@ -11,7 +11,7 @@ Owner = Literal["user", "team", "organization"]
 
 _SESSION_TABLES = """
 SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_on,
-    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid) AS has_policies
+    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid AND polcmd IN ('*', 'a')) AS has_policies
 FROM pg_class AS c
 WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass,
                 'payments.stripe_customer_portal_sessions'::regclass)
@@ -30,10 +30,17 @@ CREATE POLICY own_{owner} ON {table} TO authenticated
     USING ({condition})
     WITH CHECK ({condition});"""
 
-_USER = "subject_type = 'user' AND subject_id = auth.uid()::text"
+# As text: the subject of a token need not be a uuid.
+_USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'"
 _MEMBERS = """subject_type = '{owner}' AND subject_id IN (
         SELECT {owner}_id::text FROM {owner}_members
-        WHERE user_id = auth.uid() AND role = 'owner')"""
+        WHERE user_id::text = auth.jwt() ->> 'sub' AND role = 'owner')"""
+
+
+GUESTS = """\
+CREATE POLICY guests ON payments.stripe_checkout_sessions FOR INSERT TO anon
+    WITH CHECK (mode = 'payment' AND subject_id IS NULL);"""
+"""Whoever has row-level security on and sells to guests needs this one as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ def test_every_page_is_fit_for_everyone(
         "A payment": "/transactions/pi_refunded",
         "An event": f"/events/{busy.books.rows(_ANY_EVENT)[0]['id']}",
         "A product": "/catalog/prod_mug",
-        "A new product": "/catalog/new",
+        "A new product": "/new-product",
         "Nothing": "/planets",
         "Nothing found": "/transactions?search=nobody@example.com",
     }
@@ -365,7 +365,7 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         desk.goto(f"{api.url}/dashboard/test/settings")
         desk.get_by_label("Secret key").fill("sk_test_edits_1")
         desk.get_by_role("button", name="Set key").click()
-        desk.goto(f"{api.url}/dashboard/test/catalog/new")
+        desk.goto(f"{api.url}/dashboard/test/new-product")
         desk.get_by_label("Name").fill("Saucer")
         desk.get_by_label("Metadata").fill("no equals sign")
         desk.get_by_role("button", name="Create product").click()

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from api import Api
 from billhook.dashboard import _routes
-from billhook.dashboard.sessions import ATTEMPTS
+from billhook.dashboard.sessions import ATTEMPTS, _whose
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, token
 from visitor import Visitor, said
 
@@ -225,3 +225,25 @@ def test_every_answer_forbids_what_is_not_its_own(visitor: Visitor) -> None:
 def test_a_form_beyond_all_measure_is_refused(visitor: Visitor) -> None:
     visitor.sign_in()
     assert visitor.send("/test/keys", name="x" * 1_100_000).status_code == 413
+    many = {f"field_{number}": "" for number in range(2_000)}
+    assert visitor.send("/test/keys", **many).status_code == 400
+    assert visitor.send("/test/keys", name="a\0b").status_code == 400
+
+
+def test_what_strangers_send_is_not_even_read(visitor: Visitor) -> None:
+    unreadable = b"csrf=%ff"
+    assert visitor.http.post("/test/keys", content=unreadable).status_code == 401
+    visitor.sign_in()
+    assert visitor.http.post("/test/keys", content=unreadable).status_code == 400
+
+
+def test_behind_a_proxy_the_browsers_own_word_counts(api: Api, visitor: Visitor) -> None:
+    public = {"origin": "https://pay.example.com", "sec-fetch-site": "same-origin"}
+    answer = visitor.http.post("/sign-in", data={"credential": ADMIN_KEY}, headers=public)
+    assert answer.status_code == 303
+
+
+def test_whoever_has_an_address_of_version_6_has_many_of_them() -> None:
+    assert _whose("2001:db8::1") == _whose("2001:db8::ffff:1") != _whose("2001:db8:0:1::1")
+    assert _whose("127.0.0.1") != _whose("127.0.0.2")
+    assert _whose("unknown") == "unknown"

@@ -59,6 +59,11 @@ def refunded(number: int, amount: int, **more: Any) -> dict[str, Any]:
     return event("refund.created", of, at=100 + number)
 
 
+def until_synced(visitor: Visitor) -> None:
+    while "data-refresh" in visitor.read("/test/settings/sync"):
+        pass
+
+
 # --- pages that are empty ------------------------------------------------------------------------
 
 
@@ -96,6 +101,27 @@ def test_an_unknown_page_leads_back(visitor: Visitor) -> None:
         answer = visitor.get(path)
         assert answer.status_code == 404, path
         assert "To the overview" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/customers/%00", "/customers/%20", "/catalog/%00", "/events/%00", "/events/a%00b"]
+)
+def test_what_can_be_no_id_is_no_page(visitor: Visitor, path: str) -> None:
+    assert visitor.get(f"/test{path}").status_code == 404
+
+
+def test_an_answer_that_went_wrong_in_live_says_live(api: Api, visitor: Visitor) -> None:
+    answers = [
+        visitor.get("/live/planets"),
+        visitor.http.post("/live/settings/key/remove", data={"csrf": "wrong"}),
+        visitor.get("/live/transactions?status=great"),
+    ]
+    visitor.send("/sign-out")
+    answers.append(visitor.http.post("/live/keys"))
+    assert [each.status_code for each in answers] == [404, 403, 400, 401]
+    for answer in answers:
+        assert 'data-environment="live"' in answer.text
+        assert "Test no real money" not in said(answer.text)
 
 
 def test_a_parameter_that_does_not_fit_is_a_sentence(visitor: Visitor) -> None:
@@ -197,6 +223,76 @@ def test_the_export_goes_beyond_a_page(api: Api, visitor: Visitor) -> None:
     assert len(lines) == 2500
 
 
+def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) -> None:
+    api.books.execute("""
+        INSERT INTO payments.stripe_products (environment, product_id, name, description, active)
+        SELECT 'test', 'prod_' || n, 'Product ' || n, repeat('words ', 800), true
+        FROM generate_series(1, 60) n;
+        INSERT INTO payments.stripe_prices (
+            environment, price_id, product_id, active, currency, unit_amount, type, lookup_key)
+        SELECT 'test', 'price_with_an_id_of_some_length_' || p || '_' || n, 'prod_' || p, true,
+            'eur', n, 'recurring', 'a_lookup_key_of_some_length_' || p || '_' || n
+        FROM generate_series(1, 60) p, generate_series(1, 150) n;
+        INSERT INTO payments.transactions (
+            provider, environment, type, status, provider_object_type, provider_object_id, amount,
+            currency, payment_id, description)
+        SELECT 'stripe', 'test', 'one_time_payment', 'succeeded', 'payment_intent', 'pi_' || n,
+            n, 'eur', n, repeat('words ', 20) FROM generate_series(1, 60) n
+        UNION ALL
+        SELECT 'stripe', 'test', 'refund', 'refunded', 'refund', 're_' || p || '_' || n,
+            1, 'eur', p, 'requested_by_customer'
+        FROM generate_series(1, 60) p, generate_series(1, 40) n;
+        INSERT INTO payments.stripe_subscriptions (
+            environment, subscription_id, customer_id, status)
+        SELECT 'test', 'sub_' || n, 'cus_' || n, 'active' FROM generate_series(1, 60) n;
+        INSERT INTO payments.stripe_subscription_items (
+            environment, subscription_item_id, subscription_id, product_id, price_id)
+        SELECT 'test', 'si_' || s || '_' || n, 'sub_' || s, 'prod_1', 'price_1_' || n
+        FROM generate_series(1, 60) s, generate_series(1, 20) n;
+        INSERT INTO payments.webhook_events (
+            provider, environment, provider_event_id, event_type, livemode, payload)
+        SELECT 'stripe', 'test', 'evt_large', 'product.updated', false,
+            jsonb_build_object('text', repeat('<', 1000000))""")
+    static = sum(len(visitor.get(f"/static/dashboard.{kind}").content) for kind in ("css", "js"))
+    for path, last in (
+        ("/catalog", "Product 30"),
+        ("/catalog/prod_7", "The first 100 of 150 prices"),
+        ("/transactions", "All 40 refunds"),
+        ("/transactions/pi_7", "re_7_40"),
+        ("/subscriptions", "and 15 more"),
+        ("/events/evt_large", "the download has all of it"),
+    ):
+        page = visitor.get(f"/test{path}")
+        assert last in page.text, path
+        assert len(page.content) + static < 200_000, (path, len(page.content))
+    whole = visitor.get("/test/events/evt_large/payload")
+    assert whole.json() == {"text": "<" * 1_000_000}
+
+
+def test_filters_stay_when_others_are_chosen(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1, customer="cus_1"), paid(2, customer="cus_2"))
+    page = visitor.read("/test/transactions?customer=cus_1&subjectType=team&subjectId=t1&limit=5")
+    for name, value in (
+        ("customer", "cus_1"), ("subjectType", "team"), ("subjectId", "t1"), ("limit", "5"),
+    ):  # fmt: skip
+        assert f'<input name="{name}" value="{value}" readonly>' in page
+
+
+def test_transactions_of_some_days(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1), paid(100_000))
+    assert "pi_1" in visitor.read("/test/transactions?since=2026-05-28&until=2026-05-29")
+    assert "pi_100000" not in visitor.read("/test/transactions?since=2026-05-28&until=2026-05-29")
+    assert visitor.get("/test/transactions?since=yesterday").status_code == 400
+
+
+def test_a_refund_of_a_payment_from_before_is_found(api: Api, visitor: Visitor) -> None:
+    apply(api, refunded(1, 500))
+    apply(api, paid(2))
+    assert 'href="/dashboard/test/transactions?type=refund"' in visitor.read("/test/transactions")
+    assert "re_1" in visitor.read("/test/transactions?type=refund")
+    assert "Refund of 5.00 EUR" in visitor.text("/test/transactions/re_1")
+
+
 # --- customers, subscriptions, overview ----------------------------------------------------------
 
 
@@ -285,17 +381,39 @@ def test_the_ledger_is_followed_live(api: Api, visitor: Visitor) -> None:
     with visitor.http.stream("GET", "/test/events/live") as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
-        assert next(line for line in lines if line) == ": still here"
+        assert next(line for line in lines if line) == "retry: 500"
+        assert next(line for line in lines if line) == "event: beat"
         apply(api, told)
-        data = next(line for line in lines if line.startswith("data: "))
+        next(line for line in lines if line == "event: row")
+        data = next(lines)
     row = orjson.loads(data.removeprefix("data: "))
     assert row["id"] == told["id"]
     assert "payment_intent.succeeded processed" in re.sub(r"pi_1 ", "", said(row["row"]))
 
 
-def test_the_live_ledger_ends_with_the_session(api: Api, visitor: Visitor) -> None:
+def test_the_live_ledger_ends_soon_and_is_asked_for_again(api: Api, visitor: Visitor) -> None:
+    """So a server that stops never waits long, and an ended session is noticed."""
+    with visitor.http.stream("GET", "/test/events/live") as answer:
+        assert len([line for line in answer.iter_lines() if line == "event: beat"]) == 5
     api.books.execute("UPDATE billhook.dashboard_sessions SET expires_at = now()")
-    assert visitor.get("/test/events/live").status_code in (303, 401)
+    headers = {"accept": "text/event-stream"}
+    assert visitor.get("/test/events/live", headers=headers).status_code == 401
+
+
+def test_the_live_ledger_lets_go_of_what_no_longer_fits(api: Api, visitor: Visitor) -> None:
+    first, second = paid(1), paid(2)
+    apply(api, first, second)
+    with visitor.http.stream("GET", "/test/events/live?limit=2&endingBefore=x") as answer:
+        lines = answer.iter_lines()
+        assert orjson.loads(_data(lines, "shown")) == [second["id"], first["id"]]
+        third = paid(3)
+        apply(api, third)
+        assert orjson.loads(_data(lines, "shown")) == [third["id"], second["id"]]
+
+
+def _data(lines: Iterator[str], event: str) -> str:
+    next(line for line in lines if line == f"event: {event}")
+    return next(lines).removeprefix("data: ")
 
 
 # --- text of other people's ----------------------------------------------------------------------
@@ -347,8 +465,7 @@ def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sand
         assert "The key works and is stored" in page
         assert "connected with sk_test_****1234" in page
         assert "acct_" in page
-        while "data-refresh" in visitor.read("/test/settings/sync"):
-            pass
+        until_synced(visitor)
         assert "succeeded" in visitor.text("/test/settings/sync")
         for path in ("", "/settings", "/keys", "/settings/sync"):
             assert key not in visitor.read(f"/test{path}")
@@ -361,8 +478,7 @@ def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sand
 def test_a_sync_is_begun_and_its_end_is_seen(api: Api, visitor: Visitor) -> None:
     api.stripe.v1.products.create({"name": "A mug"})
     visitor.do("/test/settings/sync")
-    while "data-refresh" in visitor.read("/test/settings/sync"):
-        pass
+    until_synced(visitor)
     assert "succeeded" in visitor.text("/test/settings/sync")
     assert "A mug" in visitor.text("/test/catalog")
 
@@ -400,12 +516,22 @@ def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> No
     assert len(api.books.rows("SELECT * FROM payments.transactions")) == 1
 
 
+def test_what_a_script_asks_for_does_not_use_up_what_the_next_page_says(
+    api: Api, visitor: Visitor
+) -> None:
+    visitor.send("/test/settings/sync")
+    visitor.send("/test/settings/verify")
+    visitor.get("/test/settings/sync", headers={"accept": "text/x-part"})
+    assert "objects compared with Stripe" in visitor.text("/test/catalog")
+    assert "objects compared with Stripe" not in visitor.text("/test/catalog")
+
+
 # --- the catalog ---------------------------------------------------------------------------------
 
 
 def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Visitor) -> None:
     page = visitor.do(
-        "/test/catalog/new", name="Tea <3", description="Green", metadata="kind=leaf\nbag=no",
+        "/test/new-product", name="Tea <3", description="Green", metadata="kind=leaf\nbag=no",
         key=str(uuid4()),
     )  # fmt: skip
     assert "Tea <3 is created" in page
@@ -422,10 +548,11 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
     assert "15.50 EUR every 3 months" in visitor.text("/test/catalog?search=tea_quarterly")
     visitor.do(f"{here}/prices/{made['price_id']}", active="false")
     visitor.do(f"{here}/prices/{made['price_id']}", lookup_key="tea")
-    assert "is saved" in visitor.do(here, name="Tea", description="")
+    assert "is saved" in visitor.do(here, name="Tea", description="", metadata="bag=yes\nnew=1")
     assert "Tea is archived" in visitor.do(f"{here}/status", active="false")
     at_stripe = api.stripe.v1.products.retrieve(tea["product_id"])
     assert (at_stripe.name, at_stripe.active, at_stripe.description) == ("Tea", False, None)
+    assert at_stripe.metadata.to_dict() == {"bag": "yes", "new": "1"}
     price_at_stripe = api.stripe.v1.prices.retrieve(made["price_id"])
     assert (price_at_stripe.active, price_at_stripe.lookup_key) == (False, "tea")
     assert "Tea is active again" in visitor.do(f"{here}/status", active="true")
@@ -434,13 +561,16 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
 @pytest.mark.parametrize(
     ("path", "fields", "reason", "kept"),
     [
-        ("/new", {"name": "", "description": "Leaves"}, "name: ", "Leaves"),
-        ("/new", {"name": "Tea", "metadata": "no sign"}, "does not look like key=value", "no sign"),
-        ("/{product}", {"name": " "}, "name: ", "New price"),
-        ("/{product}/prices", {"amount": "1,5", "currency": "eur"}, "amount: must look", "1,5"),
-        ("/{product}/prices", {"amount": "1.5", "currency": "jpy"}, "JPY has no decimals", "jpy"),
-        ("/{product}/prices", {"amount": "1", "currency": "€"}, "currency: ", "€"),
-        ("/{product}/prices", {"amount": "1", "currency": "eur", "interval": "month",
+        ("/new-product", {"name": "", "description": "Leaves"}, "name: ", "Leaves"),
+        ("/new-product", {"name": "Tea", "metadata": "no sign"},
+         "does not look like key=value", "no sign"),
+        ("/catalog/{product}", {"name": " ", "description": "For tea"}, "name: ", "For tea"),
+        ("/catalog/{product}/prices", {"amount": "1,5", "currency": "eur"},
+         "amount: must look", "1,5"),
+        ("/catalog/{product}/prices", {"amount": "1.5", "currency": "jpy"},
+         "JPY has no decimals", "jpy"),
+        ("/catalog/{product}/prices", {"amount": "1", "currency": "€"}, "currency: ", "€"),
+        ("/catalog/{product}/prices", {"amount": "1", "currency": "eur", "interval": "month",
                                "every": "many"}, "every: must be a whole number", "many"),
     ],
 )  # fmt: skip
@@ -449,9 +579,8 @@ def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(
 ) -> None:
     cup = api.stripe.v1.products.create({"name": "Cup"})
     visitor.do("/test/settings/sync")
-    while "data-refresh" in visitor.read("/test/settings/sync"):
-        pass
-    answer = visitor.send(f"/test/catalog{path.format(product=cup.id)}", **fields, key=str(uuid4()))
+    until_synced(visitor)
+    answer = visitor.send(f"/test{path.format(product=cup.id)}", **fields, key=str(uuid4()))
     assert answer.status_code == 400
     assert reason in said(answer.text)
     assert kept in answer.text
@@ -461,8 +590,7 @@ def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(
 def test_what_stripe_refuses_is_told_on_the_form(api: Api, visitor: Visitor) -> None:
     api.stripe.v1.products.create({"name": "Cup", "id": "prod_cup"})
     visitor.do("/test/settings/sync")
-    while "data-refresh" in visitor.read("/test/settings/sync"):
-        pass
+    until_synced(visitor)
     fields = {"amount": "5", "currency": "eur", "lookup_key": "cup"}
     visitor.do("/test/catalog/prod_cup/prices", **fields, key=str(uuid4()))
     key = str(uuid4())
@@ -479,12 +607,13 @@ def test_a_price_of_which_nobody_knows_is_sent_again_under_the_same_key(
         visitor = Visitor(api.url)
         visitor.sign_in()
         visitor.do("/test/settings/key", secret_key="sk_test_catalog_1")
+        until_synced(visitor)
         made = httpx.post(
             f"{sandbox}/v1/products", auth=("sk_test_catalog_1", ""), data={"name": "Cup"}
         ).json()
         visitor.do("/test/settings/sync")
-        while "data-refresh" in visitor.read("/test/settings/sync"):
-            pass
+        until_synced(visitor)
+        assert "Cup" in visitor.text("/test/catalog")
         fault = {"status": 500, "times": 10, "method": "POST", "path_prefix": "/v1/prices"}
         httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
         key = str(uuid4())
@@ -495,6 +624,30 @@ def test_a_price_of_which_nobody_knows_is_sent_again_under_the_same_key(
         assert key in answer.text
         assert 'value="5"' in answer.text
         visitor.http.close()
+
+
+def test_what_was_typed_survives_a_failure_of_ours_and_is_done_once(
+    api: Api, visitor: Visitor
+) -> None:
+    name = f"Kettle {uuid4()}"
+    fields = {"name": name, "description": "Copper", "metadata": "", "key": str(uuid4())}
+    api.books.execute("ALTER TABLE payments.stripe_products RENAME TO away")
+    answer = visitor.send("/test/new-product", **fields)
+    api.books.execute("ALTER TABLE payments.away RENAME TO stripe_products")
+    assert answer.status_code == 500
+    kept = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', answer.text))
+    assert {**kept, "csrf": ""} == {**fields, "csrf": ""}
+    assert visitor.http.post("/test/new-product", data=kept).status_code == 303
+    at_stripe = api.stripe.v1.products.list({"limit": 100}).data
+    assert [each.name for each in at_stripe].count(name) == 1
+
+
+def test_a_secret_is_not_kept_for_another_try(api: Api, visitor: Visitor) -> None:
+    api.books.execute("ALTER TABLE payments.provider_connections RENAME TO away")
+    answer = visitor.send("/test/settings/key", secret_key="sk_test_secret_of_this_test_1")
+    assert answer.status_code == 500
+    assert "sk_test_secret" not in answer.text
+    assert "Send it again" not in answer.text
 
 
 def test_a_key_is_shown_once(api: Api, visitor: Visitor) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billhook.dashboard import chart
 from billhook.dashboard.links import StripeLinks
-from billhook.dashboard.rendering import ago, moment, pretty, tone
+from billhook.dashboard.rendering import ago, moment, tone
 from billhook.models import CurrencyFigures, DayFigures, Figures
 
 AMOUNTS = st.integers(0, 10**14)
@@ -78,10 +78,6 @@ def test_a_time_is_told_in_utc_until_the_script_knows_better() -> None:
     assert moment(None) == ""
 
 
-def test_a_payload_is_shown_as_text() -> None:
-    assert "<script>" not in pretty({"name": "<script>alert(1)</script>"})
-
-
 def test_states_say_how_good_they_are() -> None:
     assert [tone(each) for each in ("succeeded", "past_due", "failed", "refunded", None)] == [
         "good", "wait", "bad", "quiet", "quiet",
@@ -91,7 +87,7 @@ def test_states_say_how_good_they_are() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0, "0 seconds"), (1, "1 second"), (119, "119 seconds"), (120, "2 minutes"),
-     (90_000, "25 hours"), (200_000, "2 days"), (None, "unknown")],
+     (90_000, "25 hours"), (200_000, "2 days")],
 )  # fmt: skip
-def test_a_span_is_told_roughly(seconds: int | None, said: str) -> None:
+def test_a_span_is_told_roughly(seconds: int, said: str) -> None:
     assert ago(seconds) == said

@@ -28,7 +28,7 @@ from billhook.dashboard.pages import (
 )
 from billhook.dashboard.rendering import STATIC, Templates
 from billhook.dashboard.sessions import Sessions
-from billhook.dashboard.visit import Page, Visit, page
+from billhook.dashboard.visit import Handler, Visit, page
 from billhook.errors import BillhookError, NotFound
 from billhook.services import Services
 
@@ -73,8 +73,8 @@ def _routes() -> list[Route | Mount]:
         _post("/sign-out", sign_in.leave),
         _get(here, overview.show),
         _get(f"{here}/catalog", catalog.listing),
-        _get(f"{here}/catalog/new", catalog.new_product),
-        _post(f"{here}/catalog/new", catalog.create_product),
+        _get(f"{here}/new-product", catalog.new_product),
+        _post(f"{here}/new-product", catalog.create_product),
         _get(f"{here}/catalog/{{product}}", catalog.show),
         _post(f"{here}/catalog/{{product}}", catalog.update_product),
         _post(f"{here}/catalog/{{product}}/status", catalog.set_status),
@@ -90,6 +90,7 @@ def _routes() -> list[Route | Mount]:
         _get(f"{here}/events/live", events.live),
         _post(f"{here}/events/replay", events.replay_many),
         _get(f"{here}/events/{{event}}", events.show),
+        _get(f"{here}/events/{{event}}/payload", events.payload),
         _post(f"{here}/events/{{event}}/replay", events.replay),
         _get(f"{here}/settings", settings.show),
         _post(f"{here}/settings/key", settings.set_key),
@@ -105,11 +106,11 @@ def _routes() -> list[Route | Mount]:
     ]
 
 
-def _get(path: str, handler: Page) -> Route:
+def _get(path: str, handler: Handler) -> Route:
     return Route(path, page(handler), methods=["GET"])
 
 
-def _post(path: str, handler: Page) -> Route:
+def _post(path: str, handler: Handler) -> Route:
     return Route(path, page(handler), methods=["POST"])
 
 

@@ -31,14 +31,17 @@ def items(
     tables: Sequence[SessionTable],
 ) -> list[Item]:
     """The worst first; empty when all is well."""
-    if connection.masked_key is None:
-        text = "No Stripe key is set, so nothing can be sold."
-        return [Item("wait", text, "Set a key", "/settings")]
-    found = [*_connection(settings, connection), *_mirror(mirror), *_policies(tables)]
+    found = [*_connection(settings, connection), *_mirror(mirror)]
+    if connection.masked_key is not None:
+        found += _policies(tables)
     return sorted(found, key=lambda each: each.tone != "bad")
 
 
 def _connection(settings: Settings, connection: Connection) -> Iterator[Item]:
+    if connection.masked_key is None:
+        text = "No Stripe key is set, so nothing can be sold."
+        yield Item("wait", text, "Set a key", "/settings")
+        return
     if connection.last_sync_status == "failed":
         text = f"The last sync failed: {connection.last_sync_error or 'no reason is known'}"
         yield Item("bad", text, "Look at the sync", "/settings#sync")

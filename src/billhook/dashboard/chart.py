@@ -23,7 +23,7 @@ _LABELS = 6
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Payments up to `y`, refunds hanging down from there."""
+    """Payments stand on the baseline up to `payments_y`; refunds stand before them."""
 
     x: float
     width: float

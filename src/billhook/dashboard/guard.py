@@ -9,22 +9,22 @@ import hmac
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
-from starlette._utils import get_route_path
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.dashboard.sessions import Session, Sessions
-from billhook.dashboard.visit import Visit, cookie_name
-from billhook.errors import BillhookError, Forbidden
+from billhook.dashboard.visit import Visit, cookie_name, is_for_people
+from billhook.errors import BillhookError, Forbidden, InvalidInput, PayloadTooLarge
 from billhook.services import Services
 
 log = structlog.get_logger(__name__)
 
 SIGN_IN = "/sign-in"
 _STATIC = "/static/"
-_FORM_LIMIT = 1_000_000
+_FORM_LIMIT = 200_000  # bytes
+_MOST_FIELDS = 1_000
 
 _HEADERS = {
     # Nothing from elsewhere, nothing inline, in nobody's frame.
@@ -52,7 +52,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = get_route_path(scope)
+        path = scope["path"].removeprefix(scope["root_path"])
         request = Request(scope, receive)
         started = False
 
@@ -62,9 +62,9 @@ class Guard:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                # Pages show other people's payments: nothing of them is kept on the way.
-                if not path.startswith(_STATIC):
-                    headers["cache-control"] = "no-store"
+                # Pages show other people's payments: nothing of them is kept on the way. Of the
+                # rest the browser asks whether it is still so, also after an upgrade.
+                headers["cache-control"] = "no-cache" if path.startswith(_STATIC) else "no-store"
             await send(message)
 
         try:
@@ -84,12 +84,13 @@ class Guard:
         sessions: Sessions = request.app.state.sessions
         session = await sessions.find(request.cookies.get(cookie_name(request)))
         request.state.session = session
-        if request.method not in ("GET", "HEAD"):
-            request.state.form = await _form(request)
-            _require_own_form(request, session, services.settings.public_url)
         if session is not None or path == SIGN_IN:
+            if request.method not in ("GET", "HEAD"):
+                request.state.form = await _form(request)
+                _require_own_form(request, session, services.settings.public_url)
             return None
-        if request.method == "GET" and _is_for_people(request):
+        # Nothing that they send is read.
+        if request.method == "GET" and is_for_people(request):
             query = f"?{request.url.query}" if request.url.query else ""
             wanted = f"?next={quote(path + query)}" if path not in ("", "/") else ""
             return RedirectResponse(f"{request.scope['root_path']}{SIGN_IN}{wanted}", 303)
@@ -110,21 +111,31 @@ class Guard:
         return Visit(request).error(unknown)
 
 
-def _is_for_people(request: Request) -> bool:
-    """Whether a browser asks for a page to show, not a script for a part of one."""
-    wanted = request.headers.get("accept", "*/*").split(",")
-    return any(each.partition(";")[0].strip() in ("text/html", "*/*") for each in wanted)
-
-
 async def _form(request: Request) -> dict[str, list[str]]:
-    """The fields of a form. Raises `BillhookError` for one beyond all measure."""
-    raw = b""
+    """The fields of a form.
+
+    Raises:
+        PayloadTooLarge: one beyond all measure.
+        InvalidInput: what is no form, or holds what PostgreSQL cannot.
+    """
+    chunks: list[bytes] = []
+    size = 0
     async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > _FORM_LIMIT:
-            raise BillhookError("The form is too large.", status=413, code="INVALID_INPUT")
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _FORM_LIMIT:
+            raise PayloadTooLarge(f"The form must be smaller than {_FORM_LIMIT // 1000} KB.")
     found: dict[str, list[str]] = {}
-    for name, value in parse_qsl(raw.decode(errors="replace"), keep_blank_values=True):
+    try:
+        text = b"".join(chunks).decode()
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
+        )
+    except ValueError:
+        raise InvalidInput("This is not a form that the dashboard sends.") from None
+    for name, value in pairs:
+        if "\0" in value:
+            raise InvalidInput(f"{name}: must not contain NUL characters")
         found.setdefault(name, []).append(value)
     return found
 
@@ -132,17 +143,22 @@ async def _form(request: Request) -> dict[str, list[str]]:
 def _require_own_form(request: Request, session: Session | None, public_url: str | None) -> None:
     """Refuse what another site makes a browser send. The cookie is SameSite=Lax as well; but sites
     that share our host on another port, or our domain, are the same site to a browser."""
-    own = {request.headers.get("host", "")}
-    if public_url is not None:
-        own.add(urlsplit(public_url).netloc)
-    origin = request.headers.get("origin")
-    fetched = request.headers.get("sec-fetch-site", "same-origin")
-    ours = fetched in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc in own)
+    fetched = request.headers.get("sec-fetch-site")
+    if fetched is not None:
+        # The browser's own word; it knows by what name it asked, whatever a proxy made of that.
+        ours = fetched in ("same-origin", "none")
+    else:
+        own = {request.headers.get("host", "")}
+        if public_url is not None:
+            own.add(urlsplit(public_url).netloc)
+        origin = request.headers.get("origin")
+        ours = origin is None or urlsplit(origin).netloc in own
     if session is not None:
         token = (request.state.form.get("csrf") or [""])[0]
         ours = ours and hmac.compare_digest(token.encode(), session.csrf.encode())
     if not ours:
         raise Forbidden(
             "This form was not sent by the dashboard, or it is of an earlier session.",
-            next_actions="Go back, load the page again, and repeat what you did.",
+            next_actions="Go back, load the page again, and repeat what you did. Behind a proxy: "
+            "let it pass on the `Host` that the browser asked for.",
         )

@@ -21,7 +21,6 @@ _PAGES = {
     "price_": "prices",
     "evt_": "events",
     "we_": "webhooks",
-    "acct_": "",
 }
 
 

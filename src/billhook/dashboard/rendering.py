@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from billhook.models import iso
 from billhook.money import money, price
@@ -97,16 +97,14 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def ago(seconds: int | None) -> str:
+def ago(seconds: int) -> str:
     """A span of time, roughly."""
-    if seconds is None:
-        return "unknown"
     for size, word in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds // size} {word}"
     return f"{seconds} second{'' if seconds == 1 else 's'}"
 
 
-def pretty(value: Any) -> Markup:
-    """JSON, indented and escaped."""
-    return escape(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+def pretty(value: Any) -> str:
+    """JSON, indented; the template escapes it."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -11,6 +11,7 @@ import secrets as random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from billhook.api_keys import ApiKeys, hash_of
@@ -25,15 +26,16 @@ ATTEMPTS = 10
 ATTEMPTS_WITHIN = timedelta(minutes=15)
 
 _ATTEMPT = """
+WITH forgotten AS (
+    DELETE FROM billhook.sign_in_attempts WHERE since < now() - $2::interval AND address <> $1
+)
 INSERT INTO billhook.sign_in_attempts AS a (address, attempts) VALUES ($1, 1)
 ON CONFLICT (address) DO UPDATE SET
     attempts = CASE WHEN a.since > now() - $2::interval THEN a.attempts + 1 ELSE 1 END,
     since = CASE WHEN a.since > now() - $2::interval THEN a.since ELSE now() END
 RETURNING attempts, ceil(extract(epoch FROM since + $2::interval - now()))::integer AS seconds
 """
-_FORGIVE = (
-    "DELETE FROM billhook.sign_in_attempts WHERE address = $1 OR since < now() - $2::interval"
-)
+_FORGIVE = "DELETE FROM billhook.sign_in_attempts WHERE address = $1"
 _OPEN = """
 INSERT INTO billhook.dashboard_sessions (token_hash, key_hash, who, expires_at)
 VALUES ($1, $2, $3, $4)
@@ -44,6 +46,9 @@ SELECT who, key_hash, expires_at, notice FROM billhook.dashboard_sessions
 WHERE token_hash = $1 AND expires_at > now()
 """
 _NOTE = "UPDATE billhook.dashboard_sessions SET notice = $2 WHERE token_hash = $1"
+_SAID = """
+UPDATE billhook.dashboard_sessions SET notice = NULL WHERE token_hash = $1 AND notice = $2
+"""
 _CLOSE = "DELETE FROM billhook.dashboard_sessions WHERE token_hash = $1"
 
 
@@ -111,7 +116,7 @@ class Sessions:
         """
         async with self._database.connection() as connection:
             # Counted before the credential is looked at: attempts at once get no free ones.
-            tried = await connection.fetchrow(_ATTEMPT, address, ATTEMPTS_WITHIN)
+            tried = await connection.fetchrow(_ATTEMPT, _whose(address), ATTEMPTS_WITHIN)
         assert tried is not None
         if tried["attempts"] > ATTEMPTS:
             raise TooManyAttempts(tried["seconds"])
@@ -120,7 +125,7 @@ class Sessions:
         token = random.token_urlsafe(32)
         is_key = credential.kind == "api_key"
         async with self._database.as_service() as connection:
-            await connection.execute(_FORGIVE, address, ATTEMPTS_WITHIN)
+            await connection.execute(_FORGIVE, _whose(address))
             await connection.execute(_SWEEP)
             await connection.execute(
                 _OPEN,
@@ -150,21 +155,35 @@ class Sessions:
             notice=Notice.model_validate(row["notice"]) if row["notice"] else None,
         )
 
-    async def note(self, session: Session, notice: Notice | None) -> None:
-        """Let the next page say `notice` first; None when it has."""
-        async with self._database.connection() as connection:
-            kept = notice.model_dump(by_alias=True) if notice else None
-            await connection.execute(_NOTE, session.token_hash, kept)
+    async def note(self, session: Session, notice: Notice) -> None:
+        """Let the next page say `notice` first."""
+        await self._execute(_NOTE, session.token_hash, notice.model_dump(by_alias=True))
+
+    async def said(self, session: Session, notice: Notice) -> None:
+        """It was said; another one that came meanwhile was not."""
+        await self._execute(_SAID, session.token_hash, notice.model_dump(by_alias=True))
 
     async def close(self, session: Session) -> None:
         """Sign out."""
+        await self._execute(_CLOSE, session.token_hash)
+
+    async def _execute(self, statement: str, *args: object) -> None:
         async with self._database.connection() as connection:
-            await connection.execute(_CLOSE, session.token_hash)
+            await connection.execute(statement, *args)
 
 
 def _ends(caller: Caller) -> datetime:
     latest = datetime.now(UTC) + LIFETIME
     return min(latest, caller.expires_at) if caller.expires_at else latest
+
+
+def _whose(address: str) -> str:
+    """Whom an address belongs to: whoever has one of version 6 has 2^64 of them."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    return str(known) if known.version == 4 else str(ip_network((known, 64), strict=False))
 
 
 def _hash(token: str) -> bytes:

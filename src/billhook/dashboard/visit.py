@@ -20,12 +20,16 @@ from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment
 
 Q = TypeVar("Q", bound=Query)
 
+_SECRET = {"credential", "secret_key"}
+
 
 class Visit:
     """A request, and all that a page needs to answer it."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self.says: Notice | None = self.session.notice if self.session else None
+        """What the last action left to say, on a page that shows it."""
 
     @property
     def services(self) -> Services:
@@ -45,8 +49,10 @@ class Visit:
 
     @property
     def environment(self) -> Environment:
-        """Of the path; `test` for pages that are about neither."""
-        return "live" if self.request.path_params.get("environment") == "live" else "test"
+        """The first step of the path, whether there is such a page or not; else `test`."""
+        scope = self.request.scope
+        first = scope["path"].removeprefix(scope["root_path"]).split("/")[1:2]
+        return "live" if first == ["live"] else "test"
 
     @property
     def links(self) -> StripeLinks:
@@ -81,7 +87,10 @@ class Visit:
             InvalidInput: a parameter that does not fit.
         """
         given = {name: value.strip() for name, value in self.request.query_params.items()}
-        wanted = {name: value for name, value in given.items() if value} | fixed
+        wanted: dict[str, Any] = {name: value for name, value in given.items() if value} | fixed
+        for name in {"since", "until"} & wanted.keys():
+            if len(wanted[name]) == len("2026-05-12"):  # a day, as a form sends it
+                wanted[name] += "T00:00:00Z"
         try:
             return model.model_validate(wanted)
         except ValidationError as error:
@@ -105,10 +114,19 @@ class Visit:
         return HTMLResponse(self.render(template, **values), status)
 
     def error(self, error: BillhookError) -> Response:
-        """The page that tells of an error, as a sentence and the next step."""
+        """The page that tells of an error, as a sentence and the next step. What was sent may be
+        sent again from there: nothing that was typed is lost but secrets."""
+        self.says = None
         headers: Mapping[str, str] = {"retry-after": "5"} if error.status == 503 else {}
-        body = self.render("error.html", error=error)
+        body = self.render("error.html", error=error, again=self._again(error))
         return HTMLResponse(body, error.status, dict(headers))
+
+    def _again(self, error: BillhookError) -> dict[str, list[str]]:
+        """The fields of a form that failed for no fault of its own."""
+        form: dict[str, list[str]] = getattr(self.request.state, "form", {})
+        if error.status < 500 or self.session is None or _SECRET & form.keys():
+            return {}
+        return form
 
     async def go(self, path: str, done: str | None = None) -> Response:
         """Lead on to a page of this environment, which begins with the sentence `done`."""
@@ -124,24 +142,39 @@ class Visit:
         return RedirectResponse(self.path(path), 303)
 
 
-Page = Callable[[Visit], Awaitable[Response]]
+Handler = Callable[[Visit], Awaitable[Response]]
 
 
-def page(handler: Page) -> Callable[[Request], Awaitable[Response]]:
+def page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
     """A handler of ours as Starlette calls it. What the last action left to say is said once."""
 
     async def answer(request: Request) -> Response:
         visit = Visit(request)
         wanted = request.path_params.get("environment")
-        if wanted is not None and wanted not in ENVIRONMENTS:
+        if (wanted is not None and wanted not in ENVIRONMENTS) or not _are_ids(request.path_params):
             raise NotFound("There is no such page.", next_actions="Choose one from the menu.")
         response = await handler(visit)
-        shown = isinstance(response, HTMLResponse)
-        if shown and visit.session is not None and visit.session.notice is not None:
-            await visit.sessions.note(visit.session, None)
+        shown = isinstance(response, HTMLResponse) and is_for_people(request)
+        if shown and visit.session is not None and visit.says is not None:
+            await visit.sessions.said(visit.session, visit.says)
         return response
 
     return answer
+
+
+def _are_ids(parameters: Mapping[str, object]) -> bool:
+    """Whether what the path names can be the id of anything."""
+    return all(
+        0 < len(value.strip()) <= 255 and "\0" not in value
+        for value in parameters.values()
+        if isinstance(value, str)
+    )
+
+
+def is_for_people(request: Request) -> bool:
+    """Whether a browser asks for a page to show, not a script for a part of one."""
+    wanted = request.headers.get("accept", "*/*").split(",")
+    return any(each.partition(";")[0].strip() in ("text/html", "*/*") for each in wanted)
 
 
 def cookie_name(request: Request) -> str:

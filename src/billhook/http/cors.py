@@ -8,7 +8,6 @@ allows. The dashboard is: no other origin may read it.
 from __future__ import annotations
 
 from fastapi import FastAPI
-from starlette._utils import get_route_path
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,7 +26,7 @@ class _Cors(CORSMiddleware):
         self._but_not = but_not
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _is_below(get_route_path(scope), self._but_not):
+        if scope["type"] == "http" and _is_below(scope, self._but_not):
             await self.app(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
@@ -38,5 +37,6 @@ def install(app: FastAPI, *, but_not: str) -> None:
     app.add_middleware(_Cors, but_not=but_not)
 
 
-def _is_below(path: str, prefix: str) -> bool:
+def _is_below(scope: Scope, prefix: str) -> bool:
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
     return path == prefix or path.startswith(f"{prefix}/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -23,10 +24,13 @@ from billhook.money import minor_units
 
 R = TypeVar("R", bound=Request)
 
+_PAGE = 25
+"""Products of a page: each comes with its prices."""
+
 
 async def listing(visit: Visit) -> Response:
     """Products by name, each with its prices."""
-    query = visit.query(ProductsQuery)
+    query = visit.query(ProductsQuery, limit=_PAGE)
     page = await lists.products(visit.services.database, visit.environment, query)
     return visit.show("products.html", query=query, page=page)
 
@@ -48,7 +52,9 @@ async def show(
         error=error,
         form=form,
         key=_key(visit, error),
-        value=visit.field if form else _nothing,
+        typed=visit.field,
+        metadata_lines="\n".join(f"{k}={v}" for k, v in sorted(found.product.metadata.items())),
+        value=visit.field if form == "price" else _nothing,
     )
 
 
@@ -83,12 +89,13 @@ async def create_product(visit: Visit) -> Response:
 
 
 async def update_product(visit: Visit) -> Response:
-    """Change a product's name and description at Stripe."""
+    """Change a product's name, description and metadata at Stripe."""
     body = {"name": visit.field("name"), "description": visit.field("description") or None}
 
     async def change(product_id: str) -> str:
-        order = parse(UpdateProduct, body)
         services = visit.services
+        known = (await catalog.product(services.database, visit.environment, product_id)).product
+        order = _read(UpdateProduct, body, metadata=visit.field("metadata"), before=known.metadata)
         changed = await catalog.update_product(
             services.database, services.gateway, visit.environment, product_id, order
         )
@@ -174,7 +181,8 @@ async def _change(visit: Visit, form: str, change: Any) -> Response:
 def _key(visit: Visit, error: BillhookError | None = None) -> str:
     """The idempotency key of a form: two clicks create one thing. It is kept where nobody knows
     whether Stripe has done it; what Stripe refused is another request when it comes again."""
-    return visit.field("key") if error is not None and error.status >= 500 else str(uuid4())
+    unknown = error is not None and error.status >= 500
+    return (visit.field("key") if unknown else "") or str(uuid4())
 
 
 def _raise_if_ours(error: BillhookError) -> None:
@@ -183,9 +191,12 @@ def _raise_if_ours(error: BillhookError) -> None:
         raise error
 
 
-def _read(model: type[R], body: dict[str, Any], *, metadata: str) -> R:
-    """The form as a request of the API's; metadata is typed as lines of `key=value`."""
-    pairs = {}
+def _read(
+    model: type[R], body: dict[str, Any], *, metadata: str, before: Mapping[str, str] | None = None
+) -> R:
+    """The form as a request of the API's. Metadata is typed as lines of `key=value`; a key of
+    `before` that no line has is taken away."""
+    pairs = dict.fromkeys(before or {}, "")
     for line in filter(None, map(str.strip, metadata.splitlines())):
         key, equals, value = line.partition("=")
         if not equals or not key.strip():

@@ -10,16 +10,17 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from billhook import events, lists
-from billhook.dashboard.visit import Visit, cookie_name
+from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
 from billhook.mirror_status import mirror_status
-from billhook.models import EventsQuery, ReplayEvents, WebhookEvent
+from billhook.models import EventsQuery, ReplayEvents, WebhookEvent, parse
 from billhook.models.queries import ProcessingStatus
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
-_LIVE_ROWS = 25
-_LIVE_FOR = 300  # looks, after which the browser connects again
-_ALIVE_EVERY = 15  # looks, after which the session is looked at and something is sent
+_LIVE_FOR = 5
+"""Looks, after which the browser connects again, and the session is looked at: a server that stops
+waits for its answers, and so never longer than that."""
+_REPLAYED = 1_000
 
 
 async def listing(visit: Visit) -> Response:
@@ -49,6 +50,15 @@ async def show(visit: Visit) -> Response:
     return visit.show("event.html", event=found)
 
 
+async def payload(visit: Visit) -> Response:
+    """The payload alone, whole, to keep."""
+    event_id = visit.request.path_params["event"]
+    found = await events.event(visit.services.database, visit.environment, event_id)
+    headers = {"content-disposition": 'attachment; filename="event.json"'}
+    body = orjson.dumps(found.payload, option=orjson.OPT_INDENT_2)
+    return Response(body, media_type="application/json", headers=headers)
+
+
 async def replay(visit: Visit) -> Response:
     """Apply one event again."""
     event_id = visit.request.path_params["event"]
@@ -66,7 +76,9 @@ async def replay_many(visit: Visit) -> Response:
     """Apply the chosen events again, or all that failed."""
     database, environment = visit.services.database, visit.environment
     if visit.field("all") == "failed":
-        result = await events.replay_many(database, environment, ReplayEvents())
+        order = {"type": visit.field("type") or None, "limit": _REPLAYED}
+        wanted = {name: value for name, value in order.items() if value is not None}
+        result = await events.replay_many(database, environment, parse(ReplayEvents, wanted))
         return await _told(visit, result.replayed, [each.event_id for each in result.failed])
     failed = []
     chosen = visit.fields("event")
@@ -94,7 +106,9 @@ async def _told(visit: Visit, done: int, failed: list[str]) -> Response:
 
 async def live(visit: Visit) -> Response:
     """What changes among the newest events, as server-sent events."""
-    query = visit.query(EventsQuery, limit=_LIVE_ROWS)
+    query = visit.query(EventsQuery)
+    # Whichever way the first page was reached, it is the newest rows that are watched.
+    query = query.model_copy(update={"starting_after": None, "ending_before": None})
     stream = _changes(visit, query)
     # Proxies that collect answers would keep the news.
     headers = {"x-accel-buffering": "no"}
@@ -104,22 +118,21 @@ async def live(visit: Visit) -> Response:
 async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
     """Each row that is new or otherwise than it was sent last, the oldest first."""
     sent: dict[str, WebhookEvent] = {}
-    for look in range(_LIVE_FOR):
-        page = await lists.events(visit.services.database, visit.environment, query)
+    yield b"retry: 500\n\n"
+    for _ in range(_LIVE_FOR):
+        try:
+            page = await lists.events(visit.services.database, visit.environment, query)
+        except BillhookError:
+            return  # the database is away: the browser connects again
         for each in reversed(page.rows):
             if sent.get(each.event_id) != each:
                 row = visit.render("event_row.html", event=each)
                 data = orjson.dumps({"id": each.event_id, "row": row})
                 yield b"event: row\ndata: " + data + b"\n\n"
+        shown = [each.event_id for each in page.rows]
+        # What no longer fits the filters leaves the page, and so does what newer rows pushed out.
+        if sent.keys() != set(shown):
+            yield b"event: shown\ndata: " + orjson.dumps(shown) + b"\n\n"
         sent = {each.event_id: each for each in page.rows}
-        if look % _ALIVE_EVERY == 0:
-            yield b": still here\n\n"
-            if not await _is_signed_in(visit):
-                yield b"event: ended\ndata: {}\n\n"
-                return
+        yield b"event: beat\ndata: {}\n\n"
         await asyncio.sleep(_LOOK_EVERY)
-
-
-async def _is_signed_in(visit: Visit) -> bool:
-    token = visit.request.cookies.get(cookie_name(visit.request))
-    return await visit.sessions.find(token) is not None

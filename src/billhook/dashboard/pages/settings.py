@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from billhook import archives, policies, verify
 from billhook.dashboard.visit import Visit
-from billhook.errors import BillhookError, InvalidInput
+from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.mirror_status import mirror_status
 from billhook.models import Verify
 
@@ -38,6 +38,7 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
         tables=tables,
         owners=get_args(policies.Owner),
         policy=policies.policy,
+        guests=policies.GUESTS,
         archives=[each for each in kept if each.environment == environment],
         settings=services.settings,
         key_error=error,
@@ -56,6 +57,13 @@ async def set_key(visit: Visit) -> Response:
             raise
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
+    if visit.services.settings.public_url is not None:
+        try:
+            # It was set up with the key; where it was not, this says why.
+            await visit.services.stripe_keys.configure_webhook(visit.environment)
+        except BillhookError as error:
+            error.message = f"The key works and is stored, but not the endpoint: {error.message}"
+            return await visit.back("/settings", error)
     return await visit.go("/settings", "The key works and is stored. Billhook is reading Stripe …")
 
 
@@ -117,8 +125,12 @@ async def verify_now(visit: Visit) -> Response:
 
 async def restore(visit: Visit) -> Response:
     """Bring the rows of an account back that was connected before."""
+    database, wanted = visit.services.database, visit.request.path_params["archive"]
     try:
-        rows = await archives.restore(visit.services.database, visit.request.path_params["archive"])
+        kept = await archives.archives(database)
+        if wanted not in [each.id for each in kept if each.environment == visit.environment]:
+            raise NotFound(f"There is no such archive in {visit.environment}.")
+        rows = await archives.restore(database, wanted)
     except BillhookError as error:
         return await visit.back("/settings", error)
     return await visit.go("/settings", f"{rows:,} rows are back.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from starlette.responses import RedirectResponse, Response
 
 from billhook.auth import Credential, credential
@@ -29,7 +31,7 @@ async def submit(visit: Visit) -> Response:
             f"admin key {mask(given.value)}",
             client.host if client else "unknown",
         )
-    except (BillhookError, TooManyAttempts) as error:
+    except BillhookError as error:
         if error.status >= 500:
             raise
         response = visit.show(
@@ -43,11 +45,18 @@ async def submit(visit: Visit) -> Response:
         cookie_name(visit.request),
         token,
         path=visit.root,
-        secure=visit.request.url.scheme == "https",
+        secure=_is_secure(visit),
         httponly=True,
         samesite="lax",
     )
     return response
+
+
+def _is_secure(visit: Visit) -> bool:
+    """Whether the browser came by https, as far as we can know behind a proxy."""
+    public = urlsplit(visit.services.settings.public_url or "")
+    by_public_name = public.netloc == visit.request.headers.get("host")
+    return visit.request.url.scheme == "https" or (public.scheme == "https" and by_public_name)
 
 
 async def leave(visit: Visit) -> Response:

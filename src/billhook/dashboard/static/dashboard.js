@@ -15,17 +15,26 @@ function localise(root) {
 // --- copying -----------------------------------------------------------------------------------
 
 async function copy(button) {
-  const before = button.textContent;
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
-    button.textContent = "Copied";
+    tell(button, "Copied");
   } catch {
     // Without HTTPS browsers give no clipboard: the text is selected for the visitor to copy.
     const text = button.parentElement.querySelector("code, pre");
     getSelection().selectAllChildren(text);
-    button.textContent = "Selected";
+    tell(button, "Selected");
   }
-  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+function tell(button, word) {
+  button.dataset.name ??= button.getAttribute("aria-label");
+  button.textContent = word;
+  button.setAttribute("aria-label", word);
+  clearTimeout(button.told);
+  button.told = setTimeout(() => {
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", button.dataset.name);
+  }, 1500);
 }
 
 document.addEventListener("click", (event) => {
@@ -35,12 +44,8 @@ document.addEventListener("click", (event) => {
 
 // --- forms -------------------------------------------------------------------------------------
 
-// Filters apply when they are chosen.
+// An address without what nobody chose.
 for (const form of document.querySelectorAll("[data-tools]")) {
-  form.addEventListener("change", (event) => {
-    if (event.target.matches("select")) form.requestSubmit();
-  });
-  // An address without what nobody chose.
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
   });
@@ -71,7 +76,8 @@ document.addEventListener("change", (event) => {
 async function refresh(part) {
   try {
     const answer = await fetch(part.dataset.refresh, { headers: { accept: "text/x-part" } });
-    if (!answer.ok) return;
+    if (answer.status === 401) return;
+    if (!answer.ok) throw new Error(answer.statusText);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body.firstElementChild;
     localise(fresh);
     part.replaceWith(fresh);
@@ -91,31 +97,61 @@ for (const part of document.querySelectorAll("[data-refresh]")) watch(part);
 
 function follow(body) {
   const state = document.querySelector("[data-live-state]");
+  let source = null;
+  let silence = null;
+
   const say = (text) => { state.hidden = false; state.textContent = text; };
-  const source = new EventSource(body.dataset.live);
-  source.addEventListener("open", () => say("Live"));
-  source.addEventListener("error", () => say("Connecting again …"));
-  source.addEventListener("ended", () => {
-    source.close();
-    say("Your session has ended. Load the page again.");
-  });
-  source.addEventListener("row", (event) => {
-    const { id, row } = JSON.parse(event.data);
-    const holder = document.createElement("tbody");
-    holder.innerHTML = row; // made by the server, which escapes all that is not its own
-    const fresh = holder.querySelector("tr");
+  const heard = () => { clearTimeout(silence); silence = setTimeout(lost, 5000); say("Live"); };
+  const lost = () => { say("Connecting again …"); if (source?.readyState !== EventSource.CONNECTING) connect(); };
+
+  function connect() {
+    source?.close();
+    clearTimeout(silence);
+    silence = setTimeout(lost, 5000);
+    source = new EventSource(body.dataset.live);
+    source.addEventListener("open", heard);
+    source.addEventListener("row", (event) => { heard(); show(JSON.parse(event.data)); });
+    // Rows that no longer fit the filters, or that newer ones pushed out.
+    source.addEventListener("shown", (event) => {
+      heard();
+      const kept = JSON.parse(event.data);
+      for (const row of [...body.rows]) if (!kept.includes(row.dataset.id)) row.remove();
+      if ([...body.rows].some((row, place) => row.dataset.id !== kept[place])) {
+        const rows = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+        for (const id of kept) if (rows.has(id)) body.append(rows.get(id));
+      }
+    });
+    source.addEventListener("beat", heard);
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) say("Not connected. If it lasts, load the page again.");
+    });
+  }
+
+  const shown = new Map(); // each connection begins with all rows: most are as they were
+
+  function show({ id, row }) {
+    if (shown.get(id) === row) return;
+    shown.set(id, row);
+    // Made by the server, which escapes all that is not its own.
+    const page = new DOMParser().parseFromString(`<table>${row}</table>`, "text/html");
+    const fresh = document.importNode(page.querySelector("tr"), true);
     localise(fresh);
     const known = body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
     if (known) {
       fresh.querySelector("input").checked = known.querySelector("input").checked;
       known.replaceWith(fresh);
-      return;
+    } else {
+      fresh.classList.add("new");
+      body.prepend(fresh);
+      document.querySelector("[data-until-live]")?.remove();
     }
-    fresh.classList.add("new");
-    body.prepend(fresh);
-    while (body.rows.length > Number(body.dataset.most)) body.lastElementChild.remove();
-    document.querySelector("[data-until-live]")?.remove();
+  }
+
+  // A page that nobody sees needs no connection; browsers have few for one host.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { source.close(); clearTimeout(silence); } else connect();
   });
+  connect();
 }
 
 for (const body of document.querySelectorAll("[data-live]")) follow(body);
