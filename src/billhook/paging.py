@@ -63,6 +63,11 @@ class Order:
     def expressions(self) -> tuple[str, ...]:
         return tuple(expression for expression, _ in self.keys)
 
+    @property
+    def columns(self) -> str:
+        """What a walk knows of a row: its id, and its keys as they stand in a cursor."""
+        return ", ".join(["t.id", *_named(self.expressions)])
+
     def by(self, expressions: Sequence[str], *, backwards: bool = False) -> str:
         """The ORDER BY of these expressions in this order's direction, or against it."""
         ending = " DESC" if self.falling is not backwards else ""
@@ -78,11 +83,16 @@ class Walk:
         each: FROM items; the walk is made once for each of their rows, and then merged. So an index
             (a, b, time) gives any combination of `a` and `b` in the order of time.
         expressions: the order's, where this walk has its own for the same keys.
+        floor, ceiling: conditions that say from where and up to where the first of them goes.
+        table: what `t` is, where it is not the list's table.
     """
 
     conditions: tuple[str, ...]
     each: str = ""
     expressions: tuple[str, ...] = ()
+    floor: str | None = None
+    ceiling: str | None = None
+    table: str | None = None
 
 
 class Arguments:
@@ -123,11 +133,11 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One list: its table, its order, the walks whose rows it has, and what it shows of a row.
+    """One list: its table `t`, its order, and the walks whose rows it has.
 
     Args:
-        select: SELECT and FROM of the shown columns, with `{cursor}` among them: `page` has the
-            ids of the page's rows, and `t` is to be joined to it.
+        columns: what it shows of a row.
+        joined: what else is joined to the page's rows, after FROM.
         chained: the walks are not merged: all rows of one come before all rows of the next, which
             is made only when those don't fill the page. No row may be in two.
         tables: common table expressions that the walks read.
@@ -136,8 +146,9 @@ class Listing:
     table: str
     order: Order
     walks: tuple[Walk, ...]
-    select: str
+    columns: str
     args: Arguments
+    joined: str = ""
     chained: bool = False
     tables: str = ""
 
@@ -196,9 +207,11 @@ class Listing:
 
     def _statement(self, limit: int, start: _Position | None, *, backwards: bool) -> str:
         """The page's rows and one more, and one on the other side of the cursor (the row at the
-        cursor included), so that it is known whether there is a page on either side. The limit is
-        written out: with a parameter in its place PostgreSQL plans for a tenth of the table."""
-        names = self._names
+        cursor included), so that it is known whether there is a page on either side.
+
+        PostgreSQL is left no choice where it might guess wrong: with a parameter for its LIMIT it
+        would plan for a tenth of the table, and a plain join might read all of a table for a page.
+        """
         if start is not None:
             start.bind(self.args, self.order.kinds)
         ahead = self._rows(limit + 1, start, backwards=backwards)
@@ -206,10 +219,13 @@ class Listing:
         if start is not None:
             behind = self._rows(1, start.other_side(), backwards=not backwards)
             page += f"\nUNION ALL SELECT *, false FROM ({behind}) AS behind"
-        columns = [f"page.{name}" for name in names]
+        cursor = [f"page.{name}" for name in self._names]
         return f"""WITH {self.tables} page AS MATERIALIZED ({page})
-            {self.select.format(cursor=", ".join(["page.on_page", *columns]))}
-            ORDER BY {self._by(columns)}"""
+            SELECT {self.columns}, page.on_page, {", ".join(cursor)}
+            FROM page CROSS JOIN LATERAL (
+                SELECT * FROM {self.table} AS own WHERE own.id = page.id LIMIT 1) AS t
+            {self.joined}
+            ORDER BY {self._by(cursor)}"""
 
     def _by(self, names: Sequence[str], *, backwards: bool = False) -> str:
         if not self.chained:
@@ -236,17 +252,24 @@ class Listing:
         self, number: int, walk: Walk, most: int, start: _Position | None, *, backwards: bool
     ) -> str:
         expressions = walk.expressions or self.order.expressions
+        floor, ceiling = walk.floor, walk.ceiling
         conditions = list(walk.conditions)
         if start is not None and start.walk in (None, number):
-            sign = "<" if self.order.falling is not backwards else ">"
+            down = self.order.falling is not backwards
             conditions.append(
-                f"({', '.join(expressions)}) {sign}{'=' if start.included else ''} "
+                f"({', '.join(expressions)}) {'<' if down else '>'}{'=' if start.included else ''} "
                 f"({', '.join(start.places)})"
             )
-        columns = [f"{expression} AS cursor_{n}" for n, expression in enumerate(expressions)]
-        if self.chained:
-            columns.insert(0, f"{number} AS cursor_walk")
-        rows = f"""SELECT t.id, {", ".join(columns)} FROM {self.table} AS t
+            # Of two conditions PostgreSQL may begin with the one that leaves the cursor far away:
+            # written so, the other is only checked.
+            if down and ceiling:
+                ceiling = f"({ceiling}) IS TRUE"
+            elif not down and floor:
+                floor = f"({floor}) IS TRUE"
+        conditions += [bound for bound in (floor, ceiling) if bound]
+        columns = ["t.id", *([f"{number} AS cursor_walk"] if self.chained else [])]
+        columns += _named(expressions)
+        rows = f"""SELECT {", ".join(columns)} FROM {walk.table or self.table} AS t
             WHERE {" AND ".join(conditions)}
             ORDER BY {self.order.by(expressions, backwards=backwards)} LIMIT {most}"""
         if walk.each:
@@ -282,23 +305,31 @@ class _Position:
         return encode(plain if self.included else [*plain, True])
 
 
-def few_or_many(most: int, ids: str, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
+def few_or_many(order: Order, most: int, rows: str, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
     """For rows that another index than the order's finds. Few are fetched and sorted; if there are
     many, the next one is not far along the order's own walk.
 
     Args:
         most: how many are few.
-        ids: SELECT of the ids of those that fit, without a limit.
-        walk: the order's walk, with conditions that say the same.
+        rows: SELECT of the order's `columns` of those that fit, without a limit.
+        walk: the order's walk, with conditions that say the same, but lead to no other index.
 
     Returns:
         What the walks read (`Listing.tables`), and the walks.
     """
-    tables = f"""few AS MATERIALIZED (SELECT id FROM ({ids}) AS fitting LIMIT {most + 1}),
+    tables = f"""few AS MATERIALIZED (SELECT * FROM ({rows}) AS fitting LIMIT {most + 1}),
         counted AS MATERIALIZED (SELECT count(*) AS n FROM few),"""
-    few = (f"(SELECT n FROM counted) <= {most}", "t.id = ANY (ARRAY(SELECT id FROM few))")
+    few = Walk(
+        (f"(SELECT n FROM counted) <= {most}",),
+        expressions=tuple(f"t.cursor_{n}" for n in range(len(order.keys))),
+        table="few",
+    )
     many = (f"(SELECT n FROM counted) > {most}", *walk.conditions)
-    return tables, (Walk(few), replace(walk, conditions=many))
+    return tables, (few, replace(walk, conditions=many))
+
+
+def _named(expressions: Sequence[str]) -> list[str]:
+    return [f"{expression} AS cursor_{n}" for n, expression in enumerate(expressions)]
 
 
 def encode(values: Sequence[object]) -> str:

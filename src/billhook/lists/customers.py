@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 
 from billhook.db import Database
@@ -33,19 +35,16 @@ _FEW = 3_000
 
 # The totals of the page's customers only, each by index: payments that name the customer, and
 # those without one that name an e-mail which this customer alone has.
-_CUSTOMERS = """
-SELECT t.environment, t.provider, t.provider_customer_id, t.email, t.name, t.phone, t.deleted,
-    t.metadata, t.provider_created_at, t.synced_at,
+_COLUMNS = """t.environment, t.provider, t.provider_customer_id, t.email, t.name, t.phone,
+    t.deleted, t.metadata, t.provider_created_at, t.synced_at,
     coalesce(paid.payments, 0)::integer AS payments_count, paid.last_at AS last_payment_at,
     CASE WHEN paid.currencies = 1 THEN paid.spend END AS total_spend,
     CASE WHEN paid.currencies = 1 THEN paid.currency END AS total_spend_currency,
-    t.raw #> '{{invoice_settings,default_payment_method}}' AS payment_method,
+    t.raw #> '{invoice_settings,default_payment_method}' AS payment_method,
     t.raw -> 'default_source' AS source,
-    coalesce(nullif(t.raw #>> '{{address,country}}', ''), t.raw #>> '{{shipping,address,country}}')
-        AS country,
-    {cursor}
-FROM page JOIN payments.customers AS t ON t.id = page.id
-CROSS JOIN LATERAL (
+    coalesce(nullif(t.raw #>> '{address,country}', ''), t.raw #>> '{shipping,address,country}')
+        AS country"""
+_PAID = """CROSS JOIN LATERAL (
     SELECT count(*) AS payments,
         max(coalesce(own.paid_at, own.provider_created_at, own.created_at)) AS last_at,
         sum(greatest(coalesce(own.amount, 0) - own.amount_refunded, 0))::bigint AS spend,
@@ -62,12 +61,10 @@ CROSS JOIN LATERAL (
           AND NOT EXISTS (
               SELECT FROM payments.customers other
               WHERE other.provider = 'stripe' AND other.environment = t.environment
-                AND other.email IS NOT NULL
                 AND lower(other.email) COLLATE "C" = lower(t.email) AND other.id <> t.id)
     ) AS own
     WHERE own.type <> 'refund' AND own.status IN ('succeeded', 'refunded', 'partially_refunded')
-) AS paid
-"""
+) AS paid"""
 _SUBJECTS = """
 SELECT subject_type, subject_id FROM payments.customer_mappings
 WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = $2
@@ -115,35 +112,33 @@ def _listing(environment: Environment, query: CustomersQuery) -> Listing:
     args = Arguments()
     where = Conditions(args)
     where.add("t.provider = 'stripe' AND t.environment = {}", environment)
-    where.add('t.email IS NOT NULL AND lower(t.email) COLLATE "C" = lower({})', query.email)
+    where.add(f"{_EMAIL} = lower({{}})", query.email)
     where.add("t.provider_customer_id = {}", query.customer)
     order, conditions = _ORDERS[query.order], tuple(where.clauses)
-    table, select = "payments.customers", _CUSTOMERS
+    listing = Listing("payments.customers", order, (Walk(conditions),), _COLUMNS, args, _PAID)
     if query.search is None:
-        return Listing(table, order, (Walk(conditions),), select, args)
+        return listing
 
     text = args.add(query.search)
     is_it = f"t.provider_customer_id = {text}"
-    by_email = f"(t.email IS NOT NULL AND {begins_with(_EMAIL, text)})"
-    by_name = f"(t.name IS NOT NULL AND {begins_with(_NAME, text)})"
+    email, name = begins_with(_EMAIL, text), begins_with(_NAME, text)
+    by_email, by_name = (f"({' AND '.join(each)})" for each in (email, name))
     if query.order == "name":
+        other = f"NOT {is_it}"
         walks = (
             Walk((*conditions, is_it), expressions=(_ID[0], _ID[0])),
-            Walk((*conditions, by_email, f"NOT {is_it}"), expressions=(_EMAIL, _ID[0])),
-            Walk(
-                (*conditions, by_name, f"{by_email} IS NOT TRUE", f"NOT {is_it}"),
-                expressions=(_NAME, _ID[0]),
-            ),
+            Walk((*conditions, other), "", (_EMAIL, _ID[0]), *email),
+            Walk((*conditions, other, f"{by_email} IS NOT TRUE"), "", (_NAME, _ID[0]), *name),
         )
-        return Listing(table, _BY_WHAT_FITS, walks, select, args, chained=True)
-    fitting = " UNION ALL ".join(
-        f"(SELECT t.id FROM payments.customers AS t WHERE {' AND '.join((*conditions, fits))} "
-        f"LIMIT {_FEW + 1})"
+        return replace(listing, order=_BY_WHAT_FITS, walks=walks, chained=True)
+    fitting = " UNION ".join(
+        f"(SELECT {order.columns} FROM payments.customers AS t "
+        f"WHERE {' AND '.join((*conditions, fits))} LIMIT {_FEW + 1})"
         for fits in (is_it, by_email, by_name)
     )
-    anyhow = Walk((*conditions, f"({is_it} OR {by_email} OR {by_name})"))
-    tables, merged = few_or_many(_FEW, f"SELECT DISTINCT id FROM ({fitting}) AS f", anyhow)
-    return Listing(table, order, merged, select, args, tables=tables)
+    anyhow = Walk((*conditions, f"({is_it} OR {by_email} OR {by_name}) IS TRUE"))
+    tables, merged = few_or_many(order, _FEW, fitting, anyhow)
+    return replace(listing, walks=merged, tables=tables)
 
 
 def _customer(row: asyncpg.Record) -> Customer:

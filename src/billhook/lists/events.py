@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from billhook.db import Database
 from billhook.lists.searching import distinct
@@ -17,13 +18,9 @@ _TYPES = distinct("event_type", _TABLE, "environment = $1")
 _OBJECT_TYPES = distinct("object_type", _TABLE, "environment = $1 AND object_id IS NOT NULL")
 _TYPE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
-_EVENTS = """
-SELECT t.environment, t.provider_event_id AS event_id, t.event_type, t.livemode,
+_COLUMNS = """t.environment, t.provider_event_id AS event_id, t.event_type, t.livemode,
     t.provider_account_id AS account_id, t.object_type, t.object_id, t.processing_status,
-    t.attempt_count, t.last_error, t.received_at, t.processed_at, t.created_at, t.updated_at,
-    {cursor}
-FROM page JOIN payments.webhook_events AS t ON t.id = page.id
-"""
+    t.attempt_count, t.last_error, t.received_at, t.processed_at, t.created_at, t.updated_at"""
 _DEAD = """
 SELECT x.id FROM billhook.event_retries AS retry JOIN payments.webhook_events AS x
   ON x.provider = 'stripe' AND x.environment = retry.environment
@@ -50,8 +47,8 @@ def _listing(environment: Environment, query: EventsQuery) -> Listing:
     args = Arguments()
     where = Conditions(args)
     where.add("t.provider = 'stripe' AND t.environment = {}", environment)
-    where.add("t.received_at >= {}", query.since)
-    where.add("t.received_at < {}", query.until)
+    floor = f"t.received_at >= {args.add(query.since)}" if query.since else None
+    ceiling = f"t.received_at < {args.add(query.until)}" if query.until else None
     # So few rows that they are sorted.
     sought = Conditions(args)
     if query.object_id is not None:
@@ -74,7 +71,8 @@ def _listing(environment: Environment, query: EventsQuery) -> Listing:
         if _TYPE.fullmatch(query.search):
             of_type = f"{{event_type}} = {text}"
             walks.append(_walk(args, query, conditions, tuple(sought.clauses), of_type))
-    return Listing(_TABLE, _ORDERS[query.order], tuple(walks), _EVENTS, args)
+    bounded = tuple(replace(walk, floor=floor, ceiling=ceiling) for walk in walks)
+    return Listing(_TABLE, _ORDERS[query.order], bounded, _COLUMNS, args)
 
 
 def _walk(

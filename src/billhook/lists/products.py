@@ -16,11 +16,8 @@ PRICE_COLUMNS = """environment, price_id, product_id, active, currency, unit_amo
 
 _NAME = 'lower(t.name) COLLATE "C"'
 _BY_NAME = Order(((_NAME, "text"), ("t.product_id", "text")))
-_PRODUCTS = """
-SELECT t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
-    t.metadata, t.synced_at, {cursor}
-FROM page JOIN payments.stripe_products AS t ON t.id = page.id
-"""
+_COLUMNS = """t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
+    t.metadata, t.synced_at"""
 _PRICES = f"""
 SELECT {PRICE_COLUMNS} FROM payments.stripe_prices
 WHERE environment = $1 AND product_id = ANY ($2::text[]) ORDER BY product_id, price_id
@@ -57,6 +54,7 @@ def _listing(environment: Environment, query: ProductsQuery) -> Listing:
     walks = [Walk(tuple(where.clauses), each)]
     if query.search is not None:
         text = args.add(query.search)
+        floor, ceiling = begins_with(_NAME, text)
         ids = f"""
             SELECT x.id FROM payments.stripe_products AS x
             WHERE x.environment = $1 AND x.product_id = {text}
@@ -69,7 +67,7 @@ def _listing(environment: Environment, query: ProductsQuery) -> Listing:
               ON x.environment = p.environment AND x.product_id = p.product_id
             WHERE p.environment = $1 AND p.lookup_key = {text}"""
         walks = [
-            Walk((*where.clauses, begins_with(_NAME, text)), each),
+            Walk(tuple(where.clauses), each, floor=floor, ceiling=ceiling),
             Walk((*where.clauses, f"t.id = ANY (ARRAY({ids}))"), each),
         ]
-    return Listing("payments.stripe_products", _BY_NAME, tuple(walks), _PRODUCTS, args)
+    return Listing("payments.stripe_products", _BY_NAME, tuple(walks), _COLUMNS, args)

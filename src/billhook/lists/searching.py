@@ -43,11 +43,18 @@ def is_email(text: str) -> bool:
     return "@" in text
 
 
-def begins_with(expression: str, text: str) -> str:
-    """The condition that `expression`, lower case in the order of bytes, begins with `text` (a
-    place in the statement), whatever its case. LIKE with a parameter as its pattern has no index.
-    """
-    return f"{expression} >= lower({text}) AND {expression} < lower({text}) || chr(1114111)"
+def begins_with(expression: str, text: str) -> tuple[str, str]:
+    """The conditions (from where, up to where) that `expression`, lower case in the order of bytes,
+    begins with `text` (a place in the statement), whatever its case. LIKE would find no index: its
+    pattern is a parameter."""
+    return f"{expression} >= lower({text})", f"{expression} < lower({text}) || chr(1114111)"
+
+
+def with_email(email: str) -> str:
+    """SELECT of the ids of the customers with this e-mail (a place in the statement)."""
+    return f"""SELECT c.provider_customer_id FROM payments.customers AS c
+        WHERE c.provider = 'stripe' AND c.environment = $1
+          AND lower(c.email) COLLATE "C" = lower({email})"""
 
 
 def distinct(column: str, table: str, conditions: str) -> str:

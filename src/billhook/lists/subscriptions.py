@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from billhook.db import Database
-from billhook.lists.searching import distinct, is_email, subject_of
+from billhook.lists.searching import distinct, is_email, subject_of, with_email
 from billhook.models import Subscription, SubscriptionItem, SubscriptionsQuery
 from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk
 from billhook.settings import Environment
@@ -16,13 +16,10 @@ _ORDERS = {
 # Stripe may have more statuses by now than we know of.
 _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $1")
 
-_SUBSCRIPTIONS = """
-SELECT t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id, t.status,
-    t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
+_COLUMNS = """t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
+    t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
     t.canceled_at, t.trial_start, t.trial_end, t.latest_invoice_id, t.metadata, t.synced_at,
-    t.created_at, t.updated_at, {cursor}
-FROM page JOIN payments.stripe_subscriptions AS t ON t.id = page.id
-"""
+    t.created_at, t.updated_at"""
 _ITEMS = """
 SELECT environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
     metadata, created_at, updated_at
@@ -66,9 +63,7 @@ def _listing(environment: Environment, query: SubscriptionsQuery) -> Listing:
         each = f"({_STATUSES}) AS of_status"
         where.add("t.status = of_status.status")
     walk = Walk(tuple(where.clauses), each)
-    return Listing(
-        "payments.stripe_subscriptions", _ORDERS[query.order], (walk,), _SUBSCRIPTIONS, args
-    )
+    return Listing("payments.stripe_subscriptions", _ORDERS[query.order], (walk,), _COLUMNS, args)
 
 
 def _found(args: Arguments, text: str) -> str:
@@ -88,9 +83,7 @@ def _found(args: Arguments, text: str) -> str:
         )
     if is_email(text):
         ids.append(
-            f"""SELECT x.id FROM payments.customers AS c JOIN payments.stripe_subscriptions AS x
-                  ON x.environment = c.environment AND x.customer_id = c.provider_customer_id
-                WHERE c.provider = 'stripe' AND c.environment = $1 AND c.email IS NOT NULL
-                  AND lower(c.email) COLLATE "C" = lower({its_id})"""
+            f"""SELECT x.id FROM payments.stripe_subscriptions AS x
+                WHERE x.environment = $1 AND x.customer_id = ANY (ARRAY({with_email(its_id)}))"""
         )
     return " UNION ALL ".join(ids)

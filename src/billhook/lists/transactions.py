@@ -9,7 +9,7 @@ import asyncpg
 
 from billhook.db import Database
 from billhook.errors import PaymentNotFound
-from billhook.lists.searching import StripeKind, is_email, kind_of, subject_of
+from billhook.lists.searching import StripeKind, is_email, kind_of, subject_of, with_email
 from billhook.models import Payment, Transaction, TransactionsQuery
 from billhook.models.queries import TransactionStatus, TransactionType
 from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk, few_or_many
@@ -32,16 +32,9 @@ _COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.sub
     t.provider_object_type AS provider_reference_type, t.amount, t.amount_refunded, t.currency,
     t.description, t.paid_at, t.failed_at, t.refunded_at, t.provider_created_at, t.created_at,
     t.updated_at"""
-_TRANSACTIONS = f"""
-SELECT {_COLUMNS}, {{cursor}}
-FROM page JOIN payments.transactions AS t ON t.id = page.id
-"""
-_PAYMENTS = f"""
-SELECT {_COLUMNS}, t.related_object_ids, t.payment_id, {{cursor}}
-FROM page JOIN payments.transactions AS t ON t.id = page.id
-"""
+_PAYMENT_COLUMNS = f"{_COLUMNS}, t.related_object_ids, t.payment_id"
 _REFUNDS = f"""
-SELECT {_COLUMNS}, t.related_object_ids, t.payment_id FROM payments.transactions AS t
+SELECT {_PAYMENT_COLUMNS} FROM payments.transactions AS t
 WHERE t.payment_id = ANY ($2::bigint[]) AND t.type = 'refund' AND t.provider = 'stripe'
   AND t.environment = $1
 ORDER BY {_AT}, t.id
@@ -52,7 +45,7 @@ WITH named AS MATERIALIZED (
     SELECT x.id, x.payment_id FROM payments.transactions AS x
     WHERE x.id = ANY (ARRAY({{ids}})) AND x.provider = 'stripe' AND x.environment = $1
 )
-SELECT {_COLUMNS}, t.related_object_ids, t.payment_id FROM payments.transactions AS t
+SELECT {_PAYMENT_COLUMNS} FROM payments.transactions AS t
 WHERE t.id = ANY (ARRAY(
     SELECT id FROM named UNION
     SELECT x.id FROM payments.transactions AS x
@@ -65,7 +58,7 @@ async def transactions(
     database: Database, environment: Environment, query: TransactionsQuery
 ) -> Page[Transaction]:
     """Payments and refunds, newest first unless `query.order` says otherwise."""
-    listing = _listing(environment, query, _TRANSACTIONS, _TYPES)
+    listing = _listing(environment, query, _COLUMNS, _TYPES)
     page = await listing.page(database, query)
     return Page([Transaction(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
 
@@ -78,7 +71,7 @@ async def payments(
     types = _TYPES
     if query.type is None and (query.search is None or kind_of(query.search) != "refund"):
         types = tuple(kind for kind in _TYPES if kind != "refund")
-    page = await _listing(environment, query, _PAYMENTS, types).page(database, query)
+    page = await _listing(environment, query, _PAYMENT_COLUMNS, types).page(database, query)
     return Page(
         await _with_refunds(database, environment, page.rows),
         page.next_cursor,
@@ -117,7 +110,7 @@ async def payment(database: Database, environment: Environment, reference: str) 
 def _listing(
     environment: Environment,
     query: TransactionsQuery,
-    select: str,
+    columns: str,
     types: Sequence[TransactionType],
 ) -> Listing:
     args = Arguments()
@@ -126,12 +119,11 @@ def _listing(
     where.add("t.subject_type = {}", query.subject_type)
     where.add("t.subject_id = {}", query.subject_id)
     where.add("t.provider_customer_id = {}", query.customer)
-    where.add(f"{_AT} >= {{}}", query.since)
-    where.add(f"{_AT} < {{}}", query.until)
     wanted = [query.type] if query.type else list(types)
     statuses = [query.status] if query.status else list(_STATUSES)
-    order = _ORDERS[query.order]
-    tables = ""
+    order, tables = _ORDERS[query.order], ""
+    floor = f"{_AT} >= {args.add(query.since)}" if query.since else None
+    ceiling = f"{_AT} < {args.add(query.until)}" if query.until else None
     if query.search is not None or query.customer is not None or query.subject_id is not None:
         # So few rows that they are sorted.
         if query.search is not None:
@@ -139,21 +131,31 @@ def _listing(
         if len(wanted) < len(_TYPES):
             where.add("t.type = ANY ({}::text[])", wanted)
         where.add("t.status = {}", query.status)
-        walks: tuple[Walk, ...] = (Walk(tuple(where.clauses)),)
+        walk = Walk(tuple(where.clauses), floor=floor, ceiling=ceiling)
     else:
         pairs = (
             f"unnest({args.add(wanted)}::text[]) AS of_type(type) "
             f"CROSS JOIN unnest({args.add(statuses)}::text[]) AS of_status(status)"
         )
         where.add("t.type = of_type.type AND t.status = of_status.status")
-        walk = Walk(tuple(where.clauses), each=pairs)
-        walks = (walk,)
-        if query.order == "largest" and (query.since or query.until):
-            ids = f"""SELECT fits.id FROM {pairs} CROSS JOIN LATERAL (
-                SELECT t.id FROM payments.transactions AS t
-                WHERE {" AND ".join(where.clauses)} LIMIT {_FEW + 1}) AS fits"""
-            tables, walks = few_or_many(_FEW, ids, walk)
-    return Listing("payments.transactions", order, walks, select, args, tables=tables)
+        walk = Walk(tuple(where.clauses), pairs, floor=floor, ceiling=ceiling)
+    walks: tuple[Walk, ...] = (walk,)
+    if query.order == "largest" and (floor or ceiling):
+        tables, walks = _largest_of_a_time(order, walk)
+    return Listing("payments.transactions", order, walks, columns, args, tables=tables)
+
+
+def _largest_of_a_time(order: Order, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
+    """The time's bounds are none of the order's first key."""
+    bounds = [bound for bound in (walk.floor, walk.ceiling) if bound]
+    conditions = (*walk.conditions, *bounds)
+    if not walk.each:
+        return "", (Walk(conditions),)
+    rows = f"""SELECT fits.* FROM {walk.each} CROSS JOIN LATERAL (
+        SELECT {order.columns} FROM payments.transactions AS t
+        WHERE {" AND ".join(conditions)} ORDER BY {_AT} LIMIT {_FEW + 1}) AS fits"""
+    checked = tuple(f"({bound}) IS TRUE" for bound in bounds)
+    return few_or_many(order, _FEW, rows, Walk((*walk.conditions, *checked), walk.each))
 
 
 def _found(args: Arguments, text: str) -> str:
@@ -176,11 +178,9 @@ def _found(args: Arguments, text: str) -> str:
     if is_email(text):
         email = args.add(text)
         ids += [
-            f"""SELECT x.id FROM payments.customers AS c JOIN payments.transactions AS x
-                  ON x.provider = 'stripe' AND x.environment = c.environment
-                 AND x.provider_customer_id = c.provider_customer_id
-                WHERE c.provider = 'stripe' AND c.environment = $1 AND c.email IS NOT NULL
-                  AND lower(c.email) COLLATE "C" = lower({email})""",
+            f"""SELECT x.id FROM payments.transactions AS x
+                WHERE x.provider = 'stripe' AND x.environment = $1
+                  AND x.provider_customer_id = ANY (ARRAY({with_email(email)}))""",
             f"""SELECT x.id FROM payments.transactions AS x
                 WHERE x.environment = $1 AND x.provider_customer_id IS NULL
                   AND x.customer_email_snapshot IS NOT NULL

@@ -19,12 +19,13 @@ CREATE INDEX subscriptions_by_renewal ON payments.stripe_subscriptions
     (environment, status, (coalesce(current_period_end, timestamptz '9999-12-31 00:00:00+00')), id);
 
 -- What an e-mail or a name begins with, whatever the case. In the order of their bytes, the texts
--- that begin alike stand together in any database; equality is found here as well.
+-- that begin alike stand together in any database; equality is found here as well. Not only where
+-- there is one: PostgreSQL does not look at the statistics of such an index.
 CREATE INDEX customers_by_email ON payments.customers
-    (environment, (lower(email) COLLATE "C"), provider_customer_id) WHERE email IS NOT NULL;
+    (environment, (lower(email) COLLATE "C"), provider_customer_id);
 DROP INDEX payments.customers_of_email;
 CREATE INDEX customers_by_name ON payments.customers
-    (environment, (lower(name) COLLATE "C"), provider_customer_id) WHERE name IS NOT NULL;
+    (environment, (lower(name) COLLATE "C"), provider_customer_id);
 CREATE INDEX customers_by_time ON payments.customers
     (environment, (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
@@ -35,3 +36,7 @@ CREATE INDEX products_by_lower_name ON payments.stripe_products
 -- Of a type and a status, by time; and which types there are.
 CREATE INDEX webhook_events_by_type ON payments.webhook_events
     (environment, event_type, processing_status, received_at DESC, id DESC);
+
+-- How many rows an expression finds is known from now on, not from the next tenth of the table on.
+ANALYZE payments.customers, payments.transactions, payments.stripe_subscriptions,
+    payments.stripe_products, payments.webhook_events;
