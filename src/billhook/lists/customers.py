@@ -8,7 +8,7 @@ import asyncpg
 
 from billhook.db import Database
 from billhook.errors import PaymentNotFound
-from billhook.lists.searching import begins_with
+from billhook.lists.searching import begins_with, with_email
 from billhook.models import Customer, CustomersQuery
 from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, few_or_many
 from billhook.settings import Environment
@@ -112,7 +112,8 @@ def _listing(environment: Environment, query: CustomersQuery) -> Listing:
     args = Arguments()
     where = Conditions(args)
     where.add("t.provider = 'stripe' AND t.environment = {}", environment)
-    where.add(f"{_EMAIL} = lower({{}})", query.email)
+    if query.email is not None:
+        where.add(f"t.provider_customer_id = ANY (ARRAY({with_email(args.add(query.email))}))")
     where.add("t.provider_customer_id = {}", query.customer)
     order, conditions = _ORDERS[query.order], tuple(where.clauses)
     listing = Listing("payments.customers", order, (Walk(conditions),), _COLUMNS, args, _PAID)

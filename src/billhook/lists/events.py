@@ -14,7 +14,15 @@ from billhook.settings import Environment
 _NEWEST = Order((("t.received_at", "time"), ("t.id", "uuid")), falling=True)
 _ORDERS = {"newest": _NEWEST, "oldest": Order(_NEWEST.keys)}
 _TABLE = "payments.webhook_events"
-_TYPES = distinct("event_type", _TABLE, "environment = $1")
+# The index of types leaves out what is pending: as good as nothing, once an event is applied.
+_TYPES = distinct("event_type", _TABLE, "environment = $1 AND processing_status <> 'pending'")
+_ALL_TYPES = f"""
+SELECT event_type FROM ({_TYPES}) AS of_type
+UNION
+SELECT event_type FROM payments.webhook_events
+WHERE environment = $1 AND processing_status = 'pending'
+ORDER BY event_type
+"""
 _OBJECT_TYPES = distinct("object_type", _TABLE, "environment = $1 AND object_id IS NOT NULL")
 _TYPE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
@@ -40,7 +48,7 @@ async def events(
 async def event_types(database: Database, environment: Environment) -> list[str]:
     """The types of events that the ledger holds, in the order of the alphabet."""
     async with database.connection() as connection:
-        return [row["event_type"] for row in await connection.fetch(_TYPES, environment)]
+        return [row["event_type"] for row in await connection.fetch(_ALL_TYPES, environment)]
 
 
 def _listing(environment: Environment, query: EventsQuery) -> Listing:
@@ -56,51 +64,57 @@ def _listing(environment: Environment, query: EventsQuery) -> Listing:
     if query.dead_letter:
         sought.add(f"t.id = ANY (ARRAY({_DEAD}))")
 
-    conditions = tuple(where.clauses)
+    common, by_id = tuple(where.clauses), tuple(sought.clauses)
     if query.search is None:
-        walks = [_walk(args, query, conditions, tuple(sought.clauses))]
+        walks = _walks(args, query, common, by_id)
     elif query.search.endswith("*"):
         begin = args.add(query.search[:-1])
-        of_type = f"starts_with({{event_type}}, {begin})"
-        walks = [_walk(args, query, conditions, tuple(sought.clauses), of_type)]
+        walks = _walks(args, query, common, by_id, f"starts_with({{0}}, {begin})")
     else:
         text = args.add(query.search)
-        walks = [
-            _walk(args, query, conditions, (*sought.clauses, f"t.id = ANY (ARRAY({_named(text)}))"))
-        ]
+        walks = _walks(args, query, common, (*by_id, f"t.id = ANY (ARRAY({_named(text)}))"))
         if _TYPE.fullmatch(query.search):
-            of_type = f"{{event_type}} = {text}"
-            walks.append(_walk(args, query, conditions, tuple(sought.clauses), of_type))
+            walks += _walks(args, query, common, by_id, f"{{0}} = {text}")
     bounded = tuple(replace(walk, floor=floor, ceiling=ceiling) for walk in walks)
     return Listing(_TABLE, _ORDERS[query.order], bounded, _COLUMNS, args)
 
 
-def _walk(
+def _walks(
     args: Arguments,
     query: EventsQuery,
-    conditions: tuple[str, ...],
-    sought: tuple[str, ...],
+    common: tuple[str, ...],
+    by_id: tuple[str, ...],
     of_type: str | None = None,
-) -> Walk:
-    """Along the ledger, or along its part of each type and status that fits."""
-    more = Conditions(args)
-    filtered = of_type is not None or query.type is not None or query.status is not None
-    if sought or not filtered:
-        more.add("t.event_type = {}", query.type)
+) -> list[Walk]:
+    """Along the ledger, or along its part of each type and status that fits.
+
+    Args:
+        of_type: a condition of the search, for `{0}`, the type.
+    """
+    its_type = None if query.type is None else args.add(query.type)
+    of_types = [each for each in (its_type and f"{{0}} = {its_type}", of_type) if each]
+    fitting = [each.format("t.event_type") for each in of_types]
+    if by_id or not (of_types or query.status):
+        more = Conditions(args)
         more.add("t.processing_status = {}", query.status)
-        if of_type is not None:
-            more.add(of_type.format(event_type="t.event_type"))
-        return Walk((*conditions, *sought, *more.clauses))
-    each = f"({_TYPES}) AS of_type"
-    if query.type is not None:
-        each = f"(SELECT {args.add(query.type)}::text AS event_type) AS of_type"
-    more.add("t.event_type = of_type.event_type")
-    if of_type is not None:
-        more.add(of_type.format(event_type="of_type.event_type"))
-    statuses = [query.status] if query.status else ["pending", "processed", "failed", "ignored"]
-    each += f" CROSS JOIN unnest({args.add(statuses)}::text[]) AS of_status(status)"
-    more.add("t.processing_status = of_status.status")
-    return Walk((*conditions, *more.clauses), each)
+        return [Walk((*common, *by_id, *fitting, *more.clauses))]
+    walks = []
+    if query.status in (None, "pending"):
+        walks.append(Walk((*common, *fitting, "t.processing_status = 'pending'")))
+    if query.status != "pending":
+        types = f"SELECT {its_type}::text AS event_type" if its_type else _TYPES
+        done = [query.status] if query.status else ["processed", "failed", "ignored"]
+        each = (
+            f"({types}) AS of_type CROSS JOIN unnest({args.add(done)}::text[]) AS of_status(status)"
+        )
+        fits = (
+            *(each.format("of_type.event_type") for each in of_types),
+            "t.event_type = of_type.event_type",
+            "t.processing_status = of_status.status",
+            "t.processing_status <> 'pending'",
+        )
+        walks.append(Walk((*common, *fits), each))
+    return walks
 
 
 def _named(text: str) -> str:
