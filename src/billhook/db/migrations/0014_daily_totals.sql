@@ -30,70 +30,45 @@ CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals)
 CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals)
     WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 
--- What a transaction adds to its day; null when nothing.
-CREATE FUNCTION billhook.daily_share(t payments.transactions) RETURNS billhook.daily_changes
-LANGUAGE plpgsql IMMUTABLE AS $$
-DECLARE
-    share billhook.daily_changes;
-    moment timestamptz;
-BEGIN
-    IF t.provider <> 'stripe' OR coalesce(t.currency, '') = '' OR t.status = 'pending' THEN
-        RETURN NULL;
-    END IF;
-    share := ROW(t.environment, NULL, t.currency, 0, 0, 0, 0, 0);
-    IF t.type = 'refund' THEN
-        IF t.status <> 'refunded' THEN
-            RETURN NULL;
-        END IF;
-        moment := t.refunded_at;
-        share.refunds := coalesce(t.amount, 0);
-        share.refunded := 1;
-    ELSIF t.status = 'failed' THEN
-        moment := t.failed_at;
-        share.failed := 1;
-    ELSE
-        moment := t.paid_at;
-        share.payments := coalesce(t.amount, 0);
-        share.succeeded := 1;
-    END IF;
-    share.day := (coalesce(moment, t.provider_created_at, t.created_at) AT TIME ZONE 'UTC')::date;
-    RETURN share;
-END $$;
+-- What a transaction adds to its day, times `sign`; no row when nothing.
+CREATE FUNCTION billhook.daily_share(t payments.transactions, sign bigint)
+RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
+    SELECT t.environment,
+        (coalesce(
+            CASE WHEN t.type = 'refund' THEN t.refunded_at
+                 WHEN t.status = 'failed' THEN t.failed_at
+                 ELSE t.paid_at END,
+            t.provider_created_at, t.created_at) AT TIME ZONE 'UTC')::date,
+        t.currency,
+        CASE WHEN t.type <> 'refund' AND t.status <> 'failed'
+            THEN sign * coalesce(t.amount, 0) ELSE 0 END,
+        CASE WHEN t.type = 'refund' THEN sign * coalesce(t.amount, 0) ELSE 0 END,
+        CASE WHEN t.type <> 'refund' AND t.status <> 'failed' THEN sign ELSE 0 END,
+        CASE WHEN t.type = 'refund' THEN sign ELSE 0 END,
+        CASE WHEN t.type <> 'refund' AND t.status = 'failed' THEN sign ELSE 0 END
+    WHERE t.provider = 'stripe' AND t.currency <> '' AND t.status <> 'pending'
+      AND (t.type <> 'refund' OR t.status = 'refunded')
+$$;
 
 -- With our rights, whoever it is that the app lets change a transaction.
 CREATE FUNCTION billhook.note_daily_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
-DECLARE
-    before billhook.daily_changes;
-    after billhook.daily_changes;
 BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        before := billhook.daily_share(OLD);
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        after := billhook.daily_share(NEW);
-    END IF;
-    IF before IS NOT DISTINCT FROM after THEN
-        RETURN NULL;
-    END IF;
-    IF before.environment = after.environment AND before.day = after.day
-       AND before.currency = after.currency
-    THEN
-        after.payments := after.payments - before.payments;
-        after.refunds := after.refunds - before.refunds;
-        after.succeeded := after.succeeded - before.succeeded;
-        after.refunded := after.refunded - before.refunded;
-        after.failed := after.failed - before.failed;
-    ELSIF before.day IS NOT NULL THEN
-        INSERT INTO billhook.daily_changes VALUES (
-            before.environment, before.day, before.currency, -before.payments, -before.refunds,
-            -before.succeeded, -before.refunded, -before.failed);
-    END IF;
-    IF after.day IS NOT NULL THEN
-        INSERT INTO billhook.daily_changes VALUES (
-            after.environment, after.day, after.currency, after.payments, after.refunds,
-            after.succeeded, after.refunded, after.failed);
-    END IF;
+    CASE TG_OP
+    WHEN 'INSERT' THEN
+        INSERT INTO billhook.daily_changes SELECT * FROM billhook.daily_share(NEW, 1);
+    WHEN 'DELETE' THEN
+        INSERT INTO billhook.daily_changes SELECT * FROM billhook.daily_share(OLD, -1);
+    ELSE
+        INSERT INTO billhook.daily_changes
+        SELECT environment, day, currency, sum(payments), sum(refunds), sum(succeeded),
+            sum(refunded), sum(failed)
+        FROM (SELECT * FROM billhook.daily_share(OLD, -1)
+              UNION ALL SELECT * FROM billhook.daily_share(NEW, 1)) AS both_shares
+        GROUP BY environment, day, currency
+        HAVING (sum(payments), sum(refunds), sum(succeeded), sum(refunded), sum(failed))
+            <> (0, 0, 0, 0, 0);
+    END CASE;
     RETURN NULL;
 END $$;
 
@@ -216,8 +191,7 @@ $$;
 INSERT INTO billhook.daily_totals
 SELECT s.environment, s.day, s.currency, sum(s.payments), sum(s.refunds), sum(s.succeeded),
     sum(s.refunded), sum(s.failed)
-FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t) s
-WHERE s.day IS NOT NULL
+FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t, 1) s
 GROUP BY s.environment, s.day, s.currency;
 INSERT INTO billhook.subscription_totals
 SELECT environment, status, count(*) FROM payments.stripe_subscriptions
