@@ -7,8 +7,9 @@ Neither is ever held open while we wait for Stripe (design I2).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import asyncpg
@@ -27,12 +28,15 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ATTEMPTS = 5
 
+_NOTIFY = (
+    "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) t(channel, payload)"
+)
 _SERVER_PROCESS = "SELECT pg_backend_pid()"
 
 T = TypeVar("T")
 
 # What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
-_UNAVAILABLE = (
+UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -70,6 +74,8 @@ class Database:
         self._pool_size = pool_size
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._announcements: list[tuple[str, str]] = []
+        self._announcing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the pool.
@@ -88,7 +94,11 @@ class Database:
                     )
             return
         try:
-            pooled = await _is_behind_a_pooler(self._dsn)
+            probe = await asyncpg.connect(self._dsn, timeout=10, statement_cache_size=0)
+            try:
+                pooled = await is_behind_a_pooler(probe)
+            finally:
+                await probe.close()
             self._pool = await asyncpg.create_pool(
                 self._dsn,
                 min_size=1,
@@ -101,11 +111,14 @@ class Database:
                 # prepared in one and used in the next.
                 statement_cache_size=0 if pooled else 100,
             )
-        except (*_UNAVAILABLE, asyncpg.PostgresError) as error:
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
 
     async def close(self) -> None:
         """Close the pool, letting running transactions finish for a moment."""
+        if self._announcing is not None:
+            await asyncio.wait([self._announcing], timeout=1)
+            self._announcing.cancel()
         if self._pool is not None and self._given is None:
             await self._pool.close()
         self._pool = None
@@ -122,7 +135,7 @@ class Database:
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
                 yield connection
-        except _UNAVAILABLE as error:
+        except UNAVAILABLE as error:
             if isinstance(error, ValueError):
                 raise  # asyncpg's word for an argument that does not fit its type
             raise DatabaseUnavailable(
@@ -155,6 +168,30 @@ class Database:
             )
             yield connection
 
+    def announce(self, channel: str, payload: str) -> None:
+        """Notify whoever listens, in a moment: in a transaction of its own, together with what else
+        is announced meanwhile, and without any promise.
+
+        Transactions that notify commit one at a time in the whole server, and each waits for the
+        disk if it wrote anything: so what has happened is announced, never what is about to
+        (docs/decisions/0006-notifications.md).
+
+        Args:
+            payload: no secret. Every user of the database may listen.
+        """
+        self._announcements.append((channel, payload))
+        if self._announcing is None or self._announcing.done():
+            self._announcing = asyncio.create_task(self._announce())
+
+    async def _announce(self) -> None:
+        while self._announcements:
+            channels, payloads = zip(*self._announcements, strict=True)
+            self._announcements.clear()
+            # Who listens looks now and then without us.
+            with suppress(DatabaseUnavailable, asyncpg.PostgresError):
+                async with self.connection() as connection:
+                    await connection.execute(_NOTIFY, channels, payloads)
+
 
 async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
     """Do `work`, a whole transaction, again when it met another one: nothing of it was done."""
@@ -166,17 +203,16 @@ async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-async def _is_behind_a_pooler(dsn: str) -> bool:
+async def is_behind_a_pooler(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
     """Whether something stands between us and PostgreSQL that shares its sessions out.
 
     PostgreSQL tells each client the number of its process, for cancelling. A pooler (PgBouncer and
     its like) has to make one up: then it is not the number of the process that answers.
+
+    Args:
+        connection: one without cached statements, which a pooler would leave in another's session.
     """
-    connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
-    try:
-        return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
-    finally:
-        await connection.close()
+    return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
 
 
 def _encode_json(value: object) -> str:
