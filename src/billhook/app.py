@@ -13,9 +13,11 @@ from fastapi import FastAPI
 from billhook import __version__, dashboard, logs
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.db.migrate import migrate
+from billhook.db.notifications import Notifications
 from billhook.endpoint import WebhookEndpoint
 from billhook.http import (
     catalog,
@@ -34,6 +36,7 @@ from billhook.http import (
     webhooks,
 )
 from billhook.jwks import Jwks
+from billhook.ledger import CHECKOUT_ENDED
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.services import Services
@@ -126,6 +129,8 @@ async def _services(
         database = Database(dsn, pool_size=settings.pool_size, pool=pool)
         await database.open()
         at_end.push_async_callback(database.close)
+        notifications = Notifications(dsn, [CHECKOUT_ENDED])
+        at_end.push_async_callback(notifications.close)
         secrets = SecretStore(database, settings)
         api_keys = ApiKeys(database, secrets)
         rates: dict[Environment, float] = {
@@ -145,6 +150,8 @@ async def _services(
         endpoint = WebhookEndpoint(gateway, secrets, rows, settings.public_url)
         stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
+        checkout_results = CheckoutResults(database, notifications, gateway)
+        at_end.push_async_callback(checkout_results.close)
         if settings.recovery:
             recovery = Recovery(database, secrets, gateway, sync, settings)
             at_end.push_async_callback(recovery.close)
@@ -160,6 +167,7 @@ async def _services(
             connections=rows,
             stripe_keys=stripe_keys,
             sync=sync,
+            checkout_results=checkout_results,
         )
 
 

@@ -2,7 +2,7 @@
 
 The answer comes as soon as the session's event was applied. Where the webhook is late, Stripe is
 asked whether the session has ended, and its event is pulled through the usual pipeline: so the
-app's triggers have run when the page hears of it.
+app's triggers have run when the page hears of it. Meanwhile the webhook may still come first.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ import asyncpg
 from billhook.auth import Caller
 from billhook.checkout import TABLE
 from billhook.db import Database
-from billhook.db.leases import LeaseLost
+from billhook.db.notifications import Notifications
 from billhook.db.refusals import acting_as_caller
 from billhook.errors import BillhookError, PaymentNotFound
+from billhook.ledger import CHECKOUT_ENDED
 from billhook.models import CheckoutSession
 from billhook.recovery.pulling import pull_due
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 
-# Polled, not notified: NOTIFY takes a lock that all of PostgreSQL's commits would queue for, and
-# LISTEN needs a connection of its own, which a pooler doesn't give (docs/decisions/0006).
-_LOOK_EVERY = 0.2
-_ASK_STRIPE_AFTER = 1.5
-_ASK_STRIPE_EVERY = 3.0
+_UNDECIDED = ("initialized", "open")
 
 _COLUMNS = ", ".join(CheckoutSession.model_fields)
 _BY_ROW = f"SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND id = $2"  # noqa: S608
@@ -38,62 +35,90 @@ SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND checkout_session_id = 
 """  # noqa: S608
 
 
-async def checkout_result(
-    database: Database,
-    gateway: Gateway,
-    environment: Environment,
-    session_id: str,
-    caller: Caller,
-    wait: float,
-) -> CheckoutSession:
-    """The caller's Checkout Session, once it is no longer open or `wait` seconds have passed.
+class CheckoutResults:
+    """How checkouts ended. `close` it at shutdown.
 
     Args:
-        session_id: the row's id, or Stripe's (`{CHECKOUT_SESSION_ID}` of the success URL).
-
-    Raises:
-        PaymentNotFound: the caller may see no such session.
+        ask_after: seconds after which a webhook is late, so that Stripe is asked.
+        ask_every: seconds from one such question to the next.
     """
-    now = asyncio.get_running_loop().time
-    end = now() + wait
-    ask_at = now() + min(_ASK_STRIPE_AFTER, wait / 2)
-    while True:
-        session = await _read(database, environment, session_id, caller)
-        if session.status not in ("initialized", "open") or now() >= end:
+
+    def __init__(
+        self,
+        database: Database,
+        notifications: Notifications,
+        gateway: Gateway,
+        *,
+        ask_after: float = 1.5,
+        ask_every: float = 3.0,
+    ) -> None:
+        self._database = database
+        self._notifications = notifications
+        self._gateway = gateway
+        self._ask_after = ask_after
+        self._ask_every = ask_every
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def read(
+        self, environment: Environment, session_id: str, caller: Caller, wait: float
+    ) -> CheckoutSession:
+        """The caller's Checkout Session, once it is no longer open or `wait` seconds have passed.
+
+        Args:
+            session_id: the row's id, or Stripe's (`{CHECKOUT_SESSION_ID}` of the success URL).
+
+        Raises:
+            PaymentNotFound: the caller may see no such session.
+        """
+        now = asyncio.get_running_loop().time
+        end = now() + wait
+        ask_at = now() + min(self._ask_after, wait / 2)
+        session = await self._read(environment, session_id, caller)
+        if not wait or session.status not in _UNDECIDED:
             return session
-        if now() >= ask_at:
-            await _pull_its_event(database, gateway, environment, session)
-            ask_at = now() + _ASK_STRIPE_EVERY
-        else:
-            await asyncio.sleep(min(_LOOK_EVERY, max(end - now(), 0)))
+        with self._notifications.awaiting(CHECKOUT_ENDED, str(session.id)) as waiting:
+            while True:
+                session = await self._read(environment, session_id, caller)
+                if session.status not in _UNDECIDED or now() >= end:
+                    return session
+                if now() >= ask_at:
+                    # Not awaited: Stripe may be slow, and what it is asked for come in between.
+                    asking = asyncio.create_task(self._pull_its_event(environment, session))
+                    self._asking.add(asking)
+                    asking.add_done_callback(self._asking.discard)
+                    ask_at = now() + self._ask_every
+                await waiting.for_news(min(end, ask_at) - now())
 
+    async def close(self) -> None:
+        """Stop asking Stripe."""
+        for asking in self._asking:
+            asking.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
 
-async def _read(
-    database: Database, environment: Environment, session_id: str, caller: Caller
-) -> CheckoutSession:
-    row: asyncpg.Record | None
-    async with acting_as_caller(database, caller.database_role, caller.claims, TABLE) as connection:
-        try:
-            row = await connection.fetchrow(_BY_ROW, environment, UUID(session_id))
-        except ValueError:
-            row = await connection.fetchrow(_BY_STRIPE, environment, session_id)
-    if row is None:
-        raise PaymentNotFound(
-            "There is no such Checkout Session, or it is not yours.",
-            next_actions="Ask with the token of the user who created it; where row-level security "
-            f"is on, {TABLE} needs a SELECT policy for them.",
-        )
-    return CheckoutSession(**dict(row))
+    async def _read(
+        self, environment: Environment, session_id: str, caller: Caller
+    ) -> CheckoutSession:
+        row: asyncpg.Record | None
+        as_caller = acting_as_caller(self._database, caller.database_role, caller.claims, TABLE)
+        async with as_caller as connection:
+            try:
+                row = await connection.fetchrow(_BY_ROW, environment, UUID(session_id))
+            except ValueError:
+                row = await connection.fetchrow(_BY_STRIPE, environment, session_id)
+        if row is None:
+            raise PaymentNotFound(
+                "There is no such Checkout Session, or it is not yours.",
+                next_actions="Ask with the token of the user who created it; where row-level "
+                f"security is on, {TABLE} needs a SELECT policy for them.",
+            )
+        return CheckoutSession(**dict(row))
 
-
-async def _pull_its_event(
-    database: Database, gateway: Gateway, environment: Environment, session: CheckoutSession
-) -> None:
-    """Ask Stripe whether the session has ended; if so, its event must be in Stripe's list."""
-    if session.checkout_session_id is None:
-        return
-    path = f"/v1/checkout/sessions/{quote(session.checkout_session_id, safe='')}"
-    # That Stripe cannot be asked is no reason to fail: the webhook may still come.
-    with suppress(BillhookError, LeaseLost):
-        if (await gateway.get(environment, path)).data.get("status") != "open":
-            await pull_due(database, gateway, environment, every=None)
+    async def _pull_its_event(self, environment: Environment, session: CheckoutSession) -> None:
+        """Ask Stripe whether the session has ended; if so, its event must be in Stripe's list."""
+        if session.checkout_session_id is None:
+            return
+        path = f"/v1/checkout/sessions/{quote(session.checkout_session_id, safe='')}"
+        # That Stripe cannot be asked is no reason to fail: the webhook may still come.
+        with suppress(BillhookError, asyncpg.PostgresError):
+            if (await self._gateway.get(environment, path)).data.get("status") != "open":
+                await pull_due(self._database, self._gateway, environment, every=None)

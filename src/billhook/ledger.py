@@ -26,6 +26,9 @@ from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
 
+CHECKOUT_ENDED = "billhook_checkout_ended"
+"""The channel that tells which of our session rows (their ids) are no longer open."""
+
 _END_OF_TIME = 253_402_300_800  # the year 10000
 
 _APPLY = """
@@ -210,7 +213,10 @@ async def _apply(
         async with database.connection() as connection:  # one statement is one transaction
             return await apply_in(connection, environment, delivery, changes, failure)
 
-    return await repeat_collisions(work)
+    row = await repeat_collisions(work)
+    if row_id := changes.get("checkout_session", {}).get("row_id"):
+        database.announce(CHECKOUT_ENDED, row_id)
+    return row
 
 
 async def apply_in(

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.secrets import SecretStore
@@ -33,6 +34,7 @@ class Services:
     connections: Connections
     stripe_keys: StripeKeys
     sync: Sync
+    checkout_results: CheckoutResults
 
 
 async def services_of(request: Request) -> Services:

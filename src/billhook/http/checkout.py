@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request, Response
 
 from billhook.checkout import create_checkout_session
-from billhook.checkout_result import checkout_result
 from billhook.http.admin import PathId, answer, no_query, query_of
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors, query_parameters
@@ -71,9 +70,7 @@ async def checkout_session(
     """
     caller = await services.auth.user(request)
     query = query_of(request, AwaitQuery)
-    session = await checkout_result(
-        services.database, services.gateway, environment, session_id, caller, query.wait
-    )
+    session = await services.checkout_results.read(environment, session_id, caller, query.wait)
     return answer(CheckoutSessionResponse(checkout_session=session))
 
 

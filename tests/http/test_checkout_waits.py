@@ -1,0 +1,282 @@
+"""How the page after a checkout hears of its end: by LISTEN where it can, else by polling."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from api import STRIPE_KEY, Api, connect, serving
+from billhook import Settings, create_app, ledger, prepare_connection, running
+from billhook.auth import Caller
+from billhook.checkout_result import CheckoutResults
+from billhook.db import Database
+from billhook.db.notifications import APPLICATION_NAME, Notifications
+from billhook.ledger import CHECKOUT_ENDED
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway
+from books import Books, apply_one
+from http_tokens import JWT_SECRET, USER, token
+from pooler import Pooler
+from stripe_events import event, session
+
+NEVER = 3600.0  # seconds; whoever is woken before was told
+PATH = "/api/payments/stripe/test/checkout-sessions/"
+CALLER = Caller("user", "authenticated", USER, claims={"role": "authenticated", "sub": USER})
+
+_OPENED = """
+    INSERT INTO payments.stripe_checkout_sessions
+        (environment, mode, status, success_url, cancel_url, checkout_session_id)
+    SELECT 'test', 'payment', 'open', 'https://shop.test', 'https://shop.test', 'cs_' || n
+    FROM generate_series(1, $1::integer) n
+    RETURNING id, checkout_session_id AS name
+"""
+_LISTENERS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name = $1 AND datname = current_database()
+"""
+
+
+def opened(books: Books, number: int = 1) -> list[dict[str, Any]]:
+    return books.rows(_OPENED, number)
+
+
+def ended(row: dict[str, Any]) -> dict[str, Any]:
+    """Stripe's event that a session was paid."""
+    names = {"insforge_checkout_mode": "payment", "insforge_checkout_session_id": str(row["id"])}
+    number = row["name"].removeprefix("cs_")
+    paid = session(row["name"], metadata=names, payment_intent=f"pi_{number}", customer=None)
+    return event("checkout.session.completed", paid)
+
+
+def listeners(books: Books) -> list[int]:
+    return [row["pid"] for row in books.rows(_LISTENERS, APPLICATION_NAME)]
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def shop(direct_database_url: str, sandbox: str) -> Iterator[Api]:
+    connect(direct_database_url, sandbox, STRIPE_KEY)
+    with serving(direct_database_url, sandbox, pool_size=2) as found:
+        yield found
+
+
+class Pages:
+    """Pages that wait for checkouts, in a thread of theirs."""
+
+    def __init__(self, api: Api, rows: list[dict[str, Any]]) -> None:
+        self._answers: list[httpx.Response] = []
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._read(api, rows)))
+        self._thread.start()
+
+    def statuses(self) -> list[str]:
+        """What they were told in the end."""
+        self._thread.join()
+        return [
+            each.json()["checkoutSession"]["status"] if each.status_code == 200 else each.text
+            for each in self._answers
+        ]
+
+    async def _read(self, api: Api, rows: list[dict[str, Any]]) -> None:
+        headers = {"authorization": f"Bearer {token()}"}
+        everybody = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(
+            base_url=api.url, headers=headers, timeout=60, limits=everybody
+        ) as http:
+            waits = (http.get(f"{PATH}{row['id']}", params={"wait": 30}) for row in rows)
+            self._answers = await asyncio.gather(*waits)
+
+
+def test_without_polling_and_without_stripe_the_webhook_itself_ends_the_wait(
+    direct_database_url: str,
+) -> None:
+    books = Books(direct_database_url)
+    (row,) = opened(books)
+
+    async def work(database: Database) -> None:
+        async with reading(books, database, ask_after=NEVER) as (results, listening):
+            page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
+            await listening()
+            assert not page.done()
+            await apply_one(database, ended(row))
+            assert (await page).status == "completed"
+
+    books.run(work)
+
+
+def test_an_event_that_the_apps_trigger_refuses_ends_the_wait_as_well(
+    direct_database_url: str,
+) -> None:
+    books = Books(direct_database_url)
+    (row,) = opened(books)
+    books.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'closed'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse();
+        """
+    )
+
+    async def work(database: Database) -> None:
+        async with reading(books, database, ask_after=NEVER) as (results, listening):
+            page = asyncio.create_task(results.read("test", row["name"], CALLER, NEVER))
+            await listening()
+            assert isinstance(await apply_one(database, ended(row)), ledger.EventNotApplied)
+            assert (await page).status == "completed"
+
+    books.run(work)
+
+
+def test_while_stripe_does_not_answer_the_webhook_ends_the_wait(direct_database_url: str) -> None:
+    books = Books(direct_database_url)
+    (row,) = opened(books)
+    asked = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
+
+    async def work(database: Database) -> None:
+        stripe = await asyncio.start_server(never, "127.0.0.1")
+        address = f"http://127.0.0.1:{stripe.sockets[0].getsockname()[1]}"
+        here = reading(books, database, address, ask_after=0.01)
+        async with stripe, here as (results, listening):
+            page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
+            await listening()
+            await asked.wait()
+            await apply_one(database, ended(row))
+            assert (await page).status == "completed"
+
+    books.run(work)
+
+
+@asynccontextmanager
+async def reading(
+    books: Books, database: Database, stripe: str = "http://127.0.0.1:9", **options: float
+) -> AsyncIterator[tuple[CheckoutResults, Callable[[], Awaitable[None]]]]:
+    """Results that never look without being told, and a way to wait until they listen."""
+    notifications = Notifications(
+        books.dsn, [CHECKOUT_ENDED], look_every=NEVER, poll_every=2 * NEVER
+    )
+
+    async def key(environment: Environment) -> str:
+        return STRIPE_KEY
+
+    async def listening() -> None:
+        while notifications.longest_wait != NEVER:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    gateway = Gateway(key, stripe)
+    results = CheckoutResults(database, notifications, gateway, ask_every=NEVER, **options)
+    async with asyncio.timeout(30):
+        yield results, listening
+        await results.close()
+        await notifications.close()
+        await gateway.close()
+
+
+def test_two_hundred_pages_wait_over_one_connection_and_hold_none_of_the_pool(shop: Api) -> None:
+    rows = opened(shop.books, 200)
+    pages = Pages(shop, rows)
+    until(lambda: listeners(shop.books))
+    for row in rows:
+        assert shop.deliver(ended(row)).status_code == 200  # over the pool's two connections
+    assert len(listeners(shop.books)) == 1
+    assert pages.statuses() == ["completed"] * 200
+
+
+def test_a_page_survives_that_the_listening_connection_is_terminated(shop: Api) -> None:
+    rows = opened(shop.books, 2)
+    pages = Pages(shop, rows)
+    for row in rows:
+        until(lambda: listeners(shop.books))
+        (first,) = listeners(shop.books)
+        shop.books.rows("SELECT pg_terminate_backend($1)", first)
+        shop.deliver(ended(row))
+    assert pages.statuses() == ["completed"] * 2
+
+
+def test_behind_a_pooler_the_page_polls(
+    direct_database_url: str, sandbox: str, pooler: Pooler
+) -> None:
+    connect(direct_database_url, sandbox, STRIPE_KEY)
+    books = Books(direct_database_url)
+    through = pooler.dsn(urlsplit(direct_database_url).path.removeprefix("/"))
+    (row,) = opened(books)
+    with serving(through, sandbox) as api:
+        pages = Pages(api, [row])
+        # The page has found out, and looks again and again.
+        until(lambda: looks(books) > 3)
+        assert listeners(books) == []
+        api.deliver(ended(row))
+        assert pages.statuses() == ["completed"]
+        assert listeners(books) == []
+
+
+def looks(books: Books) -> int:
+    books.execute("SELECT pg_stat_force_next_flush()")
+    found = books.row(
+        "SELECT coalesce(idx_scan, 0) AS n FROM pg_stat_user_tables "
+        "WHERE relid = 'payments.stripe_checkout_sessions'::regclass"
+    )
+    return int(found["n"])
+
+
+def test_shutdown_waits_for_no_page_and_leaves_no_connection_behind(
+    direct_database_url: str, sandbox: str
+) -> None:
+    connect(direct_database_url, sandbox, STRIPE_KEY)
+    books = Books(direct_database_url)
+    (row,) = opened(books)
+    settings = Settings(
+        database_url=SecretStr(direct_database_url),
+        jwt_secret=SecretStr(JWT_SECRET),
+        stripe_api_base=sandbox,
+        recovery=False,
+        _env_file=None,
+    )
+
+    async def up() -> None:
+        async with (
+            asyncio.timeout(30),
+            asyncpg.create_pool(
+                direct_database_url, min_size=1, max_size=1, init=prepare_connection
+            ) as own,  # the host's: there is a direct way beside it
+        ):
+            app = create_app(settings, pool=own)
+            async with (
+                httpx.AsyncClient(
+                    transport=httpx.ASGITransport(app),
+                    base_url="http://host.test",
+                    headers={"authorization": f"Bearer {token()}"},
+                    timeout=60,
+                ) as http,
+                asyncio.TaskGroup() as group,
+            ):
+                async with running(app):
+                    page = group.create_task(http.get(f"{PATH}{row['id']}", params={"wait": 30}))
+                    while not await own.fetch(_LISTENERS, APPLICATION_NAME):  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                while await own.fetch(_LISTENERS, APPLICATION_NAME):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                assert (await page).status_code == 503
+
+    began = time.monotonic()
+    asyncio.run(up())
+    assert time.monotonic() - began < 25
