@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -102,6 +103,30 @@ def test_the_host_keeps_its_routes_and_billhook_has_its_prefix(run: Callable[...
             described = (await http.get(f"{PREFIX}/openapi.json")).json()
             assert "/api/payments/stripe/status" in described["paths"]
             assert described["servers"] == [{"url": PREFIX}]
+
+    run(work)
+
+
+def test_the_dashboard_stands_below_the_prefix(run: Callable[..., Any]) -> None:
+    async def work(transport: httpx.ASGITransport) -> None:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://host.test", follow_redirects=True
+        ) as http:
+            asked = await http.get(f"{PREFIX}/dashboard")
+            assert asked.url.path == f"{PREFIX}/dashboard/sign-in"
+            page = await http.post(
+                str(asked.url), data={"credential": ADMIN_KEY, "next": "/live/customers"}
+            )
+            assert page.url.path == f"{PREFIX}/dashboard/live/customers"
+            assert 'data-environment="live"' in page.text
+            leads = re.findall(r'(?:href|src|action)="(/[^"]*)"', page.text)
+            assert all(each.startswith(f"{PREFIX}/dashboard/") for each in leads)
+            for each in leads:
+                if "sign-out" not in each:
+                    assert (await http.get(each)).status_code == 200, each
+            foreign = {"origin": "https://evil.example"}
+            read = await http.get(f"{PREFIX}/dashboard/test", headers=foreign)
+            assert "access-control-allow-origin" not in read.headers
 
     run(work)
 

@@ -18,21 +18,31 @@ _NAME = 'lower(t.name) COLLATE "C"'
 _BY_NAME = Order(((_NAME, "text"), ("t.product_id", "text")))
 _COLUMNS = """t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
     t.metadata, t.synced_at"""
+# Shops that make a price for each sale have tens of thousands of one product.
 _PRICES = f"""
-SELECT {PRICE_COLUMNS} FROM payments.stripe_prices
-WHERE environment = $1 AND product_id = ANY ($2::text[]) ORDER BY product_id, price_id
+SELECT few.* FROM unnest($2::text[], $3::text[]) AS of_product(product_id, default_price_id)
+CROSS JOIN LATERAL (
+    SELECT {PRICE_COLUMNS} FROM payments.stripe_prices AS p
+    WHERE p.environment = $1 AND p.product_id = of_product.product_id
+    ORDER BY p.price_id IS NOT DISTINCT FROM of_product.default_price_id DESC, p.active DESC,
+        p.price_id
+    LIMIT $4) AS few
 """
 
 
 async def products(
-    database: Database, environment: Environment, query: ProductsQuery
+    database: Database, environment: Environment, query: ProductsQuery, *, prices_each: int = 100
 ) -> Page[ProductWithPrices]:
-    """Products by name, whatever its case, each with all its prices."""
+    """Products by name, whatever its case, each with up to `prices_each` of its prices: the default
+    one first, then active ones."""
     page = await _listing(environment, query).page(database, query)
     prices: dict[str, list[Price]] = {row["product_id"]: [] for row in page.rows}
     if prices:
         async with database.connection() as connection:
-            for row in await connection.fetch(_PRICES, environment, list(prices)):
+            defaults = [row["default_price_id"] for row in page.rows]
+            for row in await connection.fetch(
+                _PRICES, environment, list(prices), defaults, prices_each
+            ):
                 prices[row["product_id"]].append(Price(**row))
     return Page(
         [

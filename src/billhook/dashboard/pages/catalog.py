@@ -26,13 +26,17 @@ R = TypeVar("R", bound=Request)
 
 _PAGE = 25
 """Products of a page: each comes with its prices."""
+_PRICES = 10
+_PRICES_OF_ONE = 100
 
 
 async def listing(visit: Visit) -> Response:
     """Products by name, each with its prices."""
     query = visit.query(ProductsQuery, limit=_PAGE)
-    page = await lists.products(visit.services.database, visit.environment, query)
-    return visit.show("products.html", query=query, page=page)
+    page = await lists.products(
+        visit.services.database, visit.environment, query, prices_each=_PRICES + 1
+    )
+    return visit.show("products.html", query=query, page=page, most=_PRICES)
 
 
 async def show(
@@ -45,10 +49,14 @@ async def show(
     """One product; `form` names the one that was sent and refused, with `error`."""
     product_id = visit.request.path_params["product"]
     found = await catalog.product(visit.services.database, visit.environment, product_id)
+    wanted = visit.request.query_params.get("price", "").strip()
+    prices = [each for each in found.prices if wanted in ("", each.price_id, each.lookup_key)]
     return visit.show(
         "product.html",
         status,
         found=found,
+        prices=prices[:_PRICES_OF_ONE],
+        is_cut=len(prices) > _PRICES_OF_ONE,
         error=error,
         form=form,
         key=_key(visit, error),
