@@ -7,6 +7,7 @@ here asks Stripe anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -264,9 +265,22 @@ def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.Po
     if isinstance(error, asyncpg.PostgresError):
         return error
     cause = error.__cause__
-    if isinstance(cause, asyncpg.PostgresError) and cause.severity_en == "ERROR":
+    is_refusal = isinstance(cause, asyncpg.PostgresError) and cause.severity_en == "ERROR"
+    if isinstance(cause, asyncpg.PostgresError) and is_refusal and not _is_standby(cause):
         return cause
     raise error
+
+
+# The first function in PostgreSQL's account of where it was; an app's trigger would be named first.
+_IN_FUNCTION = re.compile(r"^PL/pgSQL function (\S+)\(", re.MULTILINE)
+
+
+def _is_standby(error: asyncpg.PostgresError) -> bool:
+    """Whether a write of our own met a server that takes none: a fail-over is under way."""
+    if not isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return False
+    where = _IN_FUNCTION.search(error.context or "")
+    return where is None or where[1].startswith("billhook.")
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:

@@ -269,11 +269,13 @@ def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> 
     desk.get_by_role("link", name="Previous").click()
     assert desk.locator("tr.row").first.inner_text() == first
     desk.get_by_label("Status").select_option("failed")
+    desk.get_by_role("button", name="Apply").click()
     desk.wait_for_url("**status=failed**")
     for state in desk.locator("tr.row .state").all():
         assert state.inner_text() == "failed"
     desk.get_by_role("link", name="Clear").click()
     desk.get_by_label("Order").select_option("largest")
+    desk.get_by_role("button", name="Apply").click()
     desk.wait_for_url("**order=largest")
     expect(desk.locator("tr.row").first).to_contain_text("120.00")
     with desk.expect_download() as export:

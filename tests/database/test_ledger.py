@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from billhook.errors import DatabaseUnavailable
 from billhook.ledger import EventNotApplied
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
@@ -110,6 +111,19 @@ def test_a_trigger_that_raises_what_sounds_like_an_outage_fails_its_event_alone(
     (again,) = books.apply(paid)
     assert (again["processing_status"], again["attempt_count"]) == ("processed", 2)
     assert books.rows("SELECT status FROM payments.transactions") == [{"status": "succeeded"}]
+
+
+def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(books: Books) -> None:
+    """As a standby does, to which a fail-over has led before it was promoted."""
+    name = books.row("SELECT current_database() AS name")["name"]
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    books.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnavailable):
+        books.apply(paid)
+    reset = f"ALTER DATABASE {name} RESET default_transaction_read_only"
+    books.execute(f"BEGIN READ WRITE; {reset}; COMMIT")
+    (answer,) = books.apply(paid)
+    assert (answer["processing_status"], answer["attempt_count"]) == ("processed", 1)
 
 
 def test_an_unknown_type_is_stored_as_ignored(books: Books) -> None:
