@@ -102,6 +102,23 @@ def test_transactions_are_filtered(api: Api) -> None:
     assert ids("until=2026-05-28T20:26:42Z&type=one_time_payment") == ["pi_1"]
 
 
+def test_dead_letters_are_listed_by_themselves(api: Api) -> None:
+    api.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'no shelf for this'; END $$;
+        CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
+    given_up, waiting = paid(1), paid(2)
+    assert all(isinstance(each, Exception) for each in api.books.apply(given_up, waiting))
+    api.books.execute(
+        "UPDATE billhook.event_retries SET next_at = 'infinity' "
+        f"WHERE event_id = '{given_up['id']}'"
+    )
+    dead = listed(api, "/webhook-events?deadLetter=true")
+    assert [each["eventId"] for each in dead] == [given_up["id"]]
+    assert len(listed(api, "/webhook-events?deadLetter=false")) == 2
+
+
 def test_a_subscription_comes_with_its_items(api: Api) -> None:
     apply(api, event("customer.subscription.created", subscription(metadata=subject())))
     (found,) = listed(api, "/subscriptions")

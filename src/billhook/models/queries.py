@@ -149,7 +149,7 @@ class EventsQuery(ListQuery):
     type: Id | None = None
     status: ProcessingStatus | None = None
     object_id: Id | None = None
-    dead_letter: Literal[True] | None = None
+    dead_letter: bool = False
     since: Moment | None = None
     until: Moment | None = None
     search: Search | None = None
