@@ -206,3 +206,16 @@ def price(name: str = "price_1", /, **more: Any) -> dict[str, Any]:
         "created": T0,
         **more,
     }
+
+
+def paid(number: int, **more: Any) -> dict[str, Any]:
+    """A payment of a Checkout of ours, `number` seconds after T0."""
+    metadata = {"insforge_checkout_mode": "payment", **more.pop("metadata", {})}
+    intent = payment_intent(
+        f"pi_{number}",
+        metadata=metadata,
+        latest_charge=f"ch_{number}",
+        created=T0 + number,
+        **more,
+    )
+    return event("payment_intent.succeeded", intent, at=number)

@@ -17,7 +17,7 @@ from api import STRIPE_KEY, Api, serving
 from stripe_events import (
     customer,
     event,
-    payment_intent,
+    paid,
     price,
     product,
     refund,
@@ -40,18 +40,6 @@ def visitor(api: Api) -> Iterator[Visitor]:
 def apply(api: Api, *events: dict[str, Any]) -> None:
     for each in api.books.apply(*events):
         assert not isinstance(each, Exception), each
-
-
-def paid(number: int, **more: Any) -> dict[str, Any]:
-    metadata = {"insforge_checkout_mode": "payment", **more.pop("metadata", {})}
-    intent = payment_intent(
-        f"pi_{number}",
-        metadata=metadata,
-        latest_charge=f"ch_{number}",
-        created=1_780_000_000 + number,
-        **more,
-    )
-    return event("payment_intent.succeeded", intent, at=number)
 
 
 def refunded(number: int, amount: int, **more: Any) -> dict[str, Any]:

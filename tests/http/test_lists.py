@@ -11,7 +11,7 @@ from billhook import paging
 from stripe_events import (
     customer,
     event,
-    payment_intent,
+    paid,
     refund,
     session,
     subject,
@@ -28,18 +28,6 @@ def listed(api: Api, path: str) -> Any:
 def apply(api: Api, *events: dict[str, Any]) -> None:
     for each in api.books.apply(*events):
         assert not isinstance(each, Exception), each
-
-
-def paid(number: int, **more: Any) -> dict[str, Any]:
-    metadata = {"insforge_checkout_mode": "payment", **more.pop("metadata", {})}
-    intent = payment_intent(
-        f"pi_{number}",
-        metadata=metadata,
-        latest_charge=f"ch_{number}",
-        created=1_780_000_000 + number,
-        **more,
-    )
-    return event("payment_intent.succeeded", intent, at=number)
 
 
 def test_a_transaction_shows_all_its_fields(api: Api) -> None:

@@ -55,21 +55,20 @@ class Templates:
 
 def moment(at: datetime | None) -> Markup:
     """A time: UTC, until the page's script shows it in the viewer's zone."""
-    if at is None:
-        return Markup("")
-    utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        iso(utc), f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc.day} {utc:%b %Y, %H:%M} UTC"
-    )
+    return _time(at, "%b %Y, %H:%M UTC", Markup())
 
 
 def day(at: datetime | None) -> Markup:
     """A time of which the day matters."""
+    return _time(at, "%b %Y", Markup(" data-day"))
+
+
+def _time(at: datetime | None, form: str, kind: Markup) -> Markup:
     if at is None:
-        return Markup("")
+        return Markup()
     utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}" title="{}" data-day>{}</time>').format(
-        iso(utc), f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc.day} {utc:%b %Y}"
+    return Markup('<time datetime="{}" title="{}"{}>{}</time>').format(
+        iso(utc), f"{utc:%Y-%m-%d %H:%M:%S} UTC", kind, f"{utc.day} {utc:{form}}"
     )
 
 
