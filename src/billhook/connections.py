@@ -132,13 +132,20 @@ class Connections:
         return (await self.get(environment)).account_id
 
     async def connected(
-        self, environment: Environment, fetched: Fetched, *, key: str | None = None
+        self,
+        environment: Environment,
+        fetched: Fetched,
+        *,
+        key: str | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Record the account that a key opens, and the key when it is a new one.
 
         Args:
             fetched: Stripe's answer to `GET /v1/account`.
             key: to be stored.
+            lease: of the sync that asked; where a change of the key has overtaken it, nothing is
+                written and `LeaseLost` is raised.
 
         When it is not the account before, its rows are archived and its signing secrets made
         invalid: whatever it still sends must not count for the new one. All of it is one
@@ -147,6 +154,8 @@ class Connections:
         account = fetched.data
         async with self._database.as_service() as connection:
             before = await connection.fetchval(_LOCK_ACCOUNT, environment)
+            if lease is not None:
+                await lease.check(connection)
             if before not in (None, account["id"]):
                 await self._archive(connection, environment, before)
                 log.warning(

@@ -184,7 +184,10 @@ def test_truncate_leaves_nothing(books: Books) -> None:
     assert (shown(books).subscriptions, unfolded(books)) == ({}, 0)
 
 
-def test_whoever_the_app_lets_change_transactions_keeps_the_totals(books: Books) -> None:
+def test_whoever_the_app_lets_change_transactions_keeps_the_totals(
+    direct_database_url: str,
+) -> None:
+    books = Books(direct_database_url)
     books.execute(MOVED)
     books.execute("""
         GRANT UPDATE, DELETE ON payments.transactions, payments.stripe_subscriptions

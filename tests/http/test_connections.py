@@ -238,6 +238,28 @@ def test_a_key_set_while_another_account_is_synced_ends_in_its_own_rows(
     assert [row["name"] for row in rows] == ["Second"]
 
 
+def test_a_sync_that_asked_for_the_account_before_does_not_bring_it_back(
+    fresh: Api, sandbox: str
+) -> None:
+    first, second = new_key(), new_key()
+    set_key(fresh, first)
+    before = connection(fresh)["accountId"]
+    latency(sandbox, 1.5)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(fresh.admin, "POST", "/test/sync")
+            while not fresh.admin("GET", "/test/sync").json()["running"]:
+                pass
+            latency(sandbox, 0)  # what was asked already is still on its way
+            assert set_key(fresh, second).status_code == 200
+            running.result()
+    finally:
+        latency(sandbox, 0)
+    assert connection(fresh)["accountId"] not in (None, before)
+    archived = fresh.books.rows("SELECT account_id FROM billhook.archives")
+    assert [row["account_id"] for row in archived] == [before]
+
+
 def test_a_key_removed_during_a_sync_stays_removed(fresh: Api, sandbox: str) -> None:
     key = new_key()
     set_key(fresh, key)

@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from starlette.routing import Route
 
-from api import Api
+from api import Api, serving
 from billhook.dashboard import _routes
 from billhook.dashboard.sessions import ATTEMPTS, _whose
-from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, token
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, token
 from visitor import Visitor, said
 
 OPEN = {"/sign-in"}
@@ -63,6 +64,7 @@ def test_no_form_is_taken_without_its_own_proof(visitor: Visitor, method: str, p
         ({"csrf": "0" * 64}, {}),
         ({"csrf": good}, {"origin": "https://evil.example"}),
         ({"csrf": good}, {"origin": "null"}),
+        ({"csrf": good}, {"origin": "http://["}),
         ({"csrf": good}, {"sec-fetch-site": "same-site"}),
         ({"csrf": good}, {"sec-fetch-site": "cross-site"}),
     ):
@@ -178,10 +180,13 @@ def test_whoever_was_on_the_way_to_a_page_arrives_there(visitor: Visitor) -> Non
     assert answer.headers["location"] == "/dashboard/test/events?status=failed"
 
 
-@pytest.mark.parametrize("wanted", ["https://evil.example", "//evil.example", "\\\\evil.example"])
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.example", "/../../api/health", "//evil.example", "\\\\evil.example"]
+)
 def test_signing_in_leads_nowhere_else(visitor: Visitor, wanted: str) -> None:
     answer = visitor.sign_in(next=wanted)
     assert answer.headers["location"].startswith("/dashboard/")
+    assert ".." not in answer.headers["location"]
 
 
 def test_attempts_are_counted_also_when_they_come_at_once(api: Api, visitor: Visitor) -> None:
@@ -246,4 +251,21 @@ def test_behind_a_proxy_the_browsers_own_word_counts(api: Api, visitor: Visitor)
 def test_whoever_has_an_address_of_version_6_has_many_of_them() -> None:
     assert _whose("2001:db8::1") == _whose("2001:db8::ffff:1") != _whose("2001:db8:0:1::1")
     assert _whose("127.0.0.1") != _whose("127.0.0.2")
-    assert _whose("unknown") == "unknown"
+    assert _whose("x" * 8_000) == "unknown"
+
+
+def test_a_changed_secret_leaves_nobody_signed_in(database_url: str, sandbox: str) -> None:
+    cookies = {}
+    for secret in (JWT_SECRET, "another secret of the tests, long enough"):
+        with serving(database_url, sandbox, jwt_secret=SecretStr(secret)) as api:
+            visitor = Visitor(api.url)
+            if not cookies:
+                visitor.sign_in(token(role="project_admin"))
+                assert visitor.get("/test").status_code == 200
+                (value,) = dict(visitor.http.cookies).values()
+                cookies = {"value": value}
+            else:
+                port = visitor.http.base_url.port
+                visitor.http.cookies.set(f"billhook_{port}", cookies["value"])
+                assert visitor.get("/test").status_code == 303
+            visitor.http.close()

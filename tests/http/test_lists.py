@@ -90,6 +90,11 @@ def test_transactions_are_filtered(api: Api) -> None:
     assert ids("until=2026-05-28T20:26:42Z&type=one_time_payment") == ["pi_1"]
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_beyond_the_calendar_is_refused(api: Api, since: str) -> None:
+    assert api.admin("GET", f"/test/transactions?since={since}").status_code == 400
+
+
 def test_dead_letters_are_listed_by_themselves(api: Api) -> None:
     api.books.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

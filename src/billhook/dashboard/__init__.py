@@ -59,7 +59,9 @@ def install(app: Starlette) -> Starlette:
 def hand_over(dashboard: Starlette, services: Services) -> None:
     """Give the dashboard the services of the application around it, when that starts."""
     dashboard.state.services = services
-    dashboard.state.sessions = Sessions(services.database, services.auth, services.api_keys)
+    dashboard.state.sessions = Sessions(
+        services.database, services.auth, services.api_keys, services.settings
+    )
 
 
 def _routes() -> list[Route | Mount]:

@@ -152,7 +152,7 @@ def _require_own_form(request: Request, session: Session | None, public_url: str
         if public_url is not None:
             own.add(urlsplit(public_url).netloc)
         origin = request.headers.get("origin")
-        ours = origin is None or urlsplit(origin).netloc in own
+        ours = origin is None or origin.partition("://")[2] in own
     if session is not None:
         token = (request.state.form.get("csrf") or [""])[0]
         ours = ours and hmac.compare_digest(token.encode(), session.csrf.encode())

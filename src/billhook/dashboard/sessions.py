@@ -19,6 +19,7 @@ from billhook.auth import Auth, Caller, Credential
 from billhook.db import Database
 from billhook.errors import BillhookError
 from billhook.models import WireModel
+from billhook.settings import Settings
 
 LIFETIME = timedelta(hours=12)
 ATTEMPTS = 10
@@ -95,8 +96,12 @@ class Session:
 class Sessions:
     """Opens, finds and closes sessions."""
 
-    def __init__(self, database: Database, auth: Auth, api_keys: ApiKeys) -> None:
+    def __init__(
+        self, database: Database, auth: Auth, api_keys: ApiKeys, settings: Settings
+    ) -> None:
         self._database = database
+        # Whoever changes the secret that tokens are signed with wants nobody left who came by one.
+        self._secret = settings.jwt_secret.get_secret_value().encode()
         self._auth = auth
         self._api_keys = api_keys
 
@@ -129,7 +134,7 @@ class Sessions:
             await connection.execute(_SWEEP)
             await connection.execute(
                 _OPEN,
-                _hash(token),
+                self._hash(token),
                 hash_of(credential.value) if is_key else None,
                 caller.email or caller.user_id or who,
                 _ends(caller),
@@ -141,14 +146,14 @@ class Sessions:
         if not token:
             return None
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_FIND, _hash(token))
+            row = await connection.fetchrow(_FIND, self._hash(token))
         if row is None:
             return None
         key = row["key_hash"]
         if key is not None and not await self._api_keys.is_valid_hash("admin", key):
             return None
         return Session(
-            token_hash=_hash(token),
+            token_hash=self._hash(token),
             who=row["who"],
             csrf=_csrf(token),
             expires_at=row["expires_at"],
@@ -167,6 +172,9 @@ class Sessions:
         """Sign out."""
         await self._execute(_CLOSE, session.token_hash)
 
+    def _hash(self, token: str) -> bytes:
+        return hmac.new(self._secret, token.encode(), sha256).digest()
+
     async def _execute(self, statement: str, *args: object) -> None:
         async with self._database.connection() as connection:
             await connection.execute(statement, *args)
@@ -182,12 +190,8 @@ def _whose(address: str) -> str:
     try:
         known = ip_address(address)
     except ValueError:
-        return address
+        return "unknown"
     return str(known) if known.version == 4 else str(ip_network((known, 64), strict=False))
-
-
-def _hash(token: str) -> bytes:
-    return sha256(token.encode()).digest()
 
 
 def _csrf(token: str) -> str:

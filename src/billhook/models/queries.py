@@ -6,10 +6,17 @@ Times are UTC.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from billhook.models.wire import NO_NUL, TRIM, WireModel
@@ -24,8 +31,15 @@ def _moment(value: object) -> object:
 
 
 # With its zone: a time without one would mean another moment on each server.
+def _as_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("moment", "must be a time of the calendar in UTC") from None
+
+
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
-Moment = Annotated[datetime, BeforeValidator(_moment)]
+Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_as_utc)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Search = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 

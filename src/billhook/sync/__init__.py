@@ -154,7 +154,7 @@ class Sync:
         except PaymentConfigInvalid:
             raise _NoKey(not_configured(environment)) from None
         account = await self._gateway.account(environment, key=key)
-        await self._connections.connected(environment, account)
+        await self._connections.connected(environment, account, lease=lease)
         return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
 
     async def _record(

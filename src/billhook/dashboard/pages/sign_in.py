@@ -87,4 +87,5 @@ def _for_people(error: BillhookError) -> BillhookError:
 
 def _next(visit: Visit, wanted: str | None) -> str:
     """Where somebody wanted to go before; only ever a page of ours."""
-    return visit.root + wanted if wanted and wanted.startswith("/") else f"{visit.root}/"
+    is_ours = wanted is not None and wanted.startswith("/") and ".." not in wanted
+    return f"{visit.root}{wanted}" if is_ours else f"{visit.root}/"
