@@ -40,7 +40,7 @@ def test_a_price_without_an_amount_of_its_own_shows_none() -> None:
     assert price(None, "0.5", "usd") == "0.005 USD"
 
 
-@given(st.integers(0, 10**15), st.sampled_from(CURRENCIES))
+@given(st.integers(0, 10**14), st.sampled_from(CURRENCIES))
 def test_what_is_written_for_machines_is_read_back_to_the_cent(amount: int, currency: str) -> None:
     assert minor_units(decimal_text(amount, currency), currency) == amount
 
