@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from billhook import events, lists
+from billhook import lists
 from billhook.db import Database
 from billhook.db.embedded import start
 from billhook.db.migrate import migrate
@@ -146,8 +146,8 @@ async def measure(dsn: str) -> None:
         "subscriptions, 100": lambda: lists.subscriptions(
             database, "test", SubscriptionsQuery(limit=100)
         ),
-        "events, 100": lambda: events.events(database, "test", EventsQuery(limit=100)),
-        "events that failed": lambda: events.events(
+        "events, 100": lambda: lists.events(database, "test", EventsQuery(limit=100)),
+        "events that failed": lambda: lists.events(
             database, "test", EventsQuery(limit=100, status="failed")
         ),
     }
