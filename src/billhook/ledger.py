@@ -256,31 +256,30 @@ async def apply_in(
 
 
 def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
-    """What PostgreSQL refused, and went on. A trigger of the app may raise what sounds like an
-    outage, when another database that it asks is away.
+    """What was refused, and no outage. A trigger of the app may raise what sounds like one, when
+    another database that it asks is away.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL itself is away.
+        DatabaseUnavailable: PostgreSQL itself is away, full, or takes no writes (a standby to which
+            a fail-over has led).
     """
     if isinstance(error, asyncpg.PostgresError):
         return error
     cause = error.__cause__
-    is_refusal = isinstance(cause, asyncpg.PostgresError) and cause.severity_en == "ERROR"
-    if isinstance(cause, asyncpg.PostgresError) and is_refusal and not _is_standby(cause):
+    if isinstance(cause, asyncpg.PostgresError) and _is_of_the_app(cause):
         return cause
     raise error
 
 
-# The first function in PostgreSQL's account of where it was; an app's trigger would be named first.
-_IN_FUNCTION = re.compile(r"^PL/pgSQL function (\S+)\(", re.MULTILINE)
+# PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
+# before those of ours that made it fire: `PL/pgSQL function f()`, or `PL/Python function "f"`.
+_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+)', re.MULTILINE)
 
 
-def _is_standby(error: asyncpg.PostgresError) -> bool:
-    """Whether a write of our own met a server that takes none: a fail-over is under way."""
-    if not isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-        return False
+def _is_of_the_app(error: asyncpg.PostgresError) -> bool:
+    """Whether a function of the app raised it, and the server goes on."""
     where = _IN_FUNCTION.search(error.context or "")
-    return where is None or where[1].startswith("billhook.")
+    return where is not None and not where[1].startswith("billhook.")
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from billhook.errors import DatabaseUnavailable
-from billhook.ledger import EventNotApplied
+from billhook.ledger import EventNotApplied, _is_of_the_app
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
 
@@ -124,6 +125,42 @@ def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(books: B
     books.execute(f"BEGIN READ WRITE; {reset}; COMMIT")
     (answer,) = books.apply(paid)
     assert (answer["processing_status"], answer["attempt_count"]) == ("processed", 1)
+
+
+@pytest.mark.parametrize("code", ["53100", "53200", "08006", "25006"])
+def test_an_outage_of_ours_that_clears_at_once_is_no_failed_event(books: Books, code: str) -> None:
+    """A full disk, for example, in the first attempt, and room again in the second."""
+    books.execute(f"""
+        CREATE SEQUENCE billhook.attempts;
+        CREATE FUNCTION billhook.write_once_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('billhook.attempts') = 1 THEN
+                RAISE EXCEPTION 'could not write' USING ERRCODE = '{code}';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER write_once_more BEFORE INSERT ON payments.webhook_events
+            FOR EACH ROW EXECUTE FUNCTION billhook.write_once_more()""")
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    with pytest.raises(DatabaseUnavailable):
+        books.apply(paid)
+    assert books.rows("SELECT * FROM payments.webhook_events") == []
+    (answer,) = books.apply(paid)
+    assert (answer["processing_status"], answer["attempt_count"]) == ("processed", 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "is_the_apps"),
+    [
+        ("PL/pgSQL function fulfil() line 3 at RAISE\nPL/pgSQL function billhook.mark(text)", True),
+        ('PL/Python function "fulfil"\nPL/pgSQL function billhook.mark(text) line 9', True),
+        ('SQL statement "INSERT …"\nPL/pgSQL function billhook.mark(text) line 9', False),
+        ("", False),
+    ],
+)
+def test_the_innermost_function_says_whose_error_it_is(where: str, is_the_apps: bool) -> None:
+    error = asyncpg.DiskFullError("could not write")
+    error.context = where
+    assert _is_of_the_app(error) is is_the_apps
 
 
 def test_an_unknown_type_is_stored_as_ignored(books: Books) -> None:
