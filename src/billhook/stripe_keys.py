@@ -73,14 +73,19 @@ class StripeKeys:
         self._endpoint = endpoint
         self._sync = sync
 
-    async def set(self, environment: Environment, value: str, *, wait: bool = True) -> None:
+    async def set(
+        self, environment: Environment, value: str, *, sync: bool = True
+    ) -> BillhookError | None:
         """Check a key at Stripe, store it, set up the endpoint and sync.
 
         The same key again does nothing; a new key of the same account is stored; another account's
         archives the rows of the one before.
 
         Args:
-            wait: for the sync, as long as a caller would; else it goes on in the background.
+            sync: and wait for it as long as a caller would. Who says no starts one.
+
+        Returns:
+            Why the endpoint could not be set up, where it should have been; the key is stored.
 
         Raises:
             PaymentConfigInvalid: of the other mode, malformed, refused by Stripe, or restricted
@@ -93,17 +98,16 @@ class StripeKeys:
             before = await self._stored(environment)
             account_before = await self._connections.account_id(environment)
             if before == key and account_before is not None:
-                return
+                return None
             account = await self._gateway.account(environment, key=key)
             await self._check_permissions(environment, key)
             if before is not None and account_before == account.data["id"]:
                 await self._connections.connected(environment, account, key=key)
-                return
-            await self._switch(environment, key, account, before, account_before)
-        if wait:
+                return None
+            problem = await self._switch(environment, key, account, before, account_before)
+        if sync:
             await self.wait_for_sync(environment)
-        else:
-            self._sync.start(environment)
+        return problem
 
     async def remove(self, environment: Environment) -> None:
         """Delete the managed endpoint, and forget the key. Mirrored rows stay.
@@ -172,13 +176,13 @@ class StripeKeys:
         account: Fetched,
         before: str | None,
         account_before: str | None,
-    ) -> None:
-        """Store the key of an account that was not connected just now."""
+    ) -> BillhookError | None:
+        """Store the key of an account that was not connected just now. Returns as `set`."""
         if before is not None and account_before not in (None, account.data["id"]):
             await self._endpoint.remove(environment, key=before)
         await self._connections.connected(environment, account, key=key)
         if self._endpoint.url(environment) is None:
-            return
+            return None
         try:
             await self._endpoint.ensure(environment)
         except BillhookError as error:
@@ -188,6 +192,8 @@ class StripeKeys:
                 reason=error.message,
                 next_actions=error.next_actions,
             )
+            return error
+        return None
 
     async def _check_permissions(self, environment: Environment, key: str) -> None:
         """Name what a restricted key may not do. A secret key may do everything.

@@ -485,6 +485,26 @@ def test_the_endpoint_is_set_up_in_the_browser(database_url: str, sandbox: str) 
         visitor.http.close()
 
 
+def test_an_endpoint_that_stripe_refuses_is_told_with_the_key(
+    database_url: str, sandbox: str
+) -> None:
+    with serving(database_url, sandbox, public_url="https://pay.example.com") as api:
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        fault = {
+            "status": 400,
+            "times": 1,
+            "method": "POST",
+            "path_prefix": "/v1/webhook_endpoints",
+        }
+        httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+        page = visitor.do("/test/settings/key", secret_key="sk_test_refusedendpoint_1")
+        httpx.post(f"{sandbox}/_sandbox/recover", json={}).raise_for_status()
+        assert "The key works and is stored, but not the endpoint:" in page
+        assert "connected with sk_test_" in page
+        visitor.http.close()
+
+
 def test_the_books_are_compared_from_the_page(api: Api, visitor: Visitor) -> None:
     assert "objects compared with Stripe" in visitor.do("/test/settings/verify")
 

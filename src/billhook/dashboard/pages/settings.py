@@ -51,19 +51,15 @@ async def set_key(visit: Visit) -> Response:
     try:
         if not key:
             raise InvalidInput("Paste a secret key.")
-        await visit.services.stripe_keys.set(visit.environment, key, wait=False)
+        problem = await visit.services.stripe_keys.set(visit.environment, key, sync=False)
     except BillhookError as error:
         if error.status >= 500 and error.code == "INTERNAL_ERROR":
             raise
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
-    if visit.services.settings.public_url is not None:
-        try:
-            # It was set up with the key; where it was not, this says why.
-            await visit.services.stripe_keys.configure_webhook(visit.environment)
-        except BillhookError as error:
-            error.message = f"The key works and is stored, but not the endpoint: {error.message}"
-            return await visit.back("/settings", error)
+    if problem is not None:
+        problem.message = f"The key works and is stored, but not the endpoint: {problem.message}"
+        return await visit.back("/settings", problem)
     return await visit.go("/settings", "The key works and is stored. Billhook is reading Stripe …")
 
 
