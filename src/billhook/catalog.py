@@ -50,7 +50,8 @@ ORDER BY product_id, price_id
 """  # noqa: S608
 _PRICES_OF = f"""
 SELECT {PRICE_COLUMNS} FROM payments.stripe_prices WHERE environment = $1 AND product_id = $2
-ORDER BY price_id
+    AND ($3::text IS NULL OR price_id = $3 OR lookup_key = $3)
+ORDER BY price_id LIMIT $4
 """  # noqa: S608
 _ONE_PRICE = f"""
 SELECT {PRICE_COLUMNS} FROM payments.stripe_prices WHERE environment = $1 AND price_id = $2
@@ -82,21 +83,36 @@ async def products(database: Database, environment: Environment) -> list[Product
 
 
 async def prices(
-    database: Database, environment: Environment, product_id: str | None = None
+    database: Database,
+    environment: Environment,
+    product_id: str | None = None,
+    *,
+    named: str | None = None,
+    most: int | None = None,
 ) -> list[Price]:
-    """All prices, or those of one product, by product and id."""
+    """All prices, or those of one product, by product and id.
+
+    Args:
+        named: of a product, only the one with this id or lookup key.
+        most: of a product, only so many.
+    """
     rows = (
         await _rows(database, _PRICES, environment)
         if product_id is None
-        else await _rows(database, _PRICES_OF, environment, product_id)
+        else await _rows(database, _PRICES_OF, environment, product_id, named, most)
     )
     return [Price(**row) for row in rows]
 
 
 async def product(
-    database: Database, environment: Environment, product_id: str
+    database: Database,
+    environment: Environment,
+    product_id: str,
+    *,
+    price: str | None = None,
+    most: int | None = None,
 ) -> ProductWithPrices:
-    """One product with its prices.
+    """One product with its prices: all of them, or as `prices` with `price` and `most`.
 
     Raises:
         ProductNotFound: the mirror does not have it.
@@ -108,7 +124,8 @@ async def product(
             next_actions="If Stripe has it, sync first.",
         )
     return ProductWithPrices(
-        product=Product(**found[0]), prices=await prices(database, environment, product_id)
+        product=Product(**found[0]),
+        prices=await prices(database, environment, product_id, named=price, most=most),
     )
 
 

@@ -12,7 +12,6 @@ import orjson
 from billhook import ledger
 from billhook.db import Database, repeat_collisions
 from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
-from billhook.lists import events
 from billhook.models import (
     ReplayedEvents,
     ReplayEvents,
@@ -49,9 +48,6 @@ ORDER BY received_at, id LIMIT $4
 """
 
 
-__all__ = ["EventNotFound", "event", "events", "replay", "replay_many"]
-
-
 class EventNotFound(NotFound):
     """404: the ledger has no such event."""
 
@@ -69,11 +65,10 @@ async def event(
     try:
         row = await _row(database, environment, event_id)
     except EventNotFound:
-        async with database.connection() as connection:
-            archived = await connection.fetchrow(_GET_ARCHIVED, environment, event_id)
-        if archived is None:
+        put_away = await _put_away(database, environment, event_id)
+        if put_away is None:
             raise
-        row = dict(archived)
+        row = put_away
     return WebhookEventWithPayload(**row)
 
 
@@ -88,9 +83,20 @@ async def replay(
     Raises:
         EventNotFound: it never arrived.
         EventNotApplied: it failed again, with the reason.
-        BillhookError: 409, it belongs to an account that was archived.
+        BillhookError: 409, it was put away by age, or belongs to an account that was archived.
     """
-    row = await _row(database, environment, event_id)
+    try:
+        row = await _row(database, environment, event_id)
+    except EventNotFound:
+        if await _put_away(database, environment, event_id) is None:
+            raise
+        raise BillhookError(
+            f"Event {event_id} was put away by age (BILLHOOK_EVENT_RETENTION_DAYS); it is shown, "
+            "but no longer replayed.",
+            status=409,
+            code="DATABASE_DUPLICATE",
+            next_actions="What it told is in the mirror; `billhook rebuild` counts it as well.",
+        ) from None
     await _refuse_archived(database, environment, row["received_at"])
     delivery = ledger.decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
@@ -164,6 +170,14 @@ async def _row(database: Database, environment: Environment, event_id: str) -> M
             "again from there.",
         )
     return dict(row)
+
+
+async def _put_away(
+    database: Database, environment: Environment, event_id: str
+) -> Mapping[str, Any] | None:
+    async with database.connection() as connection:
+        row: asyncpg.Record | None = await connection.fetchrow(_GET_ARCHIVED, environment, event_id)
+    return dict(row) if row else None
 
 
 async def _refuse_archived(

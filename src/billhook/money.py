@@ -18,9 +18,10 @@ _THREE_DECIMALS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 def decimals(currency: str) -> int:
     """How many digits of an amount in `currency` follow the point."""
-    if currency in _NO_DECIMALS:
+    code = currency.lower()
+    if code in _NO_DECIMALS:
         return 0
-    return 3 if currency in _THREE_DECIMALS else 2
+    return 3 if code in _THREE_DECIMALS else 2
 
 
 def money(amount: int | Decimal | None, currency: str | None) -> str:
@@ -43,7 +44,7 @@ def decimal_text(amount: int | None, currency: str | None) -> str:
 
 
 def _decimal(amount: int | Decimal, currency: str) -> Decimal:
-    digits = decimals(currency.lower())
+    digits = decimals(currency)
     exact = Decimal(amount).scaleb(-digits)
     beyond = max(digits, -int(exact.normalize().as_tuple().exponent))
     return exact.quantize(Decimal(1).scaleb(-beyond))
@@ -55,7 +56,7 @@ def minor_units(text: str, currency: str) -> int:
     Raises:
         InvalidInput: it is no amount, or has more decimals than the currency.
     """
-    digits = decimals(currency.lower())
+    digits = decimals(currency)
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,3})?", text):
         raise InvalidInput(
             f"amount: must look like {'1500' if digits == 0 else '15.00'}, with a point and no "

@@ -244,7 +244,7 @@ def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) ->
     static = sum(len(visitor.get(f"/static/dashboard.{kind}").content) for kind in ("css", "js"))
     for path, last in (
         ("/catalog", "Product 30"),
-        ("/catalog/prod_7", "100 of 150 prices"),
+        ("/catalog/prod_7", "The first 100 prices"),
         ("/transactions", "All 40 refunds"),
         ("/transactions/pi_7", "re_7_40"),
         ("/subscriptions", "and 15 more"),
@@ -267,6 +267,9 @@ def test_filters_stay_when_others_are_chosen(api: Api, visitor: Visitor) -> None
         ("customer", "cus_1"), ("subjectType", "team"), ("subjectId", "t1"), ("limit", "5"),
     ):  # fmt: skip
         assert f'<input name="{name}" value="{value}" readonly>' in page
+    page = visitor.read("/test/events?since=2026-05-28T00:00:00Z&objectId=pi_1&startingAfter=")
+    assert '<input name="since" value="2026-05-28T00:00:00Z" readonly>' in page
+    assert 'name="startingAfter"' not in page
 
 
 def test_transactions_of_some_days(api: Api, visitor: Visitor) -> None:
@@ -350,6 +353,18 @@ def test_a_failed_event_shows_why_and_is_fulfilled_by_a_replay(api: Api, visitor
     assert len(api.books.rows("SELECT * FROM fulfilled")) == 1
     visitor.do(f"{path}/replay", refire="yes")
     assert len(api.books.rows("SELECT * FROM fulfilled")) == 2
+
+
+def test_an_event_that_was_put_away_is_shown_and_says_why_it_is_not_replayed(
+    api: Api, visitor: Visitor
+) -> None:
+    told = paid(1)
+    apply(api, told)
+    api.books.execute("SELECT billhook.archive_events('test', now() + interval '1 hour', 10)")
+    assert "payment_intent.succeeded" in visitor.text(f"/test/events/{told['id']}")
+    assert "was put away by age" in visitor.do(f"/test/events/{told['id']}/replay")
+    answer = api.admin("POST", f"/test/webhook-events/{told['id']}/replay")
+    assert (answer.status_code, answer.json()["error"]) == (409, "DATABASE_DUPLICATE")
 
 
 def test_many_events_are_replayed_at_once(api: Api, visitor: Visitor) -> None:

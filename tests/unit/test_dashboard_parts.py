@@ -13,7 +13,7 @@ from billhook.dashboard.links import StripeLinks
 from billhook.dashboard.rendering import ago, moment, tone
 from billhook.models import CurrencyFigures, DayFigures, Figures
 
-AMOUNTS = st.integers(0, 10**14)
+AMOUNTS = st.integers(-(10**14), 10**14)  # a hand may have written anything
 
 
 def figures(days: list[tuple[int, int]], currency: str = "eur") -> CurrencyFigures:
@@ -34,6 +34,7 @@ def test_every_bar_stays_within_the_chart(days: list[tuple[int, int]]) -> None:
     assert len(drawn.bars) == len(days)
     for bar in drawn.bars:
         assert 0 <= bar.payments_y <= drawn.baseline
+        assert 0 <= bar.payments_height <= drawn.baseline
         assert 0 <= bar.refunds_height <= drawn.baseline
         assert drawn.left <= bar.x
         assert bar.x + bar.width <= drawn.width

@@ -63,7 +63,7 @@ def bars(totals: CurrencyFigures) -> Chart:
     slot = (WIDTH - _LEFT) / max(len(totals.days), 1)
 
     def height(amount: int) -> float:
-        return round(amount / top * (baseline - _TOP), 1)
+        return round(max(amount, 0) / top * (baseline - _TOP), 1)
 
     drawn = []
     for number, day in enumerate(totals.days):

@@ -18,9 +18,9 @@ STATIC = _HERE / "static"
 
 # How good each of Stripe's and our own states is. The word itself is always shown, too.
 _TONES = {
-    "good": ("succeeded", "active", "trialing", "processed", "connected", "completed", "paid"),
-    "wait": ("pending", "paused", "incomplete", "partially_refunded", "past_due", "open"),
-    "bad": ("failed", "failed_payment", "unpaid", "error", "incomplete_expired", "dead letter"),
+    "good": ("succeeded", "active", "trialing", "processed", "connected"),
+    "wait": ("pending", "paused", "incomplete", "partially_refunded", "past_due"),
+    "bad": ("failed", "unpaid", "error", "incomplete_expired"),
 }
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
 

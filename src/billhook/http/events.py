@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from billhook import events
+from billhook import events, lists
 from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers, query_of
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors, query_parameters
@@ -36,7 +36,7 @@ router = APIRouter(
 async def list_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Recorded events, the last received first. The header `Link` leads to the next page."""
     query = query_of(request, EventsQuery)
-    page = await events.events(services.database, environment, query)
+    page = await lists.events(services.database, environment, query)
     return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
 
 

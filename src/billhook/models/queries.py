@@ -30,7 +30,6 @@ def _moment(value: object) -> object:
     return value
 
 
-# With its zone: a time without one would mean another moment on each server.
 def _as_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -38,6 +37,7 @@ def _as_utc(value: datetime) -> datetime:
         raise PydanticCustomError("moment", "must be a time of the calendar in UTC") from None
 
 
+# With its zone: a time without one would mean another moment on each server.
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_as_utc)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000)]

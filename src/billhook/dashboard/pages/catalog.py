@@ -48,15 +48,21 @@ async def show(
 ) -> Response:
     """One product; `form` names the one that was sent and refused, with `error`."""
     product_id = visit.request.path_params["product"]
-    found = await catalog.product(visit.services.database, visit.environment, product_id)
-    wanted = visit.request.query_params.get("price", "").strip()
-    prices = [each for each in found.prices if wanted in ("", each.price_id, each.lookup_key)]
+    wanted = visit.request.query_params.get("price", "").strip() or None
+    found = await catalog.product(
+        visit.services.database,
+        visit.environment,
+        product_id,
+        price=wanted,
+        most=_PRICES_OF_ONE + 1,
+    )
     return visit.show(
         "product.html",
         status,
         found=found,
-        prices=prices[:_PRICES_OF_ONE],
-        is_cut=len(prices) > _PRICES_OF_ONE,
+        prices=found.prices[:_PRICES_OF_ONE],
+        is_cut=len(found.prices) > _PRICES_OF_ONE,
+        wanted=wanted,
         error=error,
         form=form,
         key=_key(visit, error),
@@ -102,8 +108,13 @@ async def update_product(visit: Visit) -> Response:
 
     async def change(product_id: str) -> str:
         services = visit.services
-        known = (await catalog.product(services.database, visit.environment, product_id)).product
-        order = _read(UpdateProduct, body, metadata=visit.field("metadata"), before=known.metadata)
+        known = await catalog.product(services.database, visit.environment, product_id, most=0)
+        order = _read(
+            UpdateProduct,
+            body,
+            metadata=visit.field("metadata"),
+            before=known.product.metadata,
+        )
         changed = await catalog.update_product(
             services.database, services.gateway, visit.environment, product_id, order
         )

@@ -76,9 +76,9 @@ async def replay_many(visit: Visit) -> Response:
     """Apply the chosen events again, or all that failed."""
     database, environment = visit.services.database, visit.environment
     if visit.field("all") == "failed":
-        order = {"type": visit.field("type") or None, "limit": _REPLAYED}
-        wanted = {name: value for name, value in order.items() if value is not None}
-        result = await events.replay_many(database, environment, parse(ReplayEvents, wanted))
+        of_type = {"type": visit.field("type")} if visit.field("type") else {}
+        order = parse(ReplayEvents, {"limit": _REPLAYED, **of_type})
+        result = await events.replay_many(database, environment, order)
         return await _told(visit, result.replayed, [each.event_id for each in result.failed])
     failed = []
     chosen = visit.fields("event")

@@ -102,7 +102,7 @@ function follow(body) {
 
   const say = (text) => { state.hidden = false; state.textContent = text; };
   const heard = () => { clearTimeout(silence); silence = setTimeout(lost, 5000); say("Live"); };
-  const lost = () => { say("Connecting again …"); if (source?.readyState !== EventSource.CONNECTING) connect(); };
+  const lost = () => { say("Connecting again …"); connect(); };
 
   function connect() {
     source?.close();
