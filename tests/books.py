@@ -83,7 +83,7 @@ async def apply_one(database: Database, event: dict[str, Any]) -> Any:
         return await ledger.apply(
             database, environment, ledger.decode(stripe_events.payload(event))
         )
-    except ledger.EventNotApplied as error:
+    except (ledger.EventNotApplied, ledger.EventNotRecorded) as error:
         return error
 
 

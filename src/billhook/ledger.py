@@ -38,6 +38,11 @@ _APPLY = """
     FROM billhook.apply_event(
         $1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
 """
+_SILENCE = "SELECT billhook.silence_triggers()"
+_RESTORE = "SELECT billhook.restore_triggers($1)"
+
+_FINISHED = ("processed", "ignored")
+_DROPPED = "a trigger on payments.webhook_events drops what is written"
 
 
 class SignatureVerifier(Protocol):
@@ -73,6 +78,10 @@ class EventNotApplied(BillhookError):
     """500: the event is in the ledger as `failed`, with this reason. Stripe sends it again."""
 
 
+class EventNotRecorded(BillhookError):
+    """500: the app's triggers let nothing be written, and are not ours to pass by."""
+
+
 async def receive(
     database: Database,
     environment: Environment,
@@ -93,7 +102,8 @@ async def receive(
 
     Raises:
         BillhookError: 401 no signature; 400 a bad one, no event, or one of the other mode;
-            `EventNotApplied` 500; `DatabaseUnavailable` 503. Nothing acknowledged is ever lost.
+            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
+            acknowledged is ever lost.
     """
     await secrets.verify(environment, payload, signature_header, now)
     delivery = decode(payload)
@@ -153,8 +163,8 @@ async def apply(
 ) -> Mapping[str, Any]:
     """Record, project and mark one event, in one transaction.
 
-    Where that raises (the app's trigger, most likely) the transaction is gone, and a second one
-    moves the mirror on and marks the event `failed`; where even that raises, a third only records.
+    Where that raises (the app's trigger, most likely) the transaction is gone, and another one
+    moves the mirror on and marks the event `failed`.
 
     Args:
         lease: whoever lost it records nothing.
@@ -164,6 +174,7 @@ async def apply(
 
     Raises:
         EventNotApplied: it was recorded as `failed`.
+        EventNotRecorded: the app's triggers let nothing be recorded.
         LeaseLost: `lease` is gone; nothing was recorded.
         DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
     """
@@ -173,9 +184,13 @@ async def apply(
         changes, failure = {}, str(error)
     else:
         try:
-            return await _apply(database, environment, delivery, changes, None, lease)
+            row = await _apply(database, environment, delivery, changes, lease)
         except (asyncpg.PostgresError, DatabaseUnavailable) as error:
             failure = reason_of(refusal_in(error))
+        else:
+            if row["processing_status"] in _FINISHED:
+                return row
+            failure = _DROPPED
     log.warning(
         "event failed",
         environment=environment,
@@ -183,18 +198,40 @@ async def apply(
         event_type=delivery.event.type,
         error=failure,
     )
-    try:
-        row = await _apply(database, environment, delivery, changes, failure, lease)
-    except (asyncpg.PostgresError, DatabaseUnavailable) as error:
-        refusal_in(error)
-        row = await _apply(
-            database, environment, delivery, as_json(NOTHING, delivery.event), failure, lease
-        )
-    if row["processing_status"] in ("processed", "ignored"):
+    row = await _record_failure(database, environment, delivery, changes, lease, failure)
+    if row["processing_status"] in _FINISHED:
         return row  # another delivery succeeded meanwhile
     raise EventNotApplied(
         f"Event {delivery.event.id} was recorded, but could not be applied: {failure}",
         next_actions="Mend the cause; Stripe sends the event again.",
+    )
+
+
+async def _record_failure(
+    database: Database,
+    environment: Environment,
+    delivery: Delivery,
+    changes: Mapping[str, Any],
+    lease: Lease | None,
+    failure: str,
+) -> Mapping[str, Any]:
+    """Mark the event `failed`. The mirror follows, unless it was the mirror's rows that were
+    refused. Triggers of the app that let nothing be written to the ledger are passed by."""
+    for silently in (False, True):
+        for what in (changes, as_json(NOTHING, delivery.event)):
+            try:
+                row = await _apply(
+                    database, environment, delivery, what, lease, failure, silently=silently
+                )
+            except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+                refusal_in(error)
+                continue
+            if row["processing_status"] in ("failed", *_FINISHED):
+                return row
+    raise EventNotRecorded(
+        f"Event {delivery.event.id} could not be recorded: {failure}",
+        next_actions="Mend the trigger on payments.webhook_events that refuses every write; Stripe "
+        "sends the event again.",
     )
 
 
@@ -203,16 +240,23 @@ async def _apply(
     environment: Environment,
     delivery: Delivery,
     changes: Mapping[str, Any],
-    failure: str | None,
     lease: Lease | None,
+    failure: str | None = None,
+    *,
+    silently: bool = False,
 ) -> Mapping[str, Any]:
     async def work() -> Mapping[str, Any]:
-        if lease is not None:
-            async with database.as_service() as connection:
-                await lease.check(connection)
+        if lease is None and not silently:
+            async with database.connection() as connection:  # one statement is one transaction
                 return await apply_in(connection, environment, delivery, changes, failure)
-        async with database.connection() as connection:  # one statement is one transaction
-            return await apply_in(connection, environment, delivery, changes, failure)
+        async with database.as_service() as connection:
+            if lease is not None:
+                await lease.check(connection)
+            silenced = await connection.fetchval(_SILENCE) if silently else {}
+            row = await apply_in(connection, environment, delivery, changes, failure)
+            if silenced:
+                await connection.execute(_RESTORE, silenced)
+            return row
 
     row = await repeat_collisions(work)
     if row_id := changes.get("checkout_session", {}).get("row_id"):

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from billhook.errors import DatabaseUnavailable
-from billhook.ledger import EventNotApplied, _is_of_the_app
+from billhook.ledger import EventNotApplied, EventNotRecorded, _is_of_the_app
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
 
@@ -26,6 +26,17 @@ FULFIL = """
 BROKEN = """
     CREATE OR REPLACE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION 'no stock left'; END $$;
+"""
+# On every write to the ledger, whatever the status.
+REFUSE = """
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'no stock left'; END $$;
+    CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION public.refuse();
+"""
+TRIGGERS = """
+    SELECT tgname::text, tgenabled::text FROM pg_trigger
+    WHERE tgrelid = 'payments.webhook_events'::regclass ORDER BY 1
 """
 PAID = {"insforge_checkout_mode": "payment", "order": "o1"}
 
@@ -81,6 +92,100 @@ def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) 
     (again,) = books.apply(paid)
     assert (again["handled"], again["attempt_count"], again["last_error"]) == (True, 2, None)
     assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+
+
+REFUSING_EVERYTHING = {
+    "raises after each write": ("AFTER INSERT OR UPDATE", "RAISE EXCEPTION 'no stock left';"),
+    "raises before each write": ("BEFORE INSERT OR UPDATE", "RAISE EXCEPTION 'no stock left';"),
+    "forgets to return": ("AFTER INSERT OR UPDATE", "NULL;"),
+    "drops each write": ("BEFORE INSERT OR UPDATE", "RETURN NULL;"),
+    "drops each change": ("BEFORE UPDATE", "RETURN NULL;"),
+}
+REASON_TOLD = {
+    "forgets to return": "control reached end of trigger procedure without RETURN",
+    "drops each write": "a trigger on payments.webhook_events drops what is written",
+    "drops each change": "a trigger on payments.webhook_events drops what is written",
+}
+
+
+@pytest.mark.parametrize("enabled", ["ENABLE", "ENABLE ALWAYS"])
+@pytest.mark.parametrize("kind", REFUSING_EVERYTHING)
+def test_a_trigger_that_refuses_every_write_to_the_ledger_fails_the_event_alone(
+    books: Books, kind: str, enabled: str
+) -> None:
+    """Its function may be wrong before it comes to look at the status."""
+    when, does = REFUSING_EVERYTHING[kind]
+    books.execute(
+        f"""
+        {FULFIL}
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does} END $$;
+        CREATE TRIGGER refuse {when} ON payments.webhook_events
+            FOR EACH ROW EXECUTE FUNCTION public.refuse();
+        ALTER TABLE payments.webhook_events {enabled} TRIGGER refuse;
+        CREATE TRIGGER asleep AFTER INSERT ON payments.webhook_events
+            FOR EACH ROW EXECUTE FUNCTION public.refuse();
+        ALTER TABLE payments.webhook_events DISABLE TRIGGER asleep;
+        """
+    )
+    before = books.rows(TRIGGERS)
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    for attempt in (1, 2):
+        (answer,) = books.apply(paid)
+        assert isinstance(answer, EventNotApplied)
+        row = books.row("SELECT processing_status, last_error FROM payments.webhook_events")
+        reason = REASON_TOLD.get(kind, "no stock left")
+        assert row == {"processing_status": "failed", "last_error": reason}, attempt
+        assert reason in answer.message
+    assert books.row("SELECT status FROM payments.transactions")["status"] == "succeeded"
+    assert books.row("SELECT event_id FROM billhook.event_retries") == {"event_id": paid["id"]}
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 0
+    assert books.rows(TRIGGERS) == before
+
+    books.execute("DROP TRIGGER refuse ON payments.webhook_events")
+    (again,) = books.apply(paid)
+    assert again["processing_status"] == "processed"
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+
+
+def test_events_at_once_under_a_trigger_that_refuses_every_write_all_are_kept(books: Books) -> None:
+    books.execute(REFUSE)
+    paid = [
+        event(
+            "payment_intent.succeeded",
+            payment_intent(f"pi_{n}", latest_charge=f"ch_{n}"),
+            id=f"evt_{n}",
+        )
+        for n in range(12)
+    ]
+    answers = books.apply_at_once([paid[lane::4] + paid[:2] for lane in range(4)])
+    assert all(isinstance(each, EventNotApplied) for each in answers)
+    rows = books.rows("SELECT DISTINCT processing_status, last_error FROM payments.webhook_events")
+    assert rows == [{"processing_status": "failed", "last_error": "no stock left"}]
+    assert len(books.rows("SELECT * FROM payments.webhook_events")) == 12
+    assert len(books.rows("SELECT * FROM payments.transactions")) == 12
+
+
+def test_who_may_not_silence_triggers_is_told_that_the_event_is_not_recorded(
+    books: Books, direct_database_url: str
+) -> None:
+    """The tables of a database that was adopted may belong to somebody else."""
+    books.execute(REFUSE + "CREATE ROLE stranger LOGIN")
+    try:
+        books.execute(
+            """
+            GRANT USAGE ON SCHEMA payments, billhook TO stranger;
+            GRANT ALL ON ALL TABLES IN SCHEMA payments, billhook TO stranger;
+            """
+        )
+        stranger = Books(
+            direct_database_url.replace("postgresql://postgres@", "postgresql://stranger@")
+        )
+        (answer,) = stranger.apply(event("checkout.session.completed", session(metadata=PAID)))
+        assert isinstance(answer, EventNotRecorded)
+        assert "no stock left" in answer.message
+        assert books.rows("SELECT * FROM payments.webhook_events") == []
+    finally:
+        books.execute("DROP OWNED BY stranger; DROP ROLE stranger")
 
 
 @pytest.mark.parametrize("table", ["webhook_events", "transactions"])

@@ -149,6 +149,29 @@ def test_a_failing_event_does_not_stop_the_pull_of_the_others(station: Station) 
     assert station.fulfilled() == 2
 
 
+def test_the_mirror_follows_stripe_past_a_trigger_that_refuses_every_write_to_the_ledger(
+    station: Station,
+) -> None:
+    station.bought(2)
+    station.books.execute("""
+        CREATE FUNCTION typo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM 1 FROM oders WHERE id = NEW.id;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER typo AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION typo()""")
+    station.pull()
+    assert set(station.statuses()) == {"failed"}
+    (told,) = station.books.rows("SELECT DISTINCT last_error FROM payments.webhook_events")
+    assert told == {"last_error": 'relation "oders" does not exist'}
+    assert len(station.books.rows("SELECT * FROM payments.transactions")) == 2
+    assert station.books.row("SELECT error FROM billhook.pulls") == {"error": None}
+    station.books.execute("DROP FUNCTION typo CASCADE")
+    station.retry()
+    assert set(station.statuses()) <= {"processed", "ignored"}
+    assert station.fulfilled() == 2
+
+
 def test_a_refund_whose_payment_never_told_of_itself_finds_it_at_stripe(station: Station) -> None:
     (bought,) = station.bought(1)
     intent = station.stripe.v1.checkout.sessions.retrieve(bought).payment_intent
