@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from api import Api
 from billhook.db import Database
 from billhook.errors import BillhookError
 from billhook.models import RebuildOrder, Rebuilt
+from billhook.projections.fetched import fetched_row
 from billhook.rebuild import comparison, rebuild
 from billhook.rebuild.replay import Replay
 from books import Books, final_state
@@ -105,6 +107,55 @@ def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
     assert mended.equal
     assert differing(mended).keys() == expected.keys()
     assert final_state(books) == right
+    assert differing(rebuilt(books)) == {}
+
+
+NAMES = [("Tea", "Chai"), ("Chai", "Mate"), ("Mate", "Tea")]
+IN_A_RING = [
+    event(
+        "product.updated",
+        {"id": "tea", "object": "product", "name": name, "active": True, "metadata": {}},
+        previous={"name": before},
+    )
+    for before, name in NAMES
+]
+
+
+@pytest.mark.parametrize("put_away", [False, True])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_changes_of_one_second_that_met_in_another_order_end_as_it_was_decided(
+    books: Books, order: tuple[int, ...], put_away: bool
+) -> None:
+    books.apply(*IN_A_RING)  # and Stripe was asked, and said the same
+    books.execute("DELETE FROM billhook.refreshes")
+    for place, each in enumerate(order):
+        books.execute(
+            f"""
+            UPDATE payments.webhook_events
+            SET received_at = now() - interval '1 day' + interval '{place} hours'
+            WHERE provider_event_id = '{IN_A_RING[each]["id"]}'
+            """
+        )
+    if put_away:
+        books.execute("SELECT billhook.archive_events('test', now(), 10)")
+    assert differing(rebuilt(books)) == {}
+    books.execute("UPDATE payments.stripe_products SET active = false")
+    wrong = {"payments.stripe_products": [("tea", "different", ["active"])]}
+    assert differing(rebuilt(books)) == wrong
+    assert rebuilt(books, swap=True).equal
+    assert books.row("SELECT name, active FROM payments.stripe_products") == {
+        "name": "Tea",
+        "active": True,
+    }
+
+
+def test_what_was_fetched_after_changes_of_its_second_stays_shown(books: Books) -> None:
+    books.apply(*IN_A_RING)
+    seen = IN_A_RING[2]["data"]["object"] | {"images": []}
+    told = fetched_row("product", seen, IN_A_RING[2]["created"])
+    books.rows("SELECT billhook.project_fetched('test', 'product', $1)", [told])
+    (shown,) = books.row("SELECT raw FROM payments.stripe_products").values()
+    assert shown == seen
     assert differing(rebuilt(books)) == {}
 
 

@@ -96,6 +96,27 @@ _MIRRORED: Mapping[Kind, tuple[str, str]] = {
     "customer": ("customers", "provider_customer_id"),
     "subscription": ("stripe_subscriptions", "subscription_id"),
 }
+# Rows where several states of one second met, and not the same of them is shown. Which one it is
+# may hang on the order in which they met, and then Stripe was asked: what came of it is a fact.
+_TIED = """
+SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at,
+    coalesce(e.payload, a.content -> 'payload')::text AS payload, live.{key} AS key
+FROM pg_temp.ties t
+JOIN payments.{table} live ON live.environment = t.environment AND live.{key} = t.object_id
+JOIN pg_temp.{table} here ON here.environment = t.environment AND here.{key} = t.object_id
+LEFT JOIN payments.webhook_events e ON e.provider = 'stripe' AND e.environment = t.environment
+    AND e.provider_event_id = live.provider_event_id AND e.object_id = t.object_id
+LEFT JOIN billhook.archived_events a ON a.environment = t.environment
+    AND a.event_id = live.provider_event_id AND a.content ->> 'object_id' = t.object_id
+WHERE t.environment = $1 AND t.object_type = '{kind}'
+  AND (live.provider_event_at, live.provider_event_rank)
+    = (here.provider_event_at, here.provider_event_rank)
+  AND live.provider_event_id IS DISTINCT FROM here.provider_event_id
+  AND (live.provider_event_id IS NULL OR e.id IS NOT NULL OR a.event_id IS NOT NULL)
+"""
+_FORGET = """
+UPDATE pg_temp.{table} SET provider_event_at = NULL WHERE environment = $1 AND {key} = ANY ($2)
+"""
 _SHOW = "SELECT pg_temp.project_fetched($1, $2, $3::text::jsonb)"
 _FETCHED_PAYMENTS = """
 SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
@@ -154,6 +175,10 @@ class Replay:
         await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
         await self._in_batches(_ARCHIVE, self._apply_events)
         await self._in_batches(_LEDGER, self._apply_events)
+        for kind, (table, key) in _MIRRORED.items():
+            query = _TIED.format(kind=kind, table=table, key=key)
+            forget = _FORGET.format(table=table, key=key)
+            await self._in_batches(query, partial(self._decide, kind, forget))
 
     async def _execute(self, statement: str) -> None:
         await self._connection.execute(statement, self._environment, timeout=PATIENCE)
@@ -175,6 +200,13 @@ class Replay:
         found = [fetched_row(kind, row["raw"], row["at"]) for row in rows]
         told = orjson.dumps([each for each in found if each is not None]).decode()
         await self._connection.execute(_SHOW, self._environment, kind, told, timeout=PATIENCE)
+
+    async def _decide(self, kind: Kind, forget: str, rows: Rows) -> None:
+        """Let that state win which won there."""
+        await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
+        await self._show(kind, [row for row in rows if row["payload"] is None])
+        events = [ledger.decode(row["payload"].encode()).event for row in rows if row["payload"]]
+        await self._apply([_as_applied(each) for each in events])
 
     async def _apply_fetched(self, rows: Rows) -> None:
         events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
