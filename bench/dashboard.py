@@ -14,14 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import asyncpg
 import httpx
 
+from bench.database import migrated
 from bench.lists import _FILL, CUSTOMERS, EVENTS, TRANSACTIONS
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 
 TIMES = 10
 _KEY = "ik_" + "b" * 48
@@ -137,30 +135,24 @@ def main() -> None:
     print(
         f"dashboard with {TRANSACTIONS:,} transactions, {CUSTOMERS:,} customers, {EVENTS:,} events"
     )
-    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
-        postgres = start(Path(folder) / "postgres")
+    with migrated() as dsn:
+        asyncio.run(fill(dsn))
+        settings = {
+            "DATABASE_URL": dsn,
+            "JWT_SECRET": "a secret of the bench, long enough",
+            "ACCESS_API_KEY": _KEY,
+            "BILLHOOK_LOG_LEVEL": "error",
+        }
+        command = [sys.executable, "-m", "billhook.cli", "serve", "--port", str(_PORT)]
+        server = subprocess.Popen(command, env=os.environ | settings, cwd=tempfile.gettempdir())
         try:
-            dsn = postgres.create_database("bench")
-            asyncio.run(migrate(dsn))
-            asyncio.run(fill(dsn))
-            settings = {
-                "DATABASE_URL": dsn,
-                "JWT_SECRET": "a secret of the bench, long enough",
-                "ACCESS_API_KEY": _KEY,
-                "BILLHOOK_LOG_LEVEL": "error",
-            }
-            command = [sys.executable, "-m", "billhook.cli", "serve", "--port", str(_PORT)]
-            server = subprocess.Popen(command, env=os.environ | settings, cwd=folder)
-            try:
-                ready(server)
-                with httpx.Client(base_url=_URL, timeout=120) as client:
-                    client.post("/dashboard/sign-in", data={"credential": _KEY})
-                    took, _ = first_byte(client, "/dashboard/test")
-                    print(f"  overview, right after a million rows came at once: {took:.0f} ms")
-                    asyncio.run(folded(dsn))
-                    measure(client)
-            finally:
-                server.terminate()
-                server.wait()
+            ready(server)
+            with httpx.Client(base_url=_URL, timeout=120) as client:
+                client.post("/dashboard/sign-in", data={"credential": _KEY})
+                took, _ = first_byte(client, "/dashboard/test")
+                print(f"  overview, right after a million rows came at once: {took:.0f} ms")
+                asyncio.run(folded(dsn))
+                measure(client)
         finally:
-            postgres.stop()
+            server.terminate()
+            server.wait()

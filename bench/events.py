@@ -19,14 +19,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import orjson
 
-from billhook.db.embedded import EmbeddedPostgres, start
+from bench import database
+from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import migrate
 from billhook.ledger import decode
 from billhook.projections import as_json, project
@@ -203,12 +203,8 @@ async def grow_history(dsn: str, first: int, last: int) -> None:
 
 def main() -> None:
     """Run it all and print ratios."""
-    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
-        postgres = start(Path(folder) / "postgres")
-        try:
-            run(postgres)
-        finally:
-            postgres.stop()
+    with database.server() as postgres:
+        run(postgres)
 
 
 def run(postgres: EmbeddedPostgres) -> None:

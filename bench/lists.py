@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
+from bench.database import migrated
 from billhook import lists
 from billhook.db import Database
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 from billhook.models import CustomersQuery, EventsQuery, SubscriptionsQuery, TransactionsQuery
 
 TRANSACTIONS = 1_000_000
@@ -160,11 +157,5 @@ async def measure(dsn: str) -> None:
 def main() -> None:
     """Run it all and print."""
     print(f"lists with {TRANSACTIONS:,} transactions, {CUSTOMERS:,} customers, {EVENTS:,} events")
-    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
-        postgres = start(Path(folder) / "postgres")
-        try:
-            dsn = postgres.create_database("bench")
-            asyncio.run(migrate(dsn))
-            asyncio.run(measure(dsn))
-        finally:
-            postgres.stop()
+    with migrated() as dsn:
+        asyncio.run(measure(dsn))

@@ -7,15 +7,12 @@ A look at the tables themselves, without totals, is timed beside it.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 
+from bench.database import migrated
 from bench.lists import milliseconds
 from billhook.db import Database
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 from billhook.models import OverviewResponse
 from billhook.overview import overview
 from billhook.recovery import housekeeping
@@ -121,11 +118,5 @@ async def anew(database: Database, statement: str) -> float:
 def main() -> None:
     """Run it all and print."""
     print(f"overview with {TRANSACTIONS:,} transactions and {SUBSCRIPTIONS:,} subscriptions")
-    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
-        postgres = start(Path(folder) / "postgres")
-        try:
-            dsn = postgres.create_database("bench")
-            asyncio.run(migrate(dsn))
-            asyncio.run(measure(dsn))
-        finally:
-            postgres.stop()
+    with migrated() as dsn:
+        asyncio.run(measure(dsn))

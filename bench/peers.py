@@ -12,7 +12,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from pathlib import Path
 import asyncpg
 import uvloop
 
+from bench.database import server
 from bench.sync import KEY, LIST_RATE, peak_memory, sandbox, syncing
-from billhook.db.embedded import start
 from billhook.db.migrate import migrate
 
 HERE = Path(__file__).with_name("peer_programs")
@@ -154,18 +153,11 @@ def main() -> None:
             list_rate = LIST_RATE if latency else 0
             cap = f"billhook at {LIST_RATE} requests/s a list" if latency else "no cap"
             print(f"sync of {objects:,} objects, Stripe at {latency * 1000:.0f} ms, {cap}")
-            with (
-                sandbox(objects, latency) as url,
-                tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder,
-            ):
-                postgres = start(Path(folder) / "postgres")
-                try:
-                    rates = {}
-                    for program in (billhook(list_rate), *peers):
-                        dsn = postgres.create_database(program.name.replace("-", "_"))
-                        rates[program.name] = _show(program, run(program, dsn, url))
-                finally:
-                    postgres.stop()
+            with sandbox(objects, latency) as url, server() as postgres:
+                rates = {}
+                for program in (billhook(list_rate), *peers):
+                    dsn = postgres.create_database(program.name.replace("-", "_"))
+                    rates[program.name] = _show(program, run(program, dsn, url))
             rate = rates.pop("billhook")
             if rates:
                 best = max(rates, key=lambda name: rates[name])

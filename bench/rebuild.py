@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import orjson
 
+from bench.database import migrated
 from billhook.db import Database
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
 from billhook.sandbox.app import create_sandbox
@@ -121,11 +118,5 @@ async def measure(dsn: str) -> None:
 
 def main() -> None:
     """Run it and print seconds."""
-    with tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder:
-        postgres = start(Path(folder) / "postgres")
-        try:
-            dsn = postgres.create_database("bench")
-            asyncio.run(migrate(dsn))
-            asyncio.run(measure(dsn))
-        finally:
-            postgres.stop()
+    with migrated() as dsn:
+        asyncio.run(measure(dsn))

@@ -7,10 +7,8 @@ to compare with is what that cap allows for the longest list.
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -20,10 +18,9 @@ import httpx
 import uvloop
 from pydantic import SecretStr
 
+from bench.database import migrated
 from billhook.connections import Connections
 from billhook.db import Database
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 from billhook.secrets import SecretStore, stripe_key_name
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
@@ -122,14 +119,5 @@ def main() -> None:
         for latency, list_rate in ((0.0, 0), (0.05, LIST_RATE)):
             cap = f"{list_rate} requests/s a list" if list_rate else "no cap"
             print(f"sync of {objects:,} objects, Stripe at {latency * 1000:.0f} ms, {cap}")
-            with (
-                sandbox(objects, latency) as url,
-                tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder,
-            ):
-                postgres = start(Path(folder) / "postgres")
-                try:
-                    dsn = postgres.create_database("bench")
-                    asyncio.run(migrate(dsn))
-                    uvloop.run(measure(dsn, url, list_rate))  # as the server runs
-                finally:
-                    postgres.stop()
+            with sandbox(objects, latency) as url, migrated() as dsn:
+                uvloop.run(measure(dsn, url, list_rate))  # as the server runs

@@ -5,18 +5,14 @@ The sandbox counts what it is asked for: the figure is what Stripe would see.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 import uvloop
 
+from bench.database import migrated
 from bench.sync import PAGE, sandbox, syncing
-from billhook.db.embedded import start
-from billhook.db.migrate import migrate
 from billhook.models import Verify
 from billhook.verify import verify
 
@@ -56,14 +52,5 @@ async def measure(dsn: str, url: str) -> None:
 def main() -> None:
     """Run it and print."""
     print(f"verification of {OBJECTS:,} objects, Stripe at 0 ms, no cap")
-    with (
-        sandbox(OBJECTS, 0) as url,
-        tempfile.TemporaryDirectory(prefix="billhook-bench-") as folder,
-    ):
-        postgres = start(Path(folder) / "postgres")
-        try:
-            dsn = postgres.create_database("bench")
-            asyncio.run(migrate(dsn))
-            uvloop.run(measure(dsn, url))
-        finally:
-            postgres.stop()
+    with sandbox(OBJECTS, 0) as url, migrated() as dsn:
+        uvloop.run(measure(dsn, url))

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from watching import watched
 
 _FLAGS = [
     "--no-sandbox",
@@ -68,23 +69,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A browser that nobody used before. It must find all it needs on this machine, and the pages
-    must keep their own content security policy."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    wrong: list[str] = []
-
-    def watch(request: Request) -> None:
-        if not request.url.startswith(("http://127.0.0.1:", "data:")):
-            wrong.append(f"asked elsewhere: {request.url}")
-
-    page.on("request", watch)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None,
-    )
-    yield page
-    context.close()
-    assert wrong == []
+    """A narrow window."""
+    with watched(browser, viewport={"width": 390, "height": 844}) as found:
+        yield found
