@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, si
 from stripe_events import payload
 
 STRIPE_KEY = "sk_test_of_the_tests"
+# Behind a pooler there are several, which take requests from one socket in turn.
+SERVERS = 2 if os.environ.get("BILLHOOK_TEST_POOLER") == "pgbouncer" else 1
 
 
 @dataclass
@@ -88,17 +91,24 @@ def serving(
         "public_url": url if reachable else None,
     }
     settings = Settings(**values | overrides, _env_file=None)
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
+    servers, threads = [], []
+    for _ in range(SERVERS):
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+        shared = {"sockets": [listener.dup()]}
+        threads.append(threading.Thread(target=server.run, kwargs=shared, daemon=True))
+        servers.append(server)
+        threads[-1].start()
     client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": sandbox})
     try:
         with httpx.Client(base_url=url, timeout=60) as http:
             http.get("/health").raise_for_status()  # the socket listens: this waits for the start
             yield Api(url, Books(database_url), client, sandbox, http)
     finally:
-        server.should_exit = True
-        thread.join(10)
+        listener.close()
+        for server in servers:
+            server.should_exit = True
+        for thread in threads:
+            thread.join(10)
 
 
 @pytest.fixture
