@@ -177,12 +177,15 @@ class Server:
         self._listener.close()
         self.link.close()
 
-    def messages_of(self, ask: Callable[[httpx.Client], httpx.Response]) -> int:
+    def messages_of(
+        self, ask: Callable[[httpx.Client], httpx.Response], *, fails: bool = False
+    ) -> int:
         """How many messages `ask` takes, undisturbed, of a server just started."""
         self.start()
         self.link.arm(0, half=False, kill=self.kill)
         with httpx.Client(base_url=self.url, timeout=60) as http:
-            ask(http).raise_for_status()
+            answer = ask(http)
+        assert answer.is_success != fails, answer.text
         self.kill()
         return self.link.seen
 

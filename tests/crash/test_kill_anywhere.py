@@ -95,6 +95,44 @@ def test_an_order_is_fulfilled_once_wherever_its_event_is_interrupted(
     assert final_state(server.books) == final_state(undisturbed)
 
 
+TRIGGERS = """
+    SELECT tgname, tgenabled FROM pg_trigger
+    WHERE tgrelid = 'payments.webhook_events'::regclass ORDER BY 1
+"""
+
+
+def test_a_failure_is_kept_and_triggers_stay_as_they_were_wherever_it_is_interrupted(
+    server: Server,
+) -> None:
+    """This trigger refuses even `failed`, and is passed by for that."""
+    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'no stock left'; END $$;
+        CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION refuse()""")
+    triggers = server.books.rows(TRIGGERS)
+
+    def event_of(order: int) -> Asking:
+        return lambda http: deliver(http, payload(paid(order)))
+
+    tried = 1
+    messages = server.messages_of(event_of(0), fails=True)
+    for order, (at, half) in enumerate(moments(messages), start=1):
+        assert server.interrupted(event_of(order), at, half=half).status_code == 500
+        tried += 1
+        assert server.books.rows(TRIGGERS) == triggers, (at, half)
+    assert tried > 10
+    failed = server.books.row(
+        "SELECT count(*) AS n FROM payments.webhook_events WHERE last_error = 'no stock left'"
+    )
+    assert failed == {"n": tried}
+    server.books.execute("DROP FUNCTION refuse CASCADE")
+    server.books.apply(*(paid(order) for order in range(tried)))
+    once = server.books.rows("SELECT count(*) AS n FROM fulfilments GROUP BY event_id")
+    assert once == [{"n": 1}] * tried
+
+
 @pytest.fixture
 def account(database_url: str, sandbox: str) -> stripe.StripeClient:
     """An account of the test's own, connected before."""
