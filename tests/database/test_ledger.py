@@ -219,8 +219,11 @@ def test_a_trigger_that_raises_what_sounds_like_an_outage_fails_its_event_alone(
     assert books.rows("SELECT status FROM payments.transactions") == [{"status": "succeeded"}]
 
 
-def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(books: Books) -> None:
+def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(
+    direct_database_url: str,
+) -> None:
     """As a standby does, to which a fail-over has led before it was promoted."""
+    books = Books(direct_database_url)
     name = books.row("SELECT current_database() AS name")["name"]
     paid = event("checkout.session.completed", session(metadata=PAID))
     books.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
