@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,7 +102,10 @@ def serving(
     client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": sandbox})
     try:
         with httpx.Client(base_url=url, timeout=60) as http:
-            http.get("/health").raise_for_status()  # the socket listens: this waits for the start
+            http.get("/health").raise_for_status()  # the socket listens: this waits for the first
+            while not all(server.started for server in servers):
+                assert all(thread.is_alive() for thread in threads)
+                time.sleep(0.01)
             yield Api(url, Books(database_url), client, sandbox, http)
     finally:
         listener.close()

@@ -85,8 +85,14 @@ class Station:
         self.work(lambda worker: worker.pull("test"))
 
     def retry(self) -> None:
+        """Try all failed events again, whether or not it is time."""
+
+        async def each(worker: Recovery) -> None:
+            while await worker.retry():
+                pass
+
         self.due("event_retries")
-        self.work(lambda worker: worker.retry())
+        self.work(each)
 
     def sync(self) -> None:
         """Sync, and apply what its refreshes found."""

@@ -89,6 +89,7 @@ _PULL_FROM_NOW = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
 VALUES ($1, to_timestamp($2::bigint), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING
 """
+_NO_EVENTS = "LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE"
 _ARCHIVE = "SELECT billhook.archive($1, $2)"
 _ARCHIVE_TIMEOUT = 3600.0  # seconds: every row of the account is moved
 
@@ -183,6 +184,8 @@ class Connections:
     ) -> None:
         await _stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
+        # Events on their way end first, and their rows go with the others.
+        await connection.execute(_NO_EVENTS, timeout=_ARCHIVE_TIMEOUT)
         await connection.execute(_ARCHIVE, environment, account_id, timeout=_ARCHIVE_TIMEOUT)
         await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
 

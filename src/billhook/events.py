@@ -122,9 +122,8 @@ async def replay_many(
         event_id = row["provider_event_id"]
         try:
             await replay(database, environment, event_id, refire=order.refire)
-        except DatabaseUnavailable:
-            raise
         except BillhookError as error:
+            # One that makes PostgreSQL look as if it were away is no outage, if this is answered:
             found = WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
             failed.append(found.model_copy(update={"last_error": error.message}))
     return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
@@ -144,7 +143,9 @@ async def _again(
         async with database.as_service() as connection:
             if refire:
                 await connection.execute(_TAKE_MARK, environment, found.id)
-                await ledger.apply_in(connection, environment, delivery, changes)
+                row = await ledger.apply_in(connection, environment, delivery, changes)
+                if row["processing_status"] not in ledger.FINISHED:
+                    raise asyncpg.RaiseError(ledger.DROPPED)  # it stays as it was
             else:
                 await connection.execute(
                     _PROJECT_AGAIN, environment, changes, found.created, found.id, found.object

@@ -34,15 +34,19 @@ _END_OF_TIME = 253_402_300_800  # the year 10000
 
 _APPLY = """
     SELECT handled, processing_status, attempt_count, last_error,
-           received_at, processed_at, created_at, updated_at
+           received_at, processed_at, created_at, updated_at, billhook.forget_settings()
     FROM billhook.apply_event(
         $1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
 """
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
 
-_FINISHED = ("processed", "ignored")
-_DROPPED = "a trigger on payments.webhook_events drops what is written"
+_OTHER_ACCOUNT = "BH001"  # billhook.claim_event
+
+FINISHED = ("processed", "ignored")
+"""What an event is when nothing is left to do."""
+DROPPED = "a trigger on payments.webhook_events drops what is written"
+"""Why an event is not recorded as it should be, though nothing raised."""
 
 
 class SignatureVerifier(Protocol):
@@ -186,11 +190,18 @@ async def apply(
         try:
             row = await _apply(database, environment, delivery, changes, lease)
         except (asyncpg.PostgresError, DatabaseUnavailable) as error:
-            failure = reason_of(refusal_in(error))
+            refusal = refusal_in(error)
+            failure = reason_of(refusal)
+            if refusal.sqlstate == _OTHER_ACCOUNT:
+                raise EventNotApplied(
+                    f"Event {delivery.event.id} failed before and stays so: {failure}.",
+                    next_actions="Set a key of that account, restore its archive, and replay the "
+                    "event: `billhook archive list`.",
+                ) from error
         else:
-            if row["processing_status"] in _FINISHED:
+            if row["processing_status"] in FINISHED:
                 return row
-            failure = _DROPPED
+            failure = DROPPED
     log.warning(
         "event failed",
         environment=environment,
@@ -199,11 +210,37 @@ async def apply(
         error=failure,
     )
     row = await _record_failure(database, environment, delivery, changes, lease, failure)
-    if row["processing_status"] in _FINISHED:
+    if row["processing_status"] in FINISHED:
         return row  # another delivery succeeded meanwhile
     raise EventNotApplied(
         f"Event {delivery.event.id} was recorded, but could not be applied: {failure}",
         next_actions="Mend the cause; Stripe sends the event again.",
+    )
+
+
+async def record_failure(
+    database: Database,
+    environment: Environment,
+    delivery: Delivery,
+    failure: str,
+    lease: Lease | None = None,
+) -> Mapping[str, Any]:
+    """Record an event as `failed` that `apply` could not finish, for whatever reason. It is tried
+    again later.
+
+    Returns:
+        The ledger's columns of the event.
+
+    Raises:
+        EventNotRecorded, LeaseLost: as `apply`.
+        DatabaseUnavailable: it is PostgreSQL itself that is away.
+    """
+    try:
+        changes = as_json(project(delivery.event), delivery.event)
+    except UnreadableObject:
+        changes = {}
+    return await _record_failure(
+        database, environment, delivery, changes, lease, failure, was_cut_off=True
     )
 
 
@@ -214,9 +251,16 @@ async def _record_failure(
     changes: Mapping[str, Any],
     lease: Lease | None,
     failure: str,
+    *,
+    was_cut_off: bool = False,
 ) -> Mapping[str, Any]:
     """Mark the event `failed`. The mirror follows, unless it was the mirror's rows that were
-    refused. Triggers of the app that let nothing be written to the ledger are passed by."""
+    refused. Triggers of the app that let nothing be written to the ledger are passed by.
+
+    Args:
+        was_cut_off: a trigger may be what makes PostgreSQL look as if it were away.
+    """
+    outage: DatabaseUnavailable | None = None
     for silently in (False, True):
         for what in (changes, as_json(NOTHING, delivery.event)):
             try:
@@ -224,10 +268,14 @@ async def _record_failure(
                     database, environment, delivery, what, lease, failure, silently=silently
                 )
             except (asyncpg.PostgresError, DatabaseUnavailable) as error:
-                refusal_in(error)
+                if not was_cut_off:
+                    refusal_in(error)
+                outage = error if isinstance(error, DatabaseUnavailable) else None
                 continue
-            if row["processing_status"] in ("failed", *_FINISHED):
+            if row["processing_status"] in ("failed", *FINISHED):
                 return row
+    if outage is not None:
+        raise outage
     raise EventNotRecorded(
         f"Event {delivery.event.id} could not be recorded: {failure}",
         next_actions="Mend the trigger on payments.webhook_events that refuses every write; Stripe "
@@ -296,7 +344,9 @@ async def apply_in(
         failure,
     )
     assert row is not None
-    return dict(row)
+    columns = dict(row)
+    del columns["forget_settings"]
+    return columns
 
 
 def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:

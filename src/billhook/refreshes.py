@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
+import asyncpg
 import structlog
 
 from billhook import mirror
@@ -146,7 +147,7 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
                 settled = await _refresh(asking, mark)
             except LeaseLost:
                 raise
-            except (BillhookError, UnreadableObject) as error:
+            except (BillhookError, UnreadableObject, asyncpg.PostgresError) as error:
                 log.warning(
                     "an object in doubt could not be asked for",
                     environment=asking.environment,
@@ -244,7 +245,8 @@ async def _invoice_payments(asking: mirror.Asking, which: Mapping[str, Any]) -> 
 async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> Mapping[str, Any]:
     async with asking.database.connection() as connection:
         row = await connection.fetchrow(_PAYMENT, asking.environment, object_type, object_id)
-    return dict(row) if row else {}
+    # None where an object is told of without any other of its payment.
+    return {name: value for name, value in row.items() if value is not None} if row else {}
 
 
 async def _apply(asking: mirror.Asking, event: Event) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from billhook.errors import DatabaseUnavailable
+from billhook.errors import DatabaseUnavailable, SettingsError
 from billhook.ledger import EventNotApplied, EventNotRecorded, _is_of_the_app
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
@@ -189,7 +189,7 @@ def test_who_may_not_silence_triggers_is_told_that_the_event_is_not_recorded(
 
 
 @pytest.mark.parametrize("table", ["webhook_events", "transactions"])
-@pytest.mark.parametrize("code", ["08001", "53300", "57P01", "25006", "40001"])
+@pytest.mark.parametrize("code", ["08001", "53300", "57P01", "25006", "40001", "02000", "01000"])
 def test_a_trigger_that_raises_what_sounds_like_an_outage_fails_its_event_alone(
     books: Books, code: str, table: str
 ) -> None:
@@ -217,6 +217,67 @@ def test_a_trigger_that_raises_what_sounds_like_an_outage_fails_its_event_alone(
     (again,) = books.apply(paid)
     assert (again["processing_status"], again["attempt_count"]) == ("processed", 2)
     assert books.rows("SELECT status FROM payments.transactions") == [{"status": "succeeded"}]
+
+
+@pytest.mark.parametrize("kind", ["AFTER", "CONSTRAINT"])
+def test_a_failure_is_kept_where_the_app_has_deferred_keys_on_the_ledger(
+    books: Books, kind: str
+) -> None:
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if kind == "CONSTRAINT" else ""
+    books.execute(
+        f"""
+        {REFUSE}
+        CREATE TABLE public.first_seen (id uuid REFERENCES payments.webhook_events
+            DEFERRABLE INITIALLY DEFERRED);
+        ALTER TABLE payments.webhook_events ADD COLUMN after uuid REFERENCES
+            payments.webhook_events DEFERRABLE INITIALLY DEFERRED DEFAULT gen_random_uuid();
+        ALTER TABLE payments.webhook_events ALTER COLUMN after DROP DEFAULT;
+        CREATE FUNCTION public.refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'too late'; END $$;
+        CREATE {"CONSTRAINT" if deferred else ""} TRIGGER late AFTER INSERT OR UPDATE
+            ON payments.webhook_events {deferred} FOR EACH ROW EXECUTE FUNCTION refuse_late();
+        """
+    )
+    (answer,) = books.apply(event("checkout.session.completed", session(metadata=PAID)))
+    assert isinstance(answer, EventNotApplied)
+    row = books.row("SELECT processing_status, last_error FROM payments.webhook_events")
+    assert row["processing_status"] == "failed"
+
+
+def test_what_a_trigger_sets_for_its_session_ends_with_its_event(books: Books) -> None:
+    """Or the next event on that connection would pass by all triggers, and be lost."""
+    books.execute(
+        f"""
+        {FULFIL}
+        CREATE FUNCTION public.leave_behind() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            SET session_replication_role = replica;
+            SET statement_timeout = '1ms';
+            SET default_transaction_read_only = on;
+            PERFORM set_config('role', 'anon', false), pg_advisory_lock(42);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER leave_behind AFTER UPDATE ON payments.webhook_events
+            FOR EACH ROW WHEN (NEW.event_type = 'customer.created')
+            EXECUTE FUNCTION public.leave_behind();
+        """
+    )
+    poison = [event("customer.created", customer(f"cus_{n}")) for n in range(3)]
+    paid = event("checkout.session.completed", session(metadata=PAID))
+    answers = books.apply(*poison, paid)
+    assert [each["processing_status"] for each in answers] == ["processed"] * 4
+    assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
+
+
+def test_a_database_that_isolates_transactions_more_is_refused_at_the_start(
+    books: Books, direct_database_url: str
+) -> None:
+    """Events at once would not see each other's rows."""
+    direct = Books(direct_database_url)
+    name = direct.row("SELECT current_database() AS name")["name"]
+    direct.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    with pytest.raises(SettingsError, match="default_transaction_isolation = 'read committed'"):
+        direct.rows("SELECT 1")
 
 
 def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(

@@ -7,12 +7,18 @@ import asyncio
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import stripe_events
 from billhook import ledger
+from billhook.connections import Connections
 from billhook.db import Connection, Database
 from billhook.projections import as_json, project
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
+from billhook.stripe.gateway import Fetched
 from books import Books, final_state
+from http_tokens import JWT_SECRET
 from stripe_events import charge, customer, event, payment_intent, refund, session, subject
 
 
@@ -49,6 +55,32 @@ def bought(name: str, buyer: str, at: int) -> dict[str, Any]:
 def in_turn(books: Books, *events: dict[str, Any]) -> dict[str, list[str]]:
     books.apply(*events)
     return final_state(books)
+
+
+def test_an_event_on_its_way_while_another_account_is_connected_goes_with_its_own(
+    books: Books,
+) -> None:
+    given = {"database_url": SecretStr(books.dsn), "jwt_secret": SecretStr(JWT_SECRET)}
+    settings = Settings(**given, _env_file=None)
+
+    async def work(database: Database) -> None:
+        connections = Connections(database, SecretStore(database, settings))
+        await connections.connected("test", Fetched({"id": "acct_1"}, 1))
+        async with database.as_service() as connection:
+            await apply_in(connection, bought("cs_1", "cus_1", 1))
+            told = Fetched({"id": "acct_2"}, 2)
+            running = asyncio.create_task(connections.connected("test", told))
+            blocked = False
+            while not (blocked or running.done()):
+                blocked = await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+                )
+        await running
+
+    books.run(work)
+    assert books.rows("SELECT * FROM payments.transactions") == []
+    archived = books.rows("SELECT DISTINCT relation FROM billhook.archived_rows")
+    assert {"relation": "payments.transactions"} in archived
 
 
 # Each: what was before, and two events at once.

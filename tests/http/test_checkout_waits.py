@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from api import STRIPE_KEY, Api, connect, serving
+from api import SERVERS, STRIPE_KEY, Api, connect, serving
 from billhook import Settings, create_app, ledger, prepare_connection, running
 from billhook.auth import Caller
 from billhook.checkout_result import CheckoutResults
@@ -197,7 +197,7 @@ def test_two_hundred_pages_wait_over_one_connection_and_hold_none_of_the_pool(sh
     until(lambda: listeners(shop.books))
     for row in rows:
         assert shop.deliver(ended(row)).status_code == 200  # over the pool's two connections
-    assert len(listeners(shop.books)) == 1
+    assert len(listeners(shop.books)) <= SERVERS
     assert pages.statuses() == ["completed"] * 200
 
 

@@ -213,6 +213,28 @@ def test_an_event_of_an_archived_account_is_not_replayed(fresh: Api) -> None:
     assert fresh.admin("GET", "/test/customers").json()["customers"] == []
 
 
+def test_a_failed_event_of_an_archived_account_is_not_applied_when_stripe_sends_it_again(
+    fresh: Api,
+) -> None:
+    first, second = new_key(), new_key()
+    set_key(fresh, first)
+    fresh.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+        CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
+    old = event("customer.created", customer("cus_of_first"))
+    assert fresh.deliver(old).status_code == 500
+    fresh.books.execute("DROP FUNCTION refuse CASCADE")
+    set_key(fresh, second)
+    again = fresh.deliver(old)
+    assert (again.status_code, "account that is not connected" in again.text) == (500, True)
+    assert fresh.admin("GET", "/test/customers").json()["customers"] == []
+    set_key(fresh, first)
+    archive = fresh.books.run(archives.archives)[-1]
+    fresh.books.run(lambda database: archives.restore(database, archive.id))
+    assert fresh.deliver(old).status_code == 200
+
+
 def test_a_key_set_while_another_account_is_synced_ends_in_its_own_rows(
     fresh: Api, sandbox: str
 ) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from api import connect
 from billhook import events
-from billhook.errors import BillhookError
-from billhook.recovery import Recovery, pulling
+from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.ledger import EventNotApplied
+from billhook.models import ReplayEvents
+from billhook.recovery import Recovery, _repeat, pulling
 from recovering import Station
 from stripe_events import event, invoice, payment_intent, refund, session, subject
 
@@ -55,7 +57,11 @@ def test_several_workers_try_a_failed_event_once_each_time(station: Station) -> 
     station.due("event_retries")
 
     async def together(worker: Recovery) -> None:
-        await asyncio.gather(*(worker.retry() for _ in range(4)))
+        async def one() -> None:
+            while await worker.retry():
+                pass
+
+        await asyncio.gather(*(one() for _ in range(4)))
 
     station.work(together)
     assert station.fulfilled() == 30
@@ -75,6 +81,22 @@ def test_without_webhooks_events_are_pulled_and_fulfilled_once(station: Station)
     assert before == station.books.rows(
         "SELECT xmin::text, id FROM payments.webhook_events ORDER BY id"
     )
+
+
+def test_a_worker_pulls_when_it_starts_though_another_took_the_turn_and_died(
+    station: Station,
+) -> None:
+    station.bought()
+    station.books.execute("UPDATE billhook.pulls SET next_at = now() + interval '1 hour'")
+
+    async def started(worker: Recovery) -> None:
+        await worker.pull("test")
+        assert await asyncio.to_thread(station.fulfilled) == 1
+        await asyncio.to_thread(station.bought)
+        await worker.pull("test")  # not its turn
+
+    station.work(started)
+    assert station.fulfilled() == 1
 
 
 def test_many_missed_events_are_pulled_in_windows(
@@ -147,6 +169,103 @@ def test_a_failing_event_does_not_stop_the_pull_of_the_others(station: Station) 
     assert sorted(set(station.statuses())) == ["failed", "processed"]
     station.retry()
     assert station.fulfilled() == 2
+
+
+CUTTING_OFF = {
+    "ends its own session": "PERFORM pg_terminate_backend(pg_backend_pid());",
+    "forbids all writes": "SET TRANSACTION READ ONLY;",
+    "waits for the next order, for ever": "SET LOCAL statement_timeout = 0; PERFORM pg_sleep(9);",
+}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits 30 seconds for PostgreSQL."""
+    monkeypatch.setattr("billhook.db.PATIENCE", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("does", CUTTING_OFF)
+def test_a_trigger_that_makes_postgres_seem_away_holds_up_no_other_event(
+    station: Station, does: str
+) -> None:
+    station.bought(3)
+    first = "(SELECT min(id) FROM cut)"
+    station.books.execute(f"""
+        CREATE TABLE cut (id text);
+        CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.object_id = {first} THEN {CUTTING_OFF[does]} END IF;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER cut_off AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION cut_off()""")
+    (cut, *_) = station.bought(3)
+    station.books.execute(f"INSERT INTO cut VALUES ('{cut}')")
+    station.pull()
+    assert station.fulfilled() == 5
+    failed = station.books.row(
+        "SELECT last_error FROM payments.webhook_events WHERE processing_status = 'failed'"
+    )
+    assert failed["last_error"]
+    station.books.execute("TRUNCATE cut")
+    station.retry()
+    assert station.fulfilled() == 6
+
+
+def test_a_trigger_that_ends_its_session_costs_no_other_failed_event_its_turn(
+    station: Station,
+) -> None:
+    with station.warehouse_closed():
+        made = [session(f"cs_{n}", payment_intent=f"pi_{n}") for n in range(4)]
+        station.books.apply(*(event(COMPLETED, each) for each in made))
+    station.books.execute("""
+        CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_terminate_backend(pg_backend_pid());
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER cut_off AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed' AND NEW.object_id = 'cs_0')
+        EXECUTE FUNCTION cut_off()""")
+    for _ in range(2):
+        try:
+            station.retry()
+        except DatabaseUnavailable:
+            continue
+    assert station.fulfilled() == 3
+    replayed = station.books.run(
+        lambda database: events.replay_many(database, "test", ReplayEvents())
+    )
+    assert (replayed.replayed, len(replayed.failed)) == (0, 1)
+
+
+def test_replayed_once_more_an_event_whose_trigger_drops_it_stays_as_it_was(
+    station: Station,
+) -> None:
+    told = event(COMPLETED, session())
+    station.books.apply(told)
+    station.books.execute("""
+        CREATE FUNCTION drop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER a_drop BEFORE UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION drop()""")
+    with pytest.raises(EventNotApplied, match="drops what is written"):
+        station.books.run(lambda database: events.replay(database, "test", told["id"], refire=True))
+    assert station.statuses() == ["processed"]
+
+
+def test_the_worker_goes_on_after_a_bug_of_ours() -> None:
+    tried = []
+
+    async def work() -> bool:
+        tried.append(len(tried))
+        if len(tried) == 1:
+            raise KeyError("a bug")
+        raise asyncio.CancelledError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("billhook.recovery._AFTER_ERROR", 0)
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(_repeat("try", 0, work))
+    assert tried == [0, 1]
 
 
 def test_the_mirror_follows_stripe_past_a_trigger_that_refuses_every_write_to_the_ledger(

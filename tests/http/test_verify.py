@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from billhook.db import Database
+from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError
 from billhook.mirror_status import mirror_status
 from billhook.models import Drift, MirrorStatus, Verification, Verify
@@ -161,6 +162,20 @@ def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> 
     assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
 
 
+def test_a_payment_that_other_hands_removed_is_mended_to_the_last_column(sold: Station) -> None:
+    def payments() -> list[dict[str, Any]]:
+        kept = "to_jsonb(t) - ARRAY['id', 'created_at', 'updated_at', 'payment_id'] AS row"
+        return sold.books.rows(f"SELECT {kept} FROM payments.transactions t ORDER BY 1")
+
+    before, fulfilled = payments(), sold.fulfilled()
+    sold.books.execute("DELETE FROM payments.transactions")
+    assert verified(sold, repair=True).sound
+    assert payments() == before
+    assert sold.fulfilled() == fulfilled
+    kinds = sold.books.rows("SELECT DISTINCT event_type AS type FROM payments.webhook_events")
+    assert {each["type"] for each in kinds} <= set(EVENTS)
+
+
 def test_a_refund_that_was_missed_is_found_with_its_money(sold: Station) -> None:
     refund = sold.books.row("SELECT * FROM payments.transactions WHERE type = 'refund'")
     sold.books.execute("DELETE FROM payments.transactions WHERE type = 'refund'")
@@ -233,7 +248,7 @@ def test_the_worker_verifies_when_it_is_due_and_keeps_the_result(sold: Station) 
 
     sold.work(run)
     assert sold.books.run(lambda database: last(database, "test")) is None
-    sold.books.execute("UPDATE billhook.pulls SET since = since - interval '25 hours'")
+    sold.books.execute("UPDATE billhook.pulls SET since = now() - interval '25 hours'")
     sold.work(run)
     kept = sold.books.run(lambda database: last(database, "test"))
     assert isinstance(kept, Verification)

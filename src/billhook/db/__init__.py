@@ -27,6 +27,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 # Two transactions that wait for each other, or that met in a way PostgreSQL undoes.
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _ATTEMPTS = 5
+PATIENCE = 30.0
+"""Seconds that a statement may take, unless it is told otherwise."""
 
 _NOTIFY = (
     "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) t(channel, payload)"
@@ -82,11 +84,13 @@ class Database:
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer.
-            SettingsError: the given pool was made without `init=prepare_connection`.
+            SettingsError: the given pool was made without `init=prepare_connection`, or PostgreSQL
+                isolates transactions more than ours bear.
         """
         if self._given is not None:
             self._pool = self._given
             async with self.connection() as connection:
+                await _require_read_committed(connection)
                 if await connection.fetchval("SELECT '{}'::jsonb") != {}:
                     raise SettingsError(
                         "The given pool does not read jsonb as Billhook does: make it with "
@@ -97,6 +101,7 @@ class Database:
             probe = await asyncpg.connect(self._dsn, timeout=10, statement_cache_size=0)
             try:
                 pooled = await is_behind_a_pooler(probe)
+                await _require_read_committed(probe)
             finally:
                 await probe.close()
             self._pool = await asyncpg.create_pool(
@@ -105,7 +110,7 @@ class Database:
                 max_size=self._pool_size,
                 init=prepare_connection,
                 reset=_reset,
-                command_timeout=30,
+                command_timeout=PATIENCE,
                 server_settings={"application_name": "billhook"},
                 # A pooler may give each transaction another session: then no statement may be
                 # prepared in one and used in the next.
@@ -135,6 +140,10 @@ class Database:
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
                 yield connection
+        except asyncpg.PostgresWarning as said:
+            # A trigger of the app raised with a code that means no error, such as `no_data`.
+            # asyncpg's word for that is immutable, and would itself be lost on its way up.
+            raise asyncpg.RaiseError(str(said.args[0])) from None
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):
                 raise  # asyncpg's word for an argument that does not fit its type
@@ -213,6 +222,16 @@ async def is_behind_a_pooler(connection: asyncpg.Connection[asyncpg.Record]) -> 
         connection: one without cached statements, which a pooler would leave in another's session.
     """
     return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
+
+
+async def _require_read_committed(connection: Connection) -> None:
+    level = await connection.fetchval("SHOW default_transaction_isolation")
+    if level != "read committed":
+        raise SettingsError(
+            f"PostgreSQL's default_transaction_isolation is {level!r}: events that arrive at once "
+            "would miss each other. Billhook needs 'read committed': ALTER ROLE … (or DATABASE …) "
+            "SET default_transaction_isolation = 'read committed', and start again."
+        )
 
 
 def _encode_json(value: object) -> str:

@@ -57,6 +57,7 @@ class Recovery:
         self._sync = sync
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
+        self._pulled: set[Environment] = set()
 
     def start(self) -> None:
         """Begin to work, in the background."""
@@ -84,9 +85,11 @@ class Recovery:
         return await retries.retry_due(self._database, self._settings.retry_attempts)
 
     async def pull(self, environment: Environment) -> bool:
-        """Read Stripe's event list, when it is time to."""
+        """Read Stripe's event list, at the start and when it is time to."""
         if await self._has_key(environment):
-            every = self._settings.pull_every
+            # Whatever turn was taken before: whoever took it may be what has just died.
+            every = self._settings.pull_every if environment in self._pulled else None
+            self._pulled.add(environment)
             gap = await pulling.pull_due(self._database, self._gateway, environment, every)
             if gap:
                 await self._sync.run(environment)
@@ -145,5 +148,10 @@ async def _repeat(name: str, pause: float, work: Work) -> None:
                 said = str(error)
                 level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
                 level("recovery is held up", work=name, reason=said)
+        except Exception as error:  # a bug of ours; the rest of the work must not end with it
+            wait = max(pause, _AFTER_ERROR)
+            if repr(error) != said:
+                said = repr(error)
+                log.exception("recovery is held up", work=name)
         # A little uneven, so that several workers don't look at the same moment.
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311

@@ -17,7 +17,7 @@ from billhook import ledger, mirror
 from billhook.db import Database
 from billhook.db.leases import Lease, try_lease
 from billhook.endpoint import EVENTS
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, DatabaseUnavailable
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -66,10 +66,13 @@ WHERE environment = $1
 
 @dataclass(slots=True)
 class _Seen:
-    """The newest event in Stripe's list, and the newest of them that is applied; epoch seconds."""
+    """What a look at Stripe's list found: its newest event, and the newest that is applied; epoch
+    seconds."""
 
     newest: int | None = None
     applied: int | None = None
+    unrecorded: BillhookError | None = None
+    """Why some event could not even be recorded: the cursor waits for it, and the others don't."""
 
 
 async def pull_due(
@@ -124,7 +127,10 @@ async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
                 continue
             await _apply(asking, lease, events, seen)
             begin += width
-            await _execute(asking, lease, _MOVE, min(begin, end))
+            if seen.unrecorded is None:
+                await _execute(asking, lease, _MOVE, min(begin, end))
+    if seen.unrecorded is not None:
+        raise seen.unrecorded
     await _execute(asking, lease, _MOVE, end)
     await _execute(asking, lease, _PULLED, seen.newest, seen.applied, *(gap or (None, None)))
     return gap is not None
@@ -161,7 +167,11 @@ async def _apply(
     status = await _known(asking, [each["id"] for each in wanted])
     for each in reversed(wanted):
         if each["id"] not in status:
-            status[each["id"]] = await _apply_one(asking, lease, each)
+            try:
+                status[each["id"]] = await _apply_one(asking, lease, each)
+            except ledger.EventNotRecorded as error:
+                status[each["id"]] = "unrecorded"
+                seen.unrecorded = error
     finished = [e["created"] for e in wanted if status[e["id"]] in ("processed", "ignored")]
     seen.newest = max([*(each["created"] for each in wanted), seen.newest or 0]) or None
     seen.applied = max([*finished, seen.applied or 0]) or None
@@ -175,6 +185,12 @@ async def _apply_one(asking: mirror.Asking, lease: Lease, event: StripeObject) -
         row = await ledger.apply(asking.database, asking.environment, delivery, lease)
     except ledger.EventNotApplied:
         return "failed"  # it is in the ledger, and will be tried again
+    except DatabaseUnavailable:
+        # PostgreSQL is away; or it is not, and the app's trigger slept too long, or ended its own
+        # session. Then the failure can be recorded, and what comes after it is not held up.
+        row = await ledger.record_failure(
+            asking.database, asking.environment, delivery, "its transaction was cut off", lease
+        )
     status: str = row["processing_status"]
     return status
 

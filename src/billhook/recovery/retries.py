@@ -10,17 +10,16 @@ from billhook.db import Database
 
 log = structlog.get_logger(__name__)
 
-_BATCH = 20
-
 # The next turn is set before the event is tried: a worker that dies on the way leaves it to others.
+# One at a time: whatever becomes of it, the others keep their turns.
 _CLAIM = """
 WITH due AS (
     SELECT environment, event_id FROM billhook.event_retries
-    WHERE next_at <= now() ORDER BY next_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE next_at <= now() ORDER BY next_at LIMIT 1 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE billhook.event_retries r SET
         attempts = r.attempts + 1,
-        next_at = CASE WHEN r.attempts + 1 >= $2 THEN 'infinity'
+        next_at = CASE WHEN r.attempts + 1 >= $1 THEN 'infinity'
                        ELSE now() + billhook.backoff(r.attempts + 1) END
     FROM due WHERE r.environment = due.environment AND r.event_id = due.event_id
     RETURNING r.environment, r.event_id, r.attempts
@@ -28,12 +27,11 @@ WITH due AS (
 SELECT c.*, e.payload FROM claimed c
 JOIN payments.webhook_events e
   ON e.provider = 'stripe' AND e.environment = c.environment AND e.provider_event_id = c.event_id
-ORDER BY e.received_at
 """
 
 
 async def retry_due(database: Database, most_attempts: int) -> bool:
-    """Try the failed events whose time has come, as on their first delivery.
+    """Try the failed event whose time has come first, as on its first delivery.
 
     Args:
         most_attempts: after so many the event stays `failed`, a dead letter, until it is replayed.
@@ -42,23 +40,24 @@ async def retry_due(database: Database, most_attempts: int) -> bool:
         Whether more may be due.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL is away; the rest is tried later.
+        DatabaseUnavailable: PostgreSQL is away, or it is what the app's trigger made of it.
     """
     async with database.connection() as connection:
-        rows = await connection.fetch(_CLAIM, _BATCH, most_attempts)
-    for row in rows:
-        delivery = ledger.decode(orjson.dumps(row["payload"]))
-        try:
-            await ledger.apply(database, row["environment"], delivery)
-        except ledger.EventNotApplied as error:
-            log.warning(
-                "event failed again",
-                environment=row["environment"],
-                event_id=row["event_id"],
-                attempt=row["attempts"],
-                last=row["attempts"] >= most_attempts,
-                reason=error.message,
-            )
-        else:
-            log.info("event recovered", environment=row["environment"], event_id=row["event_id"])
-    return len(rows) == _BATCH
+        row = await connection.fetchrow(_CLAIM, most_attempts)
+    if row is None:
+        return False
+    delivery = ledger.decode(orjson.dumps(row["payload"]))
+    try:
+        await ledger.apply(database, row["environment"], delivery)
+    except (ledger.EventNotApplied, ledger.EventNotRecorded) as error:
+        log.warning(
+            "event failed again",
+            environment=row["environment"],
+            event_id=row["event_id"],
+            attempt=row["attempts"],
+            last=row["attempts"] >= most_attempts,
+            reason=error.message,
+        )
+    else:
+        log.info("event recovered", environment=row["environment"], event_id=row["event_id"])
+    return True

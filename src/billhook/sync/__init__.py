@@ -172,9 +172,9 @@ class Sync:
             }
             unmapped = await connection.fetchval(_UNMAPPED, environment)
         reasons = [
-            f"{each.listing.name}: {each.error.message}"
+            f"{each.listing.name}: {reason}"
             for each in readings
-            if each.error is not None
+            if (reason := each.error.message if each.error else each.refused)
         ]
         if reasons:
             await self._connections.failed(environment, "error", "; ".join(reasons), lease)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import asyncpg
 import structlog
@@ -14,6 +15,7 @@ from billhook import mirror
 from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError
+from billhook.ledger import reason_of
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import Listing, Range, params_of, split, write_page
 
@@ -39,6 +41,9 @@ class Reading:
     objects: int = 0
     seen: set[str] = field(default_factory=set)
     error: BillhookError | None = None
+    """Why it was not read to its end."""
+    refused: str | None = None
+    """Why some row of it could not be written: a trigger of the app's, most likely."""
 
 
 async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range]) -> None:
@@ -99,14 +104,42 @@ async def _write(
         part.since = older.upto
     rows = mirror.rows_of(listing.kind, objects, at)
 
-    async def work() -> None:
+    async def write(rows: str) -> None:
         async with asking.database.connection() as connection:
             await write_page(connection, asking, listing, rows, part, older, done=done)
 
     async with reading.writers:
-        await repeat_collisions(work)
+        try:
+            await repeat_collisions(partial(write, rows))
+        except asyncpg.PostgresError:
+            await _write_singly(asking, reading, objects, at)
+            await repeat_collisions(partial(write, "[]"))
     reading.objects += len(objects)
     reading.seen.update(each["id"] for each in objects)
+
+
+async def _write_singly(
+    asking: mirror.Asking, reading: Reading, objects: list[StripeObject], at: int
+) -> None:
+    """Some row of a page is refused: find it, leave it out."""
+    for each in objects:
+        try:
+            await mirror.write_one(asking, reading.listing.kind, each, at)
+        except asyncpg.PostgresError as error:
+            _refuse(asking, reading, each["id"], error)
+
+
+def _refuse(
+    asking: mirror.Asking, reading: Reading, object_id: str, error: asyncpg.PostgresError
+) -> None:
+    reading.refused = f"{object_id} could not be written: {reason_of(error)}"
+    log.warning(
+        "a row could not be written",
+        environment=asking.environment,
+        list=reading.listing.name,
+        object_id=object_id,
+        reason=reason_of(error),
+    )
 
 
 async def absent(
@@ -139,7 +172,10 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
     async def confirm(object_id: str) -> None:
         nonlocal gone
         async with slots:
-            gone += not (await mirror.refresh(asking, listing.kind, object_id)).exists
+            try:
+                gone += not (await mirror.refresh(asking, listing.kind, object_id)).exists
+            except asyncpg.PostgresError as error:
+                _refuse(asking, reading, object_id, error)
 
     try:
         async with all_or_first_error() as group:

@@ -22,7 +22,7 @@ from billhook.projections.fetched import row_of
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import OLDEST, Listing
 from billhook.sync.reading import absent, all_or_first_error
-from billhook.verify.reading import CONFIRMED, YOUNG, pages
+from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 _AT_ONCE = 4
 
@@ -113,7 +113,8 @@ async def _confirm(
         async with slots:
             drift = await _drift(asking, listing, object_id)
             if drift is not None and repair:
-                await _mend(asking, listing, object_id)
+                with one_repair(listing.table, object_id):
+                    await _mend(asking, listing, object_id)
                 drift.repaired = await _drift(asking, listing, object_id) is None
             if drift is not None:
                 found.drift.append(drift)

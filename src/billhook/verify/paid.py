@@ -12,18 +12,27 @@ import orjson
 
 from billhook import ledger, refreshes
 from billhook.db.leases import LeaseLost
+from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError
+from billhook.events import EventNotFound, replay
 from billhook.mirror import Asking
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.projections import Event
 from billhook.projections.refunds import refund_changed
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.reading import all_or_first_error
-from billhook.verify.reading import CONFIRMED, YOUNG, pages
+from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 TABLE = "payments.transactions"
 
 _AT_ONCE = 4
+# The objects of a payment: an invoice tells of it without naming its PaymentIntent.
+_PARTS = """
+SELECT other.object_id FROM billhook.payment_refs of
+JOIN billhook.payment_refs other USING (payment_id)
+WHERE of.environment = $1 AND of.object_type = 'payment_intent' AND of.object_id = $2
+  AND other.object_type IN ('invoice', 'checkout_session')
+"""
 _AROUND = (5, 600)
 """Seconds before and after an object was made in which its events are looked for."""
 
@@ -215,7 +224,8 @@ async def _confirm(
             differing = _differences(moved, row)
             drift = _drift(found.table, moved, row, differing) if differing else None
             if drift is not None and repair:
-                row = await _mend(asking, kind, moved)
+                with one_repair(TABLE, moved.id):
+                    row = await _mend(asking, kind, moved)
                 drift.repaired = not _differences(moved, row)
             if drift is not None:
                 found.drift.append(drift)
@@ -262,9 +272,12 @@ async def _mend(asking: Asking, kind: str, moved: _Movement) -> Mapping[str, Any
 
 
 async def _apply_events(asking: Asking, moved: _Movement) -> None:
-    """Apply the events of that time that name the object and are not in the ledger."""
+    """Apply the events of that time that name the object: those that the ledger lacks as if they
+    had just come, and those that it has once more, without the app's triggers."""
     before, after = _AROUND
-    named = [moved.id.encode(), moved.object["id"].encode()]
+    async with asking.database.connection() as connection:
+        known = await connection.fetch(_PARTS, asking.environment, moved.id)
+    named = [moved.id.encode(), moved.object["id"].encode(), *(id.encode() for (id,) in known)]
     events: list[StripeObject] = []
     params = {"created": {"gte": moved.created - before, "lte": moved.created + after}}
     cursor: dict[str, str] = {}
@@ -274,13 +287,19 @@ async def _apply_events(asking: Asking, moved: _Movement) -> None:
         listed: list[StripeObject] = page.data.get("data") or []
         more = page.data.get("has_more") is True and bool(listed)
         cursor = {"starting_after": listed[-1]["id"]} if listed else {}
-        events += [e for e in listed if any(name in orjson.dumps(e) for name in named)]
+        events += [
+            each
+            for each in listed
+            if each["type"] in EVENTS and any(name in orjson.dumps(each) for name in named)
+        ]
     for each in reversed(events):
         delivery = ledger.decode(orjson.dumps(each))
         try:
-            await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
-        except ledger.EventNotApplied:
-            continue  # it is in the ledger, and will be tried again
+            row = await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
+            if row["processing_status"] == "processed" and not row["handled"]:
+                await replay(asking.database, asking.environment, delivery.event.id, refire=False)
+        except (ledger.EventNotApplied, ledger.EventNotRecorded, EventNotFound):
+            continue  # it will be tried again; or it was put away by age
 
 
 async def _extra(

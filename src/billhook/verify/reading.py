@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import asyncpg
+import structlog
+
+from billhook.ledger import reason_of
 from billhook.mirror import Asking
 from billhook.stripe.gateway import Fetched
+
+log = structlog.get_logger(__name__)
 
 CONFIRMED = 500
 """Differences of a list that are looked at one by one. Where there are more, a sync is the cure."""
@@ -49,3 +56,12 @@ async def pages(
             more = page.data.get("has_more") is True and bool(objects)
             after = objects[-1]["id"] if objects else None
             yield page
+
+
+@contextmanager
+def one_repair(table: str, object_id: str) -> Iterator[None]:
+    """Mend one row. Where a trigger of the app refuses it, the others are mended all the same."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        log.warning("not repaired", table=table, object_id=object_id, reason=reason_of(error))

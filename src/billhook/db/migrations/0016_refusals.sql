@@ -25,9 +25,60 @@ CREATE FUNCTION billhook.restore_triggers(silenced jsonb) RETURNS void LANGUAGE 
 DECLARE
     was record;
 BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;  -- what waits for the commit would forbid it
     FOR was IN SELECT key AS trigger_name, value AS enabled FROM jsonb_each_text(silenced) LOOP
         EXECUTE format('ALTER TABLE payments.webhook_events ENABLE %s TRIGGER %I',
             CASE was.enabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END,
             was.trigger_name);
     END LOOP;
+END $$;
+
+-- What an app's trigger set for the whole session, by mistake most likely, would go on for whatever
+-- uses the connection next: other events without triggers, as another role, with other time limits.
+CREATE FUNCTION billhook.forget_settings() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RESET ALL;
+    RESET SESSION AUTHORIZATION;
+    PERFORM pg_advisory_unlock_all();
+END $$;
+
+-- As in 0007_ledger.sql, but that an event which failed for an account that is not connected now is
+-- refused: its rows would go into another account's mirror.
+CREATE OR REPLACE FUNCTION billhook.claim_event(
+    env text, event_id text, event_type text, livemode boolean, account_id text,
+    object_type text, object_id text, payload jsonb
+) RETURNS uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    ledger_id uuid;
+BEGIN
+    INSERT INTO payments.webhook_events (
+        provider, environment, provider_event_id, event_type, livemode, provider_account_id,
+        object_type, object_id, processing_status, attempt_count, payload)
+    VALUES ('stripe', env, event_id, event_type, livemode, account_id, object_type, object_id,
+        'pending', 1, payload)
+    ON CONFLICT (provider, environment, provider_event_id) DO NOTHING
+    RETURNING id INTO ledger_id;
+    IF ledger_id IS NULL THEN
+        IF EXISTS (
+            SELECT FROM payments.webhook_events e
+            WHERE e.provider = 'stripe' AND e.environment = env
+              AND e.provider_event_id = claim_event.event_id
+              AND e.processing_status IN ('failed', 'pending')
+              AND NOT billhook.is_of_this_account(env, e.received_at))
+        THEN
+            RAISE 'it is of a Stripe account that is not connected' USING ERRCODE = 'BH001';
+        END IF;
+        UPDATE payments.webhook_events e SET
+            processing_status = 'pending',
+            attempt_count = e.attempt_count + 1,
+            last_error = NULL,
+            processed_at = NULL,
+            payload = claim_event.payload
+        WHERE e.provider = 'stripe' AND e.environment = env
+          AND e.provider_event_id = claim_event.event_id
+          AND e.processing_status IN ('failed', 'pending')
+        RETURNING e.id INTO ledger_id;
+    END IF;
+    RETURN ledger_id;
 END $$;
