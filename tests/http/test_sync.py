@@ -258,6 +258,32 @@ def test_a_list_that_fails_says_so_and_the_others_stay(synced: Api, account: Acc
     assert names(synced, "customers") == []
 
 
+def test_a_row_that_the_app_refuses_is_named_and_the_others_are_mirrored(
+    synced: Api, account: Account
+) -> None:
+    account.fill(products=3, customers=120)
+    (gone, *_) = [each["id"] for each in account.get("/v1/products")["data"]]
+    sync(synced)
+    synced.books.execute(f"""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'we do not like it'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON payments.customers FOR EACH ROW
+        WHEN (NEW.name = 'C77') EXECUTE FUNCTION refuse();
+        CREATE TRIGGER refuse BEFORE DELETE ON payments.stripe_products FOR EACH ROW
+        WHEN (OLD.product_id = '{gone}') EXECUTE FUNCTION refuse();
+        DELETE FROM payments.customers""")
+    account.http.delete(f"/v1/products/{gone}").raise_for_status()
+    result = sync(synced)["connection"]
+    assert result["lastSyncStatus"] == "failed"
+    assert "we do not like it" in result["lastSyncError"]
+    assert set(names(synced, "customers")) == {f"C{n}" for n in range(120)} - {"C77"}
+    assert len(names(synced, "stripe_products")) == 3
+    synced.books.execute("DROP FUNCTION refuse CASCADE")
+    assert sync(synced)["connection"]["lastSyncStatus"] == "succeeded"
+    assert len(names(synced, "customers")) == 120
+    assert len(names(synced, "stripe_products")) == 2
+
+
 def test_an_environment_without_key_is_a_result(synced: Api) -> None:
     result = sync(synced, "live")
     assert result["subscriptions"] is None

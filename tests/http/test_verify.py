@@ -146,6 +146,18 @@ def test_a_row_that_is_missing_and_one_too_many_are_found_and_mended(sold: Stati
     assert verified(sold).drift == []
 
 
+def test_a_row_whose_repair_the_app_refuses_leaves_the_others_repaired(sold: Station) -> None:
+    sold.books.execute("""
+        UPDATE payments.stripe_prices SET unit_amount = 1;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'we do not like it'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON payments.stripe_prices FOR EACH ROW
+        WHEN (NEW.recurring_interval IS NULL) EXECUTE FUNCTION refuse()""")
+    mended = verified(sold, repair=True)
+    assert sorted(bool(each.repaired) for each in mended.drift) == [False, True]
+    assert not mended.sound
+
+
 def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> None:
     before = sold.fulfilled()
     sold.bought()  # nobody tells us of it
