@@ -238,6 +238,24 @@ def test_a_trigger_that_ends_its_session_costs_no_other_failed_event_its_turn(
     assert (replayed.replayed, len(replayed.failed)) == (0, 1)
 
 
+def test_an_event_that_a_trigger_marked_as_failed_itself_is_tried_again(station: Station) -> None:
+    station.books.execute("""
+        CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.processing_status := 'failed';
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER a_give_up BEFORE UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION give_up()""")
+    station.books.apply(event(COMPLETED, session()))
+    station.books.execute("DROP FUNCTION give_up CASCADE")
+    station.books.execute("""
+        ALTER TABLE payments.webhook_events DISABLE TRIGGER billhook_touch_updated_at;
+        UPDATE payments.webhook_events SET updated_at = now() - interval '2 minutes'""")
+    station.work(lambda worker: worker.take_up("test"))
+    station.retry()
+    assert (station.statuses(), station.fulfilled()) == (["processed"], 1)
+
+
 def test_replayed_once_more_an_event_whose_trigger_drops_it_stays_as_it_was(
     station: Station,
 ) -> None:

@@ -279,6 +279,7 @@ def test_a_row_that_the_app_refuses_is_named_and_the_others_are_mirrored(
     assert set(names(synced, "customers")) == {f"C{n}" for n in range(120)} - {"C77"}
     assert len(names(synced, "stripe_products")) == 3
     synced.books.execute("DROP FUNCTION refuse CASCADE")
+    account.http.post("/_sandbox/advance", json={"seconds": 5}).raise_for_status()
     assert sync(synced)["connection"]["lastSyncStatus"] == "succeeded"
     assert len(names(synced, "customers")) == 120
     assert len(names(synced, "stripe_products")) == 2

@@ -69,6 +69,7 @@ class Recovery:
             looks += [
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
+                (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify {each} books", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
             ]
@@ -83,6 +84,11 @@ class Recovery:
     async def retry(self) -> bool:
         """Try failed events again whose time has come."""
         return await retries.retry_due(self._database, self._settings.retry_attempts)
+
+    async def take_up(self, environment: Environment) -> bool:
+        """Give unfinished events that nobody tries again a turn."""
+        await retries.take_up(self._database, environment)
+        return False
 
     async def pull(self, environment: Environment) -> bool:
         """Read Stripe's event list, at the start and when it is time to."""

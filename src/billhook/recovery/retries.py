@@ -7,6 +7,7 @@ import structlog
 
 from billhook import ledger
 from billhook.db import Database
+from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,25 @@ SELECT c.*, e.payload FROM claimed c
 JOIN payments.webhook_events e
   ON e.provider = 'stripe' AND e.environment = c.environment AND e.provider_event_id = c.event_id
 """
+# A trigger of the app may have written the status itself, or dropped what we wrote.
+_TAKE_UP = """
+INSERT INTO billhook.event_retries (environment, event_id)
+SELECT environment, provider_event_id FROM payments.webhook_events e
+WHERE provider = 'stripe' AND environment = $1 AND processing_status IN ('failed', 'pending')
+  AND updated_at < now() - interval '1 minute'
+  AND updated_at >= (SELECT min(applied_at) FROM billhook.migrations)  -- later than adopted
+  AND billhook.is_of_this_account($1, received_at)
+  AND NOT EXISTS (
+      SELECT FROM billhook.event_retries r
+      WHERE r.environment = e.environment AND r.event_id = e.provider_event_id)
+ON CONFLICT DO NOTHING
+"""
+
+
+async def take_up(database: Database, environment: Environment) -> None:
+    """See to it that each event that is not finished has its turn."""
+    async with database.connection() as connection:
+        await connection.execute(_TAKE_UP, environment)
 
 
 async def retry_due(database: Database, most_attempts: int) -> bool:
