@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from billhook.db.migrate import migrate, migrations
+from billhook.rebuild.fresh import TABLES
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
 
@@ -28,6 +29,22 @@ def test_every_column_of_insforge_is_there_with_its_type_and_nullability(books: 
     with (SHARED / "columns.tsv").open() as file:
         for row in csv.DictReader(file, delimiter="\t"):
             assert found[row["table"], row["column"]] == (row["type"], row["nullable"]), row
+
+
+def test_every_column_of_a_fresh_database_is_known_as_our_own(books: Books) -> None:
+    """A column that a later migration adds belongs into `billhook.own_columns` as well."""
+    tables = "SELECT DISTINCT relation FROM billhook.own_columns"
+    found = {row["relation"] for row in books.rows(tables)}
+    of_accounts = books.rows("SELECT unnest(billhook.account_tables())::text AS relation")
+    assert found == {*TABLES, *(row["relation"] for row in of_accounts)}
+    own = books.rows("SELECT relation, name FROM billhook.own_columns ORDER BY 1, 2")
+    there = books.rows(f"""
+        SELECT attrelid::regclass::text AS relation, attname::text AS name FROM pg_attribute
+        WHERE attrelid IN (SELECT relation::regclass FROM ({tables}) AS t)
+          AND attnum > 0 AND NOT attisdropped
+        ORDER BY attrelid::regclass::text, attname::text
+    """)
+    assert own == there
 
 
 def test_migrating_twice_and_from_many_processes_at_once_is_safe(empty_database_url: str) -> None:

@@ -18,7 +18,7 @@ from books import Books, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
 from recovering import Station
-from stripe_events import event, invoice, payment_intent, subject
+from stripe_events import T0, event, invoice, payment_intent, subject, subscription
 from stripe_lives import LIFE, PAYS, catalog_life, one_time_payment, subscription_life
 
 __all__ = ["billhook"]
@@ -282,6 +282,119 @@ def test_a_rule_of_the_app_that_forbids_the_swap_is_told_and_nothing_is_changed(
         rebuilt(books, swap=True)
     assert failed.value.status == 400
     assert books.rows("SELECT FROM payments.customers WHERE provider_customer_id = 'cus_planted'")
+
+
+OF_THE_APP = """
+    ALTER TABLE payments.transactions ADD COLUMN exported_at timestamptz;
+    UPDATE payments.transactions SET exported_at = now();
+    ALTER TABLE payments.customers ADD COLUMN "CRM id" text;
+    UPDATE payments.customers SET "CRM id" = 'crm-' || provider_customer_id;
+    ALTER TABLE payments.customers ALTER COLUMN "CRM id" SET NOT NULL,
+        ADD COLUMN email_lower text GENERATED ALWAYS AS (lower(email)) STORED,
+        ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY,
+        ADD CHECK ("CRM id" <> email), ADD UNIQUE ("CRM id", provider_customer_id);
+    CREATE INDEX ON payments.customers ((lower("CRM id")), email) WHERE number > 0;
+"""
+
+
+def test_columns_that_the_app_added_are_no_difference_and_keep_their_values(books: Books) -> None:
+    books.apply(*LIFE)
+    books.execute(OF_THE_APP)
+    books.execute("ALTER TABLE payments.stripe_products ADD COLUMN shelf text NOT NULL DEFAULT 'A'")
+    books.execute("ALTER TABLE payments.stripe_products ALTER COLUMN shelf DROP DEFAULT")
+    kept = (
+        'SELECT provider_customer_id, "CRM id", email_lower, number FROM payments.customers '
+        "ORDER BY number",
+        "SELECT id, exported_at FROM payments.transactions ORDER BY id",
+    )
+    before = [books.rows(each) for each in kept]
+    assert differing(rebuilt(books)) == {}
+    books.execute("""
+        UPDATE payments.transactions SET amount = 1, status = 'failed';
+        UPDATE payments.customers SET name = 'Drifted';
+    """)
+    found = differing(rebuilt(books, swap=True))
+    assert found["payments.customers"] == [
+        ("cus_1", "different", ["name"]),
+        ("cus_2", "different", ["name"]),
+    ]
+    assert [books.rows(each) for each in kept] == before
+    assert differing(rebuilt(books)) == {}
+
+
+def test_a_rebuild_that_adds_rows_fills_the_columns_of_the_app_as_an_event_does(
+    books: Books,
+) -> None:
+    books.apply(*LIFE)
+    books.execute("""
+        ALTER TABLE payments.customers ADD COLUMN tier text NOT NULL DEFAULT 'free',
+            ADD COLUMN email_lower text GENERATED ALWAYS AS (lower(email)) STORED;
+        DELETE FROM payments.customers;
+    """)
+    assert rebuilt(books, swap=True).equal
+    rows = books.rows(
+        "SELECT DISTINCT tier, email_lower IS NOT NULL AS made FROM payments.customers"
+    )
+    assert rows == [{"tier": "free", "made": True}]
+
+
+def test_a_checkout_and_adopted_rows_are_rebuilt_beside_columns_of_the_app(books: Books) -> None:
+    books.execute(OF_THE_APP)
+    books.execute("""
+        ALTER TABLE payments.stripe_checkout_sessions ADD COLUMN campaign text,
+            ADD COLUMN host text GENERATED ALWAYS AS (split_part(success_url, '/', 3)) STORED;
+        INSERT INTO payments.stripe_checkout_sessions (environment, mode, success_url, cancel_url)
+            VALUES ('test', 'payment', 'https://shop.test/', 'https://shop.test/');
+        INSERT INTO payments.customers (provider, environment, provider_customer_id, "CRM id",
+                created_at)
+            VALUES ('stripe', 'test', 'cus_adopted', 'crm-1', '2020-01-01');
+        INSERT INTO payments.transactions (provider, environment, type, status, created_at)
+            VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', '2020-01-01');
+    """)
+    found = rebuilt(books)
+    assert differing(found) == {}
+    assert {each.table: each.rows for each in found.tables}["payments.customers"] == 1
+
+
+def test_a_temporary_table_that_a_trigger_left_behind_stands_in_no_ones_way(books: Books) -> None:
+    books.apply(*LIFE)
+
+    async def work(database: Database) -> Rebuilt:
+        async with database.connection() as connection:
+            await connection.execute("CREATE TEMPORARY TABLE transactions (id int)")
+        return await rebuild(database, "test", RebuildOrder())
+
+    assert books.run(work).equal
+
+
+def test_items_beyond_an_events_page_stay_until_stripe_is_asked_again(books: Books) -> None:
+    def of(shown: int, more: bool) -> dict[str, Any]:
+        one = subscription()["items"]["data"][0]
+        data = [one | {"id": f"si_{number:02}"} for number in range(shown)]
+        return {"items": {"object": "list", "data": data, "has_more": more}}
+
+    created = subscription(**of(10, True))
+    books.apply(event("customer.subscription.created", created))
+    whole = subscription(**of(12, False))
+    told = fetched_row("subscription", whole, T0 + 5)
+    books.rows("SELECT billhook.project_fetched('test', 'subscription', $1)", [told])
+    books.execute("DELETE FROM billhook.refreshes")
+    changed = subscription(metadata={"a": "b"}, **of(10, True))
+    books.apply(event("customer.subscription.updated", changed, at=10))
+    assert books.rows("SELECT FROM billhook.refreshes WHERE object_id = 'sub_1'")
+    assert differing(rebuilt(books)) == {}
+    books.execute("UPDATE payments.stripe_subscriptions SET status = 'unpaid'")
+    assert rebuilt(books, swap=True).equal
+    items = books.row("SELECT count(*) AS n FROM payments.stripe_subscription_items")
+    assert items == {"n": 12}
+    # An item that a whole list does not show is still one too many.
+    books.apply(event("customer.subscription.updated", subscription(**of(9, False)), at=20))
+    books.execute("""
+        INSERT INTO payments.stripe_subscription_items (environment, subscription_item_id,
+            subscription_id) VALUES ('test', 'si_planted', 'sub_1')
+    """)
+    planted = {"payments.stripe_subscription_items": [("si_planted", "extra", [])]}
+    assert differing(rebuilt(books)) == planted
 
 
 def test_events_that_were_put_away_by_age_count(books: Books) -> None:

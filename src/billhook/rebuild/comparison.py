@@ -88,6 +88,7 @@ TABLES = (
 # Surrogate keys and our own clock.
 _INCIDENTAL = frozenset({"id", "created_at", "updated_at", "synced_at"})
 
+# The fresh tables have ours alone, and none that the app added.
 _COLUMNS = """
 SELECT attname FROM pg_attribute
 WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
@@ -121,6 +122,16 @@ FROM payments.customers live
 WHERE live.environment = $1 AND live.provider_customer_id = here.provider_customer_id
   AND live.raw IS DISTINCT FROM here.raw
 """
+# Where an event showed a subscription with the first page of its items only, the others are what
+# Stripe answered before, and will be asked again.
+_KEEP_ITEMS = """
+INSERT INTO pg_temp.stripe_subscription_items
+SELECT ours.* FROM payments.stripe_subscription_items live
+JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
+CROSS JOIN jsonb_populate_record(NULL::pg_temp.stripe_subscription_items, to_jsonb(live)) AS ours
+WHERE live.environment = $1 AND s.raw #> '{items,has_more}' = 'true'
+ON CONFLICT DO NOTHING
+"""
 
 _SUM = """
 SELECT count(*) AS rows,
@@ -150,7 +161,7 @@ UPDATE {table} live SET ({columns}) = ROW({fresh_columns}) FROM {fresh} fresh
 WHERE live.environment = $1 AND {same} AND ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
 """
 _ADD = """
-INSERT INTO {table} SELECT fresh.* FROM {fresh} fresh
+INSERT INTO {table} ({ours}) SELECT {fresh_ours} FROM {fresh} fresh
 WHERE environment = $1 AND NOT EXISTS (
     SELECT FROM {table} live WHERE live.environment = $1 AND {same})
 """
@@ -161,13 +172,15 @@ async def compare(connection: Connection, environment: Environment) -> list[Rebu
     await connection.execute(_RENUMBER, timeout=PATIENCE)
     for name in _NUMBERED:
         await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
-    await connection.execute(_KEEP_EXPANDED, environment, timeout=PATIENCE)
+    for keep in (_KEEP_EXPANDED, _KEEP_ITEMS):
+        await connection.execute(keep, environment, timeout=PATIENCE)
     await fresh.count(connection)
     return [await _compared(connection, environment, table) for table in TABLES]
 
 
 async def _compared(connection: Connection, environment: Environment, table: Table) -> RebuiltTable:
-    columns = await _columns(connection, table)
+    ours = await _ours(connection, table)
+    columns = _that_count(table, ours)
     listed = ", ".join(columns)
     shown, rebuilt = [
         await connection.fetchrow(
@@ -187,7 +200,7 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
     if found.checksum == found.rebuilt_checksum and found.rows == found.rebuilt_rows:
         return found
     query = _DIFFERENT.format(
-        **_parts(table, columns),
+        **_parts(table, ours),
         live_name=_of(table.named, "live"),
         fresh_name=_of(table.named, "fresh"),
         fields=", ".join(
@@ -222,7 +235,7 @@ async def swap(
     for table in TABLES:
         if table.name not in differing:
             continue
-        parts = _parts(table, await _columns(connection, table))
+        parts = _parts(table, await _ours(connection, table))
         for statement in (
             _REMOVE.format(**parts),
             *(_FREE.format(**parts, column=each) for each in table.unique),
@@ -232,18 +245,22 @@ async def swap(
             await connection.execute(statement, environment, timeout=PATIENCE)
 
 
-async def _columns(connection: Connection, table: Table) -> list[str]:
-    """The columns that count."""
-    rows = await connection.fetch(_COLUMNS, table.name)
-    incidental = _INCIDENTAL | table.incidental
-    return [row["attname"] for row in rows if row["attname"] not in incidental]
+async def _ours(connection: Connection, table: Table) -> list[str]:
+    return [row["attname"] for row in await connection.fetch(_COLUMNS, table.fresh)]
 
 
-def _parts(table: Table, columns: list[str]) -> dict[str, str]:
+def _that_count(table: Table, ours: list[str]) -> list[str]:
+    return [each for each in ours if each not in _INCIDENTAL | table.incidental]
+
+
+def _parts(table: Table, ours: list[str]) -> dict[str, str]:
+    columns = _that_count(table, ours)
     return {
         "table": table.name,
         "fresh": table.fresh,
         "same": table.same("live", "fresh"),
+        "ours": ", ".join(ours),
+        "fresh_ours": ", ".join(f"fresh.{each}" for each in ours),
         "columns": ", ".join(columns),
         "live_columns": ", ".join(f"live.{each}" for each in columns),
         "fresh_columns": ", ".join(f"fresh.{each}" for each in columns),

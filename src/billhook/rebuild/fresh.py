@@ -33,6 +33,12 @@ TABLES = (
 )
 _ENTRANCES = ("apply_changes", "project_fetched", "delete_fetched", "record_claim")
 
+# Columns that the app added. What hangs on them alone, such as an index, goes with them.
+_NOT_OURS = """
+SELECT string_agg(format('DROP COLUMN %I CASCADE', attname), ', ') FROM pg_attribute
+WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+  AND attname NOT IN (SELECT name FROM billhook.own_columns WHERE relation = $1::text)
+"""
 _FUNCTIONS = """
 SELECT proname AS name, prosrc AS body, pg_get_functiondef(oid) AS definition FROM pg_proc
 WHERE pronamespace = 'billhook'::regnamespace AND prokind = 'f'
@@ -56,10 +62,13 @@ _RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, li
 
 async def make(connection: Connection) -> None:
     """Make them, within the connection's transaction."""
+    await drop(connection)  # a trigger of the app may have left some, named like ours
     await connection.execute("SET LOCAL check_function_bodies = off")
     for table in TABLES:
         name = table.partition(".")[2]
         await connection.execute(f"CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING ALL)")
+        if not_ours := await connection.fetchval(_NOT_OURS, table):
+            await connection.execute(f"ALTER TABLE pg_temp.{name} {not_ours}")
     await connection.execute(_NUMBERS)
     await connection.execute(_REPLAYED)
     await connection.execute(_RENUMBERED)

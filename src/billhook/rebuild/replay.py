@@ -27,25 +27,30 @@ _BATCH = 250
 
 # Rows that an adopted database brought along are older than our first migration.
 _ADOPTED_AT = "(SELECT min(applied_at) FROM billhook.migrations)"
+# A live row, without the columns that the app added.
+_OURS = "jsonb_populate_record(NULL::pg_temp.{}, to_jsonb(live)) AS ours"
 _ADOPTED = (
     *(
         f"""
-        INSERT INTO pg_temp.{table} SELECT * FROM payments.{table}
-        WHERE environment = $1 AND created_at < {_ADOPTED_AT} AND provider_event_at IS NULL
+        INSERT INTO pg_temp.{table} SELECT ours.* FROM payments.{table} live, {_OURS.format(table)}
+        WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
+          AND live.provider_event_at IS NULL
         ON CONFLICT DO NOTHING
         """  # noqa: S608
         for table in ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions")
     ),
     f"""
     INSERT INTO pg_temp.stripe_subscription_items
-    SELECT i.* FROM payments.stripe_subscription_items i
+    SELECT ours.* FROM payments.stripe_subscription_items live
     JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
-    WHERE environment = $1 AND i.created_at < {_ADOPTED_AT} AND s.provider_event_at IS NULL
+    CROSS JOIN {_OURS.format("stripe_subscription_items")}
+    WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT} AND s.provider_event_at IS NULL
     ON CONFLICT DO NOTHING
     """,  # noqa: S608
     f"""
-    INSERT INTO pg_temp.transactions SELECT * FROM payments.transactions
-    WHERE environment = $1 AND created_at < {_ADOPTED_AT}
+    INSERT INTO pg_temp.transactions
+    SELECT ours.* FROM payments.transactions live, {_OURS.format("transactions")}
+    WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
     ON CONFLICT DO NOTHING
     """,  # noqa: S608
     *(
@@ -65,8 +70,9 @@ _SESSIONS = (
     """,
     """
     INSERT INTO pg_temp.stripe_checkout_sessions
-    SELECT s.* FROM payments.stripe_checkout_sessions live, jsonb_populate_record(live,
-        '{"provider_event_at": null, "provider_event_rank": null, "provider_event_id": null}') s
+    SELECT ours.* FROM payments.stripe_checkout_sessions live, jsonb_populate_record(
+        NULL::pg_temp.stripe_checkout_sessions, to_jsonb(live) - ARRAY[
+            'provider_event_at', 'provider_event_rank', 'provider_event_id']) AS ours
     WHERE live.environment = $1
     ON CONFLICT DO NOTHING
     """,
