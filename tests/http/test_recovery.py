@@ -162,6 +162,14 @@ def test_what_happened_before_the_account_was_connected_is_not_applied(
     assert station.fulfilled() == 1
 
 
+def test_a_connected_account_that_nobody_pulls_is_pulled_from_now_on(station: Station) -> None:
+    station.books.execute("DELETE FROM billhook.pulls")
+    station.pull()
+    station.bought()
+    station.pull()
+    assert station.fulfilled() == 1
+
+
 def test_a_failing_event_does_not_stop_the_pull_of_the_others(station: Station) -> None:
     station.bought(2)
     with station.warehouse_closed():

@@ -32,6 +32,19 @@ _PAGE = 100
 _MOST = 1_000  # events of a window: all of them are in memory, to be applied oldest first
 _TYPES = frozenset(EVENTS)
 
+# A connected account that nobody pulls, as a restored archive left it in an earlier version: from
+# when it was connected, which is not before we were here or before another account left.
+_BEGIN = """
+INSERT INTO billhook.pulls (environment, since, cursor_at)
+SELECT $1, at, at FROM (
+    SELECT date_trunc('second', greatest(c.created_at,
+        (SELECT min(applied_at) FROM billhook.migrations),
+        (SELECT max(archived_at) FROM billhook.archives WHERE environment = $1))) AS at
+    FROM payments.provider_connections c
+    WHERE c.provider = 'stripe' AND c.environment = $1
+      AND c.status <> 'unconfigured' AND c.provider_account_id IS NOT NULL) AS connected
+ON CONFLICT DO NOTHING
+"""
 _TAKE_TURN = """
 UPDATE billhook.pulls
 SET next_at = CASE WHEN $2::float8 IS NULL THEN next_at ELSE now() + make_interval(secs => $2) END
@@ -95,8 +108,9 @@ async def pull_due(
             return False
         async with database.connection() as connection:
             row = await connection.fetchrow(_TAKE_TURN, environment, every)
-        if row is None:
-            return False
+            if row is None:  # not yet, or never: then from the next look on
+                await connection.execute(_BEGIN, environment)
+                return False
         key = await gateway.key(environment)
         asking = mirror.Asking(database, gateway, environment, key, lease)
         try:
