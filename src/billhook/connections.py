@@ -176,13 +176,13 @@ class Connections:
             )
             await connection.execute(_PULL_FROM_NOW, environment, fetched.at)
             if key is not None:
-                await _stop_readers(connection, environment)
+                await stop_readers(connection, environment)
                 await self._secrets.set_in(connection, stripe_key_name(environment), key)
 
     async def _archive(
         self, connection: DatabaseConnection, environment: Environment, account_id: str
     ) -> None:
-        await _stop_readers(connection, environment)
+        await stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
         # Events on their way end first, and their rows go with the others.
         await connection.execute(_NO_EVENTS, timeout=_ARCHIVE_TIMEOUT)
@@ -224,7 +224,7 @@ class Connections:
         async with self._database.as_service() as connection:
             if not await self._secrets.deactivate_in(connection, stripe_key_name(environment)):
                 return False
-            await _stop_readers(connection, environment)
+            await stop_readers(connection, environment)
             await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
             await connection.execute(_REMOVED, environment, not_configured(environment))
         return True
@@ -254,7 +254,7 @@ def not_configured(environment: Environment) -> str:
     return f"{stripe_key_name(environment)} is not configured"
 
 
-async def _stop_readers(connection: DatabaseConnection, environment: Environment) -> None:
+async def stop_readers(connection: DatabaseConnection, environment: Environment) -> None:
     """Whoever reads from Stripe with the key before writes no more."""
     await take_away(connection, f"sync:{environment}")
     await take_away(connection, f"pull:{environment}")

@@ -7,6 +7,7 @@ transaction or the process, however it ends.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from billhook.db import Connection
 
@@ -63,7 +64,6 @@ _RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, li
 async def make(connection: Connection) -> None:
     """Make them, within the connection's transaction."""
     await drop(connection)  # a trigger of the app may have left some, named like ours
-    await connection.execute("SET LOCAL check_function_bodies = off")
     for table in TABLES:
         name = table.partition(".")[2]
         await connection.execute(f"CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING ALL)")
@@ -72,9 +72,14 @@ async def make(connection: Connection) -> None:
     await connection.execute(_NUMBERS)
     await connection.execute(_REPLAYED)
     await connection.execute(_RENUMBERED)
-    await connection.execute(_ALONE)
-    for definition in await _definitions(connection):
-        await connection.execute(definition)
+    await _make_functions(connection, (*TABLES, "billhook.payment_ids"))
+
+
+async def make_for_live_tables(connection: Connection) -> None:
+    """Make the functions alone, aimed at the live tables, for whoever has locked those: one
+    transaction may then write any number of objects without a lock for each."""
+    await drop(connection)
+    await _make_functions(connection, ())
 
 
 async def count(connection: Connection) -> None:
@@ -88,8 +93,11 @@ async def drop(connection: Connection) -> None:
     await connection.execute("DISCARD TEMPORARY")
 
 
-async def _definitions(connection: Connection) -> list[str]:
-    """The functions that the entrances lead to, re-aimed."""
+async def _make_functions(connection: Connection, aimed_at: Collection[str]) -> None:
+    """The functions that the entrances lead to, aimed at each other and at the fresh ones of these
+    tables."""
+    await connection.execute("SET LOCAL check_function_bodies = off")
+    await connection.execute(_ALONE)
     known = {row["name"]: row for row in await connection.fetch(_FUNCTIONS)}
     reached: set[str] = set()
     waiting = [*_ENTRANCES]
@@ -98,11 +106,12 @@ async def _definitions(connection: Connection) -> list[str]:
         if name in known and name not in reached:
             reached.add(name)
             waiting += _CALLED.findall(known[name]["body"])
-    here = sorted([*TABLES, "billhook.payment_ids", *(f"billhook.{name}" for name in reached)])
+    here = sorted([*aimed_at, *(f"billhook.{name}" for name in reached)])
     names = re.compile(rf"\b({'|'.join(map(re.escape, here))})\b")
 
     def aimed(definition: str) -> str:
         own = names.sub(lambda found: f"pg_temp.{found[1].partition('.')[2]}", definition)
         return _LOCKED.sub("pg_temp.alone(", own)
 
-    return [aimed(known[name]["definition"]) for name in sorted(reached)]
+    for name in sorted(reached):
+        await connection.execute(aimed(known[name]["definition"]))

@@ -96,7 +96,7 @@ WHERE live.environment = $1
       WHERE here.environment = $1 AND here.{key} = live.{key}
         AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
 """
-_MIRRORED: Mapping[Kind, tuple[str, str]] = {
+MIRRORED: Mapping[Kind, tuple[str, str]] = {
     "product": ("stripe_products", "product_id"),
     "price": ("stripe_prices", "price_id"),
     "customer": ("customers", "provider_customer_id"),
@@ -155,46 +155,26 @@ _NOTE = "INSERT INTO pg_temp.replayed SELECT unnest($1::text[]) ON CONFLICT DO N
 Rows = list[asyncpg.Record]
 
 
-class Replay:
-    """What was told to the fresh tables so far.
+class Telling:
+    """Tells the functions of `fresh` what was told before, in batches.
 
     Attributes:
-        events: how many events of the ledger were applied.
+        events: how many events were applied.
         skipped: those that could not be.
     """
 
     def __init__(self, connection: Connection, environment: Environment) -> None:
         self._connection = connection
         self._environment = environment
-        self._count_at = _BATCH  # events, each time twice as many
         self.events = 0
         self.skipped: list[SkippedEvent] = []
 
-    async def run(self) -> None:
-        """Tell the fresh tables all that they have not been told yet."""
-        for statement in (*_ADOPTED, *_SESSIONS, _CLAIMS):
-            await self._execute(statement)
-        for kind, (table, key) in _MIRRORED.items():
-            query = _FETCHED.format(table=table, key=key)
-            await self._in_batches(query, partial(self._show, kind))
-        await self._execute(_TOMBSTONES)
-        await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
-        await self._in_batches(_ARCHIVE, self._apply_events)
-        await self._in_batches(_LEDGER, self._apply_events)
-        for kind, (table, key) in _MIRRORED.items():
-            query = _TIED.format(kind=kind, table=table, key=key)
-            forget = _FORGET.format(table=table, key=key)
-            await self._in_batches(query, partial(self._decide, kind, forget))
-
-    async def _execute(self, statement: str) -> None:
-        await self._connection.execute(statement, self._environment, timeout=PATIENCE)
-
-    async def _in_batches(self, query: str, tell: Callable[[Rows], Awaitable[None]]) -> None:
+    async def in_batches(
+        self, query: str, tell: Callable[[Rows], Awaitable[None]], *args: object
+    ) -> None:
         """Read a query to its end, a batch in memory at a time."""
         rows: Rows = []
-        cursor = self._connection.cursor(
-            query, self._environment, prefetch=_BATCH, timeout=PATIENCE
-        )
+        cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
         async for row in cursor:
             rows.append(row)
             if len(rows) == _BATCH:
@@ -202,23 +182,19 @@ class Replay:
                 rows = []
         await tell(rows)
 
-    async def _show(self, kind: Kind, rows: Rows) -> None:
+    async def show(self, kind: Kind, rows: Rows) -> None:
+        """Rows of what was fetched: `raw`, and `at` which time."""
         found = [fetched_row(kind, row["raw"], row["at"]) for row in rows]
         told = orjson.dumps([each for each in found if each is not None]).decode()
         await self._connection.execute(_SHOW, self._environment, kind, told, timeout=PATIENCE)
 
-    async def _decide(self, kind: Kind, forget: str, rows: Rows) -> None:
-        """Let that state win which won there."""
-        await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
-        await self._show(kind, [row for row in rows if row["payload"] is None])
-        events = [ledger.decode(row["payload"].encode()).event for row in rows if row["payload"]]
-        await self._apply([_as_applied(each) for each in events])
-
-    async def _apply_fetched(self, rows: Rows) -> None:
+    async def apply_fetched(self, rows: Rows) -> None:
+        """Rows of `billhook.fetched_payments`, with `at` for their time."""
         events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
         await self._apply([_as_applied(each) for each in events])
 
-    async def _apply_events(self, rows: Rows) -> None:
+    async def apply_events(self, rows: Rows) -> list[str]:
+        """Rows of an event's payload each. Returns the ids of those that could be read."""
         told = []
         for (payload,) in rows:
             event = ledger.decode(payload.encode()).event
@@ -232,10 +208,7 @@ class Replay:
         except asyncpg.PostgresError:
             applied = await self._apply_singly(told)
         self.events += applied
-        await self._connection.execute(_NOTE, [each["event_id"] for each in told])
-        if self.events >= self._count_at:
-            self._count_at = 2 * self.events
-            await fresh.count(self._connection)
+        return [each["event_id"] for each in told]
 
     async def _apply_singly(self, told: list[dict[str, Any]]) -> int:
         """Some event cannot be applied, as it could not when it came: find it, leave it out."""
@@ -253,6 +226,49 @@ class Replay:
         async with self._connection.transaction():  # a savepoint
             batch = orjson.dumps(told).decode()
             await self._connection.execute(_APPLY, self._environment, batch, timeout=PATIENCE)
+
+
+class Replay(Telling):
+    """Tells the fresh tables everything."""
+
+    def __init__(self, connection: Connection, environment: Environment) -> None:
+        super().__init__(connection, environment)
+        self._count_at = _BATCH  # events, each time twice as many
+
+    async def run(self) -> None:
+        """Tell the fresh tables all that they have not been told yet."""
+        for statement in (*_ADOPTED, *_SESSIONS, _CLAIMS):
+            await self._execute(statement)
+        for kind, (table, key) in MIRRORED.items():
+            query = _FETCHED.format(table=table, key=key)
+            await self._tell(query, partial(self.show, kind))
+        await self._execute(_TOMBSTONES)
+        await self._tell(_FETCHED_PAYMENTS, self.apply_fetched)
+        await self._tell(_ARCHIVE, self._apply_and_note)
+        await self._tell(_LEDGER, self._apply_and_note)
+        for kind, (table, key) in MIRRORED.items():
+            query = _TIED.format(kind=kind, table=table, key=key)
+            forget = _FORGET.format(table=table, key=key)
+            await self._tell(query, partial(self._decide, kind, forget))
+
+    async def _execute(self, statement: str) -> None:
+        await self._connection.execute(statement, self._environment, timeout=PATIENCE)
+
+    async def _tell(self, query: str, tell: Callable[[Rows], Awaitable[None]]) -> None:
+        await self.in_batches(query, tell, self._environment)
+
+    async def _decide(self, kind: Kind, forget: str, rows: Rows) -> None:
+        """Let that state win which won there."""
+        await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
+        await self.show(kind, [row for row in rows if row["payload"] is None])
+        events = [ledger.decode(row["payload"].encode()).event for row in rows if row["payload"]]
+        await self._apply([_as_applied(each) for each in events])
+
+    async def _apply_and_note(self, rows: Rows) -> None:
+        await self._connection.execute(_NOTE, await self.apply_events(rows))
+        if self.events >= self._count_at:
+            self._count_at = 2 * self.events
+            await fresh.count(self._connection)
 
 
 def _as_applied(event: Event) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""What a restored archive brings back, and what was told before it was restored."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from api import connect
+from billhook import archives
+from billhook.db import Database
+from billhook.models import RebuildOrder, Rebuilt
+from billhook.rebuild import rebuild
+from recovering import Station
+from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
+from stripe_lives import LIFE, PAYS
+
+
+class Away(Station):
+    """A station whose account gives way to another one, and comes back."""
+
+    def __init__(self, database_url: str, sandbox: str) -> None:
+        super().__init__(database_url, sandbox)
+        self.account = self.connected()
+
+    def connected(self) -> str:
+        row = self.books.row("SELECT provider_account_id AS id FROM payments.provider_connections")
+        return str(row["id"])
+
+    def replaced(self) -> None:
+        connect(self.books.dsn, self.sandbox, self.key.replace("recovery", "other"))
+        assert self.connected() != self.account
+
+    def back(self) -> None:
+        connect(self.books.dsn, self.sandbox, self.key)
+        assert self.connected() == self.account
+
+    def restore(self) -> int:
+        """Restore the oldest archive of the account."""
+        kept = self.books.run(archives.archives)
+        wanted: UUID = [each.id for each in kept if each.account_id == self.account][-1]
+        restored: int = self.books.run(lambda database: archives.restore(database, wanted))
+        return restored
+
+    def differing(self) -> dict[str, int]:
+        """How many rows of which tables are not what the ledger makes of them."""
+
+        async def work(database: Database) -> Rebuilt:
+            return await rebuild(database, "test", RebuildOrder())
+
+        return {
+            each.table: each.different for each in self.books.run(work).tables if each.different
+        }
+
+
+@pytest.fixture
+def away(database_url: str, sandbox: str) -> Away:
+    return Away(database_url, sandbox)
+
+
+def test_columns_of_the_app_come_back_with_their_values_and_generated_ones_are_computed(
+    away: Away,
+) -> None:
+    away.books.apply(*LIFE)
+    away.books.execute("""
+        ALTER TABLE payments.customers
+            ADD COLUMN "CRM id" text,
+            ADD COLUMN email_lower text GENERATED ALWAYS AS (lower(email)) STORED,
+            ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY;
+        UPDATE payments.customers SET "CRM id" = 'crm-' || provider_customer_id;
+    """)
+    every = "SELECT * FROM payments.customers ORDER BY id"
+    before = away.books.rows(every)
+    assert before[0]["email_lower"]
+    assert before[0]["CRM id"]
+    away.replaced()
+    away.books.execute("ALTER TABLE payments.customers ADD tier text NOT NULL DEFAULT 'free'")
+    away.back()
+    away.restore()
+    assert away.books.rows(every) == [row | {"tier": "free"} for row in before]
+
+
+def test_purchases_before_and_after_a_restoration_are_all_in_the_mirror(away: Away) -> None:
+    away.bought()
+    away.pull()
+    away.replaced()
+    away.back()
+    away.bought()
+    away.pull()
+    away.books.execute("""
+        ALTER TABLE payments.transactions ADD COLUMN exported_at timestamptz;
+        UPDATE payments.transactions SET exported_at = now();
+    """)
+    exported = away.books.row("SELECT id, exported_at FROM payments.transactions")
+    pull = away.books.row("SELECT * FROM billhook.pulls")
+    count = "SELECT count(*) AS n FROM payments.transactions WHERE status = 'succeeded'"
+    assert away.books.row(count) == {"n": 1}
+    away.restore()
+    assert away.books.row("SELECT * FROM billhook.pulls") == pull
+    assert away.books.row(count) == {"n": 2}
+    kept = "SELECT id, exported_at FROM payments.transactions WHERE exported_at IS NOT NULL"
+    assert away.books.rows(kept) == [exported]
+    assert away.differing() == {}
+    away.bought()
+    away.pull()
+    assert away.books.row(count) == {"n": 3}
+    assert away.fulfilled() == 3
+    assert away.differing() == {}
+
+
+def test_a_refund_told_before_the_restoration_is_of_the_payment_that_comes_back(
+    away: Away,
+) -> None:
+    paid = payment_intent("pi_1", metadata=PAYS)
+    away.books.apply(event("payment_intent.succeeded", paid))
+    before = away.books.row("SELECT id FROM payments.transactions")
+    away.replaced()
+    away.back()
+    away.books.apply(event("refund.created", refund(), at=100))
+    away.books.execute("SELECT billhook.archive_events('test', now() + interval '1 day', 20)")
+    away.restore()
+    rows = away.books.rows(
+        "SELECT id, payment_id, amount_refunded > 0 AS back FROM payments.transactions "
+        "ORDER BY type = 'refund'"
+    )
+    assert rows[0]["id"] == before["id"]
+    assert [row["back"] for row in rows] == [True, True]
+    assert len({row["payment_id"] for row in rows}) == 1
+    assert away.differing() == {}
+
+
+def test_a_subscription_made_before_the_restoration_is_of_the_subject_that_comes_back(
+    away: Away,
+) -> None:
+    away.books.apply(event("checkout.session.completed", session(metadata=subject() | PAYS)))
+    away.replaced()
+    away.back()
+    away.books.apply(event("customer.subscription.created", subscription(), at=10))
+    subjects = "SELECT subject_id FROM payments.stripe_subscriptions"
+    assert away.books.rows(subjects) == [{"subject_id": None}]
+    away.restore()
+    assert away.books.rows(subjects) == [{"subject_id": "t1"}]
+    assert away.differing() == {}
+
+
+def test_payments_of_both_times_that_prove_to_be_one_have_one_row(away: Away) -> None:
+    away.books.apply(*LIFE[:5])
+    away.replaced()
+    away.back()
+    away.books.apply(*(each | {"id": f"{each['id']}_again"} for each in LIFE[3:]))
+    away.restore()
+    assert away.differing() == {}
+    shown = away.books.rows("SELECT FROM payments.transactions WHERE provider_object_id = 'pi_1'")
+    assert len(shown) == 1
+
+
+def test_what_was_fetched_made_or_failed_before_the_restoration_is_kept(away: Away) -> None:
+    v1 = away.stripe.v1
+    tea, gone = v1.products.create({"name": "Tea"}), v1.products.create({"name": "Gone"})
+    customer = v1.customers.create({"name": "Ada", "payment_method": "pm_card_visa"})
+    price = v1.prices.create(
+        {"currency": "eur", "unit_amount": 900, "recurring": {"interval": "month"},
+         "product": tea.id}
+    )  # fmt: skip
+    away.sync()
+    away.replaced()
+    away.back()
+    v1.products.update(tea.id, {"name": "Chai"})
+    v1.products.delete(gone.id)
+    v1.subscriptions.create(
+        {
+            "customer": customer.id,
+            "items": [{"price": price.id}],
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "metadata": {"insforge_subject_type": "team", "insforge_subject_id": "t1"},
+        }
+    )
+    away.sync()
+    away.books.rows("SELECT billhook.delete_fetched('test', 'product', $1, $2)", gone.id, 2**31)
+    away.books.execute(f"""
+        INSERT INTO payments.stripe_checkout_sessions
+            (environment, mode, success_url, cancel_url, checkout_session_id)
+            VALUES ('test', 'payment', 'https://shop.test', 'https://shop.test', 'cs_1');
+        INSERT INTO billhook.fetched_payments VALUES ('test', 'payment_intent.succeeded', 'pi_9',
+            to_timestamp({T0}), '{{"id": "pi_9"}}');
+    """)
+    with away.warehouse_closed():
+        away.books.apply(event("checkout.session.completed", session(metadata=PAYS)))
+    away.restore()
+    names = away.books.rows("SELECT name FROM payments.stripe_products")
+    assert names == [{"name": "Chai"}]
+    subjects = away.books.rows("SELECT subject_id FROM payments.stripe_subscriptions")
+    assert subjects == [{"subject_id": "t1"}]
+    assert away.books.rows("SELECT FROM payments.customer_mappings WHERE subject_id = 't1'")
+    kept = away.books.row("SELECT status FROM payments.stripe_checkout_sessions")
+    assert kept == {"status": "completed"}
+    assert away.books.rows("SELECT FROM billhook.fetched_payments WHERE object_id = 'pi_9'")
+    away.retry()
+    assert away.fulfilled() == 1
+    away.books.execute("DELETE FROM billhook.fetched_payments")
+    assert away.differing() == {}
+
+
+def test_every_time_of_an_account_comes_back_by_one_restoration_after_the_other(
+    away: Away,
+) -> None:
+    """On one connection, as the dashboard does it."""
+    times = LIFE[:4], LIFE[4:20], LIFE[20:]
+    for told in times[:2]:
+        away.books.apply(*told)
+        away.replaced()
+        away.back()
+    away.books.apply(*times[2])
+
+    async def restore_all(database: Database) -> None:
+        for each in reversed(await archives.archives(database)):
+            if each.account_id == away.account:
+                await archives.restore(database, each.id)
+
+    away.books.run(restore_all)
+    assert away.differing() == {}
+    assert away.books.row("SELECT count(*) AS n FROM payments.transactions") == {"n": 6}
+
+
+def test_an_account_that_another_one_left_for_is_not_pulled_from_the_others_time(
+    away: Away,
+) -> None:
+    away.replaced()
+    away.books.execute("UPDATE payments.provider_connections SET status = 'unconfigured'")
+    away.restore()
+    assert away.connected() == away.account
+    assert away.books.rows("SELECT FROM billhook.pulls") == []
