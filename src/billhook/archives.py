@@ -133,7 +133,7 @@ async def _restore(database: Database, archive_id: UUID) -> int:
                 f"There is no archive {archive_id} to restore.",
                 next_actions="`billhook archive list` shows them.",
             )
-        if row["status"] == "connected" and row["connected"] != row["archived"]:
+        if row["status"] != "unconfigured" and row["connected"] != row["archived"]:
             raise BillhookError(
                 f"The archive is of account {row['archived']}, but {row['connected']} is "
                 "connected.",
