@@ -70,6 +70,11 @@ class PriceNotFound(NotFound):
     code = "PAYMENT_PRICE_NOT_FOUND"
 
 
+def _is_it_elsewhere(environment: Environment) -> str:
+    other = "live" if environment == "test" else "test"
+    return f"Is it of the {other} environment? If Stripe has it in {environment}, sync first."
+
+
 async def catalog(database: Database, environment: Environment) -> Catalog:
     """All products and prices, active or not."""
     return Catalog(
@@ -121,7 +126,7 @@ async def product(
     if not found:
         raise ProductNotFound(
             f"There is no product {product_id} in the {environment} environment.",
-            next_actions="If Stripe has it, sync first.",
+            next_actions=_is_it_elsewhere(environment),
         )
     return ProductWithPrices(
         product=Product(**found[0]),
@@ -139,7 +144,7 @@ async def price(database: Database, environment: Environment, price_id: str) -> 
     if not found:
         raise PriceNotFound(
             f"There is no price {price_id} in the {environment} environment.",
-            next_actions="If Stripe has it, sync first.",
+            next_actions=_is_it_elsewhere(environment),
         )
     return Price(**found[0])
 

@@ -14,7 +14,7 @@ from http_tokens import JWT_SECRET
 
 
 def run(dsn: str, *arguments: str) -> Result:
-    env = {"DATABASE_URL": dsn, "JWT_SECRET": JWT_SECRET, "COLUMNS": "200"}
+    env = {"DATABASE_URL": dsn, "JWT_SECRET": JWT_SECRET, "COLUMNS": "80"}
     return CliRunner().invoke(app, list(arguments), env=env)
 
 
@@ -29,6 +29,7 @@ def test_a_key_is_shown_once_listed_by_its_ending_and_revoked(books: Books) -> N
     assert f"ik_****{key[-4:]}" in listed
     assert "valid until" in listed
     stored = str(books.row("SELECT id FROM billhook.api_keys WHERE kind = 'admin'")["id"])
+    assert stored in listed
     told = json.loads(run(books.dsn, "list", "--json").stdout)["keys"]
     admin = next(each for each in told if each["kind"] == "admin")
     assert (admin["id"], admin["name"], admin["revokedAt"]) == (stored, "ci", None)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from api import Api, serving
+from api import STRIPE_KEY, Api, serving
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
-from stripe_events import customer, event, payment_intent
+from stripe_events import customer, event, payment_intent, subscription
 
 __all__ = ["billhook"]
 
@@ -190,6 +190,54 @@ def test_what_was_typed_wrong_is_exit_code_2_and_asks_no_server(
     assert ran.err
 
 
+@pytest.mark.parametrize("amount", ["15.00", "15.0", " 15", "1_500", "1,500", "+15", "-15", "1e3"])
+def test_an_amount_that_is_not_plain_digits_makes_no_price(
+    billhook: Billhook, monkeypatch: pytest.MonkeyPatch, amount: str
+) -> None:
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = billhook(
+        *("prices", "create", "--product", "prod_1", "--currency", "usd"),
+        *("--unit-amount", amount, "--url", "http://127.0.0.1:9"),
+    )
+    assert (ran.code, ran.out) == (2, "")
+    assert "1500 is 15.00 USD" in ran.err
+
+
+@pytest.mark.parametrize("what", ["customers", "subscriptions", "transactions"])
+def test_an_empty_list_is_like_nothing_only_where_a_filter_was_given(
+    linked: Billhook, what: str
+) -> None:
+    assert linked(what, "-e", "live").out == f"There are no {what} yet.\n"
+    assert f"no {what} like that" in linked(what, "-e", "live", "--customer", "cus_9").out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("products", "get", "prod_none"),
+        ("prices", "get", "price_none"),
+        ("products", "update", "prod_none", "--name", "Tea"),
+        ("prices", "archive", "price_none", "--yes"),
+    ],
+)
+def test_what_is_not_there_is_asked_for_in_the_other_environment(
+    linked: Billhook, command: tuple[str, ...]
+) -> None:
+    assert "Is it of the " in linked(*command).err
+
+
+def test_subscriptions_show_whole_price_ids_however_narrow_the_terminal(
+    linked: Billhook, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billhook.cli.output.sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "95")
+    found = subscription("sub_1MowQVLkdIwHu7ixeRlqHVzs")
+    found["items"]["data"][0]["price"]["id"] = "price_1MoBy5LkdIwHu7ixZhnattbh"
+    assert api.deliver(event("customer.subscription.created", found)).is_success
+    assert "price_1MoBy5LkdIwHu7ixZhnattbh" in linked("subscriptions").out
+
+
 def test_events_are_listed_shown_and_replayed(linked: Billhook, api: Api) -> None:
     api.books.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -234,6 +282,7 @@ def test_sync_says_what_it_read_and_fails_where_there_is_no_key(linked: Billhook
     unset = linked("sync", "--environment", "live")
     assert unset.code == 1
     assert "STRIPE_LIVE_SECRET_KEY is not configured" in unset.out
+    assert "billhook config set --environment live" in unset.out
 
 
 def test_a_key_is_read_from_standard_input_and_shown_masked(
@@ -256,6 +305,21 @@ def test_a_key_is_read_from_standard_input_and_shown_masked(
         assert removed.json["keys"][0] == {"environment": "test", "value": None}
         assert billhook("config", "show").out.splitlines()[1].split() == ["test", "-"]
         assert "webhooks configure" in billhook("webhooks", "status").out
+
+
+def test_a_key_of_another_account_says_where_the_rows_of_the_one_before_are(
+    linked: Billhook, api: Api
+) -> None:
+    before = linked("status", "--json").json["connections"][0]["accountId"]
+    same = linked("config", "set", stdin=f"{STRIPE_KEY}\n")
+    assert (same.code, same.err) == (0, "")
+    done = linked("config", "set", "--json", stdin="sk_test_anotherAccount_1\n")
+    after = linked("status", "--json").json["connections"][0]["accountId"]
+    assert done.code == 0
+    assert set(done.json) == {"keys"}
+    assert before in done.err
+    assert after in done.err
+    assert "billhook archive list" in done.err
 
 
 @pytest.mark.parametrize("command", [("config", "set"), ("link", "--url", "http://127.0.0.1:9")])

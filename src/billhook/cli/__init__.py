@@ -169,7 +169,7 @@ def dev(
     except ModuleNotFoundError as error:
         raise BillhookError(
             f"`billhook dev` needs the package {error.name}.",
-            next_actions="Install it with: pip install 'billhook[dev]'",
+            next_actions="Install Billhook with its extra: pip install '/path/to/billhook[dev]'",
         ) from error
     run(Options(state, port, sandbox_port, database_url))
 

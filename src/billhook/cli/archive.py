@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from billhook.cli import asking
-from billhook.cli.options import AsJson
+from billhook.cli.options import AsJson, Yes
 from billhook.cli.output import as_wire, show_json
 from billhook.settings import load_settings
 
@@ -47,7 +47,7 @@ def list_(as_json: AsJson = False) -> None:
 @app.command(epilog="Example: billhook archive restore 3fa85f64-5717-4562-b3fc-2c963f66afa6")
 def restore(
     archive_id: Annotated[UUID, typer.Argument(help="From `billhook archive list`.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Bring an archive's rows back. What stands in their place is archived first."""
     from billhook import archives

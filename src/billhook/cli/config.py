@@ -9,10 +9,12 @@ import typer
 from billhook.cli import asking
 from billhook.cli.address import connected
 from billhook.cli.options import AsJson, InEnvironment, Url, Yes
-from billhook.cli.output import show_json, show_table
+from billhook.cli.output import note, show_json, show_table
 
 if TYPE_CHECKING:
+    from billhook.client import Client
     from billhook.models import Config
+    from billhook.settings import Environment
 
 app = typer.Typer(help="Set and remove the Stripe keys.", no_args_is_help=True)
 
@@ -44,8 +46,15 @@ def set_key(
     asking.refuse_on_command_line(context.args, f"billhook config set --environment {environment}")
     secret = asking.secret(f"Stripe key for {environment} (sk_{environment}_… or rk_…)")
     with connected(url) as client:
+        before = _account(client, environment)
         found = client.config.set(environment, secret)
+        after = _account(client, environment)
     _show(found, as_json)
+    if before is not None and before != after:
+        note(
+            f"The key is of another account: {after}. The rows of {before} are in an archive; "
+            "on the server, `billhook archive list` shows it."
+        )
 
 
 @app.command(epilog="Example: billhook config remove --environment test --yes")
@@ -60,6 +69,12 @@ def remove(
     with connected(url) as client:
         found = client.config.remove(environment)
     _show(found, as_json)
+
+
+def _account(client: Client, environment: Environment) -> str | None:
+    """The account that the mirrored rows belong to."""
+    found = (each for each in client.status().connections if each.environment == environment)
+    return next(found).account_id
 
 
 def _show(config: Config, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from billhook.cli.options import (
     StartingAfter,
     Url,
 )
-from billhook.cli.output import gather, show_json, show_table
+from billhook.cli.output import gather, nothing, show_json, show_table
 from billhook.money import money
 
 
@@ -60,5 +60,5 @@ def customers(
             ]
             for c in found
         ),
-        none="There are no customers like that.",
+        none=nothing("customers", email, customer, starting_after),
     )

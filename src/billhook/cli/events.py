@@ -21,7 +21,7 @@ from billhook.cli.options import (
     Yes,
     utc,
 )
-from billhook.cli.output import gather, show_details, show_json, show_table
+from billhook.cli.output import gather, nothing, show_details, show_json, show_table
 from billhook.models.queries import ProcessingStatus
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def list_events(
     if as_json:
         show_json(WebhookEvents(webhook_events=found))
     else:
-        _show_all(found, "There are no events like that.")
+        filters = (type, status, object_id, since, until, starting_after)
+        _show_all(found, nothing("events", *filters))
 
 
 @app.command(epilog="Example: billhook events show evt_1QxYz --json")

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from billhook.cli.duration import parse_duration
 from billhook.cli.options import AsJson
-from billhook.cli.output import as_wire, show_json
+from billhook.cli.output import as_wire, show_json, show_table
 from billhook.errors import BillhookError
 from billhook.settings import load_settings
 
@@ -56,14 +54,11 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         show_json({"keys": [as_wire(each) for each in keys]})
         return
-    if not keys:
-        print("There are no keys yet: billhook keys create --admin")
-        return
-    table = Table("id", "kind", "key", "name", "created", "state", box=None, pad_edge=False)
-    for key in keys:
-        created = f"{key.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(str(key.id), key.kind, key.hint, key.name or "", created, _state(key))
-    Console(soft_wrap=True).print(table)
+    show_table(
+        ["id", "kind", "key", "name", "created", "state"],
+        ([key.id, key.kind, key.hint, key.name, key.created_at, _state(key)] for key in keys),
+        none="There are no keys yet: billhook keys create --admin",
+    )
 
 
 @app.command(epilog="Example: billhook keys revoke 3fa85f64-5717-4562-b3fc-2c963f66afa6")

@@ -51,6 +51,20 @@ MetadataOption: TypeAlias = Annotated[
 ]
 
 
+def minor_units(text: str) -> int:
+    """`1500`. Only digits: typer takes `15.00` for 15, which is a hundredth of what was meant.
+
+    Raises:
+        typer.BadParameter: anything else.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(
+            f"{text!r} must be a whole number in the currency's minor unit: 1500 is 15.00 USD, "
+            "and 1,500 JPY."
+        )
+    return int(text)
+
+
 def subject_of(text: str | None) -> tuple[str, str] | None:
     """`team:t_42` as type and id.
 

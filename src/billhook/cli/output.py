@@ -28,8 +28,8 @@ _RIGHT = frozenset(
     {"amount", "refunded", "spent", "payments", "quantity", "attempts"}
     | {"came in", "refunds", "went back", "failed"}
 )
-# Free text, which may be long.
-_FREE = frozenset({"name", "description", "error", "test", "live", "prices"})
+# Free text, which may be long. Ids have no place in it.
+_FREE = frozenset({"name", "description", "error", "test", "live"})
 _FOLDED = 24  # columns that free text is left when it is folded
 _MOST = 100  # that a page of the API holds
 _ENDLESS = 10_000  # columns
@@ -116,6 +116,11 @@ def pairs(of: Mapping[str, object]) -> str:
 def note(text: str) -> None:
     """Tell people something beside the answer."""
     print(text, file=sys.stderr)
+
+
+def nothing(what: str, *filters: object) -> str:
+    """What a list says that is empty, by the filters that were given."""
+    return f"There are no {what}{' like that' if any(filters) else ' yet'}."
 
 
 def gather(

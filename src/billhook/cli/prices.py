@@ -9,7 +9,15 @@ import typer
 from billhook.cli import asking
 from billhook.cli.address import connected
 from billhook.cli.catalog import asked, charged
-from billhook.cli.options import AsJson, InEnvironment, MetadataOption, Url, Yes, metadata_of
+from billhook.cli.options import (
+    AsJson,
+    InEnvironment,
+    MetadataOption,
+    Url,
+    Yes,
+    metadata_of,
+    minor_units,
+)
 from billhook.cli.output import pairs, show_details, show_json, show_table
 
 if TYPE_CHECKING:
@@ -68,7 +76,11 @@ def create(
     currency: Annotated[str, typer.Option(help="Three letters, such as usd.")],
     unit_amount: Annotated[
         int,
-        typer.Option(min=0, help="In the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY."),
+        typer.Option(
+            parser=minor_units,
+            metavar="INTEGER",
+            help="In the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY.",
+        ),
     ],
     interval: Annotated[
         Interval | None, typer.Option(help="Charge it every so often; without it, once.")

@@ -18,7 +18,7 @@ from billhook.cli.options import (
     Url,
     subject_of,
 )
-from billhook.cli.output import gather, show_json, show_table
+from billhook.cli.output import gather, nothing, show_json, show_table
 from billhook.models.queries import SubscriptionStatus
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def subscriptions(
             ]
             for each in found
         ),
-        none="There are no subscriptions like that.",
+        none=nothing("subscriptions", status, subject, customer, starting_after),
     )
 
 

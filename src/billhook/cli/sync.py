@@ -107,3 +107,5 @@ def _show(result: SyncResult) -> None:
         print(f"  {subscriptions.unmapped} subscriptions belong to no billing subject")
     if connection.last_sync_error:
         print(f"  {connection.last_sync_error}")
+    if connection.status == "unconfigured":
+        print(f"  To set it: billhook config set --environment {result.environment}")

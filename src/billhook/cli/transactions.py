@@ -21,7 +21,7 @@ from billhook.cli.options import (
     subject_of,
     utc,
 )
-from billhook.cli.output import gather, show_json, show_table
+from billhook.cli.output import gather, nothing, show_json, show_table
 from billhook.models.queries import TransactionStatus, TransactionType
 from billhook.money import money
 
@@ -79,5 +79,5 @@ def transactions(
             ]
             for t in found
         ),
-        none="There are no transactions like that.",
+        none=nothing("transactions", type, status, subject, customer, since, until, starting_after),
     )

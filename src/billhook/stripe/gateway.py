@@ -362,4 +362,9 @@ def translate(error: stripe.StripeError) -> BillhookError:
     if not isinstance(said.get("error"), dict):
         # A proxy's page, a redirect: its text is not Stripe's, so it is not passed on.
         return UpstreamFailure(_RUBBISH, status=failed, next_actions=_RUBBISH_ACTIONS)
-    return UpstreamFailure(message, status=failed)
+    elsewhere = "Is it of the other environment, test or live?"
+    return UpstreamFailure(
+        message,
+        status=failed,
+        next_actions=elsewhere if error.code == "resource_missing" else None,
+    )
