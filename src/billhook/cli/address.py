@@ -40,6 +40,7 @@ class _Given(BaseSettings):
     url: str | None = Field(None, alias="BILLHOOK_URL")
     api_key: SecretStr | None = Field(None, alias="BILLHOOK_API_KEY")
     access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
+    stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ def find(url: str | None) -> Address:
     raise SettingsError(
         f"No admin key for {url} is known. Set BILLHOOK_API_KEY, or: billhook link --url {url}"
     )
+
+
+def stripe_api_base() -> str | None:
+    """Where the server's Stripe is, if that is said here as well: a sandbox, a proxy."""
+    return _Given().stripe_api_base
 
 
 def is_known(url: str | None) -> bool:

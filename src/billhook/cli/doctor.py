@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from billhook.cli.address import awaiting, is_known
+from billhook.cli.address import awaiting, is_known, stripe_api_base
 from billhook.cli.options import AsJson, Url
 from billhook.cli.output import cell, console, show_json
 from billhook.errors import SettingsError
@@ -58,7 +58,7 @@ async def _examine(settings: Settings | None, url: str | None) -> Report:
     if not is_known(url):
         return await examine(settings, None, now)
     async with awaiting(url) as client:
-        return await examine(settings, client, now)
+        return await examine(settings, client, now, api_base=stripe_api_base())
 
 
 def _show(report: Report) -> None:
@@ -77,4 +77,5 @@ def _show(report: Report) -> None:
     out.print(lines)
     broken = sum(each.state == "broken" for each in report.checks)
     warnings = sum(each.state == "warning" for each in report.checks)
-    out.print(Text(f"\n{broken} broken, {warnings} warnings.", style="bold"))
+    s = "" if warnings == 1 else "s"
+    out.print(Text(f"\n{broken} broken, {warnings} warning{s}.", style="bold"))

@@ -25,25 +25,33 @@ from billhook.stripe.gateway import Gateway
 __all__ = ["Finding", "Report", "examine"]
 
 
-async def examine(settings: Settings | None, client: AsyncClient | None, now: datetime) -> Report:
+async def examine(
+    settings: Settings | None,
+    client: AsyncClient | None,
+    now: datetime,
+    *,
+    api_base: str | None = None,
+) -> Report:
     """Look at everything that can be looked at from here.
 
     Args:
         settings: the server's, with its database; None where they are not known.
         client: of the running server; None where it is not known.
         now: the time of this machine.
+        api_base: where the server's Stripe is, where its settings don't say so.
     """
-    api_base = STRIPE_API_BASE if settings is None else settings.stripe_api_base
+    api_base = settings.stripe_api_base if settings else api_base or STRIPE_API_BASE
     found: list[Finding] = []
     clock = status = None
     # Clocks are compared at once: what else is asked may take its time.
     if settings is not None:
-        clock = at_stripe.clock(await at_stripe.stripe_time(api_base), now)
+        clock = at_stripe.clock(await at_stripe.stripe_time(api_base), now, api_base)
     if client is not None:
         server, time_there = await at_server.answers(client)
         found.append(server)
         if time_there is not None:
-            clock = at_stripe.clock(await at_stripe.stripe_time(api_base), time_there)
+            theirs = await at_stripe.stripe_time(api_base)
+            clock = at_stripe.clock(theirs, time_there, api_base)
             key, status = await at_server.takes_key(client)
             found.append(key)
     if settings is not None:

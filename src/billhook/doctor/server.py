@@ -91,9 +91,10 @@ def _endpoint(found: Connection) -> Finding:
         return Finding(
             check="webhook endpoint",
             environment=found.environment,
-            state="warning",
-            message="No endpoint is managed by Billhook.",
-            next_actions=f"{configure}; or keep the one that you made by hand.",
+            state="skipped",
+            message="No endpoint is managed by Billhook: events are pulled, or come to one that "
+            "was made by hand. Which, is seen where DATABASE_URL is set.",
+            next_actions=f"To have one where Stripe can reach the server: {configure}",
         )
     return Finding(
         check="webhook endpoint",

@@ -16,7 +16,7 @@ from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.models import Connection
 from billhook.secrets import SecretStore, webhook_secret_name
-from billhook.settings import Environment, Settings
+from billhook.settings import STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.stripe.signature import TOLERANCE
 
@@ -24,6 +24,7 @@ _GRACE = timedelta(minutes=5)
 """An event so young may still be on its way."""
 _SUSPICIOUS = 30.0  # seconds that two clocks may be apart before anybody should care
 
+_CONNECTED = "SELECT since FROM billhook.pulls WHERE environment = $1"
 _KNOWN = """
 SELECT provider_event_id FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = ANY ($2::text[])
@@ -84,13 +85,28 @@ class Endpoint:
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Whether Stripe sends what we need to where we are, and whether we believe it."""
-        yield await self._signing()
         try:
             endpoint = await self._at_stripe()
         except BillhookError as error:
+            yield await self._signing()
             yield failure("webhook endpoint", error, self._environment)
             return
+        managed = self._connection.webhook_endpoint_id
+        if endpoint is None and managed is None and self._settings.public_url is None:
+            yield self._found("ok", "None is needed: events are pulled.", check="signing secret")
+            yield self._pulled()
+            return
+        yield await self._signing()
         yield self._none() if endpoint is None else self._judged(endpoint)
+
+    def _pulled(self) -> Finding:
+        return self._found(
+            "ok",
+            "No public URL is set, so events are pulled from Stripe's list every "
+            f"{self._settings.pull_every:g} seconds.",
+            "To have them sent at once: set BILLHOOK_PUBLIC_URL to an address that Stripe can "
+            f"reach, then: {self._configure}",
+        )
 
     async def _signing(self) -> Finding:
         name = webhook_secret_name(self._environment)
@@ -122,13 +138,6 @@ class Endpoint:
         if self._connection.webhook_endpoint_id is not None:
             message = f"Stripe has no endpoint {self._connection.webhook_endpoint_id} any more."
             return self._found("broken", message, self._configure)
-        if self._settings.public_url is None:
-            return self._found(
-                "broken",
-                "Stripe has no endpoint that leads here, and no public URL is set.",
-                f"Set BILLHOOK_PUBLIC_URL to an address that Stripe can reach, then: "
-                f"{self._configure}",
-            )
         return self._found("broken", "Stripe has no endpoint that leads here.", self._configure)
 
     def _judged(self, endpoint: dict[str, Any]) -> Finding:
@@ -179,8 +188,11 @@ async def missed(
         page = (await gateway.get(environment, "/v1/events", {"limit": 100})).data
     except BillhookError as error:
         return failure("missed events", error, environment)
-    # Nobody was to be told before there was an endpoint.
-    since = connection.webhook_configured_at or datetime.fromtimestamp(0, UTC)
+    async with database.connection() as open_connection:
+        connected = await open_connection.fetchval(_CONNECTED, environment)
+    # Nobody was to be told before there was an endpoint; nothing is pulled from before the account
+    # was connected.
+    since = connection.webhook_configured_at or connected or datetime.fromtimestamp(0, UTC)
     due = {
         event["id"]: event["type"]
         for event in page.get("data") or []
@@ -215,19 +227,21 @@ async def stripe_time(api_base: str) -> datetime | None:
         return None
 
 
-def clock(theirs: datetime | None, ours: datetime) -> Finding:
+def clock(theirs: datetime | None, ours: datetime, api_base: str = STRIPE_API_BASE) -> Finding:
     """Whether our clock lets us believe Stripe's signatures.
 
     Args:
         theirs: Stripe's time; None when it could not be asked.
         ours: the time where Billhook runs, at the same moment.
+        api_base: who was asked.
     """
     if theirs is None:
         return Finding(
             check="clock",
             state="warning",
-            message="Stripe could not be asked for the time.",
-            next_actions="Can this machine reach https://api.stripe.com?",
+            message=f"Stripe could not be asked for the time at {api_base}.",
+            next_actions="Can this machine reach it? If the server's STRIPE_API_BASE is another, "
+            "set it here as well.",
         )
     apart = abs((ours - theirs).total_seconds())
     if apart < _SUSPICIOUS:
