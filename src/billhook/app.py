@@ -19,6 +19,7 @@ from billhook.db import Database
 from billhook.db.migrate import migrate
 from billhook.db.notifications import Notifications
 from billhook.endpoint import WebhookEndpoint
+from billhook.errors import BillhookError
 from billhook.http import (
     catalog,
     checkout,
@@ -37,6 +38,7 @@ from billhook.http import (
 )
 from billhook.jwks import Jwks
 from billhook.ledger import CHECKOUT_ENDED
+from billhook.policies import session_tables
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.services import Services
@@ -69,6 +71,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _services(settings, pool) as services:
+            await _warn_where_unguarded(services.database)
             app.state.services = services
             dashboard.hand_over(pages, services)
             yield
@@ -116,6 +119,18 @@ async def recover() -> None:
     logs.configure(settings)
     async with _services(settings):
         await asyncio.Event().wait()
+
+
+async def _warn_where_unguarded(database: Database) -> None:
+    """Say where callers may bill whom they like. A warning is no reason not to start."""
+    with suppress(BillhookError, asyncpg.PostgresError):
+        tables = [table.name for table in await session_tables(database) if not table.is_on]
+        if tables:
+            _log.warning(
+                "row-level security is off: anybody, also without signing in, may bill any subject",
+                tables=tables,
+                next_actions="Enable it and write policies; `billhook doctor` shows some.",
+            )
 
 
 @asynccontextmanager

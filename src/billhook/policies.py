@@ -19,7 +19,7 @@ ORDER BY 1
 """
 
 _UNGUARDED = {
-    "payments.stripe_checkout_sessions": "any signed-in user can bill any subject.",
+    "payments.stripe_checkout_sessions": "anybody, also without signing in, can bill any subject.",
     "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
     "subject.",
 }

@@ -10,10 +10,12 @@ from uuid import UUID
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from api import Api, serving
+from api import SERVERS, Api, serving
 from billhook import archives
 from billhook.endpoint import EVENTS
+from books import Books
 from http_tokens import ANONYMOUS_KEY, token
 from stripe_events import customer, event
 
@@ -453,6 +455,24 @@ def test_only_an_administrator_gets_in(
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     answer = fresh.http.request(method, f"/api/payments/stripe{path}", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (status, code)
+
+
+def test_a_start_without_row_level_security_is_warned_of_once(
+    database_url: str, sandbox: str
+) -> None:
+    def warned() -> list[Any]:
+        with capture_logs() as logged, serving(database_url, sandbox):
+            pass
+        return [each for each in logged if "row-level security is off" in each["event"]]
+
+    warning, *_ = found = warned()
+    assert len(found) == SERVERS
+    assert len(warning["tables"]) == 2
+    Books(database_url).execute("""
+        ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE payments.stripe_customer_portal_sessions ENABLE ROW LEVEL SECURITY;
+    """)
+    assert warned() == []
 
 
 def test_a_key_in_the_environment_is_connected_at_start(database_url: str, sandbox: str) -> None:

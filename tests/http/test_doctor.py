@@ -116,7 +116,7 @@ def test_policies_that_are_missing_are_warned_of_with_ones_that_work(patient: Pa
     assert report.healthy
     warnings = of(report, "policies", None)
     assert [f.state for f in warnings] == ["warning", "warning"]
-    assert "any signed-in user can bill any subject" in warnings[0].message
+    assert "anybody, also without signing in, can bill any subject" in warnings[0].message
     assert "manage the billing of any subject" in warnings[1].message
     for warning in warnings:
         assert warning.next_actions is not None
@@ -231,10 +231,35 @@ def test_an_event_on_its_way_is_not_missed(patient: Patient) -> None:
     assert only(patient.examined(), "missed events").state == "ok"
 
 
-def test_without_a_public_url_it_says_what_to_set(patient: Patient) -> None:
+def test_without_a_public_url_events_are_pulled_and_that_is_no_fault(patient: Patient) -> None:
     never_configured(patient)
-    finding = only(patient.examined(public_url=None), "webhook endpoint")
+    lose_secret(patient)
+    report = patient.examined(public_url=None)
+    assert report.healthy
+    finding = only(report, "webhook endpoint")
+    assert (finding.state, "events are pulled" in finding.message) == ("ok", True)
     assert "BILLHOOK_PUBLIC_URL" in (finding.next_actions or "")
+    assert only(report, "signing secret").state == "ok"
+
+
+def test_what_happened_before_the_account_was_connected_is_not_missed(patient: Patient) -> None:
+    never_configured(patient)
+    patient.stripe("POST", "products", name="Tea")
+    patient.api.books.execute(
+        "UPDATE payments.provider_connections SET webhook_configured_at = NULL;"
+        "UPDATE billhook.pulls SET since = since + interval '1 minute'"
+    )
+    assert only(patient.examined(public_url=None, hours=1), "missed events").state == "ok"
+    patient.api.books.execute("UPDATE billhook.pulls SET since = since - interval '1 day'")
+    assert only(patient.examined(public_url=None, hours=1), "missed events").state == "broken"
+
+
+def test_an_endpoint_made_by_hand_needs_its_secret_without_a_public_url(patient: Patient) -> None:
+    never_configured(patient)
+    lose_secret(patient)
+    url = f"{PUBLIC}/api/webhooks/stripe/test"
+    patient.stripe("POST", "webhook_endpoints", url=url, **{"enabled_events[0]": "*"})
+    assert only(patient.examined(public_url=None), "signing secret").state == "broken"
 
 
 def test_an_endpoint_made_by_hand_is_judged_like_ours(patient: Patient) -> None:
@@ -352,6 +377,12 @@ class TestCommand:
         assert sound.code == 0
         assert "0 broken" in sound.out
         assert "CREATE POLICY" in sound.out
+        patient.api.books.execute(
+            "ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;"
+            "CREATE POLICY a ON payments.stripe_checkout_sessions TO authenticated USING (true);"
+        )
+        patient.api.books.apply(event("customer.created", customer()))
+        assert "0 broken, 1 warning.\n" in at_server("doctor").out
         disable(patient)
         broken = at_server("doctor")
         assert broken.code == 1
@@ -375,5 +406,9 @@ class TestCommand:
         assert nothing.code == 2
         assert "DATABASE_URL" in nothing.err
         monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+        monkeypatch.setenv("STRIPE_API_BASE", patient.api.stripe_url)
+        monkeypatch.setattr("billhook.doctor.STRIPE_API_BASE", "http://127.0.0.1:9")
         ran = billhook("doctor", "--url", patient.api.url, "--json")
+        assert ran.json["checks"][-1]["check"] == "clock"
+        assert ran.json["checks"][-1]["state"] == "ok"
         assert [f["check"] for f in ran.json["checks"]][:2] == ["server", "admin key"]
