@@ -255,14 +255,31 @@ class SecretStore:
         tell which.
 
         A key that was removed on purpose does not come back by a restart with the same variable;
-        another value in the variable is taken for a new decision.
+        another value in the variable is taken for a new decision. A key that is stored and in use
+        is not replaced: that is said, since whoever changed the variable expects otherwise.
         """
         seeded = []
         for environment in ENVIRONMENTS:
             value = self._settings.stripe_secret_key(environment)
-            if value is not None and await self._seed(stripe_key_name(environment), value):
+            if value is None:
+                continue
+            if await self._seed(stripe_key_name(environment), value):
                 seeded.append(environment)
+            else:
+                await self._warn_of_another(environment, value)
         return seeded
+
+    async def _warn_of_another(self, environment: Environment, value: str) -> None:
+        with suppress(SecretUnreadable):  # which was logged
+            stored = await self.stripe_key(environment)
+            if stored is not None and stored != value:
+                _log.warning(
+                    "another Stripe key is stored than the environment names: it stays in use",
+                    setting=stripe_key_name(environment),
+                    given=mask(value),
+                    stored=mask(stored),
+                    next_actions=f"To change it: billhook config set --environment {environment}",
+                )
 
     async def _seed(self, name: str, value: str) -> bool:
         async with self._database.connection() as connection:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
@@ -92,6 +93,27 @@ def test_settings_seed_a_key_once_and_bring_no_removed_one_back(books: Books) ->
 
     books.run(work)
     assert len(books.rows("SELECT 1 FROM system.secrets")) == 1
+
+
+def test_another_key_in_the_environment_than_the_stored_one_is_told_and_neither_is_shown(
+    books: Books,
+) -> None:
+    async def work(database: Database) -> None:
+        one, two = "sk_test_oneOneOneOne1111", "sk_test_twoTwoTwoTwo2222"
+        await store(database, stripe_test_secret_key=one).seed()
+        with capture_logs() as logged:
+            await store(database, stripe_test_secret_key=one).seed()
+        assert logged == []
+        with capture_logs() as logged:
+            await store(database, stripe_test_secret_key=two).seed()
+        (warning,) = logged
+        assert warning["log_level"] == "warning"
+        assert (warning["stored"], warning["given"]) == ("sk_test_****1111", "sk_test_****2222")
+        assert "billhook config set" in warning["next_actions"]
+        assert one not in str(warning)
+        assert two not in str(warning)
+
+    books.run(work)
 
 
 def test_what_insforge_stored_is_read_and_written_anew_and_foreign_secrets_are_left_alone(
