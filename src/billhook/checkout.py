@@ -123,8 +123,8 @@ async def create_checkout_session(
 
     Raises:
         Forbidden: the policies of the table refuse the caller's row.
-        CheckoutAlreadyExists: the key was used for something else, or by somebody whose row the
-            caller may not see; which of them is not told.
+        CheckoutAlreadyExists: the key was used for something else, or for a row that the caller
+            may not see.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe; a
             `failed` row with the reason stays behind.
@@ -178,8 +178,14 @@ async def _claim_row(
         if order.idempotency_key is None:
             raise DatabaseDuplicate(f"A unique key of {TABLE} refuses this checkout.")
         row = await db.fetchrow(_FIND, environment, order.idempotency_key)
+    if row is None:
+        raise CheckoutAlreadyExists(
+            "The idempotency key was used before, by a checkout that this caller may not read.",
+            next_actions="Use a new idempotencyKey, or write a SELECT policy for whoever shall be "
+            "able to repeat a checkout.",
+        )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
-    if row is None or fingerprint not in (row["request_hash"], request_hash(_canonical_of(row))):
+    if fingerprint not in (row["request_hash"], request_hash(_canonical_of(row))):
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
             next_actions="Use a new idempotencyKey for each purchase, and the same one only to "

@@ -73,6 +73,18 @@ def test_row_level_security_decides_who_is_billed(api: Any, price: str) -> None:
     assert api.checkout(order(price), ANONYMOUS_KEY).status_code == 201
 
 
+def test_a_guest_who_may_not_read_is_told_why_a_key_cannot_be_repeated(
+    api: Any, price: str
+) -> None:
+    api.books.execute(POLICIES)
+    body = order(price, idempotencyKey="guest-1")
+    assert api.checkout(body, ANONYMOUS_KEY).status_code == 201
+    again = api.checkout(body, ANONYMOUS_KEY)
+    assert (again.status_code, again.json()["error"]) == (409, "PAYMENT_CHECKOUT_ALREADY_EXISTS")
+    assert "may not read" in again.json()["message"]
+    assert "SELECT policy" in again.json()["nextActions"]
+
+
 def test_a_repeated_key_gives_the_same_session_to_its_owner_and_nothing_to_others(
     api: Any, price: str
 ) -> None:
