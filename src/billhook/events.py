@@ -105,7 +105,12 @@ async def replay(
         # A newer version may know what to do with it: then it is `processed` for the first time.
         await _again(database, environment, delivery, refire=True)
     else:
-        await ledger.apply(database, environment, delivery)
+        try:
+            await ledger.apply(database, environment, delivery)
+        except ledger.EventNotApplied as error:
+            # It was not Stripe who sent it this time.
+            error.next_actions = "Mend the cause, then replay it: what hangs on it is done once."
+            raise
     return WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
 
 
