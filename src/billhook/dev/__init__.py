@@ -108,6 +108,7 @@ async def _serve(
             # Done in the background as well: here it is waited for, so that nothing is missed.
             await app.state.services.stripe_keys.configure_webhook("test")
             await offer(dsn, await seed(sandbox.url, keys.stripe_key))
+        state.write_environment(_environment(settings, api))
         show(console, state, keys, api, sandbox_at, dsn)
         await _first_end(server, sandbox)
 
@@ -189,6 +190,22 @@ def _settings(keys: Keys, dsn: str, stripe_url: str, api: Listener) -> Settings:
         port=api.port,
         log_level="warning",
     )
+
+
+def _environment(settings: Settings, api: Listener) -> dict[str, str]:
+    """What the command line needs beside us: the server's settings, its address and its key."""
+    secrets = {
+        "DATABASE_URL": settings.database_url,
+        "JWT_SECRET": settings.jwt_secret,
+        "ENCRYPTION_KEY": settings.encryption_key,
+        "BILLHOOK_API_KEY": settings.access_api_key,
+    }
+    return {
+        **{name: value.get_secret_value() for name, value in secrets.items() if value},
+        "STRIPE_API_BASE": settings.stripe_api_base,
+        "BILLHOOK_PUBLIC_URL": api.address,
+        "BILLHOOK_URL": api.address,
+    }
 
 
 def _mount(app: FastAPI, shop: Starlette) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -75,8 +77,13 @@ class State:
         )
         keys = Keys(**{**asdict(made), **_only(known, Keys)})
         if asdict(keys) != known:
-            self._write("keys.json", asdict(keys))
+            self._write("keys.json", orjson.dumps(asdict(keys), option=orjson.OPT_INDENT_2))
         return keys
+
+    def write_environment(self, variables: Mapping[str, str]) -> None:
+        """`env`: for a shell to read, so that commands reach what runs here."""
+        lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        self._write("env", "".join(lines).encode())
 
     def _read(self, name: str) -> dict[str, str]:
         try:
@@ -90,12 +97,12 @@ class State:
             ) from error
         return found if isinstance(found, dict) else {}
 
-    def _write(self, name: str, content: dict[str, str]) -> None:
+    def _write(self, name: str, content: bytes) -> None:
         """Readable by the owner alone; whole or not at all, also through `kill -9`."""
         unfinished = self.folder / f"{name}.new"
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(handle, "wb") as file:
-            file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+            file.write(content)
         unfinished.replace(self.folder / name)
 
 

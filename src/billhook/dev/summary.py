@@ -37,6 +37,7 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
         ("Stripe sandbox", f"{sandbox.address}   key {keys.stripe_key}", ""),
         ("Database", dsn, ""),
         ("State", f"{_short(state.folder)}/", ""),
+        ("Command line", f"in another terminal: . {_short(state.folder / 'env')}", ""),
     ):
         yield Text(f"{name:<16}", style="dim").append(Text(value, style=style))
     for each in (api, sandbox):
