@@ -65,6 +65,9 @@ def paid(order: int) -> dict[str, Any]:
     return event("checkout.session.completed", bought, id=f"evt_{order}")
 
 
+ORDERS = """
+    INSERT INTO orders SELECT 'order_' || n, 'test', 1500, 'eur' FROM generate_series(0, 200) n
+"""
 FULFILLED = """
     SELECT (SELECT status FROM orders WHERE id = $1) AS status,
         (SELECT count(*) FROM fulfilments WHERE event_id = $2) AS times
@@ -75,7 +78,7 @@ def test_an_order_is_fulfilled_once_wherever_its_event_is_interrupted(
     server: Server, empty_database_url: str
 ) -> None:
     server.books.execute("".join(sql_blocks()) + FULFIL)
-    server.books.execute("INSERT INTO orders SELECT 'order_' || n FROM generate_series(0, 200) n")
+    server.books.execute(ORDERS)
 
     def event_of(order: int) -> Asking:
         return lambda http: deliver(http, payload(paid(order)))
@@ -221,7 +224,7 @@ def mirror(books: Books) -> dict[str, list[str]]:
 def test_a_replay_fulfils_once_wherever_it_is_interrupted(server: Server) -> None:
     """The warehouse was closed when the event came; then the trigger is mended."""
     server.books.execute("".join(sql_blocks()) + FULFIL)
-    server.books.execute("INSERT INTO orders SELECT 'order_' || n FROM generate_series(0, 200) n")
+    server.books.execute(ORDERS)
 
     def replay_of(order: int) -> Asking:
         server.books.execute("INSERT INTO broken VALUES ('yes')")
