@@ -80,7 +80,9 @@ def test_a_team_has_access_as_long_as_one_subscription_to_a_plan_runs(app: Books
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-def test_users_cannot_write_their_own_orders_and_plans(app: Books, role: str) -> None:
+def test_users_cannot_write_their_own_orders_plans_and_memberships(app: Books, role: str) -> None:
     for table in ("orders", "unmatched_payments", "plan_prices", "team_entitlements"):
         granted = f"SELECT has_table_privilege('{role}', '{table}', 'SELECT, INSERT, UPDATE') AS it"
         assert app.row(granted) == {"it": False}
+    joins = f"SELECT has_table_privilege('{role}', 'team_members', 'INSERT, UPDATE') AS it"
+    assert app.row(joins) == {"it": False}
