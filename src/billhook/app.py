@@ -71,7 +71,6 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _services(settings, pool) as services:
-            await _warn_where_unguarded(services.database)
             app.state.services = services
             dashboard.hand_over(pages, services)
             yield
@@ -159,6 +158,7 @@ async def _services(
         if jwks is not None:
             at_end.push_async_callback(jwks.close)
         seeded = await _prepare(settings, secrets, api_keys)
+        await _warn_where_unguarded(database)
         rows = Connections(database, secrets)
         sync = Sync(database, gateway, rows)
         at_end.push_async_callback(sync.close)
