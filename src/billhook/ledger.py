@@ -182,6 +182,7 @@ async def apply(
         LeaseLost: `lease` is gone; nothing was recorded.
         DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
     """
+    raised_in: str | None = None
     try:
         changes = as_json(project(delivery.event), delivery.event)
     except UnreadableObject as error:
@@ -191,7 +192,7 @@ async def apply(
             row = await _apply(database, environment, delivery, changes, lease)
         except (asyncpg.PostgresError, DatabaseUnavailable) as error:
             refusal = refusal_in(error)
-            failure = reason_of(refusal)
+            failure, raised_in = reason_of(refusal), _place_of(refusal)
             if refusal.sqlstate == _OTHER_ACCOUNT:
                 raise EventNotApplied(
                     f"Event {delivery.event.id} failed before and stays so: {failure}.",
@@ -208,6 +209,7 @@ async def apply(
         event_id=delivery.event.id,
         event_type=delivery.event.type,
         error=failure,
+        raised_in=raised_in,
     )
     row = await _record_failure(database, environment, delivery, changes, lease, failure)
     if row["processing_status"] in FINISHED:
@@ -367,13 +369,19 @@ def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.Po
 
 # PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
 # before those of ours that made it fire: `PL/pgSQL function f()`, or `PL/Python function "f"`.
-_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+)', re.MULTILINE)
+_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+).*', re.MULTILINE)
 
 
 def _is_of_the_app(error: asyncpg.PostgresError) -> bool:
     """Whether a function of the app raised it, and the server goes on."""
     where = _IN_FUNCTION.search(error.context or "")
     return where is not None and not where[1].startswith("billhook.")
+
+
+def _place_of(error: asyncpg.PostgresError) -> str | None:
+    """The function and line that raised, for the log. The statement beside it may quote rows."""
+    where = _IN_FUNCTION.search(error.context or "")
+    return where[0] if where else None
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from billhook.errors import DatabaseUnavailable, SettingsError
 from billhook.ledger import EventNotApplied, EventNotRecorded, _is_of_the_app
@@ -80,7 +81,9 @@ def test_triggers_see_every_derived_row(books: Books) -> None:
 def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) -> None:
     books.execute(FULFIL + BROKEN)
     paid = event("checkout.session.completed", session(metadata=PAID))
-    (answer,) = books.apply(paid)
+    with capture_logs() as logged:
+        (answer,) = books.apply(paid)
+    assert logged[0]["raised_in"] == "PL/pgSQL function fulfil() line 2 at RAISE"
     assert isinstance(answer, EventNotApplied)
     assert (answer.status, "no stock left" in answer.message) == (500, True)
     row = books.row("SELECT * FROM payments.webhook_events")
