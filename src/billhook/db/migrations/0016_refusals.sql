@@ -39,6 +39,7 @@ CREATE FUNCTION billhook.forget_settings() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     RESET ALL;
     RESET SESSION AUTHORIZATION;
+    RESET ROLE;
     PERFORM pg_advisory_unlock_all();
 END $$;
 
