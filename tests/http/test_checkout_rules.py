@@ -152,6 +152,14 @@ def test_a_caller_without_subject_matches_no_policy_on_one(api: Any, price: str)
             "DATABASE_VALIDATION_ERROR",
         ),
         (
+            f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no such order' USING ERRCODE = 'no_data'; END $$;
+                CREATE TRIGGER refuse BEFORE INSERT ON {TABLE}
+                FOR EACH ROW EXECUTE FUNCTION refuse()""",
+            400,
+            "DATABASE_VALIDATION_ERROR",
+        ),
+        (
             f"""ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY;
                 CREATE POLICY p ON {TABLE} FOR ALL USING (true) WITH CHECK (subject_id::int > 0)""",
             400,
