@@ -57,8 +57,9 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
 
     At start it brings the database up to date, stores the keys that the settings bring where none
     is stored, and re-encrypts secrets of an older format. It raises `BillhookError` then when the
-    database cannot be reached or migrated. It leaves the process's logging alone: call
-    `billhook.logs.configure` for JSON lines without secrets.
+    database cannot be reached or migrated. It leaves the process's logging alone, except that
+    tracebacks show no variables where structlog is as it comes: call `billhook.logs.configure` for
+    JSON lines without secrets.
 
     Mounted in another application it does not see the server start and stop: that application's
     lifespan enters `running(app)`.
@@ -67,6 +68,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
         pool: an asyncpg pool to `settings.database_url`, made with `init=prepare_connection`, that
             the caller opens before and closes after. Without one, Billhook has its own.
     """
+    logs.show_no_variables()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

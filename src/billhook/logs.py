@@ -26,6 +26,15 @@ class _Redacting(logging.Formatter):
         return self._redactor(self._inner.format(record))
 
 
+def show_no_variables() -> None:
+    """Where nobody configured structlog, keep the values of variables out of its tracebacks: they
+    are keys and buyers."""
+    if not structlog.is_configured():
+        *before, _ = structlog.get_config()["processors"]
+        plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure(processors=[*before, plain])
+
+
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
     """Send our log lines, and those of the libraries, as JSON to `stream` (standard error).
 

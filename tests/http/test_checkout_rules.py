@@ -153,7 +153,7 @@ def test_a_caller_without_subject_matches_no_policy_on_one(api: Any, price: str)
         ),
         (
             f"""CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
-                $$ BEGIN RAISE EXCEPTION 'no such order' USING ERRCODE = 'no_data'; END $$;
+                $$ BEGIN RAISE EXCEPTION 'no such order' USING ERRCODE = '02000'; END $$;
                 CREATE TRIGGER refuse BEFORE INSERT ON {TABLE}
                 FOR EACH ROW EXECUTE FUNCTION refuse()""",
             400,

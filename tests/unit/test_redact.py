@@ -13,6 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from billhook import logs
+from billhook.app import create_app
 from billhook.redact import Redactor, redact
 from billhook.settings import Settings
 
@@ -97,3 +98,29 @@ def test_log_lines_are_json_without_secrets_wherever_they_hide(lines: io.StringI
     ]
     for secret in (KEY, TOKEN, "correct horse"):
         assert secret not in written
+
+
+def test_a_traceback_shows_no_variables_in_an_application_that_configured_no_logging(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    create_app(
+        Settings(
+            database_url=SecretStr("postgresql://localhost/x"),
+            jwt_secret=SecretStr("y" * 40),
+            _env_file=None,
+        )
+    )
+
+    def fails(buyer: str) -> None:
+        raise KeyError("a bug")
+
+    try:
+        fails(f"ada{2}@example.com")
+    except KeyError:
+        structlog.get_logger("test").exception("unexpected error")
+    finally:
+        structlog.reset_defaults()
+    told = capsys.readouterr().out
+    assert "a bug" in told
+    assert "ada2@example.com" not in told
