@@ -38,14 +38,14 @@ _AROUND = (5, 600)
 
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
 _PAYMENTS = """
-SELECT r.object_id AS id, t.amount, t.currency, t.status, t.updated_at
+SELECT r.object_id AS id, t.amount, t.currency, t.status, t.updated_at, t.raw = '{}' AS bare
 FROM billhook.payment_refs r JOIN payments.transactions t ON t.payment_id = r.payment_id
 WHERE r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = ANY ($2)
   AND t.type IN ('one_time_payment', 'subscription_invoice')
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded')
 """
 _REFUNDS = """
-SELECT provider_object_id AS id, amount, currency, status, updated_at
+SELECT provider_object_id AS id, amount, currency, status, updated_at, raw = '{}' AS bare
 FROM payments.transactions
 WHERE provider = 'stripe' AND environment = $1 AND provider_object_type = 'refund'
   AND provider_object_id = ANY ($2)
@@ -185,7 +185,11 @@ def _differences(moved: _Movement, row: Mapping[str, Any] | None) -> list[str]:
     if row is None:
         return ["*"]
     found = [name for name in ("amount", "currency") if row[name] != getattr(moved, name)]
-    return found if row["status"] in moved.statuses else [*found, "status"]
+    if row["status"] not in moved.statuses:
+        found.append("status")
+    # A row that was removed comes back without its object when an event of another part of the
+    # payment brings it, such as a refund's.
+    return [*found, "raw"] if row["bare"] else found
 
 
 def _count(sums: _Sums, kind: str, moved: _Movement, row: Mapping[str, Any] | None) -> None:
