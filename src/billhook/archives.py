@@ -14,7 +14,7 @@ from billhook.db import Connection, Database, repeat_collisions
 from billhook.errors import BillhookError, NotFound
 from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
-from billhook.rebuild.replay import MIRRORED, Rows, Telling
+from billhook.rebuild.replay import MIRRORED, Telling
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -164,11 +164,7 @@ async def _tell_again(connection: Connection, environment: Environment, restored
         await telling.in_batches(_FETCHED, partial(telling.show, kind), present, table)
     await connection.execute(_GONE, environment, present, timeout=PATIENCE)
     await telling.in_batches(_FETCHED_PAYMENTS, telling.apply_fetched, present)
-
-    async def apply(rows: Rows) -> None:
-        await telling.apply_events(rows)
-
-    await telling.in_batches(_EVENTS, apply, environment, restored)
+    await telling.in_batches(_EVENTS, telling.apply_events, environment, restored)
     await connection.execute(_SUBJECTS, environment, present, timeout=PATIENCE)
     await fresh.drop(connection)
     for each in telling.skipped:

@@ -11,6 +11,7 @@ import orjson
 
 from billhook import ledger
 from billhook.db import Database, repeat_collisions
+from billhook.db.refusals import reason_of, refusal_in
 from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
 from billhook.models import (
     ReplayedEvents,
@@ -100,10 +101,10 @@ async def replay(
     await _refuse_archived(database, environment, row["received_at"])
     delivery = ledger.decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
-        await _again(database, environment, delivery, refire=refire)
+        await project_again(database, environment, delivery, refire=refire)
     elif row["processing_status"] == "ignored":
         # A newer version may know what to do with it: then it is `processed` for the first time.
-        await _again(database, environment, delivery, refire=True)
+        await project_again(database, environment, delivery, refire=True)
     else:
         try:
             await ledger.apply(database, environment, delivery)
@@ -134,10 +135,14 @@ async def replay_many(
     return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
 
 
-async def _again(
+async def project_again(
     database: Database, environment: Environment, delivery: ledger.Delivery, *, refire: bool
 ) -> None:
-    """Project a finished event again; with `refire` it passes the app's triggers again, too."""
+    """Project a finished event again; with `refire` it passes the app's triggers again, too.
+
+    Raises:
+        EventNotApplied: it stays as it was.
+    """
     found = delivery.event
     try:
         changes = as_json(project(found), found)
@@ -161,7 +166,7 @@ async def _again(
     except (asyncpg.PostgresError, DatabaseUnavailable) as error:
         raise ledger.EventNotApplied(
             f"Event {found.id} could not be replayed and stays as it was: "
-            f"{ledger.reason_of(ledger.refusal_in(error))}",
+            f"{reason_of(refusal_in(error))}",
             next_actions="Mend the cause, and replay it again.",
         ) from error
 

@@ -7,7 +7,6 @@ here asks Stripe anything.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,10 +18,10 @@ import structlog
 
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
+from billhook.db.refusals import place_of, reason_of, refusal_in
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
 from billhook.projections.shapes import hash_of, text, without_nul
-from billhook.redact import redact
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -64,6 +63,20 @@ class Receipt:
 
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an event could not be applied.
+
+    Attributes:
+        raised_in: the function and line of the app's, where it raised.
+        was_cut_off: a trigger may be what makes PostgreSQL look as if it were away.
+    """
+
+    reason: str
+    raised_in: str | None = None
+    was_cut_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,53 +195,40 @@ async def apply(
         LeaseLost: `lease` is gone; nothing was recorded.
         DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
     """
-    raised_in: str | None = None
     try:
         changes = as_json(project(delivery.event), delivery.event)
     except UnreadableObject as error:
-        changes, failure = {}, str(error)
+        changes, failure = {}, _Failure(str(error))
     else:
         try:
             row = await _apply(database, environment, delivery, changes, lease)
         except (asyncpg.PostgresError, DatabaseUnavailable) as error:
             refusal = refusal_in(error)
-            failure, raised_in = reason_of(refusal), _place_of(refusal)
+            failure = _Failure(reason_of(refusal), place_of(refusal))
             if refusal.sqlstate == _OTHER_ACCOUNT:
                 raise EventNotApplied(
-                    f"Event {delivery.event.id} failed before and stays so: {failure}.",
+                    f"Event {delivery.event.id} failed before and stays so: {failure.reason}.",
                     next_actions="Set a key of that account, restore its archive, and replay the "
                     "event: `billhook archive list`.",
                 ) from error
         else:
             if row["processing_status"] in FINISHED:
                 return row
-            failure = DROPPED
-    log.warning(
-        "event failed",
-        environment=environment,
-        event_id=delivery.event.id,
-        event_type=delivery.event.type,
-        error=failure,
-        raised_in=raised_in,
-    )
+            failure = _Failure(DROPPED)
     row = await _record_failure(database, environment, delivery, changes, lease, failure)
     if row["processing_status"] in FINISHED:
         return row  # another delivery succeeded meanwhile
     raise EventNotApplied(
-        f"Event {delivery.event.id} was recorded, but could not be applied: {failure}",
+        f"Event {delivery.event.id} was recorded, but could not be applied: {failure.reason}",
         next_actions="Mend the cause; Stripe sends the event again.",
     )
 
 
-async def record_failure(
-    database: Database,
-    environment: Environment,
-    delivery: Delivery,
-    failure: str,
-    lease: Lease | None = None,
+async def record_cut_off(
+    database: Database, environment: Environment, delivery: Delivery, lease: Lease | None = None
 ) -> Mapping[str, Any]:
-    """Record an event as `failed` that `apply` could not finish, for whatever reason. It is tried
-    again later.
+    """Record an event as `failed` whose `apply` raised `DatabaseUnavailable`, where that was no
+    outage: the app's trigger slept too long, or ended its own session.
 
     Returns:
         The ledger's columns of the event.
@@ -241,9 +241,8 @@ async def record_failure(
         changes = as_json(project(delivery.event), delivery.event)
     except UnreadableObject:
         changes = {}
-    return await _record_failure(
-        database, environment, delivery, changes, lease, failure, was_cut_off=True
-    )
+    failure = _Failure("its transaction was cut off", was_cut_off=True)
+    return await _record_failure(database, environment, delivery, changes, lease, failure)
 
 
 async def _record_failure(
@@ -252,34 +251,36 @@ async def _record_failure(
     delivery: Delivery,
     changes: Mapping[str, Any],
     lease: Lease | None,
-    failure: str,
-    *,
-    was_cut_off: bool = False,
+    failure: _Failure,
 ) -> Mapping[str, Any]:
     """Mark the event `failed`. The mirror follows, unless it was the mirror's rows that were
-    refused. Triggers of the app that let nothing be written to the ledger are passed by.
-
-    Args:
-        was_cut_off: a trigger may be what makes PostgreSQL look as if it were away.
-    """
+    refused. Triggers of the app that let nothing be written to the ledger are passed by."""
+    log.warning(
+        "event failed",
+        environment=environment,
+        event_id=delivery.event.id,
+        event_type=delivery.event.type,
+        error=failure.reason,
+        raised_in=failure.raised_in,
+    )
     outage: DatabaseUnavailable | None = None
     for silently in (False, True):
         for what in (changes, as_json(NOTHING, delivery.event)):
             try:
                 row = await _apply(
-                    database, environment, delivery, what, lease, failure, silently=silently
+                    database, environment, delivery, what, lease, failure.reason, silently=silently
                 )
             except (asyncpg.PostgresError, DatabaseUnavailable) as error:
-                if not was_cut_off:
+                if not failure.was_cut_off:
                     refusal_in(error)
                 outage = error if isinstance(error, DatabaseUnavailable) else None
                 continue
             if row["processing_status"] in ("failed", *FINISHED):
                 return row
-    if outage is not None:
+    if outage is not None and failure.was_cut_off:
         raise outage
     raise EventNotRecorded(
-        f"Event {delivery.event.id} could not be recorded: {failure}",
+        f"Event {delivery.event.id} could not be recorded: {failure.reason}",
         next_actions="Mend the trigger on payments.webhook_events that refuses every write; Stripe "
         "sends the event again.",
     )
@@ -349,44 +350,6 @@ async def apply_in(
     columns = dict(row)
     del columns["forget_settings"]
     return columns
-
-
-def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
-    """What was refused, and no outage. A trigger of the app may raise what sounds like one, when
-    another database that it asks is away.
-
-    Raises:
-        DatabaseUnavailable: PostgreSQL itself is away, full, or takes no writes (a standby to which
-            a fail-over has led).
-    """
-    if isinstance(error, asyncpg.PostgresError):
-        return error
-    cause = error.__cause__
-    if isinstance(cause, asyncpg.PostgresError) and _is_of_the_app(cause):
-        return cause
-    raise error
-
-
-# PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
-# before those of ours that made it fire: `PL/pgSQL function f()`, or `PL/Python function "f"`.
-_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+).*', re.MULTILINE)
-
-
-def _is_of_the_app(error: asyncpg.PostgresError) -> bool:
-    """Whether a function of the app raised it, and the server goes on."""
-    where = _IN_FUNCTION.search(error.context or "")
-    return where is not None and not where[1].startswith("billhook.")
-
-
-def _place_of(error: asyncpg.PostgresError) -> str | None:
-    """The function and line that raised, for the log. The statement beside it may quote rows."""
-    where = _IN_FUNCTION.search(error.context or "")
-    return where[0] if where else None
-
-
-def reason_of(error: asyncpg.PostgresError) -> str:
-    """What the app's trigger said. Not its DETAIL, which may quote rows: Stripe would see them."""
-    return redact(str(error.args[0])) if error.args else "refused"
 
 
 def _receipt(environment: Environment, delivery: Delivery, row: Mapping[str, Any]) -> bytes:

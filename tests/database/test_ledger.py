@@ -6,8 +6,9 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from billhook.db.refusals import is_of_the_app
 from billhook.errors import DatabaseUnavailable, SettingsError
-from billhook.ledger import EventNotApplied, EventNotRecorded, _is_of_the_app
+from billhook.ledger import EventNotApplied, EventNotRecorded
 from books import Books
 from stripe_events import customer, event, payment_intent, session, subject
 
@@ -332,7 +333,7 @@ def test_an_outage_of_ours_that_clears_at_once_is_no_failed_event(books: Books, 
 def test_the_innermost_function_says_whose_error_it_is(where: str, is_the_apps: bool) -> None:
     error = asyncpg.DiskFullError("could not write")
     error.context = where
-    assert _is_of_the_app(error) is is_the_apps
+    assert is_of_the_app(error) is is_the_apps
 
 
 def test_an_unknown_type_is_stored_as_ignored(books: Books) -> None:

@@ -143,7 +143,9 @@ class Database:
         except asyncpg.PostgresWarning as said:
             # A trigger of the app raised with a code that means no error, such as `no_data`.
             # asyncpg's word for that is immutable, and would itself be lost on its way up.
-            raise asyncpg.RaiseError(str(said.args[0])) from None
+            error = asyncpg.RaiseError(str(said.args[0]))
+            error.context = said.context
+            raise error from None
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):
                 raise  # asyncpg's word for an argument that does not fit its type

@@ -1,7 +1,9 @@
-"""When the app's own rules refuse what we do as the caller: the contract's errors."""
+"""When the app's own rules (policies, keys, triggers) refuse what we do: telling that from an
+outage, and saying it in the contract's errors."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,7 +11,14 @@ from typing import Any
 import asyncpg
 
 from billhook.db import Connection, Database, Role
-from billhook.errors import BillhookError, DatabaseDuplicate, DatabaseRefused, Forbidden
+from billhook.errors import (
+    BillhookError,
+    DatabaseDuplicate,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    Forbidden,
+)
+from billhook.redact import redact
 
 # The app's checks and keys, values its policies could not cast, its triggers' RAISE EXCEPTION.
 _REFUSED = (
@@ -17,6 +26,42 @@ _REFUSED = (
     asyncpg.DataError,
     asyncpg.RaiseError,
 )
+# PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
+# before those of ours that made it fire: `PL/pgSQL function f()`, or `PL/Python function "f"`.
+_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+).*', re.MULTILINE)
+
+
+def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
+    """What was refused, and no outage. A trigger of the app may raise what sounds like one, when
+    another database that it asks is away.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL itself is away, full, or takes no writes (a standby to which
+            a fail-over has led).
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return error
+    cause = error.__cause__
+    if isinstance(cause, asyncpg.PostgresError) and is_of_the_app(cause):
+        return cause
+    raise error
+
+
+def is_of_the_app(error: asyncpg.PostgresError) -> bool:
+    """Whether a function of the app raised it, and the server goes on."""
+    where = _IN_FUNCTION.search(error.context or "")
+    return where is not None and not where[1].startswith("billhook.")
+
+
+def place_of(error: asyncpg.PostgresError) -> str | None:
+    """The function and line that raised, for the log. The statement beside it may quote rows."""
+    where = _IN_FUNCTION.search(error.context or "")
+    return where[0] if where else None
+
+
+def reason_of(error: asyncpg.PostgresError) -> str:
+    """What the app's rule said. Not its DETAIL, which may quote rows: callers and Stripe see it."""
+    return redact(str(error.args[0])) if error.args else "refused"
 
 
 @asynccontextmanager
@@ -57,8 +102,7 @@ async def acting_as_caller(
 
 
 def _refusal(error: asyncpg.PostgresError, table: str) -> BillhookError | None:
-    # The message alone: DETAIL may quote rows that the caller may not see.
-    message = str(error.args[0]) if error.args else "refused"
+    message = reason_of(error)
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         return Forbidden(
             f"The RLS policies of {table} do not allow this.",

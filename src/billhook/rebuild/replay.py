@@ -15,6 +15,7 @@ import orjson
 
 from billhook import ledger
 from billhook.db import Connection
+from billhook.db.refusals import reason_of
 from billhook.errors import InvalidInput
 from billhook.models import SkippedEvent
 from billhook.projections import Event, UnreadableObject, as_json, project
@@ -170,7 +171,7 @@ class Telling:
         self.skipped: list[SkippedEvent] = []
 
     async def in_batches(
-        self, query: str, tell: Callable[[Rows], Awaitable[None]], *args: object
+        self, query: str, tell: Callable[[Rows], Awaitable[object]], *args: object
     ) -> None:
         """Read a query to its end, a batch in memory at a time."""
         rows: Rows = []
@@ -218,7 +219,7 @@ class Telling:
                 await self._apply([each])
                 applied += 1
             except asyncpg.PostgresError as error:
-                reason = ledger.reason_of(error)
+                reason = reason_of(error)
                 self.skipped.append(SkippedEvent(event_id=each["event_id"], reason=reason))
         return applied
 

@@ -108,8 +108,9 @@ async def pull_due(
             return False
         async with database.connection() as connection:
             row = await connection.fetchrow(_TAKE_TURN, environment, every)
-            if row is None:  # not yet, or never: then from the next look on
-                await connection.execute(_BEGIN, environment)
+            if row is None:
+                if every is None:  # nobody ever pulls it: from the next look on somebody does
+                    await connection.execute(_BEGIN, environment)
                 return False
         key = await gateway.key(environment)
         asking = mirror.Asking(database, gateway, environment, key, lease)
@@ -200,11 +201,8 @@ async def _apply_one(asking: mirror.Asking, lease: Lease, event: StripeObject) -
     except ledger.EventNotApplied:
         return "failed"  # it is in the ledger, and will be tried again
     except DatabaseUnavailable:
-        # PostgreSQL is away; or it is not, and the app's trigger slept too long, or ended its own
-        # session. Then the failure can be recorded, and what comes after it is not held up.
-        row = await ledger.record_failure(
-            asking.database, asking.environment, delivery, "its transaction was cut off", lease
-        )
+        # A trigger may have made it look so: then what comes after this event is not held up.
+        row = await ledger.record_cut_off(asking.database, asking.environment, delivery, lease)
     status: str = row["processing_status"]
     return status
 

@@ -14,8 +14,8 @@ import structlog
 from billhook import mirror
 from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
+from billhook.db.refusals import reason_of
 from billhook.errors import BillhookError
-from billhook.ledger import reason_of
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import Listing, Range, params_of, split, write_page
 

@@ -14,7 +14,7 @@ from billhook import ledger, refreshes
 from billhook.db.leases import LeaseLost
 from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError
-from billhook.events import EventNotFound, replay
+from billhook.events import project_again
 from billhook.mirror import Asking
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.projections import Event
@@ -301,9 +301,9 @@ async def _apply_events(asking: Asking, moved: _Movement) -> None:
         try:
             row = await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
             if row["processing_status"] == "processed" and not row["handled"]:
-                await replay(asking.database, asking.environment, delivery.event.id, refire=False)
-        except (ledger.EventNotApplied, ledger.EventNotRecorded, EventNotFound):
-            continue  # it will be tried again; or it was put away by age
+                await project_again(asking.database, asking.environment, delivery, refire=False)
+        except (ledger.EventNotApplied, ledger.EventNotRecorded):
+            continue  # it will be tried again
 
 
 async def _extra(

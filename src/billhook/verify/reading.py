@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import structlog
 
-from billhook.ledger import reason_of
+from billhook.db.refusals import reason_of
 from billhook.mirror import Asking
 from billhook.stripe.gateway import Fetched
 
