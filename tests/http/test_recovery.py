@@ -9,7 +9,7 @@ import pytest
 from api import connect
 from billhook import events
 from billhook.errors import BillhookError, DatabaseUnavailable
-from billhook.ledger import EventNotApplied
+from billhook.ledger import EventNotApplied, EventNotRecorded
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from recovering import Station
@@ -218,6 +218,30 @@ def test_a_trigger_that_makes_postgres_seem_away_holds_up_no_other_event(
     station.books.execute("TRUNCATE cut")
     station.retry()
     assert station.fulfilled() == 6
+
+
+def test_the_cursor_waits_for_an_event_that_cannot_be_recorded_and_the_others_do_not(
+    station: Station,
+) -> None:
+    """The ledger of an adopted database may belong to somebody else."""
+    (refused, *_) = station.bought(3)
+    station.books.execute(f"""
+        CREATE OR REPLACE FUNCTION billhook.silence_triggers() RETURNS jsonb LANGUAGE plpgsql AS $$
+        BEGIN RAISE insufficient_privilege USING MESSAGE = 'must be owner of table'; END $$;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+        CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.object_id = '{refused}') EXECUTE FUNCTION refuse()""")
+    cursor = station.books.rows("SELECT cursor_at FROM billhook.pulls")
+    with pytest.raises(EventNotRecorded):
+        station.pull()
+    assert station.fulfilled() == 2
+    assert station.books.rows("SELECT cursor_at FROM billhook.pulls") == cursor
+    told = station.books.row("SELECT error FROM billhook.pulls")["error"]
+    assert "could not be recorded: no" in told
+    station.books.execute("DROP FUNCTION refuse CASCADE")
+    station.pull()
+    assert station.fulfilled() == 3
+    assert station.books.row("SELECT error FROM billhook.pulls") == {"error": None}
 
 
 def test_a_trigger_that_ends_its_session_costs_no_other_failed_event_its_turn(
