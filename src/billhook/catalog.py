@@ -88,23 +88,13 @@ async def products(database: Database, environment: Environment) -> list[Product
 
 
 async def prices(
-    database: Database,
-    environment: Environment,
-    product_id: str | None = None,
-    *,
-    named: str | None = None,
-    most: int | None = None,
+    database: Database, environment: Environment, product_id: str | None = None
 ) -> list[Price]:
-    """All prices, or those of one product, by product and id.
-
-    Args:
-        named: of a product, only the one with this id or lookup key.
-        most: of a product, only so many.
-    """
+    """All prices, or those of one product, by product and id."""
     rows = (
         await _rows(database, _PRICES, environment)
         if product_id is None
-        else await _rows(database, _PRICES_OF, environment, product_id, named, most)
+        else await _rows(database, _PRICES_OF, environment, product_id, None, None)
     )
     return [Price(**row) for row in rows]
 
@@ -117,7 +107,11 @@ async def product(
     price: str | None = None,
     most: int | None = None,
 ) -> ProductWithPrices:
-    """One product with its prices: all of them, or as `prices` with `price` and `most`.
+    """One product with its prices.
+
+    Args:
+        price: only the one with this id or lookup key.
+        most: only so many prices.
 
     Raises:
         ProductNotFound: the mirror does not have it.
@@ -128,10 +122,8 @@ async def product(
             f"There is no product {product_id} in the {environment} environment.",
             next_actions=_is_it_elsewhere(environment),
         )
-    return ProductWithPrices(
-        product=Product(**found[0]),
-        prices=await prices(database, environment, product_id, named=price, most=most),
-    )
+    rows = await _rows(database, _PRICES_OF, environment, product_id, price, most)
+    return ProductWithPrices(product=Product(**found[0]), prices=[Price(**row) for row in rows])
 
 
 async def price(database: Database, environment: Environment, price_id: str) -> Price:

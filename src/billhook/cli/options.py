@@ -51,7 +51,7 @@ MetadataOption: TypeAlias = Annotated[
 ]
 
 
-def minor_units(text: str) -> int:
+def plain_digits(text: str) -> int:
     """`1500`. Only digits: typer takes `15.00` for 15, which is a hundredth of what was meant.
 
     Raises:

@@ -16,7 +16,7 @@ from billhook.cli.options import (
     Url,
     Yes,
     metadata_of,
-    minor_units,
+    plain_digits,
 )
 from billhook.cli.output import pairs, show_details, show_json, show_table
 
@@ -77,7 +77,7 @@ def create(
     unit_amount: Annotated[
         int,
         typer.Option(
-            parser=minor_units,
+            parser=plain_digits,
             metavar="INTEGER",
             help="In the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY.",
         ),
