@@ -43,6 +43,19 @@ FULFIL = """
 """
 
 
+def subscribe_team(v1: Any, customer: str, price: str) -> None:
+    """Let a customer pay for the team `t1` by invoice, later."""
+    v1.subscriptions.create(
+        {
+            "customer": customer,
+            "items": [{"price": price}],
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+            "metadata": {"insforge_subject_type": "team", "insforge_subject_id": "t1"},
+        }
+    )
+
+
 class Station:
     """A recovery worker whose clock is ours, its database, and its account at Stripe."""
 

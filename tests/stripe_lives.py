@@ -99,3 +99,14 @@ def catalog_life() -> list[dict[str, Any]]:
 
 
 LIFE = one_time_payment() + subscription_life() + catalog_life()
+
+
+IN_A_RING = [
+    event(
+        "product.updated",
+        {"id": "tea", "object": "product", "name": name, "active": True, "metadata": {}},
+        previous={"name": before},
+    )
+    for before, name in (("Tea", "Chai"), ("Chai", "Mate"), ("Mate", "Tea"))
+]
+"""Three changes of one second that lead back to where they began."""

@@ -11,7 +11,7 @@ from billhook import archives
 from billhook.db import Database
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.rebuild import rebuild
-from recovering import Station
+from recovering import Station, subscribe_team
 from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
 from stripe_lives import LIFE, PAYS
 
@@ -167,15 +167,7 @@ def test_what_was_fetched_made_or_failed_before_the_restoration_is_kept(away: Aw
     away.back()
     v1.products.update(tea.id, {"name": "Chai"})
     v1.products.delete(gone.id)
-    v1.subscriptions.create(
-        {
-            "customer": customer.id,
-            "items": [{"price": price.id}],
-            "collection_method": "send_invoice",
-            "days_until_due": 30,
-            "metadata": {"insforge_subject_type": "team", "insforge_subject_id": "t1"},
-        }
-    )
+    subscribe_team(v1, customer.id, price.id)
     away.sync()
     away.books.rows("SELECT billhook.delete_fetched('test', 'product', $1, $2)", gone.id, 2**31)
     away.books.execute(f"""

@@ -17,9 +17,9 @@ from billhook.rebuild.replay import Replay
 from books import Books, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
-from recovering import Station
+from recovering import Station, subscribe_team
 from stripe_events import T0, event, invoice, payment_intent, subject, subscription
-from stripe_lives import LIFE, PAYS, catalog_life, one_time_payment, subscription_life
+from stripe_lives import IN_A_RING, LIFE, PAYS, catalog_life, one_time_payment, subscription_life
 
 __all__ = ["billhook"]
 
@@ -108,17 +108,6 @@ def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
     assert differing(mended).keys() == expected.keys()
     assert final_state(books) == right
     assert differing(rebuilt(books)) == {}
-
-
-NAMES = [("Tea", "Chai"), ("Chai", "Mate"), ("Mate", "Tea")]
-IN_A_RING = [
-    event(
-        "product.updated",
-        {"id": "tea", "object": "product", "name": name, "active": True, "metadata": {}},
-        previous={"name": before},
-    )
-    for before, name in NAMES
-]
 
 
 @pytest.mark.parametrize("put_away", [False, True])
@@ -464,15 +453,7 @@ def test_what_syncs_and_questions_learned_is_kept_though_no_event_says_it(
         }
     )
     missed = v1.customers.create({"name": "Bob"})
-    v1.subscriptions.create(
-        {
-            "customer": customer.id,
-            "items": [{"price": price.id}],
-            "collection_method": "send_invoice",
-            "days_until_due": 30,
-            "metadata": {"insforge_subject_type": "team", "insforge_subject_id": "t1"},
-        }
-    )
+    subscribe_team(v1, customer.id, price.id)
     station.sync()  # before any event: the mirror is all that was fetched
     v1.products.delete(gone.id)
     v1.customers.delete(missed.id)

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from books import Books, final_state
-from stripe_events import event
-from stripe_lives import LIFE
+from stripe_lives import IN_A_RING, LIFE
 
 WIPE = """
     TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
@@ -50,30 +49,19 @@ def test_any_order_and_repetition_of_events_ends_in_the_same_rows(books: Books) 
     holds()
 
 
-NAMES = [("Tea", "Chai"), ("Chai", "Mate"), ("Mate", "Tea")]
-ROUND = [
-    event(
-        "product.updated",
-        {"id": "tea", "object": "product", "name": name, "active": True, "metadata": {}},
-        previous={"name": before},
-    )
-    for before, name in NAMES
-]
-
-
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_changes_of_one_second_that_lead_back_are_shown_as_they_ended_or_in_doubt(
     books: Books, order: tuple[int, ...]
 ) -> None:
     """Each says that it came after another: a ring has no end."""
-    assert_all_applied(books.apply(*(ROUND[each] for each in order)))
+    assert_all_applied(books.apply(*(IN_A_RING[each] for each in order)))
     (shown,) = books.row("SELECT name FROM payments.stripe_products").values()
     doubts = books.rows("SELECT object_type, object_id FROM billhook.refreshes")
     assert shown == "Tea" or doubts == [{"object_type": "product", "object_id": "tea"}]
 
 
 def test_two_changes_of_one_second_ask_stripe_nothing(books: Books) -> None:
-    for events in (ROUND[:2], ROUND[1::-1]):
+    for events in (IN_A_RING[:2], IN_A_RING[1::-1]):
         books.execute(WIPE)
         assert_all_applied(books.apply(*events))
         assert books.row("SELECT name FROM payments.stripe_products") == {"name": "Mate"}
