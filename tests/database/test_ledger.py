@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from billhook.db import Database
 from billhook.db.refusals import is_of_the_app
 from billhook.errors import DatabaseUnavailable, SettingsError
 from billhook.ledger import EventNotApplied, EventNotRecorded
-from books import Books
+from books import Books, apply_one
 from stripe_events import customer, event, payment_intent, session, subject
 
 FULFIL = """
@@ -268,7 +271,15 @@ def test_what_a_trigger_sets_for_its_session_ends_with_its_event(books: Books) -
     )
     poison = [event("customer.created", customer(f"cus_{n}")) for n in range(3)]
     paid = event("checkout.session.completed", session(metadata=PAID))
-    answers = books.apply(*poison, paid)
+
+    async def work(database: Database) -> list[Any]:
+        answers = [await apply_one(database, each) for each in (*poison, paid)]
+        async with database.connection() as another:
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42"
+            assert await another.fetchval(held) == 0
+        return answers
+
+    answers = books.run(work)
     assert [each["processing_status"] for each in answers] == ["processed"] * 4
     assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
 

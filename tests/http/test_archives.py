@@ -194,6 +194,32 @@ def test_what_was_fetched_made_or_failed_before_the_restoration_is_kept(away: Aw
     assert away.differing() == {}
 
 
+def test_a_subject_that_only_an_answer_of_stripes_named_is_kept(away: Away) -> None:
+    """The subscription has lost it since, by an event; the claim is for ever."""
+    v1 = away.stripe.v1
+    customer = v1.customers.create({"name": "Ada", "payment_method": "pm_card_visa"})
+    product = {"name": "Plan"}
+    price = v1.prices.create(
+        {"currency": "eur", "unit_amount": 900, "recurring": {"interval": "month"},
+         "product_data": product}
+    )  # fmt: skip
+    away.replaced()
+    away.back()
+    subscribe_team(v1, customer.id, price.id)
+    away.sync()
+    (shown,) = away.books.rows("SELECT raw FROM payments.stripe_subscriptions")
+    away.books.apply(
+        event(
+            "customer.subscription.updated", shown["raw"] | {"metadata": {}}, at=2**31,
+        )
+    )  # fmt: skip
+    mapped = "SELECT FROM payments.customer_mappings WHERE subject_id = 't1'"
+    assert away.books.rows(mapped)
+    away.restore()
+    assert away.books.rows(mapped)
+    assert away.differing() == {}
+
+
 def test_every_time_of_an_account_comes_back_by_one_restoration_after_the_other(
     away: Away,
 ) -> None:
