@@ -190,6 +190,10 @@ def test_an_archive_comes_back_when_its_account_does(fresh: Api) -> None:
     refused = pytest.raises(Exception, match="is connected")
     with refused:
         fresh.books.run(lambda database: archives.restore(database, archive.id))
+    # Also while that one's own key is out of order.
+    fresh.books.execute("UPDATE payments.provider_connections SET status = 'error'")
+    with pytest.raises(Exception, match="is connected"):
+        fresh.books.run(lambda database: archives.restore(database, archive.id))
     set_key(fresh, first)
     restored: int = fresh.books.run(lambda database: archives.restore(database, archive.id))
     assert restored == 2

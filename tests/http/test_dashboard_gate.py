@@ -14,8 +14,13 @@ from pydantic import SecretStr
 from starlette.routing import Route
 
 from api import SERVERS, Api, serving
+from billhook.api_keys import ApiKeys
+from billhook.auth import Auth, Credential
 from billhook.dashboard import _routes
-from billhook.dashboard.sessions import ATTEMPTS, _whose
+from billhook.dashboard.sessions import ATTEMPTS, Notice, Sessions, _whose
+from billhook.db import Database
+from billhook.secrets import SecretStore
+from billhook.settings import Settings
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, token
 from visitor import Visitor, said
 
@@ -256,6 +261,31 @@ def test_whoever_has_an_address_of_version_6_has_many_of_them() -> None:
     assert _whose("2001:db8::1") == _whose("2001:db8::ffff:1") != _whose("2001:db8:0:1::1")
     assert _whose("127.0.0.1") != _whose("127.0.0.2")
     assert _whose("x" * 8_000) == "unknown"
+
+
+def test_what_an_action_left_to_say_is_not_lost_while_another_page_says_what_was_before(
+    api: Api,
+) -> None:
+    async def work(database: Database) -> list[Notice | None]:
+        settings = Settings(
+            database_url=SecretStr(api.books.dsn), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
+        )
+        keys = ApiKeys(database, SecretStore(database, settings))
+        sessions = Sessions(database, Auth(settings, keys, None), keys, settings)
+        cookie = await sessions.open(Credential("token", token(role="project_admin")), "", "::1")
+        first, second = (Notice(kind="done", text=each) for each in ("first", "second"))
+        session = await sessions.find(cookie)
+        assert session is not None
+        await sessions.note(session, first)
+        await sessions.note(session, second)
+        await sessions.said(session, first)
+        kept = await sessions.find(cookie)
+        await sessions.said(session, second)
+        gone = await sessions.find(cookie)
+        return [found.notice for found in (kept, gone) if found]
+
+    kept, gone = api.books.run(work)
+    assert (kept and kept.text, gone) == ("second", None)
 
 
 def test_a_changed_secret_leaves_nobody_signed_in(database_url: str, sandbox: str) -> None:

@@ -681,6 +681,13 @@ def test_a_secret_is_not_kept_for_another_try(api: Api, visitor: Visitor) -> Non
     assert "Send it again" not in answer.text
 
 
+def test_what_was_refused_is_not_offered_for_another_try(visitor: Visitor) -> None:
+    """The same form again would be refused again."""
+    answer = visitor.send("/test/customers/cus_nobody/nothing", name="Ada")
+    assert answer.status_code == 404
+    assert "Send it again" not in answer.text
+
+
 def test_a_key_is_shown_once(api: Api, visitor: Visitor) -> None:
     made = visitor.send("/test/keys", kind="anonymous", name="shop")
     assert made.status_code == 201
