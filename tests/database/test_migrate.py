@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from billhook.db.migrate import migrate, migrations
+import insforge
+from billhook.db.migrate import MigrationError, function_files, migrate, migrations
 from billhook.rebuild.fresh import TABLES
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
@@ -52,8 +53,36 @@ def test_migrating_twice_and_from_many_processes_at_once_is_safe(empty_database_
         return await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))
 
     applied = asyncio.run(at_once())
-    assert sorted(map(len, applied)) == [0, 0, 0, 0, len(migrations())]
+    assert sorted(map(len, applied)) == [0, 0, 0, 0, len(migrations()) + len(function_files())]
     assert asyncio.run(migrate(empty_database_url)) == []
+
+
+def test_functions_are_replaced_when_their_text_changes(books: Books) -> None:
+    books.execute("""
+        CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
+        LANGUAGE sql AS $$ SELECT interval '1 year' $$;
+        UPDATE billhook.function_files SET checksum = 'older' WHERE name = 'ledger';
+    """)
+    assert asyncio.run(migrate(books.dsn)) == ["functions/ledger"]
+    assert books.row("SELECT billhook.backoff(1) < interval '1 day' AS soon")["soon"]
+
+
+def test_a_database_of_a_newer_version_is_left_alone(books: Books) -> None:
+    books.execute("""
+        INSERT INTO billhook.migrations VALUES (9999, 'later', 'x');
+        UPDATE billhook.function_files SET checksum = 'newer';
+    """)
+    with pytest.raises(MigrationError, match=r"newer than this .* 9999_later"):
+        asyncio.run(migrate(books.dsn))
+    checksums = books.rows("SELECT DISTINCT checksum FROM billhook.function_files")
+    assert checksums == [{"checksum": "newer"}]
+
+
+def test_a_database_of_a_development_version_is_refused_in_one_sentence(books: Books) -> None:
+    books.execute("UPDATE billhook.migrations SET name = 'old', checksum = 'x' WHERE number = 1")
+    with pytest.raises(MigrationError, match="no upgrade path") as refused:
+        asyncio.run(migrate(books.dsn))
+    assert "delete the folder .billhook" in (refused.value.next_actions or "")
 
 
 def test_roles_and_auth_functions_that_exist_are_left_alone(empty_database_url: str) -> None:
@@ -70,12 +99,9 @@ def test_roles_and_auth_functions_that_exist_are_left_alone(empty_database_url: 
 
 def test_rows_that_insforge_wrote_are_kept_and_go_on_living(empty_database_url: str) -> None:
     books = Books(empty_database_url)
-    (payments,) = (m for m in migrations() if m.name == "payments")
-    schema = payments.sql.split("-- Each mirrored row carries")[0]
+    insforge.make_payments(books)
     books.execute(
-        "CREATE SCHEMA payments;"
-        + schema
-        + f"""
+        f"""
         INSERT INTO payments.customer_mappings
             (provider, environment, subject_type, subject_id, provider_customer_id)
             VALUES ('stripe', 'test', 'team', 't1', 'cus_1');

@@ -131,6 +131,14 @@ def break_migration(patient: Patient) -> None:
     patient.api.books.execute("DELETE FROM billhook.migrations WHERE number = 2")
 
 
+def forget_functions(patient: Patient) -> None:
+    patient.api.books.execute("UPDATE billhook.function_files SET checksum = 'x'")
+
+
+def add_migration(patient: Patient) -> None:
+    patient.api.books.execute("INSERT INTO billhook.migrations VALUES (9999, 'later', 'x')")
+
+
 def alter_migration(patient: Patient) -> None:
     patient.api.books.execute("UPDATE billhook.migrations SET checksum = 'x' WHERE number = 2")
 
@@ -192,8 +200,10 @@ def miss_event(patient: Patient) -> None:
 @pytest.mark.parametrize(
     ("harm", "check", "environment", "says", "do"),
     [
-        (break_migration, "schema", None, "migrations are applied", "billhook migrate"),
-        (alter_migration, "schema", None, "in another form", "Billhook version"),
+        (break_migration, "schema", None, "not up to date", "billhook migrate"),
+        (forget_functions, "schema", None, "not up to date", "billhook migrate"),
+        (add_migration, "schema", None, "newer than this version", "Upgrade"),
+        (alter_migration, "schema", None, "no upgrade path", "new database"),
         (disable, "webhook endpoint", "test", "has disabled", "webhooks configure"),
         (forget_events, "webhook endpoint", "test", "is not told of", "webhooks configure"),
         (lead_astray, "webhook endpoint", "test", "and not to", "webhooks configure"),
@@ -300,7 +310,7 @@ def test_a_database_user_without_rights_is_told_so(
         "DO $$ BEGIN CREATE ROLE doctors_guest LOGIN; "
         "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
         "GRANT USAGE ON SCHEMA billhook TO doctors_guest;"
-        "GRANT SELECT ON billhook.migrations TO doctors_guest"
+        "GRANT SELECT ON billhook.migrations, billhook.function_files TO doctors_guest"
     )
     address = urlsplit(direct_database_url)
     guest = address._replace(netloc=f"doctors_guest@{address.netloc.rpartition('@')[2]}").geturl()

@@ -8,7 +8,7 @@ from datetime import datetime
 import asyncpg
 
 from billhook.db import ROLES, Database
-from billhook.db.migrate import migrations
+from billhook.db.migrate import function_files, migrations
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
 from billhook.policies import policy, session_tables
@@ -16,7 +16,10 @@ from billhook.settings import Environment, Settings
 
 _OLDEST_POSTGRES = 14
 
-_APPLIED = "SELECT number, checksum FROM billhook.migrations"
+_APPLIED = """
+    SELECT number::text AS part, checksum FROM billhook.migrations
+    UNION ALL SELECT name, checksum FROM billhook.function_files
+"""
 # pg_has_role raises for a role that does not exist; by oid, it is asked only for those that do.
 _ROLES = """
 SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
@@ -79,25 +82,24 @@ async def migrated(database: Database) -> Finding:
             rows = await connection.fetch(_APPLIED)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         rows = []
-    applied = {row["number"]: row["checksum"] for row in rows}
-    known = {each.number: each.checksum for each in migrations()}
-    missing = known.keys() - applied.keys()
-    if missing:
-        done = f"{len(known) - len(missing)} of {len(known)}"
-        return _schema("broken", f"{done} migrations are applied.", "Run: billhook migrate")
-    if any(applied[number] != checksum for number, checksum in known.items()):
+    applied = {row["part"]: row["checksum"] for row in rows}
+    known = {str(each.number): each.checksum for each in migrations()}
+    functions = {each.name: each.checksum for each in function_files()}
+    if applied.keys() - known.keys() - functions.keys():
         return _schema(
             "broken",
-            "A migration was applied in another form than this version holds.",
-            "Run the Billhook version that made this database, or a newer one.",
-        )
-    if applied.keys() - known.keys():
-        return _schema(
-            "warning",
             "The database is newer than this version of Billhook.",
-            "Bring this Billhook up to date.",
+            "Upgrade Billhook.",
         )
-    return _schema("ok", f"All {len(known)} migrations are applied.", None)
+    if any(applied.get(number, checksum) != checksum for number, checksum in known.items()):
+        return _schema(
+            "broken",
+            "A development version of Billhook made this database; it has no upgrade path.",
+            "Use a new database.",
+        )
+    if any(applied.get(part) != checksum for part, checksum in (known | functions).items()):
+        return _schema("broken", "The schema is not up to date.", "Run: billhook migrate")
+    return _schema("ok", "The schema is up to date.", None)
 
 
 def _schema(state: str, message: str, next_actions: str | None) -> Finding:

@@ -1,7 +1,7 @@
 """What an event changes: small typed values, made by the projections, written by the ledger.
 
 Amounts are integers in the currency's minor unit, times are epoch seconds (UTC). Field names are
-those that the SQL functions of `db/migrations` read.
+those that the SQL functions of `db/functions` read.
 """
 
 from __future__ import annotations

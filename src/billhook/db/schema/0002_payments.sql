@@ -369,25 +369,53 @@ END $$;
 ALTER TABLE payments.transactions ADD COLUMN IF NOT EXISTS payment_id bigint;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transactions (payment_id);
 
-CREATE OR REPLACE FUNCTION billhook.touch_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.updated_at := now();
-    RETURN NEW;
-END $$;
+-- The lists in every order, with filters that combine, and searched: each page is a short walk along
+-- one of these indexes, or a few of them merged.
 
-DO $$
-DECLARE
-    tab text;
-BEGIN
-    FOREACH tab IN ARRAY ARRAY[
-        'provider_connections', 'stripe_products', 'stripe_prices', 'customers', 'customer_mappings',
-        'stripe_checkout_sessions', 'stripe_customer_portal_sessions', 'stripe_subscriptions',
-        'stripe_subscription_items', 'webhook_events', 'transactions'
-    ] LOOP
-        EXECUTE format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.%I
-            FOR EACH ROW EXECUTE FUNCTION billhook.touch_updated_at()', tab);
-    END LOOP;
-END $$;
+CREATE INDEX transactions_of_email ON payments.transactions (environment, lower(customer_email_snapshot))
+    WHERE provider_customer_id IS NULL AND customer_email_snapshot IS NOT NULL;
+CREATE INDEX customers_by_display_name ON payments.customers
+    (environment, deleted, (coalesce(email, name, provider_customer_id)), provider_customer_id);
+CREATE INDEX webhook_events_newest ON payments.webhook_events
+    (environment, received_at DESC, id DESC);
+CREATE INDEX products_by_name ON payments.stripe_products (environment, name, product_id);
+
+-- Of a type and a status, by time. All lists of transactions by time walk it, those of several types
+-- or statuses once for each; so the index by time alone has nothing left to do.
+CREATE INDEX transactions_by_time ON payments.transactions
+    (environment, type, status, (coalesce(provider_created_at, created_at)) DESC, id DESC);
+
+-- The same by amount; equal amounts (most products have one price) by time.
+CREATE INDEX transactions_by_amount ON payments.transactions
+    (environment, type, status, (coalesce(amount, 0)) DESC,
+     (coalesce(provider_created_at, created_at)) DESC, id DESC);
+
+-- Subscriptions of a status, by change and by renewal. One without a period comes last.
+CREATE INDEX subscriptions_by_change ON payments.stripe_subscriptions
+    (environment, status, updated_at DESC, id DESC);
+CREATE INDEX subscriptions_by_renewal ON payments.stripe_subscriptions
+    (environment, status, (coalesce(current_period_end, timestamptz '9999-12-31 00:00:00+00')), id);
+
+-- What an e-mail or a name begins with, whatever the case. In the order of their bytes, the texts
+-- that begin alike stand together in any database; equality is found here as well. Not only where
+-- there is one: PostgreSQL does not look at the statistics of such an index.
+CREATE INDEX customers_by_email ON payments.customers
+    (environment, (lower(email) COLLATE "C"), provider_customer_id);
+CREATE INDEX customers_by_name ON payments.customers
+    (environment, (lower(name) COLLATE "C"), provider_customer_id);
+CREATE INDEX customers_by_time ON payments.customers
+    (environment, (coalesce(provider_created_at, created_at)) DESC, id DESC);
+
+-- By name for people, and what a name begins with.
+CREATE INDEX products_by_lower_name ON payments.stripe_products
+    (environment, active, (lower(name) COLLATE "C"), product_id);
+
+-- Of a type and a status, by time; and which types there are. Each event is inserted as pending and
+-- updated in the same transaction: without that first state it is written once instead of twice,
+-- and no dead entries stand in the way. What is pending is found by the index of the status.
+CREATE INDEX webhook_events_by_type ON payments.webhook_events
+    (environment, event_type, processing_status, received_at DESC, id DESC)
+    WHERE processing_status <> 'pending';
 
 -- Rights (contract section 4). RLS on the two session tables is the app's to enable.
 GRANT USAGE ON SCHEMA payments TO anon, authenticated, project_admin;

@@ -1,6 +1,6 @@
--- Rows that InsForge wrote become ours: their payments are known by the same objects, their
--- mappings are claims, so that the next event of any of them finds what was there before it.
--- On a database that we made there is nothing to do.
+-- Adopts the rows of a database that InsForge made. Runs once: when the schema is created, after the
+-- functions. Payments are known by their objects and mappings become claims, so that the next event
+-- of any of them finds what was there before. On a new database there is nothing to do.
 
 INSERT INTO billhook.customer_claims (
     environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
@@ -95,3 +95,13 @@ FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.amount_refunded > 0
 ON CONFLICT DO NOTHING;
+
+-- The totals of what is there already. The triggers that count hold writers off until the commit.
+INSERT INTO billhook.daily_totals
+SELECT s.environment, s.day, s.currency, sum(s.payments), sum(s.refunds), sum(s.succeeded),
+    sum(s.refunded), sum(s.failed)
+FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t, 1) s
+GROUP BY s.environment, s.day, s.currency;
+INSERT INTO billhook.subscription_totals
+SELECT environment, status, count(*) FROM payments.stripe_subscriptions
+GROUP BY environment, status;

@@ -3,7 +3,7 @@
 -- Events of one thing take turns, until the end of the transaction: claims of one customer or one
 -- subject, and new rows that ask for whom their customer pays; otherwise neither would see the
 -- other. Keys in order, so that nobody waits in a circle.
-CREATE FUNCTION billhook.take_turns(VARIADIC keys text[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION billhook.take_turns(VARIADIC keys text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     key text;
 BEGIN
@@ -11,9 +11,11 @@ BEGIN
         PERFORM pg_advisory_xact_lock(hashtextextended(key, 0));
     END LOOP;
 END $$;
-CREATE FUNCTION billhook.customer_key(env text, customer text) RETURNS text
+
+CREATE OR REPLACE FUNCTION billhook.customer_key(env text, customer text) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$ SELECT 'billhook.customer:' || env || ':' || customer $$;
-CREATE FUNCTION billhook.subject_key(env text, subject_type text, subject_id text) RETURNS text
+
+CREATE OR REPLACE FUNCTION billhook.subject_key(env text, subject_type text, subject_id text) RETURNS text
 LANGUAGE sql IMMUTABLE AS
     $$ SELECT 'billhook.subject:' || env || ':' || subject_type || ':' || subject_id $$;
 
@@ -21,7 +23,7 @@ LANGUAGE sql IMMUTABLE AS
 -- checkout wins both ways. Metadata fills what no checkout holds, the oldest first. A deleted
 -- customer holds nothing. So a customer holds one claim at most, and these functions look at the
 -- one that could be it: a customer who pays for hundreds of subjects costs no more than others.
-CREATE FUNCTION billhook.held_by_checkout(env text, customer text)
+CREATE OR REPLACE FUNCTION billhook.held_by_checkout(env text, customer text)
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT c.subject_type, c.subject_id
     FROM (
@@ -40,7 +42,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
 $$;
 
 -- Whether a subject's newest checkout holds.
-CREATE FUNCTION billhook.is_held_by_checkout(env text, of_type text, of_id text) RETURNS boolean
+CREATE OR REPLACE FUNCTION billhook.is_held_by_checkout(env text, of_type text, of_id text) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM (
@@ -53,7 +55,7 @@ LANGUAGE sql STABLE AS $$
 $$;
 
 -- Whether a customer's metadata counts: no checkout says anything of them.
-CREATE FUNCTION billhook.metadata_counts(env text, customer text) RETURNS boolean
+CREATE OR REPLACE FUNCTION billhook.metadata_counts(env text, customer text) RETURNS boolean
 LANGUAGE sql STABLE AS $$
     SELECT NOT EXISTS (SELECT FROM billhook.held_by_checkout(env, customer))
        AND NOT EXISTS (
@@ -62,7 +64,7 @@ LANGUAGE sql STABLE AS $$
              AND gone.provider_customer_id = customer AND gone.deleted)
 $$;
 
-CREATE FUNCTION billhook.held_by_metadata(env text, customer text)
+CREATE OR REPLACE FUNCTION billhook.held_by_metadata(env text, customer text)
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT c.subject_type, c.subject_id
     FROM (
@@ -81,7 +83,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
 $$;
 
 -- Whom a customer pays for. At most one row.
-CREATE FUNCTION billhook.held_claim(env text, customer text)
+CREATE OR REPLACE FUNCTION billhook.held_claim(env text, customer text)
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT * FROM billhook.held_by_checkout(env, customer)
     UNION ALL
@@ -89,7 +91,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
 $$;
 
 -- Bring `customer_mappings` in line with the claims around one customer and one subject.
-CREATE FUNCTION billhook.resolve_mappings(
+CREATE OR REPLACE FUNCTION billhook.resolve_mappings(
     env text, customer text, new_subject_type text, new_subject_id text
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -126,7 +128,7 @@ END $$;
 
 -- For whom a customer paid at a time: the newest checkout until then, else what metadata had said
 -- first until then, else whatever was said first afterwards. At most one row.
-CREATE FUNCTION billhook.subject_as_of(env text, customer text, at timestamptz)
+CREATE OR REPLACE FUNCTION billhook.subject_as_of(env text, customer text, at timestamptz)
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT found.subject_type, found.subject_id FROM (
         (SELECT 1 AS choice, c.* FROM billhook.customer_claims c
@@ -147,7 +149,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
 $$;
 
 -- Rows of a customer that brought no subject of their own get the one that holds at their time.
-CREATE FUNCTION billhook.resolve_subjects(env text, customer text) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.resolve_subjects(env text, customer text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     payment bigint;
@@ -184,7 +186,7 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION billhook.record_claim(env text, claim jsonb, event_at timestamptz) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.record_claim(env text, claim jsonb, event_at timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     new billhook.customer_claims;

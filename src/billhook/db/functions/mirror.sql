@@ -5,7 +5,7 @@
 
 -- Is `previous` (an event's previous_attributes) what `state` was? Stripe diffs per key, also
 -- inside hashes; null stands for "was not there" (stripe-facts 24).
-CREATE FUNCTION billhook.was_before(state jsonb, previous jsonb) RETURNS boolean
+CREATE OR REPLACE FUNCTION billhook.was_before(state jsonb, previous jsonb) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
     field text;
@@ -25,9 +25,9 @@ END $$;
 
 -- Two states of one object from the same second and of the same kind: does the new one win?
 -- previous_attributes decide; where they don't, what was fetched shows before what an event said,
--- and of two events the greater id, the same in every order of arrival; and the object is marked
--- so that Stripe is asked.
-CREATE FUNCTION billhook.wins_tie(
+-- and of two events the greater id. Where they don't, and where the two are not the only ones of
+-- their second, the object is marked, so that Stripe is asked.
+CREATE OR REPLACE FUNCTION billhook.wins_tie(
     environment text, object_type text, object_id text,
     old_event_id text, old_previous jsonb, old_state jsonb,
     new_event_id text, new_previous jsonb, new_state jsonb
@@ -35,26 +35,36 @@ CREATE FUNCTION billhook.wins_tie(
 DECLARE
     new_is_later boolean := coalesce(billhook.was_before(old_state, new_previous), false);
     old_is_later boolean := coalesce(billhook.was_before(new_state, old_previous), false);
+    wins boolean;
+    third boolean;
 BEGIN
     IF new_event_id = old_event_id THEN
         RETURN false;
-    ELSIF new_is_later <> old_is_later THEN
-        RETURN new_is_later;
     END IF;
-    IF old_state IS DISTINCT FROM new_state THEN
+    wins := CASE WHEN new_is_later <> old_is_later THEN new_is_later
+                 WHEN new_event_id IS NULL THEN true
+                 WHEN old_event_id IS NULL THEN false
+                 ELSE new_event_id > old_event_id END;
+    third := EXISTS (
+        SELECT FROM billhook.ties t
+        WHERE t.environment = wins_tie.environment AND t.object_type = wins_tie.object_type
+          AND t.object_id = wins_tie.object_id AND t.event_id = coalesce(old_event_id, ''));
+    INSERT INTO billhook.ties (environment, object_type, object_id, event_id)
+    VALUES (environment, object_type, object_id,
+        coalesce(CASE WHEN wins THEN new_event_id ELSE old_event_id END, ''))
+    ON CONFLICT ON CONSTRAINT ties_pkey DO UPDATE SET event_id = EXCLUDED.event_id;
+    IF (third OR new_is_later = old_is_later) AND old_state IS DISTINCT FROM new_state THEN
         INSERT INTO billhook.refreshes (environment, object_type, object_id, reason)
-        VALUES (environment, object_type, object_id, 'two changes in one second')
+        VALUES (environment, object_type, object_id, 'several changes in one second')
         ON CONFLICT ON CONSTRAINT refreshes_pkey
         DO UPDATE SET marked_at = clock_timestamp(), next_at = now();
     END IF;
-    RETURN CASE WHEN new_event_id IS NULL THEN true
-                WHEN old_event_id IS NULL THEN false
-                ELSE new_event_id > old_event_id END;
+    RETURN wins;
 END $$;
 
 -- A sync asks for a customer's default payment method and source in full, an event names their
 -- ids only. What is known of the same id stays.
-CREATE FUNCTION billhook.keep_expanded(old jsonb, new jsonb) RETURNS jsonb
+CREATE OR REPLACE FUNCTION billhook.keep_expanded(old jsonb, new jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN new ->> 'default_source' = old #>> '{default_source,id}'
@@ -68,7 +78,7 @@ LANGUAGE sql IMMUTABLE AS $$
         ELSE new END AS kept) AS payment_method
 $$;
 
-CREATE FUNCTION billhook.project_customers(env text, changes jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.project_customers(env text, changes jsonb) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO payments.customers AS c (
         provider, environment, provider_customer_id, email, name, phone, deleted, metadata, raw,
@@ -106,7 +116,7 @@ LANGUAGE sql AS $$
 $$;
 
 -- Customers that Stripe says are gone. Their details stay; their mappings go.
-CREATE FUNCTION billhook.delete_customers(env text, customer_ids text[]) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.delete_customers(env text, customer_ids text[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     customer text;
@@ -128,7 +138,7 @@ BEGIN
     END LOOP;
 END $$;
 
-CREATE FUNCTION billhook.project_products(env text, changes jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.project_products(env text, changes jsonb) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO payments.stripe_products AS p (
         environment, product_id, name, description, active, default_price_id, metadata, raw,
@@ -167,7 +177,7 @@ LANGUAGE sql AS $$
                 EXCLUDED.provider_event_id, EXCLUDED.provider_event_previous, EXCLUDED.raw)))
 $$;
 
-CREATE FUNCTION billhook.project_prices(env text, changes jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.project_prices(env text, changes jsonb) RETURNS void
 LANGUAGE sql AS $$
     INSERT INTO payments.stripe_prices AS p (
         environment, price_id, product_id, active, currency, unit_amount, unit_amount_decimal,
@@ -220,7 +230,7 @@ $$;
 
 -- What Stripe no longer has: remove the row and leave a tombstone. A row whose state is newer than
 -- the deletion was made anew under its old id (products may be) and stays.
-CREATE FUNCTION billhook.delete_object(env text, kind text, gone text, at bigint) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.delete_object(env text, kind text, gone text, at bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billhook.tombstones AS t (environment, object_type, object_id, deleted_at)
@@ -248,7 +258,7 @@ END $$;
 
 -- Subscriptions with their items. The items go with the state that is shown: an older event
 -- leaves them alone. `items_complete` is false where Stripe sent only the first page.
-CREATE FUNCTION billhook.project_subscriptions(env text, changes jsonb) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.project_subscriptions(env text, changes jsonb) RETURNS void
 LANGUAGE sql AS $$
     WITH incoming AS (
         SELECT x.*, coalesce(x.subject_type, s.subject_type) AS resolved_type,
@@ -351,7 +361,7 @@ $$;
 -- overtook our own note of that id, by the row id in the session's metadata (which only the holder
 -- of the secret key can set; client_reference_id is open to anyone with a payment link).
 -- Returns whether there was such a row.
-CREATE FUNCTION billhook.project_checkout_session(env text, x jsonb, session jsonb) RETURNS boolean
+CREATE OR REPLACE FUNCTION billhook.project_checkout_session(env text, x jsonb, session jsonb) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     ours payments.stripe_checkout_sessions;

@@ -3,13 +3,13 @@
 -- in which events arrive cannot matter, and the whole table can be computed again at any time.
 
 -- Events of one payment take turns. The lock ends with the transaction.
-CREATE FUNCTION billhook.lock_payment(payment bigint) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION billhook.lock_payment(payment bigint) RETURNS void LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock(hashtextextended('billhook.payment', payment))
 $$;
 
 -- The payment that these objects belong to, locked; made when none is known, and merged into one
 -- when they were thought to be several.
-CREATE FUNCTION billhook.join_payment(env text, types text[], ids text[]) RETURNS bigint
+CREATE OR REPLACE FUNCTION billhook.join_payment(env text, types text[], ids text[]) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
     known bigint[];
@@ -54,7 +54,7 @@ BEGIN
 END $$;
 
 -- Several payments turned out to be one: the oldest stays, and keeps its row.
-CREATE FUNCTION billhook.merge_payments(keep bigint, others bigint[]) RETURNS void
+CREATE OR REPLACE FUNCTION billhook.merge_payments(keep bigint, others bigint[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     shown jsonb;
@@ -83,7 +83,7 @@ END $$;
 -- The sources of a payment (or of several that become one) in the order in which their facts count: a success first; between a
 -- failure and what is under way, whichever Stripe said last (a declined card, then a bank debit);
 -- of those that agree the PaymentIntent, then the Invoice, then the Checkout Session.
-CREATE FUNCTION billhook.ranked_sources(VARIADIC payments bigint[])
+CREATE OR REPLACE FUNCTION billhook.ranked_sources(VARIADIC payments bigint[])
 RETURNS SETOF billhook.payment_sources
 LANGUAGE sql STABLE AS $$
     SELECT s.* FROM billhook.payment_sources s
@@ -93,10 +93,9 @@ LANGUAGE sql STABLE AS $$
         s.outcome, s.object_type, s.object_id
 $$;
 
-
 -- The payment's row as its sources tell it: for each fact the first source in order that knows it.
 -- Null status: no source yet (a refund that came before its payment).
-CREATE FUNCTION billhook.payment_of(payment bigint) RETURNS payments.transactions
+CREATE OR REPLACE FUNCTION billhook.payment_of(payment bigint) RETURNS payments.transactions
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     s billhook.payment_sources;
@@ -171,7 +170,7 @@ END $$;
 
 -- Show the payment and its refunds in payments.transactions. `source` names the source that the
 -- event at hand changed, and `object` is that Stripe object.
-CREATE FUNCTION billhook.project_payment(
+CREATE OR REPLACE FUNCTION billhook.project_payment(
     payment bigint,
     changed_object text DEFAULT NULL, changed_outcome text DEFAULT NULL, object jsonb DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -215,7 +214,7 @@ END $$;
 
 -- A payment's first row. A row of the same object that is not linked to any payment came with a
 -- database that InsForge made: it is taken over.
-CREATE FUNCTION billhook.insert_payment(t payments.transactions) RETURNS void LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION billhook.insert_payment(t payments.transactions) RETURNS void LANGUAGE sql AS $$
     INSERT INTO payments.transactions AS old (
         id, provider, environment, type, status, subject_type, subject_id, provider_customer_id,
         customer_email_snapshot, provider_object_type, provider_object_id, related_object_ids,
@@ -248,7 +247,7 @@ CREATE FUNCTION billhook.insert_payment(t payments.transactions) RETURNS void LA
 $$;
 
 -- The rows of a payment's refunds: what they know themselves, the rest from their payment.
-CREATE FUNCTION billhook.project_refunds(
+CREATE OR REPLACE FUNCTION billhook.project_refunds(
     payment bigint, t payments.transactions, changed_object text, object jsonb
 ) RETURNS void LANGUAGE sql AS $$
     WITH refs AS (
@@ -309,8 +308,10 @@ CREATE FUNCTION billhook.project_refunds(
        OR EXCLUDED.provider_object_id = changed_object
 $$;
 
--- One event's facts about one payment. `x` is {refs: {type: id}, source?: {…}, refund?: {…}}.
-CREATE FUNCTION billhook.record_payment(
+-- Record one event's facts about one payment. `x` is {refs: {type: id}, source?: {…}, refund?: {…}}.
+-- An event that is applied again (a replay, a repair) writes its object again, so that a row removed
+-- by hand comes back whole.
+CREATE OR REPLACE FUNCTION billhook.record_payment(
     env text, x jsonb, event_at timestamptz, event_id text, object jsonb
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -343,7 +344,7 @@ BEGIN
             description = EXCLUDED.description, happened_at = EXCLUDED.happened_at,
             provider_created_at = EXCLUDED.provider_created_at, related = EXCLUDED.related
         WHERE (known.version_at, known.version_event_id)
-            < (EXCLUDED.version_at, EXCLUDED.version_event_id);
+            <= (EXCLUDED.version_at, EXCLUDED.version_event_id);
         changed := FOUND;
     END IF;
 
@@ -364,7 +365,7 @@ BEGIN
             description = EXCLUDED.description, charge_id = EXCLUDED.charge_id,
             provider_created_at = EXCLUDED.provider_created_at
         WHERE (known.version_at, known.version_rank, known.amount, known.version_event_id)
-            < (EXCLUDED.version_at, EXCLUDED.version_rank, EXCLUDED.amount, EXCLUDED.version_event_id);
+            <= (EXCLUDED.version_at, EXCLUDED.version_rank, EXCLUDED.amount, EXCLUDED.version_event_id);
         changed := FOUND;
     END IF;
 
@@ -388,7 +389,7 @@ BEGIN
 END $$;
 
 -- Mark an object to be asked of Stripe, should it still be in doubt in a minute.
-CREATE FUNCTION billhook.doubt(env text, object_type text, object_id text, reason text)
+CREATE OR REPLACE FUNCTION billhook.doubt(env text, object_type text, object_id text, reason text)
 RETURNS void LANGUAGE sql AS $$
     INSERT INTO billhook.refreshes (environment, object_type, object_id, reason, next_at)
     VALUES (env, object_type, object_id, reason, now() + interval '1 minute')

@@ -1,3 +1,5 @@
+-- The ledger: one event, one transaction (docs/ordering.md), and what happens when it fails.
+
 -- The way of an event (docs/ordering.md): record, project, mark. One call, one transaction: all of
 -- it commits together with whatever the app's triggers do, or none of it does.
 --
@@ -5,7 +7,7 @@
 -- failure: null on the first try. When the first try raised, Billhook calls again with the reason:
 --          the mirror still follows Stripe, and the event is marked `failed`, so that the app's
 --          triggers, which wait for `processed`, don't fire.
-CREATE FUNCTION billhook.apply_event(
+CREATE OR REPLACE FUNCTION billhook.apply_event(
     env text, event_id text, event_type text, livemode boolean, account_id text,
     object_type text, object_id text, event_at timestamptz, payload jsonb, changes jsonb,
     failure text,
@@ -73,9 +75,10 @@ BEGIN
     END IF;
 END $$;
 
--- Insert the event `pending`, or take it up again if it failed. Null: it is already in its final
--- state. A second delivery that arrives meanwhile waits here for the first to end.
-CREATE FUNCTION billhook.claim_event(
+-- Insert the event as `pending`, or reclaim it if it failed. Null: it is already in its final state.
+-- A second delivery that arrives meanwhile waits here for the first to end. An event that failed for
+-- an account that is no longer connected is refused: its rows would go into another account's mirror.
+CREATE OR REPLACE FUNCTION billhook.claim_event(
     env text, event_id text, event_type text, livemode boolean, account_id text,
     object_type text, object_id text, payload jsonb
 ) RETURNS uuid LANGUAGE plpgsql AS $$
@@ -91,6 +94,15 @@ BEGIN
     ON CONFLICT (provider, environment, provider_event_id) DO NOTHING
     RETURNING id INTO ledger_id;
     IF ledger_id IS NULL THEN
+        IF EXISTS (
+            SELECT FROM payments.webhook_events e
+            WHERE e.provider = 'stripe' AND e.environment = env
+              AND e.provider_event_id = claim_event.event_id
+              AND e.processing_status IN ('failed', 'pending')
+              AND NOT billhook.is_of_this_account(env, e.received_at))
+        THEN
+            RAISE 'it is of a Stripe account that is not connected' USING ERRCODE = 'BH001';
+        END IF;
         UPDATE payments.webhook_events e SET
             processing_status = 'pending',
             attempt_count = e.attempt_count + 1,
@@ -107,7 +119,7 @@ END $$;
 
 -- A row without a subject of its own gets the one of its customer: whoever claims that customer at
 -- this moment goes before or after us.
-CREATE FUNCTION billhook.await_claims(env text, x jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION billhook.await_claims(env text, x jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF x ? 'customer_id' AND NOT x ? 'subject_id' THEN
         PERFORM pg_advisory_xact_lock_shared(
@@ -116,7 +128,7 @@ BEGIN
 END $$;
 
 -- Write what the projections read from the event. Returns whether any of it was ours to write.
-CREATE FUNCTION billhook.apply_changes(
+CREATE OR REPLACE FUNCTION billhook.apply_changes(
     env text, changes jsonb, event_at timestamptz, event_id text, object jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -158,3 +170,89 @@ BEGIN
     END IF;
     RETURN ours;
 END $$;
+
+-- The last resort of an event that failed, where a trigger of the app lets nothing be written to the
+-- ledger, not even `failed` (docs/decisions/0008-silenced-triggers.md): to write that without them.
+-- All in one transaction, so nobody else ever sees them disabled; other writers wait meanwhile.
+--
+-- Returns the silenced triggers and how each was enabled, for `restore_triggers`. Raises where they
+-- belong to somebody else, or where other writers don't end.
+CREATE OR REPLACE FUNCTION billhook.silence_triggers() RETURNS jsonb LANGUAGE plpgsql
+SET lock_timeout = '5s' AS $$
+DECLARE
+    silenced jsonb;
+    trigger_name text;
+BEGIN
+    LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE;
+    SELECT coalesce(jsonb_object_agg(t.tgname, t.tgenabled), '{}') INTO silenced
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = 'payments.webhook_events'::regclass AND NOT t.tgisinternal
+      AND t.tgenabled <> 'D' AND p.pronamespace <> 'billhook'::regnamespace;
+    FOR trigger_name IN SELECT jsonb_object_keys(silenced) LOOP
+        EXECUTE format('ALTER TABLE payments.webhook_events DISABLE TRIGGER %I', trigger_name);
+    END LOOP;
+    RETURN silenced;
+END $$;
+
+CREATE OR REPLACE FUNCTION billhook.restore_triggers(silenced jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    was record;
+BEGIN
+    SET CONSTRAINTS ALL IMMEDIATE;  -- what waits for the commit would forbid it
+    FOR was IN SELECT key AS trigger_name, value AS enabled FROM jsonb_each_text(silenced) LOOP
+        EXECUTE format('ALTER TABLE payments.webhook_events ENABLE %s TRIGGER %I',
+            CASE was.enabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END,
+            was.trigger_name);
+    END LOOP;
+END $$;
+
+-- What an app's trigger set for the whole session, by mistake most likely, would go on for whatever
+-- uses the connection next: other events without triggers, as another role, with other time limits.
+CREATE OR REPLACE FUNCTION billhook.forget_settings() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RESET ALL;
+    RESET SESSION AUTHORIZATION;
+    RESET ROLE;
+    PERFORM pg_advisory_unlock_all();
+END $$;
+
+-- Whether the account that was connected when an event came is the one that is connected now: that
+-- of the first archive made after it, or else the present one. Its rows must be here for the event
+-- to be applied again.
+CREATE OR REPLACE FUNCTION billhook.is_of_this_account(env text, received_at timestamptz) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT a.account_id IS NOT DISTINCT FROM (
+            SELECT provider_account_id FROM payments.provider_connections
+            WHERE provider = 'stripe' AND environment = env)
+        FROM billhook.archives a
+        WHERE a.environment = env AND a.archived_at > is_of_this_account.received_at
+        ORDER BY a.archived_at LIMIT 1), true)
+$$;
+
+-- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, and a quarter of it
+-- more or less, so that events which failed together don't come again together.
+CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval LANGUAGE sql VOLATILE AS $$
+    SELECT least(interval '6 hours', interval '5 seconds' * 2 ^ least(failures, 20))
+        * (0.75 + random() / 2)
+$$;
+
+-- Put a batch of finished events received before `before` away. Returns how many. An event that a
+-- row of the app's refers to by a foreign key cannot go: PostgreSQL says so, and all stay.
+CREATE OR REPLACE FUNCTION billhook.archive_events(env text, before timestamptz, most integer)
+RETURNS bigint LANGUAGE sql AS $$
+    WITH old AS (
+        SELECT id FROM payments.webhook_events
+        WHERE environment = env AND received_at < before AND provider = 'stripe'
+          AND processing_status IN ('processed', 'ignored')
+        ORDER BY received_at LIMIT most FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM payments.webhook_events e USING old WHERE e.id = old.id
+        RETURNING e.provider_event_id, to_jsonb(e) AS content
+    ), kept AS (
+        INSERT INTO billhook.archived_events (environment, event_id, content)
+        SELECT env, provider_event_id, content FROM gone
+        RETURNING 1
+    )
+    SELECT count(*) FROM kept
+$$;

@@ -6,32 +6,8 @@
 -- day's row. A reader adds totals and changes up in one statement, which is exact at any moment;
 -- fold_changes moves the changes into the totals, and so keeps that short.
 
-CREATE TABLE billhook.daily_totals (
-    environment text NOT NULL,
-    day         date NOT NULL,
-    currency    text NOT NULL,
-    payments    bigint NOT NULL,  -- minor units
-    refunds     bigint NOT NULL,
-    succeeded   bigint NOT NULL,  -- how many
-    refunded    bigint NOT NULL,
-    failed      bigint NOT NULL,
-    PRIMARY KEY (environment, day, currency)
-);
-CREATE TABLE billhook.subscription_totals (
-    environment   text NOT NULL,
-    status        text NOT NULL,
-    subscriptions bigint NOT NULL,
-    PRIMARY KEY (environment, status)
-);
-
--- No index: they are read as a whole. What was folded is cleared away within a minute.
-CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals)
-    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
-CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals)
-    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
-
 -- What a transaction adds to its day, times `sign`; no row when nothing.
-CREATE FUNCTION billhook.daily_share(t payments.transactions, sign bigint)
+CREATE OR REPLACE FUNCTION billhook.daily_share(t payments.transactions, sign bigint)
 RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
     SELECT t.environment,
         (coalesce(
@@ -51,7 +27,7 @@ RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
 $$;
 
 -- With our rights, whoever it is that the app lets change a transaction.
-CREATE FUNCTION billhook.note_daily_change() RETURNS trigger
+CREATE OR REPLACE FUNCTION billhook.note_daily_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     CASE TG_OP
@@ -72,10 +48,10 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER billhook_count_insert AFTER INSERT ON payments.transactions
+CREATE OR REPLACE TRIGGER billhook_count_insert AFTER INSERT ON payments.transactions
     FOR EACH ROW WHEN (NEW.status <> 'pending')
     EXECUTE FUNCTION billhook.note_daily_change();
-CREATE TRIGGER billhook_count_update AFTER UPDATE ON payments.transactions
+CREATE OR REPLACE TRIGGER billhook_count_update AFTER UPDATE ON payments.transactions
     FOR EACH ROW WHEN (
         (OLD.environment, OLD.provider, OLD.type, OLD.status, OLD.amount, OLD.currency, OLD.paid_at,
             OLD.failed_at, OLD.refunded_at, OLD.provider_created_at, OLD.created_at)
@@ -83,11 +59,11 @@ CREATE TRIGGER billhook_count_update AFTER UPDATE ON payments.transactions
         (NEW.environment, NEW.provider, NEW.type, NEW.status, NEW.amount, NEW.currency, NEW.paid_at,
             NEW.failed_at, NEW.refunded_at, NEW.provider_created_at, NEW.created_at))
     EXECUTE FUNCTION billhook.note_daily_change();
-CREATE TRIGGER billhook_count_delete AFTER DELETE ON payments.transactions
+CREATE OR REPLACE TRIGGER billhook_count_delete AFTER DELETE ON payments.transactions
     FOR EACH ROW WHEN (OLD.status <> 'pending')
     EXECUTE FUNCTION billhook.note_daily_change();
 
-CREATE FUNCTION billhook.note_subscription_change() RETURNS trigger
+CREATE OR REPLACE FUNCTION billhook.note_subscription_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN
@@ -99,19 +75,19 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER billhook_count AFTER INSERT OR DELETE ON payments.stripe_subscriptions
+CREATE OR REPLACE TRIGGER billhook_count AFTER INSERT OR DELETE ON payments.stripe_subscriptions
     FOR EACH ROW EXECUTE FUNCTION billhook.note_subscription_change();
-CREATE TRIGGER billhook_count_update AFTER UPDATE ON payments.stripe_subscriptions
+CREATE OR REPLACE TRIGGER billhook_count_update AFTER UPDATE ON payments.stripe_subscriptions
     FOR EACH ROW WHEN (
         (OLD.environment, OLD.status) IS DISTINCT FROM (NEW.environment, NEW.status))
     EXECUTE FUNCTION billhook.note_subscription_change();
 
 -- One at a time, whoever folds: they would wait for each other's rows of the totals.
-CREATE FUNCTION billhook.fold_key() RETURNS bigint LANGUAGE sql IMMUTABLE AS
+CREATE OR REPLACE FUNCTION billhook.fold_key() RETURNS bigint LANGUAGE sql IMMUTABLE AS
     $$ SELECT hashtextextended('billhook.fold_changes', 0) $$;
 
 -- TRUNCATE waits for everybody who writes the table: nobody else has changes under way.
-CREATE FUNCTION billhook.clear_totals() RETURNS trigger
+CREATE OR REPLACE FUNCTION billhook.clear_totals() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(billhook.fold_key());
@@ -124,14 +100,15 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.transactions
+
+CREATE OR REPLACE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.transactions
     FOR EACH STATEMENT EXECUTE FUNCTION billhook.clear_totals();
-CREATE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.stripe_subscriptions
+CREATE OR REPLACE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.stripe_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION billhook.clear_totals();
 
 -- Move up to `most` changes of each kind into the totals. Returns how many it moved; 0 when somebody
 -- else is at it.
-CREATE FUNCTION billhook.fold_changes(most integer) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION billhook.fold_changes(most integer) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     daily bigint;
     of_subscriptions bigint;
@@ -169,7 +146,7 @@ BEGIN
 END $$;
 
 -- Totals and changes, added up. How many changes there are PostgreSQL cannot know: it would sort them.
-CREATE FUNCTION billhook.daily_figures(env text, first date, last date)
+CREATE OR REPLACE FUNCTION billhook.daily_figures(env text, first date, last date)
 RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
     SELECT environment, day, currency, sum(payments)::bigint, sum(refunds)::bigint,
         sum(succeeded)::bigint, sum(refunded)::bigint, sum(failed)::bigint
@@ -178,7 +155,8 @@ RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off AS
     WHERE environment = env AND day BETWEEN first AND last
     GROUP BY environment, day, currency
 $$;
-CREATE FUNCTION billhook.subscription_figures(env text)
+
+CREATE OR REPLACE FUNCTION billhook.subscription_figures(env text)
 RETURNS SETOF billhook.subscription_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
     SELECT environment, status, sum(subscriptions)::bigint
     FROM (SELECT * FROM billhook.subscription_totals
@@ -186,13 +164,3 @@ RETURNS SETOF billhook.subscription_totals LANGUAGE sql STABLE SET enable_sort =
     WHERE environment = env
     GROUP BY environment, status
 $$;
-
--- What is there already. The triggers above hold writers off until this migration is committed.
-INSERT INTO billhook.daily_totals
-SELECT s.environment, s.day, s.currency, sum(s.payments), sum(s.refunds), sum(s.succeeded),
-    sum(s.refunded), sum(s.failed)
-FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t, 1) s
-GROUP BY s.environment, s.day, s.currency;
-INSERT INTO billhook.subscription_totals
-SELECT environment, status, count(*) FROM payments.stripe_subscriptions
-GROUP BY environment, status;

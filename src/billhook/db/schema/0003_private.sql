@@ -1,0 +1,359 @@
+-- What Billhook keeps for itself: secrets, keys, and the facts that the public rows are made of.
+
+CREATE TABLE IF NOT EXISTS system.secrets (
+    id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    key              text NOT NULL UNIQUE,
+    value_ciphertext text NOT NULL,
+    is_active        boolean NOT NULL DEFAULT true,
+    is_reserved      boolean NOT NULL DEFAULT false,
+    last_used_at     timestamptz,
+    expires_at       timestamptz,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    updated_at       timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE billhook.api_keys (
+    id         uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    kind       text NOT NULL CHECK (kind IN ('admin', 'anonymous')),
+    key_hash   bytea NOT NULL UNIQUE,     -- SHA-256: the key itself is shown once and never stored
+    hint       text NOT NULL,             -- masked, to recognise it by
+    name       text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    revoked_at timestamptz
+);
+
+-- A product, price or subscription that Stripe no longer has. A late update of an older state finds
+-- it and stays out. Of customers only those that a sync missed: their rows stay, marked.
+CREATE TABLE billhook.tombstones (
+    environment    text NOT NULL,
+    object_type    text NOT NULL,
+    object_id      text NOT NULL,
+    deleted_at     timestamptz NOT NULL,
+    outside_ledger boolean NOT NULL DEFAULT false,  -- Stripe said so when it was asked: a rebuild keeps it
+    PRIMARY KEY (environment, object_type, object_id)
+);
+
+-- Objects in doubt: the recovery worker fetches them from Stripe. Many marks make one fetch.
+CREATE TABLE billhook.refreshes (
+    environment text NOT NULL,
+    object_type text NOT NULL,
+    object_id   text NOT NULL,
+    reason      text NOT NULL,
+    marked_at   timestamptz NOT NULL DEFAULT now(),
+    attempts    integer NOT NULL DEFAULT 0,
+    next_at     timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (environment, object_type, object_id)
+);
+CREATE INDEX refreshes_due ON billhook.refreshes (next_at);
+
+-- Events that could not be applied, and when the recovery worker tries them again. `infinity`: the
+-- last attempt is over, and the event is a dead letter.
+CREATE TABLE billhook.event_retries (
+    environment text NOT NULL,
+    event_id    text NOT NULL,
+    attempts    integer NOT NULL DEFAULT 0,
+    next_at     timestamptz NOT NULL DEFAULT now() + interval '5 seconds',
+    PRIMARY KEY (environment, event_id)
+);
+CREATE INDEX event_retries_due ON billhook.event_retries (next_at);
+
+-- Who said which customer pays for which subject. `payments.customer_mappings` and every subject
+-- that a row did not bring itself are computed from these claims, so their order of arrival does
+-- not matter. A finished checkout overrides; metadata of an invoice or subscription only fills.
+CREATE TYPE billhook.claim_kind AS ENUM ('checkout', 'metadata');
+CREATE TABLE billhook.customer_claims (
+    environment    text NOT NULL,
+    customer_id    text NOT NULL,
+    subject_type   text NOT NULL,
+    subject_id     text NOT NULL,
+    kind           billhook.claim_kind NOT NULL,
+    ref            text NOT NULL,            -- the checkout session; '' for metadata: the oldest counts
+    claimed_at     timestamptz NOT NULL,
+    outside_ledger boolean NOT NULL DEFAULT false,  -- no event says so: a rebuild keeps it
+    PRIMARY KEY (environment, customer_id, kind, subject_type, subject_id, ref)
+);
+CREATE INDEX customer_claims_by_customer
+    ON billhook.customer_claims (environment, customer_id, kind, claimed_at, ref);
+CREATE INDEX customer_claims_by_subject
+    ON billhook.customer_claims (environment, subject_type, subject_id, kind, claimed_at, ref);
+
+-- Which payment each of its objects belongs to. Two payments that turn out to be one are merged
+-- into the older, which has the smaller number.
+CREATE SEQUENCE billhook.payment_ids;
+CREATE TABLE billhook.payment_refs (
+    environment text NOT NULL,
+    object_type text NOT NULL,
+    object_id   text NOT NULL,
+    payment_id  bigint NOT NULL,
+    PRIMARY KEY (environment, object_type, object_id)
+);
+CREATE INDEX payment_refs_by_payment ON billhook.payment_refs (payment_id);
+
+-- The newest known facts of each object that tells of a payment, one row per outcome, so that a
+-- success and an earlier failure of one PaymentIntent stand side by side. The enums' order is the
+-- order in which facts count: a success before a failure, the PaymentIntent before the Invoice.
+CREATE TYPE billhook.payment_outcome AS ENUM ('succeeded', 'failed', 'pending');
+CREATE TYPE billhook.payment_object AS ENUM ('payment_intent', 'invoice', 'checkout_session');
+CREATE TABLE billhook.payment_sources (
+    environment         text NOT NULL,
+    object_type         billhook.payment_object NOT NULL,
+    object_id           text NOT NULL,
+    outcome             billhook.payment_outcome NOT NULL,
+    payment_id          bigint NOT NULL,
+    version_at          timestamptz NOT NULL,
+    version_event_id    text NOT NULL,
+    type                text NOT NULL,
+    subject_type        text,
+    subject_id          text,
+    customer_id         text,
+    email               text,
+    amount              bigint,
+    currency            text,
+    description         text,
+    happened_at         timestamptz,          -- paid_at or failed_at
+    provider_created_at timestamptz,
+    related             jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (environment, object_type, object_id, outcome)
+);
+CREATE INDEX payment_sources_by_payment ON billhook.payment_sources (payment_id);
+
+-- Money that went back: each Refund as last seen, and what a Charge says of its refunds in all,
+-- for refunds that never told of themselves.
+CREATE TYPE billhook.refund_object AS ENUM ('refund', 'charge');
+CREATE TABLE billhook.payment_refunds (
+    environment         text NOT NULL,
+    object_type         billhook.refund_object NOT NULL,
+    object_id           text NOT NULL,
+    payment_id          bigint NOT NULL,
+    version_at          timestamptz NOT NULL,
+    version_rank        smallint NOT NULL,    -- within one second: pending < refunded < failed
+    version_event_id    text NOT NULL,
+    status              text NOT NULL CHECK (status IN ('pending', 'refunded', 'failed')),
+    amount              bigint NOT NULL,      -- of a charge: its amount_refunded
+    currency            text,
+    description         text,
+    charge_id           text,
+    provider_created_at timestamptz,          -- of a charge: when it was last refunded
+    PRIMARY KEY (environment, object_type, object_id)
+);
+CREATE INDEX payment_refunds_by_payment ON billhook.payment_refunds (payment_id);
+
+-- What Stripe said of payments when it was asked, in the form of the event that would have told it.
+-- No event of the ledger says so: a rebuild reads it here.
+CREATE TABLE billhook.fetched_payments (
+    environment text NOT NULL,
+    event_type  text NOT NULL,
+    object_id   text NOT NULL,
+    told_at     timestamptz NOT NULL,
+    object      jsonb NOT NULL,
+    PRIMARY KEY (environment, event_type, object_id)
+);
+
+-- Who does what only one may do at a time, for any number of processes, and behind a pooler that
+-- knows no sessions. A holder that dies loses its lease when it runs out.
+CREATE TABLE billhook.leases (
+    name   text PRIMARY KEY,
+    holder uuid NOT NULL,
+    until  timestamptz NOT NULL
+);
+
+-- A sync of an environment, the last one or the one that runs. `finished_at` is null while it runs
+-- and after it was stopped; then the next one goes on where it stopped.
+CREATE TABLE billhook.syncs (
+    environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz,
+    result      jsonb
+);
+
+-- A part of a list: objects created in [since, upto), of which those up to `after` (Stripe's
+-- starting_after; newest first) are read. Parts are split while others have nothing to do.
+CREATE TABLE billhook.sync_ranges (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    environment text NOT NULL REFERENCES billhook.syncs (environment) ON DELETE CASCADE,
+    list        text NOT NULL,
+    variant     smallint NOT NULL,  -- a list may need several requests: active and inactive
+    since       bigint NOT NULL,
+    upto        bigint,
+    after       text,
+    objects     integer NOT NULL DEFAULT 0,
+    done        boolean NOT NULL DEFAULT false
+);
+CREATE INDEX sync_ranges_by_environment ON billhook.sync_ranges (environment);
+
+-- Another account was connected: the rows of the one before are kept here, as they were.
+CREATE TABLE billhook.archives (
+    id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    environment text NOT NULL,
+    account_id  text,
+    archived_at timestamptz NOT NULL DEFAULT now(),
+    restored_at timestamptz
+);
+CREATE TABLE billhook.archived_rows (
+    archive_id uuid NOT NULL REFERENCES billhook.archives (id),
+    relation   text NOT NULL,
+    content    jsonb NOT NULL
+);
+CREATE INDEX archived_rows_by_archive ON billhook.archived_rows (archive_id, relation);
+
+-- Reading Stripe's event list. Events before `since`, when the account was connected, are not ours.
+CREATE TABLE billhook.pulls (
+    environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
+    since       timestamptz NOT NULL,
+    cursor_at   timestamptz NOT NULL,   -- everything Stripe listed before this is in the ledger
+    next_at     timestamptz NOT NULL DEFAULT now(),
+    pulled_at   timestamptz,            -- the last time that it worked
+    newest_at   timestamptz,            -- Stripe's newest event then, and the newest that is applied
+    applied_at  timestamptz,
+    failures    integer NOT NULL DEFAULT 0,
+    error       text,
+    gap_from    timestamptz,            -- Stripe no longer listed what happened in between
+    gap_upto    timestamptz
+);
+
+-- Archived events, out of the way of the ledger's indexes. They are still deduplicated.
+CREATE TABLE billhook.archived_events (
+    environment text NOT NULL,
+    event_id    text NOT NULL,
+    archived_at timestamptz NOT NULL DEFAULT now(),
+    content     jsonb NOT NULL,
+    PRIMARY KEY (environment, event_id)
+);
+
+-- The last comparison with Stripe of each environment (`billhook verify`).
+CREATE TABLE billhook.verifications (
+    environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
+    finished_at timestamptz NOT NULL,
+    result      jsonb NOT NULL
+);
+
+-- Whose state an object shows since it met another of the same second and kind. A third one of that
+-- second may lead back to where the first began, and then previous_attributes deceive: A to B, B to
+-- C, C to A look as if the first came after the third.
+CREATE TABLE billhook.ties (
+    environment text NOT NULL CHECK (environment IN ('test', 'live')),
+    object_type text NOT NULL,
+    object_id   text NOT NULL,
+    event_id    text NOT NULL,  -- empty: what was fetched
+    PRIMARY KEY (environment, object_type, object_id)
+);
+
+-- Payments and refunds per environment, UTC day and currency, and subscriptions per status: how they
+-- are counted stands in functions/totals.sql.
+CREATE TABLE billhook.daily_totals (
+    environment text NOT NULL,
+    day         date NOT NULL,
+    currency    text NOT NULL,
+    payments    bigint NOT NULL,  -- minor units
+    refunds     bigint NOT NULL,
+    succeeded   bigint NOT NULL,  -- how many
+    refunded    bigint NOT NULL,
+    failed      bigint NOT NULL,
+    PRIMARY KEY (environment, day, currency)
+);
+
+CREATE TABLE billhook.subscription_totals (
+    environment   text NOT NULL,
+    status        text NOT NULL,
+    subscriptions bigint NOT NULL,
+    PRIMARY KEY (environment, status)
+);
+
+-- No index: they are read as a whole. What was folded is cleared away within a minute.
+CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals)
+    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals)
+    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+
+-- Who is signed in to the dashboard. State lies here, so that any process answers any request.
+
+CREATE TABLE billhook.dashboard_sessions (
+    token_hash bytea PRIMARY KEY,       -- SHA-256 of the cookie, which is kept nowhere
+    key_hash   bytea,                   -- of the admin key that opened it: it ends with the key
+    who        text NOT NULL,
+    opened_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL,
+    notice     jsonb                    -- what the next page says first: how the last action went
+);
+CREATE INDEX dashboard_sessions_expired ON billhook.dashboard_sessions (expires_at);
+
+-- Attempts to sign in of one address, since the first of them.
+CREATE TABLE billhook.sign_in_attempts (
+    address  text PRIMARY KEY,
+    attempts integer NOT NULL,
+    since    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX sign_in_attempts_since ON billhook.sign_in_attempts (since);
+
+-- The columns of the tables whose rows belong to an account that are ours. The app may add others to
+-- them: a rebuild neither compares nor touches those.
+CREATE TABLE billhook.own_columns (
+    relation text NOT NULL,
+    name     text NOT NULL,
+    PRIMARY KEY (relation, name)
+);
+INSERT INTO billhook.own_columns (relation, name)
+SELECT relation, regexp_split_to_table(names, '\s+') FROM (VALUES
+    ('payments.stripe_products',
+        'id environment product_id name description active default_price_id metadata synced_at
+         raw created_at updated_at provider_event_at provider_event_rank provider_event_id
+         provider_event_previous'),
+    ('payments.stripe_prices',
+        'id environment price_id product_id active currency unit_amount unit_amount_decimal type
+         lookup_key billing_scheme tax_behavior recurring_interval recurring_interval_count
+         metadata synced_at raw created_at updated_at provider_event_at provider_event_rank
+         provider_event_id provider_event_previous'),
+    ('payments.customers',
+        'id provider environment email name phone deleted metadata synced_at provider_customer_id
+         provider_created_at raw created_at updated_at provider_event_at provider_event_rank
+         provider_event_id provider_event_previous'),
+    ('payments.customer_mappings',
+        'id provider environment subject_type subject_id provider_customer_id created_at
+         updated_at'),
+    ('payments.stripe_checkout_sessions',
+        'id environment mode status payment_status subject_type subject_id customer_email
+         line_items success_url cancel_url idempotency_key metadata checkout_session_id
+         customer_id payment_intent_id subscription_id url last_error request_hash raw created_at
+         updated_at provider_event_at provider_event_rank provider_event_id
+         provider_event_previous'),
+    ('payments.stripe_customer_portal_sessions',
+        'id environment status subject_type subject_id customer_id return_url configuration_id
+         url last_error raw created_at updated_at'),
+    ('payments.stripe_subscriptions',
+        'id environment subscription_id customer_id subject_type subject_id status
+         current_period_start current_period_end cancel_at_period_end cancel_at canceled_at
+         trial_start trial_end latest_invoice_id metadata synced_at raw created_at updated_at
+         provider_event_at provider_event_rank provider_event_id provider_event_previous'),
+    ('payments.stripe_subscription_items',
+        'id environment subscription_item_id subscription_id product_id price_id quantity
+         metadata raw created_at updated_at'),
+    ('payments.transactions',
+        'id provider environment type status subject_type subject_id provider_customer_id
+         customer_email_snapshot provider_object_type provider_object_id
+         provider_parent_object_type provider_parent_object_id related_object_ids amount
+         amount_refunded currency description paid_at failed_at refunded_at provider_created_at
+         raw created_at updated_at payment_id'),
+    ('billhook.customer_claims',
+        'environment customer_id subject_type subject_id kind ref claimed_at outside_ledger'),
+    ('billhook.payment_refs',
+        'environment object_type object_id payment_id'),
+    ('billhook.payment_sources',
+        'environment object_type object_id outcome payment_id version_at version_event_id type
+         subject_type subject_id customer_id email amount currency description happened_at
+         provider_created_at related'),
+    ('billhook.payment_refunds',
+        'environment object_type object_id payment_id version_at version_rank version_event_id
+         status amount currency description charge_id provider_created_at'),
+    ('billhook.fetched_payments',
+        'environment event_type object_id told_at object'),
+    ('billhook.tombstones',
+        'environment object_type object_id deleted_at outside_ledger'),
+    ('billhook.refreshes',
+        'environment object_type object_id reason marked_at attempts next_at'),
+    ('billhook.ties',
+        'environment object_type object_id event_id'),
+    ('billhook.event_retries',
+        'environment event_id attempts next_at')
+) AS known (relation, names);
