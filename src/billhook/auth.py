@@ -106,7 +106,8 @@ class Auth:
         """The user or anonymous visitor behind a request to a user route.
 
         Raises:
-            InvalidCredentials: no credential, a bad anonymous key, or an API key.
+            InvalidCredentials: no credential, a bad anonymous key, or a valid API key.
+            InvalidApiKey: an API key that is not ours.
             Unauthorized: a token that is invalid, expired, or has no subject or an unknown role.
             SigningKeysUnavailable: the identity provider's keys cannot be fetched.
             DatabaseUnavailable: a key cannot be looked up just now.
@@ -115,6 +116,7 @@ class Auth:
         if credential is None:
             raise _missing()
         if credential.kind == "api_key":
+            await self._require_valid_api_key(credential)
             raise _not_a_user()
         if credential.kind == "anonymous_key":
             if not await self._api_keys.is_valid("anonymous", credential.value):
@@ -144,12 +146,7 @@ class Auth:
         if credential.kind == "anonymous_key":
             raise Unauthorized("An anonymous key does not open admin routes.")
         if credential.kind == "api_key":
-            if not await self._api_keys.is_valid("admin", credential.value):
-                raise InvalidApiKey(
-                    "The API key is not valid.",
-                    next_actions="Use an admin key (ik_…); `billhook keys create --admin` makes "
-                    "one.",
-                )
+            await self._require_valid_api_key(credential)
             return Caller("admin", None)
         caller = _caller(await self._claims(credential.value))
         if caller.role != "project_admin":
@@ -157,6 +154,10 @@ class Auth:
                 "Administration needs an API key or a token with the role project_admin."
             )
         return replace(caller, kind="admin")
+
+    async def _require_valid_api_key(self, credential: Credential) -> None:
+        if not await self._api_keys.is_valid("admin", credential.value):
+            raise InvalidApiKey("The API key is not valid.")
 
     async def _claims(self, token: str) -> dict[str, Any]:
         """The verified claims of a token.

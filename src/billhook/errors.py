@@ -20,11 +20,12 @@ class BillhookError(Exception):
         status: HTTP status.
         code: one of the contract's codes, for machines.
         message: one or two sentences, for people.
-        next_actions: what to do about it, or None.
+        next_actions: what to do about it, or None. A class may have a usual answer.
     """
 
     status = 500
     code = "INTERNAL_ERROR"
+    usual_next_actions: str | None = None
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class BillhookError(Exception):
         self.message = message
         self.status = status if status is not None else type(self).status
         self.code = code if code is not None else type(self).code
-        self.next_actions = next_actions
+        self.next_actions = next_actions or type(self).usual_next_actions
 
     def body(self) -> dict[str, Any]:
         """The response body in the contract's shape."""
@@ -64,6 +65,7 @@ class InvalidCredentials(BillhookError):
 
     status = 401
     code = "AUTH_INVALID_CREDENTIALS"
+    usual_next_actions = "Check the token, or sign in to get a new one."
 
 
 class InvalidApiKey(BillhookError):
@@ -71,6 +73,10 @@ class InvalidApiKey(BillhookError):
 
     status = 401
     code = "AUTH_INVALID_API_KEY"
+    usual_next_actions = (
+        "Use a valid admin key (ik_…): `billhook keys list` shows their last characters, "
+        "`billhook keys create --admin` makes a new one."
+    )
 
 
 class Unauthorized(BillhookError):
@@ -78,6 +84,7 @@ class Unauthorized(BillhookError):
 
     status = 401
     code = "AUTH_UNAUTHORIZED"
+    usual_next_actions = "Check the token, or sign in to get a new one."
 
 
 class Forbidden(BillhookError):
@@ -85,6 +92,7 @@ class Forbidden(BillhookError):
 
     status = 403
     code = "AUTH_UNAUTHORIZED"
+    usual_next_actions = "Use an admin key (ik_…) or the token of a user who may do this."
 
 
 class NotFound(BillhookError):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from http_tokens import ANONYMOUS_KEY, USER, token
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 
 POLICIES = """
     ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
@@ -109,7 +109,8 @@ def test_a_repeated_key_gives_the_same_session_to_its_owner_and_nothing_to_other
         (None, 401, "AUTH_INVALID_CREDENTIALS"),
         ("nonsense", 401, "AUTH_UNAUTHORIZED"),
         ("anon_wrong", 401, "AUTH_INVALID_CREDENTIALS"),
-        ("ik_wrong", 401, "AUTH_INVALID_CREDENTIALS"),
+        ("ik_wrong", 401, "AUTH_INVALID_API_KEY"),
+        (ADMIN_KEY, 401, "AUTH_INVALID_CREDENTIALS"),
         (token(exp=1), 401, "AUTH_UNAUTHORIZED"),
         (token(None), 401, "AUTH_UNAUTHORIZED"),
         (token(role="postgres"), 401, "AUTH_UNAUTHORIZED"),
@@ -121,6 +122,7 @@ def test_who_may_not_call_learns_it_before_the_body_is_read(
 ) -> None:
     answer = api.checkout({"nonsense": True}, bearer)
     assert (answer.status_code, answer.json()["error"]) == (status, code)
+    assert answer.json()["nextActions"]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +207,7 @@ def test_unknown_routes_methods_and_broken_json_answer_in_one_shape(api: Any) ->
         headers={"Authorization": f"Bearer {token()}"},
     )
     assert (broken.status_code, broken.json()["error"]) == (400, "INVALID_INPUT")
+    assert "JSON" in broken.json()["nextActions"]
 
 
 def test_a_browser_of_any_origin_may_call(api: Any) -> None:

@@ -42,6 +42,14 @@ def test_every_error_has_a_code_of_the_contract() -> None:
         assert 400 <= kind.status < 600
 
 
+@pytest.mark.parametrize(
+    "kind", [errors.InvalidCredentials, errors.InvalidApiKey, errors.Unauthorized, errors.Forbidden]
+)
+def test_whoever_is_refused_is_told_what_to_do_next(kind: type[errors.BillhookError]) -> None:
+    assert kind("No.").body()["nextActions"]
+    assert kind("No.", next_actions="Ask Ada.").body()["nextActions"] == "Ask Ada."
+
+
 def answered(kind: Any, status: int, **error: Any) -> stripe.StripeError:
     said = {"error": {"message": "Stripe says so.", **error}}
     message = said["error"]["message"]

@@ -60,7 +60,10 @@ def parse_json(raw: bytes, model: type[R]) -> R:
     try:
         decoded = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"body: is not valid JSON ({error})") from None
+        raise InvalidInput(
+            f"body: is not valid JSON ({error})",
+            next_actions="Send a JSON object as the request body.",
+        ) from None
     return models.parse(model, decoded)
 
 
