@@ -16,7 +16,7 @@ from bench.database import migrated
 from billhook.db import Database
 from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
-from billhook.sandbox.app import create_sandbox
+from billhook_sandbox.app import create_sandbox
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "100000"))
 # Ids that a customer has for itself; products and prices are everybody's.

@@ -39,7 +39,7 @@ CUSTOMERS = 0.8
 def sandbox(objects: int, latency: float) -> Iterator[str]:
     """A sandbox with so many objects."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "billhook.sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "billhook_sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
     url = process.stdout.readline().removeprefix("billhook sandbox: ").strip()

@@ -99,7 +99,7 @@ async def _execute(dsn: str, statement: str) -> None:
 def sandbox() -> Iterator[str]:
     """The address of a Stripe sandbox process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "billhook.sandbox", "--port", "0", "--allow-live"],
+        [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--allow-live"],
         stdout=subprocess.PIPE,
         text=True,
     )

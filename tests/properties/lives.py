@@ -13,7 +13,7 @@ import httpx
 import uvicorn
 from hypothesis import strategies as st
 
-from billhook.sandbox.app import create_sandbox
+from billhook_sandbox.app import create_sandbox
 
 KEY = "sk_test_sandbox"
 HOUR = 3600

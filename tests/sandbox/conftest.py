@@ -19,7 +19,7 @@ Launch = Callable[..., tuple[subprocess.Popen[str], Sandbox]]
 
 def start(*arguments: str) -> tuple[subprocess.Popen[str], Sandbox]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "billhook.sandbox", "--port", "0", *arguments],
+        [sys.executable, "-m", "billhook_sandbox", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from billhook.sandbox.errors import WrongShape
-from billhook.sandbox.sdk_operations import operations, sdk_operation
-from billhook.sandbox.sdk_types import Record, fields, object_classes, read_text
-from billhook.sandbox.shapes import check_answer, check_object
+from billhook_sandbox.errors import WrongShape
+from billhook_sandbox.sdk_operations import operations, sdk_operation
+from billhook_sandbox.sdk_types import Record, fields, object_classes, read_text
+from billhook_sandbox.shapes import check_answer, check_object
 from sandbox.shop import Shop
 
 

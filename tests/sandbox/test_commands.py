@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from billhook.sandbox.commands import run
+from billhook_sandbox.commands import run
 from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Sandbox, Shop
 

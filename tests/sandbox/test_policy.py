@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import stripe
 
-from billhook.sandbox.fates import Manner, fate
+from billhook_sandbox.fates import Manner, fate
 from sandbox.conftest import Launch
 from sandbox.shop import Delivery, Receiver, Sandbox, Shop
 

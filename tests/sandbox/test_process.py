@@ -12,7 +12,7 @@ import httpx
 import pytest
 import stripe
 
-from billhook.sandbox import create_sandbox
+from billhook_sandbox import create_sandbox
 from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
 
@@ -53,7 +53,7 @@ def test_live_keys_are_refused_loudly_unless_allowed(launch: Launch) -> None:
 
 
 def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
-    command = [sys.executable, "-m", "billhook.sandbox", "--port", "0", "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--host", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert refused.returncode == 1
     assert "--allow-remote" in refused.stderr
@@ -72,7 +72,7 @@ def test_controls_answer_only_to_this_machine() -> None:
 
 def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:
     port = sandbox.url.rpartition(":")[2]
-    command = [sys.executable, "-m", "billhook.sandbox", "--port", port]
+    command = [sys.executable, "-m", "billhook_sandbox", "--port", port]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1

@@ -14,7 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "sandbox.md"
 CONFTEST = '''
 import pytest, stripe
 
-pytest_plugins = ["billhook.sandbox.pytest"]
+pytest_plugins = ["billhook_sandbox.pytest"]
 
 class Shop:
     """An app under test: ships what its webhook says is paid."""
@@ -77,7 +77,7 @@ def test_payments_fail_as_decided_and_requests_as_told(pytester: pytest.Pytester
         pytester,
         """
 import pytest, stripe
-from billhook.sandbox.testing import ControlRefused
+from billhook_sandbox.testing import ControlRefused
 
 def session(client):
     price = {"currency": "usd", "unit_amount": 900, "product_data": {"name": "Tea"}}

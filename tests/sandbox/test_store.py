@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from billhook.sandbox.clock import Clock
-from billhook.sandbox.errors import JobFailed, WrongShape
-from billhook.sandbox.events import previous_attributes
-from billhook.sandbox.ids import Ids
-from billhook.sandbox.options import Options
-from billhook.sandbox.periods import period_end
-from billhook.sandbox.schedule import Schedule, later
-from billhook.sandbox.store import Collection, DataSet
-from billhook.sandbox.world import World
+from billhook_sandbox.clock import Clock
+from billhook_sandbox.errors import JobFailed, WrongShape
+from billhook_sandbox.events import previous_attributes
+from billhook_sandbox.ids import Ids
+from billhook_sandbox.options import Options
+from billhook_sandbox.periods import period_end
+from billhook_sandbox.schedule import Schedule, later
+from billhook_sandbox.store import Collection, DataSet
+from billhook_sandbox.world import World
 
 
 def moment(text: str) -> int:

@@ -86,7 +86,7 @@ def sandbox(context: typer.Context) -> None:
     With a command (advance, pay, fault, seed, dump, reset, …) tell a running one what to do.
     """
     # A process of its own: the sandbox speaks only HTTP with the rest.
-    os.execv(sys.executable, [sys.executable, "-m", "billhook.sandbox", *context.args])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", "billhook_sandbox", *context.args])  # noqa: S606
 
 
 @app.command(epilog="Example: billhook serve --host 0.0.0.0 --workers 2")

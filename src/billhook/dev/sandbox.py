@@ -37,7 +37,7 @@ async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator
     at.socket.close()  # the port was only kept for it
     with log.open("wb") as complaints:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "billhook.sandbox", "--until-stdin-closes"),
+            *(sys.executable, "-m", "billhook_sandbox", "--until-stdin-closes"),
             *("--host", at.host, "--port", str(at.port), "--data", str(data)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

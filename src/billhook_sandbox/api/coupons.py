@@ -1,0 +1,181 @@
+"""Coupons and promotion codes."""
+
+from typing import Any
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects.coupons import (
+    make_coupon,
+    make_promotion_code,
+    still_active,
+    still_valid,
+)
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    at_least,
+    boolean,
+    clearable,
+    currency,
+    decimal,
+    integer,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import DataSet, Json
+
+
+def percent(raw: Any, param: str) -> float:
+    value = float(decimal(raw, param))
+    if not 0 < value <= 100:
+        raise InvalidRequest("This value must be between 0 and 100.", param=param)
+    return value
+
+
+CREATE = Form(
+    {
+        **EXPAND,
+        "amount_off": at_least(1),
+        "currency": currency,
+        "duration": one_of("forever", "once", "repeating"),
+        "duration_in_months": at_least(1),
+        "id": text,
+        "max_redemptions": at_least(1),
+        "metadata": metadata,
+        "name": text,
+        "percent_off": percent,
+        "redeem_by": integer,
+    }
+)
+UPDATE = Form({**EXPAND, "metadata": metadata, "name": clearable(text)})
+RESTRICTIONS = Form(
+    {
+        "first_time_transaction": boolean,
+        "minimum_amount": at_least(1),
+        "minimum_amount_currency": currency,
+    }
+)
+CREATE_CODE = Form(
+    {
+        **EXPAND,
+        "active": boolean,
+        "code": text,
+        "customer": text,
+        "expires_at": integer,
+        "max_redemptions": at_least(1),
+        "metadata": metadata,
+        "promotion": Form({"coupon": text, "type": one_of("coupon")}, required=("coupon", "type")),
+        "restrictions": RESTRICTIONS,
+    },
+    required=("promotion",),
+)
+UPDATE_CODE = Form({**EXPAND, "active": boolean, "metadata": metadata})
+CODES = list_form(active=boolean, code=text, coupon=text, customer=text)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, call.params
+    if ("amount_off" in given) == ("percent_off" in given):
+        message = "You must pass either `percent_off` or `amount_off`, and not both."
+        raise InvalidRequest(message, code="parameter_missing", param="percent_off")
+    if "amount_off" in given and "currency" not in given:
+        message = "Missing required param: currency."
+        raise InvalidRequest(message, code="parameter_missing", param="currency")
+    if (given.get("duration") == "repeating") != ("duration_in_months" in given):
+        message = "You must pass `duration_in_months` with the duration `repeating`, and only then."
+        raise InvalidRequest(message, param="duration_in_months")
+    if data.get("coupon", given.get("id")):
+        message = "Coupon already exists."
+        raise InvalidRequest(message, code="resource_already_exists", param="id")
+    return make_coupon(data, given)
+
+
+def retrieve(call: Call) -> Json:
+    return still_valid(call.data, call.data.need("coupon", call.id))
+
+
+def update(call: Call) -> Json:
+    coupon = call.data.need("coupon", call.id)
+    changed = change(call.data, coupon, "coupon.updated", **edited(coupon, call.params))
+    return still_valid(call.data, changed)
+
+
+def edited(obj: Json, given: Json) -> Json:
+    values = {key: value for key, value in given.items() if key != "expand"}
+    if "metadata" in values:
+        values["metadata"] = merge_metadata(obj["metadata"], values["metadata"])
+    return values
+
+
+def list_(call: Call) -> Json:
+    found = page(call, "coupon", "/v1/coupons")
+    return {**found, "data": [still_valid(call.data, coupon) for coupon in found["data"]]}
+
+
+def delete(call: Call) -> Json:
+    coupon = call.data.need("coupon", call.id)
+    call.data.remove("coupon", call.id)
+    emit(call.data, "coupon.deleted", {**coupon, "valid": False})
+    return {"id": call.id, "object": "coupon", "deleted": True}
+
+
+def create_code(call: Call) -> Json:
+    data, given = call.data, call.params
+    name = given["promotion"]["coupon"]
+    coupon = data.need("coupon", name, "promotion[coupon]")
+    if "customer" in given:
+        data.need("customer", given["customer"], "customer")
+    if "code" in given and code_in_use(data, given["code"]):
+        message = f"An active promotion code with `code: {given['code']}` already exists."
+        raise InvalidRequest(message, code="resource_already_exists", param="code")
+    return make_promotion_code(data, coupon, given)
+
+
+def code_in_use(data: DataSet, code: str) -> bool:
+    same = (c for c in data.all("promotion_code").rows.values() if c["code"] == code)
+    return any(still_active(data, found)["active"] for found in same)
+
+
+def retrieve_code(call: Call) -> Json:
+    return still_active(call.data, call.data.need("promotion_code", call.id))
+
+
+def update_code(call: Call) -> Json:
+    code = call.data.need("promotion_code", call.id)
+    changed = change(call.data, code, "promotion_code.updated", **edited(code, call.params))
+    return still_active(call.data, changed)
+
+
+def codes(call: Call) -> Json:
+    given = call.params
+
+    def keep(code: Json) -> bool:
+        return (
+            all(code[key] == given[key] for key in ("code", "customer") if key in given)
+            and ("coupon" not in given or code["promotion"]["coupon"] == given["coupon"])
+            and (
+                "active" not in given or still_active(call.data, code)["active"] == given["active"]
+            )
+        )
+
+    found = page(call, "promotion_code", "/v1/promotion_codes", keep)
+    return {**found, "data": [still_active(call.data, code) for code in found["data"]]}
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/coupons", CREATE, create),
+    Operation("GET", "/v1/coupons", list_form(), list_),
+    Operation("GET", "/v1/coupons/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/coupons/{id}", UPDATE, update),
+    Operation("DELETE", "/v1/coupons/{id}", RETRIEVE, delete),
+    Operation("POST", "/v1/promotion_codes", CREATE_CODE, create_code),
+    Operation("GET", "/v1/promotion_codes", CODES, codes),
+    Operation("GET", "/v1/promotion_codes/{id}", RETRIEVE, retrieve_code),
+    Operation("POST", "/v1/promotion_codes/{id}", UPDATE_CODE, update_code),
+)

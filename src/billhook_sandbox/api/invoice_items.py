@@ -1,0 +1,122 @@
+"""Invoice items: put on a draft, or kept for the customer's next invoice."""
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects import invoices
+from billhook_sandbox.objects.invoice_items import make_invoice_item
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    at_least,
+    boolean,
+    currency,
+    integer,
+    list_form,
+    merge_metadata,
+    metadata,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import DataSet, Json
+
+CREATE = Form(
+    {
+        **EXPAND,
+        "amount": integer,
+        "currency": currency,
+        "customer": text,
+        "description": text,
+        "discountable": boolean,
+        "invoice": text,
+        "metadata": metadata,
+        "pricing": Form({"price": text}, required=("price",)),
+        "quantity": at_least(0),
+        "subscription": text,
+    },
+    required=("customer",),
+)
+LIST = list_form(customer=text, invoice=text, pending=boolean)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, call.params
+    customer = data.need("customer", given["customer"], "customer")
+    draft = editable(data, given["invoice"]) if "invoice" in given else None
+    if "subscription" in given:
+        data.need("subscription", given["subscription"], "subscription")
+    price, quantity = None, given.get("quantity", 1)
+    if "pricing" in given:
+        price = data.need("price", given["pricing"]["price"], "pricing[price]")
+        amount, money = (price["unit_amount"] or 0) * quantity, price["currency"]
+    elif "amount" in given:
+        amount, money = given["amount"], given.get("currency", "usd")
+    else:
+        message = "You must specify either `amount` or `pricing`."
+        raise InvalidRequest(message, code="parameter_missing", param="amount")
+    item = make_invoice_item(
+        data,
+        customer,
+        amount,
+        money,
+        subscription=given.get("subscription"),
+        price=price,
+        description=given.get("description"),
+        discountable=given.get("discountable", True),
+        invoice=draft and draft["id"],
+        metadata=merge_metadata({}, given.get("metadata")),
+        quantity=quantity,
+        quantity_decimal=str(quantity),
+    )
+    emit(data, "invoiceitem.created", item)
+    if draft:
+        add(data, draft, item)
+    return item
+
+
+def editable(data: DataSet, name: str) -> Json:
+    draft = data.need("invoice", name, "invoice")
+    if draft["status"] != "draft":
+        message = "This invoice is no longer editable: only drafts take invoice items."
+        raise InvalidRequest(message, code="invoice_not_editable", param="invoice")
+    return draft
+
+
+def add(data: DataSet, draft: Json, item: Json) -> None:
+    line = invoices.invoice_item_line(data, draft["id"], item)
+    lines = [*invoices.lines_of(data, draft["id"]), line]
+    changes = invoices.with_lines(data, draft["id"], lines)
+    change(data, draft, "invoice.updated", **changes)
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("invoiceitem", call.id)
+
+
+def list_(call: Call) -> Json:
+    pending, invoice = call.params.get("pending"), call.params.get("invoice")
+
+    def keep(item: Json) -> bool:
+        waits = item["invoice"] is None
+        return pending in (None, waits) and invoice in (None, item["invoice"])
+
+    return page(call, "invoiceitem", "/v1/invoiceitems", keep, by="customer")
+
+
+def delete(call: Call) -> Json:
+    item = call.data.need("invoiceitem", call.id)
+    if item["invoice"] is not None:
+        message = "This invoice item is on an invoice already and can't be deleted."
+        raise InvalidRequest(message, code="invoice_not_editable")
+    call.data.remove("invoiceitem", item["id"])
+    emit(call.data, "invoiceitem.deleted", item)
+    return {"id": item["id"], "object": "invoiceitem", "deleted": True}
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/invoiceitems", CREATE, create),
+    Operation("GET", "/v1/invoiceitems", LIST, list_),
+    Operation("GET", "/v1/invoiceitems/{id}", RETRIEVE, retrieve),
+    Operation("DELETE", "/v1/invoiceitems/{id}", RETRIEVE, delete),
+)

@@ -1,0 +1,171 @@
+"""Payment methods: cards by number or test token, SEPA debit by IBAN."""
+
+from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, luhn
+from billhook_sandbox.errors import CardError, InvalidRequest
+from billhook_sandbox.events import change
+from billhook_sandbox.flows import charging
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects import payment_methods
+from billhook_sandbox.params import (
+    ADDRESS,
+    EXPAND,
+    RETRIEVE,
+    Form,
+    clearable,
+    email,
+    integer,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import Json
+
+BILLING = Form(
+    {
+        "address": clearable(ADDRESS),
+        "email": clearable(email),
+        "name": clearable(text),
+        "phone": clearable(text),
+    }
+)
+CARD = Form(
+    {
+        "number": text,
+        "exp_month": integer,
+        "exp_year": integer,
+        "cvc": text,
+        "token": text,
+    }
+)
+CREATE = Form(
+    {
+        **EXPAND,
+        "allow_redisplay": one_of("always", "limited", "unspecified"),
+        "billing_details": BILLING,
+        "card": CARD,
+        "metadata": metadata,
+        "sepa_debit": Form({"iban": text}, required=("iban",)),
+        "type": one_of("card", "sepa_debit"),
+    },
+    required=("type",),
+)
+UPDATE = Form({**EXPAND, "billing_details": BILLING, "metadata": metadata})
+ATTACH = Form({**EXPAND, "customer": text}, required=("customer",))
+LIST = list_form(customer=text, type=text)
+OF_CUSTOMER = list_form(type=text)
+TOKENS = {card.token.replace("pm_card_", "tok_"): card for card in BY_TOKEN.values()}
+
+
+def create(call: Call) -> Json:
+    given, type_ = call.params, call.params["type"]
+    if type_ not in given:
+        message = f"Missing required param: {type_}."
+        raise InvalidRequest(message, code="parameter_missing", param=type_)
+    details = given.get("billing_details")
+    if type_ == "sepa_debit":
+        iban = given["sepa_debit"]["iban"].replace(" ", "").upper()
+        method = payment_methods.make_sepa_debit(call.data, iban, details)
+    else:
+        card, expiry = card_of(given["card"])
+        method = payment_methods.make_card(call.data, card, expiry, details)
+    values = {k: given[k] for k in ("allow_redisplay",) if k in given}
+    return call.data.put({**method, **values, "metadata": given.get("metadata") or {}})
+
+
+def card_of(given: Json) -> tuple[Card, tuple[int, int]]:
+    if "token" in given:
+        card = TOKENS.get(given["token"])
+        if card is None:
+            message = f"No such token: '{given['token']}'"
+            raise InvalidRequest(message, code="resource_missing", param="card[token]")
+        return card, (12, 2034)
+    for part in ("number", "exp_month", "exp_year"):
+        if part not in given:
+            param = f"card[{part}]"
+            message = f"Missing required param: {param}."
+            raise InvalidRequest(message, code="parameter_missing", param=param)
+    return by_number(given["number"]), (given["exp_month"], given["exp_year"])
+
+
+def by_number(raw: str) -> Card:
+    """A test card; any other valid number pays like a Visa card."""
+    number = "".join(raw.split())
+    if not number.isdigit() or not 12 <= len(number) <= 19 or not luhn(number):
+        message = "Your card number is incorrect."
+        raise InvalidRequest(message, code="incorrect_number", param="number", status=402)
+    return BY_NUMBER.get(number) or Card(number, "")
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("payment_method", call.id)
+
+
+def update(call: Call) -> Json:
+    method = call.data.need("payment_method", call.id)
+    values: Json = {}
+    if "metadata" in call.params:
+        values["metadata"] = merge_metadata(method["metadata"], call.params["metadata"])
+    if "billing_details" in call.params:
+        merged = {**method["billing_details"], **call.params["billing_details"]}
+        values["billing_details"] = payment_methods.billing_details(merged)
+    return change(call.data, method, "payment_method.updated", **values)
+
+
+def attach(call: Call) -> Json:
+    customer = call.data.need("customer", call.params["customer"], "customer")
+    method = payment_methods.find_method(call.data, call.id, "payment_method")
+    refuse_declined(method)
+    return payment_methods.attach(call.data, method, customer)
+
+
+def refuse_declined(method: Json) -> None:
+    """Attaching asks the bank; one test card passes and fails at its charges only."""
+    card = charging.card_of(method)
+    if card.payment == "declined" and card.token != "pm_card_chargeCustomerFail":  # noqa: S105
+        message, reason = DECLINES[card.decline_code], card.decline_code
+        raise CardError(message, code=card.error_code, decline_code=reason)
+
+
+def detach(call: Call) -> Json:
+    method = call.data.need("payment_method", call.id)
+    if method["customer"] is None:
+        message = "The payment method you provided is not attached to a customer."
+        raise InvalidRequest(message, code="payment_method_unexpected_state")
+    return payment_methods.detach(call.data, method)
+
+
+def list_(call: Call) -> Json:
+    """Attached ones only: a method that paid once belongs to nobody."""
+    if "customer" in call.params:
+        call.data.need("customer", call.params["customer"], "customer")
+    return attached(call, call.params.get("customer"), "/v1/payment_methods")
+
+
+def of_customer(call: Call) -> Json:
+    customer = call.data.need("customer", call.id)
+    return attached(call, customer["id"], f"/v1/customers/{call.id}/payment_methods")
+
+
+def attached(call: Call, customer: str | None, url: str) -> Json:
+    type_ = call.params.get("type")
+
+    def keep(method: Json) -> bool:
+        owner = method["customer"]
+        same = owner == customer if customer else owner is not None
+        return same and (type_ is None or method["type"] == type_)
+
+    return page(call, "payment_method", url, keep)
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/payment_methods", CREATE, create),
+    Operation("GET", "/v1/payment_methods", LIST, list_),
+    Operation("GET", "/v1/payment_methods/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/payment_methods/{id}", UPDATE, update),
+    Operation("POST", "/v1/payment_methods/{id}/attach", ATTACH, attach),
+    Operation("POST", "/v1/payment_methods/{id}/detach", Form(EXPAND), detach),
+    Operation("GET", "/v1/customers/{id}/payment_methods", OF_CUSTOMER, of_customer),
+)

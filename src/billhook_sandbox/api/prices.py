@@ -1,0 +1,167 @@
+"""Prices: how a product is charged. They are archived, never deleted (stripe-facts 24)."""
+
+from typing import Any
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects.catalog import make_price, make_product
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    Kind,
+    array,
+    at_least,
+    boolean,
+    clearable,
+    currency,
+    decimal,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import DataSet, Json
+
+INTERVALS = one_of("day", "week", "month", "year")
+TAX_BEHAVIOR = one_of("exclusive", "inclusive", "unspecified")
+RECURRING = Form(
+    {
+        "interval": INTERVALS,
+        "interval_count": at_least(1),
+        "usage_type": one_of("licensed"),
+        "trial_period_days": at_least(0),
+    },
+    required=("interval",),
+)
+AMOUNT: dict[str, Kind] = {
+    "currency": currency,
+    "recurring": RECURRING,
+    "tax_behavior": TAX_BEHAVIOR,
+    "unit_amount": at_least(0),
+    "unit_amount_decimal": decimal,
+    "metadata": metadata,
+}
+DEFAULT_PRICE_DATA = Form(AMOUNT, required=("currency",))
+PRODUCT_DATA = Form(
+    {
+        "id": text,
+        "active": boolean,
+        "name": text,
+        "metadata": metadata,
+        "statement_descriptor": text,
+        "tax_code": text,
+        "unit_label": text,
+    },
+    required=("name",),
+)
+CREATE = Form(
+    {
+        **EXPAND,
+        **AMOUNT,
+        "active": boolean,
+        "billing_scheme": one_of("per_unit"),
+        "lookup_key": text,
+        "nickname": text,
+        "product": text,
+        "product_data": PRODUCT_DATA,
+        "transfer_lookup_key": boolean,
+    },
+    required=("currency",),
+)
+UPDATE = Form(
+    {
+        **EXPAND,
+        "active": boolean,
+        "lookup_key": clearable(text),
+        "metadata": metadata,
+        "nickname": clearable(text),
+        "tax_behavior": TAX_BEHAVIOR,
+        "transfer_lookup_key": boolean,
+    }
+)
+LIST = list_form(
+    active=boolean,
+    currency=currency,
+    lookup_keys=array(text),
+    product=text,
+    recurring=Form({"interval": INTERVALS, "usage_type": text, "meter": text}),
+    type=one_of("one_time", "recurring"),
+)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, dict(call.params)
+    if ("product" in given) == ("product_data" in given):
+        message = "You must specify either `product` or `product_data` when creating a price."
+        raise InvalidRequest(message, code="parameter_missing", param="product")
+    if "product" in given:
+        data.need("product", given["product"], "product")
+    check_amount(given, "unit_amount")
+    claim_lookup_key(data, given)
+    if "product_data" in given:
+        given["product"] = make_product(data, given["product_data"])["id"]
+    return make_price(data, given)
+
+
+def check_amount(given: Json, param: str) -> None:
+    if "unit_amount" not in given and "unit_amount_decimal" not in given:
+        message = "Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set."
+        raise InvalidRequest(message, code="parameter_missing", param=param)
+
+
+def claim_lookup_key(data: DataSet, given: Json, owner: str | None = None) -> None:
+    """A lookup key names one price; it moves only when asked to."""
+    key = given.get("lookup_key")
+    for other in data.all("price").where("lookup_key", key) if key else ():
+        if other["id"] == owner:
+            continue
+        if not given.get("transfer_lookup_key"):
+            raise InvalidRequest(
+                f"A price (`{other['id']}`) already uses that lookup key (`{key}`).",
+                code="resource_already_exists",
+                param="lookup_key",
+            )
+        change(data, other, "price.updated", lookup_key=None)
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("price", call.id)
+
+
+def update(call: Call) -> Json:
+    data, price = call.data, call.data.need("price", call.id)
+    given: dict[str, Any] = {
+        k: v for k, v in call.params.items() if k not in ("expand", "transfer_lookup_key")
+    }
+    claim_lookup_key(data, call.params, owner=price["id"])
+    if "metadata" in given:
+        given["metadata"] = merge_metadata(price["metadata"], given["metadata"])
+    return change(data, price, "price.updated", **given)
+
+
+def list_(call: Call) -> Json:
+    """Without `active` only active ones, as documented (stripe-facts 24)."""
+    wanted = call.params
+    keys, interval = wanted.get("lookup_keys"), wanted.get("recurring", {}).get("interval")
+
+    def keep(price: Json) -> bool:
+        return (
+            price["active"] == wanted.get("active", True)
+            and (keys is None or price["lookup_key"] in keys)
+            and (interval is None or (price["recurring"] or {}).get("interval") == interval)
+            and all(price[k] == wanted[k] for k in ("currency", "type") if k in wanted)
+        )
+
+    return page(call, "price", "/v1/prices", keep, by="product")
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/prices", CREATE, create),
+    Operation("GET", "/v1/prices", LIST, list_),
+    Operation("GET", "/v1/prices/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/prices/{id}", UPDATE, update),
+)

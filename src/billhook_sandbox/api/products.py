@@ -1,0 +1,114 @@
+"""Products: what is sold."""
+
+from billhook_sandbox.api.prices import DEFAULT_PRICE_DATA, check_amount
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects.catalog import make_price, make_product
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    array,
+    boolean,
+    clearable,
+    list_form,
+    merge_metadata,
+    metadata,
+    text,
+    url,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import Json
+
+FIELDS = {
+    "active": boolean,
+    "description": clearable(text),
+    "images": array(url),
+    "metadata": metadata,
+    "shippable": boolean,
+    "statement_descriptor": text,
+    "tax_code": clearable(text),
+    "unit_label": clearable(text),
+    "url": clearable(url),
+}
+CREATE = Form(
+    {
+        **EXPAND,
+        **FIELDS,
+        "id": text,
+        "name": text,
+        "type": text,
+        "default_price_data": DEFAULT_PRICE_DATA,
+    },
+    required=("name",),
+)
+UPDATE = Form({**EXPAND, **FIELDS, "name": text, "default_price": clearable(text)})
+LIST = list_form(active=boolean, ids=array(text), shippable=boolean, type=text, url=text)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, call.params
+    if data.get("product", given.get("id")):
+        message = "Product already exists."
+        raise InvalidRequest(message, code="resource_already_exists", param="id")
+    default = given.get("default_price_data")
+    if default is not None:
+        check_amount(default, "default_price_data[unit_amount]")
+    product = make_product(data, given)
+    if default is not None:
+        price = make_price(data, {**default, "product": product["id"]})
+        product = change(data, product, "product.updated", default_price=price["id"])
+    return product
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("product", call.id)
+
+
+def update(call: Call) -> Json:
+    data, given = call.data, {k: v for k, v in call.params.items() if k != "expand"}
+    product = data.need("product", call.id)
+    if given.get("default_price"):
+        data.need("price", given["default_price"], "default_price")
+    if "metadata" in given:
+        given["metadata"] = merge_metadata(product["metadata"], given["metadata"])
+    if all(product[key] == value for key, value in given.items()):
+        return product
+    return change(data, product, "product.updated", **given, updated=data.clock.now())
+
+
+def list_(call: Call) -> Json:
+    wanted, names = call.params, call.params.get("ids")
+
+    def keep(product: Json) -> bool:
+        same = all(
+            product[key] == wanted[key]
+            for key in ("active", "shippable", "type", "url")
+            if key in wanted
+        )
+        return same and (names is None or product["id"] in names)
+
+    return page(call, "product", "/v1/products", keep)
+
+
+def delete(call: Call) -> Json:
+    """Only without prices; afterwards it is a 404 (stripe-facts 23, 24)."""
+    data = call.data
+    product = data.need("product", call.id)
+    if data.all("price").where("product", product["id"]):
+        raise InvalidRequest(
+            "This product cannot be deleted because it has one or more user-created prices."
+        )
+    data.remove("product", product["id"])
+    emit(data, "product.deleted", {**product, "active": False, "updated": data.clock.now()})
+    return {"id": product["id"], "object": "product", "deleted": True}
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/products", CREATE, create),
+    Operation("GET", "/v1/products", LIST, list_),
+    Operation("GET", "/v1/products/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/products/{id}", UPDATE, update),
+    Operation("DELETE", "/v1/products/{id}", RETRIEVE, delete),
+)

@@ -1,0 +1,85 @@
+"""Refunds of a charge, named by itself or by its payment intent."""
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change
+from billhook_sandbox.flows.refunding import refund_charge
+from billhook_sandbox.lists import page
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    at_least,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import Json
+
+CREATE = Form(
+    {
+        **EXPAND,
+        "amount": at_least(1),
+        "charge": text,
+        "metadata": metadata,
+        "payment_intent": text,
+        "reason": one_of("duplicate", "fraudulent", "requested_by_customer"),
+    }
+)
+UPDATE = Form({**EXPAND, "metadata": metadata})
+LIST = list_form(charge=text, payment_intent=text)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, call.params
+    if "charge" not in given and "payment_intent" not in given:
+        message = "One of the following params should be provided for this request: payment_intent "
+        raise InvalidRequest(message + "or charge.", code="parameter_missing")
+    name = given.get("charge")
+    if "payment_intent" in given:
+        intent = data.need("payment_intent", given["payment_intent"], "payment_intent")
+        name = name or intent["latest_charge"]
+        if name is None:
+            message = f"This PaymentIntent ({intent['id']}) does not have a successful charge."
+            raise InvalidRequest(message, param="payment_intent")
+    return refund_charge(data, data.need("charge", str(name), "charge"), given)
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("refund", call.id)
+
+
+def update(call: Call) -> Json:
+    refund = call.data.need("refund", call.id)
+    if "metadata" not in call.params:
+        return refund
+    merged = merge_metadata(refund["metadata"], call.params["metadata"])
+    return change(call.data, refund, "refund.updated", metadata=merged)
+
+
+def list_(call: Call) -> Json:
+    charge = call.params.get("charge")
+
+    def keep(refund: Json) -> bool:
+        return charge is None or refund["charge"] == charge
+
+    by = "payment_intent" if "payment_intent" in call.params else "charge"
+    return page(call, "refund", "/v1/refunds", keep, by=by)
+
+
+def cancel(call: Call) -> Json:
+    """Only a refund in `requires_action` can be (stripe-facts 30); cards have none."""
+    refund = call.data.need("refund", call.id)
+    message = f"You cannot cancel a refund with a status of {refund['status']}."
+    raise InvalidRequest(message)
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/refunds", CREATE, create),
+    Operation("GET", "/v1/refunds", LIST, list_),
+    Operation("GET", "/v1/refunds/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/refunds/{id}", UPDATE, update),
+    Operation("POST", "/v1/refunds/{id}/cancel", Form(EXPAND), cancel),
+)

@@ -1,0 +1,107 @@
+"""Setup intents, for apps that save a way to pay without Checkout."""
+
+from billhook_sandbox.api.payment_intents import AUTOMATIC, TYPES, anything, wanted_method
+from billhook_sandbox.flows import saving
+from billhook_sandbox.flows.paying import CONFIRMABLE, check_method, must_be
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects.setup_intents import make_setup_intent
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    array,
+    boolean,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+    url,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import DataSet, Json
+
+FIELDS = {**EXPAND, "customer": text, "description": text, "metadata": metadata}
+AT_CONFIRM = {"mandate_data": anything, "payment_method": text, "return_url": url}
+CREATE = Form(
+    {
+        **FIELDS,
+        **AT_CONFIRM,
+        "allowed_payment_method_types": array(one_of(*TYPES)),
+        "automatic_payment_methods": AUTOMATIC,
+        "confirm": boolean,
+        "usage": one_of("off_session", "on_session"),
+    }
+)
+UPDATE = Form({**FIELDS, "payment_method": text})
+CONFIRM = Form({**EXPAND, **AT_CONFIRM})
+REASONS = one_of("abandoned", "duplicate", "requested_by_customer")
+CANCEL = Form({**EXPAND, "cancellation_reason": REASONS})
+LIST = list_form(customer=text, payment_method=text)
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, call.params
+    if "customer" in given:
+        data.need("customer", given["customer"], "customer")
+    method = wanted_method(data, given)
+    types = given.get("allowed_payment_method_types") or list(TYPES)
+    intent = with_method(data, make_setup_intent(data, given, types), method)
+    return saving.confirm(data, intent) if given.get("confirm") else intent
+
+
+def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
+    if method is None:
+        return intent
+    check_method(intent, method)
+    values = {"payment_method": method["id"], "status": "requires_confirmation"}
+    return data.put({**intent, **values, "next_action": None})
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("setup_intent", call.id)
+
+
+def list_(call: Call) -> Json:
+    method = call.params.get("payment_method")
+
+    def keep(intent: Json) -> bool:
+        return method is None or intent["payment_method"] == method
+
+    return page(call, "setup_intent", "/v1/setup_intents", keep, by="customer")
+
+
+def update(call: Call) -> Json:
+    """Stripe tells no event about it."""
+    data, intent = call.data, call.data.need("setup_intent", call.id)
+    values = {key: call.params[key] for key in FIELDS if key in call.params and key != "expand"}
+    if "metadata" in values:
+        values["metadata"] = merge_metadata(intent["metadata"], values["metadata"])
+    if "customer" in values:
+        must_be(intent, CONFIRMABLE, "update")
+        data.need("customer", values["customer"], "customer")
+    if "payment_method" in call.params:
+        must_be(intent, CONFIRMABLE, "update")
+    return with_method(data, data.put({**intent, **values}), wanted_method(data, call.params))
+
+
+def confirm(call: Call) -> Json:
+    intent = call.data.need("setup_intent", call.id)
+    must_be(intent, CONFIRMABLE, "confirm")
+    method = wanted_method(call.data, call.params)
+    return saving.confirm(call.data, with_method(call.data, intent, method))
+
+
+def cancel(call: Call) -> Json:
+    intent = call.data.need("setup_intent", call.id)
+    return saving.cancel(call.data, intent, call.params.get("cancellation_reason"))
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/setup_intents", CREATE, create),
+    Operation("GET", "/v1/setup_intents", LIST, list_),
+    Operation("GET", "/v1/setup_intents/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/setup_intents/{id}", UPDATE, update),
+    Operation("POST", "/v1/setup_intents/{id}/confirm", CONFIRM, confirm),
+    Operation("POST", "/v1/setup_intents/{id}/cancel", CANCEL, cancel),
+)

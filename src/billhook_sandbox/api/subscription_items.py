@@ -1,0 +1,81 @@
+"""Subscription items: a change of one is a change of its subscription."""
+
+from billhook_sandbox.api.subscriptions import PRORATION, change_items
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.flows.cancelling import ENDED
+from billhook_sandbox.lists import slice_of
+from billhook_sandbox.objects.subscriptions import items_of
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    at_least,
+    boolean,
+    list_form,
+    metadata,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import Json
+
+UPDATE = Form(
+    {
+        **EXPAND,
+        "metadata": metadata,
+        "price": text,
+        "proration_behavior": PRORATION,
+        "quantity": at_least(0),
+    }
+)
+CREATE = Form({**UPDATE.kinds, "subscription": text}, required=("subscription",))
+DELETE = Form({**EXPAND, "clear_usage": boolean, "proration_behavior": PRORATION})
+LIST = Form(list_form(subscription=text).kinds, required=("subscription",))
+ITEM_KEYS = ("metadata", "price", "quantity")
+
+
+def bill(call: Call, subscription: str, wanted: Json) -> Json:
+    found = call.data.need("subscription", subscription, "subscription")
+    if found["status"] in ENDED:
+        raise InvalidRequest(f"The subscription is {found['status']} and can't be changed.")
+    behavior = call.params.get("proration_behavior", "create_prorations")
+    return change_items(call.data, found, [wanted], behavior, {})
+
+
+def create(call: Call) -> Json:
+    name = call.params["subscription"]
+    wanted = {k: call.params[k] for k in ITEM_KEYS if k in call.params}
+    bill(call, name, wanted)
+    return items_of(call.data, name)[-1]
+
+
+def update(call: Call) -> Json:
+    item = call.data.need("subscription_item", call.id)
+    wanted = {k: call.params[k] for k in ITEM_KEYS if k in call.params}
+    bill(call, item["subscription"], {**wanted, "id": item["id"]})
+    return call.data.need("subscription_item", call.id)
+
+
+def delete(call: Call) -> Json:
+    item = call.data.need("subscription_item", call.id)
+    bill(call, item["subscription"], {"id": item["id"], "deleted": True})
+    return {"id": item["id"], "object": "subscription_item", "deleted": True}
+
+
+def list_(call: Call) -> Json:
+    name = call.params["subscription"]
+    call.data.need("subscription", name, "subscription")
+    url = f"/v1/subscription_items?subscription={name}"
+    return slice_of(items_of(call.data, name), call, url)
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("subscription_item", call.id)
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/subscription_items", CREATE, create),
+    Operation("GET", "/v1/subscription_items", LIST, list_),
+    Operation("GET", "/v1/subscription_items/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/subscription_items/{id}", UPDATE, update),
+    Operation("DELETE", "/v1/subscription_items/{id}", DELETE, delete),
+)

@@ -1,0 +1,371 @@
+"""Subscriptions: make, read, change, cancel, resume."""
+
+from typing import Any
+
+from billhook_sandbox.api.checkout_sessions import PRICE_DATA
+from billhook_sandbox.api.prices import check_amount
+from billhook_sandbox.errors import InvalidRequest, resource_missing
+from billhook_sandbox.events import change
+from billhook_sandbox.flows import proration, renewal, starting
+from billhook_sandbox.flows.cancelling import ENDED, at_period_end, cancel_now
+from billhook_sandbox.lists import page
+from billhook_sandbox.objects.catalog import as_plan, make_price, make_product
+from billhook_sandbox.objects.subscriptions import items_of, make_item, period_of, with_items
+from billhook_sandbox.params import (
+    EXPAND,
+    RETRIEVE,
+    Form,
+    array,
+    at_least,
+    boolean,
+    clearable,
+    currency,
+    integer,
+    list_form,
+    merge_metadata,
+    metadata,
+    one_of,
+    text,
+)
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.schedule import at
+from billhook_sandbox.store import DataSet, Json
+
+FEEDBACK = one_of(
+    "customer_service",
+    "low_quality",
+    "missing_features",
+    "other",
+    "switched_service",
+    "too_complex",
+    "too_expensive",
+    "unused",
+)
+DETAILS = Form({"comment": clearable(text), "feedback": clearable(FEEDBACK)})
+ITEM = Form(
+    {
+        "deleted": boolean,
+        "id": text,
+        "metadata": metadata,
+        "price": text,
+        "quantity": at_least(0),
+    }
+)
+
+
+def moment_or_now(raw: Any, param: str) -> int | str:
+    return "now" if raw == "now" else integer(raw, param)
+
+
+PAUSE = Form(
+    {"behavior": one_of("keep_as_draft", "mark_uncollectible", "void"), "resumes_at": integer}
+)
+TRIAL = Form(
+    {
+        "end_behavior": Form(
+            {"missing_payment_method": one_of("cancel", "create_invoice", "pause")},
+            required=("missing_payment_method",),
+        )
+    }
+)
+FIRST_ITEM = Form(
+    {"metadata": metadata, "price": text, "price_data": PRICE_DATA, "quantity": at_least(0)}
+)
+PRORATION = one_of("always_invoice", "create_prorations", "none")
+PAYMENT_BEHAVIOR = one_of(
+    "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"
+)
+COLLECTION = one_of("charge_automatically", "send_invoice")
+CREATE = Form(
+    {
+        **EXPAND,
+        "cancel_at": integer,
+        "cancel_at_period_end": boolean,
+        "collection_method": COLLECTION,
+        "currency": currency,
+        "customer": text,
+        "days_until_due": at_least(0),
+        "default_payment_method": text,
+        "description": text,
+        "items": array(FIRST_ITEM),
+        "metadata": metadata,
+        "off_session": boolean,
+        "payment_behavior": PAYMENT_BEHAVIOR,
+        "proration_behavior": PRORATION,
+        "trial_end": moment_or_now,
+        "trial_period_days": at_least(1),
+        "trial_settings": TRIAL,
+    },
+    required=("customer",),
+)
+RESUME = Form({**EXPAND, "billing_cycle_anchor": one_of("now"), "proration_behavior": PRORATION})
+UPDATE = Form(
+    {
+        **EXPAND,
+        "cancel_at": clearable(integer),
+        "off_session": boolean,
+        "pause_collection": clearable(PAUSE),
+        "payment_behavior": PAYMENT_BEHAVIOR,
+        "trial_end": moment_or_now,
+        "cancel_at_period_end": boolean,
+        "cancellation_details": DETAILS,
+        "default_payment_method": text,
+        "description": clearable(text),
+        "items": array(ITEM),
+        "metadata": metadata,
+        "proration_behavior": PRORATION,
+    }
+)
+CANCEL = Form(
+    {
+        **EXPAND,
+        "cancellation_details": DETAILS,
+        "invoice_now": boolean,
+        "prorate": boolean,
+    }
+)
+STATUSES = (
+    "active",
+    "all",
+    "canceled",
+    "ended",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+)
+LIST = list_form(collection_method=text, customer=text, price=text, status=one_of(*STATUSES))
+MOST_ITEMS = 20
+
+
+def retrieve(call: Call) -> Json:
+    return call.data.need("subscription", call.id)
+
+
+def list_(call: Call) -> Json:
+    """Without a status, ended ones are left out (stripe-facts 22)."""
+    status, price = call.params.get("status"), call.params.get("price")
+
+    def keep(subscription: Json) -> bool:
+        found = subscription["status"]
+        fits = {
+            None: found != "canceled",
+            "all": True,
+            "ended": found in ENDED,
+        }.get(status, found == status)
+        return fits and (price is None or has_price(call.data, subscription, price))
+
+    return page(call, "subscription", "/v1/subscriptions", keep, by="customer")
+
+
+def has_price(data: DataSet, subscription: Json, price: str) -> bool:
+    return any(item["price"]["id"] == price for item in items_of(data, subscription["id"]))
+
+
+def update(call: Call) -> Json:
+    data, given = call.data, call.params
+    subscription = data.need("subscription", call.id)
+    if subscription["status"] in ENDED and given.keys() - {
+        "cancellation_details",
+        "expand",
+        "metadata",
+    }:
+        raise InvalidRequest(
+            "A canceled subscription can only update its cancellation_details and metadata.",
+        )
+    values: Json = {k: given[k] for k in ("description",) if k in given}
+    if "default_payment_method" in given:
+        method = data.need(
+            "payment_method", given["default_payment_method"], "default_payment_method"
+        )
+        values["default_payment_method"] = method["id"]
+    if "metadata" in given:
+        values["metadata"] = merge_metadata(subscription["metadata"], given["metadata"])
+    if "cancel_at_period_end" in given:
+        values |= at_period_end(data, subscription, given["cancel_at_period_end"])
+    if "cancel_at" in given:
+        values |= cancel_at(data, subscription, given["cancel_at"])
+    if "pause_collection" in given:
+        pause = given["pause_collection"]
+        values["pause_collection"] = pause and {"resumes_at": None, **pause}
+    if "cancellation_details" in given:
+        before = values.get("cancellation_details") or subscription["cancellation_details"]
+        values["cancellation_details"] = {**before, **given["cancellation_details"]}
+    if "trial_end" in given:
+        values |= move_trial(data, subscription, given["trial_end"])
+    if "items" in given:
+        behavior = given.get("proration_behavior", "create_prorations")
+        return change_items(data, subscription, given["items"], behavior, values)
+    subscription = change(data, subscription, "customer.subscription.updated", **values)
+    if "trial_end" in given:
+        renewal.plan(data, subscription)
+    return subscription
+
+
+def cancel_at(data: DataSet, subscription: Json, moment: int | None) -> Json:
+    now = data.clock.now()
+    details = subscription["cancellation_details"]
+    if moment is None:
+        gone = {"cancel_at": None, "cancel_at_period_end": False, "canceled_at": None}
+        return {**gone, "cancellation_details": {**details, "reason": None}}
+    if moment <= now:
+        raise InvalidRequest("`cancel_at` must be in the future.", param="cancel_at")
+    at(data, moment, "end_subscription", subscription=subscription["id"])
+    reason = {"cancellation_details": {**details, "reason": "cancellation_requested"}}
+    return {"cancel_at": moment, "cancel_at_period_end": False, "canceled_at": now, **reason}
+
+
+def move_trial(data: DataSet, subscription: Json, end: int | str) -> Json:
+    """The trial of a subscription ends at another moment; the renewal there bills it."""
+    if subscription["status"] != "trialing":
+        raise InvalidRequest("Only a subscription in its trial can end it.", param="trial_end")
+    moment = data.clock.now() if end == "now" else int(end)
+    items = [{**item, "current_period_end": moment} for item in items_of(data, subscription["id"])]
+    changes = with_items(data, subscription, items)
+    return {**changes, "billing_cycle_anchor": moment, "trial_end": moment}
+
+
+def change_items(
+    data: DataSet, subscription: Json, wanted: list[Json], behavior: str, values: Json
+) -> Json:
+    """Changes the items and bills the difference as `behavior` says."""
+    before = items_of(data, subscription["id"])
+    after = changed_items(data, subscription, wanted)
+    known = {item["id"]: item for item in before}
+    restarts = subscription["status"] != "trialing" and any(
+        proration.restarts(known.get(item["id"]), item) for item in after
+    )
+    if behavior != "none":
+        proration.prorate(data, subscription, before, after)
+    if restarts:
+        after = proration.restart(data, subscription, after)
+        values = {**values, "billing_cycle_anchor": data.clock.now()}
+    changes = with_items(data, subscription, after)
+    subscription = change(
+        data, subscription, "customer.subscription.updated", **{**values, **changes}
+    )
+    if restarts:
+        renewal.plan(data, subscription)
+        return proration.bill_now(data, subscription, after)
+    if behavior == "always_invoice":
+        return proration.bill_now(data, subscription, [])
+    return subscription
+
+
+def create(call: Call) -> Json:
+    data, given = call.data, dict(call.params)
+    customer = data.need("customer", given["customer"], "customer")
+    if not given.get("items"):
+        message = "Missing required param: items."
+        raise InvalidRequest(message, code="parameter_missing", param="items")
+    wanted = [first_item(data, item, i) for i, item in enumerate(given["items"])]
+    if len(wanted) > MOST_ITEMS:
+        message = f"A subscription must have between 1 and {MOST_ITEMS} items."
+        raise InvalidRequest(message, param="items")
+    given["metadata"] = merge_metadata({}, given.get("metadata"))
+    return starting.start(data, customer, wanted, given)
+
+
+def first_item(data: DataSet, given: Json, i: int) -> Json:
+    if "price_data" in given:
+        price = priced(data, given["price_data"], f"items[{i}][price_data]")
+    elif "price" in given:
+        price = recurring_price(data, given["price"], f"items[{i}][price]")
+    else:
+        param = f"items[{i}][price]"
+        message = f"Missing required param: {param}."
+        raise InvalidRequest(message, code="parameter_missing", param=param)
+    return {
+        "metadata": merge_metadata({}, given.get("metadata")),
+        "price": price,
+        "quantity": given.get("quantity", 1),
+    }
+
+
+def priced(data: DataSet, given: Json, param: str) -> Json:
+    """A price for this subscription alone."""
+    if "recurring" not in given:
+        message = f"Missing required param: {param}[recurring]."
+        raise InvalidRequest(message, code="parameter_missing", param=f"{param}[recurring]")
+    check_amount(given, f"{param}[unit_amount]")
+    if "product_data" in given:
+        product = make_product(data, given["product_data"])["id"]
+    else:
+        product = data.need("product", given.get("product", ""), f"{param}[product]")["id"]
+    return make_price(data, {**given, "active": False, "product": product})
+
+
+def recurring_price(data: DataSet, name: str, param: str) -> Json:
+    price = data.need("price", name, param)
+    if price["recurring"] is None:
+        message = "The price specified is set to `type=one_time` but this field only "
+        raise InvalidRequest(message + "accepts prices with `type=recurring`.", param=param)
+    return price
+
+
+def resume(call: Call) -> Json:
+    subscription = call.data.need("subscription", call.id)
+    if subscription["status"] != "paused":
+        raise InvalidRequest("You can only resume a subscription that is paused.")
+    return proration.resume(call.data, subscription)
+
+
+def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[Json]:
+    """All items as they will be; only what was named changes."""
+    items = {item["id"]: item for item in items_of(data, subscription["id"])}
+    start, end = period_of(list(items.values()))
+    for i, wanted in enumerate(given):
+        price = None
+        if "price" in wanted:
+            price = recurring_price(data, wanted["price"], f"items[{i}][price]")
+        if "id" in wanted:
+            if wanted["id"] not in items:
+                raise resource_missing("subscription_item", wanted["id"], f"items[{i}][id]", 400)
+            items[wanted["id"]] = changed_item(items[wanted["id"]], wanted, price)
+        elif price is None:
+            param = f"items[{i}][price]"
+            message = f"Missing required param: {param}."
+            raise InvalidRequest(message, code="parameter_missing", param=param)
+        else:
+            quantity = wanted.get("quantity", 1)
+            item = make_item(data, subscription["id"], price, quantity, start, end)
+            items[item["id"]] = item
+    gone = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
+    left = [item for item in items.values() if item["id"] not in gone]
+    if not 1 <= len(left) <= MOST_ITEMS:
+        message = f"A subscription must have between 1 and {MOST_ITEMS} items."
+        raise InvalidRequest(message, param="items")
+    for name in gone:
+        data.remove("subscription_item", name)
+    return left
+
+
+def changed_item(item: Json, wanted: Json, price: Json | None) -> Json:
+    price = price or item["price"]
+    return {
+        **item,
+        "metadata": merge_metadata(item["metadata"], wanted.get("metadata", {})),
+        "plan": as_plan(price),
+        "price": price,
+        "quantity": wanted.get("quantity", item["quantity"]),
+    }
+
+
+def cancel(call: Call) -> Json:
+    """A second one finds nothing (stripe-facts 22)."""
+    subscription = call.data.need("subscription", call.id)
+    if subscription["status"] in ENDED:
+        raise resource_missing("subscription", call.id, "id", 404)
+    return cancel_now(call.data, subscription, call.params.get("cancellation_details"))
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/subscriptions", CREATE, create),
+    Operation("GET", "/v1/subscriptions", LIST, list_),
+    Operation("GET", "/v1/subscriptions/{id}", RETRIEVE, retrieve),
+    Operation("POST", "/v1/subscriptions/{id}", UPDATE, update),
+    Operation("POST", "/v1/subscriptions/{id}/resume", RESUME, resume),
+    Operation("DELETE", "/v1/subscriptions/{id}", CANCEL, cancel),
+)

@@ -1,0 +1,97 @@
+"""The sandbox as an ASGI app: API, hosted pages, controls."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from billhook_sandbox.api import (
+    account,
+    billing_portal,
+    checkout_sessions,
+    coupons,
+    customers,
+    disputes,
+    events,
+    invoice_items,
+    invoices,
+    payment_intents,
+    payment_methods,
+    payment_pages,
+    payments,
+    prices,
+    products,
+    refunds,
+    setup_intents,
+    subscription_items,
+    subscriptions,
+    test_clocks,
+    webhook_endpoints,
+)
+from billhook_sandbox.clock import Clock
+from billhook_sandbox.controls import Controls
+from billhook_sandbox.gateway import Gateway
+from billhook_sandbox.ids import Ids
+from billhook_sandbox.options import Options
+from billhook_sandbox.pages.checkout import CheckoutPage
+from billhook_sandbox.pages.portal import PortalPage
+from billhook_sandbox.pages.render import HERE, Pages
+from billhook_sandbox.routing import Operation, Routes
+from billhook_sandbox.world import World
+
+OPERATIONS: tuple[Operation, ...] = (
+    *account.OPERATIONS,
+    *billing_portal.OPERATIONS,
+    *checkout_sessions.OPERATIONS,
+    *coupons.OPERATIONS,
+    *disputes.OPERATIONS,
+    *payment_intents.OPERATIONS,
+    *customers.OPERATIONS,
+    *events.OPERATIONS,
+    *invoice_items.OPERATIONS,
+    *invoices.OPERATIONS,
+    *payment_methods.OPERATIONS,
+    *payment_pages.OPERATIONS,
+    *payments.OPERATIONS,
+    *prices.OPERATIONS,
+    *products.OPERATIONS,
+    *refunds.OPERATIONS,
+    *setup_intents.OPERATIONS,
+    *subscription_items.OPERATIONS,
+    *subscriptions.OPERATIONS,
+    *test_clocks.OPERATIONS,
+    *webhook_endpoints.OPERATIONS,
+)
+
+
+def create_sandbox(
+    options: Options | None = None,
+    clock: Clock | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Starlette:
+    world = World(options or Options(), clock or Clock(), Ids(entropy))
+
+    pages = Pages()
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await world.courier.start()
+        running = asyncio.create_task(world.run())
+        yield
+        running.cancel()
+        await world.courier.stop()
+
+    return Starlette(
+        routes=[
+            *Controls(world).routes(),
+            *CheckoutPage(world, pages).routes(),
+            *PortalPage(world, pages).routes(),
+            Mount("/_pages", app=StaticFiles(directory=HERE / "static")),
+            Mount("/", app=Gateway(world, Routes(OPERATIONS))),
+        ],
+        lifespan=lifespan,
+    )

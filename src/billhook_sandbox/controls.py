@@ -1,0 +1,326 @@
+"""`/_sandbox`: what a test may do to the world. Answers only to this machine."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import fields
+from itertools import islice
+from typing import Any, get_args
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from billhook_sandbox import outcomes
+from billhook_sandbox.errors import StripeError
+from billhook_sandbox.fates import Manner
+from billhook_sandbox.flows import paying, renewal, saving
+from billhook_sandbox.flows.checkout import Authentication, Buyer, pay
+from billhook_sandbox.keys import parse_key
+from billhook_sandbox.objects.payment_methods import find_method
+from billhook_sandbox.options import API_VERSION
+from billhook_sandbox.owners import clock_of
+from billhook_sandbox.seed import Amounts, Seed
+from billhook_sandbox.signing import roll_secret
+from billhook_sandbox.store import Cause, DataSet, Json
+from billhook_sandbox.trouble import Access, Fault
+from billhook_sandbox.versions import set_default_version
+from billhook_sandbox.world import World
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DEFAULT_KEY = "sk_test_sandbox"
+SEED_BATCH = 5000
+"""Objects between two pauses, in which others get their turn."""
+
+
+class Controls:
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def routes(self) -> list[Route]:
+        reading = {"health": self.health, "stats": self.stats}
+        acting: dict[str, Callable[[Json], Json | Awaitable[Json]]] = {
+            "advance": self.advance,
+            "api_version": self.api_version,
+            "authenticate": self.authenticate,
+            "delivery": self.delivery,
+            "extra_keys": self.extra_keys,
+            "fault": self.fault,
+            "latency": self.latency,
+            "outcome": self.outcome,
+            "pay": self.pay,
+            "recover": self.recover,
+            "renew": self.renew,
+            "reset": self.reset,
+            "restrict_key": self.restrict_key,
+            "revoke_key": self.revoke_key,
+            "roll_secret": self.roll_secret,
+            "seed": self.seed,
+            "settle": self.settle,
+        }
+        return [
+            *(
+                Route(f"/_sandbox/{name}", answering(act), methods=["GET"])
+                for name, act in reading.items()
+            ),
+            *(
+                Route(f"/_sandbox/{name}", obeying(act), methods=["POST"])
+                for name, act in acting.items()
+            ),
+            Route("/_sandbox/dump", self.dump, methods=["GET"]),
+        ]
+
+    def health(self) -> Json:
+        return {"status": "ok", "api_version": API_VERSION, "now": self.world.clock.now()}
+
+    def stats(self) -> Json:
+        """How much there is, per account and mode."""
+        sets = [
+            {
+                "account": data.account,
+                "livemode": data.livemode,
+                "deliveries_waiting": len(data.all("_delivery").rows),
+                "deliveries_failed": sum(d["attempt"] for d in data.all("_delivery").rows.values()),
+                "objects": {k: len(c.rows) for k, c in data.collections.items() if k[0] != "_"},
+            }
+            for data in self.world.data_sets.values()
+        ]
+        courier = self.world.courier
+        return {
+            "data_sets": sets,
+            "deliveries": {
+                "delivered": courier.delivered,
+                "failed_tries": courier.failed,
+                "waiting": courier.waiting(),
+            },
+            "jobs_waiting": len(self.world.schedule.queue),
+        }
+
+    async def dump(self, request: Request) -> Response:
+        """Every object as a line of JSON, with its account and mode; `key` picks one account."""
+        local_only(request)
+        key = request.query_params.get("key")
+        chosen = [self.owned_by(key)] if key else list(self.world.data_sets.values())
+        return StreamingResponse(lines(chosen), media_type="application/x-ndjson")
+
+    def reset(self, _: Json) -> Json:
+        self.world.reset()
+        return {"reset": True}
+
+    def advance(self, given: Json) -> Json:
+        seconds = number(given, "seconds")
+        self.world.advance(seconds)
+        return {"now": self.world.clock.now()}
+
+    async def settle(self, given: Json) -> Json:
+        """Let happen what follows within seconds, and wait until its deliveries are answered."""
+        self.world.advance(number(given, "seconds", 10))
+        await self.world.courier.rest()
+        return {"now": self.world.clock.now(), "waiting": self.world.courier.waiting()}
+
+    def latency(self, given: Json) -> Json:
+        """Seconds before every answer whose path begins so; 0 takes it back."""
+        trouble, prefix = self.world.trouble, given.get("path_prefix", "/v1/")
+        trouble.latency[prefix] = number(given, "seconds")
+        return {"latency": trouble.latency}
+
+    def fault(self, given: Json) -> Json:
+        fault = Fault(**given)
+        refuse_if(fault.problem())
+        self.world.trouble.faults.append(fault)
+        return {"faults": len(self.world.trouble.faults)}
+
+    def recover(self, _: Json) -> Json:
+        """No request fails any longer."""
+        self.world.trouble.faults.clear()
+        return {"faults": 0}
+
+    def revoke_key(self, given: Json) -> Json:
+        self.world.trouble.revoked.add(str(given["key"]))
+        self.world.keep_settings()
+        return {"revoked": len(self.world.trouble.revoked)}
+
+    def restrict_key(self, given: Json) -> Json:
+        """What a restricted key may: {"customers": "none", "products": "read"}."""
+        key, access = str(given["key"]), dict(given["access"])
+        found = parse_key(key)
+        if found is None or not found.restricted:
+            refuse_if("`key` is a restricted key, such as rk_test_sandbox")
+        if not all(granted in get_args(Access) for granted in access.values()):
+            refuse_if(f"access is one of {', '.join(get_args(Access))}")
+        self.world.trouble.access[key] = access
+        self.world.keep_settings()
+        return {"key": key, "access": access}
+
+    def extra_keys(self, given: Json) -> Json:
+        self.world.trouble.extra_keys = bool(given.get("on", True))
+        return {"extra_keys": self.world.trouble.extra_keys}
+
+    def api_version(self, given: Json) -> Json:
+        """The account's default: of its events, and of answers to requests that name none."""
+        data = self.owned_by(given.get("key", DEFAULT_KEY))
+        set_default_version(data, str(given.get("version", API_VERSION)))
+        self.world.commit(data)
+        return {"account": data.account, "version": given.get("version", API_VERSION)}
+
+    def delivery(self, given: Json) -> Json:
+        """Changes the policy by what is given; the rest stays."""
+        known = {f.name: getattr(self.world.courier.manner, f.name) for f in fields(Manner)}
+        if given.get("retries") is not None:
+            given = {**given, "retries": tuple(given["retries"])}
+        manner = Manner(**(known | given))
+        refuse_if(manner.problem())
+        self.world.courier.set_manner(manner)
+        return {"delivery": given}
+
+    def roll_secret(self, given: Json) -> Json:
+        """The old secret signs along for `overlap_seconds`, a day unless told otherwise."""
+        data, endpoint = self.found("webhook_endpoint", given.get("endpoint"))
+        overlap = number(given, "overlap_seconds", 86400)
+        secret = roll_secret(data, endpoint, overlap)
+        self.world.commit(data)
+        return {"endpoint": endpoint["id"], "secret": secret}
+
+    def authenticate(self, given: Json) -> Json:
+        """The buyer's answer to an intent in `requires_action`: `confirmed` or `denied`."""
+        name = str(given.get("intent"))
+        setup = name.startswith("seti_")
+        data, intent = self.found("setup_intent" if setup else "payment_intent", name)
+        decision = given.get("decision", "confirmed")
+        if decision not in ("confirmed", "denied"):
+            refuse_if("`decision` is confirmed or denied")
+        answer = (saving if setup else paying).authenticate
+        return self.within(data, intent, lambda: answer(data, intent, decision == "confirmed"))
+
+    def outcome(self, given: Json) -> Json:
+        """How the next payments go, whatever the card: as with a test card."""
+        data = self.owned_by(given.get("key", DEFAULT_KEY))
+        times, customer = int(given.get("times", 1)), given.get("customer")
+        if times < 1:
+            refuse_if("`times` is at least 1")
+        decided = outcomes.decide(data, str(given.get("card")), times, customer)
+        self.world.commit(data)
+        return {"card": decided["card"], "customer": customer, "times": times}
+
+    def pay(self, given: Json) -> Json:
+        """Pays as the page does; a card that asks for authentication gets it."""
+        data, session = self.found("checkout.session", given.get("session"))
+        authentication = given.get("authentication", "confirmed")
+        if authentication not in get_args(Authentication):
+            refuse_if(f"`authentication` is one of {get_args(Authentication)}")
+        who = Buyer(given.get("email", "buyer@example.com"), given.get("name", "Sandbox Buyer"))
+        token = given.get("payment_method", "pm_card_visa")
+        return self.within(
+            data,
+            session,
+            lambda: pay(data, session, self.method(data, token), who, authentication),
+        )
+
+    def method(self, data: DataSet, token: str) -> Json:
+        """Here test tokens work in live mode too: nobody has a real card for the sandbox."""
+        return find_method(data, token, "payment_method", live_tokens=True)
+
+    def renew(self, given: Json) -> Json:
+        data, subscription = self.found("subscription", given.get("subscription"))
+        outcome = given.get("outcome")
+        if outcome is not None and outcome not in get_args(renewal.Outcome):
+            refuse_if(f"`outcome` is one of {get_args(renewal.Outcome)}")
+        return self.within(data, subscription, lambda: renewal.renew(data, subscription, outcome))
+
+    async def seed(self, given: Json) -> Json:
+        data = self.owned_by(given.get("key", DEFAULT_KEY))
+        amounts = Amounts(**{k: v for k, v in given.items() if k != "key"})
+        refuse_if(amounts.problem())
+        made, began = 0, time.perf_counter()
+        objects = Seed(data, amounts).objects()
+        while batch := list(islice(objects, SEED_BATCH)):
+            for obj in batch:
+                data.put(obj)
+            made += len(batch)
+            self.world.commit(data)
+            await asyncio.sleep(0)
+        seconds = time.perf_counter() - began
+        return {"objects": made, "seconds": round(seconds, 3), "per_second": round(made / seconds)}
+
+    def owned_by(self, key: object) -> DataSet:
+        found = parse_key(str(key))
+        if found is None:
+            raise HTTPException(400, "`key` is an API key, such as sk_test_sandbox")
+        return self.world.data_set(found.account, found.livemode)
+
+    def found(self, kind: str, name: Any) -> tuple[DataSet, Json]:
+        found = self.world.find(kind, str(name))
+        if found is None:
+            raise HTTPException(404, f"no {kind} {name!r}")
+        return found
+
+    def within(self, data: DataSet, obj: Json, act: Callable[[], Json]) -> Json:
+        """What a refused payment did is kept as well."""
+        data.cause = Cause()
+        try:
+            with data.on_clock(clock_of(data, obj, {})):
+                return act()
+        finally:
+            self.world.commit(data)
+
+
+def lines(chosen: list[DataSet]) -> Iterator[bytes]:
+    """The sandbox's own notes stay out: signing secrets are among them."""
+    for data in chosen:
+        owner = {"account": data.account, "livemode": data.livemode}
+        for kind, collection in list(data.collections.items()):
+            if kind.startswith("_"):
+                continue
+            for obj in list(collection.rows.values()):
+                yield orjson.dumps({**owner, "object": obj}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def refuse_if(problem: str | None) -> None:
+    if problem:
+        raise HTTPException(400, problem)
+
+
+def number(given: Json, name: str, default: float | None = None) -> float:
+    value = given.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise HTTPException(400, f"`{name}` is a number of seconds, not negative")
+    return value
+
+
+def local_only(request: Request) -> None:
+    if request.client is None or request.client.host not in LOOPBACK:
+        raise HTTPException(403, "the controls answer only to this machine")
+
+
+def answering(act: Callable[[], Json]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        local_only(request)
+        return as_json(act())
+
+    return endpoint
+
+
+def obeying(
+    act: Callable[[Json], Json | Awaitable[Json]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        local_only(request)
+        body = await request.body()
+        try:
+            done = act(orjson.loads(body or b"{}"))
+            return as_json(await done if isinstance(done, Awaitable) else done)
+        except StripeError as error:
+            return as_json(error.body(""), error.status)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HTTPException(400, f"not understood: {error}") from error
+        finally:
+            # Thousands of controls in a row leave room for deliveries and API requests.
+            await asyncio.sleep(0)
+
+    return endpoint
+
+
+def as_json(body: Json, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")

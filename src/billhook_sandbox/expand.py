@@ -1,0 +1,179 @@
+"""`expand[]`: ids become objects, and parts that are left out by default are put in."""
+
+from collections.abc import Callable
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.lists import envelope
+from billhook_sandbox.store import DataSet, Json
+
+DEEPEST = 4
+EMBEDDED = 10
+"""Nested lists show their first ten."""
+
+# Where an id may stand -> the kind of object that it names. None: always null here.
+REFERENCES: dict[str, dict[str, str | None]] = {
+    "account": {},
+    "balance_transaction": {"source": "source"},
+    "billing_portal.session": {"configuration": "billing_portal.configuration"},
+    "charge": {
+        "application": None,
+        "balance_transaction": "balance_transaction",
+        "customer": "customer",
+        "failure_balance_transaction": "balance_transaction",
+        "payment_intent": "payment_intent",
+    },
+    "checkout.session": {
+        "customer": "customer",
+        "invoice": "invoice",
+        "payment_intent": "payment_intent",
+        "payment_link": None,
+        "setup_intent": "setup_intent",
+        "subscription": "subscription",
+    },
+    "customer": {
+        "default_source": None,
+        "invoice_settings.default_payment_method": "payment_method",
+        "test_clock": "test_helpers.test_clock",
+    },
+    "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+    "invoice": {
+        "customer": "customer",
+        "default_payment_method": "payment_method",
+        "parent.subscription_details.subscription": "subscription",
+    },
+    "invoice_payment": {
+        "invoice": "invoice",
+        "payment.payment_intent": "payment_intent",
+    },
+    "line_item": {"pricing.price_details.price": "price", "subscription": "subscription"},
+    "payment_intent": {
+        "customer": "customer",
+        "latest_charge": "charge",
+        "payment_method": "payment_method",
+    },
+    "payment_method": {"customer": "customer"},
+    "price": {"product": "product"},
+    "product": {"default_price": "price"},
+    "promotion_code": {"customer": "customer", "promotion.coupon": "coupon"},
+    "refund": {
+        "balance_transaction": "balance_transaction",
+        "charge": "charge",
+        "failure_balance_transaction": "balance_transaction",
+        "payment_intent": "payment_intent",
+    },
+    "setup_intent": {
+        "customer": "customer",
+        "latest_attempt": None,
+        "mandate": None,
+        "payment_method": "payment_method",
+    },
+    "subscription": {
+        "customer": "customer",
+        "default_payment_method": "payment_method",
+        "default_source": None,
+        "latest_invoice": "invoice",
+        "pending_setup_intent": None,
+        "schedule": None,
+        "test_clock": "test_helpers.test_clock",
+    },
+}
+
+
+SOURCES = {"ch": "charge", "du": "dispute", "re": "refund"}
+"""What a balance transaction is about, by the prefix of its name."""
+
+
+def charge_refunds(data: DataSet, charge: Json) -> Json:
+    found = data.all("refund").where("charge", charge["id"])[::-1]
+    return first(found, f"/v1/charges/{charge['id']}/refunds")
+
+
+def customer_subscriptions(data: DataSet, customer: Json) -> Json:
+    found = data.all("subscription").where("customer", customer["id"])[::-1]
+    alive = [obj for obj in found if obj["status"] != "canceled"]
+    return first(alive, f"/v1/customers/{customer['id']}/subscriptions")
+
+
+def invoice_payments(data: DataSet, invoice: Json) -> Json:
+    found = data.all("invoice_payment").where("invoice", invoice["id"])
+    return first(found, f"/v1/invoice_payments?invoice={invoice['id']}")
+
+
+def nothing_of(name: str) -> Callable[[DataSet, Json], Json]:
+    return lambda data, obj: envelope([], f"/v1/customers/{obj['id']}/{name}")
+
+
+def session_line_items(data: DataSet, session: Json) -> Json:
+    notes = data.need("_checkout", session["id"])
+    return first(notes["line_items"], f"/v1/checkout/sessions/{session['id']}/line_items")
+
+
+def first(objects: list[Json], url: str) -> Json:
+    return envelope(objects[:EMBEDDED], url, len(objects) > EMBEDDED)
+
+
+# Parts that are absent unless asked for (stripe-facts 9, 26, 27).
+LEFT_OUT: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
+    "charge": {"refunds": charge_refunds},
+    "checkout.session": {"line_items": session_line_items},
+    "customer": {
+        "sources": nothing_of("sources"),
+        "subscriptions": customer_subscriptions,
+        "tax_ids": nothing_of("tax_ids"),
+    },
+    "invoice": {"payments": invoice_payments},
+}
+
+
+def expand(data: DataSet, answer: Json, paths: list[str]) -> Json:
+    for path in paths:
+        parts = path.split(".")
+        if len(parts) > DEEPEST:
+            message = f"You cannot expand more than {DEEPEST} levels of a property ({path})."
+            raise InvalidRequest(message, param="expand")
+        answer = Expansion(data, path).within(answer, parts)
+    return answer
+
+
+class Expansion:
+    """One path; makes new objects along it and leaves the stored ones as they are. What has
+    nothing to expand stays the same object."""
+
+    def __init__(self, data: DataSet, path: str) -> None:
+        self.data = data
+        self.path = path
+
+    def within(self, node: Json, parts: list[str], owner: str = "", above: str = "") -> Json:
+        """`owner` is the kind of the object that the hash `above.node` belongs to."""
+        if not parts:
+            return node
+        kind = node.get("object", owner)
+        name, rest = parts[0], parts[1:]
+        field = name if "object" in node else f"{above}{name}"
+        if name in LEFT_OUT.get(kind, {}) and "object" in node:
+            part = node[name] if name in node else LEFT_OUT[kind][name](self.data, node)
+            return {**node, name: self.within(part, rest)}
+        if field in REFERENCES.get(kind, {}):
+            value = node.get(name)
+            named = self.named(REFERENCES[kind][field], value, rest)
+            return node if named is value and name in node else {**node, name: named}
+        value = node.get(name)
+        if isinstance(value, list) and rest:
+            return {**node, name: [self.within(item, rest) for item in value]}
+        if isinstance(value, list) and kind == "list":
+            return node
+        if isinstance(value, dict) and rest:
+            inner = self.within(value, rest, kind, f"{field}.")
+            return node if inner is value else {**node, name: inner}
+        if name in node and value is None and rest:
+            return node
+        raise InvalidRequest(f"This property cannot be expanded ({self.path}).", param="expand")
+
+    def named(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
+        if isinstance(value, str) and kind is not None:
+            kind = SOURCES[value.split("_")[0]] if kind == "source" else kind
+            gone = {"id": value, "object": kind, "deleted": True}
+            value = self.data.get(kind, value) or gone
+            if value is gone:
+                return gone
+        return self.within(value, rest) if isinstance(value, dict) else value

@@ -1,0 +1,57 @@
+"""The end of a subscription: at once, or at the end of its period (stripe-facts 21, 22)."""
+
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.objects.subscriptions import items_of, period_of
+from billhook_sandbox.schedule import at
+from billhook_sandbox.store import DataSet, Json
+
+ENDED = ("canceled", "incomplete_expired")
+
+
+def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -> Json:
+    """One event, with the full object."""
+    now = data.clock.now()
+    scheduled = subscription["cancel_at"] is not None and now >= subscription["cancel_at"]
+    subscription = change(
+        data,
+        subscription,
+        cancel_at=subscription["cancel_at"] if scheduled else None,
+        cancel_at_period_end=subscription["cancel_at_period_end"] and scheduled,
+        canceled_at=subscription["canceled_at"] or now,
+        cancellation_details={
+            **subscription["cancellation_details"],
+            "reason": "cancellation_requested",
+            **(details or {}),
+        },
+        ended_at=now,
+        status="canceled",
+    )
+    emit(data, "customer.subscription.deleted", subscription)
+    return subscription
+
+
+def at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
+    """What changes on the subscription; its status stays until the end."""
+    if wanted == subscription["cancel_at_period_end"]:
+        return {}
+    details, reason = subscription["cancellation_details"], None
+    moment, asked = None, None
+    if wanted:
+        _, moment = period_of(items_of(data, subscription["id"]))
+        asked, reason = data.clock.now(), "cancellation_requested"
+        at(data, moment, "end_subscription", subscription=subscription["id"])
+    return {
+        "cancel_at": moment,
+        "cancel_at_period_end": wanted,
+        "canceled_at": asked,
+        "cancellation_details": {**details, "reason": reason},
+    }
+
+
+def end_subscription(data: DataSet, subscription: str) -> None:
+    """Due at the end of the period; by then it may have been resumed, or ended at once."""
+    found = data.need("subscription", subscription)
+    if found["status"] in ENDED or found["cancel_at"] is None:
+        return
+    if found["cancel_at"] <= data.clock.now():
+        cancel_now(data, found)

@@ -1,0 +1,145 @@
+"""One attempt to get an intent paid: it succeeds, is declined, or takes days."""
+
+from billhook_sandbox.cards import BY_FACE, CARDS, DECLINES, REFUSED_IBANS, Card
+from billhook_sandbox.errors import DOC_URL, CardError
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.objects.charges import declined, make_charge, outcome
+from billhook_sandbox.objects.payment_methods import fingerprint
+from billhook_sandbox.outcomes import decided_card
+from billhook_sandbox.schedule import later
+from billhook_sandbox.store import DataSet, Json
+
+SETTLE_SECONDS = 2
+"""A charge gets its balance transaction 1–3 seconds later (stripe-facts 3)."""
+
+DEBIT_SECONDS = 5
+"""A direct debit takes days at Stripe; here it is due soon, or when time is advanced."""
+
+
+def card_of(method: Json) -> Card:
+    """Which test card this is; any other number pays."""
+    if method["type"] != "card":
+        return CARDS[0]
+    return BY_FACE.get((method["card"]["brand"], method["card"]["last4"]), CARDS[0])
+
+
+def card_for(data: DataSet, method: Json, customer: str | None) -> Card:
+    """How this attempt goes: as was decided for it, else as the card does."""
+    return decided_card(data, customer) or card_of(method)
+
+
+def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
+    """The intent and its charge, paid. Tells nothing: the order of events is the caller's."""
+    charge = make_charge(data, intent, method, "succeeded", receipt_url=receipt_url(data))
+    return settle(data, intent, charge), charge
+
+
+def settle(data: DataSet, intent: Json, charge: Json) -> Json:
+    later(data, SETTLE_SECONDS, "settle_charge", charge=charge["id"])
+    return change(
+        data,
+        intent,
+        amount_received=charge["amount_captured"],
+        customer=charge["customer"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        payment_method=charge["payment_method"],
+        status="succeeded",
+    )
+
+
+def receipt_url(data: DataSet) -> str:
+    return f"https://pay.stripe.com/receipts/payment/{data.ids.random(24)}"
+
+
+def start_debit(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
+    charge = make_charge(data, intent, method, "pending", captured=True, paid=False)
+    intent = change(
+        data,
+        intent,
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        payment_method=method["id"],
+        status="processing",
+    )
+    return intent, charge
+
+
+def settle_debit(data: DataSet, intent: Json) -> bool:
+    """The bank's answer to a direct debit, days later: whether the money came."""
+    charge = data.need("charge", intent["latest_charge"])
+    method = data.need("payment_method", charge["payment_method"])
+    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(i) for i in REFUSED_IBANS):
+        values = {"outcome": outcome("authorized"), "receipt_url": receipt_url(data)}
+        charge = change(data, charge, paid=True, status="succeeded", **values)
+        intent = settle(data, intent, charge)
+        emit(data, "charge.succeeded", charge)
+        emit(data, "payment_intent.succeeded", intent)
+        return True
+    message = "The customer's bank refused the debit."
+    code = "payment_method_provider_decline"
+    problem = {"charge": charge["id"], "code": code, "message": message}
+    failure = {"failure_code": code, "failure_message": message}
+    nothing = {"captured": False, "amount_captured": 0}
+    charge = change(data, charge, status="failed", **nothing, **failure)
+    intent = refuse(data, intent, method, problem, charge["id"])
+    emit(data, "charge.failed", charge)
+    emit(data, "payment_intent.payment_failed", intent)
+    return False
+
+
+def decline(data: DataSet, intent: Json, method: Json, card: Card | None = None) -> CardError:
+    """The attempt failed; the intent waits for another method (stripe-facts 6).
+
+    `card` says how it fails when the method itself wouldn't.
+    """
+    card = card or card_of(method)
+    charge = make_charge(data, intent, method, "failed", **declined(card))
+    message = DECLINES[card.decline_code]
+    problem = {
+        "charge": charge["id"],
+        "code": card.error_code,
+        "decline_code": card.decline_code,
+        "message": message,
+    }
+    intent = refuse(data, intent, method, problem, charge["id"])
+    emit(data, "charge.failed", charge)
+    emit(data, "payment_intent.payment_failed", intent)
+    return CardError(
+        message,
+        code=card.error_code,
+        charge=charge["id"],
+        decline_code=card.decline_code,
+        payment_intent=intent,
+        payment_method=method,
+    )
+
+
+def fail_authentication(data: DataSet, intent: Json, method: Json) -> CardError:
+    message = (
+        "We are unable to authenticate your payment method. Please choose a different payment "
+        "method and try again."
+    )
+    code = "payment_intent_authentication_failure"
+    intent = refuse(data, intent, method, {"code": code, "message": message}, None)
+    emit(data, "payment_intent.payment_failed", intent)
+    return CardError(message, code=code, payment_intent=intent, payment_method=method)
+
+
+def refuse(data: DataSet, intent: Json, method: Json, problem: Json, charge: str | None) -> Json:
+    error = {
+        **problem,
+        "doc_url": DOC_URL + problem["code"].replace("_", "-"),
+        "payment_method": method,
+        "type": "card_error",
+    }
+    return change(
+        data,
+        intent,
+        last_payment_error=error,
+        latest_charge=charge or intent["latest_charge"],
+        next_action=None,
+        payment_method=None,
+        status="requires_payment_method",
+    )

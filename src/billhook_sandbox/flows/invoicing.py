@@ -1,0 +1,184 @@
+"""An invoice from its draft to its end: finalized, tried, paid, voided or given up."""
+
+from billhook_sandbox.cards import Card
+from billhook_sandbox.errors import CardError, InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.flows import charging
+from billhook_sandbox.objects import invoices
+from billhook_sandbox.objects.payment_intents import make_intent
+from billhook_sandbox.schedule import later
+from billhook_sandbox.store import DataSet, Json
+
+PAYMENT_TOLD_SECONDS = 1
+"""`invoice_payment.paid` comes last, 1 to 21 seconds later (stripe-facts 11)."""
+
+
+def subscription_of(data: DataSet, invoice: Json) -> Json | None:
+    details = (invoice["parent"] or {}).get("subscription_details") or {}
+    return data.get("subscription", details.get("subscription"))
+
+
+def finalize(data: DataSet, draft: Json) -> Json:
+    """Tells nothing: the order of events is the caller's."""
+    customer = data.need("customer", draft["customer"])
+    opened = data.put(invoices.finalized(data, draft, customer))
+    sequence = customer["next_invoice_sequence"] + 1
+    customer = change(data, customer, next_invoice_sequence=sequence)
+    if customer["balance"] != opened["ending_balance"]:
+        change(data, customer, "customer.updated", balance=opened["ending_balance"])
+    return opened
+
+
+def finalize_told(data: DataSet, draft: Json) -> Json:
+    opened = finalize(data, draft)
+    emit(data, "invoice.finalized", opened)
+    return opened
+
+
+def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
+    """Paid by the intent; its `invoice_payment` follows by itself."""
+    known = data.all("invoice_payment").where("invoice", invoice["id"])
+    payment = known[0] if known else invoices.make_payment(data, invoice, intent["id"])
+    transitions = {"canceled_at": None, "paid_at": data.clock.now()}
+    change(
+        data,
+        payment,
+        amount_paid=invoice["amount_due"],
+        status="paid",
+        status_transitions=transitions,
+    )
+    later(data, PAYMENT_TOLD_SECONDS, "tell_invoice_payment", payment=payment["id"])
+    return data.put(invoices.paid(data, invoice))
+
+
+def tell_invoice_payment(data: DataSet, payment: str) -> None:
+    emit(data, "invoice_payment.paid", data.need("invoice_payment", payment))
+
+
+def method_for(data: DataSet, invoice: Json) -> Json | None:
+    """What pays: the invoice's own, else the subscription's, else the customer's default."""
+    subscription = subscription_of(data, invoice)
+    customer = data.need("customer", invoice["customer"])
+    names = (
+        invoice["default_payment_method"],
+        subscription["default_payment_method"] if subscription else None,
+        customer["invoice_settings"]["default_payment_method"],
+    )
+    for name in names:
+        method = data.get("payment_method", name)
+        if method and method["customer"] == customer["id"]:
+            return method
+    return None
+
+
+def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
+    """One intent for all tries of an invoice; and whether it is new."""
+    known = data.all("invoice_payment").where("invoice", invoice["id"])
+    if known:
+        return data.need("payment_intent", known[0]["payment"]["payment_intent"]), False
+    renewal = invoice["billing_reason"] != "subscription_create"
+    intent = make_intent(
+        data,
+        invoice["amount_due"],
+        invoice["currency"],
+        invoice["customer"],
+        method,
+        description="Subscription update" if renewal else "Subscription creation",
+        setup_future_usage="off_session" if subscription_of(data, invoice) else None,
+    )
+    invoices.make_payment(data, invoice, intent["id"])
+    return intent, True
+
+
+def asks(card: Card, off_session: bool) -> bool:
+    """Whether the bank wants the customer; one card wants it only for the first payment."""
+    once = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
+    return card.payment == "authenticates" and not (off_session and once)
+
+
+def try_to_pay(
+    data: DataSet, invoice: Json, method: Json, off_session: bool, card: Card | None = None
+) -> Json | CardError:
+    """The paid invoice, or why not. `card` decides how it goes, whatever the method is."""
+    card = card or charging.card_for(data, method, invoice["customer"])
+    unpaid, fresh = intent_of(data, invoice, method)
+    if card.payment == "declined" or asks(card, off_session):
+        if fresh:
+            emit(data, "payment_intent.created", unpaid)
+        if card.payment == "declined":
+            return charging.decline(data, unpaid, method, card)
+        return ask(data, invoice, unpaid, method)
+    intent, charge = charging.succeed(data, unpaid, method)
+    paid = settle_invoice(data, invoice, intent)
+    emit(data, "charge.succeeded", charge)
+    emit(data, "payment_intent.succeeded", intent)
+    if fresh:
+        # `created` really comes after `succeeded` (stripe-facts 3).
+        emit(data, "payment_intent.created", unpaid)
+    return tell_paid(data, paid)
+
+
+def ask(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
+    intent = change(
+        data,
+        intent,
+        next_action={
+            "type": "use_stripe_sdk",
+            "use_stripe_sdk": {"type": "three_d_secure_redirect"},
+        },
+        payment_method=method["id"],
+        status="requires_action",
+    )
+    emit(data, "payment_intent.requires_action", intent)
+    emit(data, "invoice.payment_action_required", invoice)
+    return CardError(
+        "This payment requires additional user action before it can be completed successfully.",
+        code="invoice_payment_intent_requires_action",
+        payment_intent=intent,
+    )
+
+
+def pay_nothing(data: DataSet, invoice: Json) -> Json:
+    """Nothing is due: paid without a payment."""
+    return tell_paid(data, data.put(invoices.paid(data, invoice)))
+
+
+def pay_outside(data: DataSet, invoice: Json) -> Json:
+    """Paid elsewhere: `invoice.payment_succeeded` doesn't come (stripe-facts 16)."""
+    paid = data.put({**invoices.paid(data, invoice), "attempt_count": invoice["attempt_count"]})
+    emit(data, "invoice.paid", paid)
+    return paid
+
+
+def tell_paid(data: DataSet, paid: Json) -> Json:
+    emit(data, "invoice.paid", paid)
+    emit(data, "invoice.payment_succeeded", paid)
+    return paid
+
+
+def void(data: DataSet, invoice: Json) -> Json:
+    return end(data, invoice, "void", "voided_at", "invoice.voided")
+
+
+def mark_uncollectible(data: DataSet, invoice: Json) -> Json:
+    transition = "marked_uncollectible_at"
+    return end(data, invoice, "uncollectible", transition, "invoice.marked_uncollectible")
+
+
+def end(data: DataSet, invoice: Json, status: str, transition: str, event: str) -> Json:
+    if invoice["status"] not in ("open", "uncollectible") or invoice["status"] == status:
+        raise InvalidRequest(
+            f"Invoices with status {invoice['status']} can't become {status}.",
+            code="invoice_not_editable",
+        )
+    moments = {**invoice["status_transitions"], transition: data.clock.now()}
+    invoice = change(
+        data,
+        invoice,
+        auto_advance=False,
+        next_payment_attempt=None,
+        status=status,
+        status_transitions=moments,
+    )
+    emit(data, event, invoice)
+    return invoice

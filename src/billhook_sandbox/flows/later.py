@@ -1,0 +1,84 @@
+"""What is due after a while; jobs name these functions."""
+
+from collections.abc import Mapping
+
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.flows import charging, checkout, collecting, renewal, starting
+from billhook_sandbox.flows.cancelling import end_subscription
+from billhook_sandbox.flows.disputing import judge_dispute
+from billhook_sandbox.flows.invoicing import tell_invoice_payment
+from billhook_sandbox.flows.refunding import settle_refund
+from billhook_sandbox.objects.balance import balance_of
+from billhook_sandbox.objects.charges import make_balance_transaction
+from billhook_sandbox.schedule import Action
+from billhook_sandbox.store import DataSet, Json
+
+
+def settle_charge(data: DataSet, charge: str) -> None:
+    """`charge.updated` brings the balance transaction (stripe-facts 4)."""
+    found = data.need("charge", charge)
+    if found["balance_transaction"] is not None:
+        return
+    method = data.need("payment_method", found["payment_method"])
+    at_once, amount = charging.card_of(method).available_at_once, found["amount_captured"]
+    transaction = make_balance_transaction(data, found, amount, "charge", available=at_once)
+    change(data, found, "charge.updated", balance_transaction=transaction["id"])
+    if at_once:
+        emit(data, "balance.available", balance_of(data))
+
+
+def expire_session(data: DataSet, session: str) -> None:
+    found = data.need("checkout.session", session)
+    if found["status"] == "open":
+        checkout.expire_session(data, found)
+
+
+def settle_intent(data: DataSet, intent: str) -> None:
+    charging.settle_debit(data, data.need("payment_intent", intent))
+
+
+def advance_clock(data: DataSet, clock: str) -> None:
+    """What is due on a test clock happens in its order, each at its own moment."""
+    found = data.get("test_helpers.test_clock", clock)
+    if found is None or found["status"] != "advancing":
+        return
+    target = found["status_details"]["advancing"]["target_frozen_time"]
+    try:
+        while job := next_job(data, clock, target):
+            data.remove("_job", job["id"])
+            found = data.put({**found, "frozen_time": max(found["frozen_time"], int(job["due"]))})
+            with data.on_clock(found):
+                ACTIONS[job["action"]](data, **job["args"])
+    except Exception:
+        emit_clock(data, {**found, "status": "internal_failure", "status_details": NOT_MOVING})
+        raise
+    ready = {"frozen_time": target, "status": "ready", "status_details": NOT_MOVING}
+    emit_clock(data, {**found, **ready})
+
+
+def next_job(data: DataSet, clock: str, target: int) -> Json | None:
+    due = (job for job in data.all("_job").where("clock", clock) if job["due"] <= target)
+    return min(due, key=lambda job: float(job["due"]), default=None)
+
+
+def emit_clock(data: DataSet, clock: Json) -> None:
+    emit(data, f"test_helpers.test_clock.{clock['status']}", data.put(clock))
+
+
+NOT_MOVING: Json = {}
+ACTIONS: Mapping[str, Action] = {
+    "advance_clock": advance_clock,
+    "expire_subscription": starting.expire_subscription,
+    "finalize_invoice": collecting.finalize_due,
+    "renew_subscription": renewal.renew_due,
+    "retry_invoice": collecting.retry_due,
+    "tell_trial_end": renewal.tell_trial_end,
+    "end_subscription": end_subscription,
+    "expire_session": expire_session,
+    "judge_dispute": judge_dispute,
+    "settle_charge": settle_charge,
+    "settle_debit": checkout.settle_debit,
+    "settle_intent": settle_intent,
+    "settle_refund": settle_refund,
+    "tell_invoice_payment": tell_invoice_payment,
+}

@@ -1,0 +1,170 @@
+"""Payment intents by API: confirm, capture, cancel."""
+
+from billhook_sandbox.cards import Card
+from billhook_sandbox.errors import CardError, InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.flows import charging
+from billhook_sandbox.flows.disputing import dispute_if_card_does
+from billhook_sandbox.objects.charges import make_balance_transaction, make_charge
+from billhook_sandbox.objects.payment_methods import attach
+from billhook_sandbox.schedule import later
+from billhook_sandbox.store import DataSet, Json
+
+CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+CANCELABLE = (*CONFIRMABLE, "requires_capture")
+
+
+def must_be(intent: Json, statuses: tuple[str, ...], verb: str) -> None:
+    if intent["status"] in statuses:
+        return
+    kind = intent["object"]
+    name = {"payment_intent": "PaymentIntent", "setup_intent": "SetupIntent"}[kind]
+    error = InvalidRequest(
+        f"You cannot {verb} this {name} because it has a status of {intent['status']}. Only one "
+        f"with one of the following statuses may be used so: {', '.join(statuses)}.",
+        code=f"{kind}_unexpected_state",
+    )
+    error.details[kind] = intent
+    raise error
+
+
+def check_method(intent: Json, method: Json) -> None:
+    if method["type"] not in intent["payment_method_types"]:
+        raise InvalidRequest(
+            f"The PaymentMethod provided ({method['type']}) is not allowed for this intent.",
+            code="payment_intent_incompatible_payment_method",
+            param="payment_method",
+        )
+    if method["customer"] not in (None, intent["customer"]):
+        raise InvalidRequest(
+            f"The payment method {method['id']} belongs to another customer.",
+            code="payment_method_unexpected_state",
+            param="payment_method",
+        )
+
+
+def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
+    """One attempt with the intent's own method; raises CardError when it is refused."""
+    must_be(intent, CONFIRMABLE, "confirm")
+    if intent["payment_method"] is None:
+        message = "You cannot confirm this PaymentIntent because it's missing a payment method."
+        raise InvalidRequest(message, code="payment_intent_unexpected_state")
+    method = data.need("payment_method", intent["payment_method"], "payment_method")
+    check_method(intent, method)
+    card = charging.card_for(data, method, intent["customer"])
+    if card.payment == "declined":
+        raise charging.decline(data, intent, method, card)
+    if card.payment == "authenticates":
+        if off_session:
+            raise authentication_missing(data, intent, method)
+        action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
+        intent = change(data, intent, next_action=action, status="requires_action")
+        emit(data, "payment_intent.requires_action", intent)
+        return intent
+    return take(data, intent, method, card)
+
+
+def authentication_missing(data: DataSet, intent: Json, method: Json) -> CardError:
+    message = "Your card was declined. This transaction requires authentication."
+    problem = {"code": "authentication_required", "decline_code": "authentication_required"}
+    problem["message"] = message
+    intent = charging.refuse(data, intent, method, problem, None)
+    emit(data, "payment_intent.payment_failed", intent)
+    code = "authentication_required"
+    return CardError(
+        message, code=code, decline_code=code, payment_intent=intent, payment_method=method
+    )
+
+
+def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
+    """The buyer's answer to what `requires_action` asked."""
+    must_be(intent, ("requires_action",), "authenticate")
+    method = data.need("payment_method", intent["payment_method"])
+    if not confirmed:
+        raise charging.fail_authentication(data, intent, method)
+    return take(data, intent, method, charging.card_of(method))
+
+
+def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
+    """The method pays: at once, after a capture, or in days."""
+    if intent["customer"] and intent["setup_future_usage"]:
+        attach(data, method, data.need("customer", intent["customer"]))
+    if method["type"] == "sepa_debit":
+        intent, charge = charging.start_debit(data, intent, method)
+        emit(data, "charge.pending", charge)
+        emit(data, "payment_intent.processing", intent)
+        later(data, charging.DEBIT_SECONDS, "settle_intent", intent=intent["id"])
+        return intent
+    if intent["capture_method"] == "manual":
+        return hold(data, intent, method)
+    intent, charge = charging.succeed(data, intent, method)
+    charge = book_if_due(data, intent, charge)
+    emit(data, "charge.succeeded", charge)
+    emit(data, "payment_intent.succeeded", intent)
+    dispute_if_card_does(data, charge, card)
+    return intent
+
+
+def book_if_due(data: DataSet, intent: Json, charge: Json) -> Json:
+    """Without `automatic_async` the charge has its balance transaction from the start."""
+    if intent["capture_method"] == "automatic_async":
+        return charge
+    made = make_balance_transaction(data, charge, charge["amount_captured"], "charge")
+    return data.put({**charge, "balance_transaction": made["id"]})
+
+
+def hold(data: DataSet, intent: Json, method: Json) -> Json:
+    """Authorized only: the money moves at the capture."""
+    url = charging.receipt_url(data)
+    values: Json = {"captured": False, "amount_captured": 0, "receipt_url": url}
+    charge = make_charge(data, intent, method, "succeeded", **values)
+    intent = change(
+        data,
+        intent,
+        amount_capturable=intent["amount"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        status="requires_capture",
+    )
+    emit(data, "charge.succeeded", charge)
+    emit(data, "payment_intent.amount_capturable_updated", intent)
+    return intent
+
+
+def capture(data: DataSet, intent: Json, amount: int | None) -> Json:
+    """What is not captured is let go."""
+    must_be(intent, ("requires_capture",), "capture")
+    most = intent["amount_capturable"]
+    amount = most if amount is None else amount
+    if amount > most:
+        message = f"The requested capture amount ({amount}) is greater than the capturable {most}."
+        raise InvalidRequest(message, code="amount_too_large", param="amount_to_capture")
+    charge = data.need("charge", intent["latest_charge"])
+    card = charging.card_of(data.need("payment_method", charge["payment_method"]))
+    charge = data.put({**charge, "amount_captured": amount, "captured": True})
+    intent = charging.settle(data, intent, charge)
+    intent = data.put({**intent, "amount_capturable": 0, "amount_received": amount})
+    emit(data, "charge.captured", charge, {"amount_captured": 0, "captured": False})
+    emit(data, "payment_intent.succeeded", intent)
+    dispute_if_card_does(data, charge, card)
+    return intent
+
+
+def cancel(data: DataSet, intent: Json, reason: str | None) -> Json:
+    must_be(intent, CANCELABLE, "cancel")
+    if intent["status"] == "requires_capture":
+        charge = data.need("charge", intent["latest_charge"])
+        returned = {"amount_refunded": charge["amount"], "refunded": True}
+        change(data, charge, "charge.refunded", **returned)
+    intent = change(
+        data,
+        intent,
+        amount_capturable=0,
+        canceled_at=data.clock.now(),
+        cancellation_reason=reason,
+        next_action=None,
+        status="canceled",
+    )
+    emit(data, "payment_intent.canceled", intent)
+    return intent

@@ -1,0 +1,102 @@
+"""Refunds: made at once, confirmed or failed later (stripe-facts 29–31)."""
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change, emit, previous_attributes
+from billhook_sandbox.flows.charging import card_of
+from billhook_sandbox.objects.charges import make_balance_transaction
+from billhook_sandbox.objects.refunds import make_refund
+from billhook_sandbox.schedule import later
+from billhook_sandbox.store import DataSet, Json
+
+OUTCOME_SECONDS = 5
+"""When the acquirer's word arrives; days at Stripe."""
+
+
+def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
+    amount = refundable(data, charge, given.get("amount"))
+    method = data.need("payment_method", charge["payment_method"])
+    slow = method["type"] == "sepa_debit" or card_of(method).refund == "pending"
+    status = "pending" if slow else "succeeded"
+    refund = make_refund(data, charge, method, amount, status, given)
+    transaction = make_balance_transaction(data, refund, -amount, "refund")
+    refund = change(data, refund, balance_transaction=transaction["id"])
+    returned = charge["amount_refunded"] + amount
+    emit(data, "refund.created", refund)
+    change(
+        data,
+        charge,
+        "charge.refunded",
+        amount_refunded=returned,
+        refunded=returned == charge["amount_captured"],
+    )
+    later(data, OUTCOME_SECONDS, "settle_refund", refund=refund["id"])
+    return refund
+
+
+def lost_to_dispute(data: DataSet, charge: Json) -> bool:
+    """An inquiry and a dispute that was won leave the charge refundable."""
+    disputes = data.all("dispute").where("charge", charge["id"])
+    return any(not d["is_charge_refundable"] and d["status"] != "won" for d in disputes)
+
+
+def refundable(data: DataSet, charge: Json, amount: int | None) -> int:
+    if charge["status"] != "succeeded":
+        message = "This charge has not succeeded and can't be refunded."
+        raise InvalidRequest(message, code="charge_not_refundable", param="charge")
+    if charge["disputed"] and lost_to_dispute(data, charge):
+        message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
+        raise InvalidRequest(message, code="charge_disputed")
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    if left == 0:
+        message = f"Charge {charge['id']} has already been refunded."
+        raise InvalidRequest(message, code="charge_already_refunded")
+    if amount is not None and amount > left:
+        raise InvalidRequest(
+            f"Refund amount ({money(amount, charge)}) is greater than unrefunded amount on charge "
+            f"({money(left, charge)})",
+            param="amount",
+        )
+    return left if amount is None else amount
+
+
+def money(amount: int, charge: Json) -> str:
+    return f"{amount / 100:.2f} {charge['currency'].upper()}"
+
+
+def settle_refund(data: DataSet, refund: str) -> None:
+    """The acquirer's reference arrives, or the money comes back."""
+    before = data.need("refund", refund)
+    charge = data.need("charge", before["charge"])
+    method = data.need("payment_method", charge["payment_method"])
+    if card_of(method).refund == "fails later":
+        fail_refund(data, before, charge)
+        return
+    details = before["destination_details"]
+    if details and "card" in details:
+        card = {**details["card"], "reference": "4112580003", "reference_status": "available"}
+        details = {**details, "card": card}
+    # `pending_reason` is not null afterwards: it is gone.
+    kept = {k: v for k, v in before.items() if k != "pending_reason"}
+    after = data.put({**kept, "destination_details": details, "status": "succeeded"})
+    emit(data, "refund.updated", after, previous_attributes(before, after))
+    tell_on_charge(data, before, after)
+
+
+def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
+    """The amount returns to the balance, and the charge is refundable again (U in fact 30)."""
+    transaction = make_balance_transaction(data, before, before["amount"], "refund_failure")
+    after = change(
+        data,
+        before,
+        failure_balance_transaction=transaction["id"],
+        failure_reason="expired_or_canceled_card",
+        status="failed",
+    )
+    emit(data, "refund.failed", after)
+    tell_on_charge(data, before, after)
+    left = charge["amount_refunded"] - before["amount"]
+    change(data, charge, "charge.updated", amount_refunded=left, refunded=False)
+
+
+def tell_on_charge(data: DataSet, before: Json, after: Json) -> None:
+    emit(data, "charge.refund.updated", after, previous_attributes(before, after))

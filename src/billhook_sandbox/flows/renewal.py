@@ -1,0 +1,108 @@
+"""The boundary of a billing period: a new invoice, paid or not (stripe-facts 14–17)."""
+
+from typing import Literal
+
+from billhook_sandbox.cards import BY_TOKEN
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.flows import collecting
+from billhook_sandbox.flows.cancelling import ENDED, cancel_now
+from billhook_sandbox.flows.drafting import draft_invoice
+from billhook_sandbox.flows.invoicing import method_for
+from billhook_sandbox.objects.invoices import DRAFT_SECONDS
+from billhook_sandbox.objects.subscriptions import items_of, with_items
+from billhook_sandbox.periods import period_end
+from billhook_sandbox.schedule import at
+from billhook_sandbox.store import DataSet, Json
+
+Outcome = Literal["succeeded", "failed"]
+OUTCOMES = {"succeeded": "pm_card_visa", "failed": "pm_card_chargeCustomerFail"}
+
+NOTICE_SECONDS = 3 * 86400
+"""How long before its end a trial is told to end."""
+
+
+def plan(data: DataSet, subscription: Json) -> Json:
+    """The next boundary; a plan that was overtaken by another finds nothing due."""
+    end = next_boundary(data, subscription)
+    at(data, end, "renew_subscription", subscription=subscription["id"])
+    return subscription
+
+
+def next_boundary(data: DataSet, subscription: Json) -> int:
+    return min(int(item["current_period_end"]) for item in items_of(data, subscription["id"]))
+
+
+def renew_due(data: DataSet, subscription: str) -> None:
+    found = data.get("subscription", subscription)
+    if found is None or found["status"] in (*ENDED, "incomplete", "paused"):
+        return
+    if next_boundary(data, found) > data.clock.now():
+        return
+    if found["cancel_at"] is not None and found["cancel_at"] <= data.clock.now():
+        cancel_now(data, found)
+        return
+    if found["status"] == "trialing" and ends_without_method(data, found):
+        return
+    _, draft = open_period(data, found)
+    behavior = (found["pause_collection"] or {}).get("behavior")
+    if found["status"] == "unpaid" or behavior == "keep_as_draft":
+        change(data, draft, auto_advance=False, automatically_finalizes_at=None)
+        return
+    at(data, draft["created"] + DRAFT_SECONDS, "finalize_invoice", invoice=draft["id"])
+
+
+def ends_without_method(data: DataSet, subscription: Json) -> bool:
+    """A trial that ends and nothing to pay with: as its settings say."""
+    wanted = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
+    last = data.need("invoice", subscription["latest_invoice"])
+    if wanted == "create_invoice" or method_for(data, last):
+        return False
+    if wanted == "cancel":
+        cancel_now(data, subscription)
+    else:
+        paused = change(data, subscription, "customer.subscription.updated", status="paused")
+        emit(data, "customer.subscription.paused", paused)
+    return True
+
+
+def tell_trial_end(data: DataSet, subscription: str) -> None:
+    found = data.get("subscription", subscription)
+    if found is None or found["status"] != "trialing":
+        return
+    if found["trial_end"] - data.clock.now() <= NOTICE_SECONDS:
+        emit(data, "customer.subscription.trial_will_end", found)
+
+
+def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
+    """One renewal now, wherever the clock stands; the periods move on by one."""
+    if subscription["status"] in ENDED:
+        raise InvalidRequest(f"The subscription is {subscription['status']}.")
+    if subscription["cancel_at_period_end"]:
+        return cancel_now(data, subscription)
+    subscription, draft = open_period(data, subscription)
+    card = BY_TOKEN[OUTCOMES[outcome]] if outcome else None
+    collecting.advance_invoice(data, draft, card)
+    return data.need("subscription", subscription["id"])
+
+
+def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
+    """The subscription moves on when the draft is made, not when it is paid (stripe-facts 15)."""
+    anchor, boundary = subscription["billing_cycle_anchor"], next_boundary(data, subscription)
+    items, renewed = [], []
+    for item in items_of(data, subscription["id"]):
+        if item["current_period_end"] == boundary:
+            end = period_end(boundary, item["price"]["recurring"], anchor)
+            item = {**item, "current_period_start": boundary, "current_period_end": end}
+            renewed.append(item)
+        items.append(item)
+    changes = with_items(data, subscription, items)
+    if subscription["status"] == "trialing":
+        changes["status"] = "active"
+    invoice = data.ids.new("invoice")
+    subscription = change(
+        data, subscription, "customer.subscription.updated", latest_invoice=invoice, **changes
+    )
+    draft = draft_invoice(data, invoice, subscription, renewed, "subscription_cycle")
+    plan(data, subscription)
+    return subscription, draft

@@ -1,0 +1,98 @@
+"""Saving a way to pay: the attempts of a setup intent."""
+
+from billhook_sandbox.cards import DECLINES, Card
+from billhook_sandbox.errors import DOC_URL, CardError, InvalidRequest
+from billhook_sandbox.events import change, emit
+from billhook_sandbox.flows.charging import card_for
+from billhook_sandbox.flows.paying import CONFIRMABLE, check_method, must_be
+from billhook_sandbox.objects.payment_methods import attach
+from billhook_sandbox.store import DataSet, Json
+
+SAVES = "pm_card_chargeCustomerFail"
+"""It is declined when it is to pay, and saved without a word (Stripe's test card 0341)."""
+
+
+def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
+    """One attempt with the intent's own method; raises CardError when it is refused."""
+    must_be(intent, CONFIRMABLE, "confirm")
+    if intent["payment_method"] is None:
+        message = "You cannot confirm this SetupIntent because it's missing a payment method."
+        raise InvalidRequest(message, code="setup_intent_unexpected_state")
+    method = data.need("payment_method", intent["payment_method"], "payment_method")
+    check_method(intent, method)
+    card = card_for(data, method, intent["customer"])
+    if card.payment == "declined" and card.token != SAVES:
+        raise refuse(data, intent, method, card)
+    if card.payment == "authenticates" and authentication != "confirmed":
+        return unauthenticated(data, intent, method, authentication)
+    return save(data, intent, method)
+
+
+def unauthenticated(data: DataSet, intent: Json, method: Json, authentication: str) -> Json:
+    if authentication == "denied":
+        raise fail_authentication(data, intent, method)
+    action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
+    intent = change(data, intent, next_action=action, status="requires_action")
+    emit(data, "setup_intent.requires_action", intent)
+    return intent
+
+
+def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
+    """The buyer's answer to what `requires_action` asked."""
+    must_be(intent, ("requires_action",), "authenticate")
+    method = data.need("payment_method", intent["payment_method"])
+    if not confirmed:
+        raise fail_authentication(data, intent, method)
+    return save(data, intent, method)
+
+
+def save(data: DataSet, intent: Json, method: Json) -> Json:
+    if intent["customer"]:
+        attach(data, method, data.need("customer", intent["customer"]))
+    values = {"last_setup_error": None, "next_action": None, "status": "succeeded"}
+    intent = change(data, intent, **values)
+    emit(data, "setup_intent.succeeded", intent)
+    return intent
+
+
+def refuse(data: DataSet, intent: Json, method: Json, card: Card) -> CardError:
+    message, code = DECLINES[card.decline_code], card.error_code
+    problem = {"code": code, "decline_code": card.decline_code, "message": message}
+    intent = fail(data, intent, method, problem)
+    return CardError(
+        message,
+        code=code,
+        decline_code=card.decline_code,
+        payment_method=method,
+        setup_intent=intent,
+    )
+
+
+def fail_authentication(data: DataSet, intent: Json, method: Json) -> CardError:
+    message, code = (
+        "We are unable to authenticate your card.",
+        "setup_intent_authentication_failure",
+    )
+    intent = fail(data, intent, method, {"code": code, "message": message})
+    return CardError(message, code=code, payment_method=method, setup_intent=intent)
+
+
+def fail(data: DataSet, intent: Json, method: Json, problem: Json) -> Json:
+    error = {
+        **problem,
+        "doc_url": DOC_URL + problem["code"].replace("_", "-"),
+        "payment_method": method,
+        "type": "card_error",
+    }
+    values = {"last_setup_error": error, "next_action": None, "payment_method": None}
+    intent = change(data, intent, **values, status="requires_payment_method")
+    emit(data, "setup_intent.setup_failed", intent)
+    return intent
+
+
+def cancel(data: DataSet, intent: Json, reason: str | None) -> Json:
+    must_be(intent, CONFIRMABLE, "cancel")
+    values = {"cancellation_reason": reason, "next_action": None, "status": "canceled"}
+    intent = change(data, intent, **values)
+    emit(data, "setup_intent.canceled", intent)
+    return intent

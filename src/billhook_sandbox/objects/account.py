@@ -1,0 +1,62 @@
+"""The account that the key belongs to."""
+
+import hashlib
+
+from billhook_sandbox.store import DataSet, Json
+
+SINCE = 1735689600
+"""All accounts were opened on 1 January 2025."""
+
+
+def account_id(name: str) -> str:
+    """The same for all keys of an account, in both modes, today and after a reset."""
+    return "acct_1" + hashlib.sha256(name.encode()).hexdigest()[:15].upper()
+
+
+def render(data: DataSet) -> Json:
+    return {
+        "id": account_id(data.account),
+        "object": "account",
+        "business_profile": {
+            "annual_revenue": None,
+            "estimated_worker_count": None,
+            "mcc": "5734",
+            "name": f"Sandbox {data.account}",
+            "product_description": None,
+            "support_address": None,
+            "support_email": None,
+            "support_phone": None,
+            "support_url": None,
+            "url": None,
+        },
+        "business_type": "company",
+        "capabilities": {"card_payments": "active", "sepa_debit_payments": "active"},
+        "charges_enabled": True,
+        "controller": {"type": "account"},
+        "country": "US",
+        "created": SINCE,
+        "default_currency": "usd",
+        "details_submitted": True,
+        "email": f"{data.account.lower()}@sandbox.example",
+        "metadata": {},
+        "payouts_enabled": True,
+        "settings": settings(data.account),
+        "type": "standard",
+    }
+
+
+def settings(name: str) -> Json:
+    return {
+        "branding": {"icon": None, "logo": None, "primary_color": None, "secondary_color": None},
+        "card_payments": {
+            "statement_descriptor_prefix": None,
+            "statement_descriptor_prefix_kana": None,
+            "statement_descriptor_prefix_kanji": None,
+        },
+        "dashboard": {"display_name": f"Sandbox {name}", "timezone": "Etc/UTC"},
+        "payments": {
+            "statement_descriptor": "BILLHOOK SANDBOX",
+            "statement_descriptor_kana": None,
+            "statement_descriptor_kanji": None,
+        },
+    }

@@ -1,0 +1,110 @@
+"""How products and prices are made; either may bring the other."""
+
+from billhook_sandbox.events import emit
+from billhook_sandbox.params import merge_metadata
+from billhook_sandbox.store import DataSet, Json
+
+
+def make_product(data: DataSet, given: Json) -> Json:
+    now = data.clock.now()
+    product = data.put(
+        {
+            "id": given.get("id") or data.ids.new("product"),
+            "object": "product",
+            "active": given.get("active", True),
+            "created": now,
+            "default_price": None,
+            "description": given.get("description"),
+            "images": given.get("images", []),
+            "livemode": data.livemode,
+            "marketing_features": [],
+            "metadata": merge_metadata({}, given.get("metadata")),
+            "name": given["name"],
+            "package_dimensions": None,
+            "shippable": given.get("shippable"),
+            "statement_descriptor": given.get("statement_descriptor"),
+            "tax_code": given.get("tax_code"),
+            "tax_details": None,
+            "type": given.get("type", "service"),
+            "unit_label": given.get("unit_label"),
+            "updated": now,
+            "url": given.get("url"),
+        }
+    )
+    emit(data, "product.created", product)
+    return product
+
+
+def make_price(data: DataSet, given: Json) -> Json:
+    recurring = given.get("recurring")
+    amount, exact = amounts(given)
+    price = data.put(
+        {
+            "id": data.ids.new("price"),
+            "object": "price",
+            "active": given.get("active", True),
+            "billing_scheme": "per_unit",
+            "created": data.clock.now(),
+            "currency": given["currency"],
+            "custom_unit_amount": None,
+            "livemode": data.livemode,
+            "lookup_key": given.get("lookup_key"),
+            "metadata": merge_metadata({}, given.get("metadata")),
+            "nickname": given.get("nickname"),
+            "product": given["product"],
+            "recurring": None if recurring is None else recurrence(recurring),
+            "tax_behavior": given.get("tax_behavior", "unspecified"),
+            "tiers_mode": None,
+            "transform_quantity": None,
+            "type": "recurring" if recurring else "one_time",
+            "unit_amount": amount,
+            "unit_amount_decimal": exact,
+        }
+    )
+    emit(data, "price.created", price)
+    return price
+
+
+def amounts(given: Json) -> tuple[int | None, str]:
+    """`unit_amount` is null when the exact amount has a fraction."""
+    exact = given.get("unit_amount_decimal")
+    if exact is None:
+        amount = given.get("unit_amount", 0)
+        return amount, str(amount)
+    return (int(exact) if "." not in exact else None), exact
+
+
+def recurrence(given: Json) -> Json:
+    return {
+        "interval": given["interval"],
+        "interval_count": given.get("interval_count", 1),
+        "meter": None,
+        "trial_period_days": given.get("trial_period_days"),
+        "usage_type": "licensed",
+    }
+
+
+def as_plan(price: Json) -> Json:
+    """The older form of a recurring price; subscription items still carry it (stripe-facts 25)."""
+    recurring = price["recurring"]
+    return {
+        "id": price["id"],
+        "object": "plan",
+        "active": price["active"],
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"],
+        "billing_scheme": price["billing_scheme"],
+        "created": price["created"],
+        "currency": price["currency"],
+        "interval": recurring["interval"],
+        "interval_count": recurring["interval_count"],
+        "livemode": price["livemode"],
+        "metadata": price["metadata"],
+        "meter": None,
+        "nickname": price["nickname"],
+        "product": price["product"],
+        "tiers_mode": None,
+        "transform_usage": None,
+        "trial_period_days": recurring["trial_period_days"],
+        "usage_type": "licensed",
+    }

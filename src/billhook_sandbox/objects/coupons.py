@@ -1,0 +1,135 @@
+"""Coupons, the codes that stand for them, and what they take off."""
+
+from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.events import emit
+from billhook_sandbox.params import merge_metadata
+from billhook_sandbox.store import DataSet, Json
+
+
+def make_coupon(data: DataSet, given: Json) -> Json:
+    coupon = data.put(
+        {
+            "id": given.get("id") or data.ids.random(8),
+            "object": "coupon",
+            "amount_off": given.get("amount_off"),
+            "created": data.clock.now(),
+            "currency": given.get("currency") if "amount_off" in given else None,
+            "duration": given.get("duration", "once"),
+            "duration_in_months": given.get("duration_in_months"),
+            "livemode": data.livemode,
+            "max_redemptions": given.get("max_redemptions"),
+            "metadata": merge_metadata({}, given.get("metadata")),
+            "name": given.get("name"),
+            "percent_off": given.get("percent_off"),
+            "redeem_by": given.get("redeem_by"),
+            "times_redeemed": 0,
+            "valid": True,
+        }
+    )
+    emit(data, "coupon.created", coupon)
+    return coupon
+
+
+def make_promotion_code(data: DataSet, coupon: Json, given: Json) -> Json:
+    restrictions = {"first_time_transaction": False, "minimum_amount": None}
+    restrictions |= {"minimum_amount_currency": None, **given.get("restrictions", {})}
+    code = data.put(
+        {
+            "id": data.ids.new("promotion_code"),
+            "object": "promotion_code",
+            "active": given.get("active", True),
+            "code": given.get("code") or data.ids.random(8).upper(),
+            "created": data.clock.now(),
+            "customer": given.get("customer"),
+            "customer_account": None,
+            "expires_at": given.get("expires_at"),
+            "livemode": data.livemode,
+            "max_redemptions": given.get("max_redemptions"),
+            "metadata": merge_metadata({}, given.get("metadata")),
+            "promotion": {"coupon": coupon["id"], "type": "coupon"},
+            "restrictions": restrictions,
+            "times_redeemed": 0,
+        }
+    )
+    emit(data, "promotion_code.created", code)
+    return code
+
+
+def still_valid(data: DataSet, coupon: Json) -> Json:
+    """As readers see it now: it may have run out since it was put down."""
+    ended = coupon["redeem_by"] is not None and coupon["redeem_by"] <= data.clock.now()
+    return {**coupon, "valid": not ended and not used_up(coupon)}
+
+
+def still_active(data: DataSet, code: Json) -> Json:
+    ended = code["expires_at"] is not None and code["expires_at"] <= data.clock.now()
+    coupon = data.get("coupon", code["promotion"]["coupon"])
+    usable = coupon is not None and still_valid(data, coupon)["valid"]
+    return {**code, "active": code["active"] and usable and not ended and not used_up(code)}
+
+
+def used_up(obj: Json) -> bool:
+    most = obj["max_redemptions"]
+    return most is not None and obj["times_redeemed"] >= most
+
+
+def usable_coupon(data: DataSet, name: str, currency: str, param: str) -> Json:
+    coupon = data.need("coupon", name, param)
+    if not still_valid(data, coupon)["valid"]:
+        message = f"Coupon {name} is used up or expired and can't be applied."
+        raise InvalidRequest(message, code="coupon_expired", param=param)
+    if coupon["amount_off"] is not None and coupon["currency"] != currency:
+        message = f"The coupon's currency ({coupon['currency']}) is not the one to pay in."
+        raise InvalidRequest(message, param=param)
+    return coupon
+
+
+def usable_code(data: DataSet, code: Json, customer: str | None, total: int, param: str) -> Json:
+    """The code, unless its conditions forbid it for this buyer and basket."""
+    if not still_active(data, code)["active"]:
+        message = f"The promotion code {code['code']} is not active."
+        raise InvalidRequest(message, code="promotion_code_expired", param=param)
+    if code["customer"] not in (None, customer):
+        message = "This promotion code belongs to another customer."
+        raise InvalidRequest(message, param=param)
+    smallest = code["restrictions"]["minimum_amount"]
+    if smallest is not None and total < smallest:
+        message = "This promotion code's minimum amount is not reached."
+        raise InvalidRequest(message, param=param)
+    if code["restrictions"]["first_time_transaction"] and has_paid(data, customer):
+        message = "This promotion code is for the first transaction only."
+        raise InvalidRequest(message, param=param)
+    return code
+
+
+def has_paid(data: DataSet, customer: str | None) -> bool:
+    charges = data.all("charge").where("customer", customer) if customer else []
+    return any(charge["paid"] for charge in charges)
+
+
+def amount_off(coupon: Json, total: int) -> int:
+    """In minor units; never more than there is to pay. Half a cent is rounded up."""
+    if coupon["amount_off"] is not None:
+        return min(int(coupon["amount_off"]), total)
+    hundredths = round(100 * float(coupon["percent_off"]))
+    return min((total * hundredths + 5000) // 10000, total)
+
+
+def shares(off: int, amounts: list[int]) -> list[int]:
+    """`off` split in proportion to the amounts; the parts add up to it exactly."""
+    total, parts, given, passed = sum(amounts), [], 0, 0
+    for amount in amounts:
+        passed += amount
+        upto = off * passed // total if total else 0
+        parts.append(upto - given)
+        given = upto
+    return parts
+
+
+def redeem(data: DataSet, discount: Json) -> None:
+    """Counted when it was paid, not when the page was opened."""
+    code = data.get("promotion_code", discount["promotion_code"])
+    coupon = data.get("coupon", code["promotion"]["coupon"] if code else discount["coupon"])
+    for found in (code, coupon):
+        if found:
+            data.put({**found, "times_redeemed": found["times_redeemed"] + 1})

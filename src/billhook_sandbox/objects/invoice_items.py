@@ -1,0 +1,65 @@
+"""Invoice items: what waits for a customer's next invoice, prorations among them."""
+
+from billhook_sandbox.store import DataSet, Json
+
+
+def make_invoice_item(
+    data: DataSet,
+    customer: Json,
+    amount: int,
+    currency: str,
+    *,
+    subscription: str | None = None,
+    price: Json | None = None,
+    **values: object,
+) -> Json:
+    """`values` go before what is said here. Tells nothing."""
+    now = data.clock.now()
+    return data.put(
+        {
+            "id": data.ids.new("invoiceitem"),
+            "object": "invoiceitem",
+            "amount": amount,
+            "currency": currency,
+            "customer": customer["id"],
+            "customer_account": None,
+            "date": now,
+            "description": None,
+            "discountable": True,
+            "discounts": [],
+            "frozen_fields": [],
+            "invoice": None,
+            "invoicing_rules": [],
+            "livemode": data.livemode,
+            "metadata": {},
+            "net_amount": amount,
+            "parent": parent_of(subscription),
+            "period": {"start": now, "end": now},
+            "pricing": pricing_of(price),
+            "proration": False,
+            "quantity": 1,
+            "quantity_decimal": "1",
+            "tax_rates": [],
+            "test_clock": customer["test_clock"],
+            **values,
+        }
+    )
+
+
+def parent_of(subscription: str | None) -> Json | None:
+    if subscription is None:
+        return None
+    return {
+        "subscription_details": {"subscription": subscription},
+        "type": "subscription_details",
+    }
+
+
+def pricing_of(price: Json | None) -> Json | None:
+    if price is None:
+        return None
+    return {
+        "price_details": {"price": price["id"], "product": price["product"]},
+        "type": "price_details",
+        "unit_amount_decimal": price["unit_amount_decimal"],
+    }

@@ -1,0 +1,325 @@
+"""Invoices, their lines and their payments."""
+
+from billhook_sandbox.lists import envelope
+from billhook_sandbox.objects.account import account_id
+from billhook_sandbox.store import DataSet, Json
+
+NEVER_FILLED: Json = {
+    "account_tax_ids": None,
+    "amount_overpaid": 0,
+    "amount_shipping": 0,
+    "application": None,
+    "automatic_tax": {
+        "disabled_reason": None,
+        "enabled": False,
+        "liability": None,
+        "provider": None,
+        "status": None,
+    },
+    "custom_fields": None,
+    "customer_account": None,
+    "customer_tax_ids": [],
+    "default_source": None,
+    "default_tax_rates": [],
+    "discounts": [],
+    "from_invoice": None,
+    "issuer": {"type": "self"},
+    "last_finalization_error": None,
+    "latest_revision": None,
+    "on_behalf_of": None,
+    "payment_settings": {
+        "default_mandate": None,
+        "payment_method_options": None,
+        "payment_method_types": None,
+    },
+    "post_payment_credit_notes_amount": 0,
+    "pre_payment_credit_notes_amount": 0,
+    "receipt_number": None,
+    "rendering": None,
+    "shipping_cost": None,
+    "shipping_details": None,
+    "statement_descriptor": None,
+    "total_discount_amounts": [],
+    "total_pretax_credit_amounts": [],
+    "total_taxes": [],
+    "webhooks_delivered_at": None,
+    "customer_shipping": None,
+}
+"""Tax, discounts, shipping, credit notes; shared, because nothing is changed in place."""
+
+DRAFT_SECONDS = 3600
+"""How long a renewal's invoice stays a draft (stripe-facts 14)."""
+
+NEVER_MOVED = {
+    "finalized_at": None,
+    "marked_uncollectible_at": None,
+    "paid_at": None,
+    "voided_at": None,
+}
+
+
+def make_draft(
+    data: DataSet,
+    name: str,
+    customer: Json,
+    lines: list[Json],
+    reason: str,
+    *,
+    subscription: Json | None = None,
+    **values: object,
+) -> Json:
+    """Of a subscription, or by hand; `values` go before what is said here."""
+    now = data.clock.now()
+    cycle = reason == "subscription_cycle"
+    return data.put(
+        {
+            "id": name,
+            "object": "invoice",
+            **NEVER_FILLED,
+            "account_country": "US",
+            "account_name": f"Sandbox {data.account}",
+            "amount_paid": 0,
+            "attempt_count": 0,
+            "attempted": False,
+            "auto_advance": True,
+            "automatically_finalizes_at": now + DRAFT_SECONDS if cycle else None,
+            "billing_reason": reason,
+            "collection_method": "charge_automatically",
+            "created": now,
+            "currency": subscription["currency"] if subscription else "usd",
+            "customer": customer["id"],
+            "customer_address": customer["address"],
+            "customer_email": customer["email"],
+            "customer_name": customer["name"],
+            "customer_phone": customer["phone"],
+            "customer_tax_exempt": customer["tax_exempt"],
+            "effective_at": None,
+            "hosted_invoice_url": None,
+            "invoice_pdf": None,
+            "livemode": data.livemode,
+            "metadata": {},
+            "next_payment_attempt": None,
+            "number": None,
+            "parent": parent_of(subscription) if subscription else None,
+            "period_end": now,
+            "period_start": now,
+            "status": "draft",
+            "starting_balance": 0,
+            "status_transitions": NEVER_MOVED,
+            "test_clock": customer["test_clock"],
+            "default_payment_method": None,
+            "description": None,
+            "due_date": None,
+            "ending_balance": None,
+            "footer": None,
+            **values,
+            **with_lines(data, name, lines),
+        }
+    )
+
+
+def with_lines(data: DataSet, name: str, lines: list[Json]) -> Json:
+    """What changes on a draft when its lines do; the lines are stored. A negative total is owed
+    to the customer, not due."""
+    data.put({"id": name, "object": "_invoice_lines", "lines": lines})
+    total = sum(line["amount"] for line in lines)
+    return {
+        "amount_due": max(0, total),
+        "amount_remaining": max(0, total),
+        "lines": line_list(name, lines),
+        "subtotal": total,
+        "subtotal_excluding_tax": total,
+        "total": total,
+        "total_excluding_tax": total,
+    }
+
+
+def lines_of(data: DataSet, invoice: str) -> list[Json]:
+    found: list[Json] = data.need("_invoice_lines", invoice)["lines"]
+    return found
+
+
+def line_list(invoice: str, lines: list[Json]) -> Json:
+    """Embedded, a list shows its first ten."""
+    found = envelope(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
+    return {**found, "total_count": len(lines)}
+
+
+def parent_of(subscription: Json) -> Json:
+    """With the subscription's metadata as it is now (stripe-facts 13)."""
+    details = {"metadata": subscription["metadata"], "subscription": subscription["id"]}
+    return {
+        "quote_details": None,
+        "subscription_details": details,
+        "type": "subscription_details",
+    }
+
+
+def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = False) -> Json:
+    """The line of a subscription item, for the item's period; a trial costs nothing."""
+    parent = {
+        "invoice_item_details": None,
+        "subscription_item_details": {
+            "invoice_item": None,
+            "proration": False,
+            "proration_details": {"credited_items": None},
+            "subscription": item["subscription"],
+            "subscription_item": item["id"],
+        },
+        "type": "subscription_item_details",
+    }
+    period = {"start": item["current_period_start"], "end": item["current_period_end"]}
+    line = make_line(data, invoice, item["price"], item["quantity"], name, period, parent)
+    if trial:
+        free = {"amount": 0, "subtotal": 0, "description": f"Trial period for {name}"}
+        return {**line, **free, "subscription": item["subscription"]}
+    return {**line, "subscription": item["subscription"]}
+
+
+def extra_line(
+    data: DataSet, invoice: str, subscription: str, price: Json, quantity: int, name: str
+) -> Json:
+    """A one-time price on the first invoice."""
+    parent = {
+        "invoice_item_details": {
+            "invoice_item": "ii_1" + data.ids.random(23),
+            "proration": False,
+            "proration_details": {"credited_items": None},
+            "subscription": subscription,
+        },
+        "subscription_item_details": None,
+        "type": "invoice_item_details",
+    }
+    period = {"start": data.clock.now(), "end": data.clock.now()}
+    line = make_line(data, invoice, price, quantity, name, period, parent)
+    return {**line, "subscription": subscription}
+
+
+def invoice_item_line(data: DataSet, invoice: str, item: Json) -> Json:
+    """The line of an invoice item, a proration among them."""
+    of = (item["parent"] or {}).get("subscription_details") or {}
+    parent = {
+        "invoice_item_details": {
+            "invoice_item": item["id"],
+            "proration": item["proration"],
+            "proration_details": {"credited_items": None},
+            "subscription": of.get("subscription"),
+        },
+        "subscription_item_details": None,
+        "type": "invoice_item_details",
+    }
+    return {
+        "id": data.ids.new("line_item"),
+        "object": "line_item",
+        "amount": item["amount"],
+        "currency": item["currency"],
+        "description": item["description"],
+        "discount_amounts": [],
+        "discountable": item["discountable"],
+        "discounts": [],
+        "invoice": invoice,
+        "livemode": data.livemode,
+        "metadata": item["metadata"],
+        "parent": parent,
+        "period": item["period"],
+        "pretax_credit_amounts": [],
+        "pricing": item["pricing"],
+        "quantity": item["quantity"],
+        "quantity_decimal": str(item["quantity"]),
+        "subscription": of.get("subscription"),
+        "subtotal": item["amount"],
+        "taxes": [],
+    }
+
+
+def make_line(
+    data: DataSet,
+    invoice: str,
+    price: Json,
+    quantity: int,
+    name: str,
+    period: Json,
+    parent: Json,
+) -> Json:
+    amount = (price["unit_amount"] or 0) * quantity
+    return {
+        "id": data.ids.new("line_item"),
+        "object": "line_item",
+        "amount": amount,
+        "currency": price["currency"],
+        "description": f"{quantity} × {name}",
+        "discount_amounts": [],
+        "discountable": True,
+        "discounts": [],
+        "invoice": invoice,
+        "livemode": data.livemode,
+        "metadata": {},
+        "parent": parent,
+        "period": period,
+        "pretax_credit_amounts": [],
+        "pricing": {
+            "price_details": {"price": price["id"], "product": price["product"]},
+            "type": "price_details",
+            "unit_amount_decimal": price["unit_amount_decimal"],
+        },
+        "quantity": quantity,
+        "quantity_decimal": str(quantity),
+        "subtotal": amount,
+        "taxes": [],
+    }
+
+
+def finalized(data: DataSet, invoice: Json, customer: Json) -> Json:
+    """What finalizing changes: a number, an address, and no more automatic finalization."""
+    now = data.clock.now()
+    # What the customer owes or is owed goes into the first invoice that is final.
+    owed, total = customer["balance"], invoice["total"]
+    due = max(0, total + owed)
+    address = f"https://invoice.stripe.com/i/{account_id(data.account)}/{data.ids.random(40)}"
+    return {
+        **invoice,
+        "amount_due": due,
+        "amount_remaining": due,
+        "automatically_finalizes_at": None,
+        "effective_at": now,
+        "ending_balance": total + owed - due,
+        "hosted_invoice_url": address,
+        "invoice_pdf": f"{address}/pdf",
+        "number": f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04}",
+        "starting_balance": owed,
+        "status": "open",
+        "status_transitions": {**invoice["status_transitions"], "finalized_at": now},
+    }
+
+
+def paid(data: DataSet, invoice: Json) -> Json:
+    return {
+        **invoice,
+        "amount_paid": invoice["amount_due"],
+        "amount_remaining": 0,
+        "attempt_count": invoice["attempt_count"] or int(bool(invoice["amount_due"])),
+        "attempted": True,
+        "auto_advance": False,
+        "next_payment_attempt": None,
+        "status": "paid",
+        "status_transitions": {**invoice["status_transitions"], "paid_at": data.clock.now()},
+    }
+
+
+def make_payment(data: DataSet, invoice: Json, intent: str) -> Json:
+    return data.put(
+        {
+            "id": data.ids.new("invoice_payment"),
+            "object": "invoice_payment",
+            "amount_paid": None,
+            "amount_requested": invoice["amount_due"],
+            "created": data.clock.now(),
+            "currency": invoice["currency"],
+            "invoice": invoice["id"],
+            "is_default": True,
+            "livemode": data.livemode,
+            "payment": {"payment_intent": intent, "type": "payment_intent"},
+            "status": "open",
+            "status_transitions": {"canceled_at": None, "paid_at": None},
+        }
+    )

@@ -1,0 +1,86 @@
+"""Payment intents: one for each thing to be paid, through all its attempts."""
+
+from billhook_sandbox.objects.payment_methods import NO_ADDRESS
+from billhook_sandbox.store import DataSet, Json
+
+NEVER_FILLED: Json = {
+    "allowed_payment_method_types": None,
+    "application": None,
+    "application_fee_amount": None,
+    "automatic_payment_methods": None,
+    "canceled_at": None,
+    "cancellation_reason": None,
+    "customer_account": None,
+    "description": None,
+    "excluded_payment_method_types": None,
+    "managed_payments": None,
+    "on_behalf_of": None,
+    "payment_method_configuration_details": None,
+    "payment_record": None,
+    "processing": None,
+    "receipt_email": None,
+    "review": None,
+    "setup_future_usage": None,
+    "shipping": None,
+    "source": None,
+    "statement_descriptor": None,
+    "statement_descriptor_suffix": None,
+    "transfer_data": None,
+    "transfer_group": None,
+}
+"""What the sandbox has no use for; shared, because objects are never changed in place."""
+
+
+def make_intent(
+    data: DataSet, amount: int, currency: str, customer: str | None, method: Json, **values: object
+) -> Json:
+    """As it is before its first attempt."""
+    name = data.ids.new("payment_intent")
+    return data.put(
+        {
+            "id": name,
+            "object": "payment_intent",
+            **NEVER_FILLED,
+            "amount": amount,
+            "amount_capturable": 0,
+            "amount_details": {"tip": {}},
+            "amount_received": 0,
+            # The default since 2024: the balance transaction comes later (stripe-facts 4).
+            "capture_method": "automatic_async",
+            "client_secret": data.ids.secret(name),
+            "confirmation_method": "automatic",
+            "created": data.clock.now(),
+            "currency": currency,
+            "customer": customer,
+            "last_payment_error": None,
+            "latest_charge": None,
+            "livemode": data.livemode,
+            "metadata": {},
+            "next_action": None,
+            "payment_method": None,
+            "payment_method_options": options_for(method["type"]),
+            "payment_method_types": [method["type"]],
+            "status": "requires_payment_method",
+            **values,
+        }
+    )
+
+
+def full_shipping(given: Json | None) -> Json | None:
+    if given is None:
+        return None
+    empty = {"carrier": None, "phone": None, "tracking_number": None}
+    return {**empty, **given, "address": {**NO_ADDRESS, **given["address"]}}
+
+
+def options_for(type_: str) -> Json:
+    if type_ == "sepa_debit":
+        return {"sepa_debit": {}}
+    return {
+        "card": {
+            "installments": None,
+            "mandate_options": None,
+            "network": None,
+            "request_three_d_secure": "automatic",
+        }
+    }

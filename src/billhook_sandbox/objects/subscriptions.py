@@ -1,0 +1,140 @@
+"""Subscriptions and their items; the billing period stands on the items (stripe-facts 25)."""
+
+from billhook_sandbox.lists import envelope
+from billhook_sandbox.objects.catalog import as_plan
+from billhook_sandbox.store import DataSet, Json
+
+NEVER_FILLED: Json = {
+    "application": None,
+    "application_fee_percent": None,
+    "billing_cycle_anchor_config": None,
+    "billing_schedules": [],
+    "billing_thresholds": None,
+    "customer_account": None,
+    "days_until_due": None,
+    "default_source": None,
+    "default_tax_rates": [],
+    "description": None,
+    "discounts": [],
+    "managed_payments": None,
+    "next_pending_invoice_item_invoice": None,
+    "on_behalf_of": None,
+    "pause_collection": None,
+    "pending_invoice_item_interval": None,
+    "pending_setup_intent": None,
+    "pending_update": None,
+    "schedule": None,
+    "transfer_data": None,
+    "trial_end": None,
+    "trial_start": None,
+}
+"""What the sandbox has no use for; shared, because objects are never changed in place."""
+
+
+def make_subscription(
+    data: DataSet, customer: Json, method: Json | None, items: list[Json], **values: object
+) -> Json:
+    now = data.clock.now()
+    name = items[0]["subscription"]
+    return data.put(
+        {
+            "id": name,
+            "object": "subscription",
+            **NEVER_FILLED,
+            "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+            "billing_cycle_anchor": now,
+            "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "included"}},
+            "cancel_at": None,
+            "cancel_at_period_end": False,
+            "canceled_at": None,
+            "cancellation_details": {
+                "comment": None,
+                "feedback": None,
+                "feedback_option": None,
+                "reason": None,
+            },
+            "collection_method": "charge_automatically",
+            "created": now,
+            "currency": items[0]["price"]["currency"],
+            "customer": customer["id"],
+            "default_payment_method": method and method["id"],
+            "ended_at": None,
+            "invoice_settings": {
+                "account_tax_ids": None,
+                "custom_fields": None,
+                "description": None,
+                "footer": None,
+                "issuer": {"type": "self"},
+            },
+            "items": item_list(name, items),
+            "latest_invoice": None,
+            "livemode": data.livemode,
+            "metadata": {},
+            "payment_settings": {
+                "payment_method_options": None,
+                "payment_method_types": None,
+                "save_default_payment_method": "off",
+            },
+            "start_date": now,
+            "status": "active",
+            "test_clock": customer["test_clock"],
+            "trial_settings": {
+                "end_behavior": {
+                    "billing_cycle_anchor": None,
+                    "missing_payment_method": "create_invoice",
+                }
+            },
+            **hidden(items),
+            **values,
+        }
+    )
+
+
+def item_list(subscription: str, items: list[Json]) -> Json:
+    """Embedded, a list shows its first ten; twenty is the most (stripe-facts 25)."""
+    url = f"/v1/subscription_items?subscription={subscription}"
+    return {**envelope(items[:10], url, len(items) > 10), "total_count": len(items)}
+
+
+def hidden(items: list[Json]) -> Json:
+    """Real answers carry these for a subscription of one item, though no type lists them."""
+    if len(items) != 1:
+        return {"plan": None, "quantity": None}
+    return {"plan": items[0]["plan"], "quantity": items[0]["quantity"]}
+
+
+def make_item(
+    data: DataSet, subscription: str, price: Json, quantity: int, start: int, end: int
+) -> Json:
+    return {
+        "id": data.ids.new("subscription_item"),
+        "object": "subscription_item",
+        "billing_thresholds": None,
+        "created": data.clock.now(),
+        "current_period_end": end,
+        "current_period_start": start,
+        "current_trial": None,
+        "discounts": [],
+        "metadata": {},
+        "plan": as_plan(price),
+        "price": price,
+        "quantity": quantity,
+        "subscription": subscription,
+        "tax_rates": [],
+    }
+
+
+def items_of(data: DataSet, subscription: str) -> list[Json]:
+    """All of them, in the order in which they were added."""
+    return data.all("subscription_item").where("subscription", subscription)
+
+
+def with_items(data: DataSet, subscription: Json, items: list[Json]) -> Json:
+    """What changes on a subscription when its items do; the items are stored."""
+    for item in items:
+        data.put(item)
+    return {"items": item_list(subscription["id"], items), **hidden(items)}
+
+
+def period_of(items: list[Json]) -> tuple[int, int]:
+    return items[0]["current_period_start"], items[0]["current_period_end"]

@@ -1,0 +1,187 @@
+"""The hosted checkout page, as a buyer sees it."""
+
+import re
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from billhook_sandbox.cards import CARDS, IBANS
+from billhook_sandbox.errors import InvalidRequest, StripeError
+from billhook_sandbox.flows.checkout import Authentication, Buyer, pay
+from billhook_sandbox.objects.payment_methods import make_card, make_sepa_debit
+from billhook_sandbox.pages.forms import Mistake, read_card
+from billhook_sandbox.pages.render import Pages, form_of, go
+from billhook_sandbox.params import email
+from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.world import World
+
+COUNTRIES = {
+    "AT": "Austria", "AU": "Australia", "BE": "Belgium", "BR": "Brazil", "CA": "Canada",
+    "CH": "Switzerland", "DE": "Germany", "DK": "Denmark", "ES": "Spain", "FI": "Finland",
+    "FR": "France", "GB": "United Kingdom", "IE": "Ireland", "IN": "India", "IT": "Italy",
+    "JP": "Japan", "MX": "Mexico", "NL": "Netherlands", "NO": "Norway", "NZ": "New Zealand",
+    "PL": "Poland", "PT": "Portugal", "SE": "Sweden", "SG": "Singapore", "US": "United States",
+}  # fmt: skip
+
+
+class CheckoutPage:
+    def __init__(self, world: World, pages: Pages) -> None:
+        self.world = world
+        self.pages = pages
+
+    def routes(self) -> list[Route]:
+        path = "/c/pay/{id}"
+        return [
+            Route(path, self.show, methods=["GET"]),
+            Route(path, self.submit, methods=["POST"]),
+            Route(f"{path}/authenticate", self.ask, methods=["GET"]),
+            Route(f"{path}/authenticate", self.authenticate, methods=["POST"]),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        found = self.world.find("checkout.session", request.path_params["id"])
+        if found is None:
+            return self.pages.notice(
+                "Nothing to pay here", "This address doesn't belong to a checkout.", status=404
+            )
+        data, session = found
+        if session["status"] != "open":
+            return self.closed(session)
+        known = session["customer_details"] or {}
+        filled = {"email": known.get("email") or "", "name": known.get("name") or ""}
+        return self.form(data, session, filled)
+
+    def closed(self, session: Json) -> Response:
+        if session["status"] == "expired":
+            text = "This checkout was open for a limited time, and nothing was charged."
+            return self.pages.notice("This checkout has expired", text, session["cancel_url"])
+        text = "There is nothing left to do here."
+        return self.pages.notice("This order is complete", text, success_url(session))
+
+    def form(
+        self,
+        data: DataSet,
+        session: Json,
+        filled: dict[str, str],
+        error: str | None = None,
+        field: str | None = None,
+    ) -> Response:
+        return self.pages.show(
+            "checkout.html",
+            session=session,
+            merchant=f"Sandbox {data.account}",
+            items=data.need("_checkout", session["id"])["line_items"],
+            filled=filled,
+            email_known=bool((session["customer_details"] or {}).get("email")),
+            error=error,
+            field=field,
+            countries=COUNTRIES,
+            cards=CARDS,
+            ibans=IBANS,
+        )
+
+    async def submit(self, request: Request) -> Response:
+        filled = await form_of(request)
+        found = self.world.find("checkout.session", request.path_params["id"])
+        if found is None or found[1]["status"] != "open":
+            return await self.show(request)
+        data, session = found
+        try:
+            who = read_buyer(session, filled)
+            method = read_method(data, session, filled)
+        except Mistake as mistake:
+            return self.form(data, session, filled, mistake.message, mistake.field)
+        return self.attempt(data, session, method, who, "ask", filled)
+
+    def attempt(
+        self,
+        data: DataSet,
+        session: Json,
+        method: Json,
+        who: Buyer,
+        authentication: Authentication,
+        filled: dict[str, str],
+    ) -> Response:
+        try:
+            session = pay(data, session, method, who, authentication)
+        except StripeError as error:
+            session = data.need("checkout.session", session["id"])
+            return self.form(data, session, filled, error.message, "cardNumber")
+        finally:
+            # A refused attempt happened too: its charge and its events are kept.
+            self.world.commit(data)
+        if session["status"] == "open":
+            return go(f"{session['url']}/authenticate")
+        return go(success_url(session) or f"/c/pay/{session['id']}")
+
+    async def ask(self, request: Request) -> Response:
+        waiting = self.waiting(request)
+        if waiting is None:
+            return go(f"/c/pay/{request.path_params['id']}")
+        data, session, _ = waiting
+        merchant = f"Sandbox {data.account}"
+        return self.pages.show("authenticate.html", session=session, merchant=merchant)
+
+    async def authenticate(self, request: Request) -> Response:
+        decision = (await form_of(request)).get("decision")
+        waiting = self.waiting(request)
+        if waiting is None:
+            return go(f"/c/pay/{request.path_params['id']}")
+        data, session, method = waiting
+        details = method["billing_details"]
+        address = details["address"]
+        who = Buyer(details["email"], details["name"], address["country"], address["postal_code"])
+        filled = {"email": who.email or "", "name": who.name or ""}
+        answer: Authentication = "confirmed" if decision == "confirmed" else "denied"
+        return self.attempt(data, session, method, who, answer, filled)
+
+    def waiting(self, request: Request) -> tuple[DataSet, Json, Json] | None:
+        """The session whose payment waits for authentication, and the method that asks for it."""
+        found = self.world.find("checkout.session", request.path_params["id"])
+        if found is None or found[1]["status"] != "open":
+            return None
+        data, session = found
+        notes = data.need("_checkout", session["id"])
+        intent = data.get("payment_intent", notes["payment_intent"]) or data.get(
+            "setup_intent", session["setup_intent"]
+        )
+        if intent is None or intent["status"] != "requires_action":
+            return None
+        return data, session, data.need("payment_method", intent["payment_method"])
+
+
+def success_url(session: Json) -> str | None:
+    url: str | None = session["success_url"]
+    return url and url.replace("{CHECKOUT_SESSION_ID}", session["id"])
+
+
+def read_buyer(session: Json, filled: dict[str, str]) -> Buyer:
+    address = (session["customer_details"] or {}).get("email") or filled.get("email", "")
+    try:
+        email(address, "email")
+    except InvalidRequest as error:
+        raise Mistake("email", "Enter an e-mail address.") from error
+    country = filled.get("country", "US")
+    if country not in COUNTRIES:
+        raise Mistake("billingCountry", "Choose a country.")
+    return Buyer(address, filled.get("name") or None, country, filled.get("postal_code") or None)
+
+
+def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
+    type_ = filled.get("method", "card")
+    if type_ not in session["payment_method_types"]:
+        raise Mistake("method", "Choose a way to pay.")
+    if type_ == "sepa_debit":
+        return read_debit(data, filled)
+    card, expiry = read_card(filled)
+    return make_card(data, card, expiry, None)
+
+
+def read_debit(data: DataSet, filled: dict[str, str]) -> Json:
+    iban = "".join(filled.get("iban", "").split()).upper()
+    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban):
+        raise Mistake("iban", "Enter an IBAN.")
+    if not filled.get("name"):
+        raise Mistake("billingName", "Enter the name of the account's holder.")
+    return make_sepa_debit(data, iban, None)

@@ -1,0 +1,32 @@
+"""What people type into the forms of both pages."""
+
+import re
+
+from billhook_sandbox.api.payment_methods import by_number
+from billhook_sandbox.cards import Card
+from billhook_sandbox.errors import InvalidRequest
+
+
+class Mistake(Exception):
+    """One field of the form is wrong."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+def read_card(filled: dict[str, str]) -> tuple[Card, tuple[int, int]]:
+    """The card and its expiry; the name on it must be there too."""
+    try:
+        card = by_number(filled.get("number", ""))
+    except InvalidRequest as error:
+        raise Mistake("cardNumber", error.message) from error
+    expiry = re.fullmatch(r"(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)", filled.get("expiry", ""))
+    if expiry is None:
+        raise Mistake("cardExpiry", "Enter the expiry date as MM / YY.")
+    if not re.fullmatch(r"\d{3,4}", filled.get("cvc", "")):
+        raise Mistake("cardCvc", "Enter the security code: three or four digits.")
+    if not filled.get("name"):
+        raise Mistake("billingName", "Enter the name on the card.")
+    return card, (int(expiry[1]), 2000 + int(expiry[2]))

@@ -1,0 +1,217 @@
+"""The customer portal: subscriptions to change, to end or to keep, cards, invoices."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from billhook_sandbox.api.subscriptions import update as update_subscription
+from billhook_sandbox.errors import StripeError
+from billhook_sandbox.events import change
+from billhook_sandbox.flows.cancelling import ENDED, at_period_end, cancel_now
+from billhook_sandbox.flows.drafting import product_name
+from billhook_sandbox.objects.payment_methods import attach, detach, make_card
+from billhook_sandbox.objects.subscriptions import items_of, period_of
+from billhook_sandbox.pages.forms import Mistake, read_card
+from billhook_sandbox.pages.render import Pages, form_of, go
+from billhook_sandbox.routing import Call
+from billhook_sandbox.store import Cause, DataSet, Json
+from billhook_sandbox.world import World
+
+MOST_INVOICES = 12
+MOST_PLANS = 10
+
+
+class PortalPage:
+    def __init__(self, world: World, pages: Pages) -> None:
+        self.world = world
+        self.pages = pages
+
+    def routes(self) -> list[Route]:
+        path = "/p/session/{id}"
+        return [
+            Route(path, self.show, methods=["GET"]),
+            Route(path, self.submit, methods=["POST"]),
+        ]
+
+    def find(self, request: Request) -> "Visit | None":
+        """The portal session with its customer, who may be gone meanwhile."""
+        found = self.world.find("billing_portal.session", request.path_params["id"])
+        customer = found[0].get("customer", found[1]["customer"]) if found else None
+        return Visit(*found, customer) if found and customer else None
+
+    def gone(self) -> Response:
+        text = "Ask the shop for a new link to your subscriptions."
+        return self.pages.notice("This link no longer works", text, status=404)
+
+    async def show(self, request: Request) -> Response:
+        visit = self.find(request)
+        return self.page(visit, {}) if visit else self.gone()
+
+    def page(
+        self, visit: "Visit", filled: dict[str, str], error: Mistake | None = None
+    ) -> Response:
+        features = visit.features()
+        return self.pages.show(
+            "portal.html",
+            session=visit.session,
+            customer=visit.customer,
+            merchant=f"Sandbox {visit.data.account}",
+            features=features,
+            subscriptions=visit.subscriptions(),
+            cards=visit.cards(),
+            invoices=visit.invoices() if features["invoice_history"]["enabled"] else [],
+            filled=filled,
+            error=error and error.message,
+            field=error and error.field,
+        )
+
+    async def submit(self, request: Request) -> Response:
+        filled = await form_of(request)
+        visit = self.find(request)
+        if visit is None:
+            return self.gone()
+        visit.data.cause = Cause()
+        try:
+            visit.act(filled)
+        except Mistake as mistake:
+            return self.page(visit, filled, mistake)
+        except StripeError as error:
+            return self.page(visit, filled, Mistake("", error.message))
+        finally:
+            self.world.commit(visit.data)
+        return go(request.url.path)
+
+
+class Visit:
+    """One customer's view of what is theirs, and what they may do with it."""
+
+    def __init__(self, data: DataSet, session: Json, customer: Json) -> None:
+        self.data = data
+        self.session = session
+        self.customer = customer
+
+    def features(self) -> Json:
+        name = self.session["configuration"]
+        found: Json = self.data.need("billing_portal.configuration", name)["features"]
+        return found
+
+    def mine(self, kind: str) -> list[Json]:
+        """Newest first."""
+        return self.data.all(kind).where("customer", self.customer["id"])[::-1]
+
+    def subscriptions(self) -> list[Json]:
+        return [
+            described(self.data, found, self.plans(found)) for found in self.mine("subscription")
+        ]
+
+    def cards(self) -> list[Json]:
+        default = self.customer["invoice_settings"]["default_payment_method"]
+        used = {found["default_payment_method"] for found in self.alive()}
+        return [
+            {**found, "is_default": found["id"] == default or found["id"] in used}
+            for found in self.mine("payment_method")
+        ]
+
+    def alive(self) -> list[Json]:
+        return [found for found in self.mine("subscription") if found["status"] not in ENDED]
+
+    def invoices(self) -> list[Json]:
+        told = [found for found in self.mine("invoice") if found["status"] != "draft"]
+        return told[:MOST_INVOICES]
+
+    def plans(self, subscription: Json) -> list[Json]:
+        """Other prices that a subscription of one item may change to."""
+        updating = self.features()["subscription_update"]
+        items = items_of(self.data, subscription["id"])
+        if not updating["enabled"] or len(items) != 1 or subscription["status"] in ENDED:
+            return []
+        now = items[0]["price"]["id"]
+        offered = {price for product in updating.get("products", ()) for price in product["prices"]}
+        found = [
+            {**price, "name": product_name(self.data, price)}
+            for price in self.data.all("price").where("active", True)
+            if price["recurring"]
+            and price["currency"] == subscription["currency"]
+            and price["id"] != now
+            and (price["id"] in offered if offered else True)
+        ]
+        return found[-MOST_PLANS:]
+
+    def act(self, filled: dict[str, str]) -> None:
+        """What the form asks for, as far as it is allowed and theirs."""
+        action, features = filled.get("action", ""), self.features()
+        if action in ("add_card", "remove_card", "use_card"):
+            if features["payment_method_update"]["enabled"]:
+                self.change_card(action, filled)
+            return
+        subscription = self.data.get("subscription", filled.get("subscription"))
+        if subscription is None or subscription not in self.alive():
+            return
+        if action == "change":
+            self.change_plan(subscription, filled.get("price", ""))
+        elif action in ("cancel", "resume") and features["subscription_cancel"]["enabled"]:
+            self.cancel(subscription, action, features["subscription_cancel"]["mode"])
+
+    def cancel(self, subscription: Json, action: str, mode: str) -> None:
+        if action == "cancel" and mode == "immediately":
+            cancel_now(self.data, subscription)
+            return
+        values = at_period_end(self.data, subscription, action == "cancel")
+        change(self.data, subscription, "customer.subscription.updated", **values)
+
+    def change_plan(self, subscription: Json, price: str) -> None:
+        """By way of the API, so that it goes as it does there."""
+        if price not in [plan["id"] for plan in self.plans(subscription)]:
+            raise Mistake("price", "Choose one of the plans.")
+        item = items_of(self.data, subscription["id"])[0]
+        params = {
+            "items": [{"id": item["id"], "price": price}],
+            "proration_behavior": self.features()["subscription_update"]["proration_behavior"],
+        }
+        update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
+
+    def change_card(self, action: str, filled: dict[str, str]) -> None:
+        if action == "add_card":
+            card, expiry = read_card(filled)
+            details = {"name": filled["name"], "email": self.customer["email"]}
+            self.use(attach(self.data, make_card(self.data, card, expiry, details), self.customer))
+            return
+        for method in self.cards():
+            if method["id"] == filled.get("card") and not method["is_default"]:
+                stored = self.data.need("payment_method", method["id"])
+                if action == "remove_card":
+                    detach(self.data, stored)
+                else:
+                    self.use(stored)
+
+    def use(self, method: Json) -> None:
+        """From now on it pays what the customer owes."""
+        settings = {**self.customer["invoice_settings"], "default_payment_method": method["id"]}
+        change(self.data, self.customer, "customer.updated", invoice_settings=settings)
+        for subscription in self.alive():
+            change(
+                self.data,
+                subscription,
+                "customer.subscription.updated",
+                default_payment_method=method["id"],
+            )
+
+
+def described(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
+    items = items_of(data, subscription["id"])
+    lines = [
+        {
+            "name": product_name(data, item["price"]),
+            "quantity": item["quantity"],
+            "amount": (item["price"]["unit_amount"] or 0) * item["quantity"],
+            "recurring": item["price"]["recurring"],
+        }
+        for item in items
+    ]
+    return {
+        **subscription,
+        "lines": lines,
+        "period_end": period_of(items)[1],
+        "over": subscription["status"] in ENDED,
+        "plans": plans,
+    }

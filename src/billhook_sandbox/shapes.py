@@ -1,0 +1,250 @@
+"""Whether what the sandbox says has the shape that the SDK's annotations give it.
+
+Always on: an object that no Stripe would send must fail the request that brought it about. Each
+class becomes a function when it is first met; a fitting object costs some microseconds.
+Only null and absent are not told apart, because the annotations don't.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from billhook_sandbox.errors import WrongShape
+from billhook_sandbox.sdk_operations import SdkOperation
+from billhook_sandbox.sdk_types import (
+    ListOf,
+    MapOf,
+    OneOf,
+    PageOf,
+    Record,
+    Scalar,
+    Type,
+    Union,
+    fields,
+    object_class,
+    read_text,
+)
+
+Json = dict[str, Any]
+
+
+class Mismatch(NamedTuple):
+    path: tuple[str, ...]
+    complaint: str
+    owner: str = ""
+    """The innermost class that the path leads through."""
+
+    def below(self, step: str, owner: str = "") -> "Mismatch":
+        return Mismatch((step, *self.path), self.complaint, self.owner or owner)
+
+
+Check = Callable[[Any], Mismatch | None]
+
+# Keys that real objects carry although no type lists them (stripe-facts 25).
+HIDDEN = {
+    Record("stripe._subscription", "Subscription"): ("plan", "quantity"),
+}
+LIST_KEYS = {"object", "data", "has_more", "url"}
+HIDDEN_LIST_KEYS = {"total_count", "next_page"}
+DELETED_KEYS = {"id", "object", "deleted"}
+DECIMAL = re.compile(r"-?\d+(\.\d+)?")
+
+
+def check_answer(operation: SdkOperation | None, body: Json, fitting: dict[str, Json]) -> None:
+    """Raises WrongShape. What only Stripe's own page and CLI call has no type.
+
+    `fitting` holds objects of lists that were found to fit before: stored objects never change, so
+    reading a list once more costs no second look at each of them.
+    """
+    if operation is None:
+        return
+    type_ = read_text(operation.module, operation.answer)
+    if not isinstance(type_, PageOf):
+        raise_unless_fitting(type_, body)
+        return
+    new = [each for each in body["data"] if fitting.get(each.get("id")) is not each]
+    raise_unless_fitting(type_, {**body, "data": new})
+    fitting.update((each["id"], each) for each in new if "id" in each)
+
+
+def raise_unless_fitting(type_: Type, body: Json) -> None:
+    if found := check(type_)(body):
+        raise wrong(body, found)
+
+
+def check_object(obj: Json) -> None:
+    """Raises WrongShape when the object is not what its `object` says."""
+    record = object_class(obj["object"])
+    if record is None:
+        raise wrong(obj, Mismatch(("object",), f"is {obj['object']!r}, which no class has"))
+    raise_unless_fitting(record, obj)
+
+
+def wrong(obj: Json, found: Mismatch) -> WrongShape:
+    place = ".".join(found.path) or "it"
+    owner = f" ({found.owner})" if found.owner else ""
+    name = f"{obj.get('object', 'object')} {obj.get('id', '')}".strip()
+    return WrongShape(
+        f"The sandbox made a {name} that Stripe's types don't allow: {place} {found.complaint}"
+        f"{owner}. This is a mistake in the sandbox; please report it.",
+        code="sandbox_wrong_shape",
+        param=".".join(found.path),
+    )
+
+
+@cache
+def check(type_: Type) -> Check:
+    match type_:
+        case Scalar(name):
+            return SCALARS[name]
+        case OneOf(values):
+            return one_of(values)
+        case ListOf(item):
+            return list_of(check(item))
+        case PageOf(item):
+            return page_of(check(item))
+        case MapOf(item):
+            return map_of(check(item))
+        case Union(options):
+            return any_of(tuple(check(option) for option in options))
+        case Record():
+            return record_of(type_)
+
+
+def shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def exactly(wanted: str, *types: type) -> Check:
+    """By type itself, since True is an instance of int."""
+    complaint = Mismatch((), f"is not {wanted}")
+    if len(types) == 1:
+        only = types[0]
+        return lambda value: None if type(value) is only else complaint
+    return lambda value: None if type(value) in types else complaint
+
+
+def decimal(value: Any) -> Mismatch | None:
+    if isinstance(value, str) and DECIMAL.fullmatch(value):
+        return None
+    return Mismatch((), f"is {shown(value)}, not a decimal as a string")
+
+
+SCALARS: dict[str, Check] = {
+    "Any": lambda value: None,
+    "Decimal": decimal,
+    "bool": exactly("a bool", bool),
+    "float": exactly("a number", float, int),
+    "int": exactly("an int", int),
+    "str": exactly("a str", str),
+}
+
+
+def one_of(values: tuple[object, ...]) -> Check:
+    def check_one_of(value: Any) -> Mismatch | None:
+        if value in values:
+            return None
+        return Mismatch((), f"is {shown(value)}, not one of {', '.join(map(str, values))}")
+
+    return check_one_of
+
+
+def list_of(item: Check) -> Check:
+    def check_list(value: Any) -> Mismatch | None:
+        if type(value) is not list:
+            return Mismatch((), "is not a list")
+        for index, member in enumerate(value):
+            if found := item(member):
+                return found.below(str(index))
+        return None
+
+    return check_list
+
+
+def page_of(item: Check) -> Check:
+    members = list_of(item)
+
+    def check_page(value: Any) -> Mismatch | None:
+        if type(value) is not dict or value.get("object") not in ("list", "search_result"):
+            return Mismatch((), "is not a list object")
+        if missing := LIST_KEYS - value.keys():
+            return Mismatch((min(missing),), "is missing")
+        if strange := value.keys() - LIST_KEYS - HIDDEN_LIST_KEYS:
+            return Mismatch((min(strange),), "is not a key of a list object")
+        found = members(value["data"])
+        return found.below("data") if found else None
+
+    return check_page
+
+
+def map_of(item: Check) -> Check:
+    def check_map(value: Any) -> Mismatch | None:
+        if type(value) is not dict:
+            return Mismatch((), "is not a map")
+        for key, member in value.items():
+            if found := item(member):
+                return found.below(key)
+        return None
+
+    return check_map
+
+
+def any_of(options: tuple[Check, ...]) -> Check:
+    def check_any(value: Any) -> Mismatch | None:
+        closest: Mismatch | None = None
+        for option in options:
+            found = option(value)
+            if found is None:
+                return None
+            if closest is None or len(found.path) > len(closest.path):
+                closest = found
+        return closest
+
+    return check_any
+
+
+def record_of(record: Record) -> Check:
+    """Its fields are read at the first object, because classes refer to each other."""
+    checks: dict[str, Check] = {}
+    required: frozenset[str] = frozenset()
+    owner = f"{record.module}:{record.path}"
+
+    def load() -> None:
+        nonlocal required
+        known = fields(record)
+        required = frozenset(name for name, field in known.items() if field.required)
+        checks.update({name: SCALARS["Any"] for name in HIDDEN.get(record, ())})
+        for name, field in known.items():
+            inner = check(field.type)
+            checks[name] = or_null(inner) if field.nullable else inner
+
+    def check_record(value: Any) -> Mismatch | None:
+        if type(value) is not dict:
+            return Mismatch((), "is not an object")
+        if not checks and not required:
+            load()
+        for key, member in value.items():
+            inner = checks.get(key)
+            if inner is None:
+                return Mismatch((key,), "is not a field", owner)
+            found = inner(member)
+            if found is not None:
+                return found.below(key, f"{owner}.{key}: {annotation(key)}")
+        if not required <= value.keys():
+            gone = value.get("deleted") is True and "deleted" in checks
+            if missing := (DELETED_KEYS if gone else required) - value.keys():
+                name = min(missing)
+                return Mismatch((name,), "is missing", f"{owner}.{name}: {annotation(name)}")
+        return None
+
+    def annotation(key: str) -> str:
+        field = fields(record).get(key)
+        return field.annotation if field else "hidden"
+
+    return check_record
+
+
+def or_null(inner: Check) -> Check:
+    return lambda value: None if value is None else inner(value)

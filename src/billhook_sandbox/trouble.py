@@ -1,0 +1,158 @@
+"""Trouble on request: slow, failing and cut answers, keys that lost their rights, strange keys."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from billhook_sandbox.errors import Forbidden
+from billhook_sandbox.keys import masked
+from billhook_sandbox.store import Json
+
+RateReason = Literal[
+    "endpoint-concurrency",
+    "endpoint-rate",
+    "global-concurrency",
+    "global-rate",
+    "resource-specific",
+]
+"""What `Stripe-Rate-Limited-Reason` says (stripe-facts 41)."""
+
+Access = Literal["none", "read", "write"]
+
+
+@dataclass(slots=True)
+class Fault:
+    """The next `times` requests that match fail with `status`, are slow, or get no answer.
+
+    `after_effect` lets the request take effect and loses only its answer; then the idempotency
+    key replays the true answer, unless `stored` says that the failure itself is remembered, as
+    Stripe does with an error 500 of its own (stripe-facts 37).
+    """
+
+    status: int | None = None
+    method: str | None = None
+    path_prefix: str = "/v1/"
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    times: int = 1
+    after_effect: bool = False
+    stored: bool = False
+    reason: RateReason | None = None
+    """With status 429; without a reason it is the `lock_timeout`, which has none."""
+    seconds: float = 0
+    """So long the answer takes; alone, it is the true answer."""
+    cut: bool = False
+    """The connection ends before the answer is whole."""
+    share: float = 1
+    """Of the requests that match, so many fail, drawn by lot."""
+
+    def problem(self) -> str | None:
+        """What is wrong with it, in a sentence."""
+        if self.status is None and not self.seconds and not self.cut:
+            return "a fault needs `status`, `seconds` or `cut`"
+        if self.status is not None and not 400 <= self.status <= 599:
+            return "`status` is the status of an error, 400 to 599"
+        if self.reason is not None and (
+            self.reason not in get_args(RateReason) or self.status != 429
+        ):
+            return f"`reason` goes with status 429: {', '.join(get_args(RateReason))}"
+        if self.seconds < 0 or self.times < 1:
+            return "`seconds` is not negative, and `times` is at least 1"
+        if not 0 < self.share <= 1:
+            return "`share` is more than 0 and at most 1"
+        return None
+
+    @property
+    def fails(self) -> bool:
+        return self.status is not None or self.cut
+
+    def matches(self, method: str, path: str) -> bool:
+        return (
+            self.times > 0 and self.method in (None, method) and path.startswith(self.path_prefix)
+        )
+
+    def all_headers(self) -> dict[str, str]:
+        limited = {"Stripe-Rate-Limited-Reason": self.reason} if self.reason else {}
+        return {**limited, **self.headers}
+
+    def answer(self) -> dict[str, Any]:
+        return self.body if self.body is not None else {"error": self.error()}
+
+    def error(self) -> Json:
+        """Stripe's own words for the three that clients tell apart."""
+        if self.status == 429 and self.reason is None:
+            message = "This object cannot be accessed right now because another request is "
+            message += "currently accessing it."
+            return {"type": "invalid_request_error", "code": "lock_timeout", "message": message}
+        if self.status == 429:
+            message = "Request rate limit exceeded."
+            return {"type": "invalid_request_error", "code": "rate_limit", "message": message}
+        if self.status == 409:
+            message = "There is currently another in-progress request using this Idempotency Key."
+            code = "idempotency_key_in_use"
+            return {"type": "invalid_request_error", "code": code, "message": message}
+        return {"type": "api_error", "message": "The sandbox was asked to fail this request."}
+
+
+@dataclass(slots=True)
+class Trouble:
+    faults: list[Fault] = field(default_factory=list)
+    latency: dict[str, float] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
+    access: dict[str, dict[str, Access]] = field(default_factory=dict)
+    """Restricted key -> resource, such as `customers` or `checkout/sessions` -> what it may."""
+    extra_keys: bool = False
+    lot: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
+
+    def fault_for(self, method: str, path: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.matches(method, path) and self.lot.random() < fault.share:
+                fault.times -= 1
+                self.faults = [left for left in self.faults if left.times > 0]
+                return fault
+        return None
+
+    async def delay(self, path: str, fault: Fault | None) -> None:
+        seconds = max((s for p, s in self.latency.items() if path.startswith(p)), default=0)
+        seconds += fault.seconds if fault else 0
+        if seconds:
+            await asyncio.sleep(seconds)
+
+    def check_access(self, key: str, method: str, path: str) -> None:
+        """A restricted key may do all that it was not denied here."""
+        needed = "read" if method == "GET" else "write"
+        for resource, granted in self.access.get(key, {}).items():
+            below = path.removeprefix("/v1/")
+            if below != resource and not below.startswith(f"{resource}/"):
+                continue
+            if granted == "none" or (granted == "read" and needed == "write"):
+                raise Forbidden(
+                    f"The provided key '{masked(key)}' does not have the required permissions for "
+                    f"this endpoint. Having the '{needed}' permission for '{resource}' would allow "
+                    "this request to continue."
+                )
+
+    def as_seen(self, body: Any) -> Any:
+        """What is sent: on request every object has keys that no type lists (stripe-facts 1)."""
+        return with_extra_keys(body) if self.extra_keys else body
+
+    def clear(self) -> None:
+        self.faults.clear()
+        self.latency.clear()
+        self.revoked.clear()
+        self.access.clear()
+        self.extra_keys = False
+
+
+def with_extra_keys(node: Any) -> Any:
+    if isinstance(node, list):
+        return [with_extra_keys(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: with_extra_keys(value) for key, value in node.items()}
+    if isinstance(found.get("object"), str):
+        found |= {"sandbox_unknown": {"nested": [1, None]}, "sandbox_unknown_flag": True}
+        if found["object"] == "charge":
+            found = {"destination": None, "dispute": None, "order": None, **found}
+    return found
