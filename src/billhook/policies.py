@@ -31,15 +31,15 @@ CREATE POLICY own_{owner} ON {table} TO authenticated
     WITH CHECK ({condition});"""
 
 # As text: the subject of a token need not be a uuid.
-_USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'"
+_USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'::text"
 _MEMBERS = """subject_type = '{owner}' AND subject_id IN (
         SELECT {owner}_id::text FROM {owner}_members
-        WHERE user_id::text = auth.jwt() ->> 'sub' AND role = 'owner')"""
+        WHERE user_id::text = auth.jwt() ->> 'sub'::text AND role = 'owner')"""
 
 
 GUESTS = """\
 CREATE POLICY guests ON payments.stripe_checkout_sessions FOR INSERT TO anon
-    WITH CHECK (mode = 'payment' AND subject_id IS NULL);"""
+    WITH CHECK (mode = 'payment' AND subject_type IS NULL AND subject_id IS NULL);"""
 """Whoever has row-level security on and sells to guests needs this one as well."""
 
 

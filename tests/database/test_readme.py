@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import pytest
 
 from billhook import events
+from billhook.db import Database
 from books import Books
 from readme import sql_blocks
+from strangers import stranger
 from stripe_events import event, session, subject, subscription
+
+USER = "11111111-1111-4111-8111-111111111111"
+OTHER_USER = "22222222-2222-4222-8222-222222222222"
 
 
 @pytest.fixture
@@ -55,6 +61,93 @@ def test_an_event_that_is_fired_again_leaves_nothing_to_look_at(app: Books) -> N
     app.apply(told)
     app.run(lambda database: events.replay(database, "test", told["id"], refire=True))
     assert app.rows("SELECT * FROM unmatched_payments") == []
+
+
+@pytest.mark.parametrize(("order", "amount", "fulfilled"), [("free", 0, True), ("dear", 0, False)])
+def test_a_free_checkout_fulfils_its_order_or_is_left_for_review(
+    app: Books, order: str, amount: int, fulfilled: bool
+) -> None:
+    app.execute("INSERT INTO orders VALUES ('free', 'test', 0, 'eur'), ('dear', 'test', 9, 'eur')")
+    free = {"payment_status": "no_payment_required", "amount_total": amount, "currency": "eur"}
+    app.apply(paid(1, order, **free))
+    status = app.row("SELECT status FROM orders WHERE id = $1", order)["status"]
+    left = app.rows("SELECT order_id FROM unmatched_payments")
+    assert (status, left) == (("paid", []) if fulfilled else ("pending", [{"order_id": order}]))
+
+
+# What any database login can do: a table of its own that looks like the ledger.
+FORGED_LEDGER = """
+    CREATE TEMPORARY TABLE ledger (
+        environment text, event_type text, processing_status text, object_id text, payload jsonb);
+    CREATE TRIGGER forged AFTER INSERT ON ledger FOR EACH ROW EXECUTE FUNCTION {function}();
+    INSERT INTO ledger VALUES ('test', 'checkout.session.completed', 'processed', 'x', '{{"data": {{
+        "object": {{"id": "cs_forged", "mode": "payment", "payment_status": "paid",
+        "amount_total": 1500, "currency": "eur", "metadata": {{"order_id": "right"}}}}}}}}')
+"""
+
+
+def test_a_database_user_cannot_mark_an_order_paid_through_the_trigger_function(
+    app: Books, direct_database_url: str
+) -> None:
+    app.execute("INSERT INTO orders VALUES ('right', 'test', 1500, 'eur')")
+    with stranger(direct_database_url) as attacker:
+        attack = FORGED_LEDGER.format(function="fulfil_order")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            attacker.execute(attack)
+        app.execute("GRANT EXECUTE ON FUNCTION fulfil_order TO stranger")
+        with pytest.raises(asyncpg.RaiseError, match=r"payments\.webhook_events only"):
+            attacker.execute(attack)
+    assert app.row("SELECT status FROM orders") == {"status": "pending"}
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_a_host_that_opens_every_function_to_users_does_not_open_the_trigger_function(
+    books: Books, role: str
+) -> None:
+    books.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated")
+    for block in sql_blocks():
+        books.execute(block)
+    may = f"SELECT has_function_privilege('{role}', 'fulfil_order()', 'EXECUTE') AS it"
+    assert books.row(may) == {"it": False}
+
+
+def may_check_out(
+    app: Books, user: str | None, subject: tuple[str, str] | None, mode: str = "payment"
+) -> bool:
+    """Whether the README's policies let a user, or a guest, open this checkout."""
+
+    async def insert(database: Database) -> bool:
+        role = "authenticated" if user else "anon"
+        claims = {"role": role, **({"sub": user} if user else {})}
+        try:
+            async with database.as_caller(role, claims) as connection:
+                await connection.execute(
+                    "INSERT INTO payments.stripe_checkout_sessions (environment, mode, line_items,"
+                    " success_url, cancel_url, subject_type, subject_id) VALUES ('test', $1, '[]',"
+                    " 'https://a.b', 'https://a.b', $2, $3)",
+                    mode,
+                    *(subject or (None, None)),
+                )
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+        return True
+
+    return app.run(insert)
+
+
+def test_the_policies_let_users_and_guests_buy_the_readmes_orders(app: Books) -> None:
+    assert may_check_out(app, None, None)
+    assert may_check_out(app, USER, None)
+    assert may_check_out(app, USER, ("user", USER))
+
+
+def test_the_policies_let_nobody_bill_somebody_else(app: Books) -> None:
+    app.execute(f"INSERT INTO team_members VALUES ('t', '{USER}', 'owner')")
+    assert may_check_out(app, USER, ("team", "t"), "subscription")
+    assert not may_check_out(app, OTHER_USER, ("team", "t"))
+    assert not may_check_out(app, OTHER_USER, ("user", USER))
+    assert not may_check_out(app, None, ("user", USER))
+    assert not may_check_out(app, None, None, "subscription")
 
 
 def subscribed(name: str, price: str, status: str, at: int) -> dict[str, Any]:

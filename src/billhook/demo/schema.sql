@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS demo.orders (
 CREATE INDEX IF NOT EXISTS orders_of_user ON demo.orders (user_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS orders_of_guest ON demo.orders (guest_id, created_at DESC);
 
--- Money that came in but fits no order: somebody has to look at it, probably to refund it.
+-- Payments that match no order, for manual review: most likely they are refunded.
 CREATE TABLE IF NOT EXISTS demo.unmatched_payments (
     environment         text        NOT NULL,
     checkout_session_id text        NOT NULL,
@@ -70,6 +70,9 @@ CREATE TABLE IF NOT EXISTS demo.team_entitlements (
     PRIMARY KEY (environment, team_id)
 );
 
+-- The shop's server reads and writes them; some hosts open every new table to users.
+REVOKE ALL ON ALL TABLES IN SCHEMA demo FROM PUBLIC, anon, authenticated, project_admin;
+
 
 -- 1. Who may buy for whom ---------------------------------------------------------------------
 -- Billhook inserts the row of each checkout and portal session with the rights of its caller, so
@@ -77,7 +80,7 @@ CREATE TABLE IF NOT EXISTS demo.team_entitlements (
 -- for nobody.
 
 CREATE OR REPLACE FUNCTION demo.may_bill(subject_type text, subject_id text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE subject_type
         WHEN 'user' THEN subject_id = auth.uid()::text
         WHEN 'team' THEN EXISTS (
@@ -86,7 +89,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
         ELSE false
     END
 $$;
-REVOKE ALL ON FUNCTION demo.may_bill FROM PUBLIC;
+REVOKE ALL ON FUNCTION demo.may_bill FROM PUBLIC, anon, authenticated;
 GRANT USAGE ON SCHEMA demo TO authenticated;
 GRANT EXECUTE ON FUNCTION demo.may_bill TO authenticated;
 
@@ -112,14 +115,21 @@ CREATE POLICY demo_portal ON payments.stripe_customer_portal_sessions TO authent
 -- 2. A paid checkout fulfils its order, exactly once ---------------------------------------------
 -- Billhook marks an event `processed` in the transaction in which this runs: if this raises, the
 -- event is retried; if it succeeds, both are committed together.
+--
+-- These functions run with the shop's rights, so other users of the database may neither attach them
+-- to tables of their own nor put objects of theirs in the way (docs/database-roles.md).
 
 CREATE OR REPLACE FUNCTION demo.fulfil_order() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     session jsonb := NEW.payload #> '{data,object}';
     wanted  demo.orders;
     problem text;
 BEGIN
+    IF TG_RELID <> 'payments.webhook_events'::regclass THEN
+        RAISE EXCEPTION 'demo.fulfil_order() is a trigger for payments.webhook_events only';
+    END IF;
+
     -- The Stripe account may serve other apps, and this database other shops: only a session that
     -- one of our callers was allowed to open through Billhook counts.
     IF session #>> '{metadata,app}' IS DISTINCT FROM 'demo-shop' OR NOT EXISTS (
@@ -143,28 +153,30 @@ BEGIN
         problem := 'the order was paid before';
     END IF;
 
-    IF session ->> 'payment_status' = 'paid' THEN
-        IF problem IS NOT NULL THEN
-            INSERT INTO demo.unmatched_payments
-                (environment, checkout_session_id, order_id, reason, amount, currency)
-            VALUES (NEW.environment, session ->> 'id', session #>> '{metadata,order_id}', problem,
-                (session ->> 'amount_total')::bigint, session ->> 'currency')
-            ON CONFLICT DO NOTHING;
-            RETURN NULL;
+    IF NEW.event_type = 'checkout.session.async_payment_failed' THEN
+        IF problem IS NULL THEN
+            UPDATE demo.orders SET status = 'failed', checkout_session_id = session ->> 'id'
+            WHERE id = wanted.id AND status IN ('pending', 'processing');
         END IF;
 
+    ELSIF session ->> 'payment_status' = 'unpaid' THEN  -- the bank needs days: SEPA debit, for example
+        IF problem IS NULL THEN
+            UPDATE demo.orders SET status = 'processing', checkout_session_id = session ->> 'id'
+            WHERE id = wanted.id AND status = 'pending';
+        END IF;
+
+    ELSIF problem IS NOT NULL THEN
+        INSERT INTO demo.unmatched_payments
+            (environment, checkout_session_id, order_id, reason, amount, currency)
+        VALUES (NEW.environment, session ->> 'id', session #>> '{metadata,order_id}', problem,
+            (session ->> 'amount_total')::bigint, session ->> 'currency')
+        ON CONFLICT DO NOTHING;
+
+    ELSE  -- paid, or nothing to pay
         UPDATE demo.orders SET status = 'paid', paid_at = now(),
             checkout_session_id = session ->> 'id'
         WHERE id = wanted.id AND status <> 'paid';
         -- IF FOUND THEN: here belongs what must happen once, such as taking the goods off stock.
-
-    ELSIF problem IS NULL AND NEW.event_type = 'checkout.session.async_payment_failed' THEN
-        UPDATE demo.orders SET status = 'failed', checkout_session_id = session ->> 'id'
-        WHERE id = wanted.id AND status IN ('pending', 'processing');
-
-    ELSIF problem IS NULL THEN  -- completed, but the bank needs days: SEPA debit, for example
-        UPDATE demo.orders SET status = 'processing', checkout_session_id = session ->> 'id'
-        WHERE id = wanted.id AND status = 'pending';
     END IF;
     RETURN NULL;
 END $$;
@@ -184,10 +196,14 @@ CREATE OR REPLACE TRIGGER demo_fulfil_order
 -- wins), not at the event: the last to run is right, whichever it is.
 
 CREATE OR REPLACE FUNCTION demo.entitle_team() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     team text;
 BEGIN
+    IF TG_RELID <> 'payments.webhook_events'::regclass THEN
+        RAISE EXCEPTION 'demo.entitle_team() is a trigger for payments.webhook_events only';
+    END IF;
+
     SELECT t.id INTO team
     FROM payments.stripe_subscriptions s JOIN demo.teams t ON t.id = s.subject_id
     WHERE s.environment = NEW.environment AND s.subscription_id = NEW.object_id
@@ -231,3 +247,5 @@ CREATE OR REPLACE TRIGGER demo_entitle_team
         'customer.subscription.paused',
         'customer.subscription.resumed'))
     EXECUTE FUNCTION demo.entitle_team();
+
+REVOKE ALL ON FUNCTION demo.fulfil_order(), demo.entitle_team() FROM PUBLIC, anon, authenticated;
