@@ -21,8 +21,9 @@ from billhook.db.leases import Lease
 from billhook.db.refusals import place_of, reason_of, refusal_in
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidInput
 from billhook.projections import NOTHING, Event, UnreadableObject, as_json, project
-from billhook.projections.shapes import hash_of, text, without_nul
+from billhook.projections.shapes import StripeObject, hash_of, text
 from billhook.settings import Environment
+from billhook.stripe.decoding import decode as decode_json
 
 log = structlog.get_logger(__name__)
 
@@ -141,24 +142,12 @@ def decode(payload: bytes) -> Delivery:
     Raises:
         InvalidInput: not JSON, or not an event.
     """
-    if b"\\u0000" in payload:
-        payload = _without_nul(payload)  # jsonb cannot hold it
     try:
-        body = orjson.loads(payload)
-    except orjson.JSONDecodeError:
+        body, payload = decode_json(payload)
+    except ValueError:
         raise InvalidInput("The body is not valid JSON.") from None
-    if not isinstance(body, dict):
-        raise InvalidInput("The body is not a Stripe event.")
-    for field, kind in (("id", str), ("type", str), ("created", int), ("livemode", bool)):
-        if not isinstance(body.get(field), kind) or body[field] == "":
-            raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
-    if not 0 < body["created"] < _END_OF_TIME:
-        raise InvalidInput("created: a Stripe event has a time in epoch seconds here")
-    data = hash_of(body.get("data"))
-    stripe_object = data.get("object")
-    if not isinstance(stripe_object, dict):
-        raise InvalidInput("data.object: a Stripe event has an object here")
-    previous = data.get("previous_attributes")
+    stripe_object = check(body)
+    previous = body["data"].get("previous_attributes")
     return Delivery(
         event=Event(
             id=body["id"],
@@ -173,6 +162,25 @@ def decode(payload: bytes) -> Delivery:
         object_id=text(stripe_object.get("id")),
         payload=payload.decode(),
     )
+
+
+def check(body: Any) -> StripeObject:
+    """Make sure that decoded JSON is an event. Returns its object.
+
+    Raises:
+        InvalidInput: it is not, or lacks what the ledger cannot be without.
+    """
+    if not isinstance(body, dict):
+        raise InvalidInput("The body is not a Stripe event.")
+    for field, kind in (("id", str), ("type", str), ("created", int), ("livemode", bool)):
+        if not isinstance(body.get(field), kind) or body[field] == "":
+            raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
+    if not 0 < body["created"] < _END_OF_TIME:
+        raise InvalidInput("created: a Stripe event has a time in epoch seconds here")
+    stripe_object = hash_of(body.get("data")).get("object")
+    if not isinstance(stripe_object, dict):
+        raise InvalidInput("data.object: a Stripe event has an object here")
+    return stripe_object
 
 
 async def apply(
@@ -382,10 +390,3 @@ def _iso(at: datetime | None) -> str | None:
     if at is None:
         return None
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _without_nul(payload: bytes) -> bytes:
-    try:
-        return orjson.dumps(without_nul(orjson.loads(payload)))
-    except orjson.JSONDecodeError:
-        return payload

@@ -15,7 +15,7 @@ from billhook.db.leases import Lease
 from billhook.errors import BillhookError
 from billhook.projections import UnreadableObject
 from billhook.projections.fetched import Kind, fetched_row
-from billhook.projections.shapes import without_nul
+from billhook.projections.shapes import objects
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -69,13 +69,13 @@ def path_of(kind: Kind, object_id: str) -> str:
     return f"{PATHS[kind]}/{quote(object_id, safe='')}"
 
 
-def rows_of(kind: Kind, objects: Sequence[StripeObject], at: int) -> str:
+def rows_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> str:
     """The rows of fetched objects, a JSON array as `billhook.project_fetched` takes it.
 
     An object that cannot be read is left out, and logged: it must not stop the others.
     """
     rows = []
-    for each in objects:
+    for each in fetched:
         try:
             row = fetched_row(kind, each, at)
         except UnreadableObject as error:
@@ -83,10 +83,7 @@ def rows_of(kind: Kind, objects: Sequence[StripeObject], at: int) -> str:
             continue
         if row is not None:
             rows.append(row)
-    found = orjson.dumps(rows)
-    if b"\\u0000" in found:  # jsonb cannot hold it; few texts have one
-        found = orjson.dumps(without_nul(rows))
-    return found.decode()
+    return orjson.dumps(rows).decode()
 
 
 async def project(connection: Connection, environment: Environment, kind: Kind, rows: str) -> None:
@@ -159,7 +156,7 @@ async def complete_items(asking: Asking, subscription: StripeObject) -> None:
     items = subscription.get("items")
     if not isinstance(items, dict) or items.get("has_more") is not True:
         return
-    found: list[Any] = list(items.get("data") or [])
+    found = objects(items)
     more = True
     while more and found:
         params = {
@@ -168,6 +165,7 @@ async def complete_items(asking: Asking, subscription: StripeObject) -> None:
             "starting_after": found[-1]["id"],
         }
         page = await asking.get("subscription_item", "/v1/subscription_items", params)
-        found += page.data.get("data") or []
-        more = page.data.get("has_more") is True and bool(page.data.get("data"))
+        further = objects(page.data)
+        found += further
+        more = page.data.get("has_more") is True and bool(further)
     subscription["items"] = {**items, "data": found, "has_more": False}

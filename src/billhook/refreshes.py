@@ -22,6 +22,7 @@ from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError
 from billhook.projections import Event, UnreadableObject, as_json, project
 from billhook.projections.fetched import Kind
+from billhook.projections.shapes import hash_of, id_of, objects, timestamp
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
@@ -198,7 +199,7 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
     intent_id = payment.get("refs", {}).get("payment_intent")
     if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
         charge = (await asking.get("charge", f"/v1/charges/{quote(charge_id, safe='')}", {})).data
-        intent_id = charge.get("payment_intent")
+        intent_id = id_of(charge.get("payment_intent"))
     if intent_id is None:
         return  # a refund that names no payment stands alone
     await show_payment(asking, intent_id)
@@ -221,24 +222,25 @@ async def show_refund(asking: mirror.Asking, refund: StripeObject) -> None:
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
     """Show a fetched PaymentIntent as its event would have told it, if it came to an end."""
     charge = intent.get("latest_charge")
-    if not isinstance(charge, dict):
+    created = timestamp(hash_of(charge).get("created"))
+    if created is None:
         return
     kinds = {
         "succeeded": "payment_intent.succeeded",
         "requires_payment_method": "payment_intent.payment_failed",
         "canceled": "payment_intent.payment_failed",
     }
-    kind = kinds.get(intent["status"])
+    kind = kinds.get(str(intent.get("status")))
     if kind is not None:
         # The event itself, should it still come, is not older than the charge: it wins.
-        told = intent | {"latest_charge": charge["id"]}
-        await _apply(asking, Event("", kind, charge["created"], told, None))
+        told = intent | {"latest_charge": id_of(charge)}
+        await _apply(asking, Event("", kind, created, told, None))
 
 
 async def _invoice_payments(asking: mirror.Asking, which: Mapping[str, Any]) -> None:
     params = {**which, "status": "paid", "limit": 100}
     page = await asking.get("invoice_payment", "/v1/invoice_payments", params)
-    for each in page.data.get("data") or []:
+    for each in objects(page.data):
         await _apply(asking, Event("", "invoice_payment.paid", page.at, each, None))
 
 

@@ -17,6 +17,7 @@ from billhook.projections.shapes import (
     integer,
     metadata,
     required,
+    small_integer,
     text,
 )
 
@@ -49,7 +50,7 @@ def price_row(price: StripeObject) -> PriceRow:
         billing_scheme=text(price.get("billing_scheme")),
         tax_behavior=text(price.get("tax_behavior")),
         recurring_interval=text(recurring.get("interval")),
-        recurring_interval_count=integer(recurring.get("interval_count")),
+        recurring_interval_count=small_integer(recurring.get("interval_count")),
         metadata=metadata(price.get("metadata")),
     )
 

@@ -13,6 +13,9 @@ from typing import Any
 StripeObject = Mapping[str, Any]
 
 _BIGINT_MAX = 2**63 - 1
+_INT_MAX = 2**31 - 1
+_YEAR_1 = -62_135_596_800
+_YEAR_10000 = 253_402_300_800
 
 
 class UnreadableObject(Exception):
@@ -38,15 +41,26 @@ def text(value: Any) -> str | None:
 
 
 def integer(value: Any) -> int | None:
-    """`value` if it is an integer that a bigint can hold (amounts: the minor unit)."""
+    """`value` if it is an integer that a bigint can hold (amounts: the minor unit); also where it
+    is written as `1500.0`."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _BIGINT_MAX:
         return value
     return None
 
 
+def small_integer(value: Any) -> int | None:
+    """`value` if it is an integer that an int column can hold."""
+    found = integer(value)
+    return found if found is not None and abs(found) <= _INT_MAX else None
+
+
 def timestamp(value: Any) -> int | None:
-    """`value` if it is a time in epoch seconds; Stripe never means 1970 by 0."""
-    return integer(value) or None
+    """`value` if it is a time in epoch seconds, of the years 1 to 9999, which both PostgreSQL and
+    Python know; Stripe never means 1970 by 0."""
+    found = integer(value)
+    return found if found and _YEAR_1 <= found < _YEAR_10000 else None
 
 
 def id_of(value: Any) -> str | None:
@@ -54,10 +68,15 @@ def id_of(value: Any) -> str | None:
     return text(value) or text(hash_of(value).get("id"))
 
 
-def entries(value: Any) -> list[StripeObject]:
+def entries(value: Any) -> list[dict[str, Any]]:
     """The hashes in a list object's `data`, or in a plain list."""
     data = value if isinstance(value, list) else hash_of(value).get("data")
     return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
+def objects(page: Any) -> list[dict[str, Any]]:
+    """The objects in a page of a list: those of its entries that have an id."""
+    return [entry for entry in entries(page) if text(entry.get("id"))]
 
 
 def metadata(value: Any) -> dict[str, str]:
@@ -88,14 +107,3 @@ def required(stripe_object: StripeObject, field: str) -> str:
 def compact(**ids: str | None) -> dict[str, str]:
     """The ids that are known."""
     return {kind: value for kind, value in ids.items() if value}
-
-
-def without_nul(value: Any) -> Any:
-    """The same JSON with every NUL character in a text replaced by U+FFFD."""
-    if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
-    if isinstance(value, list):
-        return [without_nul(entry) for entry in value]
-    if isinstance(value, dict):
-        return {without_nul(key): without_nul(entry) for key, entry in value.items()}
-    return value

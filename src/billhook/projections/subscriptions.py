@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from billhook.projections.changes import (
     NOTHING,
     Changes,
@@ -82,7 +84,7 @@ def _item_row(item: StripeObject) -> SubscriptionItemRow | None:
     )
 
 
-def _periods(subscription: StripeObject, items: list[StripeObject], edge: str) -> list[int]:
+def _periods(subscription: StripeObject, items: Sequence[StripeObject], edge: str) -> list[int]:
     """The periods are on the items since basil, before that on the subscription
     (stripe-facts 25)."""
     field = f"current_period_{edge}"

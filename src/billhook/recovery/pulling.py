@@ -17,7 +17,8 @@ from billhook import ledger, mirror
 from billhook.db import Database
 from billhook.db.leases import Lease, try_lease
 from billhook.endpoint import EVENTS
-from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.errors import BillhookError, DatabaseUnavailable, InvalidInput
+from billhook.projections.shapes import objects
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -132,7 +133,7 @@ async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
         log.warning("events are older than Stripe lists them", environment=asking.environment)
     seen = _Seen()
     if page.data.get("has_more") is not True:
-        await _apply(asking, lease, page.data.get("data") or [], seen)
+        await _apply(asking, lease, objects(page.data), seen)
     else:
         width = end - begin
         while begin < end:
@@ -156,7 +157,7 @@ async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeOb
     found: list[StripeObject] = []
     while True:
         page = await _list(asking, since, upto, found[-1]["id"] if found else None)
-        events: list[StripeObject] = page.data.get("data") or []
+        events = objects(page.data)
         found += events
         if page.data.get("has_more") is not True or not events:
             return found
@@ -178,7 +179,7 @@ async def _apply(
     asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
 ) -> None:
     """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
-    wanted = [each for each in events if each["type"] in _TYPES]
+    wanted = [each for each in events if each.get("type") in _TYPES and _is_event(each)]
     status = await _known(asking, [each["id"] for each in wanted])
     for each in reversed(wanted):
         if each["id"] not in status:
@@ -190,6 +191,18 @@ async def _apply(
     finished = [e["created"] for e in wanted if status[e["id"]] in ("processed", "ignored")]
     seen.newest = max([*(each["created"] for each in wanted), seen.newest or 0]) or None
     seen.applied = max([*finished, seen.applied or 0]) or None
+
+
+def _is_event(found: StripeObject) -> bool:
+    """Whether it can be recorded. What cannot will never be: it must not hold up the others."""
+    try:
+        ledger.check(found)
+    except InvalidInput as error:
+        log.warning(
+            "an entry of Stripe's event list is no event", id=found["id"], reason=str(error)
+        )
+        return False
+    return True
 
 
 async def _apply_one(asking: mirror.Asking, lease: Lease, event: StripeObject) -> str:

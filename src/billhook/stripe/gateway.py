@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import orjson
 import stripe
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -30,6 +29,7 @@ from billhook.errors import (
 )
 from billhook.redact import redact
 from billhook.settings import STRIPE_API_BASE, Environment
+from billhook.stripe.decoding import decode, storable
 from billhook.stripe.governor import Governor
 
 StripeObject: TypeAlias = dict[str, Any]
@@ -318,10 +318,10 @@ class Gateway:
 
 
 def _parsed(headers: Mapping[str, str]) -> StripeObject:
-    """The object in a good answer."""
+    """The object in a good answer, all of it storable."""
     try:
-        data = orjson.loads(headers.body if isinstance(headers, _Headers) else b"")
-    except orjson.JSONDecodeError as error:
+        data, _ = decode(headers.body if isinstance(headers, _Headers) else b"")
+    except ValueError as error:
         raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS) from error
     if not isinstance(data, dict):
         raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
@@ -339,7 +339,7 @@ def _date(headers: Mapping[str, str]) -> int:
 def translate(error: stripe.StripeError) -> BillhookError:
     """Stripe's error as the contract's (section 1), with Stripe's message and no secrets."""
     status = error.http_status
-    message = redact(error.user_message or "Stripe gave no reason.")
+    message = redact(storable(error.user_message or "Stripe gave no reason."))
     if isinstance(error, stripe.RateLimitError):
         return RateLimited(message, next_actions="Wait a few seconds and try again.")
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):

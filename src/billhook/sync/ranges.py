@@ -11,6 +11,7 @@ from billhook import mirror
 from billhook.db import Connection, Database
 from billhook.db.leases import Lease
 from billhook.projections.fetched import Kind
+from billhook.projections.shapes import timestamp
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
@@ -166,8 +167,8 @@ def params_of(listing: Listing, part: Range) -> dict[str, Any]:
 
 def split(part: Range, objects: list[StripeObject]) -> Range | None:
     """The older half of what is left of a range, or None where there is nothing to halve."""
-    oldest = objects[-1].get("created")
-    if not isinstance(oldest, int) or oldest - part.since < 2:
+    oldest = timestamp(objects[-1].get("created"))
+    if oldest is None or oldest - part.since < 2:
         return None
     middle = (part.since + oldest) // 2
     return Range(0, part.variant, part.since, middle)

@@ -16,6 +16,7 @@ from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.db.refusals import reason_of
 from billhook.errors import BillhookError
+from billhook.projections.shapes import objects
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import Listing, Range, params_of, split, write_page
 
@@ -73,14 +74,14 @@ async def _walk(
     while more:
         listing = reading.listing
         page = await asking.get(listing.name, mirror.PATHS[listing.kind], params_of(listing, part))
-        objects: list[StripeObject] = page.data.get("data") or []
-        more = page.data.get("has_more") is True and bool(objects)
+        found = objects(page.data)
+        more = page.data.get("has_more") is True and bool(found)
         if listing.kind == "subscription":
-            for each in objects:
+            for each in found:
                 await mirror.complete_items(asking, each)
-        older = split(part, objects) if more and reading.active < _AT_ONCE else None
+        older = split(part, found) if more and reading.active < _AT_ONCE else None
         reading.active += 1 if older else 0
-        await _write(asking, reading, part, objects, page.at, older, done=not more)
+        await _write(asking, reading, part, found, page.at, older, done=not more)
         if older is not None:
             group.create_task(_walk(asking, reading, older, group))
     reading.active -= 1
@@ -90,7 +91,7 @@ async def _write(
     asking: mirror.Asking,
     reading: Reading,
     part: Range,
-    objects: list[StripeObject],
+    found: list[StripeObject],
     at: int,
     older: Range | None,
     *,
@@ -98,11 +99,11 @@ async def _write(
 ) -> None:
     """Write a page and what is left of its range, in one transaction."""
     listing = reading.listing
-    part.objects += len(objects)
-    part.after = objects[-1]["id"] if objects else part.after
+    part.objects += len(found)
+    part.after = found[-1]["id"] if found else part.after
     if older is not None and older.upto is not None:
         part.since = older.upto
-    rows = mirror.rows_of(listing.kind, objects, at)
+    rows = mirror.rows_of(listing.kind, found, at)
 
     async def write(rows: str) -> None:
         async with asking.database.connection() as connection:
@@ -112,17 +113,17 @@ async def _write(
         try:
             await repeat_collisions(partial(write, rows))
         except asyncpg.PostgresError:
-            await _write_singly(asking, reading, objects, at)
+            await _write_singly(asking, reading, found, at)
             await repeat_collisions(partial(write, "[]"))
-    reading.objects += len(objects)
-    reading.seen.update(each["id"] for each in objects)
+    reading.objects += len(found)
+    reading.seen.update(each["id"] for each in found)
 
 
 async def _write_singly(
-    asking: mirror.Asking, reading: Reading, objects: list[StripeObject], at: int
+    asking: mirror.Asking, reading: Reading, found: list[StripeObject], at: int
 ) -> None:
     """Some row of a page is refused: find it, leave it out."""
-    for each in objects:
+    for each in found:
         try:
             await mirror.write_one(asking, reading.listing.kind, each, at)
         except asyncpg.PostgresError as error:
