@@ -17,6 +17,17 @@ from billhook.db import Database
 
 T = TypeVar("T")
 
+WIPE = """
+    TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
+        payments.customer_mappings, payments.stripe_subscriptions,
+        payments.stripe_subscription_items, payments.webhook_events, payments.transactions,
+        billhook.tombstones, billhook.refreshes, billhook.ties, billhook.customer_claims,
+        billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
+        billhook.fetched_payments;
+    DELETE FROM billhook.syncs;
+    UPDATE billhook.pulls SET since = '2020-01-01', cursor_at = '2020-01-01';
+"""
+
 
 class Books:
     """Applies events and reads tables; each call runs on a fresh event loop."""

@@ -102,12 +102,6 @@ def test_a_bank_debit_after_a_declined_card_is_under_way_not_failed(
     assert books.row(ALL)["status"] == "failed"
 
 
-def test_a_payment_intent_of_another_kind_is_ignored(books: Books) -> None:
-    (answer,) = books.apply(event("payment_intent.succeeded", payment_intent(metadata={})))
-    assert (answer["handled"], answer["processing_status"]) == (False, "ignored")
-    assert books.rows(ALL) == []
-
-
 def test_a_subscription_invoice_takes_its_payment_intent_when_that_becomes_known(
     books: Books,
 ) -> None:

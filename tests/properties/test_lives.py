@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lives import DAY, KEY, WANTED, Deed, deeds, listening, live, live_at, told
 from pydantic import SecretStr
-from test_order import WIPE, assert_all_applied
+from test_order import assert_all_applied
 
 from api import connect
 from billhook.connections import Connections
@@ -28,7 +28,7 @@ from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.sync import Sync
-from books import Books, apply_one, state_of
+from books import WIPE, Books, apply_one, state_of
 from http_tokens import JWT_SECRET
 
 # A hundred lives together.

@@ -9,19 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from books import Books, final_state
+from books import WIPE, Books, final_state
 from stripe_lives import IN_A_RING, LIFE
-
-WIPE = """
-    TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
-        payments.customer_mappings, payments.stripe_subscriptions,
-        payments.stripe_subscription_items, payments.webhook_events, payments.transactions,
-        billhook.tombstones, billhook.refreshes, billhook.ties, billhook.customer_claims,
-        billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
-        billhook.fetched_payments;
-    DELETE FROM billhook.syncs;
-    UPDATE billhook.pulls SET since = '2020-01-01', cursor_at = '2020-01-01';
-"""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""payment_intent.succeeded and .payment_failed → the payment, when a checkout of ours made it."""
+"""payment_intent.* → the payment, whoever asked for it: the sums are those of the whole account."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 from billhook.projections.changes import NOTHING, Changes, Event, PaymentChange, PaymentSource
 from billhook.projections.shapes import (
     compact,
-    hash_of,
     id_of,
     integer,
     subject_of,
@@ -27,9 +26,7 @@ def payment_intent_failed(event: Event) -> Changes:
 def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
     intent = event.object
     intent_id = id_of(intent)
-    # The PaymentIntent of a subscription is told by its invoice (contract §5).
-    mode = hash_of(intent.get("metadata")).get("insforge_checkout_mode")
-    if intent_id is None or mode != "payment":
+    if intent_id is None:
         return NOTHING
     subject = subject_of(intent.get("metadata"))
     refs = compact(payment_intent=intent_id, charge=id_of(intent.get("latest_charge")))
