@@ -13,7 +13,7 @@ import uvicorn
 
 from billhook_sandbox import commands
 from billhook_sandbox.app import create_sandbox
-from billhook_sandbox.cutting import CuttableProtocol
+from billhook_sandbox.connection_abort import AbortableProtocol
 from billhook_sandbox.options import Options
 
 
@@ -40,7 +40,7 @@ def serve(asked: argparse.Namespace) -> None:
     shown = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         create_sandbox(options),
-        http=CuttableProtocol,
+        http=AbortableProtocol,
         log_level="warning",
         access_log=False,
         # Answers carry the sandbox's own date.

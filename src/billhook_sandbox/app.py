@@ -11,7 +11,9 @@ from starlette.staticfiles import StaticFiles
 
 from billhook_sandbox.api import (
     account,
+    balance,
     billing_portal,
+    charges,
     checkout_sessions,
     coupons,
     customers,
@@ -22,7 +24,6 @@ from billhook_sandbox.api import (
     payment_intents,
     payment_methods,
     payment_pages,
-    payments,
     prices,
     products,
     refunds,
@@ -34,18 +35,20 @@ from billhook_sandbox.api import (
 )
 from billhook_sandbox.clock import Clock
 from billhook_sandbox.controls import Controls
-from billhook_sandbox.gateway import Gateway
 from billhook_sandbox.ids import Ids
 from billhook_sandbox.options import Options
-from billhook_sandbox.pages.checkout import CheckoutPage
-from billhook_sandbox.pages.portal import PortalPage
-from billhook_sandbox.pages.render import HERE, Pages
+from billhook_sandbox.pages.checkout_page import CheckoutPage
+from billhook_sandbox.pages.portal_page import PortalPage
+from billhook_sandbox.pages.rendering import HERE, Pages
+from billhook_sandbox.request_handler import RequestHandler
 from billhook_sandbox.routing import Operation, Routes
-from billhook_sandbox.world import World
+from billhook_sandbox.state import SandboxState
 
 OPERATIONS: tuple[Operation, ...] = (
     *account.OPERATIONS,
+    *balance.OPERATIONS,
     *billing_portal.OPERATIONS,
+    *charges.OPERATIONS,
     *checkout_sessions.OPERATIONS,
     *coupons.OPERATIONS,
     *disputes.OPERATIONS,
@@ -56,7 +59,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *invoices.OPERATIONS,
     *payment_methods.OPERATIONS,
     *payment_pages.OPERATIONS,
-    *payments.OPERATIONS,
     *prices.OPERATIONS,
     *products.OPERATIONS,
     *refunds.OPERATIONS,
@@ -73,25 +75,25 @@ def create_sandbox(
     clock: Clock | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Starlette:
-    world = World(options or Options(), clock or Clock(), Ids(entropy))
+    state = SandboxState(options or Options(), clock or Clock(), Ids(entropy))
 
     pages = Pages()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await world.courier.start()
-        running = asyncio.create_task(world.run())
+        await state.dispatcher.start()
+        running = asyncio.create_task(state.run())
         yield
         running.cancel()
-        await world.courier.stop()
+        await state.dispatcher.stop()
 
     return Starlette(
         routes=[
-            *Controls(world).routes(),
-            *CheckoutPage(world, pages).routes(),
-            *PortalPage(world, pages).routes(),
+            *Controls(state).routes(),
+            *CheckoutPage(state, pages).routes(),
+            *PortalPage(state, pages).routes(),
             Mount("/_pages", app=StaticFiles(directory=HERE / "static")),
-            Mount("/", app=Gateway(world, Routes(OPERATIONS))),
+            Mount("/", app=RequestHandler(state, Routes(OPERATIONS))),
         ],
         lifespan=lifespan,
     )

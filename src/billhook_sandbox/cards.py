@@ -7,22 +7,22 @@ needs no hidden notes.
 from dataclasses import dataclass
 from typing import Literal
 
-Payment = Literal["succeeds", "declined", "authenticates"]
-Disputing = Literal["fraudulent", "product_not_received", "inquiry"]
-Refunding = Literal["succeeds", "pending", "fails later"]
+PaymentBehavior = Literal["succeeds", "declined", "authenticates"]
+DisputeKind = Literal["fraudulent", "product_not_received", "inquiry"]
+RefundBehavior = Literal["succeeds", "pending", "fails later"]
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     number: str
     token: str
-    payment: Payment = "succeeds"
+    payment: PaymentBehavior = "succeeds"
     decline_code: str = "generic_decline"
-    refund: Refunding = "succeeds"
+    refund: RefundBehavior = "succeeds"
     brand: str = "visa"
     funding: str = "credit"
     about: str = "is paid"
-    dispute: Disputing | None = None
+    dispute: DisputeKind | None = None
     available_at_once: bool = False
     """Its money skips the days of waiting."""
 
@@ -116,7 +116,7 @@ CARDS = (
 BY_NUMBER = {card.number: card for card in CARDS}
 BY_TOKEN = {card.token: card for card in CARDS}
 BY_TOKEN["pm_card_visa_chargeDeclined"] = BY_TOKEN["pm_card_chargeDeclined"]
-BY_FACE = {(card.brand, card.last4): card for card in CARDS}
+BY_BRAND_AND_LAST4 = {(card.brand, card.last4): card for card in CARDS}
 
 DECLINES = {
     "generic_decline": "Your card was declined.",
@@ -131,9 +131,9 @@ DECLINES = {
 # Test accounts of SEPA debit (stripe-facts, section 4): money comes days later, or doesn't.
 IBANS: dict[str, bool] = {"AT611904300234573201": True, "AT861904300235473202": False}
 """IBAN -> whether the debit succeeds."""
-REFUSED_IBANS = ("AT861904300235473202", "IT60X0542811101000000123456")
+FAILING_IBANS = ("AT861904300235473202", "IT60X0542811101000000123456")
 
 
-def luhn(number: str) -> bool:
+def passes_luhn(number: str) -> bool:
     digits = [int(digit) for digit in reversed(number)]
     return (sum(digits[::2]) + sum(sum(divmod(2 * d, 10)) for d in digits[1::2])) % 10 == 0

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, get_args
 
 import httpx
 
-from billhook_sandbox.fates import Mode, Order
-from billhook_sandbox.trouble import RateReason
+from billhook_sandbox.delivery_policy import Mode, Order
+from billhook_sandbox.fault_injection import RateReason
 
 ADDRESS = "http://127.0.0.1:12111"
-PATIENCE_SECONDS = 600
+TIMEOUT_SECONDS = 600
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 Arguments = argparse.Namespace
@@ -176,9 +176,9 @@ def run(words: Sequence[str]) -> int:
     try:
         return send(asked, COMMANDS[asked.command].body(asked))
     except httpx.TransportError as error:
-        return complain(f"no sandbox answers at {asked.url}: {error}")
+        return print_error(f"no sandbox answers at {asked.url}: {error}")
     except ValueError:
-        return complain("access is written RESOURCE=none, RESOURCE=read or RESOURCE=write")
+        return print_error("access is written RESOURCE=none, RESOURCE=read or RESOURCE=write")
 
 
 def send(asked: Arguments, body: Body | None) -> int:
@@ -186,20 +186,20 @@ def send(asked: Arguments, body: Body | None) -> int:
     if asked.command == "dump":
         return dump(url, {"key": asked.key} if asked.key else {})
     if body is None:
-        answer = httpx.get(url, timeout=PATIENCE_SECONDS)
+        answer = httpx.get(url, timeout=TIMEOUT_SECONDS)
     else:
-        answer = httpx.post(url, json=body, timeout=PATIENCE_SECONDS)
+        answer = httpx.post(url, json=body, timeout=TIMEOUT_SECONDS)
     if answer.is_error:
-        return complain(message_of(answer))
+        return print_error(message_of(answer))
     print(json.dumps(answer.json(), indent=2))
     return 0
 
 
 def dump(url: str, params: dict[str, str]) -> int:
-    with httpx.stream("GET", url, params=params, timeout=PATIENCE_SECONDS) as answer:
+    with httpx.stream("GET", url, params=params, timeout=TIMEOUT_SECONDS) as answer:
         if answer.is_error:
             answer.read()
-            return complain(message_of(answer))
+            return print_error(message_of(answer))
         try:
             for chunk in answer.iter_bytes():
                 sys.stdout.buffer.write(chunk)
@@ -217,6 +217,6 @@ def message_of(answer: httpx.Response) -> str:
     return answer.text
 
 
-def complain(message: str) -> int:
+def print_error(message: str) -> int:
     print(f"billhook sandbox: {message}", file=sys.stderr)
     return 1

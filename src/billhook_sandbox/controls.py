@@ -13,21 +13,25 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from billhook_sandbox import outcomes
+from billhook_sandbox import payment_outcomes
+from billhook_sandbox.api_versions import set_default_version
+from billhook_sandbox.clock_lookup import clock_of
+from billhook_sandbox.delivery_policy import DeliveryPolicy
 from billhook_sandbox.errors import StripeError
-from billhook_sandbox.fates import Manner
-from billhook_sandbox.flows import paying, renewal, saving
-from billhook_sandbox.flows.checkout import Authentication, Buyer, pay
+from billhook_sandbox.fault_injection import Access, Fault
+from billhook_sandbox.flows import (
+    payment_intent_lifecycle,
+    setup_intent_lifecycle,
+    subscription_renewal,
+)
+from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
 from billhook_sandbox.keys import parse_key
 from billhook_sandbox.objects.payment_methods import find_method
 from billhook_sandbox.options import API_VERSION
-from billhook_sandbox.owners import clock_of
-from billhook_sandbox.seed import Amounts, Seed
+from billhook_sandbox.seed import SeedCounts, Seeder
 from billhook_sandbox.signing import roll_secret
+from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
-from billhook_sandbox.trouble import Access, Fault
-from billhook_sandbox.versions import set_default_version
-from billhook_sandbox.world import World
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_KEY = "sk_test_sandbox"
@@ -36,8 +40,8 @@ SEED_BATCH = 5000
 
 
 class Controls:
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, state: SandboxState) -> None:
+        self.state = state
 
     def routes(self) -> list[Route]:
         reading = {"health": self.health, "stats": self.stats}
@@ -62,18 +66,18 @@ class Controls:
         }
         return [
             *(
-                Route(f"/_sandbox/{name}", answering(act), methods=["GET"])
+                Route(f"/_sandbox/{name}", get_endpoint(act), methods=["GET"])
                 for name, act in reading.items()
             ),
             *(
-                Route(f"/_sandbox/{name}", obeying(act), methods=["POST"])
+                Route(f"/_sandbox/{name}", post_endpoint(act), methods=["POST"])
                 for name, act in acting.items()
             ),
             Route("/_sandbox/dump", self.dump, methods=["GET"]),
         ]
 
     def health(self) -> Json:
-        return {"status": "ok", "api_version": API_VERSION, "now": self.world.clock.now()}
+        return {"status": "ok", "api_version": API_VERSION, "now": self.state.clock.now()}
 
     def stats(self) -> Json:
         """How much there is, per account and mode."""
@@ -85,94 +89,96 @@ class Controls:
                 "deliveries_failed": sum(d["attempt"] for d in data.all("_delivery").rows.values()),
                 "objects": {k: len(c.rows) for k, c in data.collections.items() if k[0] != "_"},
             }
-            for data in self.world.data_sets.values()
+            for data in self.state.data_sets.values()
         ]
-        courier = self.world.courier
+        dispatcher = self.state.dispatcher
         return {
             "data_sets": sets,
             "deliveries": {
-                "delivered": courier.delivered,
-                "failed_tries": courier.failed,
-                "waiting": courier.waiting(),
+                "delivered": dispatcher.delivered,
+                "failed_tries": dispatcher.failed,
+                "waiting": dispatcher.waiting(),
             },
-            "jobs_waiting": len(self.world.schedule.queue),
+            "jobs_waiting": len(self.state.schedule.queue),
         }
 
     async def dump(self, request: Request) -> Response:
         """Every object as a line of JSON, with its account and mode; `key` picks one account."""
         local_only(request)
         key = request.query_params.get("key")
-        chosen = [self.owned_by(key)] if key else list(self.world.data_sets.values())
+        chosen = [self.data_set_of(key)] if key else list(self.state.data_sets.values())
         return StreamingResponse(lines(chosen), media_type="application/x-ndjson")
 
     def reset(self, _: Json) -> Json:
-        self.world.reset()
+        self.state.reset()
         return {"reset": True}
 
     def advance(self, given: Json) -> Json:
         seconds = number(given, "seconds")
-        self.world.advance(seconds)
-        return {"now": self.world.clock.now()}
+        self.state.advance(seconds)
+        return {"now": self.state.clock.now()}
 
     async def settle(self, given: Json) -> Json:
         """Let happen what follows within seconds, and wait until its deliveries are answered."""
-        self.world.advance(number(given, "seconds", 10))
-        await self.world.courier.rest()
-        return {"now": self.world.clock.now(), "waiting": self.world.courier.waiting()}
+        self.state.advance(number(given, "seconds", 10))
+        await self.state.dispatcher.rest()
+        return {"now": self.state.clock.now(), "waiting": self.state.dispatcher.waiting()}
 
     def latency(self, given: Json) -> Json:
         """Seconds before every answer whose path begins so; 0 takes it back."""
-        trouble, prefix = self.world.trouble, given.get("path_prefix", "/v1/")
-        trouble.latency[prefix] = number(given, "seconds")
-        return {"latency": trouble.latency}
+        fault_injector, prefix = self.state.fault_injector, given.get("path_prefix", "/v1/")
+        fault_injector.latency[prefix] = number(given, "seconds")
+        return {"latency": fault_injector.latency}
 
     def fault(self, given: Json) -> Json:
         fault = Fault(**given)
-        refuse_if(fault.problem())
-        self.world.trouble.faults.append(fault)
-        return {"faults": len(self.world.trouble.faults)}
+        reject_if(fault.problem())
+        self.state.fault_injector.faults.append(fault)
+        return {"faults": len(self.state.fault_injector.faults)}
 
     def recover(self, _: Json) -> Json:
         """No request fails any longer."""
-        self.world.trouble.faults.clear()
+        self.state.fault_injector.faults.clear()
         return {"faults": 0}
 
     def revoke_key(self, given: Json) -> Json:
-        self.world.trouble.revoked.add(str(given["key"]))
-        self.world.keep_settings()
-        return {"revoked": len(self.world.trouble.revoked)}
+        self.state.fault_injector.revoked.add(str(given["key"]))
+        self.state.save_settings()
+        return {"revoked": len(self.state.fault_injector.revoked)}
 
     def restrict_key(self, given: Json) -> Json:
         """What a restricted key may: {"customers": "none", "products": "read"}."""
         key, access = str(given["key"]), dict(given["access"])
         found = parse_key(key)
         if found is None or not found.restricted:
-            refuse_if("`key` is a restricted key, such as rk_test_sandbox")
+            reject_if("`key` is a restricted key, such as rk_test_sandbox")
         if not all(granted in get_args(Access) for granted in access.values()):
-            refuse_if(f"access is one of {', '.join(get_args(Access))}")
-        self.world.trouble.access[key] = access
-        self.world.keep_settings()
+            reject_if(f"access is one of {', '.join(get_args(Access))}")
+        self.state.fault_injector.access[key] = access
+        self.state.save_settings()
         return {"key": key, "access": access}
 
     def extra_keys(self, given: Json) -> Json:
-        self.world.trouble.extra_keys = bool(given.get("on", True))
-        return {"extra_keys": self.world.trouble.extra_keys}
+        self.state.fault_injector.extra_keys = bool(given.get("on", True))
+        return {"extra_keys": self.state.fault_injector.extra_keys}
 
     def api_version(self, given: Json) -> Json:
         """The account's default: of its events, and of answers to requests that name none."""
-        data = self.owned_by(given.get("key", DEFAULT_KEY))
+        data = self.data_set_of(given.get("key", DEFAULT_KEY))
         set_default_version(data, str(given.get("version", API_VERSION)))
-        self.world.commit(data)
+        self.state.commit(data)
         return {"account": data.account, "version": given.get("version", API_VERSION)}
 
     def delivery(self, given: Json) -> Json:
         """Changes the policy by what is given; the rest stays."""
-        known = {f.name: getattr(self.world.courier.manner, f.name) for f in fields(Manner)}
+        known = {
+            f.name: getattr(self.state.dispatcher.manner, f.name) for f in fields(DeliveryPolicy)
+        }
         if given.get("retries") is not None:
             given = {**given, "retries": tuple(given["retries"])}
-        manner = Manner(**(known | given))
-        refuse_if(manner.problem())
-        self.world.courier.set_manner(manner)
+        manner = DeliveryPolicy(**(known | given))
+        reject_if(manner.problem())
+        self.state.dispatcher.set_policy(manner)
         return {"delivery": given}
 
     def roll_secret(self, given: Json) -> Json:
@@ -180,7 +186,7 @@ class Controls:
         data, endpoint = self.found("webhook_endpoint", given.get("endpoint"))
         overlap = number(given, "overlap_seconds", 86400)
         secret = roll_secret(data, endpoint, overlap)
-        self.world.commit(data)
+        self.state.commit(data)
         return {"endpoint": endpoint["id"], "secret": secret}
 
     def authenticate(self, given: Json) -> Json:
@@ -190,18 +196,18 @@ class Controls:
         data, intent = self.found("setup_intent" if setup else "payment_intent", name)
         decision = given.get("decision", "confirmed")
         if decision not in ("confirmed", "denied"):
-            refuse_if("`decision` is confirmed or denied")
-        answer = (saving if setup else paying).authenticate
+            reject_if("`decision` is confirmed or denied")
+        answer = (setup_intent_lifecycle if setup else payment_intent_lifecycle).authenticate
         return self.within(data, intent, lambda: answer(data, intent, decision == "confirmed"))
 
     def outcome(self, given: Json) -> Json:
         """How the next payments go, whatever the card: as with a test card."""
-        data = self.owned_by(given.get("key", DEFAULT_KEY))
+        data = self.data_set_of(given.get("key", DEFAULT_KEY))
         times, customer = int(given.get("times", 1)), given.get("customer")
         if times < 1:
-            refuse_if("`times` is at least 1")
-        decided = outcomes.decide(data, str(given.get("card")), times, customer)
-        self.world.commit(data)
+            reject_if("`times` is at least 1")
+        decided = payment_outcomes.set_next_outcome(data, str(given.get("card")), times, customer)
+        self.state.commit(data)
         return {"card": decided["card"], "customer": customer, "times": times}
 
     def pay(self, given: Json) -> Json:
@@ -209,7 +215,7 @@ class Controls:
         data, session = self.found("checkout.session", given.get("session"))
         authentication = given.get("authentication", "confirmed")
         if authentication not in get_args(Authentication):
-            refuse_if(f"`authentication` is one of {get_args(Authentication)}")
+            reject_if(f"`authentication` is one of {get_args(Authentication)}")
         who = Buyer(given.get("email", "buyer@example.com"), given.get("name", "Sandbox Buyer"))
         token = given.get("payment_method", "pm_card_visa")
         return self.within(
@@ -225,33 +231,35 @@ class Controls:
     def renew(self, given: Json) -> Json:
         data, subscription = self.found("subscription", given.get("subscription"))
         outcome = given.get("outcome")
-        if outcome is not None and outcome not in get_args(renewal.Outcome):
-            refuse_if(f"`outcome` is one of {get_args(renewal.Outcome)}")
-        return self.within(data, subscription, lambda: renewal.renew(data, subscription, outcome))
+        if outcome is not None and outcome not in get_args(subscription_renewal.Outcome):
+            reject_if(f"`outcome` is one of {get_args(subscription_renewal.Outcome)}")
+        return self.within(
+            data, subscription, lambda: subscription_renewal.renew(data, subscription, outcome)
+        )
 
     async def seed(self, given: Json) -> Json:
-        data = self.owned_by(given.get("key", DEFAULT_KEY))
-        amounts = Amounts(**{k: v for k, v in given.items() if k != "key"})
-        refuse_if(amounts.problem())
+        data = self.data_set_of(given.get("key", DEFAULT_KEY))
+        amounts = SeedCounts(**{k: v for k, v in given.items() if k != "key"})
+        reject_if(amounts.problem())
         made, began = 0, time.perf_counter()
-        objects = Seed(data, amounts).objects()
+        objects = Seeder(data, amounts).objects()
         while batch := list(islice(objects, SEED_BATCH)):
             for obj in batch:
                 data.put(obj)
             made += len(batch)
-            self.world.commit(data)
+            self.state.commit(data)
             await asyncio.sleep(0)
         seconds = time.perf_counter() - began
         return {"objects": made, "seconds": round(seconds, 3), "per_second": round(made / seconds)}
 
-    def owned_by(self, key: object) -> DataSet:
+    def data_set_of(self, key: object) -> DataSet:
         found = parse_key(str(key))
         if found is None:
             raise HTTPException(400, "`key` is an API key, such as sk_test_sandbox")
-        return self.world.data_set(found.account, found.livemode)
+        return self.state.data_set(found.account, found.livemode)
 
     def found(self, kind: str, name: Any) -> tuple[DataSet, Json]:
-        found = self.world.find(kind, str(name))
+        found = self.state.find(kind, str(name))
         if found is None:
             raise HTTPException(404, f"no {kind} {name!r}")
         return found
@@ -263,7 +271,7 @@ class Controls:
             with data.on_clock(clock_of(data, obj, {})):
                 return act()
         finally:
-            self.world.commit(data)
+            self.state.commit(data)
 
 
 def lines(chosen: list[DataSet]) -> Iterator[bytes]:
@@ -277,7 +285,7 @@ def lines(chosen: list[DataSet]) -> Iterator[bytes]:
                 yield orjson.dumps({**owner, "object": obj}, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def refuse_if(problem: str | None) -> None:
+def reject_if(problem: str | None) -> None:
     if problem:
         raise HTTPException(400, problem)
 
@@ -294,7 +302,7 @@ def local_only(request: Request) -> None:
         raise HTTPException(403, "the controls answer only to this machine")
 
 
-def answering(act: Callable[[], Json]) -> Callable[[Request], Awaitable[Response]]:
+def get_endpoint(act: Callable[[], Json]) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         local_only(request)
         return as_json(act())
@@ -302,7 +310,7 @@ def answering(act: Callable[[], Json]) -> Callable[[Request], Awaitable[Response
     return endpoint
 
 
-def obeying(
+def post_endpoint(
     act: Callable[[Json], Json | Awaitable[Json]],
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:

@@ -15,21 +15,21 @@ from typing import Literal, NamedTuple
 import httpx
 import orjson
 
+from billhook_sandbox.api_versions import render_event
 from billhook_sandbox.clock import Clock
-from billhook_sandbox.fates import Manner, fate
+from billhook_sandbox.delivery_policy import DeliveryPolicy, plan_delivery
+from billhook_sandbox.fault_injection import FaultInjector
 from billhook_sandbox.signing import signature_header, valid_secrets
 from billhook_sandbox.store import DataSet, Json
-from billhook_sandbox.trouble import Trouble
-from billhook_sandbox.versions import render_event
 
 TEST_RETRIES = (5.0, 600.0, 7200.0)
 LIVE_RETRIES = (*TEST_RETRIES, *(6 * 3600.0 for _ in range(11)))
 """Test mode tries three times more over a few hours, live mode for three days."""
-LONGEST_GATHERING = 10
+MAX_GATHER_PERIODS = 10
 """In units of the gathering time: an endless stream of events is delivered all the same."""
 
 
-def as_delivered(data: DataSet, event: str, version: str | None) -> Json:
+def render_for_endpoint(data: DataSet, event: str, version: str | None) -> Json:
     """In the endpoint's own version, which may be newer than the account's, or in the event's."""
     told, newest = data.need("event", event), data.get("_newest_event", event)
     if version is None or newest is None:
@@ -38,7 +38,7 @@ def as_delivered(data: DataSet, event: str, version: str | None) -> Json:
     return render_event(data, full, version)
 
 
-class Parcel(NamedTuple):
+class QueuedDelivery(NamedTuple):
     """What waits for its turn: sorted by when it is due, then by its place."""
 
     due: float
@@ -50,10 +50,10 @@ class Parcel(NamedTuple):
 
 
 @dataclass(slots=True)
-class Lane:
-    queue: list[Parcel] = field(default_factory=list)
+class EndpointQueue:
+    queue: list[QueuedDelivery] = field(default_factory=list)
     """By due time."""
-    ready: list[tuple[float, Parcel]] = field(default_factory=list)
+    ready: list[tuple[float, QueuedDelivery]] = field(default_factory=list)
     """Due, by place."""
     number: int = 0
     under_way: int = 0
@@ -67,13 +67,15 @@ class Lane:
         return len(self.queue) + len(self.ready)
 
 
-class Courier:
-    def __init__(self, clock: Clock, trouble: Trouble, commit: Callable[[DataSet], None]) -> None:
+class WebhookDispatcher:
+    def __init__(
+        self, clock: Clock, fault_injector: FaultInjector, commit: Callable[[DataSet], None]
+    ) -> None:
         self.clock = clock
-        self.trouble = trouble
+        self.fault_injector = fault_injector
         self.commit = commit
-        self.manner = Manner()
-        self.lanes: dict[str, tuple[DataSet, Lane]] = {}
+        self.manner = DeliveryPolicy()
+        self.lanes: dict[str, tuple[DataSet, EndpointQueue]] = {}
         self.count = 0
         self.delivered = 0
         self.failed = 0
@@ -82,7 +84,7 @@ class Courier:
 
     def add(self, data: DataSet, delivery: Json) -> None:
         if delivery["endpoint"] not in self.lanes:
-            self.lanes[delivery["endpoint"]] = (data, Lane())
+            self.lanes[delivery["endpoint"]] = (data, EndpointQueue())
             if self.client:
                 self.staff(delivery["endpoint"])
         _, lane = self.lanes[delivery["endpoint"]]
@@ -92,20 +94,20 @@ class Courier:
             lane.opened = lane.last
         lane.changed.set()
 
-    def enqueue(self, lane: Lane, delivery: Json) -> None:
+    def enqueue(self, lane: EndpointQueue, delivery: Json) -> None:
         self.count += 1
         name, due = delivery["id"], delivery["due"]
         if delivery["attempt"]:
             # A retry keeps its due time; no policy moves it again.
-            heapq.heappush(lane.queue, Parcel(due, 0, self.count, name))
+            heapq.heappush(lane.queue, QueuedDelivery(due, 0, self.count, name))
             return
         lane.number += 1
-        found = fate(self.manner, lane.number)
+        found = plan_delivery(self.manner, lane.number)
         due += found.delay
         end: Literal["delivered", "lost"] = "lost" if found.lost else "delivered"
-        heapq.heappush(lane.queue, Parcel(due, found.place, self.count, name, end))
+        heapq.heappush(lane.queue, QueuedDelivery(due, found.place, self.count, name, end))
         for place in () if found.lost else found.copies:
-            heapq.heappush(lane.queue, Parcel(due, place, self.count, name, "copied"))
+            heapq.heappush(lane.queue, QueuedDelivery(due, place, self.count, name, "copied"))
 
     async def start(self) -> None:
         self.client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
@@ -123,7 +125,7 @@ class Courier:
             if number not in lane.tasks or lane.tasks[number].done():
                 lane.tasks[number] = asyncio.create_task(self.work(data, lane, number))
 
-    def set_manner(self, manner: Manner) -> None:
+    def set_policy(self, manner: DeliveryPolicy) -> None:
         """A policy counts events from its beginning, so that its seed tells what comes."""
         self.manner = manner
         for endpoint, (_, lane) in self.lanes.items():
@@ -150,7 +152,7 @@ class Courier:
             for task in lane.tasks.values():
                 task.cancel()
         self.lanes.clear()
-        self.manner = Manner()
+        self.manner = DeliveryPolicy()
         self.delivered = self.failed = 0
         self.rested.set()
 
@@ -163,13 +165,13 @@ class Courier:
             self.rested.clear()
             await self.rested.wait()
 
-    def busy(self, lane: Lane) -> bool:
+    def busy(self, lane: EndpointQueue) -> bool:
         if self.manner.mode == "off":
             return lane.under_way > 0
         due = bool(lane.queue) and lane.queue[0].due <= self.clock.exact()
         return bool(lane.under_way or lane.ready or due)
 
-    async def work(self, data: DataSet, lane: Lane, number: int) -> None:
+    async def work(self, data: DataSet, lane: EndpointQueue, number: int) -> None:
         """One of the lane's workers; those beyond the wanted number stop between deliveries."""
         while number < self.manner.concurrency:
             lane.changed.clear()
@@ -186,7 +188,7 @@ class Courier:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(lane.changed.wait(), pause)
 
-    def pause(self, lane: Lane) -> float | None:
+    def pause(self, lane: EndpointQueue) -> float | None:
         """Until the next delivery is due; none at all while deliveries are off."""
         if not lane.waiting() or self.manner.mode == "off":
             return None
@@ -196,10 +198,10 @@ class Courier:
         if due or self.manner.order == "created":
             return due
         quiet = lane.last + self.manner.gather
-        latest = lane.opened + LONGEST_GATHERING * self.manner.gather
+        latest = lane.opened + MAX_GATHER_PERIODS * self.manner.gather
         return max(0.0, min(quiet, latest) - time.monotonic())
 
-    def take(self, lane: Lane) -> Parcel:
+    def take(self, lane: EndpointQueue) -> QueuedDelivery:
         """The one whose place is first among those that are due."""
         now = self.clock.exact()
         while lane.queue and lane.queue[0].due <= now and (not lane.ready or self.gathering()):
@@ -211,7 +213,7 @@ class Courier:
     def gathering(self) -> bool:
         return self.manner.order != "created"
 
-    async def deliver(self, data: DataSet, parcel: Parcel) -> None:
+    async def deliver(self, data: DataSet, parcel: QueuedDelivery) -> None:
         event, _, name = parcel.delivery.partition(":")
         endpoint = data.get("webhook_endpoint", name)
         open_ = endpoint and endpoint["status"] == "enabled" and self.manner.mode != "drop"
@@ -246,7 +248,9 @@ class Courier:
 
     async def post(self, data: DataSet, endpoint: Json, event: str) -> bool:
         """One try, with a fresh timestamp and signature (stripe-facts 34)."""
-        shown = self.trouble.as_seen(as_delivered(data, event, endpoint["api_version"]))
+        shown = self.fault_injector.with_requested_extras(
+            render_for_endpoint(data, event, endpoint["api_version"])
+        )
         body = orjson.dumps(shown, option=orjson.OPT_INDENT_2)
         # The receiver compares with its own clock, which doesn't follow the sandbox's.
         moment = int(time.time())

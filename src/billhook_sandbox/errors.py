@@ -66,14 +66,14 @@ class IdempotencyError(StripeError):
     type: ErrorType = "idempotency_error"
 
 
-class NotBuilt(StripeError):
+class NotSupported(StripeError):
     """Stripe has it and the sandbox does not: never to be taken for an answer of Stripe's."""
 
     status = 501
     type: ErrorType = "api_error"
 
 
-class WrongShape(StripeError):
+class SchemaMismatch(StripeError):
     """The sandbox made something that the SDK's annotations don't allow: a mistake of its own."""
 
     status = 500
@@ -88,9 +88,9 @@ class JobFailed(StripeError):
     type: ErrorType = "api_error"
 
 
-def not_built(route: str, name: str) -> NotBuilt:
+def not_supported(route: str, name: str) -> NotSupported:
     message = f"{route} is a Stripe operation that the sandbox does not have yet ({name})."
-    return NotBuilt(message, code="sandbox_not_built")
+    return NotSupported(message, code="sandbox_not_built")
 
 
 def resource_missing(kind: str, identifier: str, param: str, status: int) -> InvalidRequest:

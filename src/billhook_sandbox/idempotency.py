@@ -9,7 +9,7 @@ import orjson
 from billhook_sandbox.errors import IdempotencyError, InvalidRequest
 from billhook_sandbox.store import DataSet, Json
 
-KEPT_SECONDS = 24 * 3600
+RETENTION_SECONDS = 24 * 3600
 
 
 class Answer(NamedTuple):
@@ -19,7 +19,7 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class Ticket(NamedTuple):
+class Reservation(NamedTuple):
     """The right to execute a request under its key."""
 
     data: DataSet
@@ -43,7 +43,7 @@ class Ticket(NamedTuple):
         self.data.in_flight.discard(self.key)
 
 
-def begin(data: DataSet, key: str, path: str, params: Json) -> Ticket | Answer:
+def begin(data: DataSet, key: str, path: str, params: Json) -> Reservation | Answer:
     """A ticket for the first request with the key, the stored answer for a later one."""
     if len(key) > 255:
         raise InvalidRequest("Idempotency-Key can be up to 255 characters long.")
@@ -58,7 +58,7 @@ def begin(data: DataSet, key: str, path: str, params: Json) -> Ticket | Answer:
             status=409,
         )
     kept = data.get("_idempotency", key)
-    if kept and kept["created"] + KEPT_SECONDS > data.clock.now():
+    if kept and kept["created"] + RETENTION_SECONDS > data.clock.now():
         if kept["fingerprint"] != fingerprint:
             raise IdempotencyError(
                 "Keys for idempotent requests can only be used with the same parameters they were "
@@ -67,4 +67,4 @@ def begin(data: DataSet, key: str, path: str, params: Json) -> Ticket | Answer:
             )
         return Answer(kept["status"], kept["body"].encode(), replayed=True)
     data.in_flight.add(key)
-    return Ticket(data, key, fingerprint)
+    return Reservation(data, key, fingerprint)

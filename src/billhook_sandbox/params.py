@@ -176,7 +176,7 @@ RETRIEVE = Form(EXPAND)
 RANGE = Form({"gt": integer, "gte": integer, "lt": integer, "lte": integer})
 
 
-def moment_or_range(raw: Any, param: str) -> dict[str, int]:
+def timestamp_or_range(raw: Any, param: str) -> dict[str, int]:
     if isinstance(raw, dict):
         return RANGE(raw, param)
     moment = integer(raw, param)
@@ -193,7 +193,7 @@ def page_limit(raw: Any, param: str) -> int:
 
 def list_form(**filters: Kind) -> Form:
     paging = {"limit": page_limit, "starting_after": text, "ending_before": text}
-    return Form({**paging, **EXPAND, "created": moment_or_range, **filters})
+    return Form({**paging, **EXPAND, "created": timestamp_or_range, **filters})
 
 
 ADDRESS = Form(

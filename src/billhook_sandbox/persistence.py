@@ -22,21 +22,21 @@ SAVE = """
 insert into objects (account, livemode, kind, id, position, body) values (?, ?, ?, ?, ?, ?)
 on conflict (account, livemode, kind, id) do update set body = excluded.body
 """
-FORGET = "delete from objects where account = ? and livemode = ? and kind = ? and id = ?"
+DELETE = "delete from objects where account = ? and livemode = ? and kind = ? and id = ?"
 LOAD = """
 select account, livemode, position, body from objects order by account, livemode, kind, position
 """
-SET = "insert or replace into settings (name, value) values (?, ?)"
+SAVE_SETTING = "insert or replace into settings (name, value) values (?, ?)"
 
 
-class Saved(NamedTuple):
+class SavedObject(NamedTuple):
     account: str
     livemode: bool
     position: int
     obj: Json
 
 
-class Journal:
+class Database:
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
         # A killed process loses nothing that was written, only a power cut would: no fsync needed.
@@ -44,16 +44,16 @@ class Journal:
         self.database.execute("pragma synchronous = off")
         self.database.executescript(SCHEMA)
 
-    def load(self) -> Iterator[Saved]:
+    def load(self) -> Iterator[SavedObject]:
         for account, livemode, position, body in self.database.execute(LOAD):
-            yield Saved(account, bool(livemode), position, orjson.loads(body))
+            yield SavedObject(account, bool(livemode), position, orjson.loads(body))
 
     def settings(self) -> Json:
         rows = self.database.execute("select name, value from settings")
         return {name: orjson.loads(value) for name, value in rows}
 
     def set(self, values: Mapping[str, object]) -> None:
-        self.database.executemany(SET, [(k, orjson.dumps(v)) for k, v in values.items()])
+        self.database.executemany(SAVE_SETTING, [(k, orjson.dumps(v)) for k, v in values.items()])
 
     def save(self, data: DataSet) -> None:
         """All changes of one request in one transaction: a crash leaves all of them or none."""
@@ -67,7 +67,7 @@ class Journal:
                 kept.append((*owner, kind, name, position, orjson.dumps(obj)))
         self.database.execute("begin")
         self.database.executemany(SAVE, kept)
-        self.database.executemany(FORGET, gone)
+        self.database.executemany(DELETE, gone)
         self.database.execute("commit")
 
     def clear(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from billhook_sandbox.errors import not_built, unknown_route
+from billhook_sandbox.errors import not_supported, unknown_route
 from billhook_sandbox.params import Form
 from billhook_sandbox.sdk_operations import SdkOperation, sdk_operation, shape
 from billhook_sandbox.store import DataSet, Json
@@ -45,15 +45,15 @@ class Routes:
         known = sdk_operation(method, path)
         if known is not None:
             if built := self.by_shape.get(known.shape):
-                return Match(built, places(built, path) or {}, known)
-            raise not_built(f"{method} {known.path}", known.name)
+                return Match(built, path_params(built, path) or {}, known)
+            raise not_supported(f"{method} {known.path}", known.name)
         for operation in self.by_shape.values():
-            if operation.method == method and (found := places(operation, path)) is not None:
+            if operation.method == method and (found := path_params(operation, path)) is not None:
                 return Match(operation, found, None)
         raise unknown_route(method, path)
 
 
-def places(operation: Operation, path: str) -> dict[str, str] | None:
+def path_params(operation: Operation, path: str) -> dict[str, str] | None:
     """What stands where the operation's path has placeholders; None if it is another path."""
     parts, expected = path.split("/"), operation.path.split("/")
     if len(parts) != len(expected):

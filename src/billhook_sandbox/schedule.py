@@ -11,12 +11,12 @@ log = logging.getLogger(__name__)
 Action = Callable[..., None]
 
 
-def later(data: DataSet, seconds: float, action: str, **args: str) -> Json:
+def schedule_in(data: DataSet, seconds: float, action: str, **args: str) -> Json:
     """In real time, also for a customer on a test clock: what follows a payment is not billing."""
     return put_job(data, data.wall.exact() + seconds, None, action, args)
 
 
-def at(data: DataSet, moment: float, action: str, **args: str) -> Json:
+def schedule_at(data: DataSet, moment: float, action: str, **args: str) -> Json:
     """When the clock that counts now shows that moment: the sandbox's, or a test clock."""
     return put_job(data, moment, data.test_clock, action, args)
 

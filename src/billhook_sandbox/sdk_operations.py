@@ -16,7 +16,7 @@ METHOD = re.compile(r"^    def (\w+)\(", re.MULTILINE)
 REQUEST = re.compile(r'self\._request\(\s*"(\w+)",\s*"(/v1/[^"]+)"')
 PARAMS = re.compile(r'\bparams: (?:Optional\[\s*)?"(\w+)"')
 ANSWER = re.compile(r"\) -> (.+?):\n", re.DOTALL)
-PLACE = re.compile(r"\{\w+\}")
+PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 class SdkOperation(NamedTuple):
@@ -36,7 +36,7 @@ class SdkOperation(NamedTuple):
 
 
 def shape(method: str, path: str) -> tuple[str, str]:
-    return method, PLACE.sub("{}", path)
+    return method, PLACEHOLDER.sub("{}", path)
 
 
 @cache
@@ -81,7 +81,7 @@ def tree() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for operation in operations():
         node = found
-        for part in PLACE.sub("{}", operation.path).split("/")[1:]:
+        for part in PLACEHOLDER.sub("{}", operation.path).split("/")[1:]:
             node = node.setdefault(part, {})
         node.setdefault(ENDS, {})[operation.method] = operation
     return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from billhook_sandbox.errors import InvalidRequest, NotBuilt
+from billhook_sandbox.errors import InvalidRequest, NotSupported
 from billhook_sandbox.params import Form, Kind, array, boolean, decimal, integer, one_of
 from billhook_sandbox.sdk_operations import SdkOperation
 from billhook_sandbox.sdk_types import (
@@ -25,7 +25,7 @@ from billhook_sandbox.sdk_types import (
     read_text,
 )
 
-LISTED_IN_FULL = 60
+MAX_LISTED_VALUES = 60
 """Longer lists (events, versions) are left to the operation, whose message is shorter."""
 
 
@@ -43,7 +43,7 @@ def read_params(
     except InvalidRequest as error:
         if error.code != "parameter_unknown":
             raise
-        raise NotBuilt(
+        raise NotSupported(
             f"{error.param} is a parameter that Stripe takes in {operation.method} "
             f"{operation.path}, but the sandbox does not have it yet ({operation.name}).",
             code="sandbox_not_built",
@@ -92,7 +92,7 @@ SCALARS: dict[str, Kind] = {
 
 
 def listed(values: tuple[object, ...]) -> Kind:
-    if len(values) > LISTED_IN_FULL:
+    if len(values) > MAX_LISTED_VALUES:
         return text
     return one_of(*(str(value).lower() if value is True else str(value) for value in values))
 
@@ -118,13 +118,13 @@ def any_of(options: tuple[Type, ...]) -> Kind:
     def read(raw: Any, param: str) -> Any:
         if raw == "" and clearable:
             return None
-        fitting = (deep or flat) if isinstance(raw, dict) else (flat or deep)
-        for kind in fitting[:-1]:
+        validated = (deep or flat) if isinstance(raw, dict) else (flat or deep)
+        for kind in validated[:-1]:
             try:
                 return kind(raw, param)
             except InvalidRequest:
                 continue
-        return fitting[-1](raw, param)
+        return validated[-1](raw, param)
 
     return read
 

@@ -140,7 +140,7 @@ def fields(record: Record) -> dict[str, Field]:
 def annotations(record: Record, node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
     for base in node.bases:
         if isinstance(base, ast.Name) and base.id.startswith("_"):
-            yield from of_functional(record.module, base.id)
+            yield from functional_fields(record.module, base.id)
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             constant = ast.unparse(statement.annotation).startswith("ClassVar")
@@ -148,7 +148,7 @@ def annotations(record: Record, node: ast.ClassDef) -> Iterator[tuple[str, ast.e
                 yield statement.target.id, statement.annotation
 
 
-def of_functional(module: str, name: str) -> Iterator[tuple[str, ast.expr]]:
+def functional_fields(module: str, name: str) -> Iterator[tuple[str, ast.expr]]:
     """`_Base = TypedDict("…", {"in": …})`, for names that are words of Python."""
     for statement in module_tree(module)[0].body:
         if not isinstance(statement, ast.Assign) or ast.unparse(statement.targets[0]) != name:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 from billhook_sandbox.cards import CARDS
-from billhook_sandbox.flows.charging import succeed
+from billhook_sandbox.flows.charge_attempts import succeed
 from billhook_sandbox.objects.catalog import make_price, make_product
 from billhook_sandbox.objects.charges import make_balance_transaction
 from billhook_sandbox.objects.customers import make_customer
@@ -23,7 +23,7 @@ MONTH = 28 * 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Amounts:
+class SeedCounts:
     """How many of each; a subscription brings its item, a payment its charge and its balance
     transaction, and both use the customers in turn."""
 
@@ -40,8 +40,8 @@ class Amounts:
         return None if any(counts) else "say how many of what"
 
 
-class Seed:
-    def __init__(self, data: DataSet, amounts: Amounts) -> None:
+class Seeder:
+    def __init__(self, data: DataSet, amounts: SeedCounts) -> None:
         self.data = data
         self.amounts = amounts
         self.now = data.clock.now()
@@ -72,23 +72,29 @@ class Seed:
         yield from self.make_subscriptions(wanted.subscriptions)
         yield from self.make_payments(wanted.payments)
 
-    def born(self, index: int, count: int, span: int = YEAR) -> int:
+    def created(self, index: int, count: int, span: int = YEAR) -> int:
         """Spread evenly over the time until now."""
         return self.now - span + span * (index + 1) // count
 
     def make_products(self, count: int) -> Iterator[Json]:
         new = self.data.ids.new
         for i in range(count):
-            name, born = new("product"), self.born(i, count)
+            name, created = new("product"), self.created(i, count)
             self.products.append(name)
             title = f"Product {i + 1}"
-            yield {**self.product, "id": name, "name": title, "created": born, "updated": born}
+            yield {
+                **self.product,
+                "id": name,
+                "name": title,
+                "created": created,
+                "updated": created,
+            }
 
     def make_prices(self, count: int) -> Iterator[Json]:
         new, products = self.data.ids.new, self.products
         for i in range(count):
             product = products[i % len(products)]
-            times = {"created": self.born(i, count)}
+            times = {"created": self.created(i, count)}
             price = {**self.price, "id": new("price"), "product": product, **times}
             self.plans.append(price)
             yield price
@@ -96,14 +102,14 @@ class Seed:
     def make_customers(self, count: int, with_methods: bool) -> Iterator[Json]:
         new = self.data.ids.new
         for i in range(count):
-            name, method, born = new("customer"), "", self.born(i, count)
+            name, method, created = new("customer"), "", self.created(i, count)
             prefix = name[-8:].upper()
             texts = {"email": f"customer{i + 1}@example.com", "name": f"Customer {i + 1}"}
-            own = {"id": name, "created": born, "invoice_prefix": prefix, **texts}
+            own = {"id": name, "created": created, "invoice_prefix": prefix, **texts}
             yield {**self.customer, **own}
             if with_methods:
                 method = new("payment_method")
-                yield {**self.method, "id": method, "customer": name, "created": born}
+                yield {**self.method, "id": method, "customer": name, "created": created}
             self.customers.append((name, method))
 
     def make_subscriptions(self, count: int) -> Iterator[Json]:
@@ -115,7 +121,7 @@ class Seed:
         template = make_subscription(self.scratch, self.customer, self.method, [item])
         recurring = self.price["recurring"]
         for i in range(count):
-            name, start = new("subscription"), self.born(i, count, MONTH)
+            name, start = new("subscription"), self.created(i, count, MONTH)
             customer, method = self.customers[i % len(self.customers)]
             price = self.plans[i % len(self.plans)]
             plan = {**item["plan"], "id": price["id"], "product": price["product"]}
@@ -153,7 +159,11 @@ class Seed:
         for i in range(count):
             customer, method = self.customers[i % len(self.customers)]
             names = new("payment_intent"), new("charge"), new("balance_transaction")
-            own = {"created": self.born(i, count), "customer": customer, "payment_method": method}
+            own = {
+                "created": self.created(i, count),
+                "customer": customer,
+                "payment_method": method,
+            }
             secret = self.data.ids.secret(names[0])
             ids = {"id": names[0], "client_secret": secret, "latest_charge": names[1]}
             yield {**intent, **own, **ids}

@@ -29,7 +29,7 @@ class Collection:
     def __init__(self) -> None:
         self.rows: dict[str, Json] = {}
         self.order: list[str] = []
-        self.births: list[int] = []
+        self.created_times: list[int] = []
         """When each of `order` was created: rising, but for those of a test clock."""
         self.chronological = True
         self.position: dict[str, int] = {}
@@ -43,9 +43,9 @@ class Collection:
         if name not in self.position:
             self.last = self.position[name] = position or self.last + 1
             self.order.append(name)
-            born = obj.get("created", 0)
-            self.chronological &= not self.births or born >= self.births[-1]
-            self.births.append(born)
+            created = obj.get("created", 0)
+            self.chronological &= not self.created_times or created >= self.created_times[-1]
+            self.created_times.append(created)
         self.rows[name] = obj
         for field, index in self.indexes.items():
             if before is None or before.get(field) != obj.get(field):
@@ -77,14 +77,14 @@ class Collection:
         found = (self.rows.get(name) for name in self.named(field, value))
         return [obj for obj in found if obj is not None and obj.get(field) == value]
 
-    def stretch(self, names: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
+    def position_range(self, names: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
         """Between which places in `names` stand all that were created then, and perhaps others."""
         if names is not self.order or not self.chronological:
             return 0, len(names)
-        return bisect_left(self.births, oldest), bisect_right(self.births, newest)
+        return bisect_left(self.created_times, oldest), bisect_right(self.created_times, newest)
 
     def walk(
-        self, names: Sequence[str], cursor: str | None, newer: bool, stretch: tuple[int, int]
+        self, names: Sequence[str], cursor: str | None, newer: bool, position_range: tuple[int, int]
     ) -> Iterator[Json]:
         """From the cursor (or the end) to the older ones, or to the newer ones, in a stretch."""
         start = 0 if newer else len(names)
@@ -92,7 +92,7 @@ class Collection:
             at = bisect_left(names, self.position[cursor], key=self.position.__getitem__)
             here = at < len(names) and names[at] == cursor
             start = at + 1 if newer and here else at
-        first, end = stretch
+        first, end = position_range
         steps = (
             range(max(start, first), end) if newer else range(min(start, end) - 1, first - 1, -1)
         )
@@ -120,7 +120,7 @@ class DataSet:
         self.in_flight: set[str] = set()
         self.collections: dict[str, Collection] = {}
         self.unsaved: dict[tuple[str, str], Json | None] = {}
-        self.fitting: dict[str, Json] = {}
+        self.validated: dict[str, Json] = {}
 
     @contextmanager
     def on_clock(self, clock: Json | None) -> Iterator[None]:

@@ -18,8 +18,8 @@ from billhook_sandbox.signing import signature_header
 from billhook_sandbox.store import Json
 
 READY = "billhook sandbox: "
-PATIENCE_SECONDS = 120
-STOPPING_SECONDS = 10
+TIMEOUT_SECONDS = 120
+STOP_TIMEOUT_SECONDS = 10
 
 
 class ControlRefused(Exception):
@@ -68,7 +68,7 @@ class Sandbox:
     def __init__(self, url: str, key: str = DEFAULT_KEY) -> None:
         self.url = url
         self.key = key
-        self.web = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, trust_env=False)
+        self.web = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
         self.clock = Clock(self)
         self.client = stripe.StripeClient(key, base_addresses={"api": url})
         self.taken: set[str] = set()
@@ -94,7 +94,7 @@ class Sandbox:
         """Pay a Checkout session as its page does; answers the session."""
         return self.control("pay", session=session, payment_method=card, **given)
 
-    def decide(self, card: str, *, times: int = 1, customer: str | None = None) -> None:
+    def set_next_outcome(self, card: str, *, times: int = 1, customer: str | None = None) -> None:
         """The next payments go as with that test card, whatever the card is."""
         self.control("outcome", key=self.key, card=card, times=times, customer=customer)
 
@@ -151,4 +151,4 @@ def running_sandbox(*arguments: str) -> Iterator[Sandbox]:
             yield Sandbox(line.removeprefix(READY).strip())
         finally:
             process.terminate()
-            process.wait(STOPPING_SECONDS)
+            process.wait(STOP_TIMEOUT_SECONDS)

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from billhook_sandbox.errors import WrongShape
+from billhook_sandbox.errors import SchemaMismatch
+from billhook_sandbox.object_validation import validate_object, validate_response
 from billhook_sandbox.sdk_operations import operations, sdk_operation
 from billhook_sandbox.sdk_types import Record, fields, object_classes, read_text
-from billhook_sandbox.shapes import check_answer, check_object
 from sandbox.shop import Shop
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "problem"),
     [
         (lambda obj: obj.update(invented=1), "invented is not a field"),
         (lambda obj: obj.pop("amount"), "amount is missing (stripe._charge:Charge.amount: int)"),
@@ -31,16 +31,16 @@ from sandbox.shop import Shop
     ],
 )
 def test_a_wrong_object_is_told_with_its_field_and_annotation(
-    shop: Shop, change: Any, complaint: str
+    shop: Shop, change: Any, problem: str
 ) -> None:
     shop.paid()
     charge = shop.get("/v1/charges")["data"][0]
     wrong = deepcopy(charge)
     change(wrong)
-    check_object(charge)
-    with pytest.raises(WrongShape) as caught:
-        check_object(wrong)
-    assert complaint in caught.value.message
+    validate_object(charge)
+    with pytest.raises(SchemaMismatch) as caught:
+        validate_object(wrong)
+    assert problem in caught.value.message
     assert charge["id"] in caught.value.message
     assert (caught.value.status, caught.value.code) == (500, "sandbox_wrong_shape")
 
@@ -48,11 +48,11 @@ def test_a_wrong_object_is_told_with_its_field_and_annotation(
 def test_an_answer_is_judged_by_its_own_operation(shop: Shop) -> None:
     """A customer where a charge belongs is wrong, however right a customer it is."""
     customer = shop.raw("POST", "/v1/customers").json()
-    check_answer(sdk_operation("POST", "/v1/customers"), customer, {})
-    with pytest.raises(WrongShape):
-        check_answer(sdk_operation("GET", "/v1/charges/ch_1"), customer, {})
+    validate_response(sdk_operation("POST", "/v1/customers"), customer, {})
+    with pytest.raises(SchemaMismatch):
+        validate_response(sdk_operation("GET", "/v1/charges/ch_1"), customer, {})
     deleted = shop.raw("DELETE", f"/v1/customers/{customer['id']}").json()
-    check_answer(sdk_operation("DELETE", f"/v1/customers/{customer['id']}"), deleted, {})
+    validate_response(sdk_operation("DELETE", f"/v1/customers/{customer['id']}"), deleted, {})
 
 
 def test_every_annotation_of_the_installed_sdk_is_understood() -> None:
@@ -80,8 +80,8 @@ def records(type_: Any) -> set[Record]:
 def test_the_check_costs_far_less_than_a_millisecond(shop: Shop) -> None:
     subscription = shop.paid("subscription")["subscription"]
     obj = shop.get(f"/v1/subscriptions/{subscription}")
-    check_object(obj)
+    validate_object(obj)
     began = time.process_time()
     for _ in range(1000):
-        check_object(obj)
+        validate_object(obj)
     assert time.process_time() - began < 0.5, "seconds for a thousand"

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import stripe
 
-from billhook_sandbox.fates import Manner, fate
+from billhook_sandbox.delivery_policy import DeliveryPolicy, plan_delivery
 from sandbox.conftest import Launch
 from sandbox.shop import Delivery, Receiver, Sandbox, Shop
 
@@ -20,7 +20,7 @@ NAMES = [f"{number}" for number in range(8)]
 def manner(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
     """Changes how deliveries are made, for one test."""
     yield partial(sandbox.control, "delivery")
-    before = Manner()
+    before = DeliveryPolicy()
     sandbox.control(
         "delivery",
         mode=before.mode,
@@ -102,7 +102,9 @@ def test_a_share_of_deliveries_is_lost_and_stays_undelivered_in_the_list(
     manner(drop=0.5, seed=3)
     eight_customers(shop)
     came = settled(shop, receiver)
-    told = [not fate(Manner(drop=0.5, seed=3), number + 1).lost for number in range(8)]
+    told = [
+        not plan_delivery(DeliveryPolicy(drop=0.5, seed=3), number + 1).lost for number in range(8)
+    ]
     assert came == [name for name, kept in zip(NAMES, told, strict=True) if kept]
     assert 0 < len(came) < 8
     lost = shop.get("/v1/events", delivery_success="false")["data"]

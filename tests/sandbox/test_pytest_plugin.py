@@ -86,7 +86,7 @@ def session(client):
     return client.v1.checkout.sessions.create({**given, "line_items": items}).id
 
 def test_decline(sandbox, client):
-    sandbox.decide("pm_card_chargeDeclined")
+    sandbox.set_next_outcome("pm_card_chargeDeclined")
     with pytest.raises(ControlRefused) as caught:
         sandbox.pay(session(client))
     assert caught.value.error["code"] == "card_declined"

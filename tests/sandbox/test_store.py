@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from billhook_sandbox.clock import Clock
-from billhook_sandbox.errors import JobFailed, WrongShape
-from billhook_sandbox.events import previous_attributes
+from billhook_sandbox.errors import JobFailed, SchemaMismatch
+from billhook_sandbox.event_log import previous_attributes
 from billhook_sandbox.ids import Ids
 from billhook_sandbox.options import Options
 from billhook_sandbox.periods import period_end
-from billhook_sandbox.schedule import Schedule, later
+from billhook_sandbox.schedule import Schedule, schedule_in
+from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Collection, DataSet
-from billhook_sandbox.world import World
 
 
 def moment(text: str) -> int:
@@ -25,7 +25,7 @@ def moment(text: str) -> int:
 def test_the_order_of_birth_survives_deletions_and_many_restarts(tmp_path: Path) -> None:
     names: list[str] = []
     for run in range(3):
-        world = World(Options(data=tmp_path / "sandbox.sqlite"), Clock(), Ids())
+        world = SandboxState(Options(data=tmp_path / "sandbox.sqlite"), Clock(), Ids())
         data = world.data_set("shop", False)
         assert [obj["id"] for obj in data.all("thing").rows.values()] == names
         for i in range(3):
@@ -50,16 +50,16 @@ def test_an_index_follows_values_that_change_and_keeps_the_order_of_birth() -> N
 
 
 def test_a_job_that_fails_fails_the_next_move_through_time_and_no_other_job() -> None:
-    world = World(Options(), Clock(), Ids())
+    world = SandboxState(Options(), Clock(), Ids())
     done: list[str] = []
 
     def wrong(data: DataSet, name: str) -> None:
-        raise WrongShape(f"{name} is wrong")
+        raise SchemaMismatch(f"{name} is wrong")
 
     world.schedule = Schedule({"wrong": wrong, "right": lambda data, name: done.append(name)})
     data = world.data_set("shop", False)
-    later(data, 1, "wrong", name="ch_1")
-    later(data, 2, "right", name="ch_2")
+    schedule_in(data, 1, "wrong", name="ch_1")
+    schedule_in(data, 2, "right", name="ch_2")
     world.commit(data)
     with pytest.raises(JobFailed, match="ch_1 is wrong"):
         world.advance(5)

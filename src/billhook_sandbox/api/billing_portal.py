@@ -1,12 +1,12 @@
 """The customer portal: sessions and configurations."""
 
-from billhook_sandbox.lists import page
 from billhook_sandbox.objects.billing_portal import (
     default_configuration,
     make_configuration,
     make_portal_session,
     update_configuration,
 )
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,

@@ -3,12 +3,17 @@
 from billhook_sandbox.api.customers import SHIPPING
 from billhook_sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.checkout import expire_session
-from billhook_sandbox.lists import page, slice_of
+from billhook_sandbox.flows.checkout_payment import expire_session
 from billhook_sandbox.objects.catalog import make_price, make_product
 from billhook_sandbox.objects.checkout_sessions import make_line_item, make_session
-from billhook_sandbox.objects.coupons import amount_off, shares, usable_code, usable_coupon
+from billhook_sandbox.objects.coupons import (
+    amount_off,
+    shares,
+    usable_coupon,
+    usable_promotion_code,
+)
 from billhook_sandbox.objects.setup_intents import make_setup_intent
+from billhook_sandbox.pagination import page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -28,7 +33,7 @@ from billhook_sandbox.params import (
     url,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 PRICE_DATA = Form(
@@ -112,7 +117,7 @@ LIST = list_form(
     subscription=text,
 )
 LINE_ITEMS = list_form()
-SMALLEST = {"eur": 50, "usd": 50}
+MINIMUM_AMOUNTS = {"eur": 50, "usd": 50}
 
 
 def create(call: Call) -> Json:
@@ -127,7 +132,7 @@ def create(call: Call) -> Json:
     session = make_session(call.data, given, items, call.site)
     if given["mode"] == "setup":
         session = with_setup(call.data, session, given)
-    at(call.data, session["expires_at"], "expire_session", session=session["id"])
+    schedule_at(call.data, session["expires_at"], "expire_session", session=session["id"])
     return session
 
 
@@ -251,7 +256,7 @@ def discounted(data: DataSet, given: Json, items: list[Json]) -> list[Json]:
     if "promotion_code" in asked:
         param = "discounts[0][promotion_code]"
         code = data.need("promotion_code", asked["promotion_code"], param)
-        usable_code(data, code, given.get("customer"), total, param)
+        usable_promotion_code(data, code, given.get("customer"), total, param)
         name = code["promotion"]["coupon"]
     coupon = usable_coupon(data, str(name), items[0]["currency"], param)
     parts = shares(amount_off(coupon, total), [item["amount_subtotal"] for item in items])
@@ -280,7 +285,7 @@ def check_discounts(given: Json) -> None:
 
 def check_total(items: list[Json]) -> None:
     total, currency_ = sum(item["amount_total"] for item in items), items[0]["currency"]
-    smallest = SMALLEST.get(currency_, 0)
+    smallest = MINIMUM_AMOUNTS.get(currency_, 0)
     if 0 < total < smallest:
         raise InvalidRequest(
             "The Checkout Session's total amount due must add up to at least "
@@ -318,7 +323,7 @@ def list_(call: Call) -> Json:
 def line_items(call: Call) -> Json:
     call.data.need("checkout.session", call.id)
     items = call.data.need("_checkout", call.id)["line_items"]
-    return slice_of(items, call, f"/v1/checkout/sessions/{call.id}/line_items")
+    return page_of_items(items, call, f"/v1/checkout/sessions/{call.id}/line_items")
 
 
 def expire(call: Call) -> Json:

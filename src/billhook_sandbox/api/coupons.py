@@ -3,14 +3,14 @@
 from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.coupons import (
     make_coupon,
     make_promotion_code,
-    still_active,
-    still_valid,
+    with_current_activity,
+    with_current_validity,
 )
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -97,13 +97,13 @@ def create(call: Call) -> Json:
 
 
 def retrieve(call: Call) -> Json:
-    return still_valid(call.data, call.data.need("coupon", call.id))
+    return with_current_validity(call.data, call.data.need("coupon", call.id))
 
 
 def update(call: Call) -> Json:
     coupon = call.data.need("coupon", call.id)
     changed = change(call.data, coupon, "coupon.updated", **edited(coupon, call.params))
-    return still_valid(call.data, changed)
+    return with_current_validity(call.data, changed)
 
 
 def edited(obj: Json, given: Json) -> Json:
@@ -115,7 +115,7 @@ def edited(obj: Json, given: Json) -> Json:
 
 def list_(call: Call) -> Json:
     found = page(call, "coupon", "/v1/coupons")
-    return {**found, "data": [still_valid(call.data, coupon) for coupon in found["data"]]}
+    return {**found, "data": [with_current_validity(call.data, coupon) for coupon in found["data"]]}
 
 
 def delete(call: Call) -> Json:
@@ -131,25 +131,25 @@ def create_code(call: Call) -> Json:
     coupon = data.need("coupon", name, "promotion[coupon]")
     if "customer" in given:
         data.need("customer", given["customer"], "customer")
-    if "code" in given and code_in_use(data, given["code"]):
+    if "code" in given and is_code_in_use(data, given["code"]):
         message = f"An active promotion code with `code: {given['code']}` already exists."
         raise InvalidRequest(message, code="resource_already_exists", param="code")
     return make_promotion_code(data, coupon, given)
 
 
-def code_in_use(data: DataSet, code: str) -> bool:
+def is_code_in_use(data: DataSet, code: str) -> bool:
     same = (c for c in data.all("promotion_code").rows.values() if c["code"] == code)
-    return any(still_active(data, found)["active"] for found in same)
+    return any(with_current_activity(data, found)["active"] for found in same)
 
 
 def retrieve_code(call: Call) -> Json:
-    return still_active(call.data, call.data.need("promotion_code", call.id))
+    return with_current_activity(call.data, call.data.need("promotion_code", call.id))
 
 
 def update_code(call: Call) -> Json:
     code = call.data.need("promotion_code", call.id)
     changed = change(call.data, code, "promotion_code.updated", **edited(code, call.params))
-    return still_active(call.data, changed)
+    return with_current_activity(call.data, changed)
 
 
 def codes(call: Call) -> Json:
@@ -160,12 +160,13 @@ def codes(call: Call) -> Json:
             all(code[key] == given[key] for key in ("code", "customer") if key in given)
             and ("coupon" not in given or code["promotion"]["coupon"] == given["coupon"])
             and (
-                "active" not in given or still_active(call.data, code)["active"] == given["active"]
+                "active" not in given
+                or with_current_activity(call.data, code)["active"] == given["active"]
             )
         )
 
     found = page(call, "promotion_code", "/v1/promotion_codes", keep)
-    return {**found, "data": [still_active(call.data, code) for code in found["data"]]}
+    return {**found, "data": [with_current_activity(call.data, code) for code in found["data"]]}
 
 
 OPERATIONS = (

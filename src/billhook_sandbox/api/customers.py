@@ -1,11 +1,11 @@
 """Customers. A deleted one still answers, with `deleted: true` (stripe-facts 23)."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change
-from billhook_sandbox.flows.removal import delete_customer, tombstone
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows.customer_deletion import delete_customer, deleted_customer
 from billhook_sandbox.objects.customers import full_address, full_shipping, make_customer
 from billhook_sandbox.objects.payment_methods import attach, find_method
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     ADDRESS,
     EXPAND,
@@ -70,7 +70,7 @@ def create(call: Call) -> Json:
 
 def retrieve(call: Call) -> Json:
     if call.data.get("_deleted_customer", call.id):
-        return tombstone(call.id)
+        return deleted_customer(call.id)
     return call.data.need("customer", call.id)
 
 

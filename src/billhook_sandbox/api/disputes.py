@@ -1,9 +1,9 @@
 """Disputes: read, answer with evidence, accept."""
 
-from billhook_sandbox.events import change
-from billhook_sandbox.flows import disputing
-from billhook_sandbox.lists import page
-from billhook_sandbox.objects.disputes import TEXTS
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows import dispute_lifecycle
+from billhook_sandbox.objects.disputes import EVIDENCE_FIELDS
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -18,7 +18,7 @@ from billhook_sandbox.params import (
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
 
-EVIDENCE = Form({name: clearable(text) for name in TEXTS})
+EVIDENCE = Form({name: clearable(text) for name in EVIDENCE_FIELDS})
 UPDATE = Form({**EXPAND, "evidence": EVIDENCE, "metadata": metadata, "submit": boolean})
 LIST = list_form(charge=text, payment_intent=text)
 
@@ -41,14 +41,14 @@ def update(call: Call) -> Json:
     data, given = call.data, call.params
     dispute, values = data.need("dispute", call.id), {}
     if "evidence" in given or given.get("submit"):
-        values = disputing.answer(data, dispute, given)
+        values = dispute_lifecycle.answer(data, dispute, given)
     if "metadata" in given:
         values["metadata"] = merge_metadata(dispute["metadata"], given["metadata"])
     return change(data, dispute, "charge.dispute.updated", **values)
 
 
 def close(call: Call) -> Json:
-    return disputing.close(call.data, call.data.need("dispute", call.id))
+    return dispute_lifecycle.close(call.data, call.data.need("dispute", call.id))
 
 
 OPERATIONS = (

@@ -4,25 +4,25 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.lists import page
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import RETRIEVE, array, boolean, list_form, text
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
 
-KEPT_SECONDS = 30 * 86400
+RETENTION_SECONDS = 30 * 86400
 LIST = list_form(delivery_success=boolean, type=text, types=array(text))
 
 
 def retrieve(call: Call) -> Json:
     event = call.data.need("event", call.id)
-    if event["created"] < call.data.clock.now() - KEPT_SECONDS:
+    if event["created"] < call.data.clock.now() - RETENTION_SECONDS:
         message = f"No such event: '{call.id}'"
         raise InvalidRequest(message, code="resource_missing", param="id", status=404)
     return event
 
 
 def list_(call: Call) -> Json:
-    oldest = call.data.clock.now() - KEPT_SECONDS
+    oldest = call.data.clock.now() - RETENTION_SECONDS
     of_type = type_filter(call.params)
     delivered = call.params.get("delivery_success")
 

@@ -1,10 +1,10 @@
 """Invoice items: put on a draft, or kept for the customer's next invoice."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects import invoices
 from billhook_sandbox.objects.invoice_items import make_invoice_item
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,

@@ -1,11 +1,11 @@
 """Invoices, their lines and their payments (stripe-facts 26)."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import collecting, invoicing
-from billhook_sandbox.flows.drafting import pending_lines
-from billhook_sandbox.lists import page, slice_of
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import invoice_collection, invoice_lifecycle
+from billhook_sandbox.flows.invoice_drafts import pending_lines
 from billhook_sandbox.objects.invoices import DRAFT_SECONDS, make_draft
+from billhook_sandbox.pagination import page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -20,7 +20,7 @@ from billhook_sandbox.params import (
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import Json
 
 LIST = list_form(
@@ -61,7 +61,7 @@ def list_(call: Call) -> Json:
 def lines(call: Call) -> Json:
     call.data.need("invoice", call.id)
     every_line = call.data.need("_invoice_lines", call.id)["lines"]
-    return slice_of(every_line, call, f"/v1/invoices/{call.id}/lines")
+    return page_of_items(every_line, call, f"/v1/invoices/{call.id}/lines")
 
 
 def payment(call: Call) -> Json:
@@ -139,11 +139,11 @@ def create(call: Call) -> Json:
     )
     emit(data, "invoice.created", draft)
     if auto:
-        at(data, now + DRAFT_SECONDS, "finalize_invoice", invoice=name)
+        schedule_at(data, now + DRAFT_SECONDS, "finalize_invoice", invoice=name)
     return draft
 
 
-def must_be(call: Call, *statuses: str) -> Json:
+def require_status(call: Call, *statuses: str) -> Json:
     invoice = call.data.need("invoice", call.id)
     if invoice["status"] not in statuses:
         message = f"This needs an invoice that is {' or '.join(statuses)}; this one is "
@@ -152,54 +152,54 @@ def must_be(call: Call, *statuses: str) -> Json:
 
 
 def finalize(call: Call) -> Json:
-    draft = must_be(call, "draft")
-    opened = invoicing.finalize_told(call.data, draft)
+    draft = require_status(call, "draft")
+    opened = invoice_lifecycle.finalize_and_emit(call.data, draft)
     if not opened["amount_due"]:
-        return collecting.paid(call.data, invoicing.pay_nothing(call.data, opened))
+        return invoice_collection.paid(call.data, invoice_lifecycle.pay_nothing(call.data, opened))
     if call.params.get("auto_advance", opened["auto_advance"]):
-        return collecting.collect(call.data, opened)
+        return invoice_collection.collect(call.data, opened)
     return opened
 
 
 def pay(call: Call) -> Json:
     """A draft is made final first; out of band, no money moves here."""
-    data, invoice = call.data, must_be(call, "draft", "open", "uncollectible")
+    data, invoice = call.data, require_status(call, "draft", "open", "uncollectible")
     method = None
     if "payment_method" in call.params:
         method = data.need("payment_method", call.params["payment_method"], "payment_method")
     else:
-        method = invoicing.method_for(data, invoice)
+        method = invoice_lifecycle.method_for(data, invoice)
     outside = call.params.get("paid_out_of_band", False)
     if method is None and invoice["amount_due"] and not outside:
         message = "There is no payment method on this invoice, its subscription or its customer."
         raise InvalidRequest(message, code="resource_missing")
     if invoice["status"] == "draft":
-        invoice = invoicing.finalize_told(data, invoice)
+        invoice = invoice_lifecycle.finalize_and_emit(data, invoice)
     if outside:
-        return collecting.paid(data, invoicing.pay_outside(data, invoice))
+        return invoice_collection.paid(data, invoice_lifecycle.pay_outside(data, invoice))
     off_session = call.params.get("off_session", True)
-    return collecting.pay_by_hand(data, invoice, method or {}, off_session)
+    return invoice_collection.pay_by_hand(data, invoice, method or {}, off_session)
 
 
 def send(call: Call) -> Json:
-    invoice = must_be(call, "draft", "open")
+    invoice = require_status(call, "draft", "open")
     if invoice["status"] == "draft":
-        invoice = invoicing.finalize_told(call.data, invoice)
+        invoice = invoice_lifecycle.finalize_and_emit(call.data, invoice)
     emit(call.data, "invoice.sent", invoice)
     return invoice
 
 
 def void(call: Call) -> Json:
-    return invoicing.void(call.data, must_be(call, "open", "uncollectible"))
+    return invoice_lifecycle.void(call.data, require_status(call, "open", "uncollectible"))
 
 
 def mark_uncollectible(call: Call) -> Json:
-    return invoicing.mark_uncollectible(call.data, must_be(call, "open"))
+    return invoice_lifecycle.mark_uncollectible(call.data, require_status(call, "open"))
 
 
 def delete(call: Call) -> Json:
     """A draft only; what it held waits again."""
-    data, draft = call.data, must_be(call, "draft")
+    data, draft = call.data, require_status(call, "draft")
     for item in data.all("invoiceitem").where("invoice", draft["id"]):
         change(data, item, invoice=None)
     data.remove("invoice", draft["id"])

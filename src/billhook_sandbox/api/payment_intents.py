@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from billhook_sandbox.api.checkout_sessions import PAYMENT_INTENT_DATA, SMALLEST
+from billhook_sandbox.api.checkout_sessions import MINIMUM_AMOUNTS, PAYMENT_INTENT_DATA
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import emit
-from billhook_sandbox.flows import paying
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import emit
+from billhook_sandbox.flows import payment_intent_lifecycle
 from billhook_sandbox.objects.payment_intents import full_shipping, make_intent, options_for
 from billhook_sandbox.objects.payment_methods import find_method
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -30,7 +30,7 @@ CAPTURE_METHODS = one_of("automatic", "automatic_async", "manual")
 TYPES = ("card", "sepa_debit")
 
 
-def anything(raw: Any, _: str) -> Any:
+def ignored(raw: Any, _: str) -> Any:
     """What is taken and has no effect here."""
     return raw
 
@@ -39,7 +39,7 @@ AUTOMATIC = Form(
     {"enabled": boolean, "allow_redirects": one_of("always", "never")}, required=("enabled",)
 )
 FIELDS = {**EXPAND, **PAYMENT_INTENT_DATA.kinds, "customer": text, "payment_method": text}
-AT_CONFIRM = {"mandate_data": anything, "off_session": boolean, "return_url": url}
+AT_CONFIRM = {"mandate_data": ignored, "off_session": boolean, "return_url": url}
 CREATE = Form(
     {
         **FIELDS,
@@ -85,18 +85,18 @@ def create(call: Call) -> Json:
         "payment_method_types": types,
         "shipping": full_shipping(given.get("shipping")),
     }
-    method = wanted_method(data, given)
+    method = requested_method(data, given)
     amount, customer = given["amount"], given.get("customer")
     first = {"type": types[0]}
     intent = make_intent(data, amount, given["currency"], customer, first, **values)
     intent = with_method(data, intent, method)
     emit(data, "payment_intent.created", intent)
     if given.get("confirm"):
-        return paying.confirm(data, intent, given.get("off_session", False))
+        return payment_intent_lifecycle.confirm(data, intent, given.get("off_session", False))
     return intent
 
 
-def wanted_method(data: DataSet, given: Json) -> Json | None:
+def requested_method(data: DataSet, given: Json) -> Json | None:
     name = given.get("payment_method")
     return find_method(data, name, "payment_method") if name else None
 
@@ -104,13 +104,13 @@ def wanted_method(data: DataSet, given: Json) -> Json | None:
 def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
     if method is None:
         return intent
-    paying.check_method(intent, method)
+    payment_intent_lifecycle.check_method(intent, method)
     values = {"payment_method": method["id"], "status": "requires_confirmation"}
     return data.put({**intent, **values, "next_action": None})
 
 
 def check_amount(amount: int, currency_: str) -> None:
-    smallest = SMALLEST.get(currency_, 0)
+    smallest = MINIMUM_AMOUNTS.get(currency_, 0)
     if amount < smallest:
         message = f"Amount must be at least {smallest / 100:.2f} {currency_}"
         raise InvalidRequest(message, code="amount_too_small", param="amount")
@@ -134,10 +134,12 @@ def edited(data: DataSet, intent: Json, given: Json) -> Json:
     if "customer" in values:
         data.need("customer", values["customer"], "customer")
     if values.keys() - {"metadata", "description"} or "payment_method" in given:
-        paying.must_be(intent, paying.CONFIRMABLE, "update")
+        payment_intent_lifecycle.require_status(
+            intent, payment_intent_lifecycle.CONFIRMABLE, "update"
+        )
     changed = data.put({**intent, **values})
     check_amount(changed["amount"], changed["currency"])
-    return with_method(data, changed, wanted_method(data, given))
+    return with_method(data, changed, requested_method(data, given))
 
 
 def update(call: Call) -> Json:
@@ -147,19 +149,23 @@ def update(call: Call) -> Json:
 
 def confirm(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
-    paying.must_be(intent, paying.CONFIRMABLE, "confirm")
+    payment_intent_lifecycle.require_status(intent, payment_intent_lifecycle.CONFIRMABLE, "confirm")
     intent = edited(call.data, intent, call.params)
-    return paying.confirm(call.data, intent, call.params.get("off_session", False))
+    return payment_intent_lifecycle.confirm(
+        call.data, intent, call.params.get("off_session", False)
+    )
 
 
 def capture(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
-    return paying.capture(call.data, intent, call.params.get("amount_to_capture"))
+    return payment_intent_lifecycle.capture(call.data, intent, call.params.get("amount_to_capture"))
 
 
 def cancel(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
-    return paying.cancel(call.data, intent, call.params.get("cancellation_reason"))
+    return payment_intent_lifecycle.cancel(
+        call.data, intent, call.params.get("cancellation_reason")
+    )
 
 
 OPERATIONS = (

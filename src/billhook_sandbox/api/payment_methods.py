@@ -1,11 +1,11 @@
 """Payment methods: cards by number or test token, SEPA debit by IBAN."""
 
-from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, luhn
+from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, passes_luhn
 from billhook_sandbox.errors import CardError, InvalidRequest
-from billhook_sandbox.events import change
-from billhook_sandbox.flows import charging
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.objects import payment_methods
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     ADDRESS,
     EXPAND,
@@ -93,7 +93,7 @@ def card_of(given: Json) -> tuple[Card, tuple[int, int]]:
 def by_number(raw: str) -> Card:
     """A test card; any other valid number pays like a Visa card."""
     number = "".join(raw.split())
-    if not number.isdigit() or not 12 <= len(number) <= 19 or not luhn(number):
+    if not number.isdigit() or not 12 <= len(number) <= 19 or not passes_luhn(number):
         message = "Your card number is incorrect."
         raise InvalidRequest(message, code="incorrect_number", param="number", status=402)
     return BY_NUMBER.get(number) or Card(number, "")
@@ -117,13 +117,13 @@ def update(call: Call) -> Json:
 def attach(call: Call) -> Json:
     customer = call.data.need("customer", call.params["customer"], "customer")
     method = payment_methods.find_method(call.data, call.id, "payment_method")
-    refuse_declined(method)
+    require_chargeable(method)
     return payment_methods.attach(call.data, method, customer)
 
 
-def refuse_declined(method: Json) -> None:
+def require_chargeable(method: Json) -> None:
     """Attaching asks the bank; one test card passes and fails at its charges only."""
-    card = charging.card_of(method)
+    card = charge_attempts.card_of(method)
     if card.payment == "declined" and card.token != "pm_card_chargeCustomerFail":  # noqa: S105
         message, reason = DECLINES[card.decline_code], card.decline_code
         raise CardError(message, code=card.error_code, decline_code=reason)
@@ -141,15 +141,15 @@ def list_(call: Call) -> Json:
     """Attached ones only: a method that paid once belongs to nobody."""
     if "customer" in call.params:
         call.data.need("customer", call.params["customer"], "customer")
-    return attached(call, call.params.get("customer"), "/v1/payment_methods")
+    return page_of_attached(call, call.params.get("customer"), "/v1/payment_methods")
 
 
-def of_customer(call: Call) -> Json:
+def list_for_customer(call: Call) -> Json:
     customer = call.data.need("customer", call.id)
-    return attached(call, customer["id"], f"/v1/customers/{call.id}/payment_methods")
+    return page_of_attached(call, customer["id"], f"/v1/customers/{call.id}/payment_methods")
 
 
-def attached(call: Call, customer: str | None, url: str) -> Json:
+def page_of_attached(call: Call, customer: str | None, url: str) -> Json:
     type_ = call.params.get("type")
 
     def keep(method: Json) -> bool:
@@ -167,5 +167,5 @@ OPERATIONS = (
     Operation("POST", "/v1/payment_methods/{id}", UPDATE, update),
     Operation("POST", "/v1/payment_methods/{id}/attach", ATTACH, attach),
     Operation("POST", "/v1/payment_methods/{id}/detach", Form(EXPAND), detach),
-    Operation("GET", "/v1/customers/{id}/payment_methods", OF_CUSTOMER, of_customer),
+    Operation("GET", "/v1/customers/{id}/payment_methods", OF_CUSTOMER, list_for_customer),
 )

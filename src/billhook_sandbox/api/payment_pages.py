@@ -1,7 +1,7 @@
 """What Stripe's own page and CLI call to pay a Checkout session (stripe-facts, section 5)."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.checkout import Buyer, pay
+from billhook_sandbox.flows.checkout_payment import Buyer, pay
 from billhook_sandbox.objects.payment_methods import find_method
 from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, text
 from billhook_sandbox.routing import Call, Operation

@@ -3,9 +3,9 @@
 from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change
 from billhook_sandbox.objects.catalog import make_price, make_product
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,

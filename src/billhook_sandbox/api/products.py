@@ -2,9 +2,9 @@
 
 from billhook_sandbox.api.prices import DEFAULT_PRICE_DATA, check_amount
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.catalog import make_price, make_product
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,

@@ -1,9 +1,9 @@
 """Refunds of a charge, named by itself or by its payment intent."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change
-from billhook_sandbox.flows.refunding import refund_charge
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows.refund_lifecycle import refund_charge
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,

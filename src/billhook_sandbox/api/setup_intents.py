@@ -1,10 +1,14 @@
 """Setup intents, for apps that save a way to pay without Checkout."""
 
-from billhook_sandbox.api.payment_intents import AUTOMATIC, TYPES, anything, wanted_method
-from billhook_sandbox.flows import saving
-from billhook_sandbox.flows.paying import CONFIRMABLE, check_method, must_be
-from billhook_sandbox.lists import page
+from billhook_sandbox.api.payment_intents import AUTOMATIC, TYPES, ignored, requested_method
+from billhook_sandbox.flows import setup_intent_lifecycle
+from billhook_sandbox.flows.payment_intent_lifecycle import (
+    CONFIRMABLE,
+    check_method,
+    require_status,
+)
 from billhook_sandbox.objects.setup_intents import make_setup_intent
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -22,7 +26,7 @@ from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import DataSet, Json
 
 FIELDS = {**EXPAND, "customer": text, "description": text, "metadata": metadata}
-AT_CONFIRM = {"mandate_data": anything, "payment_method": text, "return_url": url}
+AT_CONFIRM = {"mandate_data": ignored, "payment_method": text, "return_url": url}
 CREATE = Form(
     {
         **FIELDS,
@@ -44,10 +48,10 @@ def create(call: Call) -> Json:
     data, given = call.data, call.params
     if "customer" in given:
         data.need("customer", given["customer"], "customer")
-    method = wanted_method(data, given)
+    method = requested_method(data, given)
     types = given.get("allowed_payment_method_types") or list(TYPES)
     intent = with_method(data, make_setup_intent(data, given, types), method)
-    return saving.confirm(data, intent) if given.get("confirm") else intent
+    return setup_intent_lifecycle.confirm(data, intent) if given.get("confirm") else intent
 
 
 def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
@@ -78,23 +82,23 @@ def update(call: Call) -> Json:
     if "metadata" in values:
         values["metadata"] = merge_metadata(intent["metadata"], values["metadata"])
     if "customer" in values:
-        must_be(intent, CONFIRMABLE, "update")
+        require_status(intent, CONFIRMABLE, "update")
         data.need("customer", values["customer"], "customer")
     if "payment_method" in call.params:
-        must_be(intent, CONFIRMABLE, "update")
-    return with_method(data, data.put({**intent, **values}), wanted_method(data, call.params))
+        require_status(intent, CONFIRMABLE, "update")
+    return with_method(data, data.put({**intent, **values}), requested_method(data, call.params))
 
 
 def confirm(call: Call) -> Json:
     intent = call.data.need("setup_intent", call.id)
-    must_be(intent, CONFIRMABLE, "confirm")
-    method = wanted_method(call.data, call.params)
-    return saving.confirm(call.data, with_method(call.data, intent, method))
+    require_status(intent, CONFIRMABLE, "confirm")
+    method = requested_method(call.data, call.params)
+    return setup_intent_lifecycle.confirm(call.data, with_method(call.data, intent, method))
 
 
 def cancel(call: Call) -> Json:
     intent = call.data.need("setup_intent", call.id)
-    return saving.cancel(call.data, intent, call.params.get("cancellation_reason"))
+    return setup_intent_lifecycle.cancel(call.data, intent, call.params.get("cancellation_reason"))
 
 
 OPERATIONS = (

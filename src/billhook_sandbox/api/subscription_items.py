@@ -2,9 +2,9 @@
 
 from billhook_sandbox.api.subscriptions import PRORATION, change_items
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.cancelling import ENDED
-from billhook_sandbox.lists import slice_of
+from billhook_sandbox.flows.subscription_cancellation import ENDED
 from billhook_sandbox.objects.subscriptions import items_of
+from billhook_sandbox.pagination import page_of_items
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -65,7 +65,7 @@ def list_(call: Call) -> Json:
     name = call.params["subscription"]
     call.data.need("subscription", name, "subscription")
     url = f"/v1/subscription_items?subscription={name}"
-    return slice_of(items_of(call.data, name), call, url)
+    return page_of_items(items_of(call.data, name), call, url)
 
 
 def retrieve(call: Call) -> Json:

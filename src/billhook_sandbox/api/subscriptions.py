@@ -5,12 +5,12 @@ from typing import Any
 from billhook_sandbox.api.checkout_sessions import PRICE_DATA
 from billhook_sandbox.api.prices import check_amount
 from billhook_sandbox.errors import InvalidRequest, resource_missing
-from billhook_sandbox.events import change
-from billhook_sandbox.flows import proration, renewal, starting
-from billhook_sandbox.flows.cancelling import ENDED, at_period_end, cancel_now
-from billhook_sandbox.lists import page
-from billhook_sandbox.objects.catalog import as_plan, make_price, make_product
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows import proration, subscription_creation, subscription_renewal
+from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
+from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product
 from billhook_sandbox.objects.subscriptions import items_of, make_item, period_of, with_items
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -28,7 +28,7 @@ from billhook_sandbox.params import (
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 FEEDBACK = one_of(
@@ -53,7 +53,7 @@ ITEM = Form(
 )
 
 
-def moment_or_now(raw: Any, param: str) -> int | str:
+def timestamp_or_now(raw: Any, param: str) -> int | str:
     return "now" if raw == "now" else integer(raw, param)
 
 
@@ -92,7 +92,7 @@ CREATE = Form(
         "off_session": boolean,
         "payment_behavior": PAYMENT_BEHAVIOR,
         "proration_behavior": PRORATION,
-        "trial_end": moment_or_now,
+        "trial_end": timestamp_or_now,
         "trial_period_days": at_least(1),
         "trial_settings": TRIAL,
     },
@@ -106,7 +106,7 @@ UPDATE = Form(
         "off_session": boolean,
         "pause_collection": clearable(PAUSE),
         "payment_behavior": PAYMENT_BEHAVIOR,
-        "trial_end": moment_or_now,
+        "trial_end": timestamp_or_now,
         "cancel_at_period_end": boolean,
         "cancellation_details": DETAILS,
         "default_payment_method": text,
@@ -137,7 +137,7 @@ STATUSES = (
     "unpaid",
 )
 LIST = list_form(collection_method=text, customer=text, price=text, status=one_of(*STATUSES))
-MOST_ITEMS = 20
+MAX_ITEMS = 20
 
 
 def retrieve(call: Call) -> Json:
@@ -200,7 +200,7 @@ def update(call: Call) -> Json:
         return change_items(data, subscription, given["items"], behavior, values)
     subscription = change(data, subscription, "customer.subscription.updated", **values)
     if "trial_end" in given:
-        renewal.plan(data, subscription)
+        subscription_renewal.plan(data, subscription)
     return subscription
 
 
@@ -212,7 +212,7 @@ def cancel_at(data: DataSet, subscription: Json, moment: int | None) -> Json:
         return {**gone, "cancellation_details": {**details, "reason": None}}
     if moment <= now:
         raise InvalidRequest("`cancel_at` must be in the future.", param="cancel_at")
-    at(data, moment, "end_subscription", subscription=subscription["id"])
+    schedule_at(data, moment, "end_subscription", subscription=subscription["id"])
     reason = {"cancellation_details": {**details, "reason": "cancellation_requested"}}
     return {"cancel_at": moment, "cancel_at_period_end": False, "canceled_at": now, **reason}
 
@@ -247,7 +247,7 @@ def change_items(
         data, subscription, "customer.subscription.updated", **{**values, **changes}
     )
     if restarts:
-        renewal.plan(data, subscription)
+        subscription_renewal.plan(data, subscription)
         return proration.bill_now(data, subscription, after)
     if behavior == "always_invoice":
         return proration.bill_now(data, subscription, [])
@@ -261,11 +261,11 @@ def create(call: Call) -> Json:
         message = "Missing required param: items."
         raise InvalidRequest(message, code="parameter_missing", param="items")
     wanted = [first_item(data, item, i) for i, item in enumerate(given["items"])]
-    if len(wanted) > MOST_ITEMS:
-        message = f"A subscription must have between 1 and {MOST_ITEMS} items."
+    if len(wanted) > MAX_ITEMS:
+        message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
-    return starting.start(data, customer, wanted, given)
+    return subscription_creation.start(data, customer, wanted, given)
 
 
 def first_item(data: DataSet, given: Json, i: int) -> Json:
@@ -334,8 +334,8 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
             items[item["id"]] = item
     gone = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
     left = [item for item in items.values() if item["id"] not in gone]
-    if not 1 <= len(left) <= MOST_ITEMS:
-        message = f"A subscription must have between 1 and {MOST_ITEMS} items."
+    if not 1 <= len(left) <= MAX_ITEMS:
+        message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
     for name in gone:
         data.remove("subscription_item", name)
@@ -347,7 +347,7 @@ def changed_item(item: Json, wanted: Json, price: Json | None) -> Json:
     return {
         **item,
         "metadata": merge_metadata(item["metadata"], wanted.get("metadata", {})),
-        "plan": as_plan(price),
+        "plan": legacy_plan(price),
         "price": price,
         "quantity": wanted.get("quantity", item["quantity"]),
     }

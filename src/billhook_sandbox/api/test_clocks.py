@@ -1,20 +1,20 @@
 """Test clocks: the customers of one live in its time (stripe-facts 20)."""
 
 from billhook_sandbox.errors import InvalidRequest, StripeError
-from billhook_sandbox.events import emit
-from billhook_sandbox.flows.cancelling import ENDED
-from billhook_sandbox.flows.removal import delete_customer
-from billhook_sandbox.lists import page
+from billhook_sandbox.event_log import emit
+from billhook_sandbox.flows.customer_deletion import delete_customer
+from billhook_sandbox.flows.subscription_cancellation import ENDED
 from billhook_sandbox.objects.subscriptions import items_of
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, list_form, text
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 KIND = "test_helpers.test_clock"
 PATH = "/v1/test_helpers/test_clocks"
-KEPT_SECONDS = 30 * 86400
+RETENTION_SECONDS = 30 * 86400
 CREATE = Form({**EXPAND, "frozen_time": integer, "name": text}, required=("frozen_time",))
 ADVANCE = Form({**EXPAND, "frozen_time": integer}, required=("frozen_time",))
 
@@ -26,7 +26,7 @@ def create(call: Call) -> Json:
             "id": data.ids.new(KIND),
             "object": KIND,
             "created": now,
-            "deletes_after": now + KEPT_SECONDS,
+            "deletes_after": now + RETENTION_SECONDS,
             "frozen_time": call.params["frozen_time"],
             "livemode": data.livemode,
             "name": call.params.get("name"),
@@ -49,7 +49,7 @@ def list_(call: Call) -> Json:
 def advance(call: Call) -> Json:
     """Answers at once; what is due happens afterwards, and `ready` says that it has."""
     data, clock, target = call.data, call.data.need(KIND, call.id), call.params["frozen_time"]
-    must_rest(clock)
+    require_not_advancing(clock)
     if target <= clock["frozen_time"]:
         message = "The frozen time must be after the current frozen time of the test clock."
         raise InvalidRequest(message, param="frozen_time")
@@ -63,11 +63,11 @@ def advance(call: Call) -> Json:
     details = {"advancing": {"target_frozen_time": target}}
     clock = data.put({**clock, "status": "advancing", "status_details": details})
     emit(data, f"{KIND}.advancing", clock)
-    later(data, 0, "advance_clock", clock=clock["id"])
+    schedule_in(data, 0, "advance_clock", clock=clock["id"])
     return clock
 
 
-def must_rest(clock: Json) -> None:
+def require_not_advancing(clock: Json) -> None:
     if clock["status"] == "advancing":
         message = "Test clock advancement underway - cannot perform modifications."
         raise StripeError(message, status=429)
@@ -89,7 +89,7 @@ def furthest(data: DataSet, clock: Json) -> int:
 def delete(call: Call) -> Json:
     """Its customers go along."""
     data, clock = call.data, call.data.need(KIND, call.id)
-    must_rest(clock)
+    require_not_advancing(clock)
     for customer in data.all("customer").where("test_clock", clock["id"]):
         with data.on_clock(clock):
             delete_customer(data, customer)

@@ -2,8 +2,9 @@
 
 import re
 
+from billhook_sandbox.api_versions import check_version
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.lists import page
+from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -19,9 +20,8 @@ from billhook_sandbox.params import (
 )
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
-from billhook_sandbox.versions import check_version
 
-MOST = 16
+MAX_ENDPOINTS = 16
 
 
 def event_type(raw: object, param: str) -> str:
@@ -69,10 +69,10 @@ LIST = list_form()
 
 def create(call: Call) -> Json:
     data, given = call.data, call.params
-    if len(data.all("webhook_endpoint").rows) >= MOST:
+    if len(data.all("webhook_endpoint").rows) >= MAX_ENDPOINTS:
+        mode = "live" if data.livemode else "test"
         raise InvalidRequest(
-            f"You have reached the maximum of {MOST} {'live' if data.livemode else 'test'} "
-            "webhook endpoints.",
+            f"You have reached the maximum of {MAX_ENDPOINTS} {mode} webhook endpoints.",
         )
     endpoint = data.put(
         {

@@ -1,8 +1,8 @@
 """A change within a period: the unused time is given back, the new price billed for the rest."""
 
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import collecting, renewal
-from billhook_sandbox.flows.drafting import draft_invoice, product_name
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import invoice_collection, subscription_renewal
+from billhook_sandbox.flows.invoice_drafts import draft_invoice, product_name
 from billhook_sandbox.objects.invoice_items import make_invoice_item
 from billhook_sandbox.objects.subscriptions import items_of, with_items
 from billhook_sandbox.periods import period_end
@@ -19,8 +19,8 @@ def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[J
         was, is_ = old.get(name), new.get(name)
         if was and is_ and billed(was) == billed(is_):
             continue
-        made += bool(was and propose(data, subscription, was, -1))
-        made += bool(is_ and not restarts(was, is_) and propose(data, subscription, is_, 1))
+        made += bool(was and add_proration(data, subscription, was, -1))
+        made += bool(is_ and not restarts(was, is_) and add_proration(data, subscription, is_, 1))
     return made
 
 
@@ -37,7 +37,7 @@ def restarts(was: Json | None, is_: Json) -> bool:
     return any(old[key] != new[key] for key in keys)
 
 
-def propose(data: DataSet, subscription: Json, item: Json, sign: int) -> Json:
+def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> Json:
     start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
     whole = (item["price"]["unit_amount"] or 0) * item["quantity"]
     amount = sign * round(whole * max(0, end - now) / (end - start))
@@ -80,7 +80,7 @@ def bill_now(data: DataSet, subscription: Json, items: list[Json]) -> Json:
     name = data.ids.new("invoice")
     subscription = change(data, subscription, "customer.subscription.updated", latest_invoice=name)
     draft = draft_invoice(data, name, subscription, items, "subscription_update")
-    collecting.advance_invoice(data, draft)
+    invoice_collection.advance_invoice(data, draft)
     return data.need("subscription", subscription["id"])
 
 
@@ -97,5 +97,5 @@ def resume(data: DataSet, subscription: Json) -> Json:
         **changes,
     )
     emit(data, "customer.subscription.resumed", subscription)
-    renewal.plan(data, subscription)
+    subscription_renewal.plan(data, subscription)
     return bill_now(data, subscription, items)

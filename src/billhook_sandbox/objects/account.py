@@ -4,7 +4,7 @@ import hashlib
 
 from billhook_sandbox.store import DataSet, Json
 
-SINCE = 1735689600
+CREATED_AT = 1735689600
 """All accounts were opened on 1 January 2025."""
 
 
@@ -34,7 +34,7 @@ def render(data: DataSet) -> Json:
         "charges_enabled": True,
         "controller": {"type": "account"},
         "country": "US",
-        "created": SINCE,
+        "created": CREATED_AT,
         "default_currency": "usd",
         "details_submitted": True,
         "email": f"{data.account.lower()}@sandbox.example",

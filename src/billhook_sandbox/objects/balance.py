@@ -3,7 +3,7 @@
 from billhook_sandbox.store import DataSet, Json
 
 
-def as_of_now(data: DataSet, transaction: Json) -> Json:
+def with_current_status(data: DataSet, transaction: Json) -> Json:
     due = transaction["available_on"] <= data.clock.now()
     return {**transaction, "status": "available" if due else "pending"}
 
@@ -11,7 +11,7 @@ def as_of_now(data: DataSet, transaction: Json) -> Json:
 def balance_of(data: DataSet) -> Json:
     sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}
     for stored in data.all("balance_transaction").rows.values():
-        one = as_of_now(data, stored)
+        one = with_current_status(data, stored)
         by_currency = sums[one["status"]]
         by_currency[one["currency"]] = by_currency.get(one["currency"], 0) + one["net"]
     currencies = sorted(sums["available"].keys() | sums["pending"].keys()) or ["usd"]

@@ -1,10 +1,10 @@
 """Portal sessions and their configurations."""
 
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.store import DataSet, Json
 
 # What the account's own configuration offers, so that all of the portal can be tried at once.
-EVERYTHING: Json = {
+DEFAULT_FEATURES: Json = {
     "payment_method_update": {"enabled": True},
     "subscription_update": {"enabled": True, "default_allowed_updates": ["price"]},
 }
@@ -91,7 +91,7 @@ def default_configuration(data: DataSet) -> Json:
     for configuration in data.all("billing_portal.configuration").rows.values():
         if configuration["is_default"]:
             return configuration
-    return make_configuration(data, {"features": EVERYTHING}, is_default=True)
+    return make_configuration(data, {"features": DEFAULT_FEATURES}, is_default=True)
 
 
 def make_portal_session(data: DataSet, customer: str, configuration: Json, given: Json) -> Json:

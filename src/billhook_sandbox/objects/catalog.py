@@ -1,6 +1,6 @@
 """How products and prices are made; either may bring the other."""
 
-from billhook_sandbox.events import emit
+from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
 
@@ -52,7 +52,7 @@ def make_price(data: DataSet, given: Json) -> Json:
             "metadata": merge_metadata({}, given.get("metadata")),
             "nickname": given.get("nickname"),
             "product": given["product"],
-            "recurring": None if recurring is None else recurrence(recurring),
+            "recurring": None if recurring is None else recurring_details(recurring),
             "tax_behavior": given.get("tax_behavior", "unspecified"),
             "tiers_mode": None,
             "transform_quantity": None,
@@ -74,7 +74,7 @@ def amounts(given: Json) -> tuple[int | None, str]:
     return (int(exact) if "." not in exact else None), exact
 
 
-def recurrence(given: Json) -> Json:
+def recurring_details(given: Json) -> Json:
     return {
         "interval": given["interval"],
         "interval_count": given.get("interval_count", 1),
@@ -84,7 +84,7 @@ def recurrence(given: Json) -> Json:
     }
 
 
-def as_plan(price: Json) -> Json:
+def legacy_plan(price: Json) -> Json:
     """The older form of a recurring price; subscription items still carry it (stripe-facts 25)."""
     recurring = price["recurring"]
     return {

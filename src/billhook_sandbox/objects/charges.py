@@ -7,7 +7,7 @@ FEE_PER_MILLE, FEE_FIXED = 29, 30
 """2.9 % and 30 cents."""
 
 
-NEVER_FILLED: Json = {
+UNUSED_FIELDS: Json = {
     "application": None,
     "application_fee": None,
     "application_fee_amount": None,
@@ -32,7 +32,7 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
         {
             "id": name,
             "object": "charge",
-            **NEVER_FILLED,
+            **UNUSED_FIELDS,
             "amount": intent["amount"],
             "amount_captured": 0 if status == "failed" else intent["amount"],
             "amount_refunded": 0,

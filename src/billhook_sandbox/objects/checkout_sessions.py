@@ -2,7 +2,7 @@
 
 from billhook_sandbox.store import DataSet, Json
 
-LIFETIME = 24 * 3600
+LIFETIME_SECONDS = 24 * 3600
 
 
 def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Json:
@@ -34,9 +34,9 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "currency": currency,
             "customer": given.get("customer"),
             "customer_creation": customer_creation(given),
-            "customer_details": known_buyer(data, given),
+            "customer_details": known_customer_details(data, given),
             "customer_email": given.get("customer_email"),
-            "expires_at": given.get("expires_at", now + LIFETIME),
+            "expires_at": given.get("expires_at", now + LIFETIME_SECONDS),
             # Subscription, invoice and intent are born after the payment (stripe-facts 1, 10).
             "invoice": None,
             "invoice_creation": invoice_creation(given["mode"]),
@@ -144,7 +144,7 @@ def payment_method_types(given: Json, currency: str | None) -> list[str]:
     return [type_ for type_ in possible if allowed is None or type_ in allowed]
 
 
-def known_buyer(data: DataSet, given: Json) -> Json | None:
+def known_customer_details(data: DataSet, given: Json) -> Json | None:
     customer = data.get("customer", given.get("customer"))
     if customer:
         return buyer(customer["email"], customer["name"], customer["address"], customer["phone"])

@@ -1,7 +1,7 @@
 """Coupons, the codes that stand for them, and what they take off."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import emit
+from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
 
@@ -55,16 +55,16 @@ def make_promotion_code(data: DataSet, coupon: Json, given: Json) -> Json:
     return code
 
 
-def still_valid(data: DataSet, coupon: Json) -> Json:
+def with_current_validity(data: DataSet, coupon: Json) -> Json:
     """As readers see it now: it may have run out since it was put down."""
     ended = coupon["redeem_by"] is not None and coupon["redeem_by"] <= data.clock.now()
     return {**coupon, "valid": not ended and not used_up(coupon)}
 
 
-def still_active(data: DataSet, code: Json) -> Json:
+def with_current_activity(data: DataSet, code: Json) -> Json:
     ended = code["expires_at"] is not None and code["expires_at"] <= data.clock.now()
     coupon = data.get("coupon", code["promotion"]["coupon"])
-    usable = coupon is not None and still_valid(data, coupon)["valid"]
+    usable = coupon is not None and with_current_validity(data, coupon)["valid"]
     return {**code, "active": code["active"] and usable and not ended and not used_up(code)}
 
 
@@ -75,7 +75,7 @@ def used_up(obj: Json) -> bool:
 
 def usable_coupon(data: DataSet, name: str, currency: str, param: str) -> Json:
     coupon = data.need("coupon", name, param)
-    if not still_valid(data, coupon)["valid"]:
+    if not with_current_validity(data, coupon)["valid"]:
         message = f"Coupon {name} is used up or expired and can't be applied."
         raise InvalidRequest(message, code="coupon_expired", param=param)
     if coupon["amount_off"] is not None and coupon["currency"] != currency:
@@ -84,9 +84,11 @@ def usable_coupon(data: DataSet, name: str, currency: str, param: str) -> Json:
     return coupon
 
 
-def usable_code(data: DataSet, code: Json, customer: str | None, total: int, param: str) -> Json:
+def usable_promotion_code(
+    data: DataSet, code: Json, customer: str | None, total: int, param: str
+) -> Json:
     """The code, unless its conditions forbid it for this buyer and basket."""
-    if not still_active(data, code)["active"]:
+    if not with_current_activity(data, code)["active"]:
         message = f"The promotion code {code['code']} is not active."
         raise InvalidRequest(message, code="promotion_code_expired", param=param)
     if code["customer"] not in (None, customer):

@@ -1,6 +1,6 @@
 """How a customer is made."""
 
-from billhook_sandbox.events import emit
+from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
 

@@ -2,8 +2,8 @@
 
 from billhook_sandbox.store import DataSet, Json
 
-DAYS_TO_ANSWER = 9
-TEXTS = (
+RESPONSE_DAYS = 9
+EVIDENCE_FIELDS = (
     "access_activity_log",
     "billing_address",
     "cancellation_policy",
@@ -49,9 +49,9 @@ def make_dispute(data: DataSet, charge: Json, reason: str, inquiry: bool) -> Jso
             "created": data.clock.now(),
             "currency": charge["currency"],
             "enhanced_eligibility_types": [],
-            "evidence": {**dict.fromkeys(TEXTS), **known, "enhanced_evidence": {}},
+            "evidence": {**dict.fromkeys(EVIDENCE_FIELDS), **known, "enhanced_evidence": {}},
             "evidence_details": {
-                "due_by": data.clock.now() + DAYS_TO_ANSWER * 86400,
+                "due_by": data.clock.now() + RESPONSE_DAYS * 86400,
                 "enhanced_eligibility": {},
                 "has_evidence": False,
                 "past_due": False,

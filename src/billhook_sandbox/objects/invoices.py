@@ -1,10 +1,10 @@
 """Invoices, their lines and their payments."""
 
-from billhook_sandbox.lists import envelope
 from billhook_sandbox.objects.account import account_id
+from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
-NEVER_FILLED: Json = {
+UNUSED_FIELDS: Json = {
     "account_tax_ids": None,
     "amount_overpaid": 0,
     "amount_shipping": 0,
@@ -50,7 +50,7 @@ NEVER_FILLED: Json = {
 DRAFT_SECONDS = 3600
 """How long a renewal's invoice stays a draft (stripe-facts 14)."""
 
-NEVER_MOVED = {
+NO_TRANSITIONS = {
     "finalized_at": None,
     "marked_uncollectible_at": None,
     "paid_at": None,
@@ -75,7 +75,7 @@ def make_draft(
         {
             "id": name,
             "object": "invoice",
-            **NEVER_FILLED,
+            **UNUSED_FIELDS,
             "account_country": "US",
             "account_name": f"Sandbox {data.account}",
             "amount_paid": 0,
@@ -105,7 +105,7 @@ def make_draft(
             "period_start": now,
             "status": "draft",
             "starting_balance": 0,
-            "status_transitions": NEVER_MOVED,
+            "status_transitions": NO_TRANSITIONS,
             "test_clock": customer["test_clock"],
             "default_payment_method": None,
             "description": None,
@@ -141,7 +141,7 @@ def lines_of(data: DataSet, invoice: str) -> list[Json]:
 
 def line_list(invoice: str, lines: list[Json]) -> Json:
     """Embedded, a list shows its first ten."""
-    found = envelope(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
+    found = list_object(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
     return {**found, "total_count": len(lines)}
 
 

@@ -3,7 +3,7 @@
 from billhook_sandbox.objects.payment_methods import NO_ADDRESS
 from billhook_sandbox.store import DataSet, Json
 
-NEVER_FILLED: Json = {
+UNUSED_FIELDS: Json = {
     "allowed_payment_method_types": None,
     "application": None,
     "application_fee_amount": None,
@@ -40,7 +40,7 @@ def make_intent(
         {
             "id": name,
             "object": "payment_intent",
-            **NEVER_FILLED,
+            **UNUSED_FIELDS,
             "amount": amount,
             "amount_capturable": 0,
             "amount_details": {"tip": {}},

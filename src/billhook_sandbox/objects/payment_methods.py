@@ -4,7 +4,7 @@ import hashlib
 
 from billhook_sandbox.cards import BY_TOKEN, Card
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.store import DataSet, Json
 
 NO_ADDRESS: Json = {

@@ -1,6 +1,6 @@
 """Setup intents: a way to pay is saved for later, and nothing is charged."""
 
-from billhook_sandbox.events import emit
+from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
 

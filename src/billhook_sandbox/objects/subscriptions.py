@@ -1,10 +1,10 @@
 """Subscriptions and their items; the billing period stands on the items (stripe-facts 25)."""
 
-from billhook_sandbox.lists import envelope
-from billhook_sandbox.objects.catalog import as_plan
+from billhook_sandbox.objects.catalog import legacy_plan
+from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
-NEVER_FILLED: Json = {
+UNUSED_FIELDS: Json = {
     "application": None,
     "application_fee_percent": None,
     "billing_cycle_anchor_config": None,
@@ -40,7 +40,7 @@ def make_subscription(
         {
             "id": name,
             "object": "subscription",
-            **NEVER_FILLED,
+            **UNUSED_FIELDS,
             "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
             "billing_cycle_anchor": now,
             "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "included"}},
@@ -84,7 +84,7 @@ def make_subscription(
                     "missing_payment_method": "create_invoice",
                 }
             },
-            **hidden(items),
+            **undocumented_fields(items),
             **values,
         }
     )
@@ -93,10 +93,10 @@ def make_subscription(
 def item_list(subscription: str, items: list[Json]) -> Json:
     """Embedded, a list shows its first ten; twenty is the most (stripe-facts 25)."""
     url = f"/v1/subscription_items?subscription={subscription}"
-    return {**envelope(items[:10], url, len(items) > 10), "total_count": len(items)}
+    return {**list_object(items[:10], url, len(items) > 10), "total_count": len(items)}
 
 
-def hidden(items: list[Json]) -> Json:
+def undocumented_fields(items: list[Json]) -> Json:
     """Real answers carry these for a subscription of one item, though no type lists them."""
     if len(items) != 1:
         return {"plan": None, "quantity": None}
@@ -116,7 +116,7 @@ def make_item(
         "current_trial": None,
         "discounts": [],
         "metadata": {},
-        "plan": as_plan(price),
+        "plan": legacy_plan(price),
         "price": price,
         "quantity": quantity,
         "subscription": subscription,
@@ -133,7 +133,7 @@ def with_items(data: DataSet, subscription: Json, items: list[Json]) -> Json:
     """What changes on a subscription when its items do; the items are stored."""
     for item in items:
         data.put(item)
-    return {"items": item_list(subscription["id"], items), **hidden(items)}
+    return {"items": item_list(subscription["id"], items), **undocumented_fields(items)}
 
 
 def period_of(items: list[Json]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import InvalidRequest
 
 
-class Mistake(Exception):
+class FormError(Exception):
     """One field of the form is wrong."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -21,12 +21,12 @@ def read_card(filled: dict[str, str]) -> tuple[Card, tuple[int, int]]:
     try:
         card = by_number(filled.get("number", ""))
     except InvalidRequest as error:
-        raise Mistake("cardNumber", error.message) from error
+        raise FormError("cardNumber", error.message) from error
     expiry = re.fullmatch(r"(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)", filled.get("expiry", ""))
     if expiry is None:
-        raise Mistake("cardExpiry", "Enter the expiry date as MM / YY.")
+        raise FormError("cardExpiry", "Enter the expiry date as MM / YY.")
     if not re.fullmatch(r"\d{3,4}", filled.get("cvc", "")):
-        raise Mistake("cardCvc", "Enter the security code: three or four digits.")
+        raise FormError("cardCvc", "Enter the security code: three or four digits.")
     if not filled.get("name"):
-        raise Mistake("billingName", "Enter the name on the card.")
+        raise FormError("billingName", "Enter the name on the card.")
     return card, (int(expiry[1]), 2000 + int(expiry[2]))

@@ -10,21 +10,21 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from billhook_sandbox import idempotency
-from billhook_sandbox.cutting import cut
+from billhook_sandbox.api_versions import accept, check_version, default_version, render
+from billhook_sandbox.clock_lookup import clock_of
+from billhook_sandbox.connection_abort import cut
 from billhook_sandbox.errors import InvalidRequest, StripeError, Unauthorized, unknown_route
-from billhook_sandbox.expand import expand
-from billhook_sandbox.idempotency import Answer, Ticket
+from billhook_sandbox.expansion import expand
+from billhook_sandbox.fault_injection import Fault
+from billhook_sandbox.idempotency import Answer, Reservation
 from billhook_sandbox.keys import masked, parse_key
+from billhook_sandbox.object_validation import validate_response
 from billhook_sandbox.options import API_VERSION
-from billhook_sandbox.owners import clock_of
 from billhook_sandbox.params import decode
 from billhook_sandbox.routing import Call, Match, Routes
 from billhook_sandbox.sdk_params import read_params
-from billhook_sandbox.shapes import check_answer
+from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
-from billhook_sandbox.trouble import Fault
-from billhook_sandbox.versions import accept, check_version, default_version, render
-from billhook_sandbox.world import World
 
 
 class ConnectionCut(Exception):
@@ -48,14 +48,14 @@ class Incoming(NamedTuple):
         return found if self.request.method == "POST" else None
 
 
-class Gateway:
-    def __init__(self, world: World, routes: Routes) -> None:
-        self.world = world
+class RequestHandler:
+    def __init__(self, state: SandboxState, routes: Routes) -> None:
+        self.state = state
         self.routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        request_id = self.world.ids.new("request")
+        request_id = self.state.ids.new("request")
         try:
             answer = await self.answer(request, request_id)
         except ConnectionCut:
@@ -67,7 +67,7 @@ class Gateway:
             "Request-Id": request_id,
             "Stripe-Version": request.headers.get("stripe-version", API_VERSION),
             # Readers order what they fetch by this header, so it follows the sandbox's clock.
-            "Date": formatdate(self.world.clock.now(), usegmt=True),
+            "Date": formatdate(self.state.clock.now(), usegmt=True),
         }
         if answer.replayed:
             headers["Idempotent-Replayed"] = "true"
@@ -86,9 +86,9 @@ class Gateway:
         version = check_version(request.headers.get("stripe-version", default_version(data)))
         params = accept(version, request.method, request.url.path, decode(encoded))
         incoming = Incoming(request, request_id, version, params)
-        fault = self.world.trouble.fault_for(request.method, incoming.path)
+        fault = self.state.fault_injector.fault_for(request.method, incoming.path)
         if fault and fault.fails and not fault.after_effect:
-            await self.world.trouble.delay(incoming.path, fault)
+            await self.state.fault_injector.delay(incoming.path, fault)
             return faulty(fault)
         match = self.routes.match(request.method, incoming.path)
         ticket = None
@@ -102,7 +102,7 @@ class Gateway:
         try:
             answer = self.execute(data, match, incoming, ticket, fault)
             # The effect is there before the answer: a client that gave up must find it.
-            await self.world.trouble.delay(incoming.path, fault)
+            await self.state.fault_injector.delay(incoming.path, fault)
             return faulty(fault) if fault and fault.fails else answer
         finally:
             if ticket:
@@ -113,7 +113,7 @@ class Gateway:
         data: DataSet,
         match: Match,
         incoming: Incoming,
-        ticket: Ticket | None,
+        ticket: Reservation | None,
         fault: Fault | None,
     ) -> Answer:
         """Without a pause inside: one request after the other, each whole."""
@@ -124,8 +124,10 @@ class Gateway:
             with data.on_clock(clock_of(data, params, match.path)):
                 done = match.operation.answer(call)
             body = expand(data, done, params.get("expand", []))
-            check_answer(match.sdk, body, data.fitting)
-            shown = self.world.trouble.as_seen(render(data, body, incoming.version))
+            validate_response(match.sdk, body, data.validated)
+            shown = self.state.fault_injector.with_requested_extras(
+                render(data, body, incoming.version)
+            )
             answer, stored = Answer(200, orjson.dumps(shown)), True
         except StripeError as error:
             answer, stored = self.failure(error, incoming.id), error.stored
@@ -133,7 +135,7 @@ class Gateway:
             keep_fault = fault and fault.stored and not fault.cut
             ticket.store(faulty(fault) if fault and keep_fault else answer)
         data.cause = Cause()
-        self.world.commit(data)
+        self.state.commit(data)
         return answer
 
     def failure(self, error: StripeError, request_id: str) -> Answer:
@@ -141,7 +143,7 @@ class Gateway:
         return Answer(error.status, orjson.dumps(error.body(log_url)))
 
     def site(self, request: Request) -> str:
-        address = self.world.options.public_url or str(request.base_url)
+        address = self.state.options.public_url or str(request.base_url)
         return address.rstrip("/")
 
     def authenticate(self, request: Request) -> DataSet:
@@ -153,16 +155,16 @@ class Gateway:
                 "YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details."
             )
         found = parse_key(key)
-        if found is None or key in self.world.trouble.revoked:
+        if found is None or key in self.state.fault_injector.revoked:
             raise Unauthorized(f"Invalid API Key provided: {masked(key)}")
-        if found.livemode and not self.world.options.allow_live:
+        if found.livemode and not self.state.options.allow_live:
             raise Unauthorized(
                 f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send one "
                 "here. To try live mode with an invented key, start the sandbox with --allow-live."
             )
         if found.restricted:
-            self.world.trouble.check_access(key, request.method, request.url.path)
-        return self.world.data_set(found.account, found.livemode)
+            self.state.fault_injector.check_access(key, request.method, request.url.path)
+        return self.state.data_set(found.account, found.livemode)
 
 
 JSON = "application/json"

@@ -4,40 +4,40 @@ import asyncio
 import contextlib
 
 from billhook_sandbox.clock import Clock
-from billhook_sandbox.delivery import Courier
+from billhook_sandbox.delivery import WebhookDispatcher
 from billhook_sandbox.errors import JobFailed
-from billhook_sandbox.flows.later import ACTIONS
+from billhook_sandbox.fault_injection import FaultInjector
+from billhook_sandbox.flows.scheduled_actions import ACTIONS
 from billhook_sandbox.ids import Ids
 from billhook_sandbox.options import Options
-from billhook_sandbox.persistence import Journal
+from billhook_sandbox.persistence import Database
 from billhook_sandbox.schedule import Schedule
 from billhook_sandbox.store import DataSet, Json
-from billhook_sandbox.trouble import Trouble
 
 
-class World:
+class SandboxState:
     def __init__(self, options: Options, clock: Clock, ids: Ids) -> None:
         self.options = options
         self.clock = clock
         self.ids = ids
-        self.trouble = Trouble()
+        self.fault_injector = FaultInjector()
         self.data_sets: dict[tuple[str, bool], DataSet] = {}
         self.schedule = Schedule(ACTIONS)
-        self.courier = Courier(self.clock, self.trouble, self.commit)
-        self.journal = Journal(options.data) if options.data else None
+        self.dispatcher = WebhookDispatcher(self.clock, self.fault_injector, self.commit)
+        self.database = Database(options.data) if options.data else None
         self.changed = asyncio.Event()
-        if self.journal:
-            self.reload(self.journal)
+        if self.database:
+            self.reload(self.database)
 
-    def reload(self, journal: Journal) -> None:
-        settings = journal.settings()
+    def reload(self, database: Database) -> None:
+        settings = database.settings()
         self.clock.offset = settings.get("clock_offset", 0)
-        self.trouble.revoked = set(settings.get("revoked_keys", ()))
-        self.trouble.access = settings.get("access", {})
-        for saved in journal.load():
+        self.fault_injector.revoked = set(settings.get("revoked_keys", ()))
+        self.fault_injector.access = settings.get("access", {})
+        for saved in database.load():
             data = self.data_set(saved.account, saved.livemode)
             data.all(saved.obj["object"]).put(saved.obj, saved.position)
-            self.hand_over(data, saved.obj)
+            self.dispatch(data, saved.obj)
 
     def data_set(self, account: str, livemode: bool) -> DataSet:
         owner = (account, livemode)
@@ -57,23 +57,23 @@ class World:
         """The end of every request and job: save what changed, then let it have its effects."""
         if not data.unsaved:
             return
-        if self.journal:
-            self.journal.save(data)
+        if self.database:
+            self.database.save(data)
         changes, data.unsaved = data.unsaved, {}
         for (kind, name), obj in changes.items():
             if obj is not None:
-                self.hand_over(data, obj)
+                self.dispatch(data, obj)
             elif kind == "webhook_endpoint":
-                self.courier.close(name)
+                self.dispatcher.close(name)
 
-    def hand_over(self, data: DataSet, obj: Json) -> None:
+    def dispatch(self, data: DataSet, obj: Json) -> None:
         if obj["object"] == "_job":
             if obj.get("clock"):
                 return  # Due when its test clock is advanced.
             self.schedule.add(data, obj)
             self.changed.set()
         elif obj["object"] == "_delivery":
-            self.courier.add(data, obj)
+            self.dispatcher.add(data, obj)
 
     def run_due(self) -> None:
         while (due := self.schedule.next_due()) is not None and due <= self.clock.exact():
@@ -88,29 +88,29 @@ class World:
         target = self.clock.exact() + seconds
         while (due := self.schedule.next_due()) is not None and due <= target:
             self.clock.move_to(due)
-            self.keep_settings()
+            self.save_settings()
             self.commit(self.schedule.run_next())
         self.clock.move_to(target)
-        self.keep_settings()
-        self.courier.wake()
+        self.save_settings()
+        self.dispatcher.wake()
         if self.schedule.failures:
             raise JobFailed(self.schedule.failures.pop(0))
 
-    def keep_settings(self) -> None:
-        if self.journal:
-            revoked, access = sorted(self.trouble.revoked), self.trouble.access
+    def save_settings(self) -> None:
+        if self.database:
+            revoked, access = sorted(self.fault_injector.revoked), self.fault_injector.access
             offset = self.clock.offset
-            self.journal.set({"clock_offset": offset, "revoked_keys": revoked, "access": access})
+            self.database.set({"clock_offset": offset, "revoked_keys": revoked, "access": access})
 
     def reset(self) -> None:
         """As new: no data, no faults, real time."""
         self.data_sets.clear()
         self.schedule.clear()
-        self.courier.clear()
-        self.trouble.clear()
+        self.dispatcher.clear()
+        self.fault_injector.clear()
         self.clock.offset = 0
-        if self.journal:
-            self.journal.clear()
+        if self.database:
+            self.database.clear()
 
     async def run(self) -> None:
         """Do what is due, for as long as the process lives."""

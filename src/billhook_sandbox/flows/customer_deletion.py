@@ -1,12 +1,12 @@
 """Deleting a customer takes its subscriptions along (stripe-facts 23)."""
 
-from billhook_sandbox.events import emit
-from billhook_sandbox.flows.cancelling import ENDED, cancel_now
+from billhook_sandbox.event_log import emit
+from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
 from billhook_sandbox.objects.payment_methods import detach
 from billhook_sandbox.store import DataSet, Json
 
 
-def tombstone(name: str) -> Json:
+def deleted_customer(name: str) -> Json:
     return {"id": name, "object": "customer", "deleted": True}
 
 
@@ -21,4 +21,4 @@ def delete_customer(data: DataSet, customer: Json) -> Json:
     emit(data, "customer.deleted", customer)
     for method in data.all("payment_method").where("customer", name):
         detach(data, method)
-    return tombstone(name)
+    return deleted_customer(name)

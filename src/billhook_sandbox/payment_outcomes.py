@@ -5,7 +5,7 @@ from billhook_sandbox.errors import resource_missing
 from billhook_sandbox.store import DataSet, Json
 
 
-def decide(data: DataSet, token: str, times: int, customer: str | None) -> Json:
+def set_next_outcome(data: DataSet, token: str, times: int, customer: str | None) -> Json:
     """The next `times` payments (of one customer) go as with that test card."""
     if token not in BY_TOKEN:
         raise resource_missing("test card", token, "card", 400)
@@ -14,7 +14,7 @@ def decide(data: DataSet, token: str, times: int, customer: str | None) -> Json:
     return data.put({"id": name, "object": "_outcome", **decided})
 
 
-def decided_card(data: DataSet, customer: str | None) -> Card | None:
+def take_next_outcome(data: DataSet, customer: str | None) -> Card | None:
     """The card to go by for one attempt, which uses up the decision."""
     for found in data.all("_outcome").rows.values():
         if found["customer"] in (None, customer):

@@ -8,13 +8,13 @@ from starlette.routing import Route
 
 from billhook_sandbox.cards import CARDS, IBANS
 from billhook_sandbox.errors import InvalidRequest, StripeError
-from billhook_sandbox.flows.checkout import Authentication, Buyer, pay
+from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
 from billhook_sandbox.objects.payment_methods import make_card, make_sepa_debit
-from billhook_sandbox.pages.forms import Mistake, read_card
-from billhook_sandbox.pages.render import Pages, form_of, go
+from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.pages.rendering import Pages, form_of, go
 from billhook_sandbox.params import email
+from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import DataSet, Json
-from billhook_sandbox.world import World
 
 COUNTRIES = {
     "AT": "Austria", "AU": "Australia", "BE": "Belgium", "BR": "Brazil", "CA": "Canada",
@@ -26,8 +26,8 @@ COUNTRIES = {
 
 
 class CheckoutPage:
-    def __init__(self, world: World, pages: Pages) -> None:
-        self.world = world
+    def __init__(self, state: SandboxState, pages: Pages) -> None:
+        self.state = state
         self.pages = pages
 
     def routes(self) -> list[Route]:
@@ -40,7 +40,7 @@ class CheckoutPage:
         ]
 
     async def show(self, request: Request) -> Response:
-        found = self.world.find("checkout.session", request.path_params["id"])
+        found = self.state.find("checkout.session", request.path_params["id"])
         if found is None:
             return self.pages.notice(
                 "Nothing to pay here", "This address doesn't belong to a checkout.", status=404
@@ -83,14 +83,14 @@ class CheckoutPage:
 
     async def submit(self, request: Request) -> Response:
         filled = await form_of(request)
-        found = self.world.find("checkout.session", request.path_params["id"])
+        found = self.state.find("checkout.session", request.path_params["id"])
         if found is None or found[1]["status"] != "open":
             return await self.show(request)
         data, session = found
         try:
             who = read_buyer(session, filled)
             method = read_method(data, session, filled)
-        except Mistake as mistake:
+        except FormError as mistake:
             return self.form(data, session, filled, mistake.message, mistake.field)
         return self.attempt(data, session, method, who, "ask", filled)
 
@@ -110,7 +110,7 @@ class CheckoutPage:
             return self.form(data, session, filled, error.message, "cardNumber")
         finally:
             # A refused attempt happened too: its charge and its events are kept.
-            self.world.commit(data)
+            self.state.commit(data)
         if session["status"] == "open":
             return go(f"{session['url']}/authenticate")
         return go(success_url(session) or f"/c/pay/{session['id']}")
@@ -138,7 +138,7 @@ class CheckoutPage:
 
     def waiting(self, request: Request) -> tuple[DataSet, Json, Json] | None:
         """The session whose payment waits for authentication, and the method that asks for it."""
-        found = self.world.find("checkout.session", request.path_params["id"])
+        found = self.state.find("checkout.session", request.path_params["id"])
         if found is None or found[1]["status"] != "open":
             return None
         data, session = found
@@ -161,17 +161,17 @@ def read_buyer(session: Json, filled: dict[str, str]) -> Buyer:
     try:
         email(address, "email")
     except InvalidRequest as error:
-        raise Mistake("email", "Enter an e-mail address.") from error
+        raise FormError("email", "Enter an e-mail address.") from error
     country = filled.get("country", "US")
     if country not in COUNTRIES:
-        raise Mistake("billingCountry", "Choose a country.")
+        raise FormError("billingCountry", "Choose a country.")
     return Buyer(address, filled.get("name") or None, country, filled.get("postal_code") or None)
 
 
 def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
     type_ = filled.get("method", "card")
     if type_ not in session["payment_method_types"]:
-        raise Mistake("method", "Choose a way to pay.")
+        raise FormError("method", "Choose a way to pay.")
     if type_ == "sepa_debit":
         return read_debit(data, filled)
     card, expiry = read_card(filled)
@@ -181,7 +181,7 @@ def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
 def read_debit(data: DataSet, filled: dict[str, str]) -> Json:
     iban = "".join(filled.get("iban", "").split()).upper()
     if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban):
-        raise Mistake("iban", "Enter an IBAN.")
+        raise FormError("iban", "Enter an IBAN.")
     if not filled.get("name"):
-        raise Mistake("billingName", "Enter the name of the account's holder.")
+        raise FormError("billingName", "Enter the name of the account's holder.")
     return make_sepa_debit(data, iban, None)

@@ -2,14 +2,14 @@
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import charging
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.objects import invoices
 from billhook_sandbox.objects.payment_intents import make_intent
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
-PAYMENT_TOLD_SECONDS = 1
+PAYMENT_EVENT_SECONDS = 1
 """`invoice_payment.paid` comes last, 1 to 21 seconds later (stripe-facts 11)."""
 
 
@@ -29,7 +29,7 @@ def finalize(data: DataSet, draft: Json) -> Json:
     return opened
 
 
-def finalize_told(data: DataSet, draft: Json) -> Json:
+def finalize_and_emit(data: DataSet, draft: Json) -> Json:
     opened = finalize(data, draft)
     emit(data, "invoice.finalized", opened)
     return opened
@@ -47,11 +47,11 @@ def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
         status="paid",
         status_transitions=transitions,
     )
-    later(data, PAYMENT_TOLD_SECONDS, "tell_invoice_payment", payment=payment["id"])
+    schedule_in(data, PAYMENT_EVENT_SECONDS, "emit_invoice_payment_paid", payment=payment["id"])
     return data.put(invoices.paid(data, invoice))
 
 
-def tell_invoice_payment(data: DataSet, payment: str) -> None:
+def emit_invoice_payment_paid(data: DataSet, payment: str) -> None:
     emit(data, "invoice_payment.paid", data.need("invoice_payment", payment))
 
 
@@ -90,7 +90,7 @@ def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
     return intent, True
 
 
-def asks(card: Card, off_session: bool) -> bool:
+def requires_authentication(card: Card, off_session: bool) -> bool:
     """Whether the bank wants the customer; one card wants it only for the first payment."""
     once = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
     return card.payment == "authenticates" and not (off_session and once)
@@ -100,22 +100,22 @@ def try_to_pay(
     data: DataSet, invoice: Json, method: Json, off_session: bool, card: Card | None = None
 ) -> Json | CardError:
     """The paid invoice, or why not. `card` decides how it goes, whatever the method is."""
-    card = card or charging.card_for(data, method, invoice["customer"])
+    card = card or charge_attempts.card_for(data, method, invoice["customer"])
     unpaid, fresh = intent_of(data, invoice, method)
-    if card.payment == "declined" or asks(card, off_session):
+    if card.payment == "declined" or requires_authentication(card, off_session):
         if fresh:
             emit(data, "payment_intent.created", unpaid)
         if card.payment == "declined":
-            return charging.decline(data, unpaid, method, card)
+            return charge_attempts.decline(data, unpaid, method, card)
         return ask(data, invoice, unpaid, method)
-    intent, charge = charging.succeed(data, unpaid, method)
+    intent, charge = charge_attempts.succeed(data, unpaid, method)
     paid = settle_invoice(data, invoice, intent)
     emit(data, "charge.succeeded", charge)
     emit(data, "payment_intent.succeeded", intent)
     if fresh:
         # `created` really comes after `succeeded` (stripe-facts 3).
         emit(data, "payment_intent.created", unpaid)
-    return tell_paid(data, paid)
+    return emit_paid(data, paid)
 
 
 def ask(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
@@ -140,7 +140,7 @@ def ask(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
 
 def pay_nothing(data: DataSet, invoice: Json) -> Json:
     """Nothing is due: paid without a payment."""
-    return tell_paid(data, data.put(invoices.paid(data, invoice)))
+    return emit_paid(data, data.put(invoices.paid(data, invoice)))
 
 
 def pay_outside(data: DataSet, invoice: Json) -> Json:
@@ -150,7 +150,7 @@ def pay_outside(data: DataSet, invoice: Json) -> Json:
     return paid
 
 
-def tell_paid(data: DataSet, paid: Json) -> Json:
+def emit_paid(data: DataSet, paid: Json) -> Json:
     emit(data, "invoice.paid", paid)
     emit(data, "invoice.payment_succeeded", paid)
     return paid

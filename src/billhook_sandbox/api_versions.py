@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.lists import envelope
 from billhook_sandbox.options import API_VERSION
+from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
 OLDEST = "2022-08-01"
@@ -89,7 +89,7 @@ def rendered(data: DataSet, node: Any, undoing: list[Change]) -> Any:
     return found
 
 
-def without_allowed_methods(_: DataSet, obj: Json) -> Json:
+def without_allowed_payment_method_types(_: DataSet, obj: Json) -> Json:
     return {k: v for k, v in obj.items() if k != "allowed_payment_method_types"}
 
 
@@ -148,12 +148,12 @@ def intent_before_basil(data: DataSet, intent: Json) -> Json:
 
 def intent_with_charges(data: DataSet, intent: Json) -> Json:
     charges = data.all("charge").where("payment_intent", intent["id"])[::-1]
-    return {**intent, "charges": envelope(charges, f"/v1/charges?payment_intent={intent['id']}")}
+    return {**intent, "charges": list_object(charges, f"/v1/charges?payment_intent={intent['id']}")}
 
 
 def charge_with_refunds(data: DataSet, charge: Json) -> Json:
     refunds = data.all("refund").where("charge", charge["id"])[::-1]
-    return {"refunds": envelope(refunds, f"/v1/charges/{charge['id']}/refunds"), **charge}
+    return {"refunds": list_object(refunds, f"/v1/charges/{charge['id']}/refunds"), **charge}
 
 
 def code_before_clover(data: DataSet, code: Json) -> Json:
@@ -168,7 +168,10 @@ def code_before_clover(data: DataSet, code: Json) -> Json:
 CHANGES = (
     Change(
         "2026-09-30.endive",
-        {"checkout.session": without_allowed_methods, "payment_intent": without_allowed_methods},
+        {
+            "checkout.session": without_allowed_payment_method_types,
+            "payment_intent": without_allowed_payment_method_types,
+        },
     ),
     Change("2025-09-30.clover", {"promotion_code": code_before_clover}),
     Change(

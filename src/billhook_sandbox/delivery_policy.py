@@ -15,7 +15,7 @@ GATHER_SECONDS = 0.25
 
 
 @dataclass(slots=True)
-class Manner:
+class DeliveryPolicy:
     """How deliveries are made; `/_sandbox/delivery` changes it."""
 
     mode: Mode = "on"
@@ -49,7 +49,7 @@ class Manner:
         return "`concurrency` is at least 1" if self.concurrency < 1 else None
 
 
-class Fate(NamedTuple):
+class DeliveryPlan(NamedTuple):
     place: float
     """Deliveries that are due go out by it, the smallest first."""
     delay: float
@@ -58,12 +58,12 @@ class Fate(NamedTuple):
     lost: bool
 
 
-def fate(manner: Manner, number: int) -> Fate:
+def plan_delivery(manner: DeliveryPolicy, number: int) -> DeliveryPlan:
     """Of the lane's delivery with that number, counted from the policy's beginning."""
     dice = Random(f"{manner.seed}/{number}")  # noqa: S311 - it decides nothing secret
     place, again, twice, lost, delay = (dice.random() for _ in range(5))
     in_order = {"created": number, "reversed": -number}
-    return Fate(
+    return DeliveryPlan(
         place=in_order.get(manner.order, place),
         delay=delay * manner.delay,
         copies=(in_order.get(manner.order, again) + 0.5,) if twice < manner.duplicate else (),

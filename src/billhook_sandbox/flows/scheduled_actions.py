@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import charging, checkout, collecting, renewal, starting
-from billhook_sandbox.flows.cancelling import end_subscription
-from billhook_sandbox.flows.disputing import judge_dispute
-from billhook_sandbox.flows.invoicing import tell_invoice_payment
-from billhook_sandbox.flows.refunding import settle_refund
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import (
+    charge_attempts,
+    checkout_payment,
+    invoice_collection,
+    subscription_creation,
+    subscription_renewal,
+)
+from billhook_sandbox.flows.dispute_lifecycle import decide_dispute
+from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
+from billhook_sandbox.flows.refund_lifecycle import settle_refund
+from billhook_sandbox.flows.subscription_cancellation import end_subscription
 from billhook_sandbox.objects.balance import balance_of
 from billhook_sandbox.objects.charges import make_balance_transaction
 from billhook_sandbox.schedule import Action
@@ -20,7 +26,7 @@ def settle_charge(data: DataSet, charge: str) -> None:
     if found["balance_transaction"] is not None:
         return
     method = data.need("payment_method", found["payment_method"])
-    at_once, amount = charging.card_of(method).available_at_once, found["amount_captured"]
+    at_once, amount = charge_attempts.card_of(method).available_at_once, found["amount_captured"]
     transaction = make_balance_transaction(data, found, amount, "charge", available=at_once)
     change(data, found, "charge.updated", balance_transaction=transaction["id"])
     if at_once:
@@ -30,11 +36,11 @@ def settle_charge(data: DataSet, charge: str) -> None:
 def expire_session(data: DataSet, session: str) -> None:
     found = data.need("checkout.session", session)
     if found["status"] == "open":
-        checkout.expire_session(data, found)
+        checkout_payment.expire_session(data, found)
 
 
 def settle_intent(data: DataSet, intent: str) -> None:
-    charging.settle_debit(data, data.need("payment_intent", intent))
+    charge_attempts.settle_debit(data, data.need("payment_intent", intent))
 
 
 def advance_clock(data: DataSet, clock: str) -> None:
@@ -68,17 +74,17 @@ def emit_clock(data: DataSet, clock: Json) -> None:
 NOT_MOVING: Json = {}
 ACTIONS: Mapping[str, Action] = {
     "advance_clock": advance_clock,
-    "expire_subscription": starting.expire_subscription,
-    "finalize_invoice": collecting.finalize_due,
-    "renew_subscription": renewal.renew_due,
-    "retry_invoice": collecting.retry_due,
-    "tell_trial_end": renewal.tell_trial_end,
+    "expire_subscription": subscription_creation.expire_subscription,
+    "finalize_invoice": invoice_collection.finalize_due,
+    "renew_subscription": subscription_renewal.renew_due,
+    "retry_invoice": invoice_collection.retry_due,
+    "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,
     "expire_session": expire_session,
-    "judge_dispute": judge_dispute,
+    "decide_dispute": decide_dispute,
     "settle_charge": settle_charge,
-    "settle_debit": checkout.settle_debit,
+    "settle_debit": checkout_payment.settle_debit,
     "settle_intent": settle_intent,
     "settle_refund": settle_refund,
-    "tell_invoice_payment": tell_invoice_payment,
+    "emit_invoice_payment_paid": emit_invoice_payment_paid,
 }

@@ -1,12 +1,12 @@
 """One attempt to get an intent paid: it succeeds, is declined, or takes days."""
 
-from billhook_sandbox.cards import BY_FACE, CARDS, DECLINES, REFUSED_IBANS, Card
+from billhook_sandbox.cards import BY_BRAND_AND_LAST4, CARDS, DECLINES, FAILING_IBANS, Card
 from billhook_sandbox.errors import DOC_URL, CardError
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.charges import declined, make_charge, outcome
 from billhook_sandbox.objects.payment_methods import fingerprint
-from billhook_sandbox.outcomes import decided_card
-from billhook_sandbox.schedule import later
+from billhook_sandbox.payment_outcomes import take_next_outcome
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 SETTLE_SECONDS = 2
@@ -20,12 +20,12 @@ def card_of(method: Json) -> Card:
     """Which test card this is; any other number pays."""
     if method["type"] != "card":
         return CARDS[0]
-    return BY_FACE.get((method["card"]["brand"], method["card"]["last4"]), CARDS[0])
+    return BY_BRAND_AND_LAST4.get((method["card"]["brand"], method["card"]["last4"]), CARDS[0])
 
 
 def card_for(data: DataSet, method: Json, customer: str | None) -> Card:
     """How this attempt goes: as was decided for it, else as the card does."""
-    return decided_card(data, customer) or card_of(method)
+    return take_next_outcome(data, customer) or card_of(method)
 
 
 def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
@@ -35,7 +35,7 @@ def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
 
 
 def settle(data: DataSet, intent: Json, charge: Json) -> Json:
-    later(data, SETTLE_SECONDS, "settle_charge", charge=charge["id"])
+    schedule_in(data, SETTLE_SECONDS, "settle_charge", charge=charge["id"])
     return change(
         data,
         intent,
@@ -70,7 +70,7 @@ def settle_debit(data: DataSet, intent: Json) -> bool:
     """The bank's answer to a direct debit, days later: whether the money came."""
     charge = data.need("charge", intent["latest_charge"])
     method = data.need("payment_method", charge["payment_method"])
-    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(i) for i in REFUSED_IBANS):
+    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(i) for i in FAILING_IBANS):
         values = {"outcome": outcome("authorized"), "receipt_url": receipt_url(data)}
         charge = change(data, charge, paid=True, status="succeeded", **values)
         intent = settle(data, intent, charge)

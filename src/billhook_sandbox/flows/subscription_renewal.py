@@ -4,28 +4,28 @@ from typing import Literal
 
 from billhook_sandbox.cards import BY_TOKEN
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import collecting
-from billhook_sandbox.flows.cancelling import ENDED, cancel_now
-from billhook_sandbox.flows.drafting import draft_invoice
-from billhook_sandbox.flows.invoicing import method_for
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import invoice_collection
+from billhook_sandbox.flows.invoice_drafts import draft_invoice
+from billhook_sandbox.flows.invoice_lifecycle import method_for
+from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
 from billhook_sandbox.objects.invoices import DRAFT_SECONDS
 from billhook_sandbox.objects.subscriptions import items_of, with_items
 from billhook_sandbox.periods import period_end
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 Outcome = Literal["succeeded", "failed"]
 OUTCOMES = {"succeeded": "pm_card_visa", "failed": "pm_card_chargeCustomerFail"}
 
-NOTICE_SECONDS = 3 * 86400
+TRIAL_NOTICE_SECONDS = 3 * 86400
 """How long before its end a trial is told to end."""
 
 
 def plan(data: DataSet, subscription: Json) -> Json:
     """The next boundary; a plan that was overtaken by another finds nothing due."""
     end = next_boundary(data, subscription)
-    at(data, end, "renew_subscription", subscription=subscription["id"])
+    schedule_at(data, end, "renew_subscription", subscription=subscription["id"])
     return subscription
 
 
@@ -49,7 +49,7 @@ def renew_due(data: DataSet, subscription: str) -> None:
     if found["status"] == "unpaid" or behavior == "keep_as_draft":
         change(data, draft, auto_advance=False, automatically_finalizes_at=None)
         return
-    at(data, draft["created"] + DRAFT_SECONDS, "finalize_invoice", invoice=draft["id"])
+    schedule_at(data, draft["created"] + DRAFT_SECONDS, "finalize_invoice", invoice=draft["id"])
 
 
 def ends_without_method(data: DataSet, subscription: Json) -> bool:
@@ -66,11 +66,11 @@ def ends_without_method(data: DataSet, subscription: Json) -> bool:
     return True
 
 
-def tell_trial_end(data: DataSet, subscription: str) -> None:
+def emit_trial_will_end(data: DataSet, subscription: str) -> None:
     found = data.get("subscription", subscription)
     if found is None or found["status"] != "trialing":
         return
-    if found["trial_end"] - data.clock.now() <= NOTICE_SECONDS:
+    if found["trial_end"] - data.clock.now() <= TRIAL_NOTICE_SECONDS:
         emit(data, "customer.subscription.trial_will_end", found)
 
 
@@ -82,7 +82,7 @@ def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
         return cancel_now(data, subscription)
     subscription, draft = open_period(data, subscription)
     card = BY_TOKEN[OUTCOMES[outcome]] if outcome else None
-    collecting.advance_invoice(data, draft, card)
+    invoice_collection.advance_invoice(data, draft, card)
     return data.need("subscription", subscription["id"])
 
 

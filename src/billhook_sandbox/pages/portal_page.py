@@ -6,24 +6,24 @@ from starlette.routing import Route
 
 from billhook_sandbox.api.subscriptions import update as update_subscription
 from billhook_sandbox.errors import StripeError
-from billhook_sandbox.events import change
-from billhook_sandbox.flows.cancelling import ENDED, at_period_end, cancel_now
-from billhook_sandbox.flows.drafting import product_name
+from billhook_sandbox.event_log import change
+from billhook_sandbox.flows.invoice_drafts import product_name
+from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
 from billhook_sandbox.objects.payment_methods import attach, detach, make_card
 from billhook_sandbox.objects.subscriptions import items_of, period_of
-from billhook_sandbox.pages.forms import Mistake, read_card
-from billhook_sandbox.pages.render import Pages, form_of, go
+from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.pages.rendering import Pages, form_of, go
 from billhook_sandbox.routing import Call
+from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
-from billhook_sandbox.world import World
 
-MOST_INVOICES = 12
-MOST_PLANS = 10
+MAX_INVOICES = 12
+MAX_PLANS = 10
 
 
 class PortalPage:
-    def __init__(self, world: World, pages: Pages) -> None:
-        self.world = world
+    def __init__(self, state: SandboxState, pages: Pages) -> None:
+        self.state = state
         self.pages = pages
 
     def routes(self) -> list[Route]:
@@ -35,7 +35,7 @@ class PortalPage:
 
     def find(self, request: Request) -> "Visit | None":
         """The portal session with its customer, who may be gone meanwhile."""
-        found = self.world.find("billing_portal.session", request.path_params["id"])
+        found = self.state.find("billing_portal.session", request.path_params["id"])
         customer = found[0].get("customer", found[1]["customer"]) if found else None
         return Visit(*found, customer) if found and customer else None
 
@@ -48,7 +48,7 @@ class PortalPage:
         return self.page(visit, {}) if visit else self.gone()
 
     def page(
-        self, visit: "Visit", filled: dict[str, str], error: Mistake | None = None
+        self, visit: "Visit", filled: dict[str, str], error: FormError | None = None
     ) -> Response:
         features = visit.features()
         return self.pages.show(
@@ -73,12 +73,12 @@ class PortalPage:
         visit.data.cause = Cause()
         try:
             visit.act(filled)
-        except Mistake as mistake:
+        except FormError as mistake:
             return self.page(visit, filled, mistake)
         except StripeError as error:
-            return self.page(visit, filled, Mistake("", error.message))
+            return self.page(visit, filled, FormError("", error.message))
         finally:
-            self.world.commit(visit.data)
+            self.state.commit(visit.data)
         return go(request.url.path)
 
 
@@ -101,7 +101,7 @@ class Visit:
 
     def subscriptions(self) -> list[Json]:
         return [
-            described(self.data, found, self.plans(found)) for found in self.mine("subscription")
+            describe(self.data, found, self.plans(found)) for found in self.mine("subscription")
         ]
 
     def cards(self) -> list[Json]:
@@ -117,7 +117,7 @@ class Visit:
 
     def invoices(self) -> list[Json]:
         told = [found for found in self.mine("invoice") if found["status"] != "draft"]
-        return told[:MOST_INVOICES]
+        return told[:MAX_INVOICES]
 
     def plans(self, subscription: Json) -> list[Json]:
         """Other prices that a subscription of one item may change to."""
@@ -135,7 +135,7 @@ class Visit:
             and price["id"] != now
             and (price["id"] in offered if offered else True)
         ]
-        return found[-MOST_PLANS:]
+        return found[-MAX_PLANS:]
 
     def act(self, filled: dict[str, str]) -> None:
         """What the form asks for, as far as it is allowed and theirs."""
@@ -162,7 +162,7 @@ class Visit:
     def change_plan(self, subscription: Json, price: str) -> None:
         """By way of the API, so that it goes as it does there."""
         if price not in [plan["id"] for plan in self.plans(subscription)]:
-            raise Mistake("price", "Choose one of the plans.")
+            raise FormError("price", "Choose one of the plans.")
         item = items_of(self.data, subscription["id"])[0]
         params = {
             "items": [{"id": item["id"], "price": price}],
@@ -197,7 +197,7 @@ class Visit:
             )
 
 
-def described(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
+def describe(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
     items = items_of(data, subscription["id"])
     lines = [
         {

@@ -2,19 +2,19 @@
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import charging
-from billhook_sandbox.flows.disputing import dispute_if_card_does
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import charge_attempts
+from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
 from billhook_sandbox.objects.charges import make_balance_transaction, make_charge
 from billhook_sandbox.objects.payment_methods import attach
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 CANCELABLE = (*CONFIRMABLE, "requires_capture")
 
 
-def must_be(intent: Json, statuses: tuple[str, ...], verb: str) -> None:
+def require_status(intent: Json, statuses: tuple[str, ...], verb: str) -> None:
     if intent["status"] in statuses:
         return
     kind = intent["object"]
@@ -45,15 +45,15 @@ def check_method(intent: Json, method: Json) -> None:
 
 def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
     """One attempt with the intent's own method; raises CardError when it is refused."""
-    must_be(intent, CONFIRMABLE, "confirm")
+    require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
         message = "You cannot confirm this PaymentIntent because it's missing a payment method."
         raise InvalidRequest(message, code="payment_intent_unexpected_state")
     method = data.need("payment_method", intent["payment_method"], "payment_method")
     check_method(intent, method)
-    card = charging.card_for(data, method, intent["customer"])
+    card = charge_attempts.card_for(data, method, intent["customer"])
     if card.payment == "declined":
-        raise charging.decline(data, intent, method, card)
+        raise charge_attempts.decline(data, intent, method, card)
     if card.payment == "authenticates":
         if off_session:
             raise authentication_missing(data, intent, method)
@@ -68,7 +68,7 @@ def authentication_missing(data: DataSet, intent: Json, method: Json) -> CardErr
     message = "Your card was declined. This transaction requires authentication."
     problem = {"code": "authentication_required", "decline_code": "authentication_required"}
     problem["message"] = message
-    intent = charging.refuse(data, intent, method, problem, None)
+    intent = charge_attempts.refuse(data, intent, method, problem, None)
     emit(data, "payment_intent.payment_failed", intent)
     code = "authentication_required"
     return CardError(
@@ -78,11 +78,11 @@ def authentication_missing(data: DataSet, intent: Json, method: Json) -> CardErr
 
 def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
     """The buyer's answer to what `requires_action` asked."""
-    must_be(intent, ("requires_action",), "authenticate")
+    require_status(intent, ("requires_action",), "authenticate")
     method = data.need("payment_method", intent["payment_method"])
     if not confirmed:
-        raise charging.fail_authentication(data, intent, method)
-    return take(data, intent, method, charging.card_of(method))
+        raise charge_attempts.fail_authentication(data, intent, method)
+    return take(data, intent, method, charge_attempts.card_of(method))
 
 
 def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
@@ -90,22 +90,22 @@ def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
     if intent["customer"] and intent["setup_future_usage"]:
         attach(data, method, data.need("customer", intent["customer"]))
     if method["type"] == "sepa_debit":
-        intent, charge = charging.start_debit(data, intent, method)
+        intent, charge = charge_attempts.start_debit(data, intent, method)
         emit(data, "charge.pending", charge)
         emit(data, "payment_intent.processing", intent)
-        later(data, charging.DEBIT_SECONDS, "settle_intent", intent=intent["id"])
+        schedule_in(data, charge_attempts.DEBIT_SECONDS, "settle_intent", intent=intent["id"])
         return intent
     if intent["capture_method"] == "manual":
         return hold(data, intent, method)
-    intent, charge = charging.succeed(data, intent, method)
-    charge = book_if_due(data, intent, charge)
+    intent, charge = charge_attempts.succeed(data, intent, method)
+    charge = add_balance_transaction_if_due(data, intent, charge)
     emit(data, "charge.succeeded", charge)
     emit(data, "payment_intent.succeeded", intent)
-    dispute_if_card_does(data, charge, card)
+    open_dispute_for_card(data, charge, card)
     return intent
 
 
-def book_if_due(data: DataSet, intent: Json, charge: Json) -> Json:
+def add_balance_transaction_if_due(data: DataSet, intent: Json, charge: Json) -> Json:
     """Without `automatic_async` the charge has its balance transaction from the start."""
     if intent["capture_method"] == "automatic_async":
         return charge
@@ -115,7 +115,7 @@ def book_if_due(data: DataSet, intent: Json, charge: Json) -> Json:
 
 def hold(data: DataSet, intent: Json, method: Json) -> Json:
     """Authorized only: the money moves at the capture."""
-    url = charging.receipt_url(data)
+    url = charge_attempts.receipt_url(data)
     values: Json = {"captured": False, "amount_captured": 0, "receipt_url": url}
     charge = make_charge(data, intent, method, "succeeded", **values)
     intent = change(
@@ -134,25 +134,25 @@ def hold(data: DataSet, intent: Json, method: Json) -> Json:
 
 def capture(data: DataSet, intent: Json, amount: int | None) -> Json:
     """What is not captured is let go."""
-    must_be(intent, ("requires_capture",), "capture")
+    require_status(intent, ("requires_capture",), "capture")
     most = intent["amount_capturable"]
     amount = most if amount is None else amount
     if amount > most:
         message = f"The requested capture amount ({amount}) is greater than the capturable {most}."
         raise InvalidRequest(message, code="amount_too_large", param="amount_to_capture")
     charge = data.need("charge", intent["latest_charge"])
-    card = charging.card_of(data.need("payment_method", charge["payment_method"]))
+    card = charge_attempts.card_of(data.need("payment_method", charge["payment_method"]))
     charge = data.put({**charge, "amount_captured": amount, "captured": True})
-    intent = charging.settle(data, intent, charge)
+    intent = charge_attempts.settle(data, intent, charge)
     intent = data.put({**intent, "amount_capturable": 0, "amount_received": amount})
     emit(data, "charge.captured", charge, {"amount_captured": 0, "captured": False})
     emit(data, "payment_intent.succeeded", intent)
-    dispute_if_card_does(data, charge, card)
+    open_dispute_for_card(data, charge, card)
     return intent
 
 
 def cancel(data: DataSet, intent: Json, reason: str | None) -> Json:
-    must_be(intent, CANCELABLE, "cancel")
+    require_status(intent, CANCELABLE, "cancel")
     if intent["status"] == "requires_capture":
         charge = data.need("charge", intent["latest_charge"])
         returned = {"amount_refunded": charge["amount"], "refunded": True}

@@ -1,14 +1,14 @@
 """Refunds: made at once, confirmed or failed later (stripe-facts 29–31)."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit, previous_attributes
-from billhook_sandbox.flows.charging import card_of
+from billhook_sandbox.event_log import change, emit, previous_attributes
+from billhook_sandbox.flows.charge_attempts import card_of
 from billhook_sandbox.objects.charges import make_balance_transaction
 from billhook_sandbox.objects.refunds import make_refund
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
-OUTCOME_SECONDS = 5
+SETTLE_SECONDS = 5
 """When the acquirer's word arrives; days at Stripe."""
 
 
@@ -29,11 +29,11 @@ def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
         amount_refunded=returned,
         refunded=returned == charge["amount_captured"],
     )
-    later(data, OUTCOME_SECONDS, "settle_refund", refund=refund["id"])
+    schedule_in(data, SETTLE_SECONDS, "settle_refund", refund=refund["id"])
     return refund
 
 
-def lost_to_dispute(data: DataSet, charge: Json) -> bool:
+def is_charged_back(data: DataSet, charge: Json) -> bool:
     """An inquiry and a dispute that was won leave the charge refundable."""
     disputes = data.all("dispute").where("charge", charge["id"])
     return any(not d["is_charge_refundable"] and d["status"] != "won" for d in disputes)
@@ -43,7 +43,7 @@ def refundable(data: DataSet, charge: Json, amount: int | None) -> int:
     if charge["status"] != "succeeded":
         message = "This charge has not succeeded and can't be refunded."
         raise InvalidRequest(message, code="charge_not_refundable", param="charge")
-    if charge["disputed"] and lost_to_dispute(data, charge):
+    if charge["disputed"] and is_charged_back(data, charge):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
         raise InvalidRequest(message, code="charge_disputed")
     left = charge["amount_captured"] - charge["amount_refunded"]
@@ -79,7 +79,7 @@ def settle_refund(data: DataSet, refund: str) -> None:
     kept = {k: v for k, v in before.items() if k != "pending_reason"}
     after = data.put({**kept, "destination_details": details, "status": "succeeded"})
     emit(data, "refund.updated", after, previous_attributes(before, after))
-    tell_on_charge(data, before, after)
+    emit_charge_refund_updated(data, before, after)
 
 
 def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
@@ -93,10 +93,10 @@ def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
         status="failed",
     )
     emit(data, "refund.failed", after)
-    tell_on_charge(data, before, after)
+    emit_charge_refund_updated(data, before, after)
     left = charge["amount_refunded"] - before["amount"]
     change(data, charge, "charge.updated", amount_refunded=left, refunded=False)
 
 
-def tell_on_charge(data: DataSet, before: Json, after: Json) -> None:
+def emit_charge_refund_updated(data: DataSet, before: Json, after: Json) -> None:
     emit(data, "charge.refund.updated", after, previous_attributes(before, after))

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.lists import envelope
+from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
-DEEPEST = 4
+MAX_DEPTH = 4
 EMBEDDED = 10
 """Nested lists show their first ten."""
 
@@ -99,8 +99,8 @@ def invoice_payments(data: DataSet, invoice: Json) -> Json:
     return first(found, f"/v1/invoice_payments?invoice={invoice['id']}")
 
 
-def nothing_of(name: str) -> Callable[[DataSet, Json], Json]:
-    return lambda data, obj: envelope([], f"/v1/customers/{obj['id']}/{name}")
+def empty_list(name: str) -> Callable[[DataSet, Json], Json]:
+    return lambda data, obj: list_object([], f"/v1/customers/{obj['id']}/{name}")
 
 
 def session_line_items(data: DataSet, session: Json) -> Json:
@@ -109,17 +109,17 @@ def session_line_items(data: DataSet, session: Json) -> Json:
 
 
 def first(objects: list[Json], url: str) -> Json:
-    return envelope(objects[:EMBEDDED], url, len(objects) > EMBEDDED)
+    return list_object(objects[:EMBEDDED], url, len(objects) > EMBEDDED)
 
 
 # Parts that are absent unless asked for (stripe-facts 9, 26, 27).
-LEFT_OUT: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
+EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
     "charge": {"refunds": charge_refunds},
     "checkout.session": {"line_items": session_line_items},
     "customer": {
-        "sources": nothing_of("sources"),
+        "sources": empty_list("sources"),
         "subscriptions": customer_subscriptions,
-        "tax_ids": nothing_of("tax_ids"),
+        "tax_ids": empty_list("tax_ids"),
     },
     "invoice": {"payments": invoice_payments},
 }
@@ -128,8 +128,8 @@ LEFT_OUT: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
 def expand(data: DataSet, answer: Json, paths: list[str]) -> Json:
     for path in paths:
         parts = path.split(".")
-        if len(parts) > DEEPEST:
-            message = f"You cannot expand more than {DEEPEST} levels of a property ({path})."
+        if len(parts) > MAX_DEPTH:
+            message = f"You cannot expand more than {MAX_DEPTH} levels of a property ({path})."
             raise InvalidRequest(message, param="expand")
         answer = Expansion(data, path).within(answer, parts)
     return answer
@@ -150,8 +150,8 @@ class Expansion:
         kind = node.get("object", owner)
         name, rest = parts[0], parts[1:]
         field = name if "object" in node else f"{above}{name}"
-        if name in LEFT_OUT.get(kind, {}) and "object" in node:
-            part = node[name] if name in node else LEFT_OUT[kind][name](self.data, node)
+        if name in EXPANDABLE_ONLY.get(kind, {}) and "object" in node:
+            part = node[name] if name in node else EXPANDABLE_ONLY[kind][name](self.data, node)
             return {**node, name: self.within(part, rest)}
         if field in REFERENCES.get(kind, {}):
             value = node.get(name)

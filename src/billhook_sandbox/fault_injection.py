@@ -96,7 +96,7 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Trouble:
+class FaultInjector:
     faults: list[Fault] = field(default_factory=list)
     latency: dict[str, float] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
@@ -133,7 +133,7 @@ class Trouble:
                     "this request to continue."
                 )
 
-    def as_seen(self, body: Any) -> Any:
+    def with_requested_extras(self, body: Any) -> Any:
         """What is sent: on request every object has keys that no type lists (stripe-facts 1)."""
         return with_extra_keys(body) if self.extra_keys else body
 

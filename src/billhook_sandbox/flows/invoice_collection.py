@@ -2,10 +2,10 @@
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import invoicing
-from billhook_sandbox.flows.cancelling import ENDED, cancel_now
-from billhook_sandbox.schedule import at
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import invoice_lifecycle
+from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 DAY = 86400
@@ -23,13 +23,13 @@ def finalize_due(data: DataSet, invoice: str) -> None:
 
 def advance_invoice(data: DataSet, draft: Json, card: Card | None = None) -> Json:
     """Finalize, and collect unless the subscription's collection is paused."""
-    opened = invoicing.finalize_told(data, draft)
-    subscription = invoicing.subscription_of(data, opened)
+    opened = invoice_lifecycle.finalize_and_emit(data, draft)
+    subscription = invoice_lifecycle.subscription_of(data, opened)
     paused = subscription and subscription["pause_collection"]
     if paused:
         if paused["behavior"] == "void":
-            return invoicing.void(data, opened)
-        return invoicing.mark_uncollectible(data, opened)
+            return invoice_lifecycle.void(data, opened)
+        return invoice_lifecycle.mark_uncollectible(data, opened)
     if opened["collection_method"] == "send_invoice" and opened["amount_due"]:
         emit(data, "invoice.sent", opened)
         return opened
@@ -39,9 +39,11 @@ def advance_invoice(data: DataSet, draft: Json, card: Card | None = None) -> Jso
 def collect(data: DataSet, invoice: Json, card: Card | None = None) -> Json:
     """One automatic try; what follows is planned."""
     if not invoice["amount_due"]:
-        return paid(data, invoicing.pay_nothing(data, invoice))
-    method = invoicing.method_for(data, invoice)
-    found = method and invoicing.try_to_pay(data, invoice, method, off_session=True, card=card)
+        return paid(data, invoice_lifecycle.pay_nothing(data, invoice))
+    method = invoice_lifecycle.method_for(data, invoice)
+    found = method and invoice_lifecycle.try_to_pay(
+        data, invoice, method, off_session=True, card=card
+    )
     if isinstance(found, dict):
         return paid(data, found)
     return failed(data, invoice)
@@ -49,7 +51,7 @@ def collect(data: DataSet, invoice: Json, card: Card | None = None) -> Json:
 
 def paid(data: DataSet, invoice: Json) -> Json:
     """Paying returns a subscription to `active` (stripe-facts 18)."""
-    subscription = invoicing.subscription_of(data, invoice)
+    subscription = invoice_lifecycle.subscription_of(data, invoice)
     if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):
         change(data, subscription, "customer.subscription.updated", status="active")
     return invoice
@@ -63,8 +65,8 @@ def failed(data: DataSet, invoice: Json) -> Json:
     after = change(data, invoice, attempted=True, attempt_count=count, next_payment_attempt=retry)
     emit(data, "invoice.payment_failed", after)
     if retry:
-        at(data, retry, "retry_invoice", invoice=after["id"])
-    subscription = invoicing.subscription_of(data, after)
+        schedule_at(data, retry, "retry_invoice", invoice=after["id"])
+    subscription = invoice_lifecycle.subscription_of(data, after)
     if subscription and subscription["status"] == "active":
         change(data, subscription, "customer.subscription.updated", status="past_due")
     if subscription and not again and subscription["status"] not in ENDED:
@@ -77,7 +79,7 @@ def retry_due(data: DataSet, invoice: str) -> None:
     found = data.get("invoice", invoice)
     if found is None or found["status"] != "open" or found["next_payment_attempt"] is None:
         return
-    subscription = invoicing.subscription_of(data, found)
+    subscription = invoice_lifecycle.subscription_of(data, found)
     if subscription and subscription["status"] in ENDED:
         change(data, found, "invoice.updated", next_payment_attempt=None, auto_advance=False)
         return
@@ -88,8 +90,8 @@ def retry_due(data: DataSet, invoice: str) -> None:
 def pay_by_hand(data: DataSet, invoice: Json, method: Json, off_session: bool) -> Json:
     """Raises the card's error; such a try doesn't move the schedule of the automatic ones."""
     if not invoice["amount_due"]:
-        return paid(data, invoicing.pay_nothing(data, invoice))
-    found = invoicing.try_to_pay(data, invoice, method, off_session)
+        return paid(data, invoice_lifecycle.pay_nothing(data, invoice))
+    found = invoice_lifecycle.try_to_pay(data, invoice, method, off_session)
     if isinstance(found, CardError):
         count = invoice["attempt_count"] or 1
         after = change(data, invoice, attempted=True, attempt_count=count)

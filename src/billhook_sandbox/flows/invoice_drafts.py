@@ -1,6 +1,6 @@
 """What goes into an invoice: the items of a subscription, and what waits for the next one."""
 
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects import invoices
 from billhook_sandbox.store import DataSet, Json
 

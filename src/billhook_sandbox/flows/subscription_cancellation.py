@@ -1,8 +1,8 @@
 """The end of a subscription: at once, or at the end of its period (stripe-facts 21, 22)."""
 
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.subscriptions import items_of, period_of
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 ENDED = ("canceled", "incomplete_expired")
@@ -39,7 +39,7 @@ def at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
     if wanted:
         _, moment = period_of(items_of(data, subscription["id"]))
         asked, reason = data.clock.now(), "cancellation_requested"
-        at(data, moment, "end_subscription", subscription=subscription["id"])
+        schedule_at(data, moment, "end_subscription", subscription=subscription["id"])
     return {
         "cancel_at": moment,
         "cancel_at_period_end": wanted,

@@ -9,7 +9,7 @@ from billhook_sandbox.routing import Call
 from billhook_sandbox.store import Json
 
 
-def everything(_: Json) -> bool:
+def keep_all(_: Json) -> bool:
     return True
 
 
@@ -17,7 +17,7 @@ def page(
     call: Call,
     kind: str,
     url: str,
-    keep: Callable[[Json], bool] = everything,
+    keep: Callable[[Json], bool] = keep_all,
     by: str | None = None,
 ) -> Json:
     """`by` names a filter parameter that equals the field of the same name, found by index."""
@@ -28,19 +28,21 @@ def page(
         raise resource_missing(kind, cursor, param, 400)
     value = call.params.get(by) if by else None
     names = collection.named(by, value) if value is not None else collection.named(None)
-    born = call.params.get("created")
-    oldest, newest = bounds(born or {})
+    created = call.params.get("created")
+    oldest, newest = bounds(created or {})
     found = (
         obj
-        for obj in collection.walk(names, cursor, newer, collection.stretch(names, oldest, newest))
+        for obj in collection.walk(
+            names, cursor, newer, collection.position_range(names, oldest, newest)
+        )
         if (value is None or obj.get(by or "") == value)
-        and (born is None or oldest <= obj["created"] <= newest)
+        and (created is None or oldest <= obj["created"] <= newest)
         and keep(obj)
     )
     return window(found, call, url, newer)
 
 
-def slice_of(objects: list[Json], call: Call, url: str) -> Json:
+def page_of_items(objects: list[Json], call: Call, url: str) -> Json:
     """A page of a short list that keeps its own order (items of a subscription or a session)."""
     cursor, newer = position(call)
     if cursor is None:
@@ -66,10 +68,10 @@ def window(found: Iterable[Json], call: Call, url: str, newer: bool) -> Json:
     data = list(islice(found, limit + 1))
     more = len(data) > limit
     data = data[:limit]
-    return envelope(data[::-1] if newer else data, url, more)
+    return list_object(data[::-1] if newer else data, url, more)
 
 
-def envelope(data: list[Json], url: str, has_more: bool = False) -> Json:
+def list_object(data: list[Json], url: str, has_more: bool = False) -> Json:
     return {"object": "list", "url": url, "has_more": has_more, "data": data}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from billhook_sandbox.errors import WrongShape
+from billhook_sandbox.errors import SchemaMismatch
 from billhook_sandbox.sdk_operations import SdkOperation
 from billhook_sandbox.sdk_types import (
     ListOf,
@@ -31,27 +31,29 @@ Json = dict[str, Any]
 
 class Mismatch(NamedTuple):
     path: tuple[str, ...]
-    complaint: str
+    problem: str
     owner: str = ""
     """The innermost class that the path leads through."""
 
     def below(self, step: str, owner: str = "") -> "Mismatch":
-        return Mismatch((step, *self.path), self.complaint, self.owner or owner)
+        return Mismatch((step, *self.path), self.problem, self.owner or owner)
 
 
 Check = Callable[[Any], Mismatch | None]
 
 # Keys that real objects carry although no type lists them (stripe-facts 25).
-HIDDEN = {
+UNDOCUMENTED_FIELDS = {
     Record("stripe._subscription", "Subscription"): ("plan", "quantity"),
 }
 LIST_KEYS = {"object", "data", "has_more", "url"}
-HIDDEN_LIST_KEYS = {"total_count", "next_page"}
+UNDOCUMENTED_LIST_KEYS = {"total_count", "next_page"}
 DELETED_KEYS = {"id", "object", "deleted"}
 DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 
 
-def check_answer(operation: SdkOperation | None, body: Json, fitting: dict[str, Json]) -> None:
+def validate_response(
+    operation: SdkOperation | None, body: Json, validated: dict[str, Json]
+) -> None:
     """Raises WrongShape. What only Stripe's own page and CLI call has no type.
 
     `fitting` holds objects of lists that were found to fit before: stored objects never change, so
@@ -61,32 +63,32 @@ def check_answer(operation: SdkOperation | None, body: Json, fitting: dict[str, 
         return
     type_ = read_text(operation.module, operation.answer)
     if not isinstance(type_, PageOf):
-        raise_unless_fitting(type_, body)
+        raise_unless_valid(type_, body)
         return
-    new = [each for each in body["data"] if fitting.get(each.get("id")) is not each]
-    raise_unless_fitting(type_, {**body, "data": new})
-    fitting.update((each["id"], each) for each in new if "id" in each)
+    new = [each for each in body["data"] if validated.get(each.get("id")) is not each]
+    raise_unless_valid(type_, {**body, "data": new})
+    validated.update((each["id"], each) for each in new if "id" in each)
 
 
-def raise_unless_fitting(type_: Type, body: Json) -> None:
+def raise_unless_valid(type_: Type, body: Json) -> None:
     if found := check(type_)(body):
         raise wrong(body, found)
 
 
-def check_object(obj: Json) -> None:
+def validate_object(obj: Json) -> None:
     """Raises WrongShape when the object is not what its `object` says."""
     record = object_class(obj["object"])
     if record is None:
         raise wrong(obj, Mismatch(("object",), f"is {obj['object']!r}, which no class has"))
-    raise_unless_fitting(record, obj)
+    raise_unless_valid(record, obj)
 
 
-def wrong(obj: Json, found: Mismatch) -> WrongShape:
+def wrong(obj: Json, found: Mismatch) -> SchemaMismatch:
     place = ".".join(found.path) or "it"
     owner = f" ({found.owner})" if found.owner else ""
     name = f"{obj.get('object', 'object')} {obj.get('id', '')}".strip()
-    return WrongShape(
-        f"The sandbox made a {name} that Stripe's types don't allow: {place} {found.complaint}"
+    return SchemaMismatch(
+        f"The sandbox made a {name} that Stripe's types don't allow: {place} {found.problem}"
         f"{owner}. This is a mistake in the sandbox; please report it.",
         code="sandbox_wrong_shape",
         param=".".join(found.path),
@@ -119,11 +121,11 @@ def shown(value: object) -> str:
 
 def exactly(wanted: str, *types: type) -> Check:
     """By type itself, since True is an instance of int."""
-    complaint = Mismatch((), f"is not {wanted}")
+    problem = Mismatch((), f"is not {wanted}")
     if len(types) == 1:
         only = types[0]
-        return lambda value: None if type(value) is only else complaint
-    return lambda value: None if type(value) in types else complaint
+        return lambda value: None if type(value) is only else problem
+    return lambda value: None if type(value) in types else problem
 
 
 def decimal(value: Any) -> Mismatch | None:
@@ -171,7 +173,7 @@ def page_of(item: Check) -> Check:
             return Mismatch((), "is not a list object")
         if missing := LIST_KEYS - value.keys():
             return Mismatch((min(missing),), "is missing")
-        if strange := value.keys() - LIST_KEYS - HIDDEN_LIST_KEYS:
+        if strange := value.keys() - LIST_KEYS - UNDOCUMENTED_LIST_KEYS:
             return Mismatch((min(strange),), "is not a key of a list object")
         found = members(value["data"])
         return found.below("data") if found else None
@@ -215,7 +217,7 @@ def record_of(record: Record) -> Check:
         nonlocal required
         known = fields(record)
         required = frozenset(name for name, field in known.items() if field.required)
-        checks.update({name: SCALARS["Any"] for name in HIDDEN.get(record, ())})
+        checks.update({name: SCALARS["Any"] for name in UNDOCUMENTED_FIELDS.get(record, ())})
         for name, field in known.items():
             inner = check(field.type)
             checks[name] = or_null(inner) if field.nullable else inner

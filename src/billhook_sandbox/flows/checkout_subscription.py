@@ -2,24 +2,26 @@
 
 from typing import NamedTuple
 
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import renewal
-from billhook_sandbox.flows.drafting import item_lines
-from billhook_sandbox.flows.invoicing import finalize, settle_invoice
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import subscription_renewal
+from billhook_sandbox.flows.invoice_drafts import item_lines
+from billhook_sandbox.flows.invoice_lifecycle import finalize, settle_invoice
 from billhook_sandbox.objects import invoices
 from billhook_sandbox.objects.subscriptions import make_item, make_subscription
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 
 
-class Born(NamedTuple):
+class NewSubscription(NamedTuple):
     subscription: Json
     draft: Json
     open: Json
     paid: Json
 
 
-def start(data: DataSet, notes: Json, customer: Json, method: Json, intent: Json) -> Born:
+def start(
+    data: DataSet, notes: Json, customer: Json, method: Json, intent: Json
+) -> NewSubscription:
     """From the notes of a paid Checkout session. Tells nothing: the caller knows the order."""
     name, now = data.ids.new("subscription"), data.clock.now()
     items, extras = [], []
@@ -52,12 +54,12 @@ def start(data: DataSet, notes: Json, customer: Json, method: Json, intent: Json
     opened = finalize(data, draft)
     paid = settle_invoice(data, opened, intent)
     subscription = change(data, subscription, latest_invoice=invoice)
-    renewal.plan(data, subscription)
-    return Born(subscription, draft, opened, paid)
+    subscription_renewal.plan(data, subscription)
+    return NewSubscription(subscription, draft, opened, paid)
 
 
-def tell_paid_invoice(data: DataSet, born: Born) -> None:
-    emit(data, "invoice.created", born.draft)
-    emit(data, "invoice.finalized", born.open)
-    emit(data, "invoice.paid", born.paid)
-    emit(data, "invoice.payment_succeeded", born.paid)
+def emit_invoice_events(data: DataSet, created: NewSubscription) -> None:
+    emit(data, "invoice.created", created.draft)
+    emit(data, "invoice.finalized", created.open)
+    emit(data, "invoice.paid", created.paid)
+    emit(data, "invoice.payment_succeeded", created.paid)

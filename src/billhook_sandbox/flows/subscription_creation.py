@@ -2,14 +2,19 @@
 
 from billhook_sandbox.cards import DECLINES, Card
 from billhook_sandbox.errors import CardError, InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import charging, collecting, invoicing, renewal
-from billhook_sandbox.flows.drafting import draft_invoice
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import (
+    charge_attempts,
+    invoice_collection,
+    invoice_lifecycle,
+    subscription_renewal,
+)
+from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.objects import invoices
 from billhook_sandbox.objects.payment_intents import make_intent
 from billhook_sandbox.objects.subscriptions import items_of, make_item, make_subscription
 from billhook_sandbox.periods import period_end
-from billhook_sandbox.schedule import at
+from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
 INCOMPLETE_SECONDS = 23 * 3600
@@ -39,13 +44,13 @@ def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Jso
         subscription = change(data, subscription, status="active")
     emit(data, "customer.subscription.created", subscription)
     if not charged:
-        collecting.advance_invoice(data, draft)
+        invoice_collection.advance_invoice(data, draft)
         return subscription
-    opened = invoicing.finalize_told(data, draft)
+    opened = invoice_lifecycle.finalize_and_emit(data, draft)
     if card is None or method is None:
         wait_for_method(data, opened, method)
         return subscription
-    found = invoicing.try_to_pay(data, opened, method, off_session=False, card=card)
+    found = invoice_lifecycle.try_to_pay(data, opened, method, off_session=False, card=card)
     if isinstance(found, CardError):
         failed = change(data, opened, attempted=True, attempt_count=1)
         emit(data, "invoice.payment_failed", failed)
@@ -76,7 +81,7 @@ def first_card(data: DataSet, method: Json | None, customer: Json, behavior: str
             "priority.",
             code="resource_missing",
         )
-    card = charging.card_for(data, method, customer["id"])
+    card = charge_attempts.card_for(data, method, customer["id"])
     if behavior == "error_if_incomplete" and card.payment == "declined":
         code, reason = card.error_code, card.decline_code
         raise CardError(DECLINES[reason], code=code, decline_code=reason)
@@ -139,15 +144,17 @@ COPIED = (
 def plan(data: DataSet, subscription: Json) -> None:
     """All that happens to it by itself."""
     name = subscription["id"]
-    renewal.plan(data, subscription)
+    subscription_renewal.plan(data, subscription)
     if subscription["cancel_at"]:
-        at(data, subscription["cancel_at"], "end_subscription", subscription=name)
+        schedule_at(data, subscription["cancel_at"], "end_subscription", subscription=name)
     if subscription["trial_end"]:
-        notice = max(data.clock.now(), subscription["trial_end"] - renewal.NOTICE_SECONDS)
-        at(data, notice, "tell_trial_end", subscription=name)
+        notice = max(
+            data.clock.now(), subscription["trial_end"] - subscription_renewal.TRIAL_NOTICE_SECONDS
+        )
+        schedule_at(data, notice, "emit_trial_will_end", subscription=name)
     if subscription["status"] == "incomplete":
         moment = data.clock.now() + INCOMPLETE_SECONDS
-        at(data, moment, "expire_subscription", subscription=name)
+        schedule_at(data, moment, "expire_subscription", subscription=name)
 
 
 def wait_for_method(data: DataSet, invoice: Json, method: Json | None) -> None:
@@ -174,4 +181,4 @@ def expire_subscription(data: DataSet, subscription: str) -> None:
     change(data, found, "customer.subscription.updated", **ended)
     invoice = data.need("invoice", found["latest_invoice"])
     if invoice["status"] == "open":
-        invoicing.void(data, invoice)
+        invoice_lifecycle.void(data, invoice)

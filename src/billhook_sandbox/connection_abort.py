@@ -6,7 +6,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 EXTENSION = "billhook_sandbox.cut"
 
 
-class CuttableProtocol(HttpToolsProtocol):
+class AbortableProtocol(HttpToolsProtocol):
     """Uvicorn's own, that lets the app end the connection."""
 
     def on_message_begin(self) -> None:

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from billhook_sandbox.pages.money import every, money
+from billhook_sandbox.pages.formatting import every, money
 
 HERE = Path(__file__).parent
 HEADERS = {

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from billhook_sandbox.api_versions import default_version, render_event
+from billhook_sandbox.object_validation import validate_object
 from billhook_sandbox.options import API_VERSION
-from billhook_sandbox.shapes import check_object
 from billhook_sandbox.store import DataSet, Json
-from billhook_sandbox.versions import default_version, render_event
 
 
 def previous_attributes(before: Json, after: Json) -> Json:
@@ -23,7 +23,7 @@ def previous_attributes(before: Json, after: Json) -> Json:
 
 
 def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> Json:
-    check_object(obj)
+    validate_object(obj)
     endpoints = [
         endpoint
         for endpoint in data.all("webhook_endpoint").rows.values()

@@ -3,15 +3,15 @@
 from typing import Literal, NamedTuple
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows import charging, saving, subscribing
-from billhook_sandbox.flows.disputing import dispute_if_card_does
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows import charge_attempts, checkout_subscription, setup_intent_lifecycle
+from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
 from billhook_sandbox.objects.checkout_sessions import buyer
 from billhook_sandbox.objects.coupons import redeem
 from billhook_sandbox.objects.customers import make_customer
 from billhook_sandbox.objects.payment_intents import full_shipping, make_intent
 from billhook_sandbox.objects.payment_methods import attach, billing_details
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 Authentication = Literal["ask", "confirmed", "denied"]
@@ -36,7 +36,7 @@ def pay(
     A refusal leaves the session open and payable again (stripe-facts 6). A card that asks for
     authentication leaves it open too, with the intent in `requires_action`.
     """
-    must_be_payable(session)
+    require_open_session(session)
     who = complete_buyer(data, session, who)
     check_owner(session, method)
     if method["customer"] is None:
@@ -45,15 +45,15 @@ def pay(
         return save(data, session, method, who, authentication)
     if not session["amount_total"] and session["mode"] == "payment":
         return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
-    card = charging.card_for(data, method, session["customer"])
+    card = charge_attempts.card_for(data, method, session["customer"])
     intent, fresh = intent_of(data, session, method)
     if card.payment == "declined":
-        announce(data, intent, fresh)
-        raise charging.decline(data, intent, method, card)
+        emit_created(data, intent, fresh)
+        raise charge_attempts.decline(data, intent, method, card)
     if card.payment == "authenticates" and authentication != "confirmed":
-        announce(data, intent, fresh)
+        emit_created(data, intent, fresh)
         if authentication == "denied":
-            raise charging.fail_authentication(data, intent, method)
+            raise charge_attempts.fail_authentication(data, intent, method)
         return ask_authentication(data, session, intent, method)
     customer = customer_for(data, session, who)
     intent = data.put({**intent, "customer": customer and customer["id"]})
@@ -71,7 +71,7 @@ def save(
     intent = data.need("setup_intent", session["setup_intent"])
     values = {"payment_method": method["id"], "status": "requires_confirmation"}
     intent = data.put({**intent, **values})
-    intent = saving.confirm(data, intent, authentication)
+    intent = setup_intent_lifecycle.confirm(data, intent, authentication)
     if intent["status"] == "requires_action":
         return session
     return finish(data, session, who, customer_of(data, session), "no_payment_required")
@@ -81,7 +81,7 @@ def customer_of(data: DataSet, session: Json) -> Json | None:
     return data.get("customer", session["customer"])
 
 
-def must_be_payable(session: Json) -> None:
+def require_open_session(session: Json) -> None:
     if session["status"] != "open":
         raise InvalidRequest(
             f"This Checkout Session is {session['status']} and can no longer be paid.",
@@ -135,7 +135,7 @@ def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
     return intent, True
 
 
-def announce(data: DataSet, intent: Json, fresh: bool) -> None:
+def emit_created(data: DataSet, intent: Json, fresh: bool) -> None:
     if fresh:
         emit(data, "payment_intent.created", intent)
 
@@ -176,15 +176,15 @@ def pay_once(
     who: Buyer,
 ) -> Json:
     unpaid = intent
-    intent, charge = charging.succeed(data, intent, method)
+    intent, charge = charge_attempts.succeed(data, intent, method)
     emit(data, "charge.succeeded", charge)
     if customer and intent["setup_future_usage"]:
         attach(data, method, customer)
     emit(data, "payment_intent.succeeded", intent)
     # `created` really comes after `succeeded` (stripe-facts 3).
-    announce(data, unpaid, fresh)
+    emit_created(data, unpaid, fresh)
     session = finish(data, session, who, customer, "paid", payment_intent=intent["id"])
-    dispute_if_card_does(data, charge, charging.card_of(method))
+    open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 
@@ -199,11 +199,11 @@ def debit(
 ) -> Json:
     """The session completes unpaid; the money is known later (stripe-facts 7)."""
     unpaid = intent
-    intent, charge = charging.start_debit(data, intent, method)
+    intent, charge = charge_attempts.start_debit(data, intent, method)
     emit(data, "charge.pending", charge)
     emit(data, "payment_intent.processing", intent)
-    announce(data, unpaid, fresh)
-    later(data, charging.DEBIT_SECONDS, "settle_debit", session=session["id"])
+    emit_created(data, unpaid, fresh)
+    schedule_in(data, charge_attempts.DEBIT_SECONDS, "settle_debit", session=session["id"])
     return finish(data, session, who, customer, "unpaid", payment_intent=intent["id"])
 
 
@@ -218,21 +218,21 @@ def subscribe(
 ) -> Json:
     """Subscription and invoice come after the payment, told in this order (stripe-facts 10, 11)."""
     unpaid = intent
-    intent, charge = charging.succeed(data, intent, method)
+    intent, charge = charge_attempts.succeed(data, intent, method)
     emit(data, "charge.succeeded", charge)
     method = attach(data, method, customer)
     notes = data.need("_checkout", session["id"])
-    born = subscribing.start(data, notes, customer, method, intent)
-    names = {"subscription": born.subscription["id"], "invoice": born.paid["id"]}
+    created = checkout_subscription.start(data, notes, customer, method, intent)
+    names = {"subscription": created.subscription["id"], "invoice": created.paid["id"]}
     session = finish(data, session, who, customer, "paid", **names)
     customer = data.need("customer", customer["id"])
     if customer["currency"] is None:
         change(data, customer, "customer.updated", currency=session["currency"])
-    emit(data, "customer.subscription.created", born.subscription)
+    emit(data, "customer.subscription.created", created.subscription)
     emit(data, "payment_intent.succeeded", intent)
-    announce(data, unpaid, fresh)
-    subscribing.tell_paid_invoice(data, born)
-    dispute_if_card_does(data, charge, charging.card_of(method))
+    emit_created(data, unpaid, fresh)
+    checkout_subscription.emit_invoice_events(data, created)
+    open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 
@@ -271,7 +271,7 @@ def settle_debit(data: DataSet, session: str) -> None:
     """The bank's answer, told of the session after that of its intent."""
     after = data.need("checkout.session", session)
     intent = data.need("payment_intent", after["payment_intent"])
-    if charging.settle_debit(data, intent):
+    if charge_attempts.settle_debit(data, intent):
         after = change(data, after, payment_status="paid")
         emit(data, "checkout.session.async_payment_succeeded", after)
     else:
@@ -281,6 +281,6 @@ def settle_debit(data: DataSet, session: str) -> None:
 def expire_session(data: DataSet, session: Json) -> Json:
     session = change(data, session, status="expired", url=None)
     if intent := data.get("setup_intent", session["setup_intent"]):
-        saving.cancel(data, intent, "abandoned")
+        setup_intent_lifecycle.cancel(data, intent, "abandoned")
     emit(data, "checkout.session.expired", session)
     return session

@@ -2,26 +2,30 @@
 
 from billhook_sandbox.cards import DECLINES, Card
 from billhook_sandbox.errors import DOC_URL, CardError, InvalidRequest
-from billhook_sandbox.events import change, emit
-from billhook_sandbox.flows.charging import card_for
-from billhook_sandbox.flows.paying import CONFIRMABLE, check_method, must_be
+from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows.charge_attempts import card_for
+from billhook_sandbox.flows.payment_intent_lifecycle import (
+    CONFIRMABLE,
+    check_method,
+    require_status,
+)
 from billhook_sandbox.objects.payment_methods import attach
 from billhook_sandbox.store import DataSet, Json
 
-SAVES = "pm_card_chargeCustomerFail"
+DECLINED_ONLY_WHEN_CHARGED = "pm_card_chargeCustomerFail"
 """It is declined when it is to pay, and saved without a word (Stripe's test card 0341)."""
 
 
 def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
     """One attempt with the intent's own method; raises CardError when it is refused."""
-    must_be(intent, CONFIRMABLE, "confirm")
+    require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
         message = "You cannot confirm this SetupIntent because it's missing a payment method."
         raise InvalidRequest(message, code="setup_intent_unexpected_state")
     method = data.need("payment_method", intent["payment_method"], "payment_method")
     check_method(intent, method)
     card = card_for(data, method, intent["customer"])
-    if card.payment == "declined" and card.token != SAVES:
+    if card.payment == "declined" and card.token != DECLINED_ONLY_WHEN_CHARGED:
         raise refuse(data, intent, method, card)
     if card.payment == "authenticates" and authentication != "confirmed":
         return unauthenticated(data, intent, method, authentication)
@@ -39,7 +43,7 @@ def unauthenticated(data: DataSet, intent: Json, method: Json, authentication: s
 
 def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
     """The buyer's answer to what `requires_action` asked."""
-    must_be(intent, ("requires_action",), "authenticate")
+    require_status(intent, ("requires_action",), "authenticate")
     method = data.need("payment_method", intent["payment_method"])
     if not confirmed:
         raise fail_authentication(data, intent, method)
@@ -91,7 +95,7 @@ def fail(data: DataSet, intent: Json, method: Json, problem: Json) -> Json:
 
 
 def cancel(data: DataSet, intent: Json, reason: str | None) -> Json:
-    must_be(intent, CONFIRMABLE, "cancel")
+    require_status(intent, CONFIRMABLE, "cancel")
     values = {"cancellation_reason": reason, "next_action": None, "status": "canceled"}
     intent = change(data, intent, **values)
     emit(data, "setup_intent.canceled", intent)

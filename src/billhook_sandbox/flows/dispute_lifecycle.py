@@ -2,20 +2,20 @@
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.events import change, emit
+from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.charges import make_balance_transaction
 from billhook_sandbox.objects.disputes import make_dispute
-from billhook_sandbox.schedule import later
+from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 FEE = 1500
 """What Stripe takes for a dispute, in minor units; it comes back with one that is won."""
-JUDGING_SECONDS = 5
+DECISION_SECONDS = 5
 """The bank takes months; here its answer is due soon, or when time is advanced."""
 OPEN = ("needs_response", "warning_needs_response")
 
 
-def dispute_if_card_does(data: DataSet, charge: Json, card: Card) -> None:
+def open_dispute_for_card(data: DataSet, charge: Json, card: Card) -> None:
     """To be called after the payment was told: the cardholder complains afterwards."""
     if card.dispute is not None:
         open_dispute(data, data.need("charge", charge["id"]), card.dispute)
@@ -42,7 +42,7 @@ def book(data: DataSet, dispute: Json, amount: int, fee: int, category: str) -> 
 
 def answer(data: DataSet, dispute: Json, given: Json) -> Json:
     """New evidence; `submit` hands it to the bank, which then decides."""
-    must_be_open(dispute)
+    require_open(dispute)
     evidence = {**dispute["evidence"], **given.get("evidence", {})}
     details = {**dispute["evidence_details"], "has_evidence": any(evidence.values())}
     values: Json = {"evidence": evidence, "evidence_details": details}
@@ -51,11 +51,11 @@ def answer(data: DataSet, dispute: Json, given: Json) -> Json:
         details |= {"submission_method": "manual"}
         inquiry = dispute["status"].startswith("warning")
         values["status"] = "warning_under_review" if inquiry else "under_review"
-        later(data, JUDGING_SECONDS, "judge_dispute", dispute=dispute["id"])
+        schedule_in(data, DECISION_SECONDS, "decide_dispute", dispute=dispute["id"])
     return values
 
 
-def must_be_open(dispute: Json) -> None:
+def require_open(dispute: Json) -> None:
     if dispute["status"] not in OPEN:
         message = f"This dispute is {dispute['status']} and can no longer be answered."
         raise InvalidRequest(message, code="dispute_already_closed")
@@ -63,12 +63,12 @@ def must_be_open(dispute: Json) -> None:
 
 def close(data: DataSet, dispute: Json) -> Json:
     """The seller accepts it: lost for good."""
-    must_be_open(dispute)
+    require_open(dispute)
     inquiry = dispute["status"].startswith("warning")
     return end(data, dispute, "warning_closed" if inquiry else "lost")
 
 
-def judge_dispute(data: DataSet, dispute: str) -> None:
+def decide_dispute(data: DataSet, dispute: str) -> None:
     """By the words that Stripe's test mode knows; any other evidence loses."""
     found = data.need("dispute", dispute)
     if found["status"].startswith("warning"):

@@ -1,0 +1,34 @@
+"""The balance and its transactions."""
+
+from billhook_sandbox.objects.balance import balance_of, with_current_status
+from billhook_sandbox.pagination import page
+from billhook_sandbox.params import RETRIEVE, list_form, text
+from billhook_sandbox.routing import Call, Operation
+from billhook_sandbox.store import Json
+
+TRANSACTIONS = list_form(source=text, type=text, currency=text)
+
+
+def retrieve(call: Call) -> Json:
+    return balance_of(call.data)
+
+
+def retrieve_transaction(call: Call) -> Json:
+    return with_current_status(call.data, call.data.need("balance_transaction", call.id))
+
+
+def list_transactions(call: Call) -> Json:
+    wanted = {k: call.params[k] for k in ("type", "currency") if k in call.params}
+
+    def keep(obj: Json) -> bool:
+        return all(obj[key] == value for key, value in wanted.items())
+
+    found = page(call, "balance_transaction", "/v1/balance_transactions", keep, by="source")
+    return {**found, "data": [with_current_status(call.data, obj) for obj in found["data"]]}
+
+
+OPERATIONS = (
+    Operation("GET", "/v1/balance", RETRIEVE, retrieve),
+    Operation("GET", "/v1/balance_transactions", TRANSACTIONS, list_transactions),
+    Operation("GET", "/v1/balance_transactions/{id}", RETRIEVE, retrieve_transaction),
+)
