@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 CHECKOUT_ENDED = "billhook_checkout_ended"
 """The channel that tells which of our session rows (their ids) are no longer open."""
 
+_REQUIRED = (("id", str), ("type", str), ("created", int), ("livemode", bool))
 _END_OF_TIME = 253_402_300_800  # the year 10000
+_LONGEST_NAME = 255
 
 _APPLY = """
     SELECT handled, processing_status, attempt_count, last_error,
@@ -157,11 +159,17 @@ def decode(payload: bytes) -> Delivery:
             previous=previous if isinstance(previous, dict) else None,
         ),
         livemode=body["livemode"],
-        account_id=text(body.get("account")),
-        object_type=text(stripe_object.get("object")),
-        object_id=text(stripe_object.get("id")),
+        account_id=_name(body.get("account")),
+        object_type=_name(stripe_object.get("object")),
+        object_id=_name(stripe_object.get("id")),
         payload=payload.decode(),
     )
+
+
+def _name(value: Any) -> str | None:
+    """An id or a type, unless it is longer than any of Stripe's: they are indexed."""
+    found = text(value)
+    return found if found and len(found) <= _LONGEST_NAME else None
 
 
 def check(body: Any) -> StripeObject:
@@ -172,9 +180,11 @@ def check(body: Any) -> StripeObject:
     """
     if not isinstance(body, dict):
         raise InvalidInput("The body is not a Stripe event.")
-    for field, kind in (("id", str), ("type", str), ("created", int), ("livemode", bool)):
+    for field, kind in _REQUIRED:
         if not isinstance(body.get(field), kind) or body[field] == "":
             raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
+    if _name(body["id"]) is None or _name(body["type"]) is None:
+        raise InvalidInput(f"id, type: at most {_LONGEST_NAME} characters")
     if not 0 < body["created"] < _END_OF_TIME:
         raise InvalidInput("created: a Stripe event has a time in epoch seconds here")
     stripe_object = hash_of(body.get("data")).get("object")

@@ -13,8 +13,8 @@ from billhook.models import Customer, CustomersQuery
 from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, few_or_many
 from billhook.settings import Environment
 
-_EMAIL = 'lower(t.email) COLLATE "C"'
-_NAME = 'lower(t.name) COLLATE "C"'
+_EMAIL = 'left(lower(t.email), 200) COLLATE "C"'
+_NAME = 'left(lower(t.name), 200) COLLATE "C"'
 _ID: Key = ("t.provider_customer_id", "text")
 _NEWEST = Order(
     (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), falling=True
@@ -23,7 +23,7 @@ _ORDERS = {
     "name": Order(
         (
             ("t.deleted", "boolean"),
-            ("coalesce(t.email, t.name, t.provider_customer_id)", "text"),
+            ("left(coalesce(t.email, t.name, t.provider_customer_id), 200)", "text"),
             _ID,
         )
     ),
@@ -57,11 +57,13 @@ _PAID = """CROSS JOIN LATERAL (
         SELECT * FROM payments.transactions mailed
         WHERE mailed.provider = 'stripe' AND mailed.environment = t.environment
           AND mailed.provider_customer_id IS NULL
+          AND left(lower(mailed.customer_email_snapshot), 200) = left(lower(t.email), 200)
           AND lower(mailed.customer_email_snapshot) = lower(t.email)
           AND NOT EXISTS (
               SELECT FROM payments.customers other
               WHERE other.provider = 'stripe' AND other.environment = t.environment
-                AND lower(other.email) COLLATE "C" = lower(t.email) AND other.id <> t.id)
+                AND left(lower(other.email), 200) COLLATE "C" = left(lower(t.email), 200)
+                AND lower(other.email) = lower(t.email) AND other.id <> t.id)
     ) AS own
     WHERE own.type <> 'refund' AND own.status IN ('succeeded', 'refunded', 'partially_refunded')
 ) AS paid"""

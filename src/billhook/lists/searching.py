@@ -44,17 +44,19 @@ def is_email(text: str) -> bool:
 
 
 def begins_with(expression: str, text: str) -> tuple[str, str]:
-    """The conditions (from where, up to where) that `expression`, lower case in the order of bytes,
-    begins with `text` (a place in the statement), whatever its case. LIKE would find no index: its
-    pattern is a parameter."""
-    return f"{expression} >= lower({text})", f"{expression} < lower({text}) || chr(1114111)"
+    """The conditions (from where, up to where) that `expression`, the first 200 characters in lower
+    case in the order of bytes, begins with `text` (a place in the statement; no longer), whatever
+    its case. LIKE would find no index: its pattern is a parameter."""
+    beginning = f"left(lower({text}), 200)"
+    return f"{expression} >= {beginning}", f"{expression} < {beginning} || chr(1114111)"
 
 
 def with_email(email: str) -> str:
     """SELECT of the ids of the customers with this e-mail (a place in the statement)."""
     return f"""SELECT c.provider_customer_id FROM payments.customers AS c
         WHERE c.provider = 'stripe' AND c.environment = $1
-          AND lower(c.email) COLLATE "C" = lower({email})"""
+          AND left(lower(c.email), 200) COLLATE "C" = left(lower({email}), 200)
+          AND lower(c.email) = lower({email})"""
 
 
 def distinct(column: str, table: str, conditions: str) -> str:

@@ -40,7 +40,7 @@ def _as_utc(value: datetime) -> datetime:
 # With its zone: a time without one would mean another moment on each server.
 _ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
 Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_as_utc)]
-Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Cursor = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 Search = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 
 
@@ -93,10 +93,10 @@ class CustomersQuery(ListQuery):
 
 class _OfSubject(ListQuery):
     subject_type: (
-        Annotated[str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL] | None
+        Annotated[str, StringConstraints(min_length=1, max_length=500), TRIM, NO_NUL] | None
     ) = None
     subject_id: (
-        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
+        Annotated[str, StringConstraints(min_length=1, max_length=500), TRIM, NO_NUL] | None
     ) = None
     customer: Id | None = None
 

@@ -191,6 +191,14 @@ LANGUAGE plpgsql AS $$
 DECLARE
     new billhook.customer_claims;
 BEGIN
+    -- A subject whose type and id together are too long for an index entry, which no checkout can
+    -- make, is not remembered for its customer. The rows whose metadata names it show it in full.
+    IF octet_length(claim ->> 'customer_id') + octet_length(claim ->> 'subject_type')
+        + octet_length(claim ->> 'subject_id') + octet_length(claim ->> 'ref') > 2500
+    THEN
+        RETURN;
+    END IF;
+
     INSERT INTO billhook.customer_claims AS c (
         environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
     VALUES (env, claim ->> 'customer_id', claim ->> 'subject_type', claim ->> 'subject_id',

@@ -1,6 +1,9 @@
 -- The public schema `payments` (contract section 4): names, types and keys are InsForge's, so that
 -- an app's policies, triggers and queries run unchanged, and so that an existing InsForge schema is
 -- adopted with all its rows. What is ours alone comes at the end.
+--
+-- No index refuses a text that Stripe allows. A B-tree entry holds 2,704 bytes, so names, e-mail
+-- addresses and the subjects of metadata (two texts of 500 characters) are not indexed whole.
 
 CREATE TABLE IF NOT EXISTS payments.provider_connections (
     id                    uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -78,9 +81,6 @@ CREATE TABLE IF NOT EXISTS payments.stripe_prices (
     CONSTRAINT prices_pkey PRIMARY KEY (id)
 );
 
-CREATE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_lookup_key
-    ON payments.stripe_prices (environment, lookup_key)
-    WHERE lookup_key IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_price
     ON payments.stripe_prices (environment, price_id);
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_prices_environment_product
@@ -108,9 +108,6 @@ CREATE TABLE IF NOT EXISTS payments.customers (
 
 CREATE INDEX IF NOT EXISTS idx_payments_customers_environment_deleted
     ON payments.customers (environment, deleted);
-CREATE INDEX IF NOT EXISTS idx_payments_customers_environment_email
-    ON payments.customers (environment, email)
-    WHERE email IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_payments_customers_provider
     ON payments.customers (provider, environment);
 CREATE INDEX IF NOT EXISTS idx_payments_customers_provider_created
@@ -237,9 +234,6 @@ CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_custome
     ON payments.stripe_subscriptions (environment, customer_id);
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_status
     ON payments.stripe_subscriptions (environment, status);
-CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_subject
-    ON payments.stripe_subscriptions (environment, subject_type, subject_id)
-    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_subscription
     ON payments.stripe_subscriptions (environment, subscription_id);
 
@@ -342,11 +336,24 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_transactions_provider_object
     WHERE provider_object_type IS NOT NULL AND provider_object_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_status
     ON payments.transactions (provider, environment, status);
-CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_subject
-    ON payments.transactions (provider, environment, subject_type, subject_id)
-    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_related_object_ids
     ON payments.transactions USING gin (related_object_ids);
+
+-- These four are InsForge's by name, but not by content: InsForge's own refuse long texts.
+DROP INDEX IF EXISTS payments.idx_payments_stripe_prices_environment_lookup_key,
+    payments.idx_payments_customers_environment_email,
+    payments.idx_payments_stripe_subscriptions_environment_subject,
+    payments.idx_payments_transactions_provider_subject;
+CREATE INDEX idx_payments_stripe_prices_environment_lookup_key
+    ON payments.stripe_prices USING hash (lookup_key) WHERE lookup_key IS NOT NULL;
+CREATE INDEX idx_payments_customers_environment_email
+    ON payments.customers USING hash (email) WHERE email IS NOT NULL;
+CREATE INDEX idx_payments_stripe_subscriptions_environment_subject
+    ON payments.stripe_subscriptions (environment, subject_id)
+    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
+CREATE INDEX idx_payments_transactions_provider_subject
+    ON payments.transactions (provider, environment, subject_id)
+    WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 
 -- Each mirrored row carries the version of the state it shows (docs/ordering.md): the time of the
 -- event (whole seconds), the kind's rank within that second, and what breaks a tie.
@@ -372,13 +379,14 @@ CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transac
 -- The lists in every order, with filters that combine, and searched: each page is a short walk along
 -- one of these indexes, or a few of them merged.
 
-CREATE INDEX transactions_of_email ON payments.transactions (environment, lower(customer_email_snapshot))
+CREATE INDEX transactions_of_email ON payments.transactions
+    (environment, (left(lower(customer_email_snapshot), 200)))
     WHERE provider_customer_id IS NULL AND customer_email_snapshot IS NOT NULL;
 CREATE INDEX customers_by_display_name ON payments.customers
-    (environment, deleted, (coalesce(email, name, provider_customer_id)), provider_customer_id);
+    (environment, deleted, (left(coalesce(email, name, provider_customer_id), 200)),
+     provider_customer_id);
 CREATE INDEX webhook_events_newest ON payments.webhook_events
     (environment, received_at DESC, id DESC);
-CREATE INDEX products_by_name ON payments.stripe_products (environment, name, product_id);
 
 -- Of a type and a status, by time. All lists of transactions by time walk it, those of several types
 -- or statuses once for each; so the index by time alone has nothing left to do.
@@ -397,18 +405,20 @@ CREATE INDEX subscriptions_by_renewal ON payments.stripe_subscriptions
     (environment, status, (coalesce(current_period_end, timestamptz '9999-12-31 00:00:00+00')), id);
 
 -- What an e-mail or a name begins with, whatever the case. In the order of their bytes, the texts
--- that begin alike stand together in any database; equality is found here as well. Not only where
--- there is one: PostgreSQL does not look at the statistics of such an index.
+-- that begin alike stand together in any database; equality is found here as well. The lists know
+-- the first 200 characters, and so do their cursors: texts that agree in those are in the order of
+-- their ids. Rows without such a text are in the index, too: PostgreSQL does not look at the
+-- statistics of a partial one.
 CREATE INDEX customers_by_email ON payments.customers
-    (environment, (lower(email) COLLATE "C"), provider_customer_id);
+    (environment, (left(lower(email), 200) COLLATE "C"), provider_customer_id);
 CREATE INDEX customers_by_name ON payments.customers
-    (environment, (lower(name) COLLATE "C"), provider_customer_id);
+    (environment, (left(lower(name), 200) COLLATE "C"), provider_customer_id);
 CREATE INDEX customers_by_time ON payments.customers
     (environment, (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
 -- By name for people, and what a name begins with.
 CREATE INDEX products_by_lower_name ON payments.stripe_products
-    (environment, active, (lower(name) COLLATE "C"), product_id);
+    (environment, active, (left(lower(name), 200) COLLATE "C"), product_id);
 
 -- Of a type and a status, by time; and which types there are. Each event is inserted as pending and
 -- updated in the same transaction: without that first state it is written once instead of twice,

@@ -6,7 +6,9 @@ INSERT INTO billhook.customer_claims (
     environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
 SELECT environment, provider_customer_id, subject_type, subject_id, 'checkout', 'adopted',
     updated_at, true
-FROM payments.customer_mappings WHERE provider = 'stripe'
+FROM payments.customer_mappings
+WHERE provider = 'stripe'
+  AND octet_length(provider_customer_id) + octet_length(subject_type) + octet_length(subject_id) <= 2500
 ON CONFLICT DO NOTHING;
 
 -- One payment per row that is no refund, numbered by age.
