@@ -159,6 +159,8 @@ async def _services(
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
         if jwks is not None:
             at_end.push_async_callback(jwks.close)
+        for notice in settings.notices:
+            _log.warning("a setting has no effect", notice=notice)
         seeded = await _prepare(settings, secrets, api_keys)
         await _warn_where_unguarded(database)
         rows = Connections(database, secrets)

@@ -6,6 +6,8 @@ expired user token is an error, not an anonymous visitor.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,11 +19,13 @@ from starlette.requests import HTTPConnection
 from billhook.api_keys import ApiKeys
 from billhook.db import ROLES, Role
 from billhook.errors import Forbidden, InvalidApiKey, InvalidCredentials, Unauthorized
-from billhook.jwks import Jwks
+from billhook.jwks import Jwks, for_algorithm
 from billhook.settings import Settings
 
 _ADMIN_KEY = "ik_"
 _ANONYMOUS_KEY = "anon_"
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_MOST_LEVELS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,8 @@ class Caller:
             user and has no user context.
         user_id: the token's subject; None for anonymous callers and API keys.
         email: the token's, when it has one.
-        claims: what `request.jwt.claims` becomes: `role`, `sub` only when authenticated, `email`
-            when known.
+        claims: what `request.jwt.claims` becomes: all claims of the token, with the `role` that
+            counts, and `sub` only when authenticated.
         expires_at: when the token does, if it does.
     """
 
@@ -44,7 +48,7 @@ class Caller:
     role: Role | None
     user_id: str | None = None
     email: str | None = None
-    claims: Mapping[str, str] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
     expires_at: datetime | None = None
 
     @property
@@ -97,7 +101,7 @@ class Auth:
 
     def __init__(self, settings: Settings, api_keys: ApiKeys, jwks: Jwks | None) -> None:
         self._secret = settings.jwt_secret.get_secret_value()
-        self._audience = settings.jwt_audience
+        self._audiences = settings.jwt_audiences
         self._issuer = settings.jwt_issuer
         self._api_keys = api_keys
         self._jwks = jwks
@@ -168,15 +172,22 @@ class Auth:
             header = jwt.get_unverified_header(token)
             if header.get("alg") == "HS256":
                 return self._decode(token, self._secret, "HS256")
-            key = await self._jwks.find(header.get("kid")) if self._jwks else None
-            if key is None or key.algorithm_name != header.get("alg"):
+            found = await self._jwks.find(header.get("kid")) if self._jwks else None
+            key = for_algorithm(found, header.get("alg")) if found else None
+            if key is None:
                 raise Unauthorized("The token was signed with a key that is not accepted here.")
             return self._decode(
-                token, key, key.algorithm_name, audience=self._audience, issuer=self._issuer
+                token, key, key.algorithm_name, audiences=self._audiences, issuer=self._issuer
             )
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired.", next_actions="Sign in again.") from None
-        except (jwt.PyJWTError, ValueError, RecursionError):
+        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError):
+            raise Unauthorized(
+                "The token was issued for another application (aud) or by another issuer (iss).",
+                next_actions="Sign in to this application; its operator sets "
+                "BILLHOOK_JWT_AUDIENCE and BILLHOOK_JWT_ISSUER.",
+            ) from None
+        except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Unauthorized("The token is not valid.", next_actions="Sign in again.") from None
 
     @staticmethod
@@ -185,19 +196,19 @@ class Auth:
         key: str | jwt.PyJWK,
         algorithm: str,
         *,
-        audience: str | None = None,
+        audiences: tuple[str, ...] | None = None,
         issuer: str | None = None,
     ) -> dict[str, Any]:
         return jwt.decode(
             token,
             key,
             algorithms=[algorithm],
-            audience=audience,
+            audience=audiences,
             issuer=issuer,
             # "Issued in the future" would punish a server whose clock is a second behind, and
             # protects from nothing: nbf and exp are what counts.
             options={
-                "verify_aud": audience is not None,
+                "verify_aud": audiences is not None,
                 "verify_iat": False,
                 "verify_sub": False,
                 "verify_jti": False,
@@ -206,25 +217,48 @@ class Auth:
 
 
 def _caller(claims: Mapping[str, Any]) -> Caller:
-    """The caller that verified claims speak of."""
+    """The caller that verified claims describe."""
+    if not _is_storable(claims):
+        # Left out, it would make a policy decide on something else than what was signed.
+        raise Unauthorized(
+            "The token has a claim that PostgreSQL cannot hold: a NUL character, half a surrogate "
+            "pair, an infinite number, or nesting that is too deep.",
+            next_actions="Issue the token without it.",
+        )
     subject, role, email = claims.get("sub"), claims.get("role"), claims.get("email")
-    if not _is_text(subject):
+    if not isinstance(subject, str) or subject == "":
         raise Unauthorized("The token has no subject (sub).", next_actions="Sign in again.")
     role = "authenticated" if role is None else role
     if not isinstance(role, str) or role not in ROLES:
         raise Unauthorized(
             "The token's role is not one of anon, authenticated, project_admin.",
         )
-    email = email if _is_text(email) else None
-    passed_on = {"role": role}
-    if role == "authenticated":
-        passed_on["sub"] = cast(str, subject)
-    if email is not None:
-        passed_on["email"] = email
+    passed_on = {**claims, "role": role}
+    if role != "authenticated":
+        del passed_on["sub"]
+    if not isinstance(email, str) or email == "":
+        email = None
+        passed_on.pop("email", None)
     expires_at = _moment(claims.get("exp"))
     if role == "anon":
         return Caller("anonymous", "anon", None, email, passed_on, expires_at)
-    return Caller("user", cast(Role, role), cast(str, subject), email, passed_on, expires_at)
+    return Caller("user", cast(Role, role), subject, email, passed_on, expires_at)
+
+
+def _is_storable(value: object, levels: int = _MOST_LEVELS) -> bool:
+    """Whether PostgreSQL's jsonb can hold a claim: no NUL character, no half of a surrogate pair,
+    no number beyond all bounds, and no nesting that is deeper than anybody means."""
+    if isinstance(value, str):
+        return _UNSTORABLE.search(value) is None
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return levels > 0 and all(
+            _is_storable(key) and _is_storable(each, levels - 1) for key, each in value.items()
+        )
+    if isinstance(value, list):
+        return levels > 0 and all(_is_storable(each, levels - 1) for each in value)
+    return True
 
 
 def _moment(epoch: object) -> datetime | None:
@@ -235,11 +269,6 @@ def _moment(epoch: object) -> datetime | None:
         return datetime.fromtimestamp(float(epoch), UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _is_text(value: object) -> bool:
-    """A usable string: PostgreSQL holds no NUL, and an empty subject is none."""
-    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 def _missing() -> InvalidCredentials:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import httpx
 import jwt
@@ -13,10 +15,33 @@ import structlog
 
 from billhook.errors import SigningKeysUnavailable
 
-_ALGORITHMS = {"RS256": "RSA", "ES256": "EC"}
+# What a key's `alg` may say: the algorithm that the key is pinned to, and its key type.
+_ALGORITHMS = {
+    "RS256": ("RS256", "RSA"),
+    "ES256": ("ES256", "EC"),
+    "EdDSA": ("EdDSA", "OKP"),
+    "Ed25519": ("EdDSA", "OKP"),  # RFC 9864's name for EdDSA with this curve
+}
 _MAX_BYTES = 1_000_000
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """What a JWKS document holds.
+
+    Attributes:
+        keys: the keys that tokens can be checked with, each pinned to its one algorithm.
+        unusable: the other signing keys, as `key id (algorithm)`.
+    """
+
+    keys: dict[str | None, jwt.PyJWK] = field(default_factory=dict)
+    unusable: tuple[str, ...] = ()
+
+
+FETCH_ERRORS = (httpx.HTTPError, httpx.InvalidURL, ValueError)
+"""What `Jwks.fetch` raises."""
 
 
 class Jwks:
@@ -48,6 +73,7 @@ class Jwks:
         self._clock = clock
         self._http = httpx.AsyncClient(timeout=5.0)
         self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._unusable: tuple[str, ...] = ()
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._fetching = asyncio.Lock()
@@ -84,13 +110,27 @@ class Jwks:
         unknown = key_id is not None and key_id not in self._keys
         return unknown or now - self._fetched_at > self._lifetime
 
+    async def fetch(self) -> KeySet:
+        """Fetch the document, whatever is remembered. Raises one of `FETCH_ERRORS`."""
+        return _read(await self._download())
+
     async def _fetch(self) -> None:
         try:
-            keys = _read(await self._download())
-        except (httpx.HTTPError, ValueError, TypeError, jwt.PyJWTError) as error:
+            found = await self.fetch()
+        except FETCH_ERRORS as error:
             _log.warning("the JWKS cannot be fetched", url=self._url, reason=repr(error))
         else:
-            self._keys, self._fetched_at = keys, self._clock()
+            if found.unusable and found.unusable != self._unusable:
+                _log.warning(
+                    "the JWKS has keys that Billhook cannot use: it takes RS256, ES256 and EdDSA",
+                    url=self._url,
+                    unusable=found.unusable,
+                    usable=len(found.keys),
+                )
+            elif not found.keys:
+                _log.warning("the JWKS has no key for signatures", url=self._url)
+            self._keys, self._unusable = found.keys, found.unusable
+            self._fetched_at = self._clock()
         self._tried_at = self._clock()
 
     async def _download(self) -> bytes:
@@ -104,24 +144,56 @@ class Jwks:
         return body
 
 
-def _read(body: bytes) -> dict[str | None, jwt.PyJWK]:
-    """The signing keys of a JWKS document, each pinned to its one algorithm."""
+def for_algorithm(key: jwt.PyJWK, algorithm: object) -> jwt.PyJWK | None:
+    """`key`, to check a token that names `algorithm`; None when it is not the key's own."""
+    if algorithm == key.algorithm_name:
+        return key
+    if algorithm == "Ed25519" and key.algorithm_name == "EdDSA":
+        by_its_new_name = copy.copy(key)
+        by_its_new_name.algorithm_name = "Ed25519"
+        return by_its_new_name
+    return None
+
+
+def _read(body: bytes) -> KeySet:
+    """The signing keys of a JWKS document.
+
+    Raises:
+        ValueError: it is not one.
+    """
     document = orjson.loads(body)
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a JWKS document: it has no list of keys")
     keys: dict[str | None, jwt.PyJWK] = {}
-    for entry in document.get("keys", ()) if isinstance(document, dict) else ():
+    unusable = []
+    for entry in entries:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
             continue
-        algorithm = entry.get("alg") or _default_algorithm(entry)
-        if algorithm not in _ALGORITHMS or entry.get("kty") != _ALGORITHMS[algorithm]:
-            continue
-        try:
-            keys[entry.get("kid")] = jwt.PyJWK(entry, algorithm=algorithm)
-        except jwt.PyJWTError as error:
-            _log.warning("a key of the JWKS is unusable", kid=entry.get("kid"), reason=repr(error))
-    return keys
+        kid = entry.get("kid")
+        kid = kid if isinstance(kid, str) else None
+        key = _key(entry)
+        if key is None:
+            unusable.append(f"{kid} ({entry.get('alg') or entry.get('crv') or entry.get('kty')})")
+        else:
+            keys[kid] = key
+    return KeySet(keys, tuple(unusable))
+
+
+def _key(entry: dict[str, object]) -> jwt.PyJWK | None:
+    named = entry.get("alg") or _default_algorithm(entry)
+    algorithm, kind = _ALGORITHMS.get(str(named), (None, None))
+    if algorithm is None or entry.get("kty") != kind:
+        return None
+    if algorithm == "EdDSA" and entry.get("crv") != "Ed25519":
+        return None
+    try:
+        return jwt.PyJWK(entry, algorithm=algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None  # the error quotes the key
 
 
 def _default_algorithm(entry: dict[str, object]) -> str | None:
     if entry.get("kty") == "RSA":
         return "RS256"
-    return "ES256" if entry.get("kty") == "EC" and entry.get("crv") == "P-256" else None
+    return {"P-256": "ES256", "Ed25519": "EdDSA"}.get(str(entry.get("crv")))

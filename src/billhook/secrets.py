@@ -108,6 +108,14 @@ class Reencryption:
     unreadable: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """How many secrets an earlier key encrypted, and the names of those that cannot be read."""
+
+    earlier: int
+    unreadable: tuple[str, ...]
+
+
 class Cipher:
     """Encrypts with the current key, and decrypts with that one or one that was in use before."""
 
@@ -168,8 +176,8 @@ def _derive(material: str, purpose: bytes) -> bytes:
 def _unreadable(name: str, reason: str) -> SecretUnreadable:
     return SecretUnreadable(
         f"The stored secret {name} cannot be read: {reason}.",
-        next_actions="Start Billhook with the ENCRYPTION_KEY (else JWT_SECRET) that it was stored "
-        f"with, or set {name} again.",
+        next_actions="Give the key that it was stored with as ENCRYPTION_KEY (else JWT_SECRET) or "
+        f"ENCRYPTION_KEY_PREVIOUS and restart, or set {name} again.",
     )
 
 
@@ -179,8 +187,7 @@ class SecretStore:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
-        # Whoever adds an ENCRYPTION_KEY later can still read what JWT_SECRET had encrypted.
-        self.cipher = Cipher(settings.encryption_secret, settings.jwt_secret.get_secret_value())
+        self.cipher = Cipher(settings.encryption_secret, *settings.earlier_encryption_secrets)
 
     async def get(self, name: str) -> StoredSecret | None:
         """The active, unexpired secret `name`, or None.
@@ -296,6 +303,20 @@ class SecretStore:
             return self.cipher.decrypt(name, ciphertext) == value
         except SecretUnreadable:
             return False
+
+    async def examine(self) -> Examination:
+        """Look at all of Billhook's secrets, without changing any."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_OURS)
+        earlier, unreadable = 0, []
+        for row in rows:
+            try:
+                self.cipher.decrypt(row["key"], row["value_ciphertext"])
+            except SecretUnreadable:
+                unreadable.append(row["key"])
+            else:
+                earlier += not self.cipher.is_current(row["value_ciphertext"])
+        return Examination(earlier, tuple(unreadable))
 
     async def reencrypt_all(self) -> Reencryption:
         """Write Billhook's secrets anew under the current key, wherever they are not.

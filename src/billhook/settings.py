@@ -6,19 +6,30 @@ a `.env` carries over.
 
 from __future__ import annotations
 
-from typing import Literal
+import socket
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AliasChoices,
     Field,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from billhook import database_url
+from billhook.credentials import (
+    SHORTEST_SECRET,
+    problem_of_stripe_key,
+    signing_secrets,
+    trimmed,
+    weakness_of,
+)
 from billhook.errors import SettingsError
 
 Environment = Literal["test", "live"]
@@ -26,17 +37,32 @@ ENVIRONMENTS: tuple[Environment, ...] = ("test", "live")
 
 STRIPE_API_BASE = "https://api.stripe.com"
 
+ANY_AUDIENCE = "*"
+"""As BILLHOOK_JWT_AUDIENCE: tokens that the identity provider issues for any application count."""
+_LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".localdomain")
+
 
 class Settings(BaseSettings):
-    """The settings of one Billhook process. Secrets are `SecretStr`: they don't print."""
+    """The settings of one Billhook process. Secrets are `SecretStr`: they don't print.
+
+    White space, quotes and byte-order marks around a value are removed; a value that is nothing
+    else counts as not set.
+    """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # Windows editors begin a file with a byte-order mark
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     database_url: SecretStr = Field(alias="DATABASE_URL")
     jwt_secret: SecretStr = Field(alias="JWT_SECRET")
     encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY")
+    # Only read with, so that the key can be changed: what it encrypted is re-encrypted at start.
+    previous_encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY_PREVIOUS")
     access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
     access_anon_key: SecretStr | None = Field(None, alias="ACCESS_ANON_KEY")
     stripe_test_secret_key: SecretStr | None = Field(None, alias="STRIPE_TEST_SECRET_KEY")
@@ -44,16 +70,19 @@ class Settings(BaseSettings):
     stripe_test_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_TEST_WEBHOOK_SECRET")
     stripe_live_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_LIVE_WEBHOOK_SECRET")
     stripe_api_base: str = Field(STRIPE_API_BASE, alias="STRIPE_API_BASE")
-    public_url: str | None = Field(
-        None, validation_alias=AliasChoices("BILLHOOK_PUBLIC_URL", "API_BASE_URL")
-    )
+    # InsForge's name for it: its stock .env says http://localhost:7130, which is not public.
+    api_base_url: str | None = Field(None, alias="API_BASE_URL")
+    public_url: str | None = Field(None, alias="BILLHOOK_PUBLIC_URL")
+    # An identity provider signs for all of its customers and applications with one key: the
+    # audience says which of its tokens are meant for this app, so it must be set with a JWKS.
+    # Both are checked on tokens of the JWKS only.
     jwks_url: str | None = Field(None, alias="BILLHOOK_JWKS_URL")
-    # An identity provider signs for all of its customers and applications with one key: these two
-    # say which of its tokens are meant for this app. Checked on JWKS tokens only, when set.
-    jwt_audience: str | None = Field(None, alias="BILLHOOK_JWT_AUDIENCE")
+    jwt_audience: str | None = Field(None, alias="BILLHOOK_JWT_AUDIENCE", validate_default=True)
     jwt_issuer: str | None = Field(None, alias="BILLHOOK_JWT_ISSUER")
     host: str = Field("127.0.0.1", alias="HOST")
     port: int = Field(7130, alias="PORT", ge=0, le=65535)
+    # Whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses and networks, or `*`.
+    trusted_proxies: str | None = Field(None, alias="BILLHOOK_TRUSTED_PROXIES")
     pool_size: int = Field(10, alias="BILLHOOK_POOL_SIZE", ge=1, le=1000)
     # Requests a second that the sync of one process may send: to one list, and in all, of which
     # live traffic takes its share. Stripe allows 25 and 100, in test mode 25 and 25
@@ -76,18 +105,44 @@ class Settings(BaseSettings):
         "info", alias="BILLHOOK_LOG_LEVEL"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Any) -> Any:
+        """Remove what travels with a value and is not part of it."""
+        if not isinstance(values, Mapping):
+            return values
+        cleaned = {name: _trimmed(value) for name, value in values.items()}
+        return {name: value for name, value in cleaned.items() if value != ""}
+
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("postgres", "postgresql"):
-            raise ValueError("must look like postgresql://user:password@host:5432/database")
+        database_url.parse(value.get_secret_value())
         return value
 
     @field_validator("jwt_secret")
     @classmethod
     def _is_long_enough(cls, value: SecretStr) -> SecretStr:
-        if len(value.get_secret_value()) < 32:
-            raise ValueError("must have at least 32 characters")
+        if len(value.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(f"must have at least {SHORTEST_SECRET} characters")
+        return value
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _is_strong(cls, value: SecretStr | None) -> SecretStr | None:
+        weakness = value and weakness_of(value.get_secret_value())
+        if weakness:
+            raise ValueError(
+                f"{weakness}: use 32 random bytes, for example from `openssl rand -hex 32`. If "
+                "secrets are stored under the present key, give it as ENCRYPTION_KEY_PREVIOUS"
+            )
+        return value
+
+    @field_validator("jwt_secret", "encryption_key", "previous_encryption_key")
+    @classmethod
+    def _is_one_line(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _has_control_character(value.get_secret_value()):
+            raise ValueError("must be one line without control characters")
         return value
 
     @field_validator("access_api_key", "access_anon_key")
@@ -96,35 +151,111 @@ class Settings(BaseSettings):
         if value is None:
             return None
         prefix = "ik_" if info.field_name == "access_api_key" else "anon_"
-        key = value.get_secret_value().strip()
+        key = value.get_secret_value()
         if not key.startswith(prefix) or len(key) < len(prefix) + 16:
             raise ValueError(f"must begin with {prefix} and have 16 characters or more after it")
-        return SecretStr(key)
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ValueError("must not contain white space or characters beyond ASCII")
+        return value
 
     @field_validator("stripe_test_secret_key", "stripe_live_secret_key")
     @classmethod
     def _is_a_stripe_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None:
             return None
-        mode = "test" if "test" in (info.field_name or "") else "live"
-        if not value.get_secret_value().strip().startswith((f"sk_{mode}_", f"rk_{mode}_")):
-            raise ValueError(f"must begin with sk_{mode}_ or rk_{mode}_")
-        return SecretStr(value.get_secret_value().strip())
+        mode: Environment = "test" if "test" in (info.field_name or "") else "live"
+        if problem := problem_of_stripe_key(mode, value.get_secret_value()):
+            raise ValueError(f"{problem}; it must begin with sk_{mode}_ or rk_{mode}_")
+        return value
 
-    @field_validator("stripe_api_base", "public_url", "jwks_url")
+    @field_validator("stripe_test_webhook_secret", "stripe_live_webhook_secret")
+    @classmethod
+    def _are_signing_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        return SecretStr(",".join(signing_secrets(value.get_secret_value()))) or None
+
+    @field_validator("stripe_api_base", "public_url", "api_base_url", "jwks_url")
     @classmethod
     def _is_http(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        try:
+            parts = urlsplit(value)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port or an IPv6 address that is none
+            sound = False
+        if not sound or _has_control_character(value) or " " in value:
             raise ValueError("must be an http:// or https:// address")
         return value.rstrip("/")
+
+    @field_validator("jwt_audience")
+    @classmethod
+    def _is_said_with_a_jwks(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("jwks_url"):
+            raise ValueError(
+                "is not set, but BILLHOOK_JWKS_URL is: give the audience (aud) of the tokens that "
+                "are meant for this application, so that tokens of others are refused, or "
+                f"{ANY_AUDIENCE} to accept every token that the provider signs"
+            )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        if value is None or value == "*":
+            return value
+        try:
+            return ",".join(str(ip_network(each.strip())) for each in value.split(",") if each)
+        except ValueError:
+            raise ValueError(
+                "must be IP addresses or networks, separated by commas, such as "
+                "10.0.0.1,192.168.0.0/16"
+            ) from None
+
+    @model_validator(mode="after")
+    def _keep_public(self) -> Settings:
+        """Leave out addresses that Stripe cannot reach. A Stripe that is itself at a private
+        address, as our sandbox is, may reach one that is named for it."""
+        if self.public_url is None:
+            if self.api_base_url is not None and not is_private(self.api_base_url):
+                self.public_url = self.api_base_url
+        elif is_private(self.public_url) and not is_private(self.stripe_api_base):
+            self.api_base_url, self.public_url = self.public_url, None
+        return self
+
+    @property
+    def notices(self) -> list[str]:
+        """What is not as these settings ask, one line each; without secrets."""
+        found = [
+            f"DATABASE_URL: {notice}"
+            for notice in database_url.parse(self.database_url.get_secret_value()).notices
+        ]
+        if self.public_url is None and self.api_base_url is not None:
+            found.append(
+                f"Stripe cannot reach {self.api_base_url}, so there is no webhook endpoint and "
+                "events are pulled: set BILLHOOK_PUBLIC_URL to a public address to have them sent."
+            )
+        return found
 
     @property
     def encryption_secret(self) -> str:
         """What the secret store's key is derived from (contract section 7)."""
         return (self.encryption_key or self.jwt_secret).get_secret_value()
+
+    @property
+    def earlier_encryption_secrets(self) -> tuple[str, ...]:
+        """What stored secrets may have been encrypted with before: a previous key, and JWT_SECRET
+        where an ENCRYPTION_KEY was added later."""
+        known = (self.previous_encryption_key, self.jwt_secret)
+        return tuple(each.get_secret_value() for each in known if each is not None)
+
+    @property
+    def jwt_audiences(self) -> tuple[str, ...] | None:
+        """The audiences of which a token of the JWKS must have one; None for any."""
+        if self.jwt_audience == ANY_AUDIENCE:
+            return None
+        return tuple(each.strip() for each in (self.jwt_audience or "").split(",") if each.strip())
 
     @property
     def pull_every(self) -> float:
@@ -137,7 +268,13 @@ class Settings(BaseSettings):
     def secret_values(self) -> list[str]:
         """Every secret in these settings, so that the log can strike them out."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        for environment in ENVIRONMENTS:
+            found += self.stripe_webhook_secrets(environment)
+        address = database_url.parse(self.database_url.get_secret_value())
+        # A password such as `postgres` is in half of all lines, and no secret.
+        public = address.dsn.rpartition("@")[2]
+        return [*found, *(each for each in address.passwords if each not in public)]
 
     def stripe_secret_key(self, environment: Environment) -> str | None:
         """The key that seeds `environment` at start, or None."""
@@ -146,14 +283,47 @@ class Settings(BaseSettings):
         )
         return value.get_secret_value() if value else None
 
-    def stripe_webhook_secret(self, environment: Environment) -> str | None:
-        """The signing secret of an endpoint managed by hand, or None."""
+    def stripe_webhook_secrets(self, environment: Environment) -> tuple[str, ...]:
+        """The signing secrets of endpoints managed by hand."""
         value = (
             self.stripe_test_webhook_secret
             if environment == "test"
             else self.stripe_live_webhook_secret
         )
-        return value.get_secret_value() if value else None
+        return signing_secrets(value.get_secret_value()) if value else ()
+
+
+def _trimmed(value: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return SecretStr(trimmed(value.get_secret_value()))
+    return trimmed(value) if isinstance(value, str) else value
+
+
+def _has_control_character(text: str) -> bool:
+    return any(ord(each) < 32 or ord(each) == 127 for each in text)
+
+
+def is_private(url: str) -> bool:
+    """Whether an address leads to this machine or a private network, as far as its name tells."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    found = _ip_address(host)
+    if found is not None:
+        return not found.is_global
+    # A name without a dot is that of a machine or a container beside us.
+    return "." not in host or f".{host}".endswith(_LOCAL_NAMES)
+
+
+def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            return IPv4Address(socket.inet_aton(host))  # 127.1, 2130706433, 0x7f.1
+        except (OSError, UnicodeError):
+            return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        return found.ipv4_mapped
+    return found
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -165,13 +335,21 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except UnicodeDecodeError:
+        raise SettingsError(".env is not UTF-8: save it in that encoding.") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
+        name = _variable(str(first["loc"][0])) if first["loc"] else "settings"
         if first["type"] == "missing":
             raise SettingsError(f"{name} is not set. {_hint(name)}".strip()) from None
         reason = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name} {reason}.") from None
+
+
+def _variable(name: str) -> str:
+    """The environment variable of a field; pydantic names some problems by the field."""
+    field = Settings.model_fields.get(name)
+    return field.alias or name if field else name
 
 
 def _hint(name: str) -> str:

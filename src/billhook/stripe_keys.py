@@ -7,13 +7,13 @@ when a process died is found again and not done twice.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 
 import structlog
 
 from billhook.connections import Connections
+from billhook.credentials import problem_of_stripe_key, trimmed
 from billhook.db import Database
 from billhook.db.leases import lease
 from billhook.endpoint import WebhookEndpoint
@@ -45,7 +45,6 @@ _WRITES: Mapping[str, str] = {
     "Customer portal: write": "/v1/billing_portal/sessions",
     "Webhook Endpoints: write": "/v1/webhook_endpoints",
 }
-_KEY = re.compile(r"[!-~]+")  # it goes into a header
 
 
 class ConfigNotFound(NotFound):
@@ -92,8 +91,12 @@ class StripeKeys:
                 without what Billhook needs: each missing permission is named.
             UpstreamFailure: Stripe cannot be asked. Nothing was changed.
         """
-        key = value.strip()
-        _check_prefix(environment, key)
+        key = trimmed(value)
+        if reason := problem_of_stripe_key(environment, key):
+            raise PaymentConfigInvalid(
+                f"This {reason}.",
+                next_actions=f"Give a key that begins with sk_{environment}_ or rk_{environment}_.",
+            )
         async with lease(self._database, f"stripe key:{environment}"):
             before = await self._stored(environment)
             account_before = await self._connections.account_id(environment)
@@ -231,21 +234,3 @@ class StripeKeys:
 def _asked_wrongly(answer: BaseException) -> bool:
     """Stripe looked at the parameters, so the key may do this."""
     return isinstance(answer, BillhookError) and answer.status in (400, 402, 404)
-
-
-def _check_prefix(environment: Environment, key: str) -> None:
-    other = "live" if environment == "test" else "test"
-    if not _KEY.fullmatch(key):
-        reason = "This is not a Stripe secret key."
-    elif key.startswith((f"sk_{environment}_", f"rk_{environment}_")):
-        return
-    elif key.startswith((f"sk_{other}_", f"rk_{other}_")):
-        reason = f"This is a {other} key, but the environment is {environment}."
-    elif key.startswith("pk_"):
-        reason = "This is a publishable key; Billhook needs a secret one."
-    else:
-        reason = "This is not a Stripe secret key."
-    raise PaymentConfigInvalid(
-        reason,
-        next_actions=f"Give a key that begins with sk_{environment}_ or rk_{environment}_.",
-    )

@@ -32,7 +32,7 @@ SETTINGS = {
     "ACCESS_API_KEY": ADMIN_KEY,
     "ACCESS_ANON_KEY": "anon_PlantedAnonymousKey00008",
     "JWT_SECRET": JWT_SECRET,
-    "ENCRYPTION_KEY": "PlantedEncryptionKey0009",
+    "ENCRYPTION_KEY": "PlantedEncryptionKey0009 of the tests",
     "BILLHOOK_LOG_LEVEL": "debug",
     "BILLHOOK_PULL_SECONDS": "0.5",
 }

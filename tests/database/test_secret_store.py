@@ -24,6 +24,7 @@ from http_tokens import JWT_SECRET, signature
 KEY = "STRIPE_TEST_SECRET_KEY"
 HOOK = "STRIPE_TEST_WEBHOOK_SECRET"
 BODY = b"{}"
+ENCRYPTION_KEY = "5f0c8e1b2d7a4936b1c8e0f7a2d95346"
 NOW = 1_780_000_000
 
 
@@ -144,7 +145,7 @@ def test_what_insforge_stored_is_read_and_written_anew_and_foreign_secrets_are_l
 def test_an_encryption_key_added_later_takes_the_secrets_over(books: Books) -> None:
     async def work(database: Database) -> None:
         await store(database).set(KEY, "sk_test_one")
-        later = store(database, encryption_key="e" * 32)
+        later = store(database, encryption_key=ENCRYPTION_KEY)
         assert await later.stripe_key("test") == "sk_test_one"
         assert (await later.reencrypt_all()).reencrypted == 1
         with pytest.raises(SecretUnreadable, match=KEY):

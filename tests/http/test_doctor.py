@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr
 
@@ -27,6 +31,31 @@ __all__ = ["billhook"]
 
 PUBLIC = "http://127.0.0.1:9"
 _accounts = count()
+P384 = {"kty": "EC", "crv": "P-384", "alg": "ES384", "kid": "p"}
+# RFC 8037, appendix A.2
+ED25519 = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+
+
+@contextmanager
+def jwks_at(keys: Any) -> Iterator[str]:
+    """The address of an identity provider's keys; with None, one where nobody listens."""
+    if keys is None:
+        yield "http://127.0.0.1:9/jwks.json"
+        return
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(orjson.dumps({"keys": keys}))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/jwks.json"
+        server.shutdown()
 
 
 class Patient:
@@ -106,8 +135,9 @@ def test_a_sound_billhook_is_told_so(patient: Patient) -> None:
     (skipped,) = (f for f in report.checks if f.state == "skipped")
     assert (skipped.check, skipped.environment) == ("stripe key", "live")
     assert [f.check for f in report.checks] == [
-        *("database", "schema", "roles", "policies", "policies", "stripe key", "signing secret"),
-        *("webhook endpoint", "missed events", "events", "last event", "stripe key", "clock"),
+        *("database", "schema", "roles", "policies", "policies", "encryption"),
+        *("stripe key", "signing secret", "webhook endpoint", "missed events"),
+        *("events", "last event", "stripe key", "clock"),
     ]
 
 
@@ -292,6 +322,55 @@ def test_a_key_of_another_encryption_is_told_apart(patient: Patient) -> None:
     finding = only(report, "stripe key")
     assert finding.state == "broken"
     assert "ENCRYPTION_KEY" in (finding.next_actions or "")
+    assert only(report, "encryption", None).state == "broken"
+
+
+def test_the_doctor_says_when_a_previous_encryption_key_can_go(patient: Patient) -> None:
+    key = SecretStr("5f0c8e1b2d7a4936b1c8e0f7a2d95346")
+    rotated = {"encryption_key": key, "previous_encryption_key": SecretStr(JWT_SECRET)}
+    during = only(patient.examined(**rotated), "encryption", None)
+    assert (during.state, "Restart" in (during.next_actions or "")) == ("warning", True)
+    with serving(patient.api.books.dsn, patient.api.stripe_url, **rotated):
+        pass
+    after = only(patient.examined(**rotated), "encryption", None)
+    assert "no longer needed" in (after.next_actions or "")
+    assert only(patient.examined(encryption_key=key), "encryption", None).state == "ok"
+
+
+def test_the_doctor_counts_the_signing_secrets(patient: Patient) -> None:
+    assert "1 signing secret is accepted" in only(patient.examined(), "signing secret").message
+    by_hand = {"stripe_test_webhook_secret": SecretStr("whsec_one,whsec_two")}
+    assert "3 signing secrets" in only(patient.examined(**by_hand), "signing secret").message
+
+
+def test_the_doctor_names_settings_without_effect(patient: Patient) -> None:
+    changes = {"public_url": None, "api_base_url": "http://localhost:7130"}
+    finding = only(patient.examined(**changes), "settings", None)
+    assert (finding.state, "http://localhost:7130" in finding.message) == ("warning", True)
+    dsn = f"{patient.settings.database_url.get_secret_value()}&channel_binding=require"
+    report = patient.examined(database_url=SecretStr(dsn))
+    assert "channel_binding" in only(report, "settings", None).message
+    assert only(report, "database", None).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("keys", "audience", "state", "said"),
+    [
+        ([ED25519], "shop", "ok", "1 usable key"),
+        ([ED25519, P384], "shop", "warning", "unusable: p (ES384)"),
+        ([P384], "shop", "broken", "no key that can be used; unusable: p (ES384)"),
+        ([], "shop", "broken", "no key that can be used"),
+        ([ED25519], "*", "warning", "for any application"),
+        (None, "shop", "broken", "cannot be fetched"),
+    ],
+)
+def test_the_doctor_looks_at_the_identity_providers_keys(
+    patient: Patient, keys: Any, audience: str, state: str, said: str
+) -> None:
+    with jwks_at(keys) as url:
+        report = patient.examined(jwks_url=url, jwt_audience=audience)
+    finding = only(report, "jwks", None)
+    assert (finding.state, said in finding.message) == (state, True), finding
 
 
 def test_stripe_and_postgres_away_are_one_finding_each(patient: Patient) -> None:

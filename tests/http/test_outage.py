@@ -107,7 +107,7 @@ PLANTED = {
     "access_api_key": "ik_PlantedAdminKey0000000003",
     "access_anon_key": "anon_PlantedAnonymousKey00004",
     "jwt_secret": "PlantedJwtSecret0005 long enough for the tests",
-    "encryption_key": "PlantedEncryptionKey0006",
+    "encryption_key": "PlantedEncryptionKey0006 of the tests",
 }
 
 

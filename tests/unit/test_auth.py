@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hmac
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import jwt
 import orjson
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from pydantic import SecretStr
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from pydantic import SecretStr, ValidationError
 from starlette.requests import HTTPConnection
+from structlog.testing import capture_logs
 
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth, Caller, credential_of
@@ -25,9 +27,11 @@ from billhook.errors import BillhookError
 from billhook.jwks import Jwks
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
+from http_tokens import ODD_CLAIMS, raw_token
 
 SECRET = "the JWT secret of the tests, long enough"
 USER = "11111111-1111-4111-8111-111111111111"
+FAR = 4_000_000_000
 ISSUER = "https://id.example/"
 
 
@@ -51,6 +55,7 @@ def token(
 
 
 def auth(jwks: Jwks | None = None, **more: Any) -> Auth:
+    more = {"jwks_url": "http://nowhere", "jwt_audience": "*", **more} if jwks else more
     settings = Settings(
         database_url=SecretStr("postgresql://nowhere"),
         jwt_secret=SecretStr(SECRET),
@@ -73,24 +78,29 @@ def refused(work: Any) -> tuple[int, str]:
 
 
 def test_a_users_token_becomes_that_user_with_the_claims_that_policies_read() -> None:
-    caller = user(token({"email": "a@b.test", "name": "not passed on"}))
+    more = {
+        **{"email": "a@b.test", "org_id": "org_7", "aal": "aal2", "is_anonymous": False},
+        "app_metadata": {"teams": ["a", "b"], "plan": None, "limit": 10**30},
+    }
+    caller = user(token({**more, "exp": FAR}))
     assert (caller.kind, caller.database_role, caller.user_id) == ("user", "authenticated", USER)
-    assert caller.claims == {"role": "authenticated", "sub": USER, "email": "a@b.test"}
+    assert caller.claims == {"role": "authenticated", "sub": USER, "exp": FAR, **more}
 
 
 def test_a_token_without_role_counts_as_authenticated() -> None:
     for absent in (..., None):
-        assert user(token({"role": absent})).claims == {"role": "authenticated", "sub": USER}
+        claims = user(token({"role": absent, "exp": ...})).claims
+        assert claims == {"role": "authenticated", "sub": USER}
 
 
 def test_an_anonymous_token_passes_on_no_subject() -> None:
-    caller = user(token({"role": "anon"}))
+    caller = user(token({"role": "anon", "exp": ..., "org_id": 7}))
     assert (caller.kind, caller.database_role, caller.user_id) == ("anonymous", "anon", None)
-    assert caller.claims == {"role": "anon"}
+    assert caller.claims == {"role": "anon", "org_id": 7}
 
 
 def test_an_administrators_token_passes_on_no_subject_either() -> None:
-    by = token({"role": "project_admin", "sub": "local:admin"})
+    by = token({"role": "project_admin", "sub": "local:admin", "exp": ...})
     assert user(by).claims == {"role": "project_admin"}
     admin = asyncio.run(auth().admin(request(by)))
     assert (admin.kind, admin.role, admin.user_id) == ("admin", "project_admin", "local:admin")
@@ -110,6 +120,9 @@ def test_an_administrators_token_passes_on_no_subject_either() -> None:
         {"sub": None},
         {"sub": 7},
         {"sub": "a\0b"},
+        {"exp": [1]},
+        {"exp": {}},
+        {"nbf": [1]},
         {"exp": 1},
         {"exp": "soon"},
         {"nbf": time.time() + 3600},
@@ -118,6 +131,20 @@ def test_an_administrators_token_passes_on_no_subject_either() -> None:
 def test_a_token_that_is_expired_or_says_nothing_usable_is_unauthorized(claims: Any) -> None:
     for entry in (auth().user, auth().admin):
         assert refused(entry(request(token(claims)))) == (401, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("odd", ODD_CLAIMS)
+def test_a_claim_that_postgresql_cannot_hold_is_unauthorized(odd: str) -> None:
+    bearer = raw_token(f'{{"sub": "{USER}", {odd}}}')
+    for entry in (auth().user, auth().admin):
+        assert refused(entry(request(bearer))) == (401, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize("odd", [r"\ud800", r"\ud83d\ud83d", r"a\u0000b"])
+def test_a_subject_that_postgresql_cannot_hold_is_unauthorized(odd: str) -> None:
+    bearer = raw_token(f'{{"sub": "{odd}"}}')
+    for entry in (auth().user, auth().admin):
+        assert refused(entry(request(bearer))) == (401, "AUTH_UNAUTHORIZED")
 
 
 @pytest.mark.parametrize(
@@ -201,9 +228,11 @@ class Provider:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def add(self, private: Any, kid: str | None, **more: Any) -> None:
-        algorithm = jwt.algorithms.RSAAlgorithm
+        algorithm: Any = jwt.algorithms.RSAAlgorithm
         if isinstance(private, ec.EllipticCurvePrivateKey):
-            algorithm = jwt.algorithms.ECAlgorithm  # type: ignore[assignment]
+            algorithm = jwt.algorithms.ECAlgorithm
+        elif isinstance(private, ed25519.Ed25519PrivateKey):
+            algorithm = jwt.algorithms.OKPAlgorithm
         entry = orjson.loads(algorithm.to_jwk(private.public_key()))
         entry.pop("key_ops", None)
         self.keys.append(entry | ({"kid": kid} if kid else {}) | more)
@@ -227,6 +256,15 @@ def ec_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+def by_new_name(key: ed25519.Ed25519PrivateKey, kid: str) -> str:
+    """A token whose header says Ed25519, as RFC 9864 wants it."""
+    header = {"alg": "Ed25519", "kid": kid}
+    parts = [orjson.dumps(header), orjson.dumps({"sub": USER, "exp": FAR})]
+    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = base64.urlsafe_b64encode(key.sign(signed)).rstrip(b"=")
+    return (signed + b"." + signature).decode()
+
+
 class Clock:
     now = 0.0
 
@@ -239,12 +277,19 @@ def test_tokens_of_an_identity_provider_work_beside_our_own(
 ) -> None:
     provider.add(rsa_key, "r1", alg="RS256", use="sig")
     provider.add(ec_key, "e1")
+    ed_key = ed25519.Ed25519PrivateKey.generate()
+    provider.add(ed_key, "d1")
+    provider.add(ed_key, "d2", alg="Ed25519")
     by = auth(Jwks(provider.url))
 
     async def work() -> None:
         for bearer in (
             token(key=rsa_key, algorithm="RS256", headers={"kid": "r1"}),
             token({"aud": "authenticated"}, ec_key, "ES256", {"kid": "e1"}),
+            token(key=ed_key, algorithm="EdDSA", headers={"kid": "d1"}),
+            token(key=ed_key, algorithm="EdDSA", headers={"kid": "d2"}),
+            by_new_name(ed_key, "d1"),
+            by_new_name(ed_key, "d2"),
             token(),
         ):
             assert (await by.user(request(bearer))).user_id == USER
@@ -263,8 +308,6 @@ def test_a_token_cannot_choose_another_algorithm_for_a_key(
     # The classic: the provider's public key taken for a shared secret.
     header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"r1"}').rstrip(b"=")
     body = token().encode().split(b".")[1]
-    import hmac
-
     mac = hmac.new(public, header + b"." + body, "sha256").digest()
     forged = b".".join([header, body, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
     for bearer in (
@@ -360,3 +403,54 @@ def test_keys_for_encryption_or_of_other_kinds_sign_nobody_in(
         await jwks.close()
 
     asyncio.run(work())
+
+
+def test_a_jwks_without_an_audience_accepts_no_token(provider: Provider, rsa_key: Any) -> None:
+    with pytest.raises(ValidationError, match="give the audience"):
+        auth(jwks_url=provider.url)
+    # Should an application hand one in all the same, its tokens count for nothing.
+    provider.add(rsa_key, "r1")
+    by = auth(Jwks(provider.url), jwks_url=None, jwt_audience=None)
+    for claims in ({}, {"aud": "shop"}, {"aud": "other", "role": "project_admin"}):
+        bearer = token(claims, rsa_key, "RS256", {"kid": "r1"})
+        for entry in (by.user, by.admin):
+            assert refused(entry(request(bearer)))[0] == 401
+
+
+def test_one_of_several_audiences_is_enough(provider: Provider, rsa_key: Any) -> None:
+    provider.add(rsa_key, "r1")
+    by = auth(Jwks(provider.url), jwt_audience="web, mobile")
+    for audience in ("web", "mobile", ["x", "mobile"]):
+        assert user(token({"aud": audience}, rsa_key, "RS256", {"kid": "r1"}), by).user_id == USER
+    for audience in ("web, mobile", "x", [], None, 7, ...):
+        bearer = token({"aud": audience}, rsa_key, "RS256", {"kid": "r1"})
+        work = auth(Jwks(provider.url), jwt_audience="web, mobile").user(request(bearer))
+        assert refused(work) == (401, "AUTH_UNAUTHORIZED")
+
+
+def test_keys_that_cannot_be_used_are_logged_once_and_leave_the_others(
+    provider: Provider, rsa_key: Any
+) -> None:
+    clock = Clock()
+    provider.keys += [
+        {"kty": "EC", "crv": "P-384", "kid": "p384", "alg": "ES384"},
+        {"kty": "OKP", "crv": "Ed448", "kid": "e448", "x": "AAAA"},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "broken", "x": 7},
+        {"kty": "RSA", "kid": ["odd"], "n": "%%%", "e": 1},
+    ]
+    provider.add(rsa_key, "r1")
+    jwks = Jwks(provider.url, clock=clock)
+
+    async def work() -> None:
+        assert await jwks.find("r1")
+        clock.now = 16
+        assert await jwks.find("p384") is None
+        await jwks.close()
+
+    with capture_logs() as lines:
+        asyncio.run(work())
+    (line,) = lines
+    assert line["unusable"] == (
+        *("p384 (ES384)", "e448 (Ed448)", "broken (Ed25519)", "None (RSA)"),
+    )
+    assert line["usable"] == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from billhook.errors import SettingsError
 from billhook.settings import Settings, load_settings
 
+ENCRYPTION_KEY = "5f0c8e1b2d7a4936b1c8e0f7a2d95346"
 GOOD: dict[str, Any] = {
     "_env_file": None,
     "DATABASE_URL": "postgresql://app:hunter2@db/app",
@@ -45,6 +48,33 @@ def test_two_settings_are_enough() -> None:
         ("STRIPE_API_BASE", "hunter2"),
         ("BILLHOOK_PUBLIC_URL", "ftp://hunter2"),
         ("BILLHOOK_JWKS_URL", "hunter2"),
+        ("BILLHOOK_JWKS_URL", "http://hunter2:x/"),
+        ("BILLHOOK_PUBLIC_URL", "https://[hunter2"),
+        ("API_BASE_URL", "https://hunter2 hunter2"),
+        ("DATABASE_URL", "postgresql://app:hunter2@db:70000/app"),
+        ("DATABASE_URL", "postgresql://app:hunter2@db/app?sslmode=hunter2"),
+        ("DATABASE_URL", "postgresql://app:hunter2@d b/app"),
+        ("JWT_SECRET", f"hunter2\n{'s' * 32}"),
+        ("ENCRYPTION_KEY", "hunter2"),
+        ("ENCRYPTION_KEY", "hunter2-hunter2-hunter2-hunter2-hunter2"),
+        ("ENCRYPTION_KEY", "hunter2 please change me in production!"),
+        ("STRIPE_TEST_SECRET_KEY", "pk_test_hunter2hunter2"),
+        ("STRIPE_TEST_SECRET_KEY", "whsec_hunter2hunter2"),
+        ("STRIPE_LIVE_SECRET_KEY", "pk_live_hunter2hunter2"),
+        ("STRIPE_TEST_SECRET_KEY", "sk_test_hunter2 hunter2"),
+        ("STRIPE_TEST_SECRET_KEY", "sk_test_hunter2\nhunter2"),
+        ("STRIPE_TEST_SECRET_KEY", "sk_test_hunter2…"),
+        ("STRIPE_TEST_WEBHOOK_SECRET", "sk_test_hunter2hunter2"),
+        ("STRIPE_TEST_WEBHOOK_SECRET", "rk_live_hunter2hunter2"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "pk_live_hunter2hunter2"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "hunter2"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_hunter2…"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_hunter2 hunter2"),
+        ("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_hunter2,sk_live_hunter2"),
+        ("ACCESS_API_KEY", "ik_hunter2 hunter2 hunter2"),
+        ("BILLHOOK_TRUSTED_PROXIES", "hunter2"),
+        ("BILLHOOK_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("PORT", "hunter2"),
         ("PORT", "70000"),
         ("BILLHOOK_POOL_SIZE", "0"),
@@ -70,12 +100,142 @@ def test_restricted_keys_are_taken_and_trimmed() -> None:
 
 
 def test_the_encryption_key_has_its_own_setting() -> None:
-    assert load_settings(**GOOD, ENCRYPTION_KEY="e" * 32).encryption_secret == "e" * 32
+    assert load_settings(**GOOD, ENCRYPTION_KEY=ENCRYPTION_KEY).encryption_secret == ENCRYPTION_KEY
+
+
+def test_an_earlier_encryption_key_may_be_weak_for_it_only_reads() -> None:
+    settings = load_settings(**GOOD, ENCRYPTION_KEY=ENCRYPTION_KEY, ENCRYPTION_KEY_PREVIOUS="weak")
+    assert settings.earlier_encryption_secrets == ("weak", "s" * 32)
+
+
+AROUND = [
+    "{}\n",
+    "\r\n {}",
+    "\t{} ",
+    '"{}"',
+    "'{}'",
+    "\ufeff{}",
+    "\u00a0{}\u200b",
+    ' "{}\n" ',
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_travels_with_a_value_is_removed(around: str) -> None:
+    given = {
+        "DATABASE_URL": "postgresql://app:hunter2@db/app",
+        "JWT_SECRET": "the secret of the tests, long enough",
+        "ENCRYPTION_KEY": ENCRYPTION_KEY,
+        "STRIPE_TEST_SECRET_KEY": "sk_test_hunter2",
+        "STRIPE_TEST_WEBHOOK_SECRET": "whsec_hunter2",
+        "ACCESS_API_KEY": "ik_0123456789abcdef",
+        "BILLHOOK_PUBLIC_URL": "https://pay.shop.example",
+        "BILLHOOK_JWKS_URL": "https://id.shop.example/jwks",
+        "BILLHOOK_JWT_AUDIENCE": "shop",
+        "STRIPE_API_BASE": "https://stripe.example",
+        "PORT": "8080",
+    }
+    clean = load_settings(_env_file=None, **given)
+    odd: Any = {name: around.format(value) for name, value in given.items()}
+    assert load_settings(_env_file=None, **odd) == clean
+    assert clean.port == 8080
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n", '""', "\ufeff", "' '"])
+def test_a_setting_that_holds_nothing_is_not_set(nothing: str) -> None:
+    optional = ("ENCRYPTION_KEY", "STRIPE_TEST_WEBHOOK_SECRET", "BILLHOOK_PUBLIC_URL", "PORT")
+    assert load_settings(**GOOD, **dict.fromkeys(optional, nothing)) == load_settings(**GOOD)
+    with pytest.raises(SettingsError, match=r"^JWT_SECRET is not set"):
+        load_settings(**{**GOOD, "JWT_SECRET": nothing})
+
+
+def test_env_files_of_windows_editors_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"JWT_SECRET={'s' * 32}\r\nDATABASE_URL='postgresql://app@db/app'\r\n"
+    Path(".env").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_settings().jwt_secret.get_secret_value() == "s" * 32
+    Path(".env").write_bytes(text.encode("utf-16"))
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load_settings()
+
+
+def test_several_signing_secrets_may_be_given() -> None:
+    given = 'whsec_one, "whsec_two"\nwhsec_one;whsec_three,'
+    settings = load_settings(**GOOD, STRIPE_TEST_WEBHOOK_SECRET=given)
+    secrets = settings.stripe_webhook_secrets("test")
+    assert secrets == ("whsec_one", "whsec_two", "whsec_three")
+    assert set(secrets) < set(settings.secret_values())
+    assert settings.stripe_webhook_secrets("live") == ()
 
 
 def test_insforges_name_for_the_public_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_BASE_URL", "https://api.shop.example/")
     assert load_settings(**GOOD).public_url == "https://api.shop.example"
+    ours = load_settings(**GOOD, BILLHOOK_PUBLIC_URL="https://pay.shop.example")
+    assert ours.public_url == "https://pay.shop.example"
+
+
+PRIVATE = [
+    *("localhost:7130", "LOCALHOST", "localhost.", "api.localhost", "127.0.0.1:7130", "127.1"),
+    *("2130706433", "0.0.0.0:7130", "10.1.2.3", "172.16.0.9", "192.168.1.2:80", "169.254.1.1"),
+    *("100.64.0.1", "[::1]:7130", "[fe80::1%25eth0]", "[fd00::1]", "[::ffff:127.0.0.1]", "[::]"),
+    *("insforge:7130", "backend", "shop.local", "host.docker.internal:7130", "shop.home.arpa"),
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_private_address_is_no_public_one(host: str) -> None:
+    address = f"http://{host}"
+    for name in ("API_BASE_URL", "BILLHOOK_PUBLIC_URL"):
+        settings = load_settings(**GOOD, **{name: address})
+        assert settings.public_url is None
+        assert settings.pull_every == 3
+        assert [address in notice for notice in settings.notices] == [True]
+    # A sandbox beside us does reach it, if it is meant to.
+    beside = {**GOOD, "STRIPE_API_BASE": "http://127.0.0.1:12111"}
+    assert load_settings(**beside, BILLHOOK_PUBLIC_URL=address).public_url == address
+    assert load_settings(**beside, API_BASE_URL=address).public_url is None
+
+
+@pytest.mark.parametrize("host", ["pay.shop.example", "8.8.8.8", "[2606:4700::1]", "a.co:8443"])
+def test_a_public_address_is_one(host: str) -> None:
+    settings = load_settings(**GOOD, API_BASE_URL=f"https://{host}")
+    assert settings.public_url == f"https://{host}"
+    assert settings.notices == []
+
+
+def test_tokens_of_a_jwks_need_an_audience_or_an_explicit_any() -> None:
+    jwks = {"BILLHOOK_JWKS_URL": "https://id.example/jwks"}
+    with pytest.raises(SettingsError, match=r"^BILLHOOK_JWT_AUDIENCE is not set"):
+        load_settings(**GOOD, **jwks)
+    assert load_settings(**GOOD, **jwks, BILLHOOK_JWT_AUDIENCE="a, b").jwt_audiences == ("a", "b")
+    assert load_settings(**GOOD, **jwks, BILLHOOK_JWT_AUDIENCE="*").jwt_audiences is None
+    assert load_settings(**GOOD).jwt_audiences == ()
+
+
+def test_what_is_ignored_in_the_database_address_is_a_notice() -> None:
+    address = "postgresql://app:hunter2@db/app?pgbouncer=true&channel_binding=require"
+    notices = load_settings(**{**GOOD, "DATABASE_URL": address}).notices
+    assert [each.split(" is ignored")[0] for each in notices] == [
+        "DATABASE_URL: The parameter pgbouncer",
+        "DATABASE_URL: The parameter channel_binding",
+    ]
+
+
+def test_the_log_hides_the_databases_password_however_it_is_written() -> None:
+    address = "postgresql://app:hun%2Fter@2/x@db/app"
+    secrets = load_settings(**{**GOOD, "DATABASE_URL": address}).secret_values()
+    assert {"hun%2Fter@2/x", "hun/ter@2/x"} < set(secrets)
+    usual = load_settings(**{**GOOD, "DATABASE_URL": "postgresql://postgres:postgres@db/postgres"})
+    assert "postgres" not in usual.secret_values()
+
+
+def test_a_settings_error_of_pydantics_quotes_no_value() -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings(**{**GOOD, "DATABASE_URL": "mysql://app:hunter2@db/app"})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_settings_do_not_print_their_secrets() -> None:

@@ -8,6 +8,7 @@ Neither is ever held open while we wait for Stripe (design I2).
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
@@ -16,6 +17,7 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from billhook.database_url import dsn_of
 from billhook.errors import DatabaseUnavailable, SettingsError
 
 Role = Literal["anon", "authenticated", "project_admin"]
@@ -72,7 +74,7 @@ class Database:
         pool: asyncpg.Pool[asyncpg.Record] | None = None,
     ) -> None:
         self._given = pool
-        self._dsn = dsn
+        self._dsn = dsn_of(dsn)
         self._pool_size = pool_size
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
@@ -175,7 +177,7 @@ class Database:
             await connection.execute(
                 "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
                 role,
-                orjson.dumps(claims).decode(),
+                json.dumps(claims),  # orjson takes no integer beyond 64 bits
             )
             yield connection
 

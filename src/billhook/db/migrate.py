@@ -20,6 +20,7 @@ from importlib.resources.abc import Traversable
 
 import asyncpg
 
+from billhook.database_url import dsn_of
 from billhook.errors import BillhookError, DatabaseUnavailable
 
 # Two databases of one cluster that create the same roles at the same moment.
@@ -117,7 +118,7 @@ async def migrate(dsn: str) -> list[str]:
     """
     try:
         # No cached statements: behind a pooler they would stay in a session of somebody else's.
-        connection = await asyncpg.connect(dsn, timeout=10, statement_cache_size=0)
+        connection = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
     try:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 import asyncpg
 import structlog
 
+from billhook.database_url import dsn_of
 from billhook.db import UNAVAILABLE, Connection, is_behind_a_pooler
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ class Notifications:
         poll_every: float = 0.2,
         check_every: float = 30.0,
     ) -> None:
-        self._dsn = dsn
+        self._dsn = dsn_of(dsn)
         self._channels = channels
         self._look_every = look_every
         self._poll_every = poll_every

@@ -15,6 +15,7 @@ from billhook.connections import Connections
 from billhook.db import Database
 from billhook.doctor import database as in_database
 from billhook.doctor import server as at_server
+from billhook.doctor import settings as at_settings
 from billhook.doctor import stripe as at_stripe
 from billhook.doctor.finding import Finding, Report, failure, report
 from billhook.errors import DatabaseUnavailable
@@ -55,6 +56,9 @@ async def examine(
             key, status = await at_server.takes_key(client)
             found.append(key)
     if settings is not None:
+        found += [at_settings.ineffective(notice) for notice in settings.notices]
+        if settings.jwks_url is not None:
+            found.append(await at_settings.jwks(settings, settings.jwks_url))
         found += await _database(settings, now)
     elif client is not None and status is not None:
         found.append(at_server.policies())
@@ -74,6 +78,7 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         if schema.state == "broken":
             return found
         found += [each async for each in in_database.policies(database)]
+        found.append(await at_settings.encryption(SecretStore(database, settings), settings))
         return found + await _environments(settings, database, now)
     except asyncpg.PostgresError as error:
         # A user without the rights that Billhook needs, most likely.

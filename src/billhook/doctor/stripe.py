@@ -110,7 +110,7 @@ class Endpoint:
 
     async def _signing(self) -> Finding:
         name = webhook_secret_name(self._environment)
-        by_hand = self._settings.stripe_webhook_secret(self._environment) is not None
+        by_hand = self._settings.stripe_webhook_secrets(self._environment)
         try:
             stored = await self._secrets.get_with_old(name)
         except SecretUnreadable as error:
@@ -122,7 +122,10 @@ class Endpoint:
                 f"{self._configure}, or set {name} for an endpoint of your own.",
                 check="signing secret",
             )
-        return self._found("ok", "A signing secret is set.", check="signing secret")
+        count = len({*by_hand, *(each.value for each in stored)})
+        accepted = "1 signing secret is" if count == 1 else f"{count} signing secrets are"
+        sources = f"{len(by_hand)} from {name}, {len(stored)} stored"
+        return self._found("ok", f"{accepted} accepted ({sources}).", check="signing secret")
 
     async def _at_stripe(self) -> StripeObject | None:
         """The endpoint that we manage, else one made by hand that leads to this environment."""

@@ -77,8 +77,7 @@ class SigningSecrets:
     async def _load(self, environment: Environment) -> tuple[str, ...]:
         read_at = self._clock()
         name = webhook_secret_name(environment)
-        by_hand = self._settings.stripe_webhook_secret(environment)
-        found = [by_hand] if by_hand else []
+        found = list(self._settings.stripe_webhook_secrets(environment))
         try:
             found += [secret.value for secret in await self._store.get_with_old(name)]
         except SecretUnreadable:

@@ -1,0 +1,100 @@
+"""What Stripe's keys, signing secrets and encryption keys look like, and what people paste instead.
+
+Values travel through files, dashboards and shells, and come with line breaks, spaces, quotes or a
+byte-order mark around them. No secret contains those, so they are removed. What is left and still
+is not what it should be is refused, with a reason that never quotes it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
+
+_VISIBLE_ASCII = re.compile(r"[!-~]+")  # a key goes into a header
+_SIGNING_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]+")
+_SEPARATORS = re.compile(r"[\s,;]+")
+_STRIPE_PREFIXES = ("sk_", "rk_", "pk_", "whsec_", "acct_")
+
+_PLACEHOLDER = re.compile(
+    r"change[-_ .]?(?:me|it|this|in)|your[-_ ].*(?:key|secret)|placeholder|example|password"
+    r"|0123456789|123456789|abcdefgh",
+    re.IGNORECASE,
+)
+SHORTEST_SECRET = 32
+"""Characters that JWT_SECRET and ENCRYPTION_KEY must have."""
+_FEWEST_DIFFERENT = 8
+
+
+def trimmed(text: str) -> str:
+    """`text` without white space, invisible characters and paired quotes around it."""
+    while True:
+        shorter = text.strip().strip(_INVISIBLE)
+        if len(shorter) >= 2 and _QUOTES.get(shorter[0]) == shorter[-1]:
+            shorter = shorter[1:-1]
+        if shorter == text:
+            return text
+        text = shorter
+
+
+def problem_of_stripe_key(environment: Literal["test", "live"], key: str) -> str | None:
+    """Why `key` cannot be the secret or restricted key of `environment`: a phrase that begins with
+    a verb ("is a publishable key …"); None when it can be."""
+    other = "live" if environment == "test" else "test"
+    if key.startswith("pk_"):
+        return "is a publishable key (pk_…); Billhook needs a secret key"
+    if key.startswith("whsec_"):
+        return "is a webhook signing secret (whsec_…); Billhook needs a secret key"
+    if key.startswith((f"sk_{other}_", f"rk_{other}_")):
+        return f"is a {other} key, but the environment is {environment}"
+    fits = key.startswith((f"sk_{environment}_", f"rk_{environment}_"))
+    if not fits:
+        return "is not a Stripe secret key"
+    if not _VISIBLE_ASCII.fullmatch(key):
+        return "contains white space or characters that no Stripe key has"
+    return None
+
+
+def signing_secrets(text: str) -> tuple[str, ...]:
+    """The signing secrets in a list that commas or white space separate.
+
+    Raises:
+        ValueError: a part is none. The reason does not quote it.
+    """
+    parts = tuple(dict.fromkeys(filter(None, map(trimmed, _SEPARATORS.split(text)))))
+    for part in parts:
+        if _SIGNING_SECRET.fullmatch(part):
+            continue
+        kind = next((prefix for prefix in _STRIPE_PREFIXES if part.startswith(prefix)), None)
+        if kind == "whsec_":
+            reason = "holds a signing secret that is incomplete or has characters that none has"
+        elif kind is not None:
+            reason = f"holds a value that begins with {kind}, which is no signing secret"
+        else:
+            reason = "holds a value that is no signing secret"
+        raise ValueError(
+            f"{reason}; it needs the endpoint's signing secret (whsec_…), or several, separated "
+            "by commas"
+        )
+    return parts
+
+
+def weakness_of(key: str) -> str | None:
+    """Why an encryption key is too weak: a phrase that begins with a verb; None when it is not."""
+    if len(key) < SHORTEST_SECRET:
+        return f"must have at least {SHORTEST_SECRET} characters"
+    if len(set(key)) < _FEWEST_DIFFERENT or _repeats(key):
+        return "repeats itself, so it is easy to guess"
+    if _PLACEHOLDER.search(key):
+        return "looks like a placeholder, so it is easy to guess"
+    return None
+
+
+def _repeats(key: str) -> bool:
+    """Whether it is a short text over and over, the last time perhaps cut off."""
+    return any(
+        key == (key[:length] * (len(key) // length + 1))[: len(key)]
+        for length in range(1, SHORTEST_SECRET // 2 + 1)
+    )
