@@ -43,6 +43,7 @@ _APPLY = """
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
 
+_PING = b"v2.core.event_destination.ping"
 _OTHER_ACCOUNT = "BH001"  # billhook.claim_event
 
 FINISHED = ("processed", "ignored")
@@ -126,6 +127,8 @@ async def receive(
             acknowledged is ever lost.
     """
     await secrets.verify(environment, payload, signature_header, now)
+    if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
+        return receipt
     delivery = decode(payload)
     if delivery.livemode != (environment == "live"):
         raise InvalidInput(
@@ -180,6 +183,15 @@ def check(body: Any) -> StripeObject:
     """
     if not isinstance(body, dict):
         raise InvalidInput("The body is not a Stripe event.")
+    if any(str(body.get(each)).startswith("v2.") for each in ("object", "type")):
+        # Not `ignored`: whoever set it up must notice that nothing can come of it.
+        raise InvalidInput(
+            "This is a thin event (v2.core.event), which says only that something happened. "
+            "Billhook needs snapshot events, which carry their object.",
+            next_actions="In Stripe's dashboard (Workbench, Webhooks) create a destination with "
+            "the payload style Snapshot and its events of the API v1, or let Billhook manage one: "
+            "billhook webhooks configure",
+        )
     for field, kind in _REQUIRED:
         if not isinstance(body.get(field), kind) or body[field] == "":
             raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
@@ -393,6 +405,24 @@ def _receipt(environment: Environment, delivery: Delivery, row: Mapping[str, Any
             },
         }
     )
+
+
+def _ping_receipt(environment: Environment, payload: bytes) -> Receipt | None:
+    """The answer to Stripe's ping of an event destination: it holds nothing to record. None when
+    the payload is something else."""
+    try:
+        body, _ = decode_json(payload)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.get("type") != _PING.decode():
+        return None
+    event = {
+        "environment": environment,
+        "eventId": text(body.get("id")),
+        "eventType": body["type"],
+        "processingStatus": "ignored",
+    }
+    return Receipt(200, orjson.dumps({"received": True, "handled": False, "event": event}))
 
 
 def _iso(at: datetime | None) -> str | None:

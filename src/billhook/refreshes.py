@@ -25,6 +25,7 @@ from billhook.projections.fetched import Kind
 from billhook.projections.shapes import hash_of, id_of, objects, timestamp
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
+from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
 
@@ -166,7 +167,9 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
                     mark.marked_at,
                 )
 
-    await asyncio.gather(*(one(each) for each in marks))
+    async with all_or_first_error() as group:
+        for each in marks:
+            group.create_task(one(each))
 
 
 async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:

@@ -16,6 +16,30 @@ from billhook.settings import Environment
 
 
 @dataclass(slots=True)
+class _Clock:
+    """Time that stands still while Stripe wants a pause: all turns that were given out move on
+    with it, in their order and as far apart as before."""
+
+    now: Callable[[], float]
+    reading: float = 0.0
+    """What it shows until `goes_at`."""
+    goes_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.reading = self.goes_at = self.now()
+
+    def __call__(self) -> float:
+        return self.reading + max(0.0, self.now() - self.goes_at)
+
+    def pause(self, seconds: float) -> None:
+        self.reading, self.goes_at = self(), max(self.goes_at, self.now() + seconds)
+
+    def until(self, reading: float) -> float:
+        """Seconds until it shows `reading`."""
+        return reading - self.reading - (self.now() - self.goes_at)
+
+
+@dataclass(slots=True)
 class _Lane:
     """Evenly spaced turns; `gap` seconds apart, none at all when 0."""
 
@@ -30,9 +54,9 @@ class _Lane:
 
 @dataclass(slots=True)
 class _Account:
+    clock: _Clock
     total: _Lane
     lists: dict[str, _Lane] = field(default_factory=dict)
-    paused_until: float = 0.0
 
 
 class Governor:
@@ -61,19 +85,19 @@ class Governor:
         """Wait until a request to `list_name` is due."""
         account = self._account(environment)
         lane = account.lists.setdefault(list_name, _Lane(self._list_gap))
-        at = account.total.take(lane.take(self._clock()))
-        while (wait := max(at, account.paused_until) - self._clock()) > 0:
+        at = account.total.take(lane.take(account.clock()))
+        while (wait := account.clock.until(at)) > 0:
             await self._sleep(wait)
 
     def live(self, environment: Environment) -> None:
         """A request of live traffic goes out now."""
-        self._account(environment).total.take(self._clock())
+        account = self._account(environment)
+        account.total.take(account.clock())
 
     def pause(self, environment: Environment, seconds: float) -> None:
-        """Stripe asked to slow down: no turns for a while."""
-        account = self._account(environment)
-        account.paused_until = max(account.paused_until, self._clock() + seconds)
+        """Stripe asked to slow down: no turns for a while, and then one after the other."""
+        self._account(environment).clock.pause(seconds)
 
     def _account(self, environment: Environment) -> _Account:
         gap = self._total_gap.get(environment, 0.0)
-        return self._accounts.setdefault(environment, _Account(_Lane(gap)))
+        return self._accounts.setdefault(environment, _Account(_Clock(self._clock), _Lane(gap)))

@@ -26,10 +26,10 @@ from billhook.stripe.gateway import Gateway
 from billhook.sync.ranges import LISTINGS, begin
 from billhook.sync.reading import (
     Reading,
-    all_or_first_error,
     read,
     remove_absent,
 )
+from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
 

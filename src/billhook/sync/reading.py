@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -19,6 +18,7 @@ from billhook.errors import BillhookError
 from billhook.projections.shapes import objects
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import Listing, Range, params_of, split, write_page
+from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
 
@@ -187,16 +187,3 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
     except BillhookError as error:
         reading.error = error
     return gone
-
-
-@asynccontextmanager
-async def all_or_first_error() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that raises the first error itself, when all its tasks have ended."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield group
-    except BaseExceptionGroup as errors:
-        first: BaseException = errors
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None

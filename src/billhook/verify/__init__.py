@@ -20,7 +20,7 @@ from billhook.models import Verification, Verify
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 from billhook.sync.ranges import LISTINGS
-from billhook.sync.reading import all_or_first_error
+from billhook.task_groups import all_or_first_error
 from billhook.verify.mirrored import compare_list
 from billhook.verify.paid import compare_payments
 

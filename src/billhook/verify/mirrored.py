@@ -21,7 +21,8 @@ from billhook.projections.changes import MirrorRow, SubscriptionItemRow, Subscri
 from billhook.projections.fetched import row_of
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import OLDEST, Listing
-from billhook.sync.reading import absent, all_or_first_error
+from billhook.sync.reading import absent
+from billhook.task_groups import all_or_first_error
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 _AT_ONCE = 4

@@ -20,7 +20,7 @@ from billhook.models import Drift, Money, VerifiedTable
 from billhook.projections import Event
 from billhook.projections.refunds import refund_changed
 from billhook.stripe.gateway import StripeObject
-from billhook.sync.reading import all_or_first_error
+from billhook.task_groups import all_or_first_error
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 TABLE = "payments.transactions"
@@ -97,10 +97,9 @@ async def compare_payments(
     refunds = VerifiedTable(table=f"{TABLE} (refunds)")
     sums = _Sums()
     if since is not None:
-        await asyncio.gather(
-            _compare(asking, "charge", since, until, payments, sums, repair=repair),
-            _compare(asking, "refund", since, until, refunds, sums, repair=repair),
-        )
+        async with all_or_first_error() as group:
+            for kind, found in (("charge", payments), ("refund", refunds)):
+                group.create_task(_compare(asking, kind, since, until, found, sums, repair=repair))
     return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
 
 

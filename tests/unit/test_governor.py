@@ -1,0 +1,111 @@
+"""Requests that can wait go out evenly, also after Stripe has asked for a pause."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable
+from itertools import count, pairwise
+from typing import Any
+
+import pytest
+
+from billhook.stripe.governor import Governor
+
+
+class Time:
+    """Virtual time, which passes when every task sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._sleepers: list[tuple[float, int, asyncio.Event]] = []
+        self._numbers = count()
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._numbers), woken))
+        await woken.wait()
+
+    async def run(self, *work: Awaitable[None]) -> None:
+        tasks = [asyncio.ensure_future(each) for each in work]
+        while not all(task.done() for task in tasks):
+            for _ in range(5 * len(tasks)):
+                await asyncio.sleep(0)
+            if self._sleepers:
+                self.now, _, woken = heapq.heappop(self._sleepers)
+                woken.set()
+        await asyncio.gather(*tasks)
+
+
+def sent(scenario: Callable[[Time, Governor, list[float]], Any], **limits: Any) -> list[float]:
+    """Seconds, from the start, at which requests go out."""
+    time, at = Time(), []
+    governor = Governor(
+        limits.get("per_list", 10), limits.get("total", {}), clock=time, sleep=time.sleep
+    )
+
+    async def work() -> None:
+        await scenario(time, governor, at)
+
+    asyncio.run(work())
+    return [round(each - 100, 6) for each in at]
+
+
+async def request(
+    time: Time, governor: Governor, at: list[float], list_name: str = "products"
+) -> None:
+    await governor.turn("test", list_name)
+    at.append(time.now)
+
+
+async def later(time: Time, seconds: float, work: Callable[[], None]) -> None:
+    await time.sleep(seconds)
+    work()
+
+
+def test_requests_to_one_list_go_out_one_after_the_other() -> None:
+    async def scenario(time: Time, governor: Governor, at: list[float]) -> None:
+        await time.run(*(request(time, governor, at) for _ in range(4)))
+
+    assert sent(scenario) == [0, 0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("lists", [1, 4])
+def test_after_a_pause_the_waiting_requests_still_come_one_turn_after_the_other(lists: int) -> None:
+    async def scenario(time: Time, governor: Governor, at: list[float]) -> None:
+        waiting = (request(time, governor, at, f"list {n % lists}") for n in range(20))
+        refused = later(time, 0.25, lambda: governor.pause("test", 5))
+        again = later(time, 2, lambda: governor.pause("test", 6))
+        await time.run(*waiting, refused, again)
+
+    at = sent(scenario, total={"test": 10.0})
+    assert at[:3] == [0, 0.1, 0.2]
+    assert at[3] == pytest.approx(8.05)
+    assert [b - a for a, b in pairwise(at[3:])] == pytest.approx([0.1] * 16)
+
+
+def test_requests_that_come_during_a_pause_wait_behind_the_others() -> None:
+    async def scenario(time: Time, governor: Governor, at: list[float]) -> None:
+        governor.pause("test", 3)
+        first = [request(time, governor, at) for _ in range(3)]
+
+        async def refused_and_tried_again() -> None:
+            await time.sleep(1)
+            governor.pause("test", 1)  # shorter than what is left
+            await request(time, governor, at)
+
+        await time.run(*first, refused_and_tried_again())
+
+    assert sent(scenario) == [3, 3.1, 3.2, 3.3]
+
+
+def test_live_traffic_takes_its_share_and_never_waits() -> None:
+    async def scenario(time: Time, governor: Governor, at: list[float]) -> None:
+        governor.live("test")
+        governor.live("test")
+        await time.run(*(request(time, governor, at, str(n)) for n in range(2)))
+
+    assert sent(scenario, total={"test": 10.0}) == [0.2, 0.3]

@@ -1,0 +1,83 @@
+"""When a lease is lost, everything that was under way for it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from billhook import refreshes
+from billhook.db.leases import LeaseLost
+from billhook.verify import paid
+
+
+class Stopped:
+    """Work that goes on until it is cancelled, beside work that finds the lease lost."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.was_cancelled = False
+
+    async def go_on(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.was_cancelled = True
+            raise
+
+    async def find_the_lease_lost(self) -> None:
+        await self.started.wait()
+        raise LeaseLost("The lease was lost.")
+
+
+class Asking:
+    """As much of `mirror.Asking` as is needed to begin."""
+
+    environment = "test"
+
+    def __init__(self) -> None:
+        self.database = self
+
+    @asynccontextmanager
+    async def connection(self) -> Any:
+        yield self
+
+    async def fetchval(self, *_: object) -> int:
+        return 1
+
+
+def test_refreshes_end_with_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> bool:
+        stopped = Stopped()
+
+        async def refresh(_asking: object, mark: Any) -> bool:
+            await (stopped.go_on() if mark.object_id == "a" else stopped.find_the_lease_lost())
+            return True
+
+        monkeypatch.setattr(refreshes, "_refresh", refresh)
+        now = datetime.now(UTC)
+        marks = [refreshes._Mark("customer", each, now) for each in ("a", "b")]
+        with pytest.raises(LeaseLost):
+            await refreshes._ask(Asking(), marks)  # type: ignore[arg-type]
+        return stopped.was_cancelled
+
+    assert asyncio.run(work())
+
+
+def test_a_verification_of_payments_ends_with_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> bool:
+        stopped = Stopped()
+
+        async def compare(_asking: object, kind: str, *_: object, **__: object) -> None:
+            await (stopped.go_on() if kind == "charge" else stopped.find_the_lease_lost())
+
+        monkeypatch.setattr(paid, "_compare", compare)
+        with pytest.raises(LeaseLost):
+            await paid.compare_payments(Asking(), None, repair=False)  # type: ignore[arg-type]
+        return stopped.was_cancelled
+
+    assert asyncio.run(work())
