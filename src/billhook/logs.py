@@ -1,4 +1,4 @@
-"""JSON log lines, from which every secret is struck out (design I7)."""
+"""JSON log lines without secrets (design I7)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
-from billhook.redact import Redactor
+from billhook.redact import Redactor, shorten
 from billhook.settings import Settings
+
+_LONGEST_VALUE = 2_000
+_LONGEST_TRACEBACK = 20_000
 
 
 class _Redacting(logging.Formatter):
-    """Strikes secrets out of the finished line, so that no way into it is missed: messages,
-    values, tracebacks, other libraries' records."""
+    """Removes secrets from the finished line, so that no way into it is missed: messages, values,
+    tracebacks, other libraries' records."""
 
     def __init__(self, inner: logging.Formatter, redactor: Redactor) -> None:
         super().__init__()
@@ -24,6 +27,15 @@ class _Redacting(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return self._redactor(self._inner.format(record))
+
+
+def _shorten(_logger: object, _name: str, event: EventDict) -> EventDict:
+    """Much of what is logged was sent by strangers: a path, a header, an id."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            longest = _LONGEST_TRACEBACK if name == "exception" else _LONGEST_VALUE
+            event[name] = shorten(value, longest)
+    return event
 
 
 def show_no_variables() -> None:
@@ -58,6 +70,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            _shorten,
             structlog.processors.JSONRenderer(),
         ],
     )
@@ -66,10 +79,14 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # uvicorn brings handlers of its own; through ours, its tracebacks are struck clean as well.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    # uvicorn brings handlers of its own; through ours, its tracebacks are redacted as well.
+    for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    # These tell of every request that we make; what matters of it is in our own lines.
+    # No access log: its lines hold query strings, and a reverse proxy writes a better one. uvicorn
+    # writes none when nobody would receive it.
+    logging.getLogger("uvicorn.access").handlers = []
+    logging.getLogger("uvicorn.access").propagate = False
+    # These log every request that we make; what matters of it is in our own lines.
     for chatty in ("httpx", "httpcore", "stripe"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

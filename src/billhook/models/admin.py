@@ -17,7 +17,6 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from billhook.models.queries import (
-    Id,
     ProcessingStatus,
     TransactionStatus,
     TransactionType,
@@ -26,8 +25,9 @@ from billhook.models.runtime import WebhookEvent
 from billhook.models.wire import (
     NO_NUL,
     TRIM,
+    Id,
+    PlainMetadata,
     Request,
-    Text,
     Timestamp,
     WireModel,
     not_null,
@@ -47,7 +47,7 @@ Currency = Annotated[
     Field(examples=["usd"]),
 ]
 Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
-PlainMetadata = dict[Text, Text]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=5000), TRIM, NO_NUL]
 TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
 
 
@@ -65,7 +65,7 @@ class SetKey(Request):
 class CreateProduct(Request):
     """Body of `POST …/catalog/products`."""
 
-    name: Annotated[Id, Field(examples=["Tea"])]
+    name: Annotated[Name, Field(examples=["Tea"])]
     description: Description | None = None
     active: bool | None = Field(None, json_schema_extra=without_null)
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
@@ -77,7 +77,7 @@ class CreateProduct(Request):
 class UpdateProduct(Request):
     """Body of `PATCH …/catalog/products/{productId}`: what is left out stays as it is."""
 
-    name: Id | None = Field(None, json_schema_extra=without_null)
+    name: Name | None = Field(None, json_schema_extra=without_null)
     description: Description | None = None
     active: bool | None = Field(None, json_schema_extra=without_null)
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)

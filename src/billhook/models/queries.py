@@ -19,9 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from billhook.models.wire import NO_NUL, TRIM, WireModel
-
-Id = Annotated[str, StringConstraints(min_length=1), TRIM, NO_NUL]
+from billhook.models.wire import NO_NUL, TRIM, Id, WireModel
 
 
 def _moment(value: object) -> object:

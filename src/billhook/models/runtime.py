@@ -9,10 +9,12 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.wire import (
+    MOST_METADATA_KEYS,
     NO_NUL,
     TRIM,
     Address,
     Email,
+    Id,
     Metadata,
     Request,
     Timestamp,
@@ -37,9 +39,7 @@ class BillingSubject(Request):
 class LineItem(Request):
     """One price and how many of it."""
 
-    price_id: Annotated[
-        str, StringConstraints(min_length=1), TRIM, NO_NUL, Field(examples=["price_1QxYz"])
-    ]
+    price_id: Annotated[Id, Field(examples=["price_1QxYz"])]
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
 
 
@@ -71,6 +71,18 @@ class CreateCheckoutSession(Request):
             )
         return self
 
+    @model_validator(mode="after")
+    def _metadata_leaves_room_for_ours(self) -> Self:
+        """Stripe counts them together."""
+        most = MOST_METADATA_KEYS - (4 if self.subject else 2)
+        if self.metadata is not None and len(self.metadata) > most:
+            raise PydanticCustomError(
+                "too_many_keys",
+                "must have at most {most} keys: Stripe takes {all}, and Billhook adds its own",
+                {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS},
+            )
+        return self
+
 
 class CreateCustomerPortalSession(Request):
     """Body of `POST /payments/stripe/{environment}/customer-portal-sessions`."""
@@ -79,9 +91,7 @@ class CreateCustomerPortalSession(Request):
     return_url: Address | None = Field(
         None, json_schema_extra=without_null, examples=["https://shop.example/account"]
     )
-    configuration: (
-        Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL] | None
-    ) = Field(None, json_schema_extra=without_null)
+    configuration: Id | None = Field(None, json_schema_extra=without_null)
 
     _not_null = field_validator("return_url", "configuration", mode="before")(not_null)
 

@@ -7,7 +7,7 @@ that PostgreSQL or a browser must never see are refused, each with its path.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,13 +18,16 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    StringConstraints,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails, PydanticCustomError, Url
 
 from billhook.errors import InvalidInput
+from billhook.redact import shorten
 
 # What JavaScript's String.trim takes away; Python's str.strip takes others.
 _JS_SPACE = (
@@ -41,6 +44,16 @@ _EMAIL = re.compile(
 )
 RESERVED_METADATA = "insforge_"
 """Metadata keys that begin so are Billhook's own."""
+
+# Stripe's limits (stripe-facts 3). Whatever a request brings is bounded: it is stored, logged and
+# sent on.
+MOST_METADATA_KEYS = 50
+_LONGEST_URL = 5000
+_LONGEST_EMAIL = 512
+# No request of ours has half as many: what follows is not looked at one by one.
+_MOST_FIELDS = 50
+_MOST_PROBLEMS = 20
+_LONGEST_PATH = 200
 
 
 def _trim(value: object) -> object:
@@ -85,6 +98,21 @@ def _check_email(value: str) -> str:
     return value
 
 
+def _not_too_many_keys(value: object) -> object:
+    """Checked before the keys themselves are."""
+    if isinstance(value, dict) and len(value) > MOST_METADATA_KEYS:
+        raise PydanticCustomError(
+            "too_many_keys", "must have at most {most} keys", {"most": MOST_METADATA_KEYS}
+        )
+    return value
+
+
+def _refuse_brackets(value: str) -> str:
+    if "[" in value or "]" in value:
+        raise PydanticCustomError("brackets", "must not contain square brackets")
+    return value
+
+
 def _check_metadata(value: dict[str, str]) -> dict[str, str]:
     for key in value:
         if key.startswith(RESERVED_METADATA):
@@ -98,22 +126,40 @@ def _check_metadata(value: dict[str, str]) -> dict[str, str]:
 TRIM = BeforeValidator(_trim)
 NO_NUL = AfterValidator(_refuse_nul)
 
-Text = Annotated[str, NO_NUL]
+Id = Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL]
+"""An id of Stripe's, which has at most 255 characters."""
 Address = Annotated[
     str,
+    StringConstraints(max_length=_LONGEST_URL),
     TRIM,
     NO_NUL,
     AfterValidator(_check_url),
-    WithJsonSchema({"type": "string", "format": "uri"}),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": _LONGEST_URL}),
 ]
 Email = Annotated[
     str,
+    StringConstraints(max_length=_LONGEST_EMAIL),
     TRIM,
     NO_NUL,
     AfterValidator(_check_email),
-    WithJsonSchema({"type": "string", "format": "email"}),
+    WithJsonSchema({"type": "string", "format": "email", "maxLength": _LONGEST_EMAIL}),
 ]
-Metadata = Annotated[dict[Text, Text], AfterValidator(_check_metadata)]
+_MetadataKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=40),
+    NO_NUL,
+    AfterValidator(_refuse_brackets),
+    Field(json_schema_extra={"pattern": r"^[^\[\]]*$"}),
+]
+_MetadataValue = Annotated[str, StringConstraints(max_length=500), NO_NUL]
+PlainMetadata = Annotated[
+    dict[_MetadataKey, _MetadataValue],
+    BeforeValidator(_not_too_many_keys),
+    Field(json_schema_extra={"maxProperties": MOST_METADATA_KEYS}),
+]
+"""Metadata as Stripe takes it."""
+Metadata = Annotated[PlainMetadata, AfterValidator(_check_metadata)]
+"""Metadata beside which Billhook puts its own."""
 
 
 def iso(moment: datetime) -> str:
@@ -145,6 +191,13 @@ class Request(WireModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True, frozen=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many_fields(cls, value: object) -> object:
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            raise PydanticCustomError("too_many_fields", "has too many fields")
+        return value
 
 
 class Health(WireModel):
@@ -185,9 +238,12 @@ def parse(model: type[R], body: object) -> R:
         raise InvalidInput(problems(found)) from None
 
 
-def problems(found: Iterable[ErrorDetails]) -> str:
-    """pydantic's findings as the contract writes them: `path: message`, joined by `, `."""
-    return ", ".join(map(_problem, found))
+def problems(found: Sequence[ErrorDetails]) -> str:
+    """pydantic's findings as the contract writes them: `path: message`, joined by `, `. After so
+    many it is enough."""
+    named = [_problem(each) for each in found[:_MOST_PROBLEMS]]
+    more = [f"and {len(found) - len(named)} more"] if len(found) > len(named) else []
+    return ", ".join(named + more)
 
 
 _WORDING = {
@@ -209,7 +265,7 @@ _SUBJECT = re.compile(r"^\w+ should ")
 def _problem(problem: ErrorDetails) -> str:
     context: dict[str, Any] = problem.get("ctx", {})
     path = ".".join(str(step) for step in problem["loc"] if step != "[key]")
-    path = context.get("path", path) or "body"
+    path = shorten(context.get("path", path), _LONGEST_PATH) or "body"
     message = _WORDING.get(problem["type"]) or _SUBJECT.sub("must ", problem["msg"])
     # The path may quote a key of the caller's; a NUL in it would not survive a log or a row.
     return f"{path}: {message}".replace("\0", "\\0")
