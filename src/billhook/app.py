@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from billhook import __version__, dashboard, logs
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.bodies import Bodies
 from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
@@ -29,6 +30,7 @@ from billhook.http import (
     errors,
     events,
     health,
+    limits,
     lists,
     metrics,
     openapi,
@@ -95,6 +97,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     openapi.install(app)
     errors.install(app)
     app.add_middleware(errors.Unexpected)
+    app.add_middleware(limits.Limits)
     cors.install(app, but_not=dashboard.PATH)
     return app
 
@@ -175,7 +178,7 @@ async def _services(
             recovery = Recovery(database, secrets, gateway, sync, settings)
             at_end.push_async_callback(recovery.close)
             recovery.start()
-        yield Services(
+        services = Services(
             settings=settings,
             database=database,
             secrets=secrets,
@@ -187,7 +190,11 @@ async def _services(
             stripe_keys=stripe_keys,
             sync=sync,
             checkout_results=checkout_results,
+            bodies=Bodies(),
+            stopping=asyncio.Event(),
         )
+        at_end.callback(services.stop)  # a server that is not ours has not done it before
+        yield services
 
 
 def _connecting(stripe_keys: StripeKeys, seeded: list[Environment]) -> asyncio.Task[None]:

@@ -8,7 +8,9 @@ app's triggers have run when the page hears of it. Meanwhile the webhook may sti
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import UUID
 
@@ -35,6 +37,21 @@ SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND checkout_session_id = 
 """  # noqa: S608
 
 
+@dataclass(slots=True)
+class _Question:
+    """What is asked of Stripe about one checkout, for all pages that wait for it.
+
+    Attributes:
+        pages: how many wait.
+        next_at: no page asks before (time of the event loop).
+        task: the question that is on its way, if any.
+    """
+
+    pages: int = 0
+    next_at: float = float("-inf")
+    task: asyncio.Task[None] | None = None
+
+
 class CheckoutResults:
     """How checkouts ended. `close` it at shutdown.
 
@@ -57,7 +74,8 @@ class CheckoutResults:
         self._gateway = gateway
         self._ask_after = ask_after
         self._ask_every = ask_every
-        self._asking: set[asyncio.Task[None]] = set()
+        self._questions: dict[UUID, _Question] = {}
+        self._stopping = False
 
     async def read(
         self, environment: Environment, session_id: str, caller: Caller, wait: float
@@ -76,24 +94,56 @@ class CheckoutResults:
         session = await self._read(environment, session_id, caller)
         if not wait or session.status not in _UNDECIDED:
             return session
-        with self._notifications.awaiting(CHECKOUT_ENDED, str(session.id)) as waiting:
-            while True:
+        with (
+            self._notifications.awaiting(CHECKOUT_ENDED, str(session.id)) as waiting,
+            self._asking_about(session.id) as question,
+        ):
+            while not self._stopping:
                 session = await self._read(environment, session_id, caller)
                 if session.status not in _UNDECIDED or now() >= end:
-                    return session
-                if now() >= ask_at:
-                    # Not awaited: Stripe may be slow, and what it is asked for come in between.
-                    asking = asyncio.create_task(self._pull_its_event(environment, session))
-                    self._asking.add(asking)
-                    asking.add_done_callback(self._asking.discard)
-                    ask_at = now() + self._ask_every
-                await waiting.for_news(min(end, ask_at) - now())
+                    break
+                if now() >= max(ask_at, question.next_at) and question.task is None:
+                    self._ask(environment, session, question)
+                    question.next_at = now() + self._ask_every
+                await waiting.for_news(min(end, max(ask_at, question.next_at)) - now())
+        return session
+
+    def stop(self) -> None:
+        """The server shuts down: whoever waits is answered with what is known."""
+        self._stopping = True
+        self._notifications.wake()
 
     async def close(self) -> None:
-        """Stop asking Stripe."""
-        for asking in self._asking:
-            asking.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
+        """Stop, and ask Stripe no more."""
+        self.stop()
+        asking = [each.task for each in self._questions.values() if each.task is not None]
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    @contextmanager
+    def _asking_about(self, row_id: UUID) -> Iterator[_Question]:
+        question = self._questions.setdefault(row_id, _Question())
+        question.pages += 1
+        try:
+            yield question
+        finally:
+            question.pages -= 1
+            self._forget(row_id, question)
+
+    def _forget(self, row_id: UUID, question: _Question) -> None:
+        if question.pages == 0 and question.task is None:
+            self._questions.pop(row_id, None)
+
+    def _ask(self, environment: Environment, session: CheckoutSession, question: _Question) -> None:
+        """Not awaited: Stripe may be slow, and the webhook come meanwhile."""
+
+        def answered(_task: object) -> None:
+            question.task = None
+            self._forget(session.id, question)
+
+        question.task = asyncio.create_task(self._pull_its_event(environment, session))
+        question.task.add_done_callback(answered)
 
     async def _read(
         self, environment: Environment, session_id: str, caller: Caller

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 
 from billhook.api_keys import ApiKeys
 from billhook.auth import Auth
+from billhook.bodies import Bodies
 from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
@@ -22,7 +24,11 @@ from billhook.sync import Sync
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of a running application, at `app.state.services`."""
+    """The parts of a running application, at `app.state.services`.
+
+    Attributes:
+        stopping: set when the server is about to shut down.
+    """
 
     settings: Settings
     database: Database
@@ -35,6 +41,14 @@ class Services:
     stripe_keys: StripeKeys
     sync: Sync
     checkout_results: CheckoutResults
+    bodies: Bodies
+    stopping: asyncio.Event
+
+    def stop(self) -> None:
+        """The server is about to shut down: requests that wait are answered with what is known."""
+        self.stopping.set()
+        self.checkout_results.stop()
+        self.bodies.stop()
 
 
 async def services_of(request: Request) -> Services:

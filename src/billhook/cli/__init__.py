@@ -101,6 +101,7 @@ def serve(
     import uvicorn
 
     from billhook.db.migrate import migrate as bring_up_to_date
+    from billhook.http.server import OPTIONS
 
     # Settings, port and database first: what is wrong is one line, before anything starts.
     settings = load_settings()
@@ -114,10 +115,8 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
         timeout_graceful_shutdown=10,
+        **OPTIONS,
     )
 
 

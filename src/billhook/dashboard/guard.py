@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.dashboard.sessions import Session, Sessions
 from billhook.dashboard.visit import Visit, cookie_name, is_for_people
-from billhook.errors import BillhookError, Forbidden, InvalidInput, PayloadTooLarge
+from billhook.errors import BillhookError, Forbidden, InvalidInput
 from billhook.services import Services
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,8 @@ class Guard:
         request.state.session = session
         if session is not None or path == SIGN_IN:
             if request.method not in ("GET", "HEAD"):
-                request.state.form = await _form(request)
+                async with services.bodies.read(request, _FORM_LIMIT) as body:
+                    request.state.form = _form(body)
                 _require_own_form(request, session, services.settings.public_url)
             return None
         # Nothing that they send is read.
@@ -111,23 +112,15 @@ class Guard:
         return Visit(request).error(unknown)
 
 
-async def _form(request: Request) -> dict[str, list[str]]:
+def _form(body: bytes) -> dict[str, list[str]]:
     """The fields of a form.
 
     Raises:
-        PayloadTooLarge: one beyond all measure.
         InvalidInput: what is no form, or holds what PostgreSQL cannot.
     """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > _FORM_LIMIT:
-            raise PayloadTooLarge(f"The form must be smaller than {_FORM_LIMIT // 1000} KB.")
     found: dict[str, list[str]] = {}
     try:
-        text = b"".join(chunks).decode()
+        text = body.decode()
         pairs = parse_qsl(
             text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
         )

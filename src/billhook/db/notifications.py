@@ -91,6 +91,10 @@ class Notifications:
         """Seconds after which whoever waits looks without having been told."""
         return self._look_every if self._listening else self._poll_every
 
+    def wake(self) -> None:
+        """Let everybody who waits look, whatever for."""
+        self._wake(*self._waiting)
+
     async def close(self) -> None:
         """Stop listening. Whoever still waits polls."""
         self._possible = False

@@ -32,6 +32,7 @@ from billhook.dev.sandbox import Sandbox, seed, start_sandbox
 from billhook.dev.state import Keys, State
 from billhook.dev.summary import show
 from billhook.errors import BillhookError
+from billhook.http.server import OPTIONS
 from billhook.settings import Settings
 
 API_PORT = 7130
@@ -124,14 +125,7 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _serving(app: FastAPI, api: Listener) -> AsyncIterator[asyncio.Task[None]]:
     """The running server; entered when it has started."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
-    server = _Server(config)
+    server = _Server(uvicorn.Config(app, timeout_graceful_shutdown=3, **OPTIONS))
     task = asyncio.create_task(server.serve(sockets=[api.socket]))
     try:
         while not server.started:

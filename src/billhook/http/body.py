@@ -1,4 +1,4 @@
-"""Request bodies: streamed, bounded, and JSON only when the route says so."""
+"""JSON bodies, and only when the route says so."""
 
 from __future__ import annotations
 
@@ -8,51 +8,31 @@ import orjson
 from starlette.requests import Request
 
 from billhook import models
-from billhook.errors import InvalidInput, PayloadTooLarge
+from billhook.bodies import Bodies
+from billhook.errors import InvalidInput
+from billhook.services import Services
 
 JSON_LIMIT = 1_000_000
-"""Bytes at which a runtime request is refused: the largest sensible one has a fraction of that."""
-
-WEBHOOK_LIMIT = 5_000_000
-"""Bytes at which a webhook is refused. Stripe's own have a hundredth of that."""
-
-# A client that is still sending does not read our answer. So we read on for a while and forget
-# what we read; beyond this, a closed connection is answer enough.
-_DRAIN = 64_000_000
+"""Bytes at which a request is refused: the largest sensible one has a fraction of that."""
 
 R = TypeVar("R", bound=models.Request)
-
-
-async def read(request: Request, limit: int) -> bytes:
-    """The raw body, when it is smaller than `limit` bytes. More is never held in memory.
-
-    Raises:
-        PayloadTooLarge: 413.
-        starlette.requests.ClientDisconnect: the client went away.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size < limit:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-            if size > _DRAIN:
-                break
-    if size >= limit:
-        raise PayloadTooLarge(f"The body must be smaller than {limit // 1_000_000} MB.")
-    return b"".join(chunks)
 
 
 async def read_json(request: Request, model: type[R]) -> R:
     """The body as `model`.
 
     Raises:
-        InvalidInput: 400, not JSON, or not what `model` asks for.
+        InvalidInput: 400, not JSON, or not what `model` asks for; 408, it did not arrive in time.
         PayloadTooLarge: 413.
     """
-    return parse_json(await read(request, JSON_LIMIT), model)
+    async with _bodies(request).read(request, JSON_LIMIT) as raw:
+        return parse_json(raw, model)
+
+
+async def read_json_or(request: Request, absent: R) -> R:
+    """The body as the model of `absent`, which stands for no body at all. Raises as `read_json`."""
+    async with _bodies(request).read(request, JSON_LIMIT) as raw:
+        return parse_json(raw, type(absent)) if raw.strip() else absent
 
 
 def parse_json(raw: bytes, model: type[R]) -> R:
@@ -67,7 +47,6 @@ def parse_json(raw: bytes, model: type[R]) -> R:
     return models.parse(model, decoded)
 
 
-async def read_json_or(request: Request, absent: R) -> R:
-    """The body as the model of `absent`, which stands for no body at all. Raises as `read_json`."""
-    raw = await read(request, JSON_LIMIT)
-    return parse_json(raw, type(absent)) if raw.strip() else absent
+def _bodies(request: Request) -> Bodies:
+    services: Services = request.app.state.services
+    return services.bodies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.models import problems
+from billhook.redact import shorten
+
+_LONGEST_PATH = 200  # characters of it, in a message
 
 log = structlog.get_logger(__name__)
 
@@ -62,10 +66,11 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(error, HTTPException)
+    path = shorten(request.url.path, _LONGEST_PATH)
     if error.status_code == 404:
-        return answer(NotFound(f"There is no {request.method} {request.url.path} here."))
+        return answer(NotFound(f"There is no {request.method} {path} here."))
     if error.status_code == 405:
-        detail = f"{request.url.path} does not take {request.method}."
+        detail = f"{path} does not take {request.method}."
         return answer(InvalidInput(detail, status=405), _allowed(request, error.headers))
     code = "INVALID_INPUT" if error.status_code < 500 else "INTERNAL_ERROR"
     return answer(BillhookError(error.detail, status=error.status_code, code=code), error.headers)
@@ -105,6 +110,13 @@ class Unexpected:
             await self._app(scope, receive, noted_send)
         except ClientDisconnect:
             return  # nobody is left to answer
+        except asyncio.CancelledError:
+            if not scope["app"].state.services.stopping.is_set():
+                raise
+            # The server shuts down and has waited long enough.
+            if not started:
+                response = answer(BillhookError("The server is shutting down.", status=503))
+                await response(scope, receive, send)
         except Exception:
             log.exception("unexpected error", method=scope["method"], path=scope["path"])
             if started:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import get_args
 
 import orjson
@@ -18,8 +19,7 @@ from billhook.models.queries import ProcessingStatus
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
 _LIVE_FOR = 5
-"""Looks, after which the browser connects again, and the session is looked at: a server that stops
-waits for its answers, and so never longer than that."""
+"""Looks, after which the browser connects again, so that its session is checked."""
 _REPLAYED = 1_000
 
 
@@ -135,4 +135,7 @@ async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
             yield b"event: shown\ndata: " + orjson.dumps(shown) + b"\n\n"
         sent = {each.event_id: each for each in page.rows}
         yield b"event: beat\ndata: {}\n\n"
-        await asyncio.sleep(_LOOK_EVERY)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY):
+                await visit.services.stopping.wait()
+                return  # the browser connects again, to the next server

@@ -1,0 +1,85 @@
+"""Request bodies: bounded in size, in time, and in the memory that all of them take together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from starlette.requests import Request
+
+from billhook.errors import BillhookError, InvalidInput, PayloadTooLarge
+
+_SMALL = 64_000
+"""Bytes that every connection may hold: nearly every event of Stripe's is smaller."""
+_LARGE_AT_ONCE = 4
+_LAST_WORDS = 0.5  # seconds
+
+
+class Bodies:
+    """Reads the bodies of requests. A client that sends slowly, or many that send much, hold
+    neither memory nor a connection for long.
+
+    Args:
+        within: seconds in which a body has to arrive.
+    """
+
+    def __init__(self, *, within: float = 10.0) -> None:
+        self._within = within
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._arriving: set[asyncio.Timeout] = set()
+
+    @asynccontextmanager
+    async def read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
+        """The raw body, when it is smaller than `limit` bytes. While the block lasts, a large one
+        keeps other large ones waiting.
+
+        Raises:
+            PayloadTooLarge: 413; what is not read is never held in memory.
+            InvalidInput: 408, it did not arrive in time.
+            BillhookError: 503, too many large ones at once.
+            starlette.requests.ClientDisconnect: the client went away.
+        """
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and (len(length) > 18 or int(length) >= limit):
+            raise _too_large(limit)
+        async with AsyncExitStack() as at_end:
+            yield await self._arrived(request, limit, at_end)
+
+    def stop(self) -> None:
+        """The server shuts down: refuse what has not arrived in a moment."""
+        self._within = _LAST_WORDS
+        until = asyncio.get_running_loop().time() + _LAST_WORDS
+        for deadline in self._arriving:
+            deadline.reschedule(until)
+
+    async def _arrived(self, request: Request, limit: int, at_end: AsyncExitStack) -> bytes:
+        body = bytearray()
+        is_large = waits = False
+        try:
+            async with asyncio.timeout(self._within) as deadline:
+                self._arriving.add(deadline)
+                async for chunk in request.stream():
+                    if len(body) + len(chunk) >= limit:
+                        raise _too_large(limit)
+                    if not is_large and len(body) + len(chunk) > _SMALL:
+                        waits = True
+                        await at_end.enter_async_context(self._large)
+                        is_large, waits = True, False
+                    body += chunk
+        except TimeoutError:
+            if waits:
+                raise BillhookError("Too many large requests at once.", status=503) from None
+            raise InvalidInput(
+                "The body did not arrive in time.",
+                status=408,
+                next_actions="Send the request again.",
+            ) from None
+        finally:
+            self._arriving.discard(deadline)
+        return bytes(body)
+
+
+def _too_large(limit: int) -> BillhookError:
+    size = f"{limit // 1_000_000} MB" if limit >= 1_000_000 else f"{limit // 1000} KB"
+    return PayloadTooLarge(f"The body must be smaller than {size}.")

@@ -1,0 +1,89 @@
+"""uvicorn as `billhook serve` and `billhook dev` run it: with limits for what a client sends before
+our application sees it, and an end that keeps nobody waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
+
+_HEAD_WITHIN = 10.0
+"""Seconds for the request line and the headers."""
+_BODY_WITHIN = 30.0
+"""Seconds for a body: longer than `Bodies` wait, whose answer is a better one."""
+_LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
+"""Bytes of request line and headers: what is beyond reason and not what `Limits` refuses."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. uvicorn itself waits for ever for the rest of a request, and keeps headers of
+    any size."""
+
+    _clock: asyncio.TimerHandle | None = None
+    _is_in_head = True
+    _head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_within(_HEAD_WITHIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_within(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._clock is None:
+            self._expect_within(_HEAD_WITHIN)
+        super().data_received(data)
+        if self._is_in_head and not self.transport.is_closing():
+            self._head_size += len(data)
+            if self._head_size > _LARGEST_HEAD:
+                self.send_400_response("The headers are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head, self._head_size = True, 0
+        self._expect_within(_HEAD_WITHIN)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._is_in_head = False
+        self._expect_within(_BODY_WITHIN)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._expect_within(None)
+
+    def shutdown(self) -> None:
+        """uvicorn begins to shut down: it waits for the answers that are still to come."""
+        _application(self.config.loaded_app).state.services.stop()
+        super().shutdown()
+
+    def _expect_within(self, seconds: float | None) -> None:
+        """Close the connection unless something else is expected before that."""
+        if self._clock is not None:
+            self._clock.cancel()
+        self._clock = (
+            None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+        )
+
+
+OPTIONS: dict[str, Any] = {
+    "http": Protocol,
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+}
+"""How our servers are configured: options of uvicorn's."""
+
+
+def _application(app: Any) -> FastAPI:
+    """Ours, in what uvicorn wraps around it."""
+    while not isinstance(app, FastAPI):
+        app = app.app
+    return app
