@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from billhook.app import create_app
 from billhook.connections import Connections
 from billhook.db import Database
+from billhook.http.server import OPTIONS
 from billhook.secrets import SecretStore, stripe_key_name
 from billhook.settings import Settings
 from billhook.stripe.gateway import Fetched
@@ -94,7 +95,7 @@ def serving(
     settings = Settings(**values | overrides, _env_file=None)
     servers, threads = [], []
     for _ in range(SERVERS):
-        server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(create_app(settings), **OPTIONS))
         shared = {"sockets": [listener.dup()]}
         threads.append(threading.Thread(target=server.run, kwargs=shared, daemon=True))
         servers.append(server)

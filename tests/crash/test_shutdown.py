@@ -1,0 +1,122 @@
+"""SIGTERM: whoever waits is answered with what is known, and what has begun is finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import process
+from api import STRIPE_KEY, connect
+from books import Books
+from http_tokens import signature, token
+from stripe_events import customer, event, payload
+from visitor import Visitor
+
+PATH = "/api/webhooks/stripe/test"
+_OPENED = """
+    INSERT INTO payments.stripe_checkout_sessions
+        (environment, mode, status, success_url, cancel_url, checkout_session_id)
+    VALUES ('test', 'payment', 'open', 'https://shop.test', 'https://shop.test', 'cs_1')
+    RETURNING id
+"""
+_ACTIVE = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query ~ $1"
+
+
+def slow_trigger(books: Books, seconds: float) -> None:
+    books.execute(
+        f"""
+        CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;
+        CREATE TRIGGER slow AFTER UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION public.slow();
+        """
+    )
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def sent(url: str) -> httpx.Response:
+    body = payload(event("customer.created", customer()))
+    headers = {"stripe-signature": signature(body)}
+    return httpx.post(f"{url}{PATH}", content=body, headers=headers, timeout=60)
+
+
+@pytest.fixture(params=[[], ["--workers", "2"]], ids=["one process", "workers"])
+def running(
+    request: pytest.FixtureRequest, direct_database_url: str, sandbox: str, tmp_path: Path
+) -> Iterator[process.Process]:
+    connect(direct_database_url, sandbox, STRIPE_KEY)
+    settings = {"BILLHOOK_RECOVERY": "true"}
+    with process.serving(
+        direct_database_url, sandbox, tmp_path, *request.param, **settings
+    ) as found:
+        yield found
+
+
+def test_a_server_that_stops_keeps_nobody_waiting(
+    running: process.Process, direct_database_url: str
+) -> None:
+    books = Books(direct_database_url)
+    slow_trigger(books, 0.5)
+    row = books.row(_OPENED)
+    visitor = Visitor(running.url)
+    visitor.sign_in()
+    with ThreadPoolExecutor(3) as clients, running.connection() as half:
+        page = clients.submit(
+            httpx.get,
+            f"{running.url}/api/payments/stripe/test/checkout-sessions/{row['id']}",
+            params={"wait": 30},
+            headers={"authorization": f"Bearer {token()}"},
+            timeout=60,
+        )
+        until(lambda: books.rows(_ACTIVE, "LISTEN"))
+        with visitor.http.stream("GET", "/test/events/live") as live:
+            lines = live.iter_lines()
+            next(line for line in lines if line == "event: beat")
+            stamp = f"t={int(time.time())},v1=00"
+            half.sendall(
+                f"POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+                f"Stripe-Signature: {stamp}\r\n\r\nhalf".encode()
+            )
+            webhook = clients.submit(sent, running.url)
+            until(lambda: books.rows(_ACTIVE, "apply_event"))
+            took = running.terminate()
+            list(lines)
+        assert (page.result().status_code, webhook.result().status_code) == (200, 200)
+        assert page.result().json()["checkoutSession"]["status"] == "open"
+        refused = half.recv(4096)
+        assert refused == b"" or refused.split()[1] in (b"408", b"503")
+    event_row = books.row("SELECT processing_status AS status FROM payments.webhook_events")
+    assert event_row["status"] == "processed"
+    assert took < 3, running.log.read_text()
+    assert "Traceback" not in running.log.read_text()
+
+
+def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not_half_applied(
+    direct_database_url: str, sandbox: str, tmp_path: Path
+) -> None:
+    books = Books(direct_database_url)
+    slow_trigger(books, 25)
+    with (
+        process.serving(direct_database_url, sandbox, tmp_path) as running,
+        ThreadPoolExecutor(1) as clients,
+    ):
+        webhook = clients.submit(sent, running.url)
+        until(lambda: books.rows(_ACTIVE, "apply_event"))
+        assert running.terminate() < 20
+        assert webhook.result().status_code == 503
+        assert webhook.result().json()["error"] == "INTERNAL_ERROR"
+        assert "Traceback" not in running.log.read_text()
+    assert books.rows("SELECT 1 FROM payments.webhook_events") == []
+    assert books.rows("SELECT 1 FROM payments.customers") == []

@@ -1,0 +1,177 @@
+"""What strangers send costs neither memory nor time nor a connection for long."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import process
+from api import Api, serving
+from billhook.http import server
+from http_tokens import ADMIN_KEY, signature
+from stripe_events import customer, event, payload
+
+PATH = "/api/webhooks/stripe/test"
+
+
+def head(length: int, *headers: str) -> bytes:
+    lines = [f"POST {PATH} HTTP/1.1", "Host: billhook.test", f"Content-Length: {length}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def answer(connection: socket.socket) -> bytes:
+    """The status line and what follows, as far as it came at once."""
+    return connection.recv(4096)
+
+
+@pytest.fixture
+def running(database_url: str, sandbox: str, tmp_path: Path) -> Iterator[process.Process]:
+    with process.serving(database_url, sandbox, tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([], b"401"),
+        (["Stripe-Signature: nonsense"], b"400"),
+        (["Stripe-Signature: t=1,v1=old"], b"400"),
+        ([f"Stripe-Signature: t={int(time.time())},v1={'0' * 5000}"], b"400"),
+    ],
+)
+def test_what_is_not_signed_is_refused_before_its_body_is_sent(
+    api: Api, headers: list[str], status: bytes
+) -> None:
+    address = httpx.URL(api.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        connection.sendall(head(4_000_000, *headers))
+        assert answer(connection).split()[1] == status
+        # Whatever is sent nevertheless is not kept, and the connection goes on.
+        connection.sendall(
+            b"x" * 4_000_000 + b"GET /health HTTP/1.1\r\nHost: billhook.test\r\n\r\n"
+        )
+        assert answer(connection).split()[1] == b"200"
+
+
+@pytest.mark.parametrize("signed", ["", "forged"])
+def test_forty_connections_with_five_megabytes_each_hold_no_memory(
+    running: process.Process, signed: str
+) -> None:
+    forged = f"Stripe-Signature: t={int(time.time())},v1={'0' * 64}"
+    length = 4_999_000
+    before = running.memory()
+    with ExitStack() as connections:
+        opened = [connections.enter_context(running.connection()) for _ in range(40)]
+        for each in opened:
+            each.setblocking(False)
+            each.send(head(length, *([forged] if signed else [])))
+        left = dict.fromkeys(opened, length - 1)  # never the last byte
+        idle = 0
+        while any(left.values()) and idle < 20:
+            sent = 0
+            for each in opened:
+                try:
+                    now = each.send(b"x" * min(left[each], 100_000))
+                except BlockingIOError:
+                    continue
+                left[each] -= now
+                sent += now
+            idle = 0 if sent else idle + 1
+            time.sleep(0 if sent else 0.02)
+        held = running.memory() - before
+        body = payload(event("customer.created", customer()))
+        headers = {"stripe-signature": signature(body)}
+        real = httpx.post(f"{running.url}{PATH}", content=body, headers=headers, timeout=30)
+    assert held < 60_000_000  # of 200
+    assert real.status_code == 200
+
+
+def test_a_large_event_waits_for_others_and_is_applied(api: Api) -> None:
+    big = event("customer.created", customer(metadata={"x": "y" * 1_000_000}))
+    assert api.deliver(payload(big)).status_code == 200
+
+
+@pytest.fixture
+def impatient(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    monkeypatch.setattr(server, "_HEAD_WITHIN", 0.3)
+    monkeypatch.setattr(server, "_BODY_WITHIN", 0.3)
+    with serving(database_url, sandbox) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"\r\n",
+        b"POST ",
+        b"POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+        head(1000, f"Stripe-Signature: t={int(time.time())},v1=00"),
+        head(1000),
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /health HTTP/1.1\r\n",
+    ],
+)
+def test_a_client_that_never_finishes_its_request_loses_its_connection(
+    impatient: Api, begun: bytes
+) -> None:
+    address = httpx.URL(impatient.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        connection.sendall(begun)
+        try:
+            while connection.recv(4096):
+                pass
+        except ConnectionResetError:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        (f"/api/{'a' * 17_000}", {}, 414),
+        (f"/api/health?q={'a' * 17_000}", {}, 414),
+        ("/health", {f"x-{n}": "a" * 4_000 for n in range(10)}, 431),
+        (f"/api/payments/stripe/test/catalog/prices/{'p' * 256}", {}, 400),
+        (f"/api/payments/stripe/test/catalog/prices?productId={'p' * 256}", {}, 400),
+        (f"/api/payments/stripe/test/webhook-events?type={'p' * 256}", {}, 400),
+        (f"/api/payments/stripe/test/customers?email={'p' * 256}", {}, 400),
+        (f"/api/payments/stripe/test/customers?limit={'1' * 5_000}", {}, 400),
+        (f"/api/payments/stripe/test/{'p' * 9_000}", {}, 404),
+        (f"/api/payments/stripe/{'p' * 9_000}/catalog", {}, 400),
+    ],
+)
+def test_what_is_too_long_is_refused_in_a_few_words(
+    api: Any, path: str, headers: dict[str, str], status: int
+) -> None:
+    found = api.http.get(path, headers={"authorization": f"Bearer {ADMIN_KEY}", **headers})
+    assert (found.status_code, found.json()["statusCode"]) == (status, status)
+    assert len(found.content) < 1_000
+
+
+def test_headers_beyond_reason_end_the_connection(api: Api) -> None:
+    address = httpx.URL(api.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Large: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_on(connection, 10_000_000)
+
+
+def send_on(connection: socket.socket, size: int) -> None:
+    for _ in range(size // 10_000):
+        connection.sendall(b"a" * 10_000)
+
+
+def test_a_hostile_query_string_stops_nobody_and_is_not_logged(running: process.Process) -> None:
+    began = time.monotonic()
+    hostile = "postgres://a:" * 1_000
+    assert httpx.get(f"{running.url}/?{hostile}").status_code == 404
+    assert httpx.get(f"{running.url}/api/payments/stripe/test/x?mail=ada@example.com").is_error
+    assert time.monotonic() - began < 5
+    assert "ada@example.com" not in running.log.read_text()
+    assert "postgres://a:" not in running.log.read_text()

@@ -1,0 +1,95 @@
+"""`billhook serve` as a process of its own, as an operator starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET
+
+
+class Process:
+    """A running server.
+
+    Attributes:
+        url: where it answers.
+        log: what it writes.
+    """
+
+    def __init__(self, url: str, log: Path, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.log = log
+        self._process = process
+
+    def connection(self) -> socket.socket:
+        """A connection without an HTTP client between."""
+        address = httpx.URL(self.url)
+        return socket.create_connection((address.host, address.port or 80), timeout=30)
+
+    def memory(self) -> int:
+        """Bytes that it holds now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = [each for each in status.splitlines() if each.startswith("VmRSS:")]
+        return int(line.split()[1]) * 1024
+
+    def terminate(self) -> float:
+        """Send SIGTERM; the seconds until it has ended."""
+        began = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+        return time.monotonic() - began
+
+
+@contextmanager
+def serving(
+    database_url: str, stripe_url: str, folder: Path, *arguments: str, **settings: str
+) -> Iterator[Process]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    log = folder / "server.log"
+    environment = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "DATABASE_URL": database_url,
+        "JWT_SECRET": JWT_SECRET,
+        "ACCESS_API_KEY": ADMIN_KEY,
+        "ACCESS_ANON_KEY": ANONYMOUS_KEY,
+        "STRIPE_TEST_WEBHOOK_SECRET": SIGNING_SECRET,
+        "STRIPE_API_BASE": stripe_url,
+        "BILLHOOK_RECOVERY": "false",
+        **settings,
+    }
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "billhook.cli", "serve", "--port", str(port), *arguments],
+            env=environment,
+            cwd=folder,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    server = Process(f"http://127.0.0.1:{port}", log, process)
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(server.url):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").is_success
+    except httpx.TransportError:
+        return False
