@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billhook.errors import InvalidInput
-from billhook.models import CreateCheckoutSession, CreateCustomerPortalSession, iso, parse
+from billhook.models import (
+    CreateCheckoutSession,
+    CreateCustomerPortalSession,
+    CreatePrice,
+    CreateProduct,
+    ReplayEvents,
+    SetKey,
+    UpdatePrice,
+    iso,
+    parse,
+)
 
 ORDER: dict[str, Any] = {
     "mode": "payment",
@@ -97,12 +107,68 @@ def test_texts_are_trimmed_as_javascript_does_before_they_are_measured() -> None
         ("metadata", {"a": 1}),
         ("metadata", {"a": None}),
         ("metadata", ["a"]),
+        ("metadata", {"": "a"}),
+        ("metadata", {"k" * 41: "a"}),
+        ("metadata", {"k": "v" * 501}),
+        ("metadata", {"a[b]": "c"}),
+        ("metadata", {"a]": "c"}),
+        ("metadata", {str(n): "v" for n in range(51)}),
+        ("metadata", {str(n): "v" for n in range(49)}),  # and two of ours
+        ("lineItems", [{"priceId": "p" * 256}]),
+        ("successUrl", "https://shop.example/" + "a" * 5_000),
+        ("cancelUrl", "https://shop.example/" + "a" * 5_000),
+        ("customerEmail", "a" * 510 + "@b.io"),
         ("customerEmail", "nobody"),
         ("customerEmail", 3),
     ],
 )
 def test_a_value_of_the_wrong_kind_or_length_is_refused(field: str, value: Any) -> None:
     assert message_of({**ORDER, field: value}).startswith(field)
+
+
+def test_metadata_may_be_as_large_as_stripe_takes_it_beside_ours() -> None:
+    metadata = {f"{n:040}": "é" * 500 for n in range(48)}
+    assert parse(CreateCheckoutSession, {**ORDER, "metadata": metadata}).metadata == metadata
+    body = {**ORDER, "subject": {"type": "team", "id": "42"}}
+    assert "at most 46 keys" in message_of({**body, "metadata": metadata})
+    metadata = dict(list(metadata.items())[:46])
+    assert parse(CreateCheckoutSession, {**body, "metadata": metadata}).metadata == metadata
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        (CreateProduct, "name", "n" * 5_001),
+        (CreateProduct, "description", "n" * 5_001),
+        (CreateProduct, "metadata", {"a[": "b"}),
+        (CreateProduct, "metadata", {str(n): "v" for n in range(51)}),
+        (CreatePrice, "productId", "p" * 256),
+        (CreatePrice, "lookupKey", "p" * 201),
+        (UpdatePrice, "metadata", {"k": "v" * 501}),
+        (SetKey, "secretKey", "s" * 256),
+        (ReplayEvents, "type", "s" * 256),
+    ],
+)
+def test_administrators_fields_have_a_maximum_length_too(
+    model: Any, field: str, value: Any
+) -> None:
+    assert f"{field}" in message_of({field: value}, model)
+    assert "must" in message_of({field: value}, model)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {str(n): 1 for n in range(100_000)},
+        {"k" * 900_000: 1},
+        {"metadata": {"k" * 900_000: "a"}},
+        {"metadata": {str(n): 1 for n in range(100_000)}},
+        {"lineItems": [{}] * 100},
+        {"lineItems": [{str(n): 1 for n in range(1_000)}] * 100},
+    ],
+)
+def test_however_much_is_wrong_the_message_is_short(more: Any) -> None:
+    assert len(message_of({**ORDER, **more})) < 5_000
 
 
 @pytest.mark.parametrize("field", ["subject", "metadata", "idempotencyKey"])
