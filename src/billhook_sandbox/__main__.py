@@ -1,4 +1,4 @@
-"""`billhook sandbox`: starts the sandbox and says where it is, or controls a running one."""
+"""`billhook sandbox`: starts a sandbox and prints its URL, or controls a running one."""
 
 import argparse
 import ipaddress
@@ -18,64 +18,66 @@ from billhook_sandbox.options import Options
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    # A command may follow the address of the sandbox that it is for.
-    position = 2 if words[:1] == ["--url"] else 0
-    if words[position : position + 1] and words[position] in commands.COMMANDS:
-        sys.exit(commands.run(words))
-    serve(arguments(words))
+    argv = sys.argv[1:]
+    # A command may follow the URL of the sandbox.
+    position = 2 if argv[:1] == ["--url"] else 0
+    if argv[position : position + 1] and argv[position] in commands.COMMANDS:
+        sys.exit(commands.run(argv))
+    serve(parse_arguments(argv))
 
 
-def serve(asked: argparse.Namespace) -> None:
-    if not asked.allow_remote and not is_loopback(asked.host):
+def serve(given: argparse.Namespace) -> None:
+    if not given.allow_remote and not is_loopback(given.host):
         sys.exit(
-            f"billhook sandbox: {asked.host} can be reached from outside, and anyone who reaches "
-            "the sandbox can use it. Pass --allow-remote if that is what you want."
+            f"billhook sandbox: {given.host} is reachable from other machines, and anyone who can "
+            "reach the sandbox can use it. Pass --allow-remote to allow that."
         )
-    if asked.until_stdin_closes:
-        threading.Thread(target=end_with_stdin, daemon=True).start()
-    options = Options(data=asked.data, allow_live=asked.allow_live, public_url=asked.public_url)
-    listener = listen(asked.host, asked.port)
+    if given.until_stdin_closes:
+        threading.Thread(target=stop_when_stdin_closes, daemon=True).start()
+    options = Options(data=given.data, allow_live=given.allow_live, public_url=given.public_url)
+    listener = listen(given.host, given.port)
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         create_sandbox(options),
         http=AbortableProtocol,
         log_level="warning",
         access_log=False,
-        # Answers carry the sandbox's own date.
+        # Responses carry the sandbox's own date.
         date_header=False,
         server_header=False,
-        # Clients keep connections open between tests; closing first would fail their next call.
+        # Clients keep connections open between tests; closing one first would fail their next call.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=2,
     )
-    # The socket listens already: whoever reads this line can connect.
-    print(f"billhook sandbox: http://{shown}:{port}", flush=True)
+    # The socket is already listening, so callers can connect as soon as they read this line.
+    print(f"billhook sandbox: http://{url_host}:{port}", flush=True)
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def arguments(words: list[str]) -> argparse.Namespace:
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="billhook sandbox",
         description="Stripe's API on your machine, for development and tests. No real money.",
-        epilog="To a running sandbox: billhook sandbox COMMAND, with one of "
+        epilog="To control a running sandbox: billhook sandbox COMMAND, where COMMAND is one of "
         f"{', '.join(commands.COMMANDS)}. Each has --help.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=12111, help="0 picks a free one")
-    parser.add_argument("--data", type=Path, help="SQLite file that keeps everything")
-    parser.add_argument("--public-url", help="address of the hosted pages, behind a proxy")
+    parser.add_argument("--port", type=int, default=12111, help="0 picks a free port")
+    parser.add_argument("--data", type=Path, help="SQLite file to keep all data in")
+    parser.add_argument("--public-url", help="URL of the hosted pages, if behind a proxy")
     parser.add_argument("--allow-live", action="store_true", help="accept sk_live_ keys")
     parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="end when whoever started it is gone"
+        "--until-stdin-closes", action="store_true", help="stop when the parent process ends"
     )
-    parser.add_argument("--allow-remote", action="store_true", help="listen beyond this machine")
-    return parser.parse_args(words)
+    parser.add_argument(
+        "--allow-remote", action="store_true", help="accept connections from other machines"
+    )
+    return parser.parse_args(argv)
 
 
-def end_with_stdin() -> None:
-    """A parent that was killed closes its end of the pipe, on every platform."""
+def stop_when_stdin_closes() -> None:
+    """Stops when the parent process ends, even by SIGKILL: its end of the pipe closes."""
     while sys.stdin.buffer.read(4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -95,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
     except OSError as error:
-        sys.exit(f"billhook sandbox: can't listen on {host}:{port}: {error.strerror}")
+        sys.exit(f"billhook sandbox: cannot listen on {host}:{port}: {error.strerror}")
     listener.listen(1024)
     return listener
 

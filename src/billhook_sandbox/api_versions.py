@@ -191,7 +191,7 @@ def promotion(key: str, value: Any) -> Any:
     return {"coupon": value, "type": "coupon"} if key == "coupon" else value
 
 
-def accept(version: str, method: str, path: str, params: Json) -> Json:
+def to_current_params(version: str, method: str, path: str, params: Json) -> Json:
     """Parameters of an older version in today's words (stripe-facts 43)."""
     if path == "/v1/promotion_codes" and method == "POST" and version < "2025-09-30.clover":
         return {("promotion" if k == "coupon" else k): promotion(k, v) for k, v in params.items()}

@@ -1,4 +1,4 @@
-"""The sandbox's own time: real time plus what was skipped through `/_sandbox/advance`."""
+"""The sandbox's time: real time plus what `/_sandbox/advance` skipped."""
 
 import time
 from collections.abc import Callable
@@ -13,9 +13,9 @@ class Clock:
         return self.wall() + self.offset
 
     def now(self) -> int:
-        """Unix seconds: Stripe's times have one-second grain."""
+        """Unix time in whole seconds, as in all of Stripe's timestamps."""
         return int(self.exact())
 
     def move_to(self, moment: float) -> None:
-        """Skip forward; time never runs backwards, because lists are ordered by birth."""
+        """Moves time forward, never back: lists are ordered by creation time."""
         self.offset = max(self.offset, moment - self.wall())

@@ -1,15 +1,15 @@
-"""Whose time a request lives in: a customer of a test clock lives in its time (stripe-facts 20)."""
+"""Which test clock a request runs on: that of the customer it concerns (stripe-facts 20)."""
 
 from collections.abc import Mapping
 
 from billhook_sandbox.store import DataSet, Json
 
-NAMED = {
+KIND_BY_PARAM = {
     "checkout_session": "checkout.session",
     "invoice": "invoice",
     "subscription": "subscription",
 }
-PREFIXES = {
+KIND_BY_PREFIX = {
     "cs": "checkout.session",
     "ii": "invoiceitem",
     "in": "invoice",
@@ -20,21 +20,21 @@ PREFIXES = {
 }
 
 
-def clock_of(data: DataSet, params: Json, path: Mapping[str, str]) -> Json | None:
-    customer = data.get("customer", owner(data, params, path))
+def find_test_clock(data: DataSet, params: Json, path: Mapping[str, str]) -> Json | None:
+    customer = data.get("customer", customer_id_for(data, params, path))
     return customer and data.get("test_helpers.test_clock", customer["test_clock"])
 
 
-def owner(data: DataSet, params: Json, path: Mapping[str, str]) -> str | None:
-    """The customer that is named, or whose object is."""
+def customer_id_for(data: DataSet, params: Json, path: Mapping[str, str]) -> str | None:
+    """The customer that the request names, or that owns the object it names."""
     if isinstance(params.get("customer"), str):
         return str(params["customer"])
-    name = path.get("id", "")
-    if name.startswith("cus_"):
-        return name
-    kind = PREFIXES.get(name.split("_")[0])
-    found = data.get(kind, name) if kind else None
-    for param, kind in NAMED.items():
+    object_id = path.get("id", "")
+    if object_id.startswith("cus_"):
+        return object_id
+    kind = KIND_BY_PREFIX.get(object_id.split("_")[0])
+    found = data.get(kind, object_id) if kind else None
+    for param, kind in KIND_BY_PARAM.items():
         if found is None and isinstance(params.get(param), str):
             found = data.get(kind, params[param])
     if found and "subscription" in found and "customer" not in found:

@@ -1,4 +1,4 @@
-"""`/_sandbox`: what a test may do to the world. Answers only to this machine."""
+"""`/_sandbox`: the controls for tests. They only accept requests from this machine."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from billhook_sandbox import payment_outcomes
 from billhook_sandbox.api_versions import set_default_version
-from billhook_sandbox.clock_lookup import clock_of
+from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.delivery_policy import DeliveryPolicy
 from billhook_sandbox.errors import StripeError
 from billhook_sandbox.fault_injection import Access, Fault
@@ -36,7 +36,7 @@ from billhook_sandbox.store import Cause, DataSet, Json
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_KEY = "sk_test_sandbox"
 SEED_BATCH = 5000
-"""Objects between two pauses, in which others get their turn."""
+"""Objects between two pauses that let other requests run."""
 
 
 class Controls:
@@ -44,8 +44,8 @@ class Controls:
         self.state = state
 
     def routes(self) -> list[Route]:
-        reading = {"health": self.health, "stats": self.stats}
-        acting: dict[str, Callable[[Json], Json | Awaitable[Json]]] = {
+        queries = {"health": self.health, "stats": self.stats}
+        commands: dict[str, Callable[[Json], Json | Awaitable[Json]]] = {
             "advance": self.advance,
             "api_version": self.api_version,
             "authenticate": self.authenticate,
@@ -67,11 +67,11 @@ class Controls:
         return [
             *(
                 Route(f"/_sandbox/{name}", get_endpoint(act), methods=["GET"])
-                for name, act in reading.items()
+                for name, act in queries.items()
             ),
             *(
                 Route(f"/_sandbox/{name}", post_endpoint(act), methods=["POST"])
-                for name, act in acting.items()
+                for name, act in commands.items()
             ),
             Route("/_sandbox/dump", self.dump, methods=["GET"]),
         ]
@@ -80,7 +80,7 @@ class Controls:
         return {"status": "ok", "api_version": API_VERSION, "now": self.state.clock.now()}
 
     def stats(self) -> Json:
-        """How much there is, per account and mode."""
+        """Counts of objects and deliveries, per account and mode."""
         sets = [
             {
                 "account": data.account,
@@ -103,11 +103,11 @@ class Controls:
         }
 
     async def dump(self, request: Request) -> Response:
-        """Every object as a line of JSON, with its account and mode; `key` picks one account."""
+        """All objects as JSON lines with their account and mode; `key` selects one account."""
         local_only(request)
         key = request.query_params.get("key")
-        chosen = [self.data_set_of(key)] if key else list(self.state.data_sets.values())
-        return StreamingResponse(lines(chosen), media_type="application/x-ndjson")
+        data_sets = [self.data_set_of(key)] if key else list(self.state.data_sets.values())
+        return StreamingResponse(dump_lines(data_sets), media_type="application/x-ndjson")
 
     def reset(self, _: Json) -> Json:
         self.state.reset()
@@ -119,16 +119,16 @@ class Controls:
         return {"now": self.state.clock.now()}
 
     async def settle(self, given: Json) -> Json:
-        """Let happen what follows within seconds, and wait until its deliveries are answered."""
+        """Advances time by a few seconds and waits until all due deliveries are done."""
         self.state.advance(number(given, "seconds", 10))
-        await self.state.dispatcher.rest()
+        await self.state.dispatcher.wait_until_idle()
         return {"now": self.state.clock.now(), "waiting": self.state.dispatcher.waiting()}
 
     def latency(self, given: Json) -> Json:
-        """Seconds before every answer whose path begins so; 0 takes it back."""
-        fault_injector, prefix = self.state.fault_injector, given.get("path_prefix", "/v1/")
-        fault_injector.latency[prefix] = number(given, "seconds")
-        return {"latency": fault_injector.latency}
+        """Delays every response for paths with that prefix; 0 removes the delay."""
+        latency, prefix = self.state.fault_injector.latency, given.get("path_prefix", "/v1/")
+        latency[prefix] = number(given, "seconds")
+        return {"latency": latency}
 
     def fault(self, given: Json) -> Json:
         fault = Fault(**given)
@@ -137,7 +137,7 @@ class Controls:
         return {"faults": len(self.state.fault_injector.faults)}
 
     def recover(self, _: Json) -> Json:
-        """No request fails any longer."""
+        """Removes all faults."""
         self.state.fault_injector.faults.clear()
         return {"faults": 0}
 
@@ -147,13 +147,13 @@ class Controls:
         return {"revoked": len(self.state.fault_injector.revoked)}
 
     def restrict_key(self, given: Json) -> Json:
-        """What a restricted key may: {"customers": "none", "products": "read"}."""
+        """Sets a restricted key's access: {"customers": "none", "products": "read"}."""
         key, access = str(given["key"]), dict(given["access"])
         found = parse_key(key)
         if found is None or not found.restricted:
-            reject_if("`key` is a restricted key, such as rk_test_sandbox")
+            reject_if("`key` must be a restricted key, such as rk_test_sandbox.")
         if not all(granted in get_args(Access) for granted in access.values()):
-            reject_if(f"access is one of {', '.join(get_args(Access))}")
+            reject_if(f"Access must be one of {', '.join(get_args(Access))}.")
         self.state.fault_injector.access[key] = access
         self.state.save_settings()
         return {"key": key, "access": access}
@@ -163,120 +163,127 @@ class Controls:
         return {"extra_keys": self.state.fault_injector.extra_keys}
 
     def api_version(self, given: Json) -> Json:
-        """The account's default: of its events, and of answers to requests that name none."""
+        """The account's default version: for its events, and for requests that name no version."""
         data = self.data_set_of(given.get("key", DEFAULT_KEY))
         set_default_version(data, str(given.get("version", API_VERSION)))
         self.state.commit(data)
         return {"account": data.account, "version": given.get("version", API_VERSION)}
 
     def delivery(self, given: Json) -> Json:
-        """Changes the policy by what is given; the rest stays."""
-        known = {
-            f.name: getattr(self.state.dispatcher.manner, f.name) for f in fields(DeliveryPolicy)
-        }
+        """Changes the given parts of the delivery policy."""
+        before = self.state.dispatcher.policy
+        values = {each.name: getattr(before, each.name) for each in fields(DeliveryPolicy)}
         if given.get("retries") is not None:
             given = {**given, "retries": tuple(given["retries"])}
-        manner = DeliveryPolicy(**(known | given))
-        reject_if(manner.problem())
-        self.state.dispatcher.set_policy(manner)
+        policy = DeliveryPolicy(**(values | given))
+        reject_if(policy.problem())
+        self.state.dispatcher.set_policy(policy)
         return {"delivery": given}
 
     def roll_secret(self, given: Json) -> Json:
-        """The old secret signs along for `overlap_seconds`, a day unless told otherwise."""
-        data, endpoint = self.found("webhook_endpoint", given.get("endpoint"))
+        """The old secret stays valid for `overlap_seconds`, by default one day."""
+        data, endpoint = self.find("webhook_endpoint", given.get("endpoint"))
         overlap = number(given, "overlap_seconds", 86400)
         secret = roll_secret(data, endpoint, overlap)
         self.state.commit(data)
         return {"endpoint": endpoint["id"], "secret": secret}
 
     def authenticate(self, given: Json) -> Json:
-        """The buyer's answer to an intent in `requires_action`: `confirmed` or `denied`."""
-        name = str(given.get("intent"))
-        setup = name.startswith("seti_")
-        data, intent = self.found("setup_intent" if setup else "payment_intent", name)
+        """Completes an intent in `requires_action`, as the customer: `confirmed` or `denied`."""
+        intent_id = str(given.get("intent"))
+        setup = intent_id.startswith("seti_")
+        data, intent = self.find("setup_intent" if setup else "payment_intent", intent_id)
         decision = given.get("decision", "confirmed")
         if decision not in ("confirmed", "denied"):
-            reject_if("`decision` is confirmed or denied")
-        answer = (setup_intent_lifecycle if setup else payment_intent_lifecycle).authenticate
-        return self.within(data, intent, lambda: answer(data, intent, decision == "confirmed"))
+            reject_if("`decision` must be confirmed or denied.")
+        authenticate = (setup_intent_lifecycle if setup else payment_intent_lifecycle).authenticate
+        return self.run_on_test_clock(
+            data, intent, lambda: authenticate(data, intent, decision == "confirmed")
+        )
 
     def outcome(self, given: Json) -> Json:
-        """How the next payments go, whatever the card: as with a test card."""
+        """Makes the next payments behave as with a test card, whatever their card is."""
         data = self.data_set_of(given.get("key", DEFAULT_KEY))
         times, customer = int(given.get("times", 1)), given.get("customer")
         if times < 1:
-            reject_if("`times` is at least 1")
-        decided = payment_outcomes.set_next_outcome(data, str(given.get("card")), times, customer)
+            reject_if("`times` must be at least 1.")
+        outcome = payment_outcomes.set_next_outcome(data, str(given.get("card")), times, customer)
         self.state.commit(data)
-        return {"card": decided["card"], "customer": customer, "times": times}
+        return {"card": outcome["card"], "customer": customer, "times": times}
 
     def pay(self, given: Json) -> Json:
-        """Pays as the page does; a card that asks for authentication gets it."""
-        data, session = self.found("checkout.session", given.get("session"))
+        """Pays as the checkout page does. Required authentication is confirmed by default."""
+        data, session = self.find("checkout.session", given.get("session"))
         authentication = given.get("authentication", "confirmed")
         if authentication not in get_args(Authentication):
-            reject_if(f"`authentication` is one of {get_args(Authentication)}")
-        who = Buyer(given.get("email", "buyer@example.com"), given.get("name", "Sandbox Buyer"))
+            reject_if(f"`authentication` must be one of {', '.join(get_args(Authentication))}.")
+        buyer = Buyer(given.get("email", "buyer@example.com"), given.get("name", "Sandbox Buyer"))
         token = given.get("payment_method", "pm_card_visa")
-        return self.within(
+        return self.run_on_test_clock(
             data,
             session,
-            lambda: pay(data, session, self.method(data, token), who, authentication),
+            lambda: pay(data, session, self.method(data, token), buyer, authentication),
         )
 
     def method(self, data: DataSet, token: str) -> Json:
-        """Here test tokens work in live mode too: nobody has a real card for the sandbox."""
+        """Test tokens work in live mode too, since the sandbox accepts no real cards."""
         return find_method(data, token, "payment_method", live_tokens=True)
 
     def renew(self, given: Json) -> Json:
-        data, subscription = self.found("subscription", given.get("subscription"))
+        data, subscription = self.find("subscription", given.get("subscription"))
         outcome = given.get("outcome")
         if outcome is not None and outcome not in get_args(subscription_renewal.Outcome):
-            reject_if(f"`outcome` is one of {get_args(subscription_renewal.Outcome)}")
-        return self.within(
+            reject_if(
+                f"`outcome` must be one of {', '.join(get_args(subscription_renewal.Outcome))}."
+            )
+        return self.run_on_test_clock(
             data, subscription, lambda: subscription_renewal.renew(data, subscription, outcome)
         )
 
     async def seed(self, given: Json) -> Json:
         data = self.data_set_of(given.get("key", DEFAULT_KEY))
-        amounts = SeedCounts(**{k: v for k, v in given.items() if k != "key"})
-        reject_if(amounts.problem())
-        made, began = 0, time.perf_counter()
-        objects = Seeder(data, amounts).objects()
+        counts = SeedCounts(**{k: v for k, v in given.items() if k != "key"})
+        reject_if(counts.problem())
+        created, start = 0, time.perf_counter()
+        objects = Seeder(data, counts).objects()
         while batch := list(islice(objects, SEED_BATCH)):
             for obj in batch:
                 data.put(obj)
-            made += len(batch)
+            created += len(batch)
             self.state.commit(data)
             await asyncio.sleep(0)
-        seconds = time.perf_counter() - began
-        return {"objects": made, "seconds": round(seconds, 3), "per_second": round(made / seconds)}
+        seconds = time.perf_counter() - start
+        return {
+            "objects": created,
+            "seconds": round(seconds, 3),
+            "per_second": round(created / seconds),
+        }
 
     def data_set_of(self, key: object) -> DataSet:
         found = parse_key(str(key))
         if found is None:
-            raise HTTPException(400, "`key` is an API key, such as sk_test_sandbox")
+            raise HTTPException(400, "`key` must be an API key, such as sk_test_sandbox.")
         return self.state.data_set(found.account, found.livemode)
 
-    def found(self, kind: str, name: Any) -> tuple[DataSet, Json]:
-        found = self.state.find(kind, str(name))
+    def find(self, kind: str, object_id: Any) -> tuple[DataSet, Json]:
+        found = self.state.find(kind, str(object_id))
         if found is None:
-            raise HTTPException(404, f"no {kind} {name!r}")
+            raise HTTPException(404, f"No such {kind}: {object_id!r}")
         return found
 
-    def within(self, data: DataSet, obj: Json, act: Callable[[], Json]) -> Json:
-        """What a refused payment did is kept as well."""
+    def run_on_test_clock(self, data: DataSet, obj: Json, act: Callable[[], Json]) -> Json:
+        """Runs `act` on the object's test clock, if any. A declined payment is saved too."""
         data.cause = Cause()
         try:
-            with data.on_clock(clock_of(data, obj, {})):
+            with data.on_clock(find_test_clock(data, obj, {})):
                 return act()
         finally:
             self.state.commit(data)
 
 
-def lines(chosen: list[DataSet]) -> Iterator[bytes]:
-    """The sandbox's own notes stay out: signing secrets are among them."""
-    for data in chosen:
+def dump_lines(data_sets: list[DataSet]) -> Iterator[bytes]:
+    """Leaves out internal records, which include signing secrets."""
+    for data in data_sets:
         owner = {"account": data.account, "livemode": data.livemode}
         for kind, collection in list(data.collections.items()):
             if kind.startswith("_"):
@@ -293,13 +300,13 @@ def reject_if(problem: str | None) -> None:
 def number(given: Json, name: str, default: float | None = None) -> float:
     value = given.get(name, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
-        raise HTTPException(400, f"`{name}` is a number of seconds, not negative")
+        raise HTTPException(400, f"`{name}` must be a number of seconds, zero or more.")
     return value
 
 
 def local_only(request: Request) -> None:
     if request.client is None or request.client.host not in LOOPBACK:
-        raise HTTPException(403, "the controls answer only to this machine")
+        raise HTTPException(403, "The controls can only be used from this machine.")
 
 
 def get_endpoint(act: Callable[[], Json]) -> Callable[[Request], Awaitable[Response]]:
@@ -317,14 +324,14 @@ def post_endpoint(
         local_only(request)
         body = await request.body()
         try:
-            done = act(orjson.loads(body or b"{}"))
-            return as_json(await done if isinstance(done, Awaitable) else done)
+            result = act(orjson.loads(body or b"{}"))
+            return as_json(await result if isinstance(result, Awaitable) else result)
         except StripeError as error:
             return as_json(error.body(""), error.status)
         except (KeyError, TypeError, ValueError) as error:
-            raise HTTPException(400, f"not understood: {error}") from error
+            raise HTTPException(400, f"Invalid request: {error}") from error
         finally:
-            # Thousands of controls in a row leave room for deliveries and API requests.
+            # Lets deliveries and API requests run between many controls in a row.
             await asyncio.sleep(0)
 
     return endpoint

@@ -1,7 +1,7 @@
 """Signed delivery of events to webhook endpoints, with retries.
 
-Each endpoint has a lane: a queue by due time, worked through by one task (or more, when asked).
-An event that fails comes back later and lets the others pass, as at Stripe (stripe-facts 35).
+Each endpoint has a queue by due time, and one worker task (or as many as the policy allows).
+A failed delivery is retried later and does not hold up the others (stripe-facts 35).
 """
 
 import asyncio
@@ -24,47 +24,50 @@ from billhook_sandbox.store import DataSet, Json
 
 TEST_RETRIES = (5.0, 600.0, 7200.0)
 LIVE_RETRIES = (*TEST_RETRIES, *(6 * 3600.0 for _ in range(11)))
-"""Test mode tries three times more over a few hours, live mode for three days."""
+"""Seconds before each retry: three retries over a few hours in test mode, three days in live."""
 MAX_GATHER_PERIODS = 10
-"""In units of the gathering time: an endless stream of events is delivered all the same."""
+"""A burst ends after this many gathering periods even if events keep coming."""
 
 
 def render_for_endpoint(data: DataSet, event: str, version: str | None) -> Json:
-    """In the endpoint's own version, which may be newer than the account's, or in the event's."""
-    told, newest = data.need("event", event), data.get("_newest_event", event)
+    """The event in the endpoint's API version, which may be newer than the account's; an endpoint
+    without a version gets the event's own."""
+    stored, newest = data.need("event", event), data.get("_newest_event", event)
     if version is None or newest is None:
-        return render_event(data, told, version or told["api_version"])
-    full = {**newest["event"], "pending_webhooks": told["pending_webhooks"]}
-    return render_event(data, full, version)
+        return render_event(data, stored, version or stored["api_version"])
+    unrendered = {**newest["event"], "pending_webhooks": stored["pending_webhooks"]}
+    return render_event(data, unrendered, version)
 
 
 class QueuedDelivery(NamedTuple):
-    """What waits for its turn: sorted by when it is due, then by its place."""
+    """One entry of an endpoint's queue, sorted by due time, then by position."""
 
     due: float
-    place: float
+    position: float
     number: int
     delivery: str
-    end: Literal["delivered", "copied", "lost"] = "delivered"
-    """A copy's answer counts for nothing; a lost one takes its turn, but is not sent."""
+    """The id of the stored delivery."""
+    kind: Literal["original", "duplicate", "lost"] = "original"
+    """The response to a duplicate is ignored; a lost delivery is never sent."""
 
 
 @dataclass(slots=True)
 class EndpointQueue:
-    queue: list[QueuedDelivery] = field(default_factory=list)
-    """By due time."""
+    upcoming: list[QueuedDelivery] = field(default_factory=list)
+    """A heap by due time."""
     ready: list[tuple[float, QueuedDelivery]] = field(default_factory=list)
-    """Due, by place."""
-    number: int = 0
-    under_way: int = 0
-    opened: float = 0.0
-    """When the gathering began and when the last one came, on the machine's own clock."""
-    last: float = 0.0
+    """Deliveries that are due: a heap by position."""
+    count: int = 0
+    """Deliveries added since the policy started."""
+    in_flight: int = 0
+    burst_start: float = 0.0
+    """When the current burst started and when its last event came, by the monotonic clock."""
+    burst_end: float = 0.0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    workers: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     def waiting(self) -> int:
-        return len(self.queue) + len(self.ready)
+        return len(self.upcoming) + len(self.ready)
 
 
 class WebhookDispatcher:
@@ -74,198 +77,207 @@ class WebhookDispatcher:
         self.clock = clock
         self.fault_injector = fault_injector
         self.commit = commit
-        self.manner = DeliveryPolicy()
-        self.lanes: dict[str, tuple[DataSet, EndpointQueue]] = {}
+        self.policy = DeliveryPolicy()
+        self.queues: dict[str, tuple[DataSet, EndpointQueue]] = {}
         self.count = 0
         self.delivered = 0
         self.failed = 0
-        self.rested = asyncio.Event()
+        self.progress = asyncio.Event()
+        """Set whenever a delivery ends, for callers of `wait_until_idle`."""
         self.client: httpx.AsyncClient | None = None
 
     def add(self, data: DataSet, delivery: Json) -> None:
-        if delivery["endpoint"] not in self.lanes:
-            self.lanes[delivery["endpoint"]] = (data, EndpointQueue())
+        endpoint = delivery["endpoint"]
+        if endpoint not in self.queues:
+            self.queues[endpoint] = (data, EndpointQueue())
             if self.client:
-                self.staff(delivery["endpoint"])
-        _, lane = self.lanes[delivery["endpoint"]]
-        self.enqueue(lane, delivery)
-        lane.last = time.monotonic()
-        if lane.waiting() == 1:
-            lane.opened = lane.last
-        lane.changed.set()
+                self.start_workers(endpoint)
+        _, queue = self.queues[endpoint]
+        self.enqueue(queue, delivery)
+        queue.burst_end = time.monotonic()
+        if queue.waiting() == 1:
+            queue.burst_start = queue.burst_end
+        queue.changed.set()
 
-    def enqueue(self, lane: EndpointQueue, delivery: Json) -> None:
+    def enqueue(self, queue: EndpointQueue, delivery: Json) -> None:
         self.count += 1
-        name, due = delivery["id"], delivery["due"]
+        delivery_id, due = delivery["id"], delivery["due"]
         if delivery["attempt"]:
-            # A retry keeps its due time; no policy moves it again.
-            heapq.heappush(lane.queue, QueuedDelivery(due, 0, self.count, name))
+            # The policy does not apply to retries.
+            heapq.heappush(queue.upcoming, QueuedDelivery(due, 0, self.count, delivery_id))
             return
-        lane.number += 1
-        found = plan_delivery(self.manner, lane.number)
-        due += found.delay
-        end: Literal["delivered", "lost"] = "lost" if found.lost else "delivered"
-        heapq.heappush(lane.queue, QueuedDelivery(due, found.place, self.count, name, end))
-        for place in () if found.lost else found.copies:
-            heapq.heappush(lane.queue, QueuedDelivery(due, place, self.count, name, "copied"))
+        queue.count += 1
+        plan = plan_delivery(self.policy, queue.count)
+        due += plan.delay
+        kind: Literal["original", "lost"] = "lost" if plan.lost else "original"
+        heapq.heappush(
+            queue.upcoming, QueuedDelivery(due, plan.position, self.count, delivery_id, kind)
+        )
+        for position in () if plan.lost else plan.duplicates:
+            heapq.heappush(
+                queue.upcoming, QueuedDelivery(due, position, self.count, delivery_id, "duplicate")
+            )
 
     async def start(self) -> None:
         self.client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
-        for endpoint in self.lanes:
-            self.staff(endpoint)
+        for endpoint in self.queues:
+            self.start_workers(endpoint)
 
     async def stop(self) -> None:
         self.clear()
         if self.client:
             await self.client.aclose()
 
-    def staff(self, endpoint: str) -> None:
-        data, lane = self.lanes[endpoint]
-        for number in range(self.manner.concurrency):
-            if number not in lane.tasks or lane.tasks[number].done():
-                lane.tasks[number] = asyncio.create_task(self.work(data, lane, number))
+    def start_workers(self, endpoint: str) -> None:
+        data, queue = self.queues[endpoint]
+        for number in range(self.policy.concurrency):
+            if number not in queue.workers or queue.workers[number].done():
+                queue.workers[number] = asyncio.create_task(self.work(data, queue, number))
 
-    def set_policy(self, manner: DeliveryPolicy) -> None:
-        """A policy counts events from its beginning, so that its seed tells what comes."""
-        self.manner = manner
-        for endpoint, (_, lane) in self.lanes.items():
-            lane.number = 0
-            self.staff(endpoint)
+    def set_policy(self, policy: DeliveryPolicy) -> None:
+        """Counting starts again, so that the seed alone determines what follows."""
+        self.policy = policy
+        for endpoint, (_, queue) in self.queues.items():
+            queue.count = 0
+            self.start_workers(endpoint)
         self.wake()
 
     def wake(self) -> None:
-        for _, lane in self.lanes.values():
-            lane.changed.set()
+        for _, queue in self.queues.values():
+            queue.changed.set()
 
-    def close(self, endpoint: str) -> None:
-        """A deleted endpoint gets no more, not even what already waits."""
-        if endpoint in self.lanes:
-            data, lane = self.lanes.pop(endpoint)
-            for task in lane.tasks.values():
-                task.cancel()
-            for parcel in (*lane.queue, *(parcel for _, parcel in lane.ready)):
-                data.remove("_delivery", parcel.delivery)
-            self.rested.set()
+    def remove_endpoint(self, endpoint: str) -> None:
+        """A deleted endpoint gets nothing more, not even deliveries that are already queued."""
+        if endpoint in self.queues:
+            data, queue = self.queues.pop(endpoint)
+            for worker in queue.workers.values():
+                worker.cancel()
+            for queued in (*queue.upcoming, *(queued for _, queued in queue.ready)):
+                data.remove("_delivery", queued.delivery)
+            self.progress.set()
 
     def clear(self) -> None:
-        for _, lane in self.lanes.values():
-            for task in lane.tasks.values():
-                task.cancel()
-        self.lanes.clear()
-        self.manner = DeliveryPolicy()
+        for _, queue in self.queues.values():
+            for worker in queue.workers.values():
+                worker.cancel()
+        self.queues.clear()
+        self.policy = DeliveryPolicy()
         self.delivered = self.failed = 0
-        self.rested.set()
+        self.progress.set()
 
     def waiting(self) -> int:
-        return sum(lane.waiting() for _, lane in self.lanes.values())
+        return sum(queue.waiting() for _, queue in self.queues.values())
 
-    async def rest(self) -> None:
-        """Until nothing that is due is left to deliver."""
-        while any(self.busy(lane) for _, lane in self.lanes.values()):
-            self.rested.clear()
-            await self.rested.wait()
+    async def wait_until_idle(self) -> None:
+        """Returns when no delivery is in flight or due."""
+        while any(self.is_busy(queue) for _, queue in self.queues.values()):
+            self.progress.clear()
+            await self.progress.wait()
 
-    def busy(self, lane: EndpointQueue) -> bool:
-        if self.manner.mode == "off":
-            return lane.under_way > 0
-        due = bool(lane.queue) and lane.queue[0].due <= self.clock.exact()
-        return bool(lane.under_way or lane.ready or due)
+    def is_busy(self, queue: EndpointQueue) -> bool:
+        if self.policy.mode == "off":
+            return queue.in_flight > 0
+        due = bool(queue.upcoming) and queue.upcoming[0].due <= self.clock.exact()
+        return bool(queue.in_flight or queue.ready or due)
 
-    async def work(self, data: DataSet, lane: EndpointQueue, number: int) -> None:
-        """One of the lane's workers; those beyond the wanted number stop between deliveries."""
-        while number < self.manner.concurrency:
-            lane.changed.clear()
-            pause = self.pause(lane)
-            if pause == 0:
-                parcel = self.take(lane)
-                lane.under_way += 1
+    async def work(self, data: DataSet, queue: EndpointQueue, number: int) -> None:
+        """One worker of a queue; it ends when the policy's concurrency no longer includes it."""
+        while number < self.policy.concurrency:
+            queue.changed.clear()
+            delay = self.seconds_to_next(queue)
+            if delay == 0:
+                queued = self.pop_next(queue)
+                queue.in_flight += 1
                 try:
-                    await self.deliver(data, parcel)
+                    await self.deliver(data, queued)
                 finally:
-                    lane.under_way -= 1
-                    self.rested.set()
+                    queue.in_flight -= 1
+                    self.progress.set()
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(lane.changed.wait(), pause)
+                await asyncio.wait_for(queue.changed.wait(), delay)
 
-    def pause(self, lane: EndpointQueue) -> float | None:
-        """Until the next delivery is due; none at all while deliveries are off."""
-        if not lane.waiting() or self.manner.mode == "off":
+    def seconds_to_next(self, queue: EndpointQueue) -> float | None:
+        """Seconds until the next delivery; None if nothing is queued or deliveries are off."""
+        if not queue.waiting() or self.policy.mode == "off":
             return None
-        if lane.ready:
+        if queue.ready:
             return 0
-        due = max(0.0, lane.queue[0].due - self.clock.exact())
-        if due or self.manner.order == "created":
-            return due
-        quiet = lane.last + self.manner.gather
-        latest = lane.opened + MAX_GATHER_PERIODS * self.manner.gather
+        delay = max(0.0, queue.upcoming[0].due - self.clock.exact())
+        if delay or not self.gathers():
+            return delay
+        quiet = queue.burst_end + self.policy.gather
+        latest = queue.burst_start + MAX_GATHER_PERIODS * self.policy.gather
         return max(0.0, min(quiet, latest) - time.monotonic())
 
-    def take(self, lane: EndpointQueue) -> QueuedDelivery:
-        """The one whose place is first among those that are due."""
+    def pop_next(self, queue: EndpointQueue) -> QueuedDelivery:
+        """Of the deliveries that are due, the one with the lowest position."""
         now = self.clock.exact()
-        while lane.queue and lane.queue[0].due <= now and (not lane.ready or self.gathering()):
-            parcel = heapq.heappop(lane.queue)
-            heapq.heappush(lane.ready, (parcel.place, parcel))
-        _, parcel = heapq.heappop(lane.ready)
-        return parcel
+        while (
+            queue.upcoming and queue.upcoming[0].due <= now and (not queue.ready or self.gathers())
+        ):
+            queued = heapq.heappop(queue.upcoming)
+            heapq.heappush(queue.ready, (queued.position, queued))
+        _, queued = heapq.heappop(queue.ready)
+        return queued
 
-    def gathering(self) -> bool:
-        return self.manner.order != "created"
+    def gathers(self) -> bool:
+        """Whether the policy collects bursts to deliver them in another order."""
+        return self.policy.order != "created"
 
-    async def deliver(self, data: DataSet, parcel: QueuedDelivery) -> None:
-        event, _, name = parcel.delivery.partition(":")
-        endpoint = data.get("webhook_endpoint", name)
-        open_ = endpoint and endpoint["status"] == "enabled" and self.manner.mode != "drop"
-        if parcel.end == "copied":
-            if endpoint and open_:
-                await self.post(data, endpoint, event)
+    async def deliver(self, data: DataSet, queued: QueuedDelivery) -> None:
+        event_id, _, endpoint_id = queued.delivery.partition(":")
+        endpoint = data.get("webhook_endpoint", endpoint_id)
+        enabled = endpoint and endpoint["status"] == "enabled" and self.policy.mode != "drop"
+        if queued.kind == "duplicate":
+            if endpoint and enabled:
+                await self.post(data, endpoint, event_id)
             return
-        delivery = data.get("_delivery", parcel.delivery)
+        delivery = data.get("_delivery", queued.delivery)
         if delivery is None:
             return
-        if endpoint is None or not open_ or parcel.end == "lost":
-            data.remove("_delivery", parcel.delivery)
-        elif await self.post(data, endpoint, event):
+        if endpoint is None or not enabled or queued.kind == "lost":
+            data.remove("_delivery", queued.delivery)
+        elif await self.post(data, endpoint, event_id):
             self.delivered += 1
-            data.remove("_delivery", parcel.delivery)
-            told = data.need("event", event)
-            data.put({**told, "pending_webhooks": told["pending_webhooks"] - 1})
+            data.remove("_delivery", queued.delivery)
+            event = data.need("event", event_id)
+            data.put({**event, "pending_webhooks": event["pending_webhooks"] - 1})
         else:
             self.failed += 1
-            self.postpone(data, delivery)
+            self.schedule_retry(data, delivery)
         self.commit(data)
 
-    def postpone(self, data: DataSet, delivery: Json) -> None:
-        retries = self.manner.retries or (LIVE_RETRIES if data.livemode else TEST_RETRIES)
+    def schedule_retry(self, data: DataSet, delivery: Json) -> None:
+        retries = self.policy.retries or (LIVE_RETRIES if data.livemode else TEST_RETRIES)
         attempt = delivery["attempt"]
         if attempt >= len(retries):
-            # Given up; the event goes on counting it as undelivered.
+            # No more retries; the event's `pending_webhooks` still counts this endpoint.
             data.remove("_delivery", delivery["id"])
             return
         due = self.clock.exact() + retries[attempt]
         data.put({**delivery, "attempt": attempt + 1, "due": due})
 
     async def post(self, data: DataSet, endpoint: Json, event: str) -> bool:
-        """One try, with a fresh timestamp and signature (stripe-facts 34)."""
-        shown = self.fault_injector.with_requested_extras(
+        """One attempt, with a new timestamp and signature (stripe-facts 34)."""
+        rendered = self.fault_injector.add_extra_keys(
             render_for_endpoint(data, event, endpoint["api_version"])
         )
-        body = orjson.dumps(shown, option=orjson.OPT_INDENT_2)
-        # The receiver compares with its own clock, which doesn't follow the sandbox's.
-        moment = int(time.time())
+        body = orjson.dumps(rendered, option=orjson.OPT_INDENT_2)
+        # The receiver compares the timestamp with its own clock, not with the sandbox's.
+        timestamp = int(time.time())
         secrets = valid_secrets(data, endpoint["id"])
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-            "Stripe-Signature": signature_header(secrets, body, moment, data.livemode),
+            "Stripe-Signature": signature_header(secrets, body, timestamp, data.livemode),
         }
         if self.client is None:
             return False
         try:
-            answer = await self.client.post(
-                endpoint["url"], content=body, headers=headers, timeout=self.manner.timeout
+            response = await self.client.post(
+                endpoint["url"], content=body, headers=headers, timeout=self.policy.timeout
             )
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
-        return answer.is_success
+        return response.is_success

@@ -1,6 +1,6 @@
-"""What becomes of each delivery under a seeded policy: its place, a delay, a copy, a loss.
+"""The delivery policy: the order, delays, duplicates and losses of webhook deliveries.
 
-The same seed and the same sequence of events give the same fates, whatever the machine is doing.
+The same seed and the same sequence of events give the same plans on every machine.
 """
 
 from dataclasses import dataclass
@@ -16,56 +16,58 @@ GATHER_SECONDS = 0.25
 
 @dataclass(slots=True)
 class DeliveryPolicy:
-    """How deliveries are made; `/_sandbox/delivery` changes it."""
+    """How events are delivered; `/_sandbox/delivery` changes it."""
 
     mode: Mode = "on"
-    """`off` holds deliveries back until `on`; `drop` loses all of them."""
+    """`off` holds deliveries back until `on`; `drop` discards all of them."""
     order: Order = "created"
-    """Other orders than of creation gather what happens together: Stripe promises none
+    """Orders other than `created` gather a burst of events first: Stripe guarantees no order
     (stripe-facts 12)."""
     gather: float = GATHER_SECONDS
-    """How long no further event may come until what was gathered goes out."""
+    """A burst ends when no event has come for this many seconds."""
     duplicate: float = 0.0
-    """The share of deliveries that come twice, the second time at another place."""
+    """The share of deliveries that are sent twice, the second time at another position."""
     drop: float = 0.0
-    """The share that is lost; the list of events still has them, undelivered."""
+    """The share that is never sent. The list of events still has them, as undelivered."""
     delay: float = 0.0
-    """The longest delay in seconds; each delivery gets a part of it."""
+    """The longest delay in seconds; each delivery is delayed by a random part of it."""
     seed: int = 0
     concurrency: int = 1
     retries: tuple[float, ...] | None = None
     timeout: float = TIMEOUT_SECONDS
 
     def problem(self) -> str | None:
-        """What is wrong with it, in a sentence."""
+        """What is invalid, as a sentence; None for a valid policy."""
         if self.mode not in get_args(Mode):
-            return f"`mode` is one of {', '.join(get_args(Mode))}"
+            return f"`mode` must be one of {', '.join(get_args(Mode))}"
         if self.order not in get_args(Order):
-            return f"`order` is one of {', '.join(get_args(Order))}"
+            return f"`order` must be one of {', '.join(get_args(Order))}"
         if not all(0 <= share <= 1 for share in (self.duplicate, self.drop)):
-            return "`duplicate` and `drop` are shares between 0 and 1"
+            return "`duplicate` and `drop` must be between 0 and 1"
         if min(self.delay, self.gather) < 0 or self.timeout <= 0:
-            return "`delay`, `gather` and `timeout` are seconds"
-        return "`concurrency` is at least 1" if self.concurrency < 1 else None
+            return "`delay` and `gather` must not be negative, and `timeout` must be positive"
+        return "`concurrency` must be at least 1" if self.concurrency < 1 else None
 
 
 class DeliveryPlan(NamedTuple):
-    place: float
-    """Deliveries that are due go out by it, the smallest first."""
+    position: float
+    """Of the deliveries that are due, the one with the lowest position is sent first."""
     delay: float
-    copies: tuple[float, ...]
-    """The places of its duplicates."""
+    duplicates: tuple[float, ...]
+    """The positions of its duplicates."""
     lost: bool
 
 
-def plan_delivery(manner: DeliveryPolicy, number: int) -> DeliveryPlan:
-    """Of the lane's delivery with that number, counted from the policy's beginning."""
-    dice = Random(f"{manner.seed}/{number}")  # noqa: S311 - it decides nothing secret
-    place, again, twice, lost, delay = (dice.random() for _ in range(5))
-    in_order = {"created": number, "reversed": -number}
+def plan_delivery(policy: DeliveryPolicy, number: int) -> DeliveryPlan:
+    """The plan for an endpoint's delivery `number`, counted from the start of the policy."""
+    random = Random(f"{policy.seed}/{number}")  # noqa: S311 - not used for security
+    position, second_position, duplicate, lost, delay = (random.random() for _ in range(5))
+    fixed = {"created": number, "reversed": -number}
     return DeliveryPlan(
-        place=in_order.get(manner.order, place),
-        delay=delay * manner.delay,
-        copies=(in_order.get(manner.order, again) + 0.5,) if twice < manner.duplicate else (),
-        lost=lost < manner.drop,
+        position=fixed.get(policy.order, position),
+        delay=delay * policy.delay,
+        duplicates=(fixed.get(policy.order, second_position) + 0.5,)
+        if duplicate < policy.duplicate
+        else (),
+        lost=lost < policy.drop,
     )

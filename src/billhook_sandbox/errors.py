@@ -1,4 +1,4 @@
-"""Stripe's errors: four types on the wire (stripe-facts 40), each with its status."""
+"""Stripe's errors: four types (stripe-facts 40), each with its HTTP status."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ DOC_URL = "https://docs.stripe.com/error-codes#"
 
 
 class StripeError(Exception):
-    """An answer that is not 2xx. `stored` says whether an idempotency key replays it."""
+    """A response that is not 2xx. `stored` tells whether an idempotency key replays it."""
 
     status = 400
     type: ErrorType = "invalid_request_error"
@@ -41,7 +41,7 @@ class StripeError(Exception):
 
 
 class InvalidRequest(StripeError):
-    """The request is wrong; nothing was done and nothing is remembered (stripe-facts 37)."""
+    """The request is invalid. It has no effect and is not stored (stripe-facts 37)."""
 
 
 class Unauthorized(StripeError):
@@ -55,7 +55,7 @@ class Forbidden(StripeError):
 
 
 class CardError(StripeError):
-    """The bank said no. The attempt happened, so a replay answers the same."""
+    """The payment was declined. The attempt exists, so a retry gets the same response."""
 
     status = 402
     type: ErrorType = "card_error"
@@ -67,22 +67,22 @@ class IdempotencyError(StripeError):
 
 
 class NotSupported(StripeError):
-    """Stripe has it and the sandbox does not: never to be taken for an answer of Stripe's."""
+    """The sandbox lacks something that Stripe has. 501 cannot be mistaken for Stripe's response."""
 
     status = 501
     type: ErrorType = "api_error"
 
 
 class SchemaMismatch(StripeError):
-    """The sandbox made something that the SDK's annotations don't allow: a mistake of its own."""
+    """The sandbox created an object that Stripe's types don't allow: a bug in the sandbox."""
 
     status = 500
     type: ErrorType = "api_error"
 
 
 class JobFailed(StripeError):
-    """What was to happen by itself did not, by a mistake of the sandbox; told to whoever moves
-    time, since no other request is there to fail."""
+    """A job failed because of a bug in the sandbox. Reported by the next control that advances
+    time, since jobs run outside of requests."""
 
     status = 500
     type: ErrorType = "api_error"
@@ -93,8 +93,8 @@ def not_supported(route: str, name: str) -> NotSupported:
     return NotSupported(message, code="sandbox_not_built")
 
 
-def resource_missing(kind: str, identifier: str, param: str, status: int) -> InvalidRequest:
-    message = f"No such {kind}: '{identifier}'"
+def resource_missing(kind: str, object_id: str, param: str, status: int) -> InvalidRequest:
+    message = f"No such {kind}: '{object_id}'"
     return InvalidRequest(message, code="resource_missing", param=param, status=status)
 
 

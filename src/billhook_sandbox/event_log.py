@@ -1,4 +1,4 @@
-"""Telling what happened: an event per change, rendered once and never changed (stripe-facts 32)."""
+"""Events: one for each change, rendered once and never modified (stripe-facts 32)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from billhook_sandbox.store import DataSet, Json
 
 
 def previous_attributes(before: Json, after: Json) -> Json:
-    """What the changed attributes were; objects are compared key by key (stripe-facts 24)."""
+    """The old values of changed fields; nested objects are compared by key (stripe-facts 24)."""
     changed: Json = {}
     for key in before.keys() | after.keys():
         old, new = before.get(key), after.get(key)
@@ -27,7 +27,7 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
     endpoints = [
         endpoint
         for endpoint in data.all("webhook_endpoint").rows.values()
-        if endpoint["status"] == "enabled" and wants(endpoint, type_)
+        if endpoint["status"] == "enabled" and is_subscribed(endpoint, type_)
     ]
     newest = {
         "id": data.ids.new("event"),
@@ -42,7 +42,7 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
     }
     event = data.put(render_event(data, newest, default_version(data)))
     if event is not newest:
-        # Endpoints of a newer version than the account's get it as it is.
+        # Kept for endpoints whose API version is newer than the account's.
         data.put({"id": event["id"], "object": "_newest_event", "event": newest})
     for endpoint in endpoints:
         data.put(
@@ -58,12 +58,12 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
     return event
 
 
-def wants(endpoint: Json, type_: str) -> bool:
+def is_subscribed(endpoint: Json, type_: str) -> bool:
     return type_ in endpoint["enabled_events"] or "*" in endpoint["enabled_events"]
 
 
 def change(data: DataSet, obj: Json, type_: str | None = None, /, **values: Any) -> Json:
-    """Put the object with new values; tell it as an event of that type when something differs."""
+    """Stores the object with new values. Emits an event of that type if any value differs."""
     after = data.put({**obj, **values})
     if type_ is not None and (previous := previous_attributes(obj, after)):
         emit(data, type_, after, previous)

@@ -1,4 +1,4 @@
-"""`expand[]`: ids become objects, and parts that are left out by default are put in."""
+"""`expand[]`: replaces ids by objects, and adds fields that are left out by default."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from billhook_sandbox.store import DataSet, Json
 
 MAX_DEPTH = 4
 EMBEDDED = 10
-"""Nested lists show their first ten."""
+"""Nested lists contain their first ten objects."""
 
-# Where an id may stand -> the kind of object that it names. None: always null here.
+# Kind of object -> field that holds an id -> kind of the object it names. None: always null here.
 REFERENCES: dict[str, dict[str, str | None]] = {
     "account": {},
     "balance_transaction": {"source": "source"},
@@ -80,23 +80,23 @@ REFERENCES: dict[str, dict[str, str | None]] = {
 
 
 SOURCES = {"ch": "charge", "du": "dispute", "re": "refund"}
-"""What a balance transaction is about, by the prefix of its name."""
+"""The kind of a balance transaction's source, by the prefix of its id."""
 
 
 def charge_refunds(data: DataSet, charge: Json) -> Json:
     found = data.all("refund").where("charge", charge["id"])[::-1]
-    return first(found, f"/v1/charges/{charge['id']}/refunds")
+    return first_objects(found, f"/v1/charges/{charge['id']}/refunds")
 
 
 def customer_subscriptions(data: DataSet, customer: Json) -> Json:
     found = data.all("subscription").where("customer", customer["id"])[::-1]
-    alive = [obj for obj in found if obj["status"] != "canceled"]
-    return first(alive, f"/v1/customers/{customer['id']}/subscriptions")
+    current = [obj for obj in found if obj["status"] != "canceled"]
+    return first_objects(current, f"/v1/customers/{customer['id']}/subscriptions")
 
 
 def invoice_payments(data: DataSet, invoice: Json) -> Json:
     found = data.all("invoice_payment").where("invoice", invoice["id"])
-    return first(found, f"/v1/invoice_payments?invoice={invoice['id']}")
+    return first_objects(found, f"/v1/invoice_payments?invoice={invoice['id']}")
 
 
 def empty_list(name: str) -> Callable[[DataSet, Json], Json]:
@@ -104,15 +104,15 @@ def empty_list(name: str) -> Callable[[DataSet, Json], Json]:
 
 
 def session_line_items(data: DataSet, session: Json) -> Json:
-    notes = data.need("_checkout", session["id"])
-    return first(notes["line_items"], f"/v1/checkout/sessions/{session['id']}/line_items")
+    record = data.need("_checkout", session["id"])
+    return first_objects(record["line_items"], f"/v1/checkout/sessions/{session['id']}/line_items")
 
 
-def first(objects: list[Json], url: str) -> Json:
+def first_objects(objects: list[Json], url: str) -> Json:
     return list_object(objects[:EMBEDDED], url, len(objects) > EMBEDDED)
 
 
-# Parts that are absent unless asked for (stripe-facts 9, 26, 27).
+# Fields that are absent unless they are expanded (stripe-facts 9, 26, 27).
 EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
     "charge": {"refunds": charge_refunds},
     "checkout.session": {"line_items": session_line_items},
@@ -125,26 +125,26 @@ EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
 }
 
 
-def expand(data: DataSet, answer: Json, paths: list[str]) -> Json:
+def expand(data: DataSet, body: Json, paths: list[str]) -> Json:
     for path in paths:
         parts = path.split(".")
         if len(parts) > MAX_DEPTH:
             message = f"You cannot expand more than {MAX_DEPTH} levels of a property ({path})."
             raise InvalidRequest(message, param="expand")
-        answer = Expansion(data, path).within(answer, parts)
-    return answer
+        body = Expansion(data, path).expand(body, parts)
+    return body
 
 
 class Expansion:
-    """One path; makes new objects along it and leaves the stored ones as they are. What has
-    nothing to expand stays the same object."""
+    """Expands one path. Creates new objects along the path and leaves the stored ones unchanged;
+    an object without anything to expand is returned as it is."""
 
     def __init__(self, data: DataSet, path: str) -> None:
         self.data = data
         self.path = path
 
-    def within(self, node: Json, parts: list[str], owner: str = "", above: str = "") -> Json:
-        """`owner` is the kind of the object that the hash `above.node` belongs to."""
+    def expand(self, node: Json, parts: list[str], owner: str = "", above: str = "") -> Json:
+        """`owner` is the kind of the object that contains the hash `above.node`."""
         if not parts:
             return node
         kind = node.get("object", owner)
@@ -152,28 +152,28 @@ class Expansion:
         field = name if "object" in node else f"{above}{name}"
         if name in EXPANDABLE_ONLY.get(kind, {}) and "object" in node:
             part = node[name] if name in node else EXPANDABLE_ONLY[kind][name](self.data, node)
-            return {**node, name: self.within(part, rest)}
+            return {**node, name: self.expand(part, rest)}
         if field in REFERENCES.get(kind, {}):
             value = node.get(name)
-            named = self.named(REFERENCES[kind][field], value, rest)
-            return node if named is value and name in node else {**node, name: named}
+            expanded = self.resolve(REFERENCES[kind][field], value, rest)
+            return node if expanded is value and name in node else {**node, name: expanded}
         value = node.get(name)
         if isinstance(value, list) and rest:
-            return {**node, name: [self.within(item, rest) for item in value]}
+            return {**node, name: [self.expand(item, rest) for item in value]}
         if isinstance(value, list) and kind == "list":
             return node
         if isinstance(value, dict) and rest:
-            inner = self.within(value, rest, kind, f"{field}.")
+            inner = self.expand(value, rest, kind, f"{field}.")
             return node if inner is value else {**node, name: inner}
         if name in node and value is None and rest:
             return node
         raise InvalidRequest(f"This property cannot be expanded ({self.path}).", param="expand")
 
-    def named(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
+    def resolve(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
         if isinstance(value, str) and kind is not None:
             kind = SOURCES[value.split("_")[0]] if kind == "source" else kind
-            gone = {"id": value, "object": kind, "deleted": True}
-            value = self.data.get(kind, value) or gone
-            if value is gone:
-                return gone
-        return self.within(value, rest) if isinstance(value, dict) else value
+            deleted = {"id": value, "object": kind, "deleted": True}
+            value = self.data.get(kind, value) or deleted
+            if value is deleted:
+                return deleted
+        return self.expand(value, rest) if isinstance(value, dict) else value

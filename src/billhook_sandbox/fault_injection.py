@@ -1,8 +1,8 @@
-"""Trouble on request: slow, failing and cut answers, keys that lost their rights, strange keys."""
+"""Faults on request: slow or failing responses, closed connections, denied keys, unknown fields."""
 
 import asyncio
-import random
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Literal, get_args
 
 from billhook_sandbox.errors import Forbidden
@@ -16,18 +16,18 @@ RateReason = Literal[
     "global-rate",
     "resource-specific",
 ]
-"""What `Stripe-Rate-Limited-Reason` says (stripe-facts 41)."""
+"""The values of the header `Stripe-Rate-Limited-Reason` (stripe-facts 41)."""
 
 Access = Literal["none", "read", "write"]
 
 
 @dataclass(slots=True)
 class Fault:
-    """The next `times` requests that match fail with `status`, are slow, or get no answer.
+    """The next `times` matching requests fail with `status`, are slow, or get no response.
 
-    `after_effect` lets the request take effect and loses only its answer; then the idempotency
-    key replays the true answer, unless `stored` says that the failure itself is remembered, as
-    Stripe does with an error 500 of its own (stripe-facts 37).
+    With `after_effect` the request takes effect and only its response is lost. A retry with the
+    same idempotency key then gets the real response, or with `stored` the failure: Stripe stores
+    its own 500s (stripe-facts 37).
     """
 
     status: int | None = None
@@ -39,28 +39,30 @@ class Fault:
     after_effect: bool = False
     stored: bool = False
     reason: RateReason | None = None
-    """With status 429; without a reason it is the `lock_timeout`, which has none."""
+    """Goes with status 429. A 429 without a reason is a `lock_timeout`."""
     seconds: float = 0
-    """So long the answer takes; alone, it is the true answer."""
+    """Delays the response. Without `status` or `cut`, the real response follows."""
     cut: bool = False
-    """The connection ends before the answer is whole."""
+    """Closes the connection without a response."""
     share: float = 1
-    """Of the requests that match, so many fail, drawn by lot."""
+    """The share of matching requests that fail, chosen at random with a fixed seed."""
 
     def problem(self) -> str | None:
-        """What is wrong with it, in a sentence."""
+        """What is invalid, as a sentence; None for a valid fault."""
         if self.status is None and not self.seconds and not self.cut:
-            return "a fault needs `status`, `seconds` or `cut`"
+            return "A fault needs `status`, `seconds` or `cut`."
         if self.status is not None and not 400 <= self.status <= 599:
-            return "`status` is the status of an error, 400 to 599"
+            return "`status` must be between 400 and 599."
         if self.reason is not None and (
             self.reason not in get_args(RateReason) or self.status != 429
         ):
-            return f"`reason` goes with status 429: {', '.join(get_args(RateReason))}"
+            return (
+                f"`reason` needs status 429 and must be one of {', '.join(get_args(RateReason))}."
+            )
         if self.seconds < 0 or self.times < 1:
-            return "`seconds` is not negative, and `times` is at least 1"
+            return "`seconds` must not be negative, and `times` must be at least 1."
         if not 0 < self.share <= 1:
-            return "`share` is more than 0 and at most 1"
+            return "`share` must be greater than 0 and at most 1."
         return None
 
     @property
@@ -76,11 +78,11 @@ class Fault:
         limited = {"Stripe-Rate-Limited-Reason": self.reason} if self.reason else {}
         return {**limited, **self.headers}
 
-    def answer(self) -> dict[str, Any]:
+    def response_body(self) -> dict[str, Any]:
         return self.body if self.body is not None else {"error": self.error()}
 
     def error(self) -> Json:
-        """Stripe's own words for the three that clients tell apart."""
+        """Stripe's own message for the three errors that clients distinguish."""
         if self.status == 429 and self.reason is None:
             message = "This object cannot be accessed right now because another request is "
             message += "currently accessing it."
@@ -101,15 +103,15 @@ class FaultInjector:
     latency: dict[str, float] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     access: dict[str, dict[str, Access]] = field(default_factory=dict)
-    """Restricted key -> resource, such as `customers` or `checkout/sessions` -> what it may."""
+    """Restricted key -> resource, such as `customers` or `checkout/sessions` -> its access."""
     extra_keys: bool = False
-    lot: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311
+    random: Random = field(default_factory=lambda: Random(0))  # noqa: S311
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         for fault in self.faults:
-            if fault.matches(method, path) and self.lot.random() < fault.share:
+            if fault.matches(method, path) and self.random.random() < fault.share:
                 fault.times -= 1
-                self.faults = [left for left in self.faults if left.times > 0]
+                self.faults = [each for each in self.faults if each.times > 0]
                 return fault
         return None
 
@@ -120,11 +122,11 @@ class FaultInjector:
             await asyncio.sleep(seconds)
 
     def check_access(self, key: str, method: str, path: str) -> None:
-        """A restricted key may do all that it was not denied here."""
+        """Restricted keys have full access except to the resources named here."""
         needed = "read" if method == "GET" else "write"
         for resource, granted in self.access.get(key, {}).items():
-            below = path.removeprefix("/v1/")
-            if below != resource and not below.startswith(f"{resource}/"):
+            relative_path = path.removeprefix("/v1/")
+            if relative_path != resource and not relative_path.startswith(f"{resource}/"):
                 continue
             if granted == "none" or (granted == "read" and needed == "write"):
                 raise Forbidden(
@@ -133,8 +135,8 @@ class FaultInjector:
                     "this request to continue."
                 )
 
-    def with_requested_extras(self, body: Any) -> Any:
-        """What is sent: on request every object has keys that no type lists (stripe-facts 1)."""
+    def add_extra_keys(self, body: Any) -> Any:
+        """With `extra_keys` on, every object gets fields that no type lists (stripe-facts 1)."""
         return with_extra_keys(body) if self.extra_keys else body
 
     def clear(self) -> None:

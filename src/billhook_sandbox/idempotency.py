@@ -1,4 +1,4 @@
-"""Idempotency keys: the first answer is replayed for a day (stripe-facts 37, 38)."""
+"""Idempotency keys: the first response is replayed for a day (stripe-facts 37, 38)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from billhook_sandbox.store import DataSet, Json
 RETENTION_SECONDS = 24 * 3600
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     status: int
     body: bytes
     replayed: bool = False
@@ -20,21 +20,21 @@ class Answer(NamedTuple):
 
 
 class Reservation(NamedTuple):
-    """The right to execute a request under its key."""
+    """Reserves an idempotency key while its request is executed."""
 
     data: DataSet
     key: str
     fingerprint: str
 
-    def store(self, answer: Answer) -> None:
-        """Kept together with the effect, so that a crash can't separate them."""
+    def store(self, response: ApiResponse) -> None:
+        """Saved in the same transaction as the effect, so that a crash cannot separate them."""
         self.data.put(
             {
                 "id": self.key,
                 "object": "_idempotency",
                 "fingerprint": self.fingerprint,
-                "status": answer.status,
-                "body": answer.body.decode(),
+                "status": response.status,
+                "body": response.body.decode(),
                 "created": self.data.clock.now(),
             }
         )
@@ -43,8 +43,8 @@ class Reservation(NamedTuple):
         self.data.in_flight.discard(self.key)
 
 
-def begin(data: DataSet, key: str, path: str, params: Json) -> Reservation | Answer:
-    """A ticket for the first request with the key, the stored answer for a later one."""
+def begin(data: DataSet, key: str, path: str, params: Json) -> Reservation | ApiResponse:
+    """A reservation for the first request with the key, the stored response for later ones."""
     if len(key) > 255:
         raise InvalidRequest("Idempotency-Key can be up to 255 characters long.")
     request = orjson.dumps([path, params], option=orjson.OPT_SORT_KEYS)
@@ -57,14 +57,14 @@ def begin(data: DataSet, key: str, path: str, params: Json) -> Reservation | Ans
             code="idempotency_key_in_use",
             status=409,
         )
-    kept = data.get("_idempotency", key)
-    if kept and kept["created"] + RETENTION_SECONDS > data.clock.now():
-        if kept["fingerprint"] != fingerprint:
+    stored = data.get("_idempotency", key)
+    if stored and stored["created"] + RETENTION_SECONDS > data.clock.now():
+        if stored["fingerprint"] != fingerprint:
             raise IdempotencyError(
                 "Keys for idempotent requests can only be used with the same parameters they were "
                 f"first used with. Try using a key other than '{key}' if you meant to execute a "
                 "different request."
             )
-        return Answer(kept["status"], kept["body"].encode(), replayed=True)
+        return ApiResponse(stored["status"], stored["body"].encode(), replayed=True)
     data.in_flight.add(key)
     return Reservation(data, key, fingerprint)

@@ -1,4 +1,4 @@
-"""Identifiers that look like Stripe's: a prefix that tells the kind, then random base62."""
+"""Ids in Stripe's format: a prefix for the kind of object, then random base62 characters."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 ALPHABET = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 BASE62 = bytes(ALPHABET[i % 62] for i in range(256))
 
-# kind -> prefix, number of random characters
+# Kind of object -> prefix, number of random characters.
 FORMS: dict[str, tuple[str, int]] = {
     "account": ("acct_1", 15),
     "balance_transaction": ("txn_3", 23),

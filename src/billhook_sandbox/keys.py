@@ -1,21 +1,21 @@
-"""What an API key says by itself: whose it is, and in which mode."""
+"""API keys: a key names its account and its mode."""
 
 from typing import NamedTuple
 
 
-class Key(NamedTuple):
+class ApiKey(NamedTuple):
     restricted: bool
     account: str
     livemode: bool
 
 
-def parse_key(key: str) -> Key | None:
+def parse_key(key: str) -> ApiKey | None:
     """`sk_test_ACCOUNT` or `sk_test_ACCOUNT_anything`; `rk_` for a restricted key."""
     kind, _, rest = key.partition("_")
     mode, _, name = rest.partition("_")
     if kind not in ("sk", "rk") or mode not in ("test", "live") or not name:
         return None
-    return Key(kind == "rk", name.split("_")[0], mode == "live")
+    return ApiKey(kind == "rk", name.split("_")[0], mode == "live")
 
 
 def masked(key: str) -> str:

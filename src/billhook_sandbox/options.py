@@ -1,4 +1,4 @@
-"""What can be chosen when the sandbox starts."""
+"""The options that the sandbox is started with."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ API_VERSION = "2026-10-28.endive"
 @dataclass(frozen=True, slots=True)
 class Options:
     data: Path | None = None
-    """SQLite file that keeps everything; without it the sandbox forgets when it stops."""
+    """SQLite file to keep all data in. Without it, data is lost when the sandbox stops."""
 
     allow_live: bool = False
-    """Accept `sk_live_` keys, for testing live mode. Off, because a live key here is a mistake."""
+    """Accept `sk_live_` keys, to test live mode. Off, because a real live key is a mistake here."""
 
     public_url: str | None = None
-    """Address of the hosted pages, when it isn't the one that the API was called at."""
+    """URL of the hosted pages, if it differs from the URL that the API is called at."""

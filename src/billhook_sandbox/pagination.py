@@ -1,4 +1,4 @@
-"""Pages of objects: newest first, cursors, filters (stripe-facts 42)."""
+"""Pagination: newest objects first, cursors, filters (stripe-facts 42)."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -20,42 +20,43 @@ def page(
     keep: Callable[[Json], bool] = keep_all,
     by: str | None = None,
 ) -> Json:
-    """`by` names a filter parameter that equals the field of the same name, found by index."""
+    """A page of the objects of a kind. `by` names a parameter that filters by the field of the same
+    name, using an index."""
     collection = call.data.all(kind)
-    cursor, newer = position(call)
+    cursor, newer = cursor_of(call)
     if cursor is not None and cursor not in collection.position:
         param = "ending_before" if newer else "starting_after"
         raise resource_missing(kind, cursor, param, 400)
     value = call.params.get(by) if by else None
-    names = collection.named(by, value) if value is not None else collection.named(None)
+    ids = collection.ids(by, value) if value is not None else collection.ids(None)
     created = call.params.get("created")
     oldest, newest = bounds(created or {})
+    position_range = collection.position_range(ids, oldest, newest)
     found = (
         obj
-        for obj in collection.walk(
-            names, cursor, newer, collection.position_range(names, oldest, newest)
-        )
+        for obj in collection.walk(ids, cursor, newer, position_range)
         if (value is None or obj.get(by or "") == value)
         and (created is None or oldest <= obj["created"] <= newest)
         and keep(obj)
     )
-    return window(found, call, url, newer)
+    return first_page(found, call, url, newer)
 
 
 def page_of_items(objects: list[Json], call: Call, url: str) -> Json:
-    """A page of a short list that keeps its own order (items of a subscription or a session)."""
-    cursor, newer = position(call)
+    """A page of a short list in its own order (items of a subscription, lines of an invoice)."""
+    cursor, newer = cursor_of(call)
     if cursor is None:
-        return window(iter(objects), call, url, newer)
+        return first_page(objects, call, url, newer)
     at = next((i for i, obj in enumerate(objects) if obj["id"] == cursor), None)
     if at is None:
         param = "ending_before" if newer else "starting_after"
         raise InvalidRequest(f"No such object: '{cursor}'", code="resource_missing", param=param)
-    return window(reversed(objects[:at]) if newer else iter(objects[at + 1 :]), call, url, newer)
+    rest = reversed(objects[:at]) if newer else iter(objects[at + 1 :])
+    return first_page(rest, call, url, newer)
 
 
-def position(call: Call) -> tuple[str | None, bool]:
-    """The cursor, and whether it asks for what comes before it."""
+def cursor_of(call: Call) -> tuple[str | None, bool]:
+    """The cursor, and whether the request is for the objects before it (the newer ones)."""
     after, before = call.params.get("starting_after"), call.params.get("ending_before")
     if after and before:
         message = "You can't use both 'ending_before' and 'starting_after' in the same request."
@@ -63,12 +64,12 @@ def position(call: Call) -> tuple[str | None, bool]:
     return before or after, before is not None
 
 
-def window(found: Iterable[Json], call: Call, url: str, newer: bool) -> Json:
+def first_page(objects: Iterable[Json], call: Call, url: str, newer: bool) -> Json:
     limit = call.params.get("limit", 10)
-    data = list(islice(found, limit + 1))
-    more = len(data) > limit
+    data = list(islice(objects, limit + 1))
+    has_more = len(data) > limit
     data = data[:limit]
-    return list_object(data[::-1] if newer else data, url, more)
+    return list_object(data[::-1] if newer else data, url, has_more)
 
 
 def list_object(data: list[Json], url: str, has_more: bool = False) -> Json:
@@ -76,7 +77,7 @@ def list_object(data: list[Json], url: str, has_more: bool = False) -> Json:
 
 
 def bounds(created: dict[str, int]) -> tuple[float, float]:
-    """The first and the last second that a filter lets through."""
+    """The earliest and latest creation time that the filter allows."""
     return (
         max(created.get("gte", -inf), created.get("gt", -inf) + 1),
         min(created.get("lte", inf), created.get("lt", inf) - 1),

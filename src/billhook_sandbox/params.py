@@ -1,7 +1,7 @@
-"""Stripe's form encoding and the reading of parameters.
+"""Stripe's form encoding, and the types of request parameters.
 
-`a[b][0][c]=v` becomes nested dicts of strings; a `Form` then knows the type of each parameter,
-as every operation has its own, and refuses what it doesn't know (stripe-facts 40).
+`a[b][0][c]=v` is decoded to nested dicts of strings. The `Form` of an operation then converts each
+parameter to its type and rejects unknown parameters (stripe-facts 40).
 """
 
 import re
@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 
 from billhook_sandbox.errors import InvalidRequest
 
-Kind = Callable[[Any, str], Any]
-"""Turns what was sent for a parameter (a string or a dict) into its value; given its name."""
+ParamType = Callable[[Any, str], Any]
+"""Converts a decoded parameter (a string or a dict), given with its name, to its value."""
 
 
 def decode(encoded: str) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def integer(raw: Any, param: str) -> int:
     raise InvalidRequest(f"Invalid integer: {raw}", code="parameter_invalid_integer", param=param)
 
 
-def at_least(smallest: int) -> Kind:
-    def kind(raw: Any, param: str) -> int:
+def at_least(smallest: int) -> ParamType:
+    def read(raw: Any, param: str) -> int:
         value = integer(raw, param)
         if value < smallest:
             message = f"This value must be greater than or equal to {smallest}."
             raise InvalidRequest(message, code="parameter_invalid_integer", param=param)
         return value
 
-    return kind
+    return read
 
 
 def boolean(raw: Any, param: str) -> bool:
@@ -67,28 +67,28 @@ def boolean(raw: Any, param: str) -> bool:
     raise InvalidRequest(f"Invalid boolean: {raw}", param=param)
 
 
-def one_of(*values: str) -> Kind:
-    def kind(raw: Any, param: str) -> str:
+def one_of(*values: str) -> ParamType:
+    def read(raw: Any, param: str) -> str:
         if raw in values:
             return str(raw)
         names = ", ".join(values[:-1]) + f", or {values[-1]}" if values[1:] else values[0]
         raise InvalidRequest(f"Invalid {param}: must be one of {names}", param=param)
 
-    return kind
+    return read
 
 
-def clearable(kind: Kind) -> Kind:
+def clearable(type_: ParamType) -> ParamType:
     """An empty string unsets the parameter."""
-    return lambda raw, param: None if raw == "" else kind(raw, param)
+    return lambda raw, param: None if raw == "" else type_(raw, param)
 
 
-def array(kind: Kind) -> Kind:
+def array(type_: ParamType) -> ParamType:
     def read(raw: Any, param: str) -> list[Any]:
         if raw == "":
             return []
         if not isinstance(raw, dict) or not all(key.isdigit() for key in raw):
             raise InvalidRequest("Invalid array", param=param)
-        return [kind(raw[key], f"{param}[{key}]") for key in sorted(raw, key=int)]
+        return [type_(raw[key], f"{param}[{key}]") for key in sorted(raw, key=int)]
 
     return read
 
@@ -121,7 +121,7 @@ def decimal(raw: Any, param: str) -> str:
 
 
 def metadata(raw: Any, param: str) -> dict[str, str] | None:
-    """None asks to remove everything; an empty value removes its key."""
+    """None removes all metadata; an empty value removes its key."""
     if raw == "":
         return None
     if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
@@ -145,18 +145,18 @@ def merge_metadata(old: Mapping[str, str], given: Mapping[str, str] | None) -> d
 class Form:
     """The parameters of an operation, or of a nested hash."""
 
-    def __init__(self, kinds: Mapping[str, Kind], required: tuple[str, ...] = ()) -> None:
-        self.kinds = kinds
+    def __init__(self, types: Mapping[str, ParamType], required: tuple[str, ...] = ()) -> None:
+        self.types = types
         self.required = required
 
     def read(self, raw: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         values = {}
         for key, value in raw.items():
             param = f"{prefix}[{key}]" if prefix else key
-            if key not in self.kinds:
+            if key not in self.types:
                 message = f"Received unknown parameter: {param}"
                 raise InvalidRequest(message, code="parameter_unknown", param=param)
-            values[key] = self.kinds[key](value, param)
+            values[key] = self.types[key](value, param)
         for key in self.required:
             if key not in values:
                 param = f"{prefix}[{key}]" if prefix else key
@@ -165,7 +165,7 @@ class Form:
         return values
 
     def __call__(self, raw: Any, param: str) -> dict[str, Any]:
-        """A form is itself the kind of a nested parameter."""
+        """Makes a form the type of a nested parameter."""
         if not isinstance(raw, dict):
             raise InvalidRequest("Invalid hash", param=param)
         return self.read(raw, param)
@@ -179,8 +179,8 @@ RANGE = Form({"gt": integer, "gte": integer, "lt": integer, "lte": integer})
 def timestamp_or_range(raw: Any, param: str) -> dict[str, int]:
     if isinstance(raw, dict):
         return RANGE(raw, param)
-    moment = integer(raw, param)
-    return {"gte": moment, "lte": moment}
+    timestamp = integer(raw, param)
+    return {"gte": timestamp, "lte": timestamp}
 
 
 def page_limit(raw: Any, param: str) -> int:
@@ -191,7 +191,7 @@ def page_limit(raw: Any, param: str) -> int:
     return limit
 
 
-def list_form(**filters: Kind) -> Form:
+def list_form(**filters: ParamType) -> Form:
     paging = {"limit": page_limit, "starting_after": text, "ending_before": text}
     return Form({**paging, **EXPAND, "created": timestamp_or_range, **filters})
 

@@ -1,4 +1,4 @@
-"""Write-through to SQLite: what was answered survives `kill -9`."""
+"""Write-through to SQLite: whatever a response reported survives `kill -9`."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -38,38 +38,38 @@ class SavedObject(NamedTuple):
 
 class Database:
     def __init__(self, path: Path) -> None:
-        self.database = sqlite3.connect(path, isolation_level=None)
-        # A killed process loses nothing that was written, only a power cut would: no fsync needed.
-        self.database.execute("pragma journal_mode = wal")
-        self.database.execute("pragma synchronous = off")
-        self.database.executescript(SCHEMA)
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        # Without fsync a killed process loses nothing; only a power failure could.
+        self.connection.execute("pragma journal_mode = wal")
+        self.connection.execute("pragma synchronous = off")
+        self.connection.executescript(SCHEMA)
 
     def load(self) -> Iterator[SavedObject]:
-        for account, livemode, position, body in self.database.execute(LOAD):
+        for account, livemode, position, body in self.connection.execute(LOAD):
             yield SavedObject(account, bool(livemode), position, orjson.loads(body))
 
     def settings(self) -> Json:
-        rows = self.database.execute("select name, value from settings")
+        rows = self.connection.execute("select name, value from settings")
         return {name: orjson.loads(value) for name, value in rows}
 
-    def set(self, values: Mapping[str, object]) -> None:
-        self.database.executemany(SAVE_SETTING, [(k, orjson.dumps(v)) for k, v in values.items()])
+    def save_settings(self, values: Mapping[str, object]) -> None:
+        self.connection.executemany(SAVE_SETTING, [(k, orjson.dumps(v)) for k, v in values.items()])
 
     def save(self, data: DataSet) -> None:
-        """All changes of one request in one transaction: a crash leaves all of them or none."""
+        """Saves all changes of one request in one transaction."""
         owner = (data.account, data.livemode)
-        kept, gone = [], []
-        for (kind, name), obj in data.unsaved.items():
+        saved, deleted = [], []
+        for (kind, object_id), obj in data.unsaved.items():
             if obj is None:
-                gone.append((*owner, kind, name))
+                deleted.append((*owner, kind, object_id))
             else:
-                position = data.all(kind).position[name]
-                kept.append((*owner, kind, name, position, orjson.dumps(obj)))
-        self.database.execute("begin")
-        self.database.executemany(SAVE, kept)
-        self.database.executemany(DELETE, gone)
-        self.database.execute("commit")
+                position = data.all(kind).position[object_id]
+                saved.append((*owner, kind, object_id, position, orjson.dumps(obj)))
+        self.connection.execute("begin")
+        self.connection.executemany(SAVE, saved)
+        self.connection.executemany(DELETE, deleted)
+        self.connection.execute("commit")
 
     def clear(self) -> None:
-        self.database.execute("delete from objects")
-        self.database.execute("delete from settings")
+        self.connection.execute("delete from objects")
+        self.connection.execute("delete from settings")

@@ -1,7 +1,7 @@
 """Fixtures for apps that test their own billing: `sandbox`, `client` and `clock`.
 
-Opt in with `pytest_plugins = ["billhook_sandbox.pytest"]` in the top `conftest.py`. One process
-serves all tests of a run (of a worker, with pytest-xdist); each test finds it empty.
+Enable them with `pytest_plugins = ["billhook_sandbox.pytest"]` in the top-level `conftest.py`. One
+sandbox process serves all tests of a run (or of a pytest-xdist worker); it is reset for each test.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from billhook_sandbox.testing import Clock, Sandbox, running_sandbox
 
 @pytest.fixture(scope="session")
 def sandbox_process() -> Iterator[Sandbox]:
-    """The process behind `sandbox`, with whatever tests before left in it."""
-    with running_sandbox() as found:
-        yield found
+    """The process behind `sandbox`, not reset between tests."""
+    with running_sandbox() as running:
+        yield running
 
 
 @pytest.fixture
@@ -34,5 +34,5 @@ def client(sandbox: Sandbox) -> stripe.StripeClient:
 
 @pytest.fixture
 def clock(sandbox: Sandbox) -> Clock:
-    """The sandbox's time, to be advanced; also `sandbox.clock`."""
+    """The sandbox's clock, to advance time; also `sandbox.clock`."""
     return sandbox.clock

@@ -1,4 +1,4 @@
-"""The HTTP surface of `/v1`: key, idempotency, operation, answer."""
+"""Handles a request to `/v1`: authentication, idempotency, the operation, the response."""
 
 import base64
 from email.utils import formatdate
@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from billhook_sandbox import idempotency
-from billhook_sandbox.api_versions import accept, check_version, default_version, render
-from billhook_sandbox.clock_lookup import clock_of
-from billhook_sandbox.connection_abort import cut
+from billhook_sandbox.api_versions import check_version, default_version, render, to_current_params
+from billhook_sandbox.clock_lookup import find_test_clock
+from billhook_sandbox.connection_abort import abort_connection
 from billhook_sandbox.errors import InvalidRequest, StripeError, Unauthorized, unknown_route
 from billhook_sandbox.expansion import expand
 from billhook_sandbox.fault_injection import Fault
-from billhook_sandbox.idempotency import Answer, Reservation
+from billhook_sandbox.idempotency import ApiResponse, Reservation
 from billhook_sandbox.keys import masked, parse_key
 from billhook_sandbox.object_validation import validate_response
 from billhook_sandbox.options import API_VERSION
@@ -27,8 +27,8 @@ from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
 
 
-class ConnectionCut(Exception):
-    """The client is to see its connection end instead of an answer."""
+class AbortConnection(Exception):
+    """A fault closes the client's connection without a response."""
 
 
 class Incoming(NamedTuple):
@@ -43,9 +43,9 @@ class Incoming(NamedTuple):
 
     @property
     def idempotency_key(self) -> str | None:
-        """Only a POST may carry one; others ignore it (stripe-facts 37)."""
-        found = self.request.headers.get("idempotency-key")
-        return found if self.request.method == "POST" else None
+        """Only for POST requests; others ignore the header (stripe-facts 37)."""
+        key = self.request.headers.get("idempotency-key")
+        return key if self.request.method == "POST" else None
 
 
 class RequestHandler:
@@ -57,26 +57,27 @@ class RequestHandler:
         request = Request(scope, receive)
         request_id = self.state.ids.new("request")
         try:
-            answer = await self.answer(request, request_id)
-        except ConnectionCut:
-            await cut(scope, receive)
+            api_response = await self.respond(request, request_id)
+        except AbortConnection:
+            await abort_connection(scope, receive)
             return
         except StripeError as error:
-            answer = self.failure(error, request_id)
+            api_response = self.error_response(error, request_id)
         headers = {
             "Request-Id": request_id,
             "Stripe-Version": request.headers.get("stripe-version", API_VERSION),
-            # Readers order what they fetch by this header, so it follows the sandbox's clock.
+            # Clients version fetched objects by this header, so it follows the sandbox's clock.
             "Date": formatdate(self.state.clock.now(), usegmt=True),
         }
-        if answer.replayed:
+        if api_response.replayed:
             headers["Idempotent-Replayed"] = "true"
-        if answer.status == 409:
+        if api_response.status == 409:
             headers["Stripe-Should-Retry"] = "true"
-        response = Response(answer.body, answer.status, {**headers, **answer.headers}, JSON)
+        headers |= api_response.headers
+        response = Response(api_response.body, api_response.status, headers, JSON)
         await response(scope, receive, send)
 
-    async def answer(self, request: Request, request_id: str) -> Answer:
+    async def respond(self, request: Request, request_id: str) -> ApiResponse:
         if not request.url.path.startswith("/v1/"):
             raise unknown_route(request.method, request.url.path)
         data = self.authenticate(request)
@@ -84,67 +85,67 @@ class RequestHandler:
         if request.method == "POST":
             encoded = (await request.body()).decode()
         version = check_version(request.headers.get("stripe-version", default_version(data)))
-        params = accept(version, request.method, request.url.path, decode(encoded))
+        params = to_current_params(version, request.method, request.url.path, decode(encoded))
         incoming = Incoming(request, request_id, version, params)
         fault = self.state.fault_injector.fault_for(request.method, incoming.path)
         if fault and fault.fails and not fault.after_effect:
             await self.state.fault_injector.delay(incoming.path, fault)
-            return faulty(fault)
+            return fault_response(fault)
         match = self.routes.match(request.method, incoming.path)
-        ticket = None
+        reservation = None
         if incoming.idempotency_key:
             found = idempotency.begin(
                 data, incoming.idempotency_key, incoming.path, incoming.params
             )
-            if isinstance(found, Answer):
+            if isinstance(found, ApiResponse):
                 return found
-            ticket = found
+            reservation = found
         try:
-            answer = self.execute(data, match, incoming, ticket, fault)
-            # The effect is there before the answer: a client that gave up must find it.
+            response = self.execute(data, match, incoming, reservation, fault)
+            # The effect precedes the delay: a client that times out must find it done.
             await self.state.fault_injector.delay(incoming.path, fault)
-            return faulty(fault) if fault and fault.fails else answer
+            return fault_response(fault) if fault and fault.fails else response
         finally:
-            if ticket:
-                ticket.release()
+            if reservation:
+                reservation.release()
 
     def execute(
         self,
         data: DataSet,
         match: Match,
         incoming: Incoming,
-        ticket: Reservation | None,
+        reservation: Reservation | None,
         fault: Fault | None,
-    ) -> Answer:
-        """Without a pause inside: one request after the other, each whole."""
+    ) -> ApiResponse:
+        """Never awaits, so that requests are executed one after the other."""
         data.cause = Cause(incoming.id, incoming.idempotency_key)
         try:
             params = read_params(match.sdk, match.operation.form, incoming.params)
-            call = Call(data, params, match.path, self.site(incoming.request))
-            with data.on_clock(clock_of(data, params, match.path)):
-                done = match.operation.answer(call)
-            body = expand(data, done, params.get("expand", []))
+            call = Call(data, params, match.path, self.base_url(incoming.request))
+            with data.on_clock(find_test_clock(data, params, match.path)):
+                result = match.operation.handler(call)
+            body = expand(data, result, params.get("expand", []))
             validate_response(match.sdk, body, data.validated)
-            shown = self.state.fault_injector.with_requested_extras(
+            rendered = self.state.fault_injector.add_extra_keys(
                 render(data, body, incoming.version)
             )
-            answer, stored = Answer(200, orjson.dumps(shown)), True
+            response, is_stored = ApiResponse(200, orjson.dumps(rendered)), True
         except StripeError as error:
-            answer, stored = self.failure(error, incoming.id), error.stored
-        if ticket and stored:
-            keep_fault = fault and fault.stored and not fault.cut
-            ticket.store(faulty(fault) if fault and keep_fault else answer)
+            response, is_stored = self.error_response(error, incoming.id), error.stored
+        if reservation and is_stored:
+            store_fault = fault and fault.stored and not fault.cut
+            reservation.store(fault_response(fault) if fault and store_fault else response)
         data.cause = Cause()
         self.state.commit(data)
-        return answer
+        return response
 
-    def failure(self, error: StripeError, request_id: str) -> Answer:
+    def error_response(self, error: StripeError, request_id: str) -> ApiResponse:
         log_url = f"https://dashboard.stripe.com/test/logs/{request_id}"
-        return Answer(error.status, orjson.dumps(error.body(log_url)))
+        return ApiResponse(error.status, orjson.dumps(error.body(log_url)))
 
-    def site(self, request: Request) -> str:
-        address = self.state.options.public_url or str(request.base_url)
-        return address.rstrip("/")
+    def base_url(self, request: Request) -> str:
+        url = self.state.options.public_url or str(request.base_url)
+        return url.rstrip("/")
 
     def authenticate(self, request: Request) -> DataSet:
         key = read_key(request.headers.get("authorization", ""))
@@ -159,8 +160,9 @@ class RequestHandler:
             raise Unauthorized(f"Invalid API Key provided: {masked(key)}")
         if found.livemode and not self.state.options.allow_live:
             raise Unauthorized(
-                f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send one "
-                "here. To try live mode with an invented key, start the sandbox with --allow-live."
+                f"This is the Billhook sandbox, and {masked(key)} is a LIVE key. Never send a real "
+                "live key here. To test live mode with a made-up key, start the sandbox with "
+                "--allow-live."
             )
         if found.restricted:
             self.state.fault_injector.check_access(key, request.method, request.url.path)
@@ -170,14 +172,16 @@ class RequestHandler:
 JSON = "application/json"
 
 
-def faulty(fault: Fault) -> Answer:
+def fault_response(fault: Fault) -> ApiResponse:
     if fault.status is None or fault.cut:
-        raise ConnectionCut
-    return Answer(fault.status, orjson.dumps(fault.answer()), headers=fault.all_headers())
+        raise AbortConnection
+    return ApiResponse(
+        fault.status, orjson.dumps(fault.response_body()), headers=fault.all_headers()
+    )
 
 
 def read_key(header: str) -> str:
-    """Bearer, or Basic with the key as the user's name."""
+    """Bearer authentication, or Basic with the key as the user name."""
     scheme, _, credentials = header.partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()

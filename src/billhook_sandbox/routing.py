@@ -1,4 +1,4 @@
-"""Which function answers which method and path."""
+"""Routes: which function handles which method and path."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from billhook_sandbox.store import DataSet, Json
 
 
 class Call(NamedTuple):
-    """What a handler is given."""
+    """The arguments of a handler."""
 
     data: DataSet
     params: Json
     path: Mapping[str, str]
-    site: str
-    """Address under which the hosted pages are reached."""
+    base_url: str
+    """Where the hosted pages are reached."""
 
     @property
     def id(self) -> str:
@@ -27,26 +27,26 @@ class Operation(NamedTuple):
     method: str
     path: str
     form: Form
-    answer: Callable[[Call], Json]
+    handler: Callable[[Call], Json]
 
 
 class Match(NamedTuple):
     operation: Operation
     path: dict[str, str]
     sdk: SdkOperation | None
-    """What the SDK says about it; nothing about those that only Stripe's own pages and CLI call."""
+    """The SDK's description; None for routes that only Stripe's own pages and CLI call."""
 
 
 class Routes:
     def __init__(self, operations: Iterable[Operation]) -> None:
-        self.by_shape = {shape(found.method, found.path): found for found in operations}
+        self.by_shape = {shape(each.method, each.path): each for each in operations}
 
     def match(self, method: str, path: str) -> Match:
-        known = sdk_operation(method, path)
-        if known is not None:
-            if built := self.by_shape.get(known.shape):
-                return Match(built, path_params(built, path) or {}, known)
-            raise not_supported(f"{method} {known.path}", known.name)
+        in_sdk = sdk_operation(method, path)
+        if in_sdk is not None:
+            if operation := self.by_shape.get(in_sdk.shape):
+                return Match(operation, path_params(operation, path) or {}, in_sdk)
+            raise not_supported(f"{method} {in_sdk.path}", in_sdk.name)
         for operation in self.by_shape.values():
             if operation.method == method and (found := path_params(operation, path)) is not None:
                 return Match(operation, found, None)
@@ -54,7 +54,7 @@ class Routes:
 
 
 def path_params(operation: Operation, path: str) -> dict[str, str] | None:
-    """What stands where the operation's path has placeholders; None if it is another path."""
+    """The values of the placeholders in the operation's path; None if the path does not match."""
     parts, expected = path.split("/"), operation.path.split("/")
     if len(parts) != len(expected):
         return None

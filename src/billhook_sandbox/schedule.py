@@ -1,4 +1,4 @@
-"""What happens by itself after a while: kept as jobs in the data set, run when they are due."""
+"""Jobs: actions that run by themselves at a later time. They are stored in the data set."""
 
 import heapq
 import logging
@@ -12,12 +12,12 @@ Action = Callable[..., None]
 
 
 def schedule_in(data: DataSet, seconds: float, action: str, **args: str) -> Json:
-    """In real time, also for a customer on a test clock: what follows a payment is not billing."""
+    """Runs the action in real time, even on a test clock: test clocks only move billing."""
     return put_job(data, data.wall.exact() + seconds, None, action, args)
 
 
 def schedule_at(data: DataSet, moment: float, action: str, **args: str) -> Json:
-    """When the clock that counts now shows that moment: the sandbox's, or a test clock."""
+    """Runs the action when the current clock reaches that time: the sandbox's or a test clock."""
     return put_job(data, moment, data.test_clock, action, args)
 
 
@@ -37,7 +37,7 @@ def put_job(
 
 
 class Schedule:
-    """Due jobs in order of time, over all data sets."""
+    """The jobs of all data sets, ordered by due time."""
 
     def __init__(self, actions: Mapping[str, Action]) -> None:
         self.actions = actions
@@ -53,15 +53,15 @@ class Schedule:
         return self.queue[0][0] if self.queue else None
 
     def run_next(self) -> DataSet:
-        _, _, data, name = heapq.heappop(self.queue)
-        job = data.need("_job", name)
-        data.remove("_job", name)
+        _, _, data, job_id = heapq.heappop(self.queue)
+        job = data.need("_job", job_id)
+        data.remove("_job", job_id)
         try:
             self.actions[job["action"]](data, **job["args"])
         except Exception as error:
-            # A bug in one job must be seen, and must not stop all others.
-            log.exception("job %s failed: %s", job["action"], job["args"])
-            self.failures.append(f"{job['action']} of {job['args']} failed: {error}")
+            # A bug in one job must be visible, and must not stop the others.
+            log.exception("Job %s failed: %s", job["action"], job["args"])
+            self.failures.append(f"Job {job['action']} {job['args']} failed: {error}")
         return data
 
     def clear(self) -> None:

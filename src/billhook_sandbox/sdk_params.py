@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest, NotSupported
-from billhook_sandbox.params import Form, Kind, array, boolean, decimal, integer, one_of
+from billhook_sandbox.params import Form, ParamType, array, boolean, decimal, integer, one_of
 from billhook_sandbox.sdk_operations import SdkOperation
 from billhook_sandbox.sdk_types import (
     ListOf,
@@ -52,7 +52,7 @@ def read_params(
 
 
 @cache
-def kind_of(type_: Type) -> Kind:
+def kind_of(type_: Type) -> ParamType:
     match type_:
         case Scalar(name):
             return SCALARS[name]
@@ -81,7 +81,7 @@ def number(raw: Any, param: str) -> Any:
     raise InvalidRequest(f"Invalid number: {raw}", param=param)
 
 
-SCALARS: dict[str, Kind] = {
+SCALARS: dict[str, ParamType] = {
     "Any": lambda raw, param: raw,
     "Decimal": decimal,
     "bool": boolean,
@@ -91,13 +91,13 @@ SCALARS: dict[str, Kind] = {
 }
 
 
-def listed(values: tuple[object, ...]) -> Kind:
+def listed(values: tuple[object, ...]) -> ParamType:
     if len(values) > MAX_LISTED_VALUES:
         return text
     return one_of(*(str(value).lower() if value is True else str(value) for value in values))
 
 
-def map_of(item: Kind) -> Kind:
+def map_of(item: ParamType) -> ParamType:
     def read(raw: Any, param: str) -> Any:
         if raw == "":
             return {}
@@ -108,7 +108,7 @@ def map_of(item: Kind) -> Kind:
     return read
 
 
-def any_of(options: tuple[Type, ...]) -> Kind:
+def any_of(options: tuple[Type, ...]) -> ParamType:
     """What was sent is judged by the types of its sort: a map by classes, a word by scalars."""
     clearable = OneOf(("",)) in options
     named = [option for option in options if option != OneOf(("",))]
@@ -129,7 +129,7 @@ def any_of(options: tuple[Type, ...]) -> Kind:
     return read
 
 
-def record_of(record: Record) -> Kind:
+def record_of(record: Record) -> ParamType:
     """Read at its first use, as classes may refer to each other."""
     forms: list[Form] = []
 

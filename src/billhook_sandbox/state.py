@@ -1,4 +1,4 @@
-"""All data sets with their clock, jobs and deliveries: the state behind the HTTP surface."""
+"""The state behind the HTTP API: all data sets with their clock, jobs and deliveries."""
 
 import asyncio
 import contextlib
@@ -27,9 +27,9 @@ class SandboxState:
         self.database = Database(options.data) if options.data else None
         self.changed = asyncio.Event()
         if self.database:
-            self.reload(self.database)
+            self.load(self.database)
 
-    def reload(self, database: Database) -> None:
+    def load(self, database: Database) -> None:
         settings = database.settings()
         self.clock.offset = settings.get("clock_offset", 0)
         self.fault_injector.revoked = set(settings.get("revoked_keys", ()))
@@ -37,7 +37,7 @@ class SandboxState:
         for saved in database.load():
             data = self.data_set(saved.account, saved.livemode)
             data.all(saved.obj["object"]).put(saved.obj, saved.position)
-            self.dispatch(data, saved.obj)
+            self.enqueue(data, saved.obj)
 
     def data_set(self, account: str, livemode: bool) -> DataSet:
         owner = (account, livemode)
@@ -46,7 +46,7 @@ class SandboxState:
         return self.data_sets[owner]
 
     def find(self, kind: str, name: str) -> tuple[DataSet, Json] | None:
-        """For the hosted pages and the controls, which have no key to tell the account."""
+        """Searches all accounts: the hosted pages and the controls have no API key."""
         for data in self.data_sets.values():
             obj = data.get(kind, name)
             if obj:
@@ -54,22 +54,22 @@ class SandboxState:
         return None
 
     def commit(self, data: DataSet) -> None:
-        """The end of every request and job: save what changed, then let it have its effects."""
+        """Ends every request and job: saves the changes, then enqueues new jobs and deliveries."""
         if not data.unsaved:
             return
         if self.database:
             self.database.save(data)
         changes, data.unsaved = data.unsaved, {}
-        for (kind, name), obj in changes.items():
+        for (kind, object_id), obj in changes.items():
             if obj is not None:
-                self.dispatch(data, obj)
+                self.enqueue(data, obj)
             elif kind == "webhook_endpoint":
-                self.dispatcher.close(name)
+                self.dispatcher.remove_endpoint(object_id)
 
-    def dispatch(self, data: DataSet, obj: Json) -> None:
+    def enqueue(self, data: DataSet, obj: Json) -> None:
         if obj["object"] == "_job":
             if obj.get("clock"):
-                return  # Due when its test clock is advanced.
+                return  # It runs when its test clock is advanced.
             self.schedule.add(data, obj)
             self.changed.set()
         elif obj["object"] == "_delivery":
@@ -80,10 +80,10 @@ class SandboxState:
             self.commit(self.schedule.run_next())
 
     def advance(self, seconds: float) -> None:
-        """Move through time job by job, so that each sees the moment at which it was due.
+        """Moves time forward and runs every due job at its own time.
 
-        Raises JobFailed for a job that failed now or in the background before: no request was there
-        to fail. The others were done.
+        Raises JobFailed if a job failed, now or earlier in the background, where no request could
+        report it. The other jobs have run.
         """
         target = self.clock.exact() + seconds
         while (due := self.schedule.next_due()) is not None and due <= target:
@@ -98,12 +98,16 @@ class SandboxState:
 
     def save_settings(self) -> None:
         if self.database:
-            revoked, access = sorted(self.fault_injector.revoked), self.fault_injector.access
-            offset = self.clock.offset
-            self.database.set({"clock_offset": offset, "revoked_keys": revoked, "access": access})
+            self.database.save_settings(
+                {
+                    "clock_offset": self.clock.offset,
+                    "revoked_keys": sorted(self.fault_injector.revoked),
+                    "access": self.fault_injector.access,
+                }
+            )
 
     def reset(self) -> None:
-        """As new: no data, no faults, real time."""
+        """Back to the initial state: no data, no faults, real time."""
         self.data_sets.clear()
         self.schedule.clear()
         self.dispatcher.clear()
@@ -113,11 +117,11 @@ class SandboxState:
             self.database.clear()
 
     async def run(self) -> None:
-        """Do what is due, for as long as the process lives."""
+        """Runs due jobs for as long as the process lives."""
         while True:
             self.changed.clear()
             self.run_due()
             due = self.schedule.next_due()
-            pause = None if due is None else max(0.0, due - self.clock.exact())
+            delay = None if due is None else max(0.0, due - self.clock.exact())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.changed.wait(), pause)
+                await asyncio.wait_for(self.changed.wait(), delay)

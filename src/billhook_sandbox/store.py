@@ -1,7 +1,7 @@
 """Objects in memory, by account, mode and kind.
 
-An object is never changed in place: a change puts a new object where the old one was. So whoever
-holds the old one (an event, above all: stripe-facts 32) keeps it as it was, without a copy.
+Objects are never modified in place: a change stores a new object under the same id. Events can
+therefore refer to an object as it was, without copying it (stripe-facts 32).
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,103 +17,105 @@ Json = dict[str, Any]
 
 
 class Cause(NamedTuple):
-    """The API request behind an event; both null for automatic work."""
+    """The API request that caused an event; both null if Stripe caused it."""
 
     request: str | None = None
     idempotency_key: str | None = None
 
 
 class Collection:
-    """Objects of one kind in order of birth, with indexes that are built when first asked for."""
+    """Objects of one kind in order of creation, with indexes that are built on first use."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Json] = {}
         self.order: list[str] = []
         self.created_times: list[int] = []
-        """When each of `order` was created: rising, but for those of a test clock."""
+        """The creation times of `order`: ascending, except for objects on test clocks."""
         self.chronological = True
         self.position: dict[str, int] = {}
         self.last = 0
         self.indexes: dict[str, dict[Any, list[str]]] = {}
 
     def put(self, obj: Json, position: int | None = None) -> None:
-        """`position` is given when a saved object comes back; a new one goes to the end."""
-        name = obj["id"]
-        before = self.rows.get(name)
-        if name not in self.position:
-            self.last = self.position[name] = position or self.last + 1
-            self.order.append(name)
+        """`position` is given for an object loaded from a file; a new object goes to the end."""
+        object_id = obj["id"]
+        before = self.rows.get(object_id)
+        if object_id not in self.position:
+            self.last = self.position[object_id] = position or self.last + 1
+            self.order.append(object_id)
             created = obj.get("created", 0)
             self.chronological &= not self.created_times or created >= self.created_times[-1]
             self.created_times.append(created)
-        self.rows[name] = obj
+        self.rows[object_id] = obj
         for field, index in self.indexes.items():
             if before is None or before.get(field) != obj.get(field):
-                self._enter(index, obj.get(field), name)
+                self._add_to_index(index, obj.get(field), object_id)
 
-    def _enter(self, index: dict[Any, list[str]], value: Any, name: str) -> None:
-        names = index.setdefault(value, [])
-        at = bisect_left(names, self.position[name], key=self.position.__getitem__)
-        if names[at : at + 1] != [name]:
-            names.insert(at, name)
+    def _add_to_index(self, index: dict[Any, list[str]], value: Any, object_id: str) -> None:
+        ids = index.setdefault(value, [])
+        at = bisect_left(ids, self.position[object_id], key=self.position.__getitem__)
+        if ids[at : at + 1] != [object_id]:
+            ids.insert(at, object_id)
 
-    def remove(self, name: str) -> None:
-        """Its place in the order stays, so that a list cursor on it still points somewhere."""
-        self.rows.pop(name, None)
+    def remove(self, object_id: str) -> None:
+        """Keeps its position in the order, so that a list cursor on it stays valid."""
+        self.rows.pop(object_id, None)
 
-    def named(self, field: str | None, value: Any = None) -> Sequence[str]:
-        """Names in order of birth: all, or those whose field once had the value."""
+    def ids(self, field: str | None, value: Any = None) -> Sequence[str]:
+        """Ids in order of creation: all, or those whose field has or once had the value."""
         if field is None:
             return self.order
         if field not in self.indexes:
             index = self.indexes[field] = {}
-            for name in self.order:
-                if name in self.rows:
-                    self._enter(index, self.rows[name].get(field), name)
+            for object_id in self.order:
+                if object_id in self.rows:
+                    self._add_to_index(index, self.rows[object_id].get(field), object_id)
         return self.indexes[field].get(value, ())
 
     def where(self, field: str, value: Any) -> list[Json]:
         """Oldest first."""
-        found = (self.rows.get(name) for name in self.named(field, value))
+        found = (self.rows.get(object_id) for object_id in self.ids(field, value))
         return [obj for obj in found if obj is not None and obj.get(field) == value]
 
-    def position_range(self, names: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
-        """Between which places in `names` stand all that were created then, and perhaps others."""
-        if names is not self.order or not self.chronological:
-            return 0, len(names)
+    def position_range(self, ids: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
+        """A range of `ids` that includes all objects created between the two times."""
+        if ids is not self.order or not self.chronological:
+            return 0, len(ids)
         return bisect_left(self.created_times, oldest), bisect_right(self.created_times, newest)
 
     def walk(
-        self, names: Sequence[str], cursor: str | None, newer: bool, position_range: tuple[int, int]
+        self, ids: Sequence[str], cursor: str | None, newer: bool, position_range: tuple[int, int]
     ) -> Iterator[Json]:
-        """From the cursor (or the end) to the older ones, or to the newer ones, in a stretch."""
-        start = 0 if newer else len(names)
+        """Within the range: from the cursor (or the newest) to older objects, or to newer ones."""
+        start = 0 if newer else len(ids)
         if cursor is not None:
-            at = bisect_left(names, self.position[cursor], key=self.position.__getitem__)
-            here = at < len(names) and names[at] == cursor
-            start = at + 1 if newer and here else at
+            at = bisect_left(ids, self.position[cursor], key=self.position.__getitem__)
+            found = at < len(ids) and ids[at] == cursor
+            start = at + 1 if newer and found else at
         first, end = position_range
         steps = (
             range(max(start, first), end) if newer else range(min(start, end) - 1, first - 1, -1)
         )
         for step in steps:
-            obj = self.rows.get(names[step])
+            obj = self.rows.get(ids[step])
             if obj is not None:
                 yield obj
 
 
 class DataSet:
-    """Everything that one account owns in one mode.
+    """All objects of one account in one mode.
 
-    Kinds that begin with an underscore are the sandbox's own notes (jobs, deliveries, answers to
-    idempotency keys); they live here so that they are kept and lost together with the objects.
+    Kinds that begin with an underscore are internal records (jobs, deliveries, idempotency keys).
+    They are stored here so that they are saved in the same transaction as the objects.
     """
 
     def __init__(self, account: str, livemode: bool, clock: Clock, ids: Ids) -> None:
         self.account = account
         self.livemode = livemode
         self.wall = clock
+        """The sandbox's clock."""
         self.clock = clock
+        """The clock in use: the sandbox's, or a test clock."""
         self.test_clock: str | None = None
         self.ids = ids
         self.cause = Cause()
@@ -124,7 +126,7 @@ class DataSet:
 
     @contextmanager
     def on_clock(self, clock: Json | None) -> Iterator[None]:
-        """Within, objects carry the time of this test clock; events keep the sandbox's own
+        """Creates objects at this test clock's time; events keep the sandbox's own time
         (stripe-facts 20)."""
         before = self.clock, self.test_clock
         self.clock = Clock(lambda: clock["frozen_time"]) if clock else self.wall
@@ -142,16 +144,16 @@ class DataSet:
         self.unsaved[obj["object"], obj["id"]] = obj
         return obj
 
-    def remove(self, kind: str, name: str) -> None:
-        self.all(kind).remove(name)
-        self.unsaved[kind, name] = None
+    def remove(self, kind: str, object_id: str) -> None:
+        self.all(kind).remove(object_id)
+        self.unsaved[kind, object_id] = None
 
-    def get(self, kind: str, name: str | None) -> Json | None:
-        return self.all(kind).rows.get(name) if name else None
+    def get(self, kind: str, object_id: str | None) -> Json | None:
+        return self.all(kind).rows.get(object_id) if object_id else None
 
-    def need(self, kind: str, name: str, param: str | None = None) -> Json:
-        """The object, or Stripe's error: 404 for an id in the path, 400 for one in a parameter."""
-        obj = self.get(kind, name)
+    def need(self, kind: str, object_id: str, param: str | None = None) -> Json:
+        """The object. Raises `resource_missing`: 404 for an id in the path, 400 in a parameter."""
+        obj = self.get(kind, object_id)
         if obj is None:
-            raise resource_missing(kind, name, param or "id", 400 if param else 404)
+            raise resource_missing(kind, object_id, param or "id", 400 if param else 404)
         return obj

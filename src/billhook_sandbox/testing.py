@@ -1,4 +1,4 @@
-"""A sandbox for the tests of an app: started as a process, asked by methods."""
+"""A sandbox for the tests of an app: a process, controlled through the methods of `Sandbox`."""
 
 import subprocess
 import sys
@@ -23,17 +23,17 @@ STOP_TIMEOUT_SECONDS = 10
 
 
 class ControlRefused(Exception):
-    """The sandbox did not do what it was asked for; a declined payment is one case."""
+    """The sandbox refused a control, for example because the payment was declined."""
 
-    def __init__(self, answer: httpx.Response) -> None:
-        super().__init__(answer.text)
-        is_json = answer.headers.get("content-type", "").startswith("application/json")
-        self.status = answer.status_code
-        self.error: Json = answer.json()["error"] if is_json else {"message": answer.text}
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(response.text)
+        is_json = response.headers.get("content-type", "").startswith("application/json")
+        self.status = response.status_code
+        self.error: Json = response.json()["error"] if is_json else {"message": response.text}
 
 
 class Webhook(NamedTuple):
-    """A signed delivery, ready to be posted to the app under test."""
+    """A signed webhook request, ready to be posted to the app under test."""
 
     body: bytes
     headers: dict[str, str]
@@ -45,101 +45,101 @@ class Webhook(NamedTuple):
 
 
 class Clock:
-    """The sandbox's time. It moves with real time, and forward on request."""
+    """The sandbox's clock. It follows real time and can be moved forward."""
 
     def __init__(self, sandbox: "Sandbox") -> None:
         self.sandbox = sandbox
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self.sandbox.ask("health")["now"], UTC)
+        return datetime.fromtimestamp(self.sandbox.query("health")["now"], UTC)
 
     def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0
     ) -> datetime:
-        """What falls due meanwhile (renewals, expiry, refunds) happens in its order."""
+        """Runs everything that becomes due (renewals, expirations, refunds), in order."""
         span = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        answer = self.sandbox.control("advance", seconds=span.total_seconds())
-        return datetime.fromtimestamp(answer["now"], UTC)
+        response = self.sandbox.control("advance", seconds=span.total_seconds())
+        return datetime.fromtimestamp(response["now"], UTC)
 
 
 class Sandbox:
-    """A running sandbox, seen by the owner of one key."""
+    """A running sandbox, used with one API key."""
 
     def __init__(self, url: str, key: str = DEFAULT_KEY) -> None:
         self.url = url
         self.key = key
-        self.web = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self.http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False)
         self.clock = Clock(self)
         self.client = stripe.StripeClient(key, base_addresses={"api": url})
-        self.taken: set[str] = set()
+        self.seen: set[str] = set()
 
     def with_key(self, key: str) -> "Sandbox":
-        """The same sandbox for another key, and so for another account."""
+        """The same sandbox with another API key, and so another account."""
         return Sandbox(self.url, key)
 
-    def ask(self, name: str) -> Json:
-        return self.read(self.web.get(f"/_sandbox/{name}"))
+    def query(self, name: str) -> Json:
+        return self.read(self.http.get(f"/_sandbox/{name}"))
 
     def control(self, name: str, /, **given: Any) -> Json:
-        """Any of the controls by its name; see docs/sandbox.md."""
-        return self.read(self.web.post(f"/_sandbox/{name}", json=given))
+        """Any control by its name; see docs/sandbox.md."""
+        return self.read(self.http.post(f"/_sandbox/{name}", json=given))
 
-    def read(self, answer: httpx.Response) -> Json:
-        if answer.is_error:
-            raise ControlRefused(answer)
-        found: Json = answer.json()
-        return found
+    def read(self, response: httpx.Response) -> Json:
+        if response.is_error:
+            raise ControlRefused(response)
+        body: Json = response.json()
+        return body
 
     def pay(self, session: str, card: str = "pm_card_visa", **given: Any) -> Json:
-        """Pay a Checkout session as its page does; answers the session."""
+        """Pays a Checkout Session as its page does; returns the session."""
         return self.control("pay", session=session, payment_method=card, **given)
 
     def set_next_outcome(self, card: str, *, times: int = 1, customer: str | None = None) -> None:
-        """The next payments go as with that test card, whatever the card is."""
+        """Makes the next payments behave as with that test card, whatever their card is."""
         self.control("outcome", key=self.key, card=card, times=times, customer=customer)
 
     def fault(self, **given: Any) -> None:
-        """Let requests fail: `status=429, reason="global-rate"`, `cut=True`, `seconds=2`, …"""
+        """Makes requests fail: `status=429, reason="global-rate"`, `cut=True`, `seconds=2`, …"""
         self.control("fault", **given)
 
     def seed(self, **amounts: int) -> int:
-        """Make many objects at once; answers how many."""
+        """Creates many objects at once; returns how many."""
         return int(self.control("seed", key=self.key, **amounts)["objects"])
 
     def settle(self) -> None:
-        """Until what follows within seconds has happened and was delivered and answered."""
+        """Advances a few seconds and waits until all webhooks are delivered."""
         self.control("settle")
 
     def deliver_to(self, url: str, *types: str) -> str:
-        """Have events posted to a server; answers the secret that signs them."""
+        """Creates a webhook endpoint for the URL; returns its signing secret."""
         given: Any = {"url": url, "enabled_events": list(types) or ["*"]}
         return str(self.client.v1.webhook_endpoints.create(given).secret)
 
     def webhooks(self, *types: str, secret: str) -> list[Webhook]:
-        """New events since the last call, oldest first, signed: for an app without a server."""
+        """Signed requests for new events, oldest first: for tests of an app without a server."""
         events = self.client.v1.events.list({"limit": 100}).auto_paging_iter()
-        new = [event for event in events if event.id not in self.taken][::-1]
-        self.taken.update(event.id for event in new)
+        new = [event for event in events if event.id not in self.seen][::-1]
+        self.seen.update(event.id for event in new)
         return [self.signed(event.id, secret) for event in new if not types or event.type in types]
 
     def signed(self, event: str, secret: str) -> Webhook:
-        # Asked for again as bytes: the SDK's objects are not what a webhook receives.
-        answer = self.web.get(f"/v1/events/{event}", auth=(self.key, ""))
-        body = orjson.dumps(self.read(answer), option=orjson.OPT_INDENT_2)
+        # Fetched again as JSON: the SDK's objects differ from what a webhook receives.
+        response = self.http.get(f"/v1/events/{event}", auth=(self.key, ""))
+        body = orjson.dumps(self.read(response), option=orjson.OPT_INDENT_2)
         key = parse_key(self.key)
         livemode = bool(key and key.livemode)
         header = signature_header([secret], body, int(time.time()), livemode)
         return Webhook(body, {"Stripe-Signature": header, "Content-Type": "application/json"})
 
     def reset(self) -> None:
-        """As new: no objects, no faults, real time."""
+        """Back to the initial state: no objects, no faults, real time."""
         self.control("reset")
-        self.taken.clear()
+        self.seen.clear()
 
 
 @contextmanager
 def running_sandbox(*arguments: str) -> Iterator[Sandbox]:
-    """A sandbox process on a free port; it ends with the block, or with us."""
+    """A sandbox process on a free port; it stops with the block, or with the calling process."""
     command = [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--until-stdin-closes"]
     with subprocess.Popen(  # noqa: S603 - our own module, with the caller's options
         [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -147,7 +147,7 @@ def running_sandbox(*arguments: str) -> Iterator[Sandbox]:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith(READY):
-                raise RuntimeError("the Stripe sandbox did not start; its message is above")
+                raise RuntimeError("The Stripe sandbox did not start; see its error message above.")
             yield Sandbox(line.removeprefix(READY).strip())
         finally:
             process.terminate()

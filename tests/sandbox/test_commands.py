@@ -113,12 +113,12 @@ def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["pay", "cs_test_gone"], "no checkout.session 'cs_test_gone'"),
+        (["pay", "cs_test_gone"], "No such checkout.session: 'cs_test_gone'"),
         (["seed"], "say how many"),
-        (["fault"], "a fault needs"),
-        (["restrict-key", "rk_test_a", "customers"], "access is written"),
+        (["fault"], "A fault needs"),
+        (["restrict-key", "rk_test_a", "customers"], "write access as"),
         (["advance", "soon"], "a time such as"),
-        (["dump", "--key", "nonsense"], "is an API key"),
+        (["dump", "--key", "nonsense"], "must be an API key"),
     ],
 )
 def test_what_was_not_understood_is_said_in_one_line(
@@ -135,7 +135,7 @@ def test_no_sandbox_at_the_address_is_said_in_one_line(
 ) -> None:
     refused = Tell("http://127.0.0.1:1", capsys)("stats")
     assert refused.status == 1
-    assert refused.stderr.startswith("billhook sandbox: no sandbox answers at")
+    assert refused.stderr.startswith("billhook sandbox: no sandbox is running at")
     assert refused.stderr.count("\n") == 1
 
 

@@ -64,7 +64,7 @@ CONFIGURATION = Form(
     },
     required=("features",),
 )
-UPDATE = Form({**CONFIGURATION.kinds, "active": boolean})
+UPDATE = Form({**CONFIGURATION.types, "active": boolean})
 LIST = list_form(active=boolean, is_default=boolean)
 
 
@@ -76,7 +76,7 @@ def create_session(call: Call) -> Json:
         configuration = data.need(kind, given["configuration"], "configuration")
     else:
         configuration = default_configuration(data)
-    return make_portal_session(data, customer["id"], configuration, {**given, "site": call.site})
+    return make_portal_session(data, customer["id"], configuration, given, call.base_url)
 
 
 def create_configuration(call: Call) -> Json:

@@ -129,7 +129,7 @@ def create(call: Call) -> Json:
         items = discounted(call.data, given, items)
         check_total(items)
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
-    session = make_session(call.data, given, items, call.site)
+    session = make_session(call.data, given, items, call.base_url)
     if given["mode"] == "setup":
         session = with_setup(call.data, session, given)
     schedule_at(call.data, session["expires_at"], "expire_session", session=session["id"])

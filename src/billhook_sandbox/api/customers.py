@@ -11,7 +11,7 @@ from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
-    Kind,
+    ParamType,
     array,
     clearable,
     email,
@@ -26,7 +26,7 @@ from billhook_sandbox.store import Json
 
 SHIPPING = Form({"address": ADDRESS, "name": text, "phone": text}, required=("address", "name"))
 INVOICE_SETTINGS = Form({"default_payment_method": clearable(text), "footer": clearable(text)})
-FIELDS: dict[str, Kind] = {
+FIELDS: dict[str, ParamType] = {
     **EXPAND,
     "address": clearable(ADDRESS),
     "description": clearable(text),

@@ -38,7 +38,7 @@ def ignored(raw: Any, _: str) -> Any:
 AUTOMATIC = Form(
     {"enabled": boolean, "allow_redirects": one_of("always", "never")}, required=("enabled",)
 )
-FIELDS = {**EXPAND, **PAYMENT_INTENT_DATA.kinds, "customer": text, "payment_method": text}
+FIELDS = {**EXPAND, **PAYMENT_INTENT_DATA.types, "customer": text, "payment_method": text}
 AT_CONFIRM = {"mandate_data": ignored, "off_session": boolean, "return_url": url}
 CREATE = Form(
     {
@@ -60,7 +60,7 @@ CAPTURE = Form({**EXPAND, "amount_to_capture": at_least(1)})
 REASONS = one_of("abandoned", "duplicate", "fraudulent", "requested_by_customer")
 CANCEL = Form({**EXPAND, "cancellation_reason": REASONS})
 LIST = list_form(customer=text)
-SETTINGS = ("capture_method", *PAYMENT_INTENT_DATA.kinds)
+SETTINGS = ("capture_method", *PAYMENT_INTENT_DATA.types)
 STORED = ("amount", "currency", "customer", *SETTINGS)
 
 

@@ -10,7 +10,7 @@ from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
-    Kind,
+    ParamType,
     array,
     at_least,
     boolean,
@@ -37,7 +37,7 @@ RECURRING = Form(
     },
     required=("interval",),
 )
-AMOUNT: dict[str, Kind] = {
+AMOUNT: dict[str, ParamType] = {
     "currency": currency,
     "recurring": RECURRING,
     "tax_behavior": TAX_BEHAVIOR,

@@ -27,9 +27,9 @@ UPDATE = Form(
         "quantity": at_least(0),
     }
 )
-CREATE = Form({**UPDATE.kinds, "subscription": text}, required=("subscription",))
+CREATE = Form({**UPDATE.types, "subscription": text}, required=("subscription",))
 DELETE = Form({**EXPAND, "clear_usage": boolean, "proration_behavior": PRORATION})
-LIST = Form(list_form(subscription=text).kinds, required=("subscription",))
+LIST = Form(list_form(subscription=text).types, required=("subscription",))
 ITEM_KEYS = ("metadata", "price", "quantity")
 
 

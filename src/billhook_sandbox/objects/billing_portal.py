@@ -3,7 +3,7 @@
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.store import DataSet, Json
 
-# What the account's own configuration offers, so that all of the portal can be tried at once.
+# The default configuration enables what Stripe leaves off, so that the whole portal can be used.
 DEFAULT_FEATURES: Json = {
     "payment_method_update": {"enabled": True},
     "subscription_update": {"enabled": True, "default_allowed_updates": ["price"]},
@@ -36,14 +36,14 @@ def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> 
 
 
 def update_configuration(data: DataSet, configuration: Json, given: Json) -> Json:
-    """What is given replaces its part; features that aren't named stay as they were."""
+    """Given values replace the old ones; features that are not named stay unchanged."""
     values = {k: v for k, v in given.items() if k not in ("expand", "features")}
     if "business_profile" in values:
         profile = {**configuration["business_profile"], **values["business_profile"]}
         values["business_profile"] = profile
     if "features" in given:
-        found = {k: v for k, v in features(given["features"]).items() if k in given["features"]}
-        values["features"] = {**configuration["features"], **found}
+        named = {k: v for k, v in features(given["features"]).items() if k in given["features"]}
+        values["features"] = {**configuration["features"], **named}
     values["updated"] = data.clock.now()
     return change(data, configuration, "billing_portal.configuration.updated", **values)
 
@@ -52,7 +52,7 @@ def features(given: Json) -> Json:
     def enabled(name: str, default: bool) -> bool:
         return bool(given.get(name, {}).get("enabled", default))
 
-    updating = given.get("subscription_update", {})
+    update = given.get("subscription_update", {})
     return {
         "customer_update": {"allowed_updates": [], "enabled": enabled("customer_update", False)},
         "invoice_history": {"enabled": enabled("invoice_history", True)},
@@ -72,17 +72,21 @@ def features(given: Json) -> Json:
         },
         "subscription_update": {
             "billing_cycle_anchor": None,
-            "default_allowed_updates": updating.get("default_allowed_updates", []),
+            "default_allowed_updates": update.get("default_allowed_updates", []),
             "enabled": enabled("subscription_update", False),
-            "proration_behavior": updating.get("proration_behavior", "none"),
-            **({"products": plans(updating["products"])} if "products" in updating else {}),
+            "proration_behavior": update.get("proration_behavior", "none"),
+            **(
+                {"products": with_fixed_quantity(update["products"])}
+                if "products" in update
+                else {}
+            ),
             "schedule_at_period_end": {"conditions": []},
             "trial_update_behavior": "end_trial",
         },
     }
 
 
-def plans(products: list[Json]) -> list[Json]:
+def with_fixed_quantity(products: list[Json]) -> list[Json]:
     fixed = {"enabled": False, "maximum": None, "minimum": 1}
     return [{"adjustable_quantity": fixed, **product} for product in products]
 
@@ -94,11 +98,13 @@ def default_configuration(data: DataSet) -> Json:
     return make_configuration(data, {"features": DEFAULT_FEATURES}, is_default=True)
 
 
-def make_portal_session(data: DataSet, customer: str, configuration: Json, given: Json) -> Json:
-    name = data.ids.new("billing_portal.session")
+def make_portal_session(
+    data: DataSet, customer: str, configuration: Json, given: Json, base_url: str
+) -> Json:
+    session_id = data.ids.new("billing_portal.session")
     session = data.put(
         {
-            "id": name,
+            "id": session_id,
             "object": "billing_portal.session",
             "configuration": configuration["id"],
             "created": data.clock.now(),
@@ -109,7 +115,7 @@ def make_portal_session(data: DataSet, customer: str, configuration: Json, given
             "locale": given.get("locale"),
             "on_behalf_of": None,
             "return_url": given.get("return_url", configuration["default_return_url"]),
-            "url": f"{given['site']}/p/session/{name}",
+            "url": f"{base_url}/p/session/{session_id}",
         }
     )
     emit(data, "billing_portal.session.created", session)
