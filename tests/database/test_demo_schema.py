@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 
 import aside
-from billhook.demo import orders
+from billhook.demo import DemoConfig, open_demo, orders
 from books import Books
 from strangers import stranger
-from stripe_events import event, session
+from stripe_events import T0, event, session, subscription
 
 ORDER = """
     INSERT INTO demo.orders (id, environment, product, price_id, quantity, amount, currency)
     VALUES ('{id}', 'test', 'mug', 'price_mug', 1, {amount}, 'eur')
 """
+END = datetime(2026, 6, 27, tzinfo=UTC)
 SESSION_ROW = """
     INSERT INTO payments.stripe_checkout_sessions (
         environment, mode, line_items, success_url, cancel_url, checkout_session_id)
@@ -75,6 +79,58 @@ def test_an_order_waits_for_a_debit_that_takes_days(shop: Books) -> None:
     shop.apply({**paid, "type": "checkout.session.async_payment_succeeded"})
     assert status() == "paid"
     assert shop.rows("SELECT * FROM demo.unmatched_payments") == []
+
+
+def test_the_team_sees_when_its_plan_ends_and_that_payments_are_paused(shop: Books) -> None:
+    shop.execute("""
+        INSERT INTO demo.prices (environment, product, currency, price_id, unit_amount)
+        VALUES ('test', 'team', 'usd', 'price_1', 900)""")
+    team = shop.row("SELECT id FROM demo.teams")["id"]
+    metadata = {"insforge_subject_type": "team", "insforge_subject_id": team}
+
+    def plan(at: int, **fields: Any) -> Any:
+        shown = subscription(metadata=metadata, **fields)
+        shop.apply(event("customer.subscription.updated", shown, at=at))
+        return shop.row("""
+            SELECT extract(epoch FROM ends_at)::bigint AS ends, collection_paused AS paused
+            FROM demo.team_entitlements""")
+
+    assert plan(1) == {"ends": None, "paused": False}
+    # Canceled in Stripe's portal, with flexible billing: `cancel_at` alone.
+    assert plan(2, cancel_at=T0 + 99) == {"ends": T0 + 99, "paused": False}
+    assert plan(3, cancel_at_period_end=True)["ends"] == T0 + 2_592_000
+    assert plan(4, pause_collection={"behavior": "void"}) == {"ends": None, "paused": True}
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        (None, ["Renews on 2026-06-27."]),
+        (END, ["Ends on 2026-06-27."]),
+        (END - timedelta(days=3), ["Ends on 2026-06-24."]),
+        (END + timedelta(days=30), ["Renews on 2026-06-27.", "Ends on 2026-07-27."]),
+    ],
+)
+def test_the_team_page_says_when_the_plan_renews_or_ends(
+    shop: Books, ends: datetime | None, says: list[str]
+) -> None:
+    ends_at = f"'{ends.isoformat()}'" if ends else "NULL"
+    shop.execute(f"""
+        INSERT INTO demo.team_entitlements (environment, team_id, active, status, subscription_id,
+            current_period_end, ends_at, collection_paused)
+        SELECT 'test', id, true, 'active', 'sub_1', '{END.isoformat()}', {ends_at}, true
+        FROM demo.teams""")
+
+    async def read() -> str:
+        config = DemoConfig(shop.dsn, "secret", "anon_key")
+        async with open_demo(config) as app:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://shop") as browser:
+                return (await browser.get("/team")).text
+
+    page = aside.run(read())
+    assert re.findall(r"(?:Renews|Ends) on [-0-9]+\.", page) == says
+    assert "Payments are paused." in page
 
 
 @pytest.mark.parametrize("function", ["fulfil_order", "entitle_team"])

@@ -18,7 +18,7 @@ from billhook.cli.options import (
     Url,
     subject_of,
 )
-from billhook.cli.output import gather, nothing, show_json, show_table
+from billhook.cli.output import cell, gather, nothing, show_json, show_table
 from billhook.models.queries import SubscriptionStatus
 
 if TYPE_CHECKING:
@@ -58,20 +58,29 @@ def subscriptions(
         show_json(Subscriptions(subscriptions=found))
         return
     show_table(
-        ["subscription", "status", "subject", "customer", "prices", "until"],
+        ["subscription", "status", "subject", "customer", "prices", "renews", "ends"],
         (
             [
                 each.subscription_id,
-                each.status,
+                _status(each),
                 each.subject_id and f"{each.subject_type}:{each.subject_id}",
                 each.customer_id,
                 _items(each),
-                each.current_period_end,
+                each.renews_at,
+                each.ends_at,
             ]
             for each in found
         ),
         none=nothing("subscriptions", status, subject, customer, starting_after),
     )
+
+
+def _status(subscription: Subscription) -> str:
+    paused = subscription.pause_collection
+    if paused is None:
+        return subscription.status
+    until = f" until {cell(paused.resumes_at)}" if paused.resumes_at else ""
+    return f"{subscription.status}, collection paused{until}"
 
 
 def _items(subscription: Subscription) -> str:

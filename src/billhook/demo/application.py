@@ -223,10 +223,11 @@ class _Shop:
 
 
 def _state_of(entitlement: asyncpg.Record | None) -> str:
-    """All that the team's page shows of the entitlement, in one word to compare."""
+    """All that the team's page shows of the entitlement, in one text to compare."""
     if entitlement is None:
         return "none"
-    return f"{entitlement['status']}{'-ending' if entitlement['cancel_at_period_end'] else ''}"
+    shown = ("status", "current_period_end", "ends_at", "collection_paused")
+    return " ".join(str(entitlement[name]) for name in shown)
 
 
 def _checkout_of(order: asyncpg.Record, request: Request) -> dict[str, Any]:

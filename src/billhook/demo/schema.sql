@@ -65,7 +65,8 @@ CREATE TABLE IF NOT EXISTS demo.team_entitlements (
     status               text        NOT NULL,  -- Stripe's word: active, past_due, canceled, …
     subscription_id      text        NOT NULL,
     current_period_end   timestamptz,
-    cancel_at_period_end boolean     NOT NULL,
+    ends_at              timestamptz,           -- null while no end is scheduled
+    collection_paused    boolean     NOT NULL,
     updated_at           timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (environment, team_id)
 );
@@ -215,9 +216,12 @@ BEGIN
 
     -- Only our plan counts; of several subscriptions, a running one does.
     INSERT INTO demo.team_entitlements (environment, team_id, active, status, subscription_id,
-        current_period_end, cancel_at_period_end)
+        current_period_end, ends_at, collection_paused)
     SELECT s.environment, team, s.status IN ('active', 'trialing'), s.status, s.subscription_id,
-        s.current_period_end, s.cancel_at_period_end
+        s.current_period_end,
+        -- A cancellation in Stripe's portal may set `cancel_at` alone.
+        coalesce(s.cancel_at, CASE WHEN s.cancel_at_period_end THEN s.current_period_end END),
+        s.pause_collection IS NOT NULL
     FROM payments.stripe_subscriptions s
     WHERE s.environment = NEW.environment AND s.subject_type = 'team' AND s.subject_id = team
       AND EXISTS (
@@ -232,7 +236,8 @@ BEGIN
         status = excluded.status,
         subscription_id = excluded.subscription_id,
         current_period_end = excluded.current_period_end,
-        cancel_at_period_end = excluded.cancel_at_period_end,
+        ends_at = excluded.ends_at,
+        collection_paused = excluded.collection_paused,
         updated_at = now();
     RETURN NULL;
 END $$;

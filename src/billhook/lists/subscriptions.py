@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import asyncpg
+
 from billhook.db import Database
 from billhook.lists.searching import distinct, is_email, subject_of, with_email
-from billhook.models import Subscription, SubscriptionItem, SubscriptionsQuery
+from billhook.models import PauseCollection, Subscription, SubscriptionItem, SubscriptionsQuery
 from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk
+from billhook.projections.shapes import hash_of, text, timestamp
 from billhook.settings import Environment
 
+_ENDED = ("canceled", "incomplete_expired")
 _RENEWAL = "coalesce(t.current_period_end, timestamptz '9999-12-31 00:00:00+00')"
 _ORDERS = {
     "changed": Order((("t.updated_at", "time"), ("t.id", "uuid")), falling=True),
@@ -18,8 +24,8 @@ _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $
 
 _COLUMNS = """t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
     t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
-    t.canceled_at, t.trial_start, t.trial_end, t.latest_invoice_id, t.metadata, t.synced_at,
-    t.created_at, t.updated_at"""
+    t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
+    t.synced_at, t.created_at, t.updated_at, t.raw -> 'ended_at' AS ended_at"""
 _ITEMS = """
 SELECT environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
     metadata, created_at, updated_at
@@ -41,10 +47,38 @@ async def subscriptions(
             for item in await connection.fetch(_ITEMS, environment, list(items)):
                 items[item["subscription_id"]].append(SubscriptionItem(**item))
     return Page(
-        [Subscription(**row, items=items[row["subscription_id"]]) for row in page.rows],
+        [_subscription(row, items[row["subscription_id"]]) for row in page.rows],
         page.next_cursor,
         page.previous_cursor,
     )
+
+
+def _subscription(row: asyncpg.Record, items: list[SubscriptionItem]) -> Subscription:
+    shown = {**row, "ends_at": _ends_at(row), "pause_collection": _paused(row["pause_collection"])}
+    del shown["ended_at"]
+    return Subscription(**shown, items=items)
+
+
+def _ends_at(row: asyncpg.Record) -> datetime | None:
+    """When a subscription ends, or has ended. A cancellation at the end of the period that is
+    scheduled in Stripe's portal sets `cancel_at` alone."""
+    if row["status"] in _ENDED:
+        return _moment(row["ended_at"]) or row["canceled_at"] or row["cancel_at"]
+    return row["cancel_at"] or (row["current_period_end"] if row["cancel_at_period_end"] else None)
+
+
+def _paused(pause_collection: object) -> PauseCollection | None:
+    found = hash_of(pause_collection)
+    if not found:
+        return None
+    return PauseCollection(
+        behavior=text(found.get("behavior")), resumes_at=_moment(found.get("resumes_at"))
+    )
+
+
+def _moment(value: object) -> datetime | None:
+    at = timestamp(value)
+    return datetime.fromtimestamp(at, UTC) if at is not None else None
 
 
 def _listing(environment: Environment, query: SubscriptionsQuery) -> Listing:

@@ -5,6 +5,7 @@ Amounts are integers in the currency's minor unit; times are UTC.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -309,8 +310,19 @@ class SubscriptionItem(WireModel):
     updated_at: Timestamp
 
 
+class PauseCollection(WireModel):
+    """Why the invoices of a running subscription are not collected, and until when."""
+
+    behavior: str | None
+    resumes_at: Timestamp | None
+
+
 class Subscription(WireModel):
-    """A Stripe Subscription with its items; the period is the earliest start to the latest end."""
+    """A Stripe Subscription with its items; the period is the earliest start to the latest end.
+
+    A cancellation that is scheduled in Stripe's customer portal may set `cancelAt` and leave
+    `cancelAtPeriodEnd` false: `endsAt` counts both.
+    """
 
     environment: Environment
     subscription_id: str
@@ -331,6 +343,23 @@ class Subscription(WireModel):
     created_at: Timestamp
     updated_at: Timestamp
     items: list[SubscriptionItem]
+    ends_at: Timestamp | None = Field(
+        None, description="When it ends or has ended; null while no end is scheduled."
+    )
+    pause_collection: PauseCollection | None = Field(
+        None, description="Set while Stripe does not collect its invoices."
+    )
+
+    @property
+    def renews_at(self) -> datetime | None:
+        """The end of the period, where another one follows."""
+        renews_at = self.current_period_end
+        if self.status not in _RENEWING or renews_at is None:
+            return None
+        return renews_at if self.ends_at is None or renews_at < self.ends_at else None
+
+
+_RENEWING = frozenset({"active", "trialing", "past_due", "unpaid"})
 
 
 class Subscriptions(WireModel):

@@ -99,6 +99,7 @@ class SubscriptionRow:
     canceled_at: int | None
     trial_start: int | None
     trial_end: int | None
+    pause_collection: dict[str, Any] | None
     latest_invoice_id: str | None
     metadata: dict[str, str]
     items: list[SubscriptionItemRow]

@@ -62,6 +62,7 @@ def subscription_row(subscription: StripeObject) -> SubscriptionRow | None:
         canceled_at=timestamp(subscription.get("canceled_at")),
         trial_start=timestamp(subscription.get("trial_start")),
         trial_end=timestamp(subscription.get("trial_end")),
+        pause_collection=dict(hash_of(subscription.get("pause_collection"))) or None,
         latest_invoice_id=id_of(subscription.get("latest_invoice")),
         metadata=metadata(subscription.get("metadata")),
         items=[item for entry in items if (item := _item_row(entry))],

@@ -267,7 +267,8 @@ LANGUAGE sql AS $$
             subscription_id text, customer_id text, subject_type text, subject_id text,
             status text, current_period_start bigint, current_period_end bigint,
             cancel_at_period_end boolean, cancel_at bigint, canceled_at bigint,
-            trial_start bigint, trial_end bigint, latest_invoice_id text, metadata jsonb,
+            trial_start bigint, trial_end bigint, pause_collection jsonb,
+            latest_invoice_id text, metadata jsonb,
             items jsonb, items_complete boolean,
             raw jsonb, at bigint, rank smallint, event_id text, previous jsonb)
         LEFT JOIN LATERAL billhook.subject_as_of(env, x.customer_id, to_timestamp(x.at)) s
@@ -281,12 +282,14 @@ LANGUAGE sql AS $$
         INSERT INTO payments.stripe_subscriptions AS s (
             environment, subscription_id, customer_id, subject_type, subject_id, status,
             current_period_start, current_period_end, cancel_at_period_end, cancel_at,
-            canceled_at, trial_start, trial_end, latest_invoice_id, metadata, raw, synced_at,
+            canceled_at, trial_start, trial_end, pause_collection, latest_invoice_id, metadata, raw,
+            synced_at,
             provider_event_at, provider_event_rank, provider_event_id, provider_event_previous)
         SELECT env, i.subscription_id, i.customer_id, i.resolved_type, i.resolved_id, i.status,
             to_timestamp(i.current_period_start), to_timestamp(i.current_period_end),
             i.cancel_at_period_end, to_timestamp(i.cancel_at), to_timestamp(i.canceled_at),
-            to_timestamp(i.trial_start), to_timestamp(i.trial_end), i.latest_invoice_id,
+            to_timestamp(i.trial_start), to_timestamp(i.trial_end), i.pause_collection,
+            i.latest_invoice_id,
             i.metadata, i.raw, now(), to_timestamp(i.at), i.rank, i.event_id, i.previous
         FROM incoming i
         ON CONFLICT (environment, subscription_id) DO UPDATE SET
@@ -301,6 +304,7 @@ LANGUAGE sql AS $$
             canceled_at = EXCLUDED.canceled_at,
             trial_start = EXCLUDED.trial_start,
             trial_end = EXCLUDED.trial_end,
+            pause_collection = EXCLUDED.pause_collection,
             latest_invoice_id = EXCLUDED.latest_invoice_id,
             metadata = EXCLUDED.metadata,
             raw = EXCLUDED.raw,

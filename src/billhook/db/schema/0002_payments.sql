@@ -372,6 +372,9 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Stripe's `pause_collection`: the subscription runs on, but its invoices are not collected.
+ALTER TABLE payments.stripe_subscriptions ADD COLUMN IF NOT EXISTS pause_collection jsonb;
+
 -- Which payment a row belongs to: one payment has one row, and one more for each of its refunds.
 ALTER TABLE payments.transactions ADD COLUMN IF NOT EXISTS payment_id bigint;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transactions (payment_id);

@@ -325,6 +325,7 @@ SELECT relation, regexp_split_to_table(names, '\s+') FROM (VALUES
         'id environment subscription_id customer_id subject_type subject_id status
          current_period_start current_period_end cancel_at_period_end cancel_at canceled_at
          trial_start trial_end latest_invoice_id metadata synced_at raw created_at updated_at
+         pause_collection
          provider_event_at provider_event_rank provider_event_id provider_event_previous'),
     ('payments.stripe_subscription_items',
         'id environment subscription_item_id subscription_id product_id price_id quantity

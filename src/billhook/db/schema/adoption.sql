@@ -11,6 +11,9 @@ WHERE provider = 'stripe'
   AND octet_length(provider_customer_id) + octet_length(subject_type) + octet_length(subject_id) <= 2500
 ON CONFLICT DO NOTHING;
 
+UPDATE payments.stripe_subscriptions SET pause_collection = raw -> 'pause_collection'
+WHERE jsonb_typeof(raw -> 'pause_collection') = 'object';
+
 -- One payment per row that is no refund, numbered by age.
 UPDATE payments.transactions t SET payment_id = numbered.payment_id
 FROM (

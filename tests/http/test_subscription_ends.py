@@ -1,0 +1,96 @@
+"""Everything that shows a subscription says when it ends, and whether its payments are paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api import Api
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY
+from stripe_events import T0, event, subscription
+from visitor import Visitor
+
+__all__ = ["billhook"]
+
+# As Stripe's portal does it with flexible billing.
+ENDING = {"cancel_at": T0 + 2_592_000, "cancel_at_period_end": False, "canceled_at": T0 + 20}
+PAUSED = {"pause_collection": {"behavior": "void", "resumes_at": T0 + 2_592_000}}
+END, END_OF_PEOPLE = "2026-06-27", "27 Jun 2026"
+
+
+@pytest.fixture
+def linked(api: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
+    monkeypatch.setenv("BILLHOOK_URL", api.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    return billhook
+
+
+@pytest.fixture
+def visitor(api: Api) -> Iterator[Visitor]:
+    found = Visitor(api.url)
+    found.sign_in()
+    yield found
+    found.http.close()
+
+
+def show(api: Api, **fields: Any) -> None:
+    answer = api.deliver(event("customer.subscription.updated", subscription(**fields)))
+    assert answer.status_code == 200, answer.text
+
+
+def test_the_api_says_when_a_subscription_ends(api: Api) -> None:
+    show(api, **ENDING)
+    (found,) = api.admin("GET", "/test/subscriptions").json()["subscriptions"]
+    assert found["cancelAtPeriodEnd"] is False
+    assert found["endsAt"] == found["cancelAt"] == f"{END}T20:26:40.000Z"
+    assert found["pauseCollection"] is None
+
+
+def test_the_api_says_that_collection_is_paused(api: Api) -> None:
+    show(api, **PAUSED)
+    (found,) = api.admin("GET", "/test/subscriptions").json()["subscriptions"]
+    assert found["pauseCollection"] == {
+        "behavior": "void",
+        "resumesAt": f"{END}T20:26:40.000Z",
+    }
+
+
+def test_the_command_line_says_when_a_subscription_renews_or_ends(
+    api: Api, linked: Billhook
+) -> None:
+    show(api)
+    header, row = linked("subscriptions").out.splitlines()
+    assert "renews" in header
+    assert "ends" not in header
+    assert END in row
+
+    show(api, **ENDING)
+    header, row = linked("subscriptions").out.splitlines()
+    assert "ends" in header
+    assert "renews" not in header
+    assert END in row
+
+
+def test_the_command_line_says_that_collection_is_paused(api: Api, linked: Billhook) -> None:
+    show(api, **PAUSED)
+    assert f"active, collection paused until {END}" in linked("subscriptions").out
+
+
+def test_the_dashboard_says_when_a_subscription_ends(api: Api, visitor: Visitor) -> None:
+    show(api, **ENDING)
+    assert f"ends {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
+    show(api, status="canceled", **ENDING, ended_at=T0 + 60)
+    assert "ended 28 May 2026" in visitor.text("/test/subscriptions")
+
+
+def test_the_dashboard_says_that_collection_is_paused(api: Api, visitor: Visitor) -> None:
+    show(api, **PAUSED)
+    assert f"collection paused until {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
+
+
+def test_the_documented_answer_has_both(api: Api) -> None:
+    schema = api.http.get("/openapi.json").json()["components"]["schemas"]["Subscription"]
+    assert {"endsAt", "pauseCollection"} <= set(schema["properties"])
