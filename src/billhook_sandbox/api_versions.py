@@ -1,7 +1,7 @@
-"""Older API versions: objects as they were then, and parameters that were accepted then.
+"""Older API versions: how objects looked and which parameters were accepted.
 
-The sandbox keeps everything in the newest version. What it knows about older ones are the changes
-that stripe-facts name (25–27, 43); each is undone for readers of a version before it.
+The sandbox stores objects in the newest version. It knows the version changes in stripe-facts
+(25–27, 43) and undoes them for older versions.
 """
 
 import ast
@@ -17,12 +17,12 @@ from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
 OLDEST = "2022-08-01"
-"""Before it the sandbox knows too little of how objects looked."""
+"""The oldest supported version: the sandbox does not know the changes before it."""
 
 
 @cache
 def known_versions() -> frozenset[str]:
-    """All that Stripe has had, as the installed SDK lists them for webhook endpoints."""
+    """All versions that the installed SDK lists for webhook endpoints."""
     package = find_spec("stripe")
     if package is None or package.origin is None:
         return frozenset({API_VERSION})
@@ -36,13 +36,13 @@ def check_version(version: str, param: str | None = None) -> str:
     if version not in known_versions():
         raise InvalidRequest(f"Invalid Stripe API version: {version}", param=param)
     if not OLDEST <= version <= API_VERSION:
-        message = f"This sandbox renders API versions from {OLDEST} to {API_VERSION}."
+        message = f"This sandbox supports API versions from {OLDEST} to {API_VERSION}."
         raise InvalidRequest(f"Invalid Stripe API version: {version}. {message}", param=param)
     return version
 
 
 def default_version(data: DataSet) -> str:
-    """The account's own; it renders the events, and answers to requests that name none."""
+    """The account's default: for its events, and for requests that name no version."""
     settings = data.get("_settings", "account")
     return str(settings["api_version"]) if settings else API_VERSION
 
@@ -53,37 +53,37 @@ def set_default_version(data: DataSet, version: str) -> None:
 
 
 def render(data: DataSet, body: Any, version: str) -> Any:
-    """An object, a list or an event as readers of that version got it; stored ones stay whole."""
-    undoing = [change for change in CHANGES if version < change.since]
-    return rendered(data, body, undoing) if undoing else body
+    """An object, list or event as it looked in that version; stored objects are not modified."""
+    changes = [change for change in CHANGES if version < change.since]
+    return undo_changes(data, body, changes) if changes else body
 
 
 def render_event(data: DataSet, event: Json, version: str) -> Json:
-    """The previous attributes follow their object, of which they are a part."""
+    """Renders the event's object and its `previous_attributes` in that version."""
     if version >= event["api_version"]:
         return event
     content = render(data, event["data"], version)
     previous = content.get("previous_attributes", {})
     if event["data"]["object"]["object"] == "subscription" and "items" in previous:
-        content = {**content, "previous_attributes": {**previous, **periods(previous)}}
+        content = {**content, "previous_attributes": {**previous, **current_period(previous)}}
     return {**event, "api_version": version, "data": content}
 
 
 class Change(NamedTuple):
-    """What came with a version: for each kind of object, how it looked before."""
+    """A change that came with a version, and how to undo it for each kind of object."""
 
     since: str
     undo: dict[str, Callable[[DataSet, Json], Json]]
 
 
-def rendered(data: DataSet, node: Any, undoing: list[Change]) -> Any:
+def undo_changes(data: DataSet, node: Any, changes: list[Change]) -> Any:
     if isinstance(node, list):
-        return [rendered(data, item, undoing) for item in node]
+        return [undo_changes(data, item, changes) for item in node]
     if not isinstance(node, dict) or node.get("object") == "event":
-        # An event was rendered when it was made, and never changes (stripe-facts 32).
+        # Events are rendered when they are created, and never change (stripe-facts 32).
         return node
-    found = {key: rendered(data, value, undoing) for key, value in node.items()}
-    for change in undoing:
+    found = {key: undo_changes(data, value, changes) for key, value in node.items()}
+    for change in changes:
         if undo := change.undo.get(str(found.get("object"))):
             found = undo(data, found)
     return found
@@ -93,22 +93,22 @@ def without_allowed_payment_method_types(_: DataSet, obj: Json) -> Json:
     return {k: v for k, v in obj.items() if k != "allowed_payment_method_types"}
 
 
-def periods(subscription: Json) -> Json:
+def current_period(subscription: Json) -> Json:
     items = subscription["items"].get("data") or [{}]
     names = ("current_period_start", "current_period_end")
     return {name: items[0][name] for name in names if name in items[0]}
 
 
 def subscription_before_basil(_: DataSet, subscription: Json) -> Json:
-    return {**subscription, **periods(subscription)}
+    return {**subscription, **current_period(subscription)}
 
 
 def invoice_before_basil(data: DataSet, invoice: Json) -> Json:
     details = (invoice.get("parent") or {}).get("subscription_details") or {}
     intent = intent_of_invoice(data, invoice) if invoice.get("attempted") else None
-    kept = {k: v for k, v in invoice.items() if k not in ("parent", "payments")}
+    rest = {k: v for k, v in invoice.items() if k not in ("parent", "payments")}
     return {
-        **kept,
+        **rest,
         "charge": intent and intent["latest_charge"],
         "paid": invoice.get("status") == "paid",
         "payment_intent": intent and intent["id"],
@@ -118,32 +118,32 @@ def invoice_before_basil(data: DataSet, invoice: Json) -> Json:
 
 def intent_of_invoice(data: DataSet, invoice: Json) -> Json | None:
     for payment in data.all("invoice_payment").where("invoice", invoice["id"]):
-        if name := payment["payment"].get("payment_intent"):
-            return data.get("payment_intent", name)
+        if intent_id := payment["payment"].get("payment_intent"):
+            return data.get("payment_intent", intent_id)
     return None
 
 
 def invoice_of(data: DataSet, customer: str | None, intent: str | None) -> str | None:
-    """By way of the customer, whose invoices are few and found by index."""
+    """Searches the customer's invoices: they are few, and found by index."""
     for invoice in data.all("invoice").where("customer", customer) if customer and intent else ():
-        paying = intent_of_invoice(data, invoice)
-        if paying and paying["id"] == intent:
+        found = intent_of_invoice(data, invoice)
+        if found and found["id"] == intent:
             return str(invoice["id"])
     return None
 
 
-def name_of(value: Json | str | None) -> str | None:
-    """An id, wherever it may stand expanded."""
+def id_of(value: Json | str | None) -> str | None:
+    """The id in a field that may be expanded."""
     return str(value["id"]) if isinstance(value, dict) else value or None
 
 
 def charge_before_basil(data: DataSet, charge: Json) -> Json:
-    customer, intent = name_of(charge.get("customer")), name_of(charge.get("payment_intent"))
+    customer, intent = id_of(charge.get("customer")), id_of(charge.get("payment_intent"))
     return {**charge, "invoice": invoice_of(data, customer, intent)}
 
 
 def intent_before_basil(data: DataSet, intent: Json) -> Json:
-    return {**intent, "invoice": invoice_of(data, name_of(intent.get("customer")), intent["id"])}
+    return {**intent, "invoice": invoice_of(data, id_of(intent.get("customer")), intent["id"])}
 
 
 def intent_with_charges(data: DataSet, intent: Json) -> Json:
@@ -160,9 +160,10 @@ def code_before_clover(data: DataSet, code: Json) -> Json:
     promotion = code.get("promotion")
     if promotion is None:
         return code
-    kept = {k: v for k, v in code.items() if k != "promotion"}
-    name = name_of(promotion["coupon"])
-    return {**kept, "coupon": data.get("coupon", name) or {"id": name, "object": "coupon"}}
+    rest = {k: v for k, v in code.items() if k != "promotion"}
+    coupon_id = id_of(promotion["coupon"])
+    coupon = data.get("coupon", coupon_id) or {"id": coupon_id, "object": "coupon"}
+    return {**rest, "coupon": coupon}
 
 
 CHANGES = (
@@ -192,7 +193,7 @@ def promotion(key: str, value: Any) -> Any:
 
 
 def to_current_params(version: str, method: str, path: str, params: Json) -> Json:
-    """Parameters of an older version in today's words (stripe-facts 43)."""
+    """Converts parameters of an older version to the newest one (stripe-facts 43)."""
     if path == "/v1/promotion_codes" and method == "POST" and version < "2025-09-30.clover":
         return {("promotion" if k == "coupon" else k): promotion(k, v) for k, v in params.items()}
     paths = ("/v1/checkout/sessions", "/v1/payment_intents", "/v1/setup_intents")

@@ -1,15 +1,14 @@
-"""Stripe's test cards and bank accounts, and what each of them does.
+"""Stripe's test cards and bank accounts, and how each of them behaves.
 
-What a card does is found again by its brand and last four digits, so that a stored payment method
-needs no hidden notes.
+A stored payment method is matched to its test card by brand and last four digits.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-PaymentBehavior = Literal["succeeds", "declined", "authenticates"]
+PaymentBehavior = Literal["succeeds", "declined", "requires_authentication"]
 DisputeKind = Literal["fraudulent", "product_not_received", "inquiry"]
-RefundBehavior = Literal["succeeds", "pending", "fails later"]
+RefundBehavior = Literal["succeeds", "pending", "fails_later"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +20,10 @@ class Card:
     refund: RefundBehavior = "succeeds"
     brand: str = "visa"
     funding: str = "credit"
-    about: str = "is paid"
+    description: str = "Succeeds"
     dispute: DisputeKind | None = None
-    available_at_once: bool = False
-    """Its money skips the days of waiting."""
+    available_immediately: bool = False
+    """The funds skip the pending balance."""
 
     @property
     def last4(self) -> str:
@@ -42,74 +41,94 @@ CARDS = (
     Card("5555555555554444", "pm_card_mastercard", brand="mastercard"),
     Card("378282246310005", "pm_card_amex", brand="amex"),
     Card("6011111111111117", "pm_card_discover", brand="discover"),
-    Card("4000000000000002", "pm_card_chargeDeclined", "declined", about="is declined"),
+    Card("4000000000000002", "pm_card_chargeDeclined", "declined", description="Declined"),
     Card(
         "4000000000009995",
         "pm_card_chargeDeclinedInsufficientFunds",
         "declined",
         "insufficient_funds",
-        about="has insufficient funds",
+        description="Declined: insufficient funds",
     ),
     Card(
         "4000000000000069",
         "pm_card_chargeDeclinedExpiredCard",
         "declined",
         "expired_card",
-        about="has expired",
+        description="Declined: expired card",
     ),
     Card(
         "4000000000000127",
         "pm_card_chargeDeclinedIncorrectCvc",
         "declined",
         "incorrect_cvc",
-        about="has another security code",
+        description="Declined: incorrect CVC",
     ),
     Card(
         "4000000000000119",
         "pm_card_chargeDeclinedProcessingError",
         "declined",
         "processing_error",
-        about="meets a processing error",
+        description="Declined: processing error",
     ),
-    Card("4000000000000341", "pm_card_chargeCustomerFail", "declined", about="can't be charged"),
+    Card(
+        "4000000000000341",
+        "pm_card_chargeCustomerFail",
+        "declined",
+        description="Can be saved, then is declined",
+    ),
     Card(
         "4000002500003155",
         "pm_card_authenticationRequiredOnSetup",
-        "authenticates",
-        about="asks for authentication",
+        "requires_authentication",
+        description="Requires authentication on the first payment",
     ),
     Card(
         "4000002760003184",
         "pm_card_authenticationRequired",
-        "authenticates",
-        about="always asks for authentication",
+        "requires_authentication",
+        description="Requires authentication on every payment",
     ),
     Card(
         "4000000000003220",
         "pm_card_threeDSecure2Required",
-        "authenticates",
-        about="requires 3D Secure 2",
+        "requires_authentication",
+        description="Requires 3D Secure 2",
     ),
-    Card("4000000000007726", "pm_card_pendingRefund", refund="pending", about="refunds late"),
-    Card("4000000000005126", "pm_card_refundFail", refund="fails later", about="refund fails"),
-    Card("4000000000000259", "pm_card_createDispute", about="is disputed", dispute="fraudulent"),
+    Card(
+        "4000000000007726",
+        "pm_card_pendingRefund",
+        refund="pending",
+        description="Refunds are pending at first",
+    ),
+    Card(
+        "4000000000005126",
+        "pm_card_refundFail",
+        refund="fails_later",
+        description="Refunds fail later",
+    ),
+    Card(
+        "4000000000000259",
+        "pm_card_createDispute",
+        description="Disputed as fraudulent",
+        dispute="fraudulent",
+    ),
     Card(
         "4000000000002685",
         "pm_card_createDisputeProductNotReceived",
-        about="is disputed: nothing came",
+        description="Disputed as product not received",
         dispute="product_not_received",
     ),
     Card(
         "4000000000001976",
         "pm_card_createDisputeInquiry",
-        about="is inquired about",
+        description="Disputed as an inquiry",
         dispute="inquiry",
     ),
     Card(
         "4000000000000077",
         "pm_card_bypassPending",
-        about="is paid, available at once",
-        available_at_once=True,
+        description="Succeeds; funds are available immediately",
+        available_immediately=True,
     ),
 )
 
@@ -128,9 +147,9 @@ DECLINES = {
     ),
 }
 
-# Test accounts of SEPA debit (stripe-facts, section 4): money comes days later, or doesn't.
+# SEPA Direct Debit test accounts (stripe-facts, section 4).
 IBANS: dict[str, bool] = {"AT611904300234573201": True, "AT861904300235473202": False}
-"""IBAN -> whether the debit succeeds."""
+"""IBAN -> whether the payment succeeds, days later."""
 FAILING_IBANS = ("AT861904300235473202", "IT60X0542811101000000123456")
 
 

@@ -1,8 +1,8 @@
-"""Whether what the sandbox says has the shape that the SDK's annotations give it.
+"""Validates the sandbox's objects against the types of the SDK.
 
-Always on: an object that no Stripe would send must fail the request that brought it about. Each
-class becomes a function when it is first met; a fitting object costs some microseconds.
-Only null and absent are not told apart, because the annotations don't.
+Always on: a request that creates an object that Stripe could not send must fail. Each class is
+compiled to a function on first use; a valid object takes microseconds. Null and absent are not
+distinguished, because the annotations don't.
 """
 
 import re
@@ -33,7 +33,7 @@ class Mismatch(NamedTuple):
     path: tuple[str, ...]
     problem: str
     owner: str = ""
-    """The innermost class that the path leads through."""
+    """The innermost class on the path."""
 
     def below(self, step: str, owner: str = "") -> "Mismatch":
         return Mismatch((step, *self.path), self.problem, self.owner or owner)
@@ -41,7 +41,7 @@ class Mismatch(NamedTuple):
 
 Check = Callable[[Any], Mismatch | None]
 
-# Keys that real objects carry although no type lists them (stripe-facts 25).
+# Fields of real objects that no type lists (stripe-facts 25).
 UNDOCUMENTED_FIELDS = {
     Record("stripe._subscription", "Subscription"): ("plan", "quantity"),
 }
@@ -54,14 +54,14 @@ DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 def validate_response(
     operation: SdkOperation | None, body: Json, validated: dict[str, Json]
 ) -> None:
-    """Raises WrongShape. What only Stripe's own page and CLI call has no type.
+    """Raises SchemaMismatch. Operations that only Stripe's own pages and CLI call have no type.
 
-    `fitting` holds objects of lists that were found to fit before: stored objects never change, so
-    reading a list once more costs no second look at each of them.
+    `validated` caches the objects of earlier lists: stored objects never change, so they need no
+    second validation.
     """
     if operation is None:
         return
-    type_ = read_text(operation.module, operation.answer)
+    type_ = read_text(operation.module, operation.response)
     if not isinstance(type_, PageOf):
         raise_unless_valid(type_, body)
         return
@@ -72,24 +72,27 @@ def validate_response(
 
 def raise_unless_valid(type_: Type, body: Json) -> None:
     if found := check(type_)(body):
-        raise wrong(body, found)
+        raise mismatch_error(body, found)
 
 
 def validate_object(obj: Json) -> None:
-    """Raises WrongShape when the object is not what its `object` says."""
+    """Raises SchemaMismatch if the object does not have the type that its `object` names."""
     record = object_class(obj["object"])
     if record is None:
-        raise wrong(obj, Mismatch(("object",), f"is {obj['object']!r}, which no class has"))
+        raise mismatch_error(
+            obj,
+            Mismatch(("object",), f"is {obj['object']!r}, which is not the `object` of any class"),
+        )
     raise_unless_valid(record, obj)
 
 
-def wrong(obj: Json, found: Mismatch) -> SchemaMismatch:
+def mismatch_error(obj: Json, found: Mismatch) -> SchemaMismatch:
     place = ".".join(found.path) or "it"
     owner = f" ({found.owner})" if found.owner else ""
     name = f"{obj.get('object', 'object')} {obj.get('id', '')}".strip()
     return SchemaMismatch(
-        f"The sandbox made a {name} that Stripe's types don't allow: {place} {found.problem}"
-        f"{owner}. This is a mistake in the sandbox; please report it.",
+        f"The sandbox created a {name} that Stripe's types don't allow: {place} {found.problem}"
+        f"{owner}. This is a bug in the sandbox; please report it.",
         code="sandbox_wrong_shape",
         param=".".join(found.path),
     )
@@ -114,24 +117,24 @@ def check(type_: Type) -> Check:
             return record_of(type_)
 
 
-def shown(value: object) -> str:
+def shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "…"
 
 
-def exactly(wanted: str, *types: type) -> Check:
-    """By type itself, since True is an instance of int."""
-    problem = Mismatch((), f"is not {wanted}")
+def exactly(expected: str, *types: type) -> Check:
+    """Compares exact types, because True is an instance of int."""
+    mismatch = Mismatch((), f"is not {expected}")
     if len(types) == 1:
         only = types[0]
-        return lambda value: None if type(value) is only else problem
-    return lambda value: None if type(value) in types else problem
+        return lambda value: None if type(value) is only else mismatch
+    return lambda value: None if type(value) in types else mismatch
 
 
 def decimal(value: Any) -> Mismatch | None:
     if isinstance(value, str) and DECIMAL.fullmatch(value):
         return None
-    return Mismatch((), f"is {shown(value)}, not a decimal as a string")
+    return Mismatch((), f"is {shorten(value)}, not a decimal as a string")
 
 
 SCALARS: dict[str, Check] = {
@@ -148,7 +151,7 @@ def one_of(values: tuple[object, ...]) -> Check:
     def check_one_of(value: Any) -> Mismatch | None:
         if value in values:
             return None
-        return Mismatch((), f"is {shown(value)}, not one of {', '.join(map(str, values))}")
+        return Mismatch((), f"is {shorten(value)}, not one of {', '.join(map(str, values))}")
 
     return check_one_of
 
@@ -173,8 +176,8 @@ def page_of(item: Check) -> Check:
             return Mismatch((), "is not a list object")
         if missing := LIST_KEYS - value.keys():
             return Mismatch((min(missing),), "is missing")
-        if strange := value.keys() - LIST_KEYS - UNDOCUMENTED_LIST_KEYS:
-            return Mismatch((min(strange),), "is not a key of a list object")
+        if unknown := value.keys() - LIST_KEYS - UNDOCUMENTED_LIST_KEYS:
+            return Mismatch((min(unknown),), "is not a key of a list object")
         found = members(value["data"])
         return found.below("data") if found else None
 
@@ -208,17 +211,17 @@ def any_of(options: tuple[Check, ...]) -> Check:
 
 
 def record_of(record: Record) -> Check:
-    """Its fields are read at the first object, because classes refer to each other."""
+    """Reads the fields on the first object, because classes refer to each other."""
     checks: dict[str, Check] = {}
     required: frozenset[str] = frozenset()
     owner = f"{record.module}:{record.path}"
 
     def load() -> None:
         nonlocal required
-        known = fields(record)
-        required = frozenset(name for name, field in known.items() if field.required)
+        declared = fields(record)
+        required = frozenset(name for name, field in declared.items() if field.required)
         checks.update({name: SCALARS["Any"] for name in UNDOCUMENTED_FIELDS.get(record, ())})
-        for name, field in known.items():
+        for name, field in declared.items():
             inner = check(field.type)
             checks[name] = or_null(inner) if field.nullable else inner
 
@@ -235,15 +238,15 @@ def record_of(record: Record) -> Check:
             if found is not None:
                 return found.below(key, f"{owner}.{key}: {annotation(key)}")
         if not required <= value.keys():
-            gone = value.get("deleted") is True and "deleted" in checks
-            if missing := (DELETED_KEYS if gone else required) - value.keys():
+            deleted = value.get("deleted") is True and "deleted" in checks
+            if missing := (DELETED_KEYS if deleted else required) - value.keys():
                 name = min(missing)
                 return Mismatch((name,), "is missing", f"{owner}.{name}: {annotation(name)}")
         return None
 
     def annotation(key: str) -> str:
         field = fields(record).get(key)
-        return field.annotation if field else "hidden"
+        return field.annotation if field else "undocumented"
 
     return check_record
 

@@ -1,4 +1,4 @@
-"""Billing periods: calendar months and years keep their day where the month has it."""
+"""Billing periods: months and years keep the anchor's day, or end on the last day of the month."""
 
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ MONTHS = {"month": 1, "year": 12}
 
 
 def period_end(start: int, recurring: Json, anchor: int) -> int:
-    """The end of a period; the anchor's day counts, so that 31 January returns to the 31st."""
+    """The end of a period. The anchor's day decides: 31 January, 28 February, 31 March."""
     interval, count = recurring["interval"], recurring["interval_count"]
     moment = datetime.fromtimestamp(start, UTC)
     if interval in DAYS:

@@ -1,7 +1,7 @@
-"""Stripe's operations as the services of the installed SDK name them.
+"""Stripe's API operations, as listed by the services of the installed `stripe` package.
 
-Each service method holds its path, the class of its parameters and the type of its answer. They
-are found in the text of the services, because importing all of them takes seconds.
+Each service method contains the path, the class of the parameters and the type of the response.
+They are read from the source text, because importing all services takes seconds.
 """
 
 import re
@@ -15,23 +15,23 @@ SERVICE = re.compile(r'"(\w+)":\s*\[\s*"([\w.]+)",\s*"\w+",?\s*\]')
 METHOD = re.compile(r"^    def (\w+)\(", re.MULTILINE)
 REQUEST = re.compile(r'self\._request\(\s*"(\w+)",\s*"(/v1/[^"]+)"')
 PARAMS = re.compile(r'\bparams: (?:Optional\[\s*)?"(\w+)"')
-ANSWER = re.compile(r"\) -> (.+?):\n", re.DOTALL)
+RESPONSE = re.compile(r"\) -> (.+?):\n", re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 class SdkOperation(NamedTuple):
     name: str
-    """As the SDK calls it, such as `tax_rates.create`."""
+    """The name in the SDK, such as `tax_rates.create`."""
     method: str
     path: str
     module: str
-    """Where its annotations are to be understood."""
+    """The module whose imports its annotations refer to."""
     params: str | None
-    answer: str
+    response: str
 
     @property
     def shape(self) -> tuple[str, str]:
-        """The same for the same operation, however its placeholders are named."""
+        """Method and path, without the names of the placeholders."""
         return shape(self.method, self.path)
 
 
@@ -52,15 +52,15 @@ def source(module: str) -> str:
 
 
 def operations() -> Iterator[SdkOperation]:
-    yield from of_service("stripe._v1_services", "")
+    yield from operations_of_service("stripe._v1_services", "")
 
 
-def of_service(module: str, prefix: str) -> Iterator[SdkOperation]:
+def operations_of_service(module: str, prefix: str) -> Iterator[SdkOperation]:
     text = source(module)
     parts = METHOD.split(text)
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
-        request, answer = REQUEST.search(body), ANSWER.search(body)
-        if not request or not answer or name.endswith("_async"):
+        request, response = REQUEST.search(body), RESPONSE.search(body)
+        if not request or not response or name.endswith("_async"):
             continue
         params = PARAMS.search(body)
         yield SdkOperation(
@@ -69,35 +69,35 @@ def of_service(module: str, prefix: str) -> Iterator[SdkOperation]:
             request[2],
             module,
             params[1] if params else None,
-            answer[1],
+            response[1],
         )
     for name, inner in SERVICE.findall(text):
-        yield from of_service(inner, f"{prefix}{name}.")
+        yield from operations_of_service(inner, f"{prefix}{name}.")
 
 
 @cache
-def tree() -> dict[str, Any]:
-    """Path by path segment; at the end of a path its operations by method."""
-    found: dict[str, Any] = {}
+def path_tree() -> dict[str, Any]:
+    """Nested dicts by path segment; at the end of a path, its operations by method."""
+    tree: dict[str, Any] = {}
     for operation in operations():
-        node = found
+        node = tree
         for part in PLACEHOLDER.sub("{}", operation.path).split("/")[1:]:
             node = node.setdefault(part, {})
-        node.setdefault(ENDS, {})[operation.method] = operation
-    return found
+        node.setdefault(END, {})[operation.method] = operation
+    return tree
 
 
-ENDS = "/"
+END = "/"
 
 
 def sdk_operation(method: str, path: str) -> SdkOperation | None:
-    """The operation that Stripe would answer; a fixed segment goes before a placeholder."""
-    return search(tree(), method, path.split("/")[1:])
+    """The operation for a method and path; a fixed segment takes precedence over a placeholder."""
+    return search(path_tree(), method, path.split("/")[1:])
 
 
 def search(node: dict[str, Any], method: str, parts: list[str]) -> SdkOperation | None:
     if not parts:
-        found: SdkOperation | None = node.get(ENDS, {}).get(method)
+        found: SdkOperation | None = node.get(END, {}).get(method)
         return found
     for step in (parts[0], "{}"):
         if parts[0] and step in node and (found := search(node[step], method, parts[1:])):

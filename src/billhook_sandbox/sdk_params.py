@@ -1,7 +1,7 @@
-"""The form of an operation's parameters, read from the SDK's `…Params` classes.
+"""The parameters that Stripe accepts, read from the SDK's `…Params` classes.
 
-It goes before the form that the operation itself has: that one knows what the sandbox reads, this
-one what Stripe takes. So what Stripe would refuse is refused in Stripe's words, for every route.
+They are checked before the operation's own form, which lists what the sandbox supports. So on every
+route, what Stripe would reject is rejected with Stripe's message.
 """
 
 import re
@@ -26,42 +26,42 @@ from billhook_sandbox.sdk_types import (
 )
 
 MAX_LISTED_VALUES = 60
-"""Longer lists (events, versions) are left to the operation, whose message is shorter."""
+"""Longer lists (events, versions) are checked by the operation, whose message is shorter."""
 
 
 def read_params(
     operation: SdkOperation | None, form: Form, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The values of an operation's parameters, when Stripe and the sandbox both take them."""
+    """The values of an operation's parameters, if both Stripe and the sandbox accept them."""
     if operation is None or operation.params is None:
         return form.read(given)
-    taken = kind_of(read_text(operation.module, f'"{operation.params}"'))
-    # `expand` may go with every request, also where no class lists it.
-    taken({name: value for name, value in given.items() if name != "expand"}, "")
+    accepted = type_of(read_text(operation.module, f'"{operation.params}"'))
+    # Every request accepts `expand`, even if its class does not list it.
+    accepted({name: value for name, value in given.items() if name != "expand"}, "")
     try:
         return form.read(given)
     except InvalidRequest as error:
         if error.code != "parameter_unknown":
             raise
         raise NotSupported(
-            f"{error.param} is a parameter that Stripe takes in {operation.method} "
-            f"{operation.path}, but the sandbox does not have it yet ({operation.name}).",
+            f"Stripe accepts the parameter {error.param} in {operation.method} {operation.path}, "
+            f"but the sandbox does not support it yet ({operation.name}).",
             code="sandbox_not_built",
             param=error.param,
         ) from error
 
 
 @cache
-def kind_of(type_: Type) -> ParamType:
+def type_of(type_: Type) -> ParamType:
     match type_:
         case Scalar(name):
             return SCALARS[name]
         case OneOf(values):
-            return listed(values)
+            return enum_of(values)
         case ListOf(item) | PageOf(item):
-            return array(kind_of(item))
+            return array(type_of(item))
         case MapOf(item):
-            return map_of(kind_of(item))
+            return map_of(type_of(item))
         case Union(options):
             return any_of(options)
         case Record():
@@ -69,7 +69,7 @@ def kind_of(type_: Type) -> ParamType:
 
 
 def text(raw: Any, param: str) -> Any:
-    """Also an empty one: whether it may be unset, the operation knows."""
+    """Accepts empty text: the operation's own form knows whether it can be unset."""
     if not isinstance(raw, str):
         raise InvalidRequest("Invalid string: must be a string", param=param)
     return raw
@@ -91,7 +91,7 @@ SCALARS: dict[str, ParamType] = {
 }
 
 
-def listed(values: tuple[object, ...]) -> ParamType:
+def enum_of(values: tuple[object, ...]) -> ParamType:
     if len(values) > MAX_LISTED_VALUES:
         return text
     return one_of(*(str(value).lower() if value is True else str(value) for value in values))
@@ -109,36 +109,36 @@ def map_of(item: ParamType) -> ParamType:
 
 
 def any_of(options: tuple[Type, ...]) -> ParamType:
-    """What was sent is judged by the types of its sort: a map by classes, a word by scalars."""
+    """Tries the types that match the shape of the value: classes for a map, scalars for text."""
     clearable = OneOf(("",)) in options
-    named = [option for option in options if option != OneOf(("",))]
-    flat = [kind_of(option) for option in named if isinstance(option, Scalar | OneOf)]
-    deep = [kind_of(option) for option in named if not isinstance(option, Scalar | OneOf)]
+    types = [option for option in options if option != OneOf(("",))]
+    flat = [type_of(option) for option in types if isinstance(option, Scalar | OneOf)]
+    deep = [type_of(option) for option in types if not isinstance(option, Scalar | OneOf)]
 
     def read(raw: Any, param: str) -> Any:
         if raw == "" and clearable:
             return None
-        validated = (deep or flat) if isinstance(raw, dict) else (flat or deep)
-        for kind in validated[:-1]:
+        candidates = (deep or flat) if isinstance(raw, dict) else (flat or deep)
+        for candidate in candidates[:-1]:
             try:
-                return kind(raw, param)
+                return candidate(raw, param)
             except InvalidRequest:
                 continue
-        return validated[-1](raw, param)
+        return candidates[-1](raw, param)
 
     return read
 
 
 def record_of(record: Record) -> ParamType:
-    """Read at its first use, as classes may refer to each other."""
+    """Reads the class on first use, because classes may refer to each other."""
     forms: list[Form] = []
 
     def read(raw: Any, param: str) -> Any:
         if not forms:
-            known = fields(record)
-            required = tuple(name for name, field in known.items() if field.required)
-            kinds = {name: kind_of(field.type) for name, field in known.items()}
-            forms.append(Form(kinds, required))
+            declared = fields(record)
+            required = tuple(name for name, field in declared.items() if field.required)
+            types = {name: type_of(field.type) for name, field in declared.items()}
+            forms.append(Form(types, required))
         return forms[0](raw, param)
 
     return read

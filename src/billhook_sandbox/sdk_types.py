@@ -1,7 +1,7 @@
 """The types of Stripe's objects and parameters, read from the annotations of the installed SDK.
 
-They are the schema at exactly the pinned API version (stripe-facts, section 1), and cannot drift
-from it. They are read as text, by AST: under `TYPE_CHECKING` nothing can be asked at run time.
+They are the exact schema of the pinned API version (stripe-facts, section 1). They are read from
+the syntax tree, because names imported under `TYPE_CHECKING` do not exist at run time.
 """
 
 import ast
@@ -16,7 +16,7 @@ from billhook_sandbox.sdk_operations import root, source
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """`str`, `int`, `float`, `bool`, `Decimal`, or `Any` for what is not described."""
+    """`str`, `int`, `float`, `bool`, `Decimal`, or `Any` for an untyped value."""
 
     name: str
 
@@ -33,7 +33,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class PageOf:
-    """A list of the API, with its cursor; a search result is one too."""
+    """A list object of the API, or a search result."""
 
     item: "Type"
 
@@ -50,7 +50,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A class with fields; they are read when asked for, as classes refer to each other."""
+    """A class with fields. They are read on first use, because classes refer to each other."""
 
     module: str
     path: str
@@ -77,7 +77,7 @@ SCALARS: dict[str, Type] = {
 
 @cache
 def module_tree(module: str) -> tuple[ast.Module, dict[str, tuple[str, str]]]:
-    """The module's tree, and where its imported names come from."""
+    """The module's syntax tree, and the modules that its imported names come from."""
     tree = ast.parse(source(module))
     imports = {
         alias.asname or alias.name: (node.module, alias.name)
@@ -102,13 +102,13 @@ def find_class(module: str, path: str) -> ast.ClassDef | None:
 
 
 def object_class(kind: str) -> Record | None:
-    """The class whose objects say `"object": kind`."""
+    """The class of objects with `"object": kind`."""
     return object_classes().get(kind)
 
 
 @cache
 def object_classes() -> dict[str, Record]:
-    named = re.compile(
+    pattern = re.compile(
         r'^class (\w+)\((?:(?!^class ).)*?^    OBJECT_NAME: ClassVar\[\s*Literal\[\s*"([\w.]+)"',
         re.M | re.S,
     )
@@ -118,23 +118,22 @@ def object_classes() -> dict[str, Record]:
         if folder[:1] in (("v2",), ("params",)):
             continue
         module = ".".join(("stripe", *folder, file.stem))
-        for name, kind in named.findall(file.read_text()):
+        for name, kind in pattern.findall(file.read_text()):
             found[kind] = Record(module, name)
     return found
 
 
 @cache
 def fields(record: Record) -> dict[str, Field]:
-    """By their names on the wire."""
+    """The fields by their name in JSON."""
     node = find_class(record.module, record.path)
     if node is None:
-        raise LookupError(f"the package `stripe` has no class {record.module}:{record.path}")
+        raise LookupError(f"The package `stripe` has no class {record.module}:{record.path}.")
     renamed = renames(node)
-    found = {
+    return {
         renamed.get(name, name): read_field(record, annotation)
         for name, annotation in annotations(record, node)
     }
-    return found
 
 
 def annotations(record: Record, node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
@@ -149,19 +148,19 @@ def annotations(record: Record, node: ast.ClassDef) -> Iterator[tuple[str, ast.e
 
 
 def functional_fields(module: str, name: str) -> Iterator[tuple[str, ast.expr]]:
-    """`_Base = TypedDict("…", {"in": …})`, for names that are words of Python."""
+    """`_Base = TypedDict("…", {"in": …})`, used for fields that are Python keywords."""
     for statement in module_tree(module)[0].body:
         if not isinstance(statement, ast.Assign) or ast.unparse(statement.targets[0]) != name:
             continue
         if isinstance(statement.value, ast.Call) and isinstance(statement.value.args[1], ast.Dict):
-            given = statement.value.args[1]
-            for key, annotation in zip(given.keys, given.values, strict=True):
+            declared = statement.value.args[1]
+            for key, annotation in zip(declared.keys, declared.values, strict=True):
                 if isinstance(key, ast.Constant):
                     yield str(key.value), annotation
 
 
 def renames(node: ast.ClassDef) -> dict[str, str]:
-    """Attributes whose name on the wire differs, such as `from`."""
+    """Attributes whose name in JSON differs, such as `from`."""
     for statement in node.body:
         if not isinstance(statement, ast.Assign):
             continue
@@ -200,7 +199,7 @@ def read(record: Record, annotation: ast.expr) -> Type:
         return union(read(record, node.left), read(record, node.right))
     if isinstance(node, ast.Subscript):
         return generic(record, node)
-    return named(record, ast.unparse(node))
+    return resolve(record, ast.unparse(node))
 
 
 def generic(record: Record, node: ast.Subscript) -> Type:
@@ -222,35 +221,36 @@ def generic(record: Record, node: ast.Subscript) -> Type:
             return MapOf(inner[-1])
         case "Optional" | "NotRequired":
             return union(OneOf((None,)), *inner)
-    raise LookupError(f"the package `stripe` has a type that is not understood: {head}")
+    raise LookupError(f"The package `stripe` uses an unknown type: {head}.")
 
 
 def union(*options: Type) -> Type:
-    """Flat. `Literal["a", "b"] | str` are the values of this version, others may come later."""
+    """Flattens nested unions. In `Literal["a", "b"] | str` only the literals are kept: `str` allows
+    values of later API versions."""
     flat: list[Type] = []
     for option in options:
         flat += option.options if isinstance(option, Union) else [option]
-    listed = [option for option in flat if isinstance(option, OneOf) and option.values != ("",)]
-    if listed:
+    enums = [option for option in flat if isinstance(option, OneOf) and option.values != ("",)]
+    if enums:
         flat = [option for option in flat if option != STR]
     unique: tuple[Type, ...] = tuple(dict.fromkeys(flat))
     return unique[0] if len(unique) == 1 else Union(unique)
 
 
-def named(record: Record, wanted: str) -> Type:
-    if wanted in SCALARS:
-        return SCALARS[wanted]
+def resolve(record: Record, name: str) -> Type:
+    if name in SCALARS:
+        return SCALARS[name]
     scope = record.path.split(".") if record.path else []
     for depth in range(len(scope), -1, -1):  # from the innermost scope outwards
-        candidate = ".".join([*scope[:depth], wanted])
+        candidate = ".".join([*scope[:depth], name])
         if find_class(record.module, candidate):
             return Record(record.module, candidate)
-    head, _, rest = wanted.partition(".")
+    head, _, rest = name.partition(".")
     module, original = module_tree(record.module)[1][head]
     return Record(module, f"{original}.{rest}" if rest else original)
 
 
 @cache
 def read_text(module: str, annotation: str) -> Type:
-    """An annotation as it stands in the module's text."""
+    """The type of an annotation in the module's source text."""
     return read(Record(module, ""), ast.parse(annotation.strip(), mode="eval").body)

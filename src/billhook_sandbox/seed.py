@@ -1,7 +1,7 @@
-"""Many objects at once, without events: for trying what grows with their number.
+"""Creates many objects at once, without events, for tests with large amounts of data.
 
-One object of each kind is made as usual, in a data set of its own; the others are copies of it
-with their own ids, names and times. So they have whatever shape the sandbox gives its objects.
+One object of each kind is created as usual, in a temporary data set. The others are copies of it
+with their own ids, names and times, so they have the same fields as all objects of the sandbox.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ MONTH = 28 * 86400
 
 @dataclass(frozen=True, slots=True)
 class SeedCounts:
-    """How many of each; a subscription brings its item, a payment its charge and its balance
-    transaction, and both use the customers in turn."""
+    """How many objects of each kind. A subscription includes its item, a payment its charge and
+    balance transaction. Both are spread over the customers."""
 
     products: int = 0
     prices: int = 0
@@ -36,19 +36,19 @@ class SeedCounts:
     def problem(self) -> str | None:
         counts = [getattr(self, f.name) for f in fields(self)]
         if not all(isinstance(count, int) and count >= 0 for count in counts):
-            return "amounts are whole numbers, not negative"
-        return None if any(counts) else "say how many of what"
+            return "Counts must be whole numbers, zero or more."
+        return None if any(counts) else "Give at least one count, such as customers=100."
 
 
 class Seeder:
-    def __init__(self, data: DataSet, amounts: SeedCounts) -> None:
+    def __init__(self, data: DataSet, counts: SeedCounts) -> None:
         self.data = data
-        self.amounts = amounts
+        self.counts = counts
         self.now = data.clock.now()
         self.products: list[str] = []
         self.plans: list[Json] = []
         self.customers: list[tuple[str, str]] = []
-        """Customer and payment method."""
+        """The ids of the customer and the payment method."""
         scratch = DataSet(data.account, data.livemode, data.clock, data.ids)
         self.scratch = scratch
         self.product = make_product(scratch, {"name": "Seed"})
@@ -60,60 +60,58 @@ class Seeder:
         self.method = scratch.put({**method, "customer": self.customer["id"]})
 
     def objects(self) -> Iterator[Json]:
-        """Oldest first; what others refer to comes before them."""
-        wanted = self.amounts
-        needs_people = bool(wanted.subscriptions or wanted.payments)
-        needs_plan = bool(wanted.subscriptions)
-        people = max(wanted.customers, needs_people)
-        prices = max(wanted.prices, needs_plan)
-        yield from self.make_products(max(wanted.products, bool(prices)))
+        """Oldest first; an object comes after the objects it refers to."""
+        counts = self.counts
+        needs_customers = bool(counts.subscriptions or counts.payments)
+        needs_plan = bool(counts.subscriptions)
+        customers = max(counts.customers, needs_customers)
+        prices = max(counts.prices, needs_plan)
+        yield from self.make_products(max(counts.products, bool(prices)))
         yield from self.make_prices(prices)
-        yield from self.make_customers(people, with_methods=needs_people)
-        yield from self.make_subscriptions(wanted.subscriptions)
-        yield from self.make_payments(wanted.payments)
+        yield from self.make_customers(customers, with_methods=needs_customers)
+        yield from self.make_subscriptions(counts.subscriptions)
+        yield from self.make_payments(counts.payments)
 
-    def created(self, index: int, count: int, span: int = YEAR) -> int:
-        """Spread evenly over the time until now."""
+    def created_at(self, index: int, count: int, span: int = YEAR) -> int:
+        """Creation times, spread evenly over the time until now."""
         return self.now - span + span * (index + 1) // count
 
     def make_products(self, count: int) -> Iterator[Json]:
         new = self.data.ids.new
         for i in range(count):
-            name, created = new("product"), self.created(i, count)
-            self.products.append(name)
-            title = f"Product {i + 1}"
-            yield {
-                **self.product,
-                "id": name,
-                "name": title,
-                "created": created,
-                "updated": created,
-            }
+            product_id, created = new("product"), self.created_at(i, count)
+            self.products.append(product_id)
+            values = {"id": product_id, "name": f"Product {i + 1}"}
+            yield {**self.product, **values, "created": created, "updated": created}
 
     def make_prices(self, count: int) -> Iterator[Json]:
         new, products = self.data.ids.new, self.products
         for i in range(count):
-            product = products[i % len(products)]
-            times = {"created": self.created(i, count)}
-            price = {**self.price, "id": new("price"), "product": product, **times}
+            values = {"id": new("price"), "product": products[i % len(products)]}
+            price = {**self.price, **values, "created": self.created_at(i, count)}
             self.plans.append(price)
             yield price
 
     def make_customers(self, count: int, with_methods: bool) -> Iterator[Json]:
         new = self.data.ids.new
         for i in range(count):
-            name, method, created = new("customer"), "", self.created(i, count)
-            prefix = name[-8:].upper()
-            texts = {"email": f"customer{i + 1}@example.com", "name": f"Customer {i + 1}"}
-            own = {"id": name, "created": created, "invoice_prefix": prefix, **texts}
-            yield {**self.customer, **own}
+            customer_id, method_id, created = new("customer"), "", self.created_at(i, count)
+            values = {
+                "id": customer_id,
+                "created": created,
+                "email": f"customer{i + 1}@example.com",
+                "invoice_prefix": customer_id[-8:].upper(),
+                "name": f"Customer {i + 1}",
+            }
+            yield {**self.customer, **values}
             if with_methods:
-                method = new("payment_method")
-                yield {**self.method, "id": method, "customer": name, "created": created}
-            self.customers.append((name, method))
+                method_id = new("payment_method")
+                values = {"id": method_id, "created": created, "customer": customer_id}
+                yield {**self.method, **values}
+            self.customers.append((customer_id, method_id))
 
     def make_subscriptions(self, count: int) -> Iterator[Json]:
-        """All in their first month, so that each has a current period that ends some day."""
+        """All are in their first month, so that each has a current period."""
         if not count:
             return
         new, now = self.data.ids.new, self.now
@@ -121,11 +119,11 @@ class Seeder:
         template = make_subscription(self.scratch, self.customer, self.method, [item])
         recurring = self.price["recurring"]
         for i in range(count):
-            name, start = new("subscription"), self.created(i, count, MONTH)
+            subscription_id, start = new("subscription"), self.created_at(i, count, MONTH)
             customer, method = self.customers[i % len(self.customers)]
             price = self.plans[i % len(self.plans)]
             plan = {**item["plan"], "id": price["id"], "product": price["product"]}
-            own = {
+            own_item = {
                 **item,
                 "id": new("subscription_item"),
                 "created": start,
@@ -133,17 +131,17 @@ class Seeder:
                 "current_period_end": period_end(start, recurring, start),
                 "plan": plan,
                 "price": price,
-                "subscription": name,
+                "subscription": subscription_id,
             }
-            yield own
+            yield own_item
             yield {
                 **template,
-                "id": name,
+                "id": subscription_id,
                 "billing_cycle_anchor": start,
                 "created": start,
                 "customer": customer,
                 "default_payment_method": method,
-                "items": item_list(name, [own]),
+                "items": item_list(subscription_id, [own_item]),
                 "plan": plan,
                 "start_date": start,
             }
@@ -152,22 +150,24 @@ class Seeder:
         if not count:
             return
         new = self.data.ids.new
-        owner = self.customer["id"]
-        unpaid = make_intent(self.scratch, 1500, "usd", owner, self.method)
+        customer = self.customer["id"]
+        unpaid = make_intent(self.scratch, 1500, "usd", customer, self.method)
         intent, charge = succeed(self.scratch, unpaid, self.method)
-        settled = make_balance_transaction(self.scratch, charge, charge["amount"], "charge")
+        transaction = make_balance_transaction(self.scratch, charge, charge["amount"], "charge")
         for i in range(count):
             customer, method = self.customers[i % len(self.customers)]
-            names = new("payment_intent"), new("charge"), new("balance_transaction")
-            own = {
-                "created": self.created(i, count),
-                "customer": customer,
-                "payment_method": method,
+            created = self.created_at(i, count)
+            values = {"created": created, "customer": customer, "payment_method": method}
+            intent_id, charge_id = new("payment_intent"), new("charge")
+            transaction_id = new("balance_transaction")
+            secret = self.data.ids.secret(intent_id)
+            ids = {"id": intent_id, "client_secret": secret, "latest_charge": charge_id}
+            yield {**intent, **values, **ids}
+            ids = {
+                "id": charge_id,
+                "payment_intent": intent_id,
+                "balance_transaction": transaction_id,
             }
-            secret = self.data.ids.secret(names[0])
-            ids = {"id": names[0], "client_secret": secret, "latest_charge": names[1]}
-            yield {**intent, **own, **ids}
-            links = {"id": names[1], "payment_intent": names[0], "balance_transaction": names[2]}
-            yield {**charge, **own, **links}
-            times = {"created": own["created"], "available_on": own["created"]}
-            yield {**settled, **times, "id": names[2], "source": names[1]}
+            yield {**charge, **values, **ids}
+            times = {"created": created, "available_on": created}
+            yield {**transaction, **times, "id": transaction_id, "source": charge_id}

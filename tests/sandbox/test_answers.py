@@ -59,7 +59,7 @@ def test_every_annotation_of_the_installed_sdk_is_understood() -> None:
     """So that an operation built tomorrow is checked without more work."""
     seen: set[Record] = set(object_classes().values())
     for operation in operations():
-        for text in (operation.answer, f'"{operation.params}"'):
+        for text in (operation.response, f'"{operation.params}"'):
             seen |= records(read_text(operation.module, text))
     waiting = list(seen)
     while waiting:

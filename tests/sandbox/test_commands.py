@@ -114,7 +114,7 @@ def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(
     ("words", "says"),
     [
         (["pay", "cs_test_gone"], "No such checkout.session: 'cs_test_gone'"),
-        (["seed"], "say how many"),
+        (["seed"], "at least one count"),
         (["fault"], "A fault needs"),
         (["restrict-key", "rk_test_a", "customers"], "write access as"),
         (["advance", "soon"], "a time such as"),

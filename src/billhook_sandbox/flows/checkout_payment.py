@@ -50,7 +50,7 @@ def pay(
     if card.payment == "declined":
         emit_created(data, intent, fresh)
         raise charge_attempts.decline(data, intent, method, card)
-    if card.payment == "authenticates" and authentication != "confirmed":
+    if card.payment == "requires_authentication" and authentication != "confirmed":
         emit_created(data, intent, fresh)
         if authentication == "denied":
             raise charge_attempts.fail_authentication(data, intent, method)

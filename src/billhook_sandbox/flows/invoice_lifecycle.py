@@ -93,7 +93,7 @@ def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
 def requires_authentication(card: Card, off_session: bool) -> bool:
     """Whether the bank wants the customer; one card wants it only for the first payment."""
     once = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
-    return card.payment == "authenticates" and not (off_session and once)
+    return card.payment == "requires_authentication" and not (off_session and once)
 
 
 def try_to_pay(

@@ -54,7 +54,7 @@ def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
     card = charge_attempts.card_for(data, method, intent["customer"])
     if card.payment == "declined":
         raise charge_attempts.decline(data, intent, method, card)
-    if card.payment == "authenticates":
+    if card.payment == "requires_authentication":
         if off_session:
             raise authentication_missing(data, intent, method)
         action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}

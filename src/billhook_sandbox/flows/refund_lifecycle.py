@@ -68,7 +68,7 @@ def settle_refund(data: DataSet, refund: str) -> None:
     before = data.need("refund", refund)
     charge = data.need("charge", before["charge"])
     method = data.need("payment_method", charge["payment_method"])
-    if card_of(method).refund == "fails later":
+    if card_of(method).refund == "fails_later":
         fail_refund(data, before, charge)
         return
     details = before["destination_details"]

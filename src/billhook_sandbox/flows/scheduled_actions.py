@@ -26,7 +26,10 @@ def settle_charge(data: DataSet, charge: str) -> None:
     if found["balance_transaction"] is not None:
         return
     method = data.need("payment_method", found["payment_method"])
-    at_once, amount = charge_attempts.card_of(method).available_at_once, found["amount_captured"]
+    at_once, amount = (
+        charge_attempts.card_of(method).available_immediately,
+        found["amount_captured"],
+    )
     transaction = make_balance_transaction(data, found, amount, "charge", available=at_once)
     change(data, found, "charge.updated", balance_transaction=transaction["id"])
     if at_once:

@@ -27,7 +27,7 @@ def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
     card = card_for(data, method, intent["customer"])
     if card.payment == "declined" and card.token != DECLINED_ONLY_WHEN_CHARGED:
         raise refuse(data, intent, method, card)
-    if card.payment == "authenticates" and authentication != "confirmed":
+    if card.payment == "requires_authentication" and authentication != "confirmed":
         return unauthenticated(data, intent, method, authentication)
     return save(data, intent, method)
 

@@ -85,7 +85,7 @@ def first_card(data: DataSet, method: Json | None, customer: Json, behavior: str
     if behavior == "error_if_incomplete" and card.payment == "declined":
         code, reason = card.error_code, card.decline_code
         raise CardError(DECLINES[reason], code=code, decline_code=reason)
-    if behavior == "error_if_incomplete" and card.payment == "authenticates":
+    if behavior == "error_if_incomplete" and card.payment == "requires_authentication":
         message = "Payment for this subscription requires additional user action."
         raise CardError(message, code="subscription_payment_intent_requires_action")
     return card
