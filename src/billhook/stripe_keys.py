@@ -53,6 +53,12 @@ class ConfigNotFound(NotFound):
     code = "PAYMENT_CONFIG_NOT_FOUND"
 
 
+class AnotherAccount(PaymentConfigInvalid):
+    """409: the key opens another account than the connected one. Nothing was changed."""
+
+    status = 409
+
+
 class StripeKeys:
     """The Stripe keys of both environments. One change at a time, in whatever process."""
 
@@ -73,7 +79,12 @@ class StripeKeys:
         self._sync = sync
 
     async def set(
-        self, environment: Environment, value: str, *, sync: bool = True
+        self,
+        environment: Environment,
+        value: str,
+        *,
+        replace_account: bool = True,
+        sync: bool = True,
     ) -> BillhookError | None:
         """Check a key at Stripe, store it, set up the endpoint and sync.
 
@@ -81,12 +92,14 @@ class StripeKeys:
         archives the rows of the one before.
 
         Args:
+            replace_account: whether it may be another account's than the connected one.
             sync: and wait for it as long as a caller would. Who says no starts one.
 
         Returns:
             Why the endpoint could not be set up, where it should have been; the key is stored.
 
         Raises:
+            AnotherAccount: it is another account's, and `replace_account` is false.
             PaymentConfigInvalid: of the other mode, malformed, refused by Stripe, or restricted
                 without what Billhook needs: each missing permission is named.
             UpstreamFailure: Stripe cannot be asked. Nothing was changed.
@@ -103,6 +116,13 @@ class StripeKeys:
             if before == key and account_before is not None:
                 return None
             account = await self._gateway.account(environment, key=key)
+            if not replace_account and account_before not in (None, account.data["id"]):
+                raise AnotherAccount(
+                    f"The key is of another account: {account.data['id']}, but {account_before} "
+                    f"is connected in {environment}.",
+                    next_actions="Connecting it archives the rows of the present account, which "
+                    "can be restored. Set the key with replaceAccount to go on.",
+                )
             await self._check_permissions(environment, key)
             if before is not None and account_before == account.data["id"]:
                 await self._connections.connected(environment, account, key=key)

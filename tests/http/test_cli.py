@@ -307,13 +307,19 @@ def test_a_key_is_read_from_standard_input_and_shown_masked(
         assert "webhooks configure" in billhook("webhooks", "status").out
 
 
-def test_a_key_of_another_account_says_where_the_rows_of_the_one_before_are(
+def test_a_key_of_another_account_must_be_confirmed_and_says_where_the_rows_of_the_one_before_are(
     linked: Billhook, api: Api
 ) -> None:
     before = linked("status", "--json").json["connections"][0]["accountId"]
     same = linked("config", "set", stdin=f"{STRIPE_KEY}\n")
     assert (same.code, same.err) == (0, "")
-    done = linked("config", "set", "--json", stdin="sk_test_anotherAccount_1\n")
+    kept = linked("config", "set", stdin="sk_test_anotherAccount_1\n")
+    assert kept.code == 2
+    assert before in kept.err
+    assert "pass --yes to confirm" in kept.err
+    assert linked("status", "--json").json["connections"][0]["accountId"] == before
+    assert linked("config", "show", "--json").json["keys"][0]["value"] == "sk_test_****ests"
+    done = linked("config", "set", "--yes", "--json", stdin="sk_test_anotherAccount_1\n")
     after = linked("status", "--json").json["connections"][0]["accountId"]
     assert done.code == 0
     assert set(done.json) == {"keys"}

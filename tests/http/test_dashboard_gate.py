@@ -209,12 +209,11 @@ def test_attempts_are_counted_also_when_they_come_at_once(api: Api, visitor: Vis
 
     statuses = asyncio.run(rush())
     assert sorted(statuses) == [401] * ATTEMPTS + [429] * 10
-    refused = visitor.sign_in()  # the right key: no guess is worth anything now
+    refused = visitor.sign_in(f"ik_{'0' * 30}")
     assert refused.status_code == 429
     assert 0 < int(refused.headers["retry-after"]) <= 900
     assert "Wait 15 minutes" in said(refused.text)
-    api.books.execute("UPDATE billhook.sign_in_attempts SET since = since - interval '16 minutes'")
-    assert visitor.sign_in().status_code == 303
+    assert visitor.sign_in().status_code == 303  # others at this address lock nobody out
     assert api.books.rows("SELECT * FROM billhook.sign_in_attempts") == []
 
 

@@ -460,6 +460,21 @@ def test_scripts_of_other_people_are_shown_as_text(api: Api, visitor: Visitor) -
 # --- settings ------------------------------------------------------------------------------------
 
 
+def test_another_accounts_key_has_to_be_confirmed(api: Api, visitor: Visitor) -> None:
+    other = "sk_test_anotherAccount_of_the_browser"
+    before = api.admin("GET", "/status").json()["connections"][0]["accountId"]
+    asked = visitor.send("/test/settings/key", secret_key=other)
+    assert asked.status_code == 409
+    assert "The key is of another account" in said(asked.text)
+    assert f"Archive the rows of {before}" in said(asked.text)
+    assert other not in asked.text
+    assert api.admin("GET", "/status").json()["connections"][0]["accountId"] == before
+    page = visitor.do("/test/settings/key", secret_key=other, replace_account="yes")
+    assert "The key works and is stored" in page
+    assert api.admin("GET", "/status").json()["connections"][0]["accountId"] != before
+    until_synced(visitor)
+
+
 def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sandbox: str) -> None:
     key = "sk_test_of_the_browser_1234"
     with serving(database_url, sandbox) as api:
@@ -538,7 +553,7 @@ def test_the_settings_tell_who_may_bill_whom(api: Api, visitor: Visitor) -> None
 
 def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> None:
     apply(api, paid(1))
-    visitor.do("/test/settings/key", secret_key="sk_test_another_1")
+    visitor.do("/test/settings/key", secret_key="sk_test_another_1", replace_account="yes")
     assert api.books.rows("SELECT * FROM payments.transactions") == []
     archive = api.books.row("SELECT id FROM billhook.archives")["id"]
     assert "is connected" in visitor.do(f"/test/settings/archives/{archive}")  # and refused

@@ -115,6 +115,9 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        # uvicorn itself would believe whatever a local process says about the client.
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_graceful_shutdown=10,
         **OPTIONS,
     )

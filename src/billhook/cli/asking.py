@@ -39,14 +39,14 @@ def refuse_on_command_line(arguments: Sequence[str], command: str) -> None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on only when somebody agrees.
+    """Continue only when confirmed.
 
     Raises:
-        SettingsError: nobody can be asked, and `--yes` was not given.
+        SettingsError: not interactive, and `--yes` was not given.
         typer.Abort: the answer was no.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise SettingsError(f"{question} Nobody can be asked here; --yes says yes.")
+        raise SettingsError(f"{question} Not interactive; pass --yes to confirm.")
     typer.confirm(question, abort=True, err=True)

@@ -35,19 +35,29 @@ def show(url: Url = None, as_json: AsJson = False) -> None:
 def set_key(
     context: typer.Context,
     environment: InEnvironment = "test",
+    yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Set a Stripe key, read from a prompt or from standard input.
 
     It is tried at Stripe first; then the webhook endpoint is set up and everything synced. A key
-    of another account archives the rows of the one before: billhook archive list.
+    of another account archives the rows of the one before (billhook archive list), so it has to
+    be confirmed.
     """
+    from billhook.client import ApiError
+
     asking.refuse_on_command_line(context.args, f"billhook config set --environment {environment}")
     secret = asking.secret(f"Stripe key for {environment} (sk_{environment}_… or rk_…)")
     with connected(url) as client:
         before = _account(client, environment)
-        found = client.config.set(environment, secret)
+        try:
+            found = client.config.set(environment, secret, replace_account=yes)
+        except ApiError as error:
+            if (error.status, error.code) != (409, "PAYMENT_CONFIG_INVALID"):
+                raise
+            asking.confirm(f"{error.message} Archive its rows and connect the other?", yes)
+            found = client.config.set(environment, secret)
         after = _account(client, environment)
     _show(found, as_json)
     if before is not None and before != after:

@@ -23,7 +23,7 @@ from billhook.settings import Settings
 
 LIFETIME = timedelta(hours=12)
 ATTEMPTS = 10
-"""How often an address may try within `ATTEMPTS_WITHIN`."""
+"""How often an address may fail within `ATTEMPTS_WITHIN`."""
 ATTEMPTS_WITHIN = timedelta(minutes=15)
 
 _ATTEMPT = """
@@ -110,22 +110,22 @@ class Sessions:
 
         Args:
             who: how the session is called when the credential itself brings no name.
-            address: the visitor's; it may fail so often and no more.
+            address: the visitor's, whose failures are counted.
 
         Returns:
             The cookie's value.
 
         Raises:
-            TooManyAttempts: whatever the credential is.
+            TooManyAttempts: too many wrong credentials came from this address. A right one always
+                signs in: keys are too long to be guessed, and an address may be shared with others.
             BillhookError: 401 or 403, as on the API's admin routes.
         """
-        async with self._database.connection() as connection:
-            # Counted before the credential is looked at: attempts at once get no free ones.
-            tried = await connection.fetchrow(_ATTEMPT, _whose(address), ATTEMPTS_WITHIN)
-        assert tried is not None
-        if tried["attempts"] > ATTEMPTS:
-            raise TooManyAttempts(tried["seconds"])
-        caller = await self._auth.administrator(credential)
+        try:
+            caller = await self._auth.administrator(credential)
+        except BillhookError as error:
+            if error.status < 500:
+                await self._count_failure(address)
+            raise
         assert credential is not None
         token = random.token_urlsafe(32)
         is_key = credential.kind == "api_key"
@@ -140,6 +140,13 @@ class Sessions:
                 _ends(caller),
             )
         return token
+
+    async def _count_failure(self, address: str) -> None:
+        async with self._database.connection() as connection:
+            tried = await connection.fetchrow(_ATTEMPT, _whose(address), ATTEMPTS_WITHIN)
+        assert tried is not None
+        if tried["attempts"] > ATTEMPTS:
+            raise TooManyAttempts(tried["seconds"]) from None
 
     async def find(self, token: str | None) -> Session | None:
         """The session of a cookie, while it lasts."""

@@ -119,7 +119,7 @@ class Database:
                 statement_cache_size=0 if pooled else 100,
             )
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
+            raise no_answer(error) from error
 
     async def close(self) -> None:
         """Close the pool, letting running transactions finish for a moment."""
@@ -204,6 +204,14 @@ class Database:
             with suppress(DatabaseUnavailable, asyncpg.PostgresError):
                 async with self.connection() as connection:
                     await connection.execute(_NOTIFY, channels, payloads)
+
+
+def no_answer(error: Exception) -> DatabaseUnavailable:
+    """The error for a connection that cannot be opened."""
+    return DatabaseUnavailable(
+        f"PostgreSQL does not answer: {error}",
+        next_actions="Is PostgreSQL running, and is DATABASE_URL right?",
+    )
 
 
 async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:

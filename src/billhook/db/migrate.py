@@ -21,7 +21,8 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from billhook.database_url import dsn_of
-from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.db import no_answer
+from billhook.errors import BillhookError
 
 # Two databases of one cluster that create the same roles at the same moment.
 _TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
@@ -119,8 +120,8 @@ async def migrate(dsn: str) -> list[str]:
     try:
         # No cached statements: behind a pooler they would stay in a session of somebody else's.
         connection = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise DatabaseUnavailable(f"PostgreSQL does not answer: {error}") from error
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        raise no_answer(error) from error
     try:
         for attempt in range(1, _ATTEMPTS + 1):
             try:

@@ -125,7 +125,8 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _serving(app: FastAPI, api: Listener) -> AsyncIterator[asyncio.Task[None]]:
     """The running server; entered when it has started."""
-    server = _Server(uvicorn.Config(app, timeout_graceful_shutdown=3, **OPTIONS))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=3, proxy_headers=False, **OPTIONS)
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[api.socket]))
     try:
         while not server.started:

@@ -51,7 +51,6 @@ async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
             version = await connection.fetchval("SHOW server_version")
     except DatabaseUnavailable as error:
         await database.close()
-        error.next_actions = "Is PostgreSQL running, and is DATABASE_URL right?"
         return failure("database", error), None
     if number < _OLDEST_POSTGRES * 10_000:
         old = Finding(

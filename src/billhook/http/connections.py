@@ -54,7 +54,9 @@ async def set_key(environment: Environment, request: Request, services: Services
     """Set the Stripe key: it is tried at Stripe first, then stored, the webhook endpoint is set up
     and the mirror synced. Another account's key archives the rows of the one before."""
     order = await read_json(request, SetKey)
-    await services.stripe_keys.set(environment, order.secret_key)
+    await services.stripe_keys.set(
+        environment, order.secret_key, replace_account=order.replace_account
+    )
     return answer(await services.connections.config())
 
 

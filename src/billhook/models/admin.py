@@ -61,6 +61,11 @@ class SetKey(Request):
     """Body of `PUT /payments/stripe/{environment}/config`."""
 
     secret_key: Annotated[Id, Field(repr=False, examples=["sk_test_…"])]
+    replace_account: bool = Field(
+        True,
+        description="Whether a key of another account than the connected one is stored, which "
+        "archives the rows of that one. With false it is refused (409), and nothing is changed.",
+    )
 
 
 class CreateProduct(Request):

@@ -20,16 +20,19 @@ class AsyncConfig:
             await self._transport.send(Call("GET", path("config"), Config, repeatable=True))
         ).model
 
-    async def set(self, environment: Environment, secret_key: str) -> Config:
+    async def set(
+        self, environment: Environment, secret_key: str, *, replace_account: bool = True
+    ) -> Config:
         """Set a Stripe key: it is tried at Stripe, stored, and everything is set up and synced.
 
-        Another account's key archives the rows of the one before.
+        Another account's key archives the rows of the one before; with `replace_account=False`
+        it is refused instead: `ApiError` with the status 409.
         """
         call = Call(
             "PUT",
             path(environment, "config"),
             Config,
-            body={"secretKey": secret_key},
+            body={"secretKey": secret_key, "replaceAccount": replace_account},
             repeatable=True,
             slow=True,
         )

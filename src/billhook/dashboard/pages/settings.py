@@ -12,6 +12,7 @@ from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.mirror_status import mirror_status
 from billhook.models import Verify
+from billhook.stripe_keys import AnotherAccount
 
 _LOOK_EVERY = 0.02  # seconds; a sync takes its lease at once
 _VERIFY_BUDGET = 20  # seconds that somebody waits for the page
@@ -42,6 +43,7 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
         archives=[each for each in kept if each.environment == environment],
         settings=services.settings,
         key_error=error,
+        other_account=isinstance(error, AnotherAccount),
     )
 
 
@@ -51,10 +53,17 @@ async def set_key(visit: Visit) -> Response:
     try:
         if not key:
             raise InvalidInput("Paste a secret key.")
-        problem = await visit.services.stripe_keys.set(visit.environment, key, sync=False)
+        problem = await visit.services.stripe_keys.set(
+            visit.environment,
+            key,
+            replace_account=visit.field("replace_account") == "yes",
+            sync=False,
+        )
     except BillhookError as error:
         if error.status >= 500 and error.code == "INTERNAL_ERROR":
             raise
+        if isinstance(error, AnotherAccount):
+            error.next_actions = "To connect it all the same, paste the key again and confirm."
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
     if problem is not None:

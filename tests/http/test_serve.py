@@ -1,0 +1,114 @@
+"""`billhook serve` as a process: whose word it takes for a client's address, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+import aside
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY, JWT_SECRET
+
+__all__ = ["billhook"]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "JWT_SECRET": JWT_SECRET,
+        "BILLHOOK_RECOVERY": "false",
+        **settings,
+    }
+
+
+@contextmanager
+def serving(folder: Path, **settings: str) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "billhook.cli", "serve", "--port", str(port)],
+        env=environment(ACCESS_API_KEY=ADMIN_KEY, **settings),
+        cwd=folder,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"{url}/health").raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def addresses(dsn: str) -> list[str]:
+    async def work() -> list[str]:
+        connection = await asyncpg.connect(dsn, statement_cache_size=0)
+        try:
+            rows = await connection.fetch("SELECT address FROM billhook.sign_in_attempts")
+            return [row["address"] for row in rows]
+        finally:
+            await connection.close()
+
+    return aside.run(work())
+
+
+@pytest.mark.parametrize(
+    ("trusted", "counted"),
+    [
+        ({}, "127.0.0.1"),
+        ({"FORWARDED_ALLOW_IPS": "*"}, "127.0.0.1"),  # uvicorn's own name for it
+        ({"BILLHOOK_TRUSTED_PROXIES": "10.0.0.0/8"}, "127.0.0.1"),
+        ({"BILLHOOK_TRUSTED_PROXIES": "10.0.0.7, 127.0.0.0/8"}, "203.0.113.9"),
+        ({"BILLHOOK_TRUSTED_PROXIES": "127.0.0.1,203.0.113.9"}, "198.51.100.1"),
+    ],
+)
+def test_a_forwarded_address_is_believed_only_from_a_configured_proxy(
+    database_url: str, tmp_path: Path, trusted: dict[str, str], counted: str
+) -> None:
+    with serving(tmp_path, DATABASE_URL=database_url, **trusted) as url:
+        answer = httpx.post(
+            f"{url}/dashboard/sign-in",
+            data={"credential": "ik_wrong"},
+            headers={"x-forwarded-for": "198.51.100.1, 203.0.113.9"},
+        )
+    assert answer.status_code == 401
+    assert addresses(database_url) == [counted]
+
+
+PASSWORDS = ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hun%zzter2", "hun%2Fter2", "hun[ter2"]
+PLACES = ["127.0.0.1:9/shop", "127.0.0.1:99999/shop", "127.0.0.1:x/shop", "no where/shop"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("command", ["migrate", "serve", "doctor"])
+def test_a_database_that_cannot_be_reached_is_said_without_the_password(
+    billhook: Billhook, monkeypatch: pytest.MonkeyPatch, command: str, place: str
+) -> None:
+    for name, value in {"STRIPE_API_BASE": "http://127.0.0.1:9", "PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+    for password in PASSWORDS:
+        dsn = f"postgresql+asyncpg://app:{password}@{place}?pgbouncer=true"
+        monkeypatch.setenv("DATABASE_URL", dsn)
+        ran = billhook(command)
+        assert ran.code in (1, 2)
+        assert "Traceback" not in ran.out + ran.err
+        assert "ter2" not in ran.out + ran.err
+        assert "DATABASE_URL" in ran.out + ran.err
