@@ -557,7 +557,7 @@ def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> No
     assert api.books.rows("SELECT * FROM payments.transactions") == []
     archive = api.books.row("SELECT id FROM billhook.archives")["id"]
     assert "is connected" in visitor.do(f"/test/settings/archives/{archive}")  # and refused
-    visitor.do("/test/settings/key", secret_key=STRIPE_KEY)
+    visitor.do("/test/settings/key", secret_key=STRIPE_KEY, replace_account="yes")
     assert "rows are back" in visitor.do(f"/test/settings/archives/{archive}")
     assert len(api.books.rows("SELECT * FROM payments.transactions")) == 1
 
