@@ -175,7 +175,8 @@ class SigningKeysUnavailable(BillhookError):
 
 
 class DatabaseUnavailable(BillhookError):
-    """503: PostgreSQL cannot be reached just now. Nothing was done; try again."""
+    """503: PostgreSQL cannot be reached just now; the message says whether a change may have been
+    saved."""
 
     status = 503
     code = "INTERNAL_ERROR"

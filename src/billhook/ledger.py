@@ -36,7 +36,7 @@ _LONGEST_NAME = 255
 
 _APPLY = """
     SELECT handled, processing_status, attempt_count, last_error,
-           received_at, processed_at, created_at, updated_at, billhook.forget_settings()
+           received_at, processed_at, created_at, updated_at, billhook.reset_session()
     FROM billhook.apply_event(
         $1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
 """
@@ -328,7 +328,8 @@ async def _apply(
 ) -> Mapping[str, Any]:
     async def work() -> Mapping[str, Any]:
         if lease is None and not silently:
-            async with database.connection() as connection:  # one statement is one transaction
+            # One statement is one transaction.
+            async with database.connection(resets_itself=True) as connection:
                 return await apply_in(connection, environment, delivery, changes, failure)
         async with database.as_service() as connection:
             if lease is not None:
@@ -378,7 +379,7 @@ async def apply_in(
     )
     assert row is not None
     columns = dict(row)
-    del columns["forget_settings"]
+    del columns["reset_session"]
     return columns
 
 

@@ -18,6 +18,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from billhook.database_url import dsn_of
+from billhook.db import sessions
 from billhook.errors import DatabaseUnavailable, SettingsError
 
 Role = Literal["anon", "authenticated", "project_admin"]
@@ -27,7 +28,11 @@ ROLES: frozenset[str] = frozenset(get_args(Role))
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 # Two transactions that wait for each other, or that met in a way PostgreSQL undoes.
-COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+COLLISIONS = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidSQLStatementNameError,  # see `Database`: the next connection has the statement
+)
 _ATTEMPTS = 5
 PATIENCE = 30.0
 """Seconds that a statement may take, unless it is told otherwise."""
@@ -35,7 +40,10 @@ PATIENCE = 30.0
 _NOTIFY = (
     "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) t(channel, payload)"
 )
-_SERVER_PROCESS = "SELECT pg_backend_pid()"
+_IS_PREPARED = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements
+    WHERE statement LIKE '%billhook looks for this statement%')
+"""
 
 T = TypeVar("T")
 
@@ -54,15 +62,25 @@ UNAVAILABLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# Of these, what PostgreSQL answers instead of doing anything.
+_REFUSED_BY_SERVER = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
 
 class Database:
     """A pool of connections to the app's PostgreSQL, directly or through a pooler in transaction
     mode, which is noticed (docs/operations.md).
 
+    Triggers and policies of the app run in our sessions. Nothing that they set there reaches
+    another transaction: sessions are reset (db/sessions.py).
+
     All timestamps are `timestamptz`; `jsonb` values are Python objects on both sides.
 
     Args:
-        pool: somebody else's, who opens and closes it, made with `init=prepare_connection`.
+        pool: the application's own, which it opens and closes: see `open`.
     """
 
     def __init__(
@@ -78,6 +96,7 @@ class Database:
         self._pool_size = pool_size
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._pooled = False
         self._announcements: list[tuple[str, str]] = []
         self._announcing: asyncio.Task[None] | None = None
 
@@ -86,23 +105,20 @@ class Database:
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not answer.
-            SettingsError: the given pool was made without `init=prepare_connection`, or PostgreSQL
-                isolates transactions more than ours bear.
+            SettingsError: the given pool was made in another way than Billhook needs, or PostgreSQL
+                isolates transactions more than Billhook supports.
         """
         if self._given is not None:
             self._pool = self._given
-            async with self.connection() as connection:
+            async with self._acquired() as connection:
+                self._pooled = await is_behind_a_pooler(connection)
+                await _require_own_statements(connection, pooled=self._pooled)
                 await _require_read_committed(connection)
-                if await connection.fetchval("SELECT '{}'::jsonb") != {}:
-                    raise SettingsError(
-                        "The given pool does not read jsonb as Billhook does: make it with "
-                        "asyncpg.create_pool(…, init=billhook.prepare_connection)."
-                    )
             return
         try:
             probe = await asyncpg.connect(self._dsn, timeout=10, statement_cache_size=0)
             try:
-                pooled = await is_behind_a_pooler(probe)
+                self._pooled = await is_behind_a_pooler(probe)
                 await _require_read_committed(probe)
             finally:
                 await probe.close()
@@ -111,12 +127,12 @@ class Database:
                 min_size=1,
                 max_size=self._pool_size,
                 init=prepare_connection,
-                reset=_reset,
+                reset=_require_ended,
                 command_timeout=PATIENCE,
                 server_settings={"application_name": "billhook"},
                 # A pooler may give each transaction another session: then no statement may be
                 # prepared in one and used in the next.
-                statement_cache_size=0 if pooled else 100,
+                statement_cache_size=0 if self._pooled else 100,
             )
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             raise no_answer(error) from error
@@ -131,37 +147,81 @@ class Database:
         self._pool = None
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection outside any transaction: for a single statement.
+    async def connection(self, *, resets_itself: bool = False) -> AsyncIterator[Connection]:
+        """A connection for a single statement.
+
+        Args:
+            resets_itself: the statement ends with `billhook.reset_session()`, which spares a
+                message to PostgreSQL.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away; the caller gets a 503 and may retry.
         """
+        if self._pooled:
+            async with self.as_service() as connection:
+                yield connection
+            return
+        async with self._acquired(autocommit=True) as connection:
+            try:
+                yield connection
+            except BaseException:
+                await sessions.reset_or_close(connection)
+                raise
+            if not resets_itself:
+                await sessions.reset_or_close(connection)
+
+    @asynccontextmanager
+    async def as_service(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[Connection]:
+        """A transaction with Billhook's own rights.
+
+        Raises:
+            DatabaseUnavailable: as `connection`.
+        """
+        async with self._acquired() as connection:
+            transaction = connection.transaction(isolation=isolation)
+            try:
+                await transaction.start()
+                yield connection
+                await sessions.reset(connection)
+            except BaseException:
+                await sessions.roll_back(connection, transaction)
+                raise
+            try:
+                await transaction.commit()
+            except UNAVAILABLE as error:
+                raise _unavailable(error, may_be_saved=True) from error
+
+    @asynccontextmanager
+    async def _acquired(self, *, autocommit: bool = False) -> AsyncIterator[Connection]:
+        """A connection of the pool, to be returned with its session reset.
+
+        Args:
+            autocommit: each statement is a transaction of its own.
+        """
         if self._pool is None:
             raise DatabaseUnavailable("The database pool is not open.")
+        may_be_saved = False
         try:
             async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
-                yield connection
-        except asyncpg.PostgresWarning as said:
+                may_be_saved = autocommit
+                try:
+                    yield connection
+                except asyncpg.InvalidSQLStatementNameError:
+                    # A trigger has deallocated asyncpg's prepared statements.
+                    sessions.close(connection)
+                    raise
+        except asyncpg.PostgresWarning as notice:
             # A trigger of the app raised with a code that means no error, such as `no_data`.
-            # asyncpg's word for that is immutable, and would itself be lost on its way up.
-            error = asyncpg.RaiseError(str(said.args[0]))
-            error.context = said.context
+            # asyncpg's class for that is immutable, and would itself be lost on its way up.
+            error = asyncpg.RaiseError(str(notice.args[0]))
+            error.context = notice.context
             raise error from None
         except UNAVAILABLE as error:
             if isinstance(error, ValueError):
-                raise  # asyncpg's word for an argument that does not fit its type
-            raise DatabaseUnavailable(
-                "The database is not available just now. Nothing was changed; try again.",
-                next_actions="Retry in a few seconds; if it lasts, check DATABASE_URL and the "
-                "PostgreSQL server.",
-            ) from error
-
-    @asynccontextmanager
-    async def as_service(self) -> AsyncIterator[Connection]:
-        """A transaction with Billhook's own rights."""
-        async with self.connection() as connection, connection.transaction():
-            yield connection
+                raise  # asyncpg's class for an argument that does not fit its type
+            raise _unavailable(error, may_be_saved=may_be_saved) from error
 
     @asynccontextmanager
     async def as_caller(self, role: Role, claims: Mapping[str, Any]) -> AsyncIterator[Connection]:
@@ -224,16 +284,59 @@ async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
     return await work()
 
 
-async def is_behind_a_pooler(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
+async def is_behind_a_pooler(connection: Connection) -> bool:
     """Whether something stands between us and PostgreSQL that shares its sessions out.
 
     PostgreSQL tells each client the number of its process, for cancelling. A pooler (PgBouncer and
     its like) has to make one up: then it is not the number of the process that answers.
-
-    Args:
-        connection: one without cached statements, which a pooler would leave in another's session.
     """
-    return bool(await connection.fetchval(_SERVER_PROCESS) != connection.get_server_pid())
+    # Without parameters asyncpg prepares nothing, which a pooler would leave in another's session.
+    process = connection.get_server_pid()
+    return await connection.execute(f"SELECT WHERE pg_backend_pid() = {process}") == "SELECT 0"
+
+
+def _unavailable(error: Exception, *, may_be_saved: bool) -> DatabaseUnavailable:
+    """
+    Args:
+        may_be_saved: a commit was under way; what PostgreSQL said of it may have been lost.
+    """
+    changed = (
+        "Whether the last change was saved is not known."
+        if may_be_saved and not isinstance(error, _REFUSED_BY_SERVER)
+        else "Nothing was changed; try again."
+    )
+    return DatabaseUnavailable(
+        f"The database is not available just now. {changed}",
+        next_actions="Retry in a few seconds; if it lasts, check DATABASE_URL and the PostgreSQL "
+        "server.",
+    )
+
+
+async def _require_own_statements(connection: Connection, *, pooled: bool) -> None:
+    """That the application's pool is made as Billhook needs it.
+
+    Raises:
+        SettingsError: it caches statements behind a pooler, or does not read jsonb.
+    """
+    if pooled and await _caches_statements(connection):
+        raise SettingsError(
+            "The given pool caches prepared statements, but something between it and PostgreSQL "
+            "shares sessions out (PgBouncer in transaction mode, for example): make it with "
+            "asyncpg.create_pool(…, statement_cache_size=0, init=billhook.prepare_connection)."
+        )
+    if await connection.fetchval("SELECT '{}'::jsonb") != {}:
+        raise SettingsError(
+            "The given pool does not read jsonb as Billhook does: make it with "
+            "asyncpg.create_pool(…, init=billhook.prepare_connection)."
+        )
+
+
+async def _caches_statements(connection: Connection) -> bool:
+    try:
+        async with connection.transaction():  # one session for all steps of a statement
+            return bool(await connection.fetchval(_IS_PREPARED))
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
+        return True
 
 
 async def _require_read_committed(connection: Connection) -> None:
@@ -250,11 +353,11 @@ def _encode_json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-async def _reset(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Between two users of a connection. All that we set ends with its transaction, so there is
-    nothing to ask PostgreSQL for, unless a cancelled task left a transaction open."""
+async def _require_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """In place of asyncpg's own reset, which `Database` does better. A connection whose commit was
+    cancelled may still be in its transaction."""
     if connection.is_in_transaction():
-        await connection.reset()
+        connection.terminate()
 
 
 async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:

@@ -61,30 +61,21 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
 
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
     started_at = datetime.now(UTC)
-    async with database.connection() as connection:
-        transaction = connection.transaction(
-            isolation="read_committed" if swap else "repeatable_read"
-        )
-        await transaction.start()
-        try:
-            await fresh.make(connection)
-            if not swap:
-                await connection.execute(_ONLY_READ)
-            await connection.execute(_FILLING)
-            replay = Replay(connection, environment)
-            await replay.run()
-            if swap:
-                await _lock(connection)
-                await replay.run()  # what came meanwhile
-            await connection.execute(_COMPARING)
-            tables = await comparison.compare(connection, environment)
-            if swap:
-                await comparison.swap(connection, environment, _differing(tables))
-                await fresh.drop(connection)
-        except BaseException:
-            await transaction.rollback()
-            raise
-        await (transaction.commit() if swap else transaction.rollback())
+    async with database.as_service("read_committed" if swap else "repeatable_read") as connection:
+        await fresh.make(connection)
+        if not swap:
+            await connection.execute(_ONLY_READ)
+        await connection.execute(_FILLING)
+        replay = Replay(connection, environment)
+        await replay.run()
+        if swap:
+            await _lock(connection)
+            await replay.run()  # what came meanwhile
+        await connection.execute(_COMPARING)
+        tables = await comparison.compare(connection, environment)
+        if swap:
+            await comparison.swap(connection, environment, _differing(tables))
+            await fresh.drop(connection)
     found = Rebuilt(
         environment=environment,
         started_at=started_at,

@@ -206,16 +206,6 @@ BEGIN
     END LOOP;
 END $$;
 
--- What an app's trigger set for the whole session, by mistake most likely, would go on for whatever
--- uses the connection next: other events without triggers, as another role, with other time limits.
-CREATE OR REPLACE FUNCTION billhook.forget_settings() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    RESET ALL;
-    RESET SESSION AUTHORIZATION;
-    RESET ROLE;
-    PERFORM pg_advisory_unlock_all();
-END $$;
-
 -- Whether the account that was connected when an event came is the one that is connected now: that
 -- of the first archive made after it, or else the present one. Its rows must be here for the event
 -- to be applied again.
