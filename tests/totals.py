@@ -27,16 +27,19 @@ _ANEW = f"""
         FROM payments.transactions
         WHERE provider = 'stripe' AND currency <> '' AND type <> 'refund'
           AND status IN ('succeeded', 'refunded', 'partially_refunded')
+          AND canceled_at IS NULL AND (amount > 0 OR amount_out_of_band = 0)
         UNION ALL
         SELECT environment, currency, coalesce(refunded_at, provider_created_at, created_at),
             0, coalesce(amount, 0), 0, 1, 0
         FROM payments.transactions
         WHERE provider = 'stripe' AND currency <> '' AND type = 'refund' AND status = 'refunded'
+          AND canceled_at IS NULL AND (amount > 0 OR amount_out_of_band = 0)
         UNION ALL
         SELECT environment, currency, coalesce(failed_at, provider_created_at, created_at),
             0, 0, 0, 0, 1
         FROM payments.transactions
         WHERE provider = 'stripe' AND currency <> '' AND type <> 'refund' AND status = 'failed'
+          AND canceled_at IS NULL AND (amount > 0 OR amount_out_of_band = 0)
     ) AS counted
     GROUP BY 1, 2, 3
 """

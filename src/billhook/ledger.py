@@ -160,6 +160,7 @@ def decode(payload: bytes) -> Delivery:
             created=body["created"],
             object=stripe_object,
             previous=previous if isinstance(previous, dict) else None,
+            account=text(body.get("account")),
         ),
         livemode=body["livemode"],
         account_id=_name(body.get("account")),

@@ -62,16 +62,17 @@ def play(books: Books, events: Events) -> dict[str, list[str]]:
             async with database.connection() as connection:
                 await connection.execute(WIPE)
             answers = [await apply_one(database, each) for each in order]
-            assert not [answer for answer in answers if isinstance(answer, Exception)]
+            assert [each for each in answers if isinstance(each, Exception)] == []
             found = await state_of(database)
             types = [each["type"] for each in order]
             assert not expected or found == expected, types
             expected = found
             rebuilt = await rebuild(database, "test", RebuildOrder())
+            assert not rebuilt.skipped, rebuilt.skipped
             differing = [
                 (table.table, each) for table in rebuilt.tables for each in table.differences
             ]
-            assert not differing, types
+            assert not differing, (types, differing)
         return expected
 
     return books.run(work)

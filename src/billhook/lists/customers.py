@@ -66,6 +66,7 @@ _PAID = """CROSS JOIN LATERAL (
                 AND lower(other.email) = lower(t.email) AND other.id <> t.id)
     ) AS own
     WHERE own.type <> 'refund' AND own.status IN ('succeeded', 'refunded', 'partially_refunded')
+      AND (own.amount_out_of_band = 0 OR own.amount > 0)
 ) AS paid"""
 _SUBJECTS = """
 SELECT subject_type, subject_id FROM payments.customer_mappings

@@ -372,7 +372,13 @@ class Subscriptions(WireModel):
 
 
 class Transaction(WireModel):
-    """A payment or a refund. Amounts are in the currency's minor unit."""
+    """A payment or a refund. Amounts are in the currency's minor unit.
+
+    Attributes:
+        amount_out_of_band: what was paid past Stripe, and is not part of `amount` or of any sum.
+        canceled_at: when a payment was canceled that nobody had failed to pay, such as an
+            authorization that was never captured; it is `failed`.
+    """
 
     environment: Environment
     provider: str
@@ -386,11 +392,13 @@ class Transaction(WireModel):
     provider_reference_type: str | None
     amount: int | None
     amount_refunded: int
+    amount_out_of_band: int
     currency: str | None
     description: str | None
     paid_at: Timestamp | None
     failed_at: Timestamp | None
     refunded_at: Timestamp | None
+    canceled_at: Timestamp | None
     provider_created_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from billhook.projections import (
     catalog,
+    charges,
     checkout_sessions,
     customers,
     invoices,
@@ -40,7 +41,9 @@ PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
         "invoice_payment.paid": invoices.invoice_payment_paid,
         "payment_intent.succeeded": payment_intents.payment_intent_succeeded,
         "payment_intent.payment_failed": payment_intents.payment_intent_failed,
-        "charge.refunded": refunds.charge_refunded,
+        "payment_intent.canceled": payment_intents.payment_intent_canceled,
+        "charge.succeeded": charges.charge_succeeded,
+        "charge.refunded": charges.charge_refunded,
         "refund.created": refunds.refund_changed,
         "refund.updated": refunds.refund_changed,
         "refund.failed": refunds.refund_changed,
@@ -60,12 +63,13 @@ PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
 
 
 def project(event: Event) -> Changes:
-    """What `event` changes; `NOTHING` for a type that we don't use.
+    """What `event` changes; `NOTHING` for a type that we don't use, and for events of connected
+    accounts (Connect), whose customers and payments are not this account's.
 
     Raises:
         UnreadableObject: its object lacks what the row cannot be without.
     """
-    projection = PROJECTIONS.get(event.type)
+    projection = None if event.account else PROJECTIONS.get(event.type)
     return projection(event) if projection else NOTHING
 
 

@@ -7,6 +7,7 @@ those that the SQL functions of `db/functions` read.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from enum import IntEnum
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,8 @@ class Event:
     created: int
     object: StripeObject
     previous: StripeObject | None = None
+    account: str | None = None
+    """The connected account that it is of (Connect); None for the account itself."""
 
     @property
     def rank(self) -> Rank:
@@ -138,23 +141,51 @@ class Claim:
     """The Checkout Session; empty for metadata."""
 
 
+class Place(IntEnum):
+    """Whose facts of a payment count first, where several objects know them.
+
+    An invoice comes before a PaymentIntent that only pays it, and after one of a checkout of ours.
+    """
+
+    OUR_PAYMENT_INTENT = 1
+    INVOICE = 2
+    PAYMENT_INTENT = 3
+    CHECKOUT_SESSION = 4
+    INVOICE_PAYMENT = 5
+    CHARGE = 6
+
+
+Outcome = Literal["succeeded", "canceled", "failed", "pending"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentSource:
     """What one object knows of a payment (contract §5, where a transaction's columns come from)."""
 
-    object_type: Literal["payment_intent", "invoice", "checkout_session"]
+    object_type: Literal[
+        "payment_intent", "invoice", "checkout_session", "invoice_payment", "charge"
+    ]
     object_id: str
-    outcome: Literal["succeeded", "failed", "pending"]
+    outcome: Outcome
+    place: Place
     type: Literal["one_time_payment", "subscription_invoice", "failed_payment"]
-    subject_type: str | None
-    subject_id: str | None
-    customer_id: str | None
-    email: str | None
+    subject_type: str | None = None
+    subject_id: str | None = None
+    customer_id: str | None = None
+    email: str | None = None
     amount: int | None
+    """What was taken; what was due, if it was not."""
+    full_amount: int | None = None
+    """What was asked for in all, where that is not `amount`."""
     currency: str | None
-    description: str | None
+    presentment_amount: int | None = None
+    presentment_currency: str | None = None
+    """The same in the buyer's currency (adaptive pricing)."""
+    out_of_band: bool = False
+    """Whether it was paid past Stripe."""
+    description: str | None = None
     happened_at: int | None
-    """When it was paid or failed."""
+    """When it was paid, failed or was canceled."""
     created: int | None
     related: dict[str, str]
 
@@ -168,7 +199,10 @@ class RefundFacts:
     status: Literal["pending", "refunded", "failed"]
     amount: int
     currency: str | None
-    description: str | None
+    presentment_amount: int | None = None
+    presentment_currency: str | None = None
+    description: str | None = None
+    payment_intent_id: str | None
     charge_id: str | None
     created: int | None
     rank: Rank
@@ -179,7 +213,8 @@ class RefundFacts:
 class PaymentChange:
     """Objects that belong to one payment, and what one of them tells."""
 
-    refs: dict[str, str]
+    refs: dict[str, list[str]]
+    """Ids by object type."""
     source: PaymentSource | None = None
     refund: RefundFacts | None = None
 

@@ -11,8 +11,10 @@ from billhook.projections.changes import (
     CheckoutSessionChange,
     Claim,
     Event,
+    Outcome,
     PaymentChange,
     PaymentSource,
+    Place,
 )
 from billhook.projections.shapes import (
     StripeObject,
@@ -20,20 +22,21 @@ from billhook.projections.shapes import (
     hash_of,
     id_of,
     integer,
+    listed,
+    presentment_of,
     subject_of,
     text,
     timestamp,
 )
 
-Outcome = Literal["succeeded", "failed", "pending"]
-
 _PAYMENT_STATUSES = ("paid", "unpaid", "no_payment_required")
 
 
 def session_completed(event: Event) -> Changes:
-    """Paid at once, or waiting for an asynchronous method (stripe-facts 7)."""
-    paid = event.object.get("payment_status") == "paid"
-    return _finished(event, "succeeded" if paid else "pending")
+    """Paid at once, free, or waiting: for an asynchronous method (stripe-facts 7), or to be
+    captured."""
+    done = event.object.get("payment_status") in ("paid", "no_payment_required")
+    return _finished(event, "succeeded" if done else "pending")
 
 
 def session_async_payment_succeeded(event: Event) -> Changes:
@@ -105,10 +108,12 @@ def _payment(event: Event, outcome: Outcome) -> PaymentChange:
     session_id = str(session["id"])
     subject = subject_of(session.get("metadata"))
     payment_intent_id = id_of(session.get("payment_intent"))
+    presentment_amount, presentment_currency = presentment_of(session)
     source = PaymentSource(
         object_type="checkout_session",
         object_id=session_id,
         outcome=outcome,
+        place=Place.CHECKOUT_SESSION,
         type="one_time_payment",
         subject_type=subject.type if subject else None,
         subject_id=subject.id if subject else None,
@@ -116,7 +121,8 @@ def _payment(event: Event, outcome: Outcome) -> PaymentChange:
         email=text(hash_of(session.get("customer_details")).get("email")),
         amount=integer(session.get("amount_total")),
         currency=text(session.get("currency")),
-        description=None,
+        presentment_amount=presentment_amount,
+        presentment_currency=presentment_currency,
         happened_at=None if outcome == "pending" else event.created,
         created=timestamp(session.get("created")),
         related=compact(
@@ -130,4 +136,4 @@ def _payment(event: Event, outcome: Outcome) -> PaymentChange:
         payment_intent=payment_intent_id,
         invoice=id_of(session.get("invoice")),
     )
-    return PaymentChange(refs=refs, source=source)
+    return PaymentChange(refs=listed(refs), source=source)

@@ -14,6 +14,7 @@ from billhook.projections.changes import (
     Event,
     PaymentChange,
     PaymentSource,
+    Place,
 )
 from billhook.projections.shapes import (
     StripeObject,
@@ -23,6 +24,8 @@ from billhook.projections.shapes import (
     hash_of,
     id_of,
     integer,
+    listed,
+    presentment_of,
     subject_of,
     text,
     timestamp,
@@ -39,14 +42,42 @@ def invoice_payment_failed(event: Event) -> Changes:
 
 
 def invoice_payment_paid(event: Event) -> Changes:
-    """Which PaymentIntent paid which invoice; it comes last, up to 21 s later (stripe-facts 11)."""
-    payment = hash_of(event.object.get("payment"))
+    """Which PaymentIntent paid how much of which invoice; it comes last, up to 21 s later
+    (stripe-facts 11). One that was fetched may still be open: then it is a link and no money."""
+    paid = event.object
+    payment = hash_of(paid.get("payment"))
+    invoice_id = id_of(paid.get("invoice"))
     refs = compact(
-        invoice=id_of(event.object.get("invoice")),
+        invoice=invoice_id,
         payment_intent=id_of(payment.get("payment_intent")),
         charge=id_of(payment.get("charge")),
     )
-    return Changes(payment=PaymentChange(refs=refs)) if len(refs) > 1 else NOTHING
+    status = paid.get("status", "paid")
+    # A payment record, for example: Stripe did not take it.
+    kind = text(payment.get("type"))
+    out_of_band = len(refs) == 1 and kind not in (None, "payment_intent", "charge")
+    if invoice_id is None or status not in ("paid", "open") or (len(refs) == 1 and not out_of_band):
+        return NOTHING
+    source = None
+    object_id = id_of(paid)
+    if status == "paid" and object_id is not None:
+        created = timestamp(paid.get("created"))
+        amount = integer(paid.get("amount_paid"))
+        source = PaymentSource(
+            object_type="invoice_payment",
+            object_id=object_id,
+            outcome="succeeded",
+            place=Place.INVOICE_PAYMENT,
+            type="one_time_payment",
+            amount=integer(paid.get("amount_requested")) if amount is None else amount,
+            currency=text(paid.get("currency")),
+            out_of_band=out_of_band,
+            happened_at=timestamp(hash_of(paid.get("status_transitions")).get("paid_at"))
+            or created,
+            created=created,
+            related=refs,
+        )
+    return Changes(payment=PaymentChange(refs=listed(refs), source=source))
 
 
 def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
@@ -57,29 +88,39 @@ def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
     subject = _subject(invoice)
     customer_id = id_of(invoice.get("customer"))
     subscription_id = _subscription_id(invoice)
-    refs = compact(
+    intents = _payment_intent_ids(invoice)
+    ids = compact(
         invoice=invoice_id,
-        payment_intent=_payment_intent_id(invoice),
+        payment_intent=intents[0] if intents else None,
         charge=id_of(invoice.get("charge")),
     )
+    refs = listed(ids) | ({"payment_intent": intents} if intents else {})
     succeeded = outcome == "succeeded"
+    amount = integer(invoice.get("amount_paid" if succeeded else "amount_due"))
+    overpaid = integer(invoice.get("amount_overpaid")) or 0
+    presentment_amount, presentment_currency = presentment_of(invoice)
     paid_at = timestamp(hash_of(invoice.get("status_transitions")).get("paid_at"))
     created = timestamp(invoice.get("created"))
     source = PaymentSource(
         object_type="invoice",
         object_id=invoice_id,
         outcome=outcome,
+        place=Place.INVOICE,
         type="subscription_invoice" if subscription_id else "one_time_payment",
         subject_type=subject.type if subject else None,
         subject_id=subject.id if subject else None,
         customer_id=customer_id,
         email=text(invoice.get("customer_email")),
-        amount=integer(invoice.get("amount_paid" if succeeded else "amount_due")),
+        amount=amount,
+        full_amount=amount + overpaid if succeeded and amount is not None and overpaid else None,
         currency=text(invoice.get("currency")),
+        presentment_amount=presentment_amount,
+        presentment_currency=presentment_currency,
+        out_of_band=succeeded and invoice.get("paid_out_of_band") is True,
         description=text(invoice.get("description")) or text(invoice.get("number")),
         happened_at=paid_at or created if succeeded else created,
         created=created,
-        related=refs | compact(subscription=subscription_id) | _first_line(invoice),
+        related=ids | compact(subscription=subscription_id) | _first_line(invoice),
     )
     claim = None
     if subject and customer_id:
@@ -100,8 +141,9 @@ def _details(invoice: StripeObject) -> StripeObject:
 
 
 def _subject(invoice: StripeObject) -> Subject | None:
-    own = subject_of(invoice.get("metadata"))
-    return own or subject_of(_details(invoice).get("metadata"))
+    """The subscription's metadata first, as InsForge does it."""
+    of_subscription = subject_of(_details(invoice).get("metadata"))
+    return of_subscription or subject_of(invoice.get("metadata"))
 
 
 def _subscription_id(invoice: StripeObject) -> str | None:
@@ -120,11 +162,17 @@ def _subscription_id(invoice: StripeObject) -> str | None:
     return None
 
 
-def _payment_intent_id(invoice: StripeObject) -> str | None:
-    for paid in entries(invoice.get("payments")):
-        if intent_id := id_of(hash_of(paid.get("payment")).get("payment_intent")):
-            return intent_id
-    return id_of(invoice.get("payment_intent"))
+def _payment_intent_ids(invoice: StripeObject) -> list[str]:
+    """Several may pay one invoice. One whose payment was canceled pays it no more."""
+    places = [
+        hash_of(paid.get("payment")).get("payment_intent")
+        for paid in entries(invoice.get("payments"))
+        if paid.get("status", "paid") in ("paid", "open")
+    ]
+    found = [intent_id for place in places if (intent_id := id_of(place))]
+    if before_basil := id_of(invoice.get("payment_intent")):
+        found.append(before_basil)
+    return sorted(set(found))
 
 
 def _first_line(invoice: StripeObject) -> dict[str, str]:

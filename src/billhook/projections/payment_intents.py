@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from billhook.projections.changes import NOTHING, Changes, Event, PaymentChange, PaymentSource
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    Event,
+    Outcome,
+    PaymentChange,
+    PaymentSource,
+    Place,
+)
 from billhook.projections.shapes import (
     compact,
+    hash_of,
     id_of,
     integer,
+    listed,
+    presentment_of,
     subject_of,
     text,
     timestamp,
@@ -16,6 +25,7 @@ from billhook.projections.shapes import (
 
 
 def payment_intent_succeeded(event: Event) -> Changes:
+    """What was captured counts, which may be less than what was authorized."""
     return _payment(event, "succeeded")
 
 
@@ -23,28 +33,49 @@ def payment_intent_failed(event: Event) -> Changes:
     return _payment(event, "failed")
 
 
-def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
+def payment_intent_canceled(event: Event) -> Changes:
+    """An authorization that was never captured, or a payment that was given up. One that nobody
+    ever tried to pay makes no row of its own."""
+    return _payment(event, "canceled")
+
+
+def _payment(event: Event, outcome: Outcome) -> Changes:
     intent = event.object
     intent_id = id_of(intent)
     if intent_id is None:
         return NOTHING
-    subject = subject_of(intent.get("metadata"))
-    refs = compact(payment_intent=intent_id, charge=id_of(intent.get("latest_charge")))
+    metadata = hash_of(intent.get("metadata"))
+    ours = metadata.get("insforge_checkout_mode") == "payment"
+    subject = subject_of(metadata)
+    refs = compact(
+        payment_intent=intent_id,
+        charge=id_of(intent.get("latest_charge")),
+        invoice=id_of(intent.get("invoice")),  # before basil
+    )
+    asked, received = integer(intent.get("amount")), integer(intent.get("amount_received"))
     succeeded = outcome == "succeeded"
+    amount = received if succeeded and received is not None else asked
+    created = timestamp(intent.get("created"))
+    presentment_amount, presentment_currency = presentment_of(intent)
     source = PaymentSource(
         object_type="payment_intent",
         object_id=intent_id,
         outcome=outcome,
+        place=Place.OUR_PAYMENT_INTENT if ours else Place.PAYMENT_INTENT,
         type="one_time_payment" if succeeded else "failed_payment",
         subject_type=subject.type if subject else None,
         subject_id=subject.id if subject else None,
         customer_id=id_of(intent.get("customer")),
         email=text(intent.get("receipt_email")),
-        amount=integer(intent.get("amount_received" if succeeded else "amount")),
+        amount=amount,
+        full_amount=asked if asked != amount else None,
         currency=text(intent.get("currency")),
+        presentment_amount=presentment_amount,
+        presentment_currency=presentment_currency,
         description=text(intent.get("description")),
-        happened_at=timestamp(intent.get("created")),
-        created=timestamp(intent.get("created")),
+        happened_at=(timestamp(intent.get("canceled_at")) if outcome == "canceled" else None)
+        or created,
+        created=created,
         related=refs,
     )
-    return Changes(payment=PaymentChange(refs=refs, source=source))
+    return Changes(payment=PaymentChange(refs=listed(refs), source=source))

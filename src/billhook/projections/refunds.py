@@ -1,4 +1,4 @@
-"""charge.refunded and refund.* → what went back of a payment."""
+"""refund.* → a refund, and what it gave back of its payment."""
 
 from __future__ import annotations
 
@@ -12,40 +12,21 @@ from billhook.projections.changes import (
     Rank,
     RefundFacts,
 )
-from billhook.projections.shapes import compact, entries, id_of, integer, text, timestamp
+from billhook.projections.shapes import (
+    compact,
+    id_of,
+    integer,
+    listed,
+    presentment_of,
+    text,
+    timestamp,
+)
 
 _STATUS: dict[object, tuple[Literal["pending", "refunded", "failed"], Rank]] = {
     "succeeded": ("refunded", 1),
     "failed": ("failed", 2),
     "canceled": ("failed", 2),
 }
-
-
-def charge_refunded(event: Event) -> Changes:
-    """`amount_refunded` is the running total, also of partial refunds (stripe-facts 29)."""
-    charge = event.object
-    charge_id = id_of(charge)
-    amount = integer(charge.get("amount_refunded"))
-    if charge_id is None or amount is None:
-        return NOTHING
-    times = [timestamp(refund.get("created")) or 0 for refund in entries(charge.get("refunds"))]
-    refund = RefundFacts(
-        object_type="charge",
-        object_id=charge_id,
-        status="refunded",
-        amount=amount,
-        currency=text(charge.get("currency")),
-        description=None,
-        charge_id=charge_id,
-        created=max(times, default=0) or event.created,
-        rank=0,
-    )
-    refs = compact(
-        charge=charge_id,
-        payment_intent=id_of(charge.get("payment_intent")),
-        invoice=id_of(charge.get("invoice")),
-    )
-    return Changes(payment=PaymentChange(refs=refs, refund=refund))
 
 
 def refund_changed(event: Event) -> Changes:
@@ -55,18 +36,22 @@ def refund_changed(event: Event) -> Changes:
     if refund_id is None:
         return NOTHING
     status, rank = _STATUS.get(refund.get("status"), ("pending", 0))
-    charge_id = id_of(refund.get("charge"))
-    refs = compact(payment_intent=id_of(refund.get("payment_intent")), charge=charge_id)
+    intent_id, charge_id = id_of(refund.get("payment_intent")), id_of(refund.get("charge"))
+    presentment_amount, presentment_currency = presentment_of(refund)
     facts = RefundFacts(
         object_type="refund",
         object_id=refund_id,
         status=status,
         amount=integer(refund.get("amount")) or 0,
         currency=text(refund.get("currency")),
+        presentment_amount=presentment_amount,
+        presentment_currency=presentment_currency,
         description=text(refund.get("description")) or text(refund.get("reason")),
+        payment_intent_id=intent_id,
         charge_id=charge_id,
         created=timestamp(refund.get("created")),
         rank=rank,
     )
     # A refund that names no payment stands alone.
-    return Changes(payment=PaymentChange(refs=refs or {"refund": refund_id}, refund=facts))
+    refs = compact(payment_intent=intent_id, charge=charge_id) or {"refund": refund_id}
+    return Changes(payment=PaymentChange(refs=listed(refs), refund=facts))

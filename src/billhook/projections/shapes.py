@@ -107,3 +107,16 @@ def required(stripe_object: StripeObject, field: str) -> str:
 def compact(**ids: str | None) -> dict[str, str]:
     """The ids that are known."""
     return {kind: value for kind, value in ids.items() if value}
+
+
+def listed(ids: Mapping[str, str]) -> dict[str, list[str]]:
+    """Ids by object type, as `PaymentChange.refs` has them."""
+    return {kind: [value] for kind, value in ids.items()}
+
+
+def presentment_of(stripe_object: StripeObject) -> tuple[int | None, str | None]:
+    """The amount and currency that the buyer saw (adaptive pricing)."""
+    details = hash_of(stripe_object.get("presentment_details"))
+    amount = integer(details.get("presentment_amount"))
+    currency = text(details.get("presentment_currency"))
+    return (amount, currency) if currency and amount is not None else (None, None)

@@ -6,7 +6,8 @@
 -- day's row. A reader adds totals and changes up in one statement, which is exact at any moment;
 -- fold_changes moves the changes into the totals, and so keeps that short.
 
--- What a transaction adds to its day, times `sign`; no row when nothing.
+-- What a transaction adds to its day, times `sign`; no row when nothing. What was paid past Stripe is
+-- no revenue, and what was canceled before anybody failed to pay it is no failure.
 CREATE OR REPLACE FUNCTION billhook.daily_share(t payments.transactions, sign bigint)
 RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
     SELECT t.environment,
@@ -23,6 +24,7 @@ RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
         CASE WHEN t.type = 'refund' THEN sign ELSE 0 END,
         CASE WHEN t.type <> 'refund' AND t.status = 'failed' THEN sign ELSE 0 END
     WHERE t.provider = 'stripe' AND t.currency <> '' AND t.status <> 'pending'
+      AND t.canceled_at IS NULL AND (t.amount_out_of_band = 0 OR t.amount > 0)
       AND (t.type <> 'refund' OR t.status = 'refunded')
 $$;
 
@@ -54,10 +56,12 @@ CREATE OR REPLACE TRIGGER billhook_count_insert AFTER INSERT ON payments.transac
 CREATE OR REPLACE TRIGGER billhook_count_update AFTER UPDATE ON payments.transactions
     FOR EACH ROW WHEN (
         (OLD.environment, OLD.provider, OLD.type, OLD.status, OLD.amount, OLD.currency, OLD.paid_at,
-            OLD.failed_at, OLD.refunded_at, OLD.provider_created_at, OLD.created_at)
+            OLD.failed_at, OLD.refunded_at, OLD.provider_created_at, OLD.created_at,
+            OLD.canceled_at, OLD.amount_out_of_band)
         IS DISTINCT FROM
         (NEW.environment, NEW.provider, NEW.type, NEW.status, NEW.amount, NEW.currency, NEW.paid_at,
-            NEW.failed_at, NEW.refunded_at, NEW.provider_created_at, NEW.created_at))
+            NEW.failed_at, NEW.refunded_at, NEW.provider_created_at, NEW.created_at,
+            NEW.canceled_at, NEW.amount_out_of_band))
     EXECUTE FUNCTION billhook.note_daily_change();
 CREATE OR REPLACE TRIGGER billhook_count_delete AFTER DELETE ON payments.transactions
     FOR EACH ROW WHEN (OLD.status <> 'pending')

@@ -377,6 +377,11 @@ ALTER TABLE payments.stripe_subscriptions ADD COLUMN IF NOT EXISTS pause_collect
 
 -- Which payment a row belongs to: one payment has one row, and one more for each of its refunds.
 ALTER TABLE payments.transactions ADD COLUMN IF NOT EXISTS payment_id bigint;
+-- What was paid past Stripe: it is in no sum. And when a payment was canceled that nobody had failed to
+-- pay, such as an authorization that was never captured: it is `failed`, and counts as no failure.
+ALTER TABLE payments.transactions
+    ADD COLUMN IF NOT EXISTS amount_out_of_band bigint NOT NULL DEFAULT 0,
+    ADD COLUMN IF NOT EXISTS canceled_at        timestamptz;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transactions (payment_id);
 
 -- The lists in every order, with filters that combine, and searched: each page is a short walk along

@@ -91,50 +91,56 @@ CREATE TABLE billhook.payment_refs (
 CREATE INDEX payment_refs_by_payment ON billhook.payment_refs (payment_id);
 
 -- The newest known facts of each object that tells of a payment, one row per outcome, so that a
--- success and an earlier failure of one PaymentIntent stand side by side. The enums' order is the
--- order in which facts count: a success before a failure, the PaymentIntent before the Invoice.
-CREATE TYPE billhook.payment_outcome AS ENUM ('succeeded', 'failed', 'pending');
-CREATE TYPE billhook.payment_object AS ENUM ('payment_intent', 'invoice', 'checkout_session');
+-- success and an earlier failure of one PaymentIntent stand side by side. Of several that know a
+-- fact the one with the smallest place counts.
 CREATE TABLE billhook.payment_sources (
-    environment         text NOT NULL,
-    object_type         billhook.payment_object NOT NULL,
-    object_id           text NOT NULL,
-    outcome             billhook.payment_outcome NOT NULL,
-    payment_id          bigint NOT NULL,
-    version_at          timestamptz NOT NULL,
-    version_event_id    text NOT NULL,
-    type                text NOT NULL,
-    subject_type        text,
-    subject_id          text,
-    customer_id         text,
-    email               text,
-    amount              bigint,
-    currency            text,
-    description         text,
-    happened_at         timestamptz,          -- paid_at or failed_at
-    provider_created_at timestamptz,
-    related             jsonb NOT NULL DEFAULT '{}',
+    environment          text NOT NULL,
+    object_type          text NOT NULL CHECK (object_type IN (
+        'payment_intent', 'invoice', 'checkout_session', 'invoice_payment', 'charge')),
+    object_id            text NOT NULL,
+    outcome              text NOT NULL CHECK (outcome IN ('succeeded', 'canceled', 'failed', 'pending')),
+    payment_id           bigint NOT NULL,
+    version_at           timestamptz NOT NULL,
+    version_event_id     text NOT NULL,
+    place                smallint NOT NULL,
+    type                 text NOT NULL,
+    subject_type         text,
+    subject_id           text,
+    customer_id          text,
+    email                text,
+    amount               bigint,
+    full_amount          bigint,               -- what was asked for, where that is not the amount
+    currency             text,
+    presentment_amount   bigint,               -- the same in the buyer's currency
+    presentment_currency text,
+    out_of_band          boolean NOT NULL,     -- paid past Stripe
+    description          text,
+    happened_at          timestamptz,          -- when it was paid, failed or was canceled
+    provider_created_at  timestamptz,
+    related              jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (environment, object_type, object_id, outcome)
 );
 CREATE INDEX payment_sources_by_payment ON billhook.payment_sources (payment_id);
 
 -- Money that went back: each Refund as last seen, and what a Charge says of its refunds in all,
--- for refunds that never told of themselves.
-CREATE TYPE billhook.refund_object AS ENUM ('refund', 'charge');
+-- for refunds whose own events never came.
 CREATE TABLE billhook.payment_refunds (
-    environment         text NOT NULL,
-    object_type         billhook.refund_object NOT NULL,
-    object_id           text NOT NULL,
-    payment_id          bigint NOT NULL,
-    version_at          timestamptz NOT NULL,
-    version_rank        smallint NOT NULL,    -- within one second: pending < refunded < failed
-    version_event_id    text NOT NULL,
-    status              text NOT NULL CHECK (status IN ('pending', 'refunded', 'failed')),
-    amount              bigint NOT NULL,      -- of a charge: its amount_refunded
-    currency            text,
-    description         text,
-    charge_id           text,
-    provider_created_at timestamptz,          -- of a charge: when it was last refunded
+    environment          text NOT NULL,
+    object_type          text NOT NULL CHECK (object_type IN ('refund', 'charge')),
+    object_id            text NOT NULL,
+    payment_id           bigint NOT NULL,
+    version_at           timestamptz NOT NULL,
+    version_rank         smallint NOT NULL,    -- within one second: pending < refunded < failed
+    version_event_id     text NOT NULL,
+    status               text NOT NULL CHECK (status IN ('pending', 'refunded', 'failed')),
+    amount               bigint NOT NULL,      -- of a charge: all that it gave back
+    currency             text,
+    presentment_amount   bigint,               -- the same in the buyer's currency
+    presentment_currency text,
+    description          text,
+    payment_intent_id    text,
+    charge_id            text,
+    provider_created_at  timestamptz,          -- of a charge: when it was last refunded
     PRIMARY KEY (environment, object_type, object_id)
 );
 CREATE INDEX payment_refunds_by_payment ON billhook.payment_refunds (payment_id);
@@ -335,18 +341,20 @@ SELECT relation, regexp_split_to_table(names, '\s+') FROM (VALUES
          customer_email_snapshot provider_object_type provider_object_id
          provider_parent_object_type provider_parent_object_id related_object_ids amount
          amount_refunded currency description paid_at failed_at refunded_at provider_created_at
-         raw created_at updated_at payment_id'),
+         raw created_at updated_at payment_id amount_out_of_band canceled_at'),
     ('billhook.customer_claims',
         'environment customer_id subject_type subject_id kind ref claimed_at outside_ledger'),
     ('billhook.payment_refs',
         'environment object_type object_id payment_id'),
     ('billhook.payment_sources',
-        'environment object_type object_id outcome payment_id version_at version_event_id type
-         subject_type subject_id customer_id email amount currency description happened_at
+        'environment object_type object_id outcome payment_id version_at version_event_id place
+         type subject_type subject_id customer_id email amount full_amount currency
+         presentment_amount presentment_currency out_of_band description happened_at
          provider_created_at related'),
     ('billhook.payment_refunds',
         'environment object_type object_id payment_id version_at version_rank version_event_id
-         status amount currency description charge_id provider_created_at'),
+         status amount currency presentment_amount presentment_currency description
+         payment_intent_id charge_id provider_created_at'),
     ('billhook.fetched_payments',
         'environment event_type object_id told_at object'),
     ('billhook.tombstones',

@@ -37,16 +37,18 @@ ON CONFLICT DO NOTHING;
 
 -- What the row says is what its object said, before every event to come.
 INSERT INTO billhook.payment_sources (
-    environment, object_type, object_id, outcome, payment_id, version_at, version_event_id, type,
-    subject_type, subject_id, customer_id, email, amount, currency, description, happened_at,
-    provider_created_at, related)
-SELECT t.environment, t.provider_object_type::billhook.payment_object, t.provider_object_id,
-    (CASE WHEN t.status IN ('succeeded', 'refunded', 'partially_refunded') THEN 'succeeded'
-          ELSE t.status END)::billhook.payment_outcome,
-    t.payment_id, coalesce(t.provider_created_at, t.created_at), '', t.type,
-    t.subject_type, t.subject_id, t.provider_customer_id, t.customer_email_snapshot, t.amount,
-    t.currency, t.description, coalesce(t.paid_at, t.failed_at), t.provider_created_at,
-    t.related_object_ids - 'refund'
+    environment, object_type, object_id, outcome, payment_id, version_at, version_event_id, place,
+    type, subject_type, subject_id, customer_id, email, amount, currency, out_of_band, description,
+    happened_at, provider_created_at, related)
+SELECT t.environment, t.provider_object_type, t.provider_object_id,
+    CASE WHEN t.status IN ('succeeded', 'refunded', 'partially_refunded') THEN 'succeeded'
+         ELSE t.status END,
+    t.payment_id, coalesce(t.provider_created_at, t.created_at), '',
+    CASE t.provider_object_type
+        WHEN 'payment_intent' THEN 1 WHEN 'invoice' THEN 2 ELSE 4 END,
+    t.type, t.subject_type, t.subject_id, t.provider_customer_id, t.customer_email_snapshot,
+    t.amount, t.currency, false, t.description, coalesce(t.paid_at, t.failed_at),
+    t.provider_created_at, t.related_object_ids - 'refund'
 FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.provider_object_type IN ('payment_intent', 'invoice', 'checkout_session')
