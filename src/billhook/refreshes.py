@@ -70,20 +70,28 @@ UPDATE billhook.refreshes SET next_at = now() + interval '2 seconds'
 WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
 """
 _NOW = "SELECT clock_timestamp()"
-# Which objects of a payment are known, and whether any of them told what was paid.
+# Which objects of a payment are known, whether any of them said how it ended, and whether the
+# payments of its invoices explain all that those were paid where they were overpaid.
 _PAYMENT = """
 SELECT (
     SELECT jsonb_object_agg(other.object_type, other.object_id) FROM billhook.payment_refs other
     WHERE other.payment_id = of.payment_id
 ) AS refs, EXISTS (
-    SELECT FROM billhook.payment_sources s WHERE s.payment_id = of.payment_id
-) AS told
+    SELECT FROM billhook.payment_sources s
+    WHERE s.payment_id = of.payment_id AND s.outcome IN ('succeeded', 'canceled')
+) AS ended, (
+    SELECT coalesce(sum(i.full_amount), 0) FROM billhook.payment_sources i
+    WHERE i.payment_id = of.payment_id AND i.object_type = 'invoice' AND i.outcome = 'succeeded'
+) <= (
+    SELECT coalesce(sum(p.amount), 0) FROM billhook.payment_sources p
+    WHERE p.payment_id = of.payment_id AND p.object_type = 'invoice_payment'
+) AS explained
 FROM (
     SELECT payment_id FROM billhook.payment_refs
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
     UNION ALL
     SELECT payment_id FROM billhook.payment_refunds
-    WHERE environment = $1 AND object_type::text = $2 AND object_id = $3
+    WHERE environment = $1 AND object_type = $2 AND object_id = $3
     LIMIT 1
 ) AS of
 """
@@ -190,19 +198,22 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
 async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
     """Learn which PaymentIntents paid an invoice. It may be none: a credit, a payment elsewhere."""
     payment = await _payment(asking, "invoice", invoice_id)
-    if "payment_intent" not in payment.get("refs", {}):
+    if "payment_intent" not in payment.get("refs", {}) or not payment.get("explained"):
         await _invoice_payments(asking, {"invoice": invoice_id})
 
 
 async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
     """Learn what a refund, or a refunded charge, gave back."""
     payment = await _payment(asking, mark.object_type, mark.object_id)
-    if payment.get("told"):
+    if payment.get("ended"):
         return
     intent_id = payment.get("refs", {}).get("payment_intent")
     if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
         charge = (await asking.get("charge", f"/v1/charges/{quote(charge_id, safe='')}", {})).data
         intent_id = id_of(charge.get("payment_intent"))
+        created = timestamp(charge.get("created"))
+        if intent_id is None and created is not None:  # made by Stripe's first API
+            await _apply(asking, Event("", "charge.succeeded", created, charge, None))
     if intent_id is None:
         return  # a refund that names no payment stands alone
     await show_payment(asking, intent_id)
@@ -231,7 +242,7 @@ async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
     kinds = {
         "succeeded": "payment_intent.succeeded",
         "requires_payment_method": "payment_intent.payment_failed",
-        "canceled": "payment_intent.payment_failed",
+        "canceled": "payment_intent.canceled",
     }
     kind = kinds.get(str(intent.get("status")))
     if kind is not None:
@@ -241,7 +252,7 @@ async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
 
 
 async def _invoice_payments(asking: mirror.Asking, which: Mapping[str, Any]) -> None:
-    params = {**which, "status": "paid", "limit": 100}
+    params = {**which, "limit": 100}
     page = await asking.get("invoice_payment", "/v1/invoice_payments", params)
     for each in objects(page.data):
         await _apply(asking, Event("", "invoice_payment.paid", page.at, each, None))

@@ -58,7 +58,8 @@ def play(books: Books, events: Events) -> dict[str, list[str]]:
 
     async def work(database: Database) -> dict[str, list[str]]:
         expected: dict[str, list[str]] = {}
-        for order in orders(events):
+        every = list(orders(events))
+        for number, order in enumerate(every):
             async with database.connection() as connection:
                 await connection.execute(WIPE)
             answers = [await apply_one(database, each) for each in order]
@@ -67,6 +68,8 @@ def play(books: Books, events: Events) -> dict[str, list[str]]:
             types = [each["type"] for each in order]
             assert not expected or found == expected, types
             expected = found
+            if number not in (0, len(every) // 2, len(every) - 1):
+                continue
             rebuilt = await rebuild(database, "test", RebuildOrder())
             assert not rebuilt.skipped, rebuilt.skipped
             differing = [

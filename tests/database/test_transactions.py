@@ -214,9 +214,10 @@ def test_a_charge_alone_tells_of_refunds_that_never_told_themselves(books: Books
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_two_halves_of_one_payment_become_one_row(books: Books, swap: bool) -> None:
+    linked = refund(payment_intent="pi_9", charge="ch_9", currency="usd")
     halves = [
         event("invoice.paid", invoice(), at=4),
-        event("refund.created", refund(payment_intent="pi_9", charge="ch_9", currency="usd"), at=90),
+        event("refund.created", linked, at=90),
     ]
     books.apply(*(reversed(halves) if swap else halves))
     assert len(books.rows(ALL)) == 2
