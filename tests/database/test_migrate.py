@@ -121,7 +121,11 @@ def test_rows_that_insforge_wrote_are_kept_and_go_on_living(empty_database_url: 
     asyncio.run(migrate(empty_database_url))
     books.apply(
         event("invoice_payment.paid", invoice_payment(), at=200),
-        event("refund.created", refund("re_2", payment_intent="pi_9", amount=400), at=300),
+        event(
+            "refund.created",
+            refund("re_2", payment_intent="pi_9", amount=400, currency="usd"),
+            at=300,
+        ),
     )
     back, again, payment = books.rows(
         "SELECT * FROM payments.transactions ORDER BY type, provider_object_id"
