@@ -65,7 +65,7 @@ def test_a_disputed_charge_is_not_refunded(shop: Shop) -> None:
         shop.v1.refunds.create({"payment_intent": intent})
     assert caught.value.code == "charge_disputed"
     shop.v1.disputes.close(dispute_of(shop, intent).id)
-    with pytest.raises(stripe.InvalidRequestError, match="can no longer be answered"):
+    with pytest.raises(stripe.InvalidRequestError, match="no longer accepts evidence"):
         shop.v1.disputes.close(dispute_of(shop, intent).id)
 
 

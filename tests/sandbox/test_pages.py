@@ -54,7 +54,7 @@ def test_paying_leads_back_to_the_shop(shop: Shop) -> None:
         ({"number": "4000 0000 0000 0002"}, "Your card was declined."),
         ({"number": "4000 0000 0000 9995"}, "insufficient funds"),
         ({"number": "4242 4242 4242 4241"}, "card number is incorrect"),
-        ({"expiry": "13 / 34"}, "expiry date"),
+        ({"expiry": "13 / 34"}, "expiration date"),
         ({"cvc": "1"}, "security code"),
         ({"email": "ada"}, "Enter an e-mail address"),
         ({"name": ""}, "Enter the name"),

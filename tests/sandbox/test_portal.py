@@ -84,7 +84,7 @@ def test_a_card_that_is_not_in_use_can_be_used_or_removed(shop: Shop, portal: Po
     ("changes", "message"),
     [
         ({"number": "4242 4242 4242 4241"}, "card number is incorrect"),
-        ({"expiry": "soon"}, "expiry date"),
+        ({"expiry": "soon"}, "expiration date"),
         ({"name": ""}, "Enter the name"),
     ],
 )

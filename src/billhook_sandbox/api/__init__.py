@@ -1,1 +1,1 @@
-"""The operations of Stripe's API, one module per family: read parameters, act, answer."""
+"""The operations of Stripe's API, one module per resource: their parameters and handlers."""

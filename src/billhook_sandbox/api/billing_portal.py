@@ -95,7 +95,7 @@ def retrieve_configuration(call: Call) -> Json:
     return call.data.need("billing_portal.configuration", call.id)
 
 
-def configurations(call: Call) -> Json:
+def list_configurations(call: Call) -> Json:
     wanted = {k: call.params[k] for k in ("active", "is_default") if k in call.params}
 
     def keep(configuration: Json) -> bool:
@@ -108,7 +108,7 @@ def configurations(call: Call) -> Json:
 OPERATIONS = (
     Operation("POST", "/v1/billing_portal/sessions", SESSION, create_session),
     Operation("POST", "/v1/billing_portal/configurations", CONFIGURATION, create_configuration),
-    Operation("GET", "/v1/billing_portal/configurations", LIST, configurations),
+    Operation("GET", "/v1/billing_portal/configurations", LIST, list_configurations),
     Operation("GET", "/v1/billing_portal/configurations/{id}", RETRIEVE, retrieve_configuration),
     Operation("POST", "/v1/billing_portal/configurations/{id}", UPDATE, change_configuration),
 )

@@ -76,7 +76,7 @@ CREATE_CODE = Form(
     required=("promotion",),
 )
 UPDATE_CODE = Form({**EXPAND, "active": boolean, "metadata": metadata})
-CODES = list_form(active=boolean, code=text, coupon=text, customer=text)
+LIST_CODES = list_form(active=boolean, code=text, coupon=text, customer=text)
 
 
 def create(call: Call) -> Json:
@@ -88,7 +88,7 @@ def create(call: Call) -> Json:
         message = "Missing required param: currency."
         raise InvalidRequest(message, code="parameter_missing", param="currency")
     if (given.get("duration") == "repeating") != ("duration_in_months" in given):
-        message = "You must pass `duration_in_months` with the duration `repeating`, and only then."
+        message = "You must pass `duration_in_months` if, and only if, `duration` is `repeating`."
         raise InvalidRequest(message, param="duration_in_months")
     if data.get("coupon", given.get("id")):
         message = "Coupon already exists."
@@ -102,11 +102,11 @@ def retrieve(call: Call) -> Json:
 
 def update(call: Call) -> Json:
     coupon = call.data.need("coupon", call.id)
-    changed = change(call.data, coupon, "coupon.updated", **edited(coupon, call.params))
+    changed = change(call.data, coupon, "coupon.updated", **changed_values(coupon, call.params))
     return with_current_validity(call.data, changed)
 
 
-def edited(obj: Json, given: Json) -> Json:
+def changed_values(obj: Json, given: Json) -> Json:
     values = {key: value for key, value in given.items() if key != "expand"}
     if "metadata" in values:
         values["metadata"] = merge_metadata(obj["metadata"], values["metadata"])
@@ -127,8 +127,7 @@ def delete(call: Call) -> Json:
 
 def create_code(call: Call) -> Json:
     data, given = call.data, call.params
-    name = given["promotion"]["coupon"]
-    coupon = data.need("coupon", name, "promotion[coupon]")
+    coupon = data.need("coupon", given["promotion"]["coupon"], "promotion[coupon]")
     if "customer" in given:
         data.need("customer", given["customer"], "customer")
     if "code" in given and is_code_in_use(data, given["code"]):
@@ -138,8 +137,8 @@ def create_code(call: Call) -> Json:
 
 
 def is_code_in_use(data: DataSet, code: str) -> bool:
-    same = (c for c in data.all("promotion_code").rows.values() if c["code"] == code)
-    return any(with_current_activity(data, found)["active"] for found in same)
+    codes = data.all("promotion_code").where("code", code)
+    return any(with_current_activity(data, found)["active"] for found in codes)
 
 
 def retrieve_code(call: Call) -> Json:
@@ -148,11 +147,11 @@ def retrieve_code(call: Call) -> Json:
 
 def update_code(call: Call) -> Json:
     code = call.data.need("promotion_code", call.id)
-    changed = change(call.data, code, "promotion_code.updated", **edited(code, call.params))
+    changed = change(call.data, code, "promotion_code.updated", **changed_values(code, call.params))
     return with_current_activity(call.data, changed)
 
 
-def codes(call: Call) -> Json:
+def list_codes(call: Call) -> Json:
     given = call.params
 
     def keep(code: Json) -> bool:
@@ -176,7 +175,7 @@ OPERATIONS = (
     Operation("POST", "/v1/coupons/{id}", UPDATE, update),
     Operation("DELETE", "/v1/coupons/{id}", RETRIEVE, delete),
     Operation("POST", "/v1/promotion_codes", CREATE_CODE, create_code),
-    Operation("GET", "/v1/promotion_codes", CODES, codes),
+    Operation("GET", "/v1/promotion_codes", LIST_CODES, list_codes),
     Operation("GET", "/v1/promotion_codes/{id}", RETRIEVE, retrieve_code),
     Operation("POST", "/v1/promotion_codes/{id}", UPDATE_CODE, update_code),
 )

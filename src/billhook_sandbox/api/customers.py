@@ -1,4 +1,4 @@
-"""Customers. A deleted one still answers, with `deleted: true` (stripe-facts 23)."""
+"""Customers. A deleted customer can still be retrieved, with `deleted: true` (stripe-facts 23)."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
@@ -59,8 +59,8 @@ def create(call: Call) -> Json:
         if default:
             settings = {**given["invoice_settings"], "default_payment_method": method["id"]}
             given = {**given, "invoice_settings": settings}
-    name = call.params.get("test_clock")
-    clock = data.need("test_helpers.test_clock", name, "test_clock") if name else None
+    clock_id = call.params.get("test_clock")
+    clock = data.need("test_helpers.test_clock", clock_id, "test_clock") if clock_id else None
     with data.on_clock(clock):
         customer = make_customer(data, given)
     if method:

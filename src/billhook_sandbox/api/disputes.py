@@ -1,4 +1,4 @@
-"""Disputes: read, answer with evidence, accept."""
+"""Disputes: read, submit evidence, accept."""
 
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import dispute_lifecycle
@@ -41,7 +41,7 @@ def update(call: Call) -> Json:
     data, given = call.data, call.params
     dispute, values = data.need("dispute", call.id), {}
     if "evidence" in given or given.get("submit"):
-        values = dispute_lifecycle.answer(data, dispute, given)
+        values = dispute_lifecycle.add_evidence(data, dispute, given)
     if "metadata" in given:
         values["metadata"] = merge_metadata(dispute["metadata"], given["metadata"])
     return change(data, dispute, "charge.dispute.updated", **values)

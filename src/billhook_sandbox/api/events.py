@@ -1,4 +1,4 @@
-"""Events of the last thirty days, as they were rendered (stripe-facts 32, 33)."""
+"""Events of the last 30 days, in the API version they were created in (stripe-facts 32, 33)."""
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -23,13 +23,13 @@ def retrieve(call: Call) -> Json:
 
 def list_(call: Call) -> Json:
     oldest = call.data.clock.now() - RETENTION_SECONDS
-    of_type = type_filter(call.params)
+    has_type = type_filter(call.params)
     delivered = call.params.get("delivery_success")
 
     def keep(event: Json) -> bool:
         return (
             event["created"] >= oldest
-            and of_type(event["type"])
+            and has_type(event["type"])
             and (delivered is None or delivered == (event["pending_webhooks"] == 0))
         )
 

@@ -1,4 +1,4 @@
-"""Invoice items: put on a draft, or kept for the customer's next invoice."""
+"""Invoice items: added to a draft, or pending for the customer's next invoice."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
@@ -43,15 +43,15 @@ LIST = list_form(customer=text, invoice=text, pending=boolean)
 def create(call: Call) -> Json:
     data, given = call.data, call.params
     customer = data.need("customer", given["customer"], "customer")
-    draft = editable(data, given["invoice"]) if "invoice" in given else None
+    draft = require_draft(data, given["invoice"]) if "invoice" in given else None
     if "subscription" in given:
         data.need("subscription", given["subscription"], "subscription")
     price, quantity = None, given.get("quantity", 1)
     if "pricing" in given:
         price = data.need("price", given["pricing"]["price"], "pricing[price]")
-        amount, money = (price["unit_amount"] or 0) * quantity, price["currency"]
+        amount, currency_ = (price["unit_amount"] or 0) * quantity, price["currency"]
     elif "amount" in given:
-        amount, money = given["amount"], given.get("currency", "usd")
+        amount, currency_ = given["amount"], given.get("currency", "usd")
     else:
         message = "You must specify either `amount` or `pricing`."
         raise InvalidRequest(message, code="parameter_missing", param="amount")
@@ -59,7 +59,7 @@ def create(call: Call) -> Json:
         data,
         customer,
         amount,
-        money,
+        currency_,
         subscription=given.get("subscription"),
         price=price,
         description=given.get("description"),
@@ -71,19 +71,19 @@ def create(call: Call) -> Json:
     )
     emit(data, "invoiceitem.created", item)
     if draft:
-        add(data, draft, item)
+        add_to_draft(data, draft, item)
     return item
 
 
-def editable(data: DataSet, name: str) -> Json:
-    draft = data.need("invoice", name, "invoice")
+def require_draft(data: DataSet, invoice_id: str) -> Json:
+    draft = data.need("invoice", invoice_id, "invoice")
     if draft["status"] != "draft":
-        message = "This invoice is no longer editable: only drafts take invoice items."
+        message = "This invoice is no longer editable: you can only add items to a draft."
         raise InvalidRequest(message, code="invoice_not_editable", param="invoice")
     return draft
 
 
-def add(data: DataSet, draft: Json, item: Json) -> None:
+def add_to_draft(data: DataSet, draft: Json, item: Json) -> None:
     line = invoices.invoice_item_line(data, draft["id"], item)
     lines = [*invoices.lines_of(data, draft["id"]), line]
     changes = invoices.with_lines(data, draft["id"], lines)
@@ -98,8 +98,8 @@ def list_(call: Call) -> Json:
     pending, invoice = call.params.get("pending"), call.params.get("invoice")
 
     def keep(item: Json) -> bool:
-        waits = item["invoice"] is None
-        return pending in (None, waits) and invoice in (None, item["invoice"])
+        is_pending = item["invoice"] is None
+        return pending in (None, is_pending) and invoice in (None, item["invoice"])
 
     return page(call, "invoiceitem", "/v1/invoiceitems", keep, by="customer")
 
@@ -107,7 +107,7 @@ def list_(call: Call) -> Json:
 def delete(call: Call) -> Json:
     item = call.data.need("invoiceitem", call.id)
     if item["invoice"] is not None:
-        message = "This invoice item is on an invoice already and can't be deleted."
+        message = "This invoice item is already on an invoice and can't be deleted."
         raise InvalidRequest(message, code="invoice_not_editable")
     call.data.remove("invoiceitem", item["id"])
     emit(call.data, "invoiceitem.deleted", item)

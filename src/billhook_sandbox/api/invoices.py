@@ -4,7 +4,7 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, invoice_lifecycle
 from billhook_sandbox.flows.invoice_drafts import pending_lines
-from billhook_sandbox.objects.invoices import DRAFT_SECONDS, make_draft
+from billhook_sandbox.objects.invoices import DRAFT_SECONDS, lines_of, make_draft
 from billhook_sandbox.pagination import page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,
@@ -58,17 +58,17 @@ def list_(call: Call) -> Json:
     return page(call, "invoice", "/v1/invoices", keep, by="customer")
 
 
-def lines(call: Call) -> Json:
+def list_lines(call: Call) -> Json:
     call.data.need("invoice", call.id)
-    every_line = call.data.need("_invoice_lines", call.id)["lines"]
-    return page_of_items(every_line, call, f"/v1/invoices/{call.id}/lines")
+    found = lines_of(call.data, call.id)
+    return page_of_items(found, call, f"/v1/invoices/{call.id}/lines")
 
 
-def payment(call: Call) -> Json:
+def retrieve_payment(call: Call) -> Json:
     return call.data.need("invoice_payment", call.id)
 
 
-def payments(call: Call) -> Json:
+def list_payments(call: Call) -> Json:
     status = call.params.get("status")
     intent = call.params.get("payment", {}).get("payment_intent")
 
@@ -107,46 +107,46 @@ PAY = Form(
 
 
 def create(call: Call) -> Json:
-    """A draft made by hand; what is pending comes along only when asked for."""
+    """Creates a draft. Pending invoice items are only included on request."""
     data, given = call.data, call.params
     customer = data.need("customer", given["customer"], "customer")
-    by_mail = given.get("collection_method") == "send_invoice"
-    if by_mail and "days_until_due" not in given:
-        message = "If `collection_method` is `send_invoice`, say `days_until_due`."
+    sends_invoice = given.get("collection_method") == "send_invoice"
+    if sends_invoice and "days_until_due" not in given:
+        message = "If `collection_method` is `send_invoice`, you must specify `days_until_due`."
         raise InvalidRequest(message, code="parameter_missing", param="days_until_due")
     if "default_payment_method" in given:
         data.need("payment_method", given["default_payment_method"], "default_payment_method")
-    name = data.ids.new("invoice")
-    money, now = given.get("currency") or customer["currency"] or "usd", data.clock.now()
+    invoice_id = data.ids.new("invoice")
+    currency_, now = given.get("currency") or customer["currency"] or "usd", data.clock.now()
     lines = []
     if given.get("pending_invoice_items_behavior") == "include":
-        lines = pending_lines(data, name, customer["id"], money, None)
-    auto = given.get("auto_advance", False)
+        lines = pending_lines(data, invoice_id, customer["id"], currency_, None)
+    auto_advance = given.get("auto_advance", False)
     draft = make_draft(
         data,
-        name,
+        invoice_id,
         customer,
         lines,
         "manual",
-        auto_advance=auto,
-        automatically_finalizes_at=now + DRAFT_SECONDS if auto else None,
+        auto_advance=auto_advance,
+        automatically_finalizes_at=now + DRAFT_SECONDS if auto_advance else None,
         collection_method=given.get("collection_method", "charge_automatically"),
-        currency=money,
+        currency=currency_,
         default_payment_method=given.get("default_payment_method"),
         description=given.get("description"),
-        due_date=now + given["days_until_due"] * 86400 if by_mail else None,
+        due_date=now + given["days_until_due"] * 86400 if sends_invoice else None,
         metadata=merge_metadata({}, given.get("metadata")),
     )
     emit(data, "invoice.created", draft)
-    if auto:
-        schedule_at(data, now + DRAFT_SECONDS, "finalize_invoice", invoice=name)
+    if auto_advance:
+        schedule_at(data, now + DRAFT_SECONDS, "finalize_invoice", invoice=invoice_id)
     return draft
 
 
 def require_status(call: Call, *statuses: str) -> Json:
     invoice = call.data.need("invoice", call.id)
     if invoice["status"] not in statuses:
-        message = f"This needs an invoice that is {' or '.join(statuses)}; this one is "
+        message = f"This invoice must be {' or '.join(statuses)}, but its status is "
         raise InvalidRequest(message + f"{invoice['status']}.", code="invoice_not_editable")
     return invoice
 
@@ -155,30 +155,34 @@ def finalize(call: Call) -> Json:
     draft = require_status(call, "draft")
     opened = invoice_lifecycle.finalize_and_emit(call.data, draft)
     if not opened["amount_due"]:
-        return invoice_collection.paid(call.data, invoice_lifecycle.pay_nothing(call.data, opened))
+        return invoice_collection.reactivate_subscription(
+            call.data, invoice_lifecycle.pay_nothing(call.data, opened)
+        )
     if call.params.get("auto_advance", opened["auto_advance"]):
         return invoice_collection.collect(call.data, opened)
     return opened
 
 
 def pay(call: Call) -> Json:
-    """A draft is made final first; out of band, no money moves here."""
+    """Finalizes a draft first. `paid_out_of_band` marks the invoice as paid without a payment."""
     data, invoice = call.data, require_status(call, "draft", "open", "uncollectible")
     method = None
     if "payment_method" in call.params:
         method = data.need("payment_method", call.params["payment_method"], "payment_method")
     else:
         method = invoice_lifecycle.method_for(data, invoice)
-    outside = call.params.get("paid_out_of_band", False)
-    if method is None and invoice["amount_due"] and not outside:
-        message = "There is no payment method on this invoice, its subscription or its customer."
+    out_of_band = call.params.get("paid_out_of_band", False)
+    if method is None and invoice["amount_due"] and not out_of_band:
+        message = "This invoice, its subscription and its customer have no payment method."
         raise InvalidRequest(message, code="resource_missing")
     if invoice["status"] == "draft":
         invoice = invoice_lifecycle.finalize_and_emit(data, invoice)
-    if outside:
-        return invoice_collection.paid(data, invoice_lifecycle.pay_outside(data, invoice))
+    if out_of_band:
+        return invoice_collection.reactivate_subscription(
+            data, invoice_lifecycle.pay_out_of_band(data, invoice)
+        )
     off_session = call.params.get("off_session", True)
-    return invoice_collection.pay_by_hand(data, invoice, method or {}, off_session)
+    return invoice_collection.pay_manually(data, invoice, method or {}, off_session)
 
 
 def send(call: Call) -> Json:
@@ -198,7 +202,7 @@ def mark_uncollectible(call: Call) -> Json:
 
 
 def delete(call: Call) -> Json:
-    """A draft only; what it held waits again."""
+    """Deletes a draft; its invoice items become pending again."""
     data, draft = call.data, require_status(call, "draft")
     for item in data.all("invoiceitem").where("invoice", draft["id"]):
         change(data, item, invoice=None)
@@ -217,7 +221,7 @@ OPERATIONS = (
     Operation("DELETE", "/v1/invoices/{id}", RETRIEVE, delete),
     Operation("GET", "/v1/invoices", LIST, list_),
     Operation("GET", "/v1/invoices/{id}", RETRIEVE, retrieve),
-    Operation("GET", "/v1/invoices/{id}/lines", LINES, lines),
-    Operation("GET", "/v1/invoice_payments", PAYMENTS, payments),
-    Operation("GET", "/v1/invoice_payments/{id}", RETRIEVE, payment),
+    Operation("GET", "/v1/invoices/{id}/lines", LINES, list_lines),
+    Operation("GET", "/v1/invoice_payments", PAYMENTS, list_payments),
+    Operation("GET", "/v1/invoice_payments/{id}", RETRIEVE, retrieve_payment),
 )

@@ -1,4 +1,4 @@
-"""Payment intents, for apps that collect the payment without Checkout."""
+"""Payment intents, for apps that take payments without Checkout."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ TYPES = ("card", "sepa_debit")
 
 
 def ignored(raw: Any, _: str) -> Any:
-    """What is taken and has no effect here."""
+    """Accepts a parameter that has no effect in the sandbox."""
     return raw
 
 
@@ -87,8 +87,7 @@ def create(call: Call) -> Json:
     }
     method = requested_method(data, given)
     amount, customer = given["amount"], given.get("customer")
-    first = {"type": types[0]}
-    intent = make_intent(data, amount, given["currency"], customer, first, **values)
+    intent = make_intent(data, amount, given["currency"], customer, {"type": types[0]}, **values)
     intent = with_method(data, intent, method)
     emit(data, "payment_intent.created", intent)
     if given.get("confirm"):
@@ -97,8 +96,8 @@ def create(call: Call) -> Json:
 
 
 def requested_method(data: DataSet, given: Json) -> Json | None:
-    name = given.get("payment_method")
-    return find_method(data, name, "payment_method") if name else None
+    method_id = given.get("payment_method")
+    return find_method(data, method_id, "payment_method") if method_id else None
 
 
 def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
@@ -110,9 +109,9 @@ def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
 
 
 def check_amount(amount: int, currency_: str) -> None:
-    smallest = MINIMUM_AMOUNTS.get(currency_, 0)
-    if amount < smallest:
-        message = f"Amount must be at least {smallest / 100:.2f} {currency_}"
+    minimum = MINIMUM_AMOUNTS.get(currency_, 0)
+    if amount < minimum:
+        message = f"Amount must be at least {minimum / 100:.2f} {currency_}"
         raise InvalidRequest(message, code="amount_too_small", param="amount")
 
 
@@ -124,8 +123,8 @@ def list_(call: Call) -> Json:
     return page(call, "payment_intent", "/v1/payment_intents", by="customer")
 
 
-def edited(data: DataSet, intent: Json, given: Json) -> Json:
-    """Stripe tells no event about it."""
+def with_changes(data: DataSet, intent: Json, given: Json) -> Json:
+    """As at Stripe, an update emits no event."""
     values = {key: given[key] for key in STORED if key in given}
     if "metadata" in values:
         values["metadata"] = merge_metadata(intent["metadata"], values["metadata"])
@@ -144,13 +143,13 @@ def edited(data: DataSet, intent: Json, given: Json) -> Json:
 
 def update(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
-    return edited(call.data, intent, call.params)
+    return with_changes(call.data, intent, call.params)
 
 
 def confirm(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
     payment_intent_lifecycle.require_status(intent, payment_intent_lifecycle.CONFIRMABLE, "confirm")
-    intent = edited(call.data, intent, call.params)
+    intent = with_changes(call.data, intent, call.params)
     return payment_intent_lifecycle.confirm(
         call.data, intent, call.params.get("off_session", False)
     )

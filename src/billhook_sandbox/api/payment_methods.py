@@ -55,7 +55,7 @@ CREATE = Form(
 UPDATE = Form({**EXPAND, "billing_details": BILLING, "metadata": metadata})
 ATTACH = Form({**EXPAND, "customer": text}, required=("customer",))
 LIST = list_form(customer=text, type=text)
-OF_CUSTOMER = list_form(type=text)
+LIST_FOR_CUSTOMER = list_form(type=text)
 TOKENS = {card.token.replace("pm_card_", "tok_"): card for card in BY_TOKEN.values()}
 
 
@@ -87,11 +87,11 @@ def card_of(given: Json) -> tuple[Card, tuple[int, int]]:
             param = f"card[{part}]"
             message = f"Missing required param: {param}."
             raise InvalidRequest(message, code="parameter_missing", param=param)
-    return by_number(given["number"]), (given["exp_month"], given["exp_year"])
+    return card_by_number(given["number"]), (given["exp_month"], given["exp_year"])
 
 
-def by_number(raw: str) -> Card:
-    """A test card; any other valid number pays like a Visa card."""
+def card_by_number(raw: str) -> Card:
+    """The test card; any other valid number behaves like a successful Visa card."""
     number = "".join(raw.split())
     if not number.isdigit() or not 12 <= len(number) <= 19 or not passes_luhn(number):
         message = "Your card number is incorrect."
@@ -122,11 +122,11 @@ def attach(call: Call) -> Json:
 
 
 def require_chargeable(method: Json) -> None:
-    """Attaching asks the bank; one test card passes and fails at its charges only."""
+    """Attaching validates the card at the bank; one test card only fails when it is charged."""
     card = charge_attempts.card_of(method)
     if card.payment == "declined" and card.token != "pm_card_chargeCustomerFail":  # noqa: S105
-        message, reason = DECLINES[card.decline_code], card.decline_code
-        raise CardError(message, code=card.error_code, decline_code=reason)
+        code, decline_code = card.error_code, card.decline_code
+        raise CardError(DECLINES[decline_code], code=code, decline_code=decline_code)
 
 
 def detach(call: Call) -> Json:
@@ -138,7 +138,7 @@ def detach(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    """Attached ones only: a method that paid once belongs to nobody."""
+    """Attached methods only: a method used for a single payment has no customer."""
     if "customer" in call.params:
         call.data.need("customer", call.params["customer"], "customer")
     return page_of_attached(call, call.params.get("customer"), "/v1/payment_methods")
@@ -167,5 +167,5 @@ OPERATIONS = (
     Operation("POST", "/v1/payment_methods/{id}", UPDATE, update),
     Operation("POST", "/v1/payment_methods/{id}/attach", ATTACH, attach),
     Operation("POST", "/v1/payment_methods/{id}/detach", Form(EXPAND), detach),
-    Operation("GET", "/v1/customers/{id}/payment_methods", OF_CUSTOMER, list_for_customer),
+    Operation("GET", "/v1/customers/{id}/payment_methods", LIST_FOR_CUSTOMER, list_for_customer),
 )

@@ -1,4 +1,4 @@
-"""What Stripe's own page and CLI call to pay a Checkout session (stripe-facts, section 5)."""
+"""The API with which Stripe's page and CLI pay a Checkout Session (stripe-facts, section 5)."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.checkout_payment import Buyer, pay
@@ -21,19 +21,19 @@ CONFIRM = Form(
 
 
 def retrieve(call: Call) -> Json:
-    return render(call.data, call.data.need("checkout.session", call.id))
+    return page_object(call.data, call.data.need("checkout.session", call.id))
 
 
-def render(data: DataSet, session: Json) -> Json:
-    """The page's own view: no type of the SDK describes it, the CLI reads a few of its keys."""
-    notes = data.need("_checkout", session["id"])
+def page_object(data: DataSet, session: Json) -> Json:
+    """The session as the page reads it. The SDK has no type for it; the CLI reads a few fields."""
+    record = data.need("_checkout", session["id"])
     return {
         "id": session["id"],
         "object": "checkout.session",
         "eid": "NA",
         "livemode": session["livemode"],
         "mode": session["mode"],
-        "payment_intent": data.get("payment_intent", notes["payment_intent"]),
+        "payment_intent": data.get("payment_intent", record["payment_intent"]),
         "payment_method_types": session["payment_method_types"],
         "payment_status": session["payment_status"],
         "state": "active" if session["status"] == "open" else session["status"],
@@ -43,7 +43,7 @@ def render(data: DataSet, session: Json) -> Json:
         "line_item_group": {
             "currency": session["currency"],
             "due": session["amount_total"],
-            "line_items": notes["line_items"],
+            "line_items": record["line_items"],
             "subtotal": session["amount_subtotal"],
             "total": session["amount_total"],
         },
@@ -64,7 +64,7 @@ def confirm(call: Call) -> Json:
     details = method["billing_details"]
     email = call.params.get("email") or details["email"]
     session = pay(call.data, session, method, Buyer(email, details["name"]))
-    return render(call.data, session)
+    return page_object(call.data, session)
 
 
 OPERATIONS = (

@@ -1,4 +1,4 @@
-"""Products: what is sold."""
+"""Products."""
 
 from billhook_sandbox.api.prices import DEFAULT_PRICE_DATA, check_amount
 from billhook_sandbox.errors import InvalidRequest
@@ -79,21 +79,21 @@ def update(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    wanted, names = call.params, call.params.get("ids")
+    filters, ids = call.params, call.params.get("ids")
 
     def keep(product: Json) -> bool:
-        same = all(
-            product[key] == wanted[key]
+        matches = all(
+            product[key] == filters[key]
             for key in ("active", "shippable", "type", "url")
-            if key in wanted
+            if key in filters
         )
-        return same and (names is None or product["id"] in names)
+        return matches and (ids is None or product["id"] in ids)
 
     return page(call, "product", "/v1/products", keep)
 
 
 def delete(call: Call) -> Json:
-    """Only without prices; afterwards it is a 404 (stripe-facts 23, 24)."""
+    """Deletes a product without prices; it then responds with 404 (stripe-facts 23, 24)."""
     data = call.data
     product = data.need("product", call.id)
     if data.all("price").where("product", product["id"]):

@@ -1,4 +1,4 @@
-"""Refunds of a charge, named by itself or by its payment intent."""
+"""Refunds of a charge, given directly or by its payment intent."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
@@ -37,14 +37,14 @@ def create(call: Call) -> Json:
     if "charge" not in given and "payment_intent" not in given:
         message = "One of the following params should be provided for this request: payment_intent "
         raise InvalidRequest(message + "or charge.", code="parameter_missing")
-    name = given.get("charge")
+    charge_id = given.get("charge")
     if "payment_intent" in given:
         intent = data.need("payment_intent", given["payment_intent"], "payment_intent")
-        name = name or intent["latest_charge"]
-        if name is None:
+        charge_id = charge_id or intent["latest_charge"]
+        if charge_id is None:
             message = f"This PaymentIntent ({intent['id']}) does not have a successful charge."
             raise InvalidRequest(message, param="payment_intent")
-    return refund_charge(data, data.need("charge", str(name), "charge"), given)
+    return refund_charge(data, data.need("charge", str(charge_id), "charge"), given)
 
 
 def retrieve(call: Call) -> Json:
@@ -70,7 +70,7 @@ def list_(call: Call) -> Json:
 
 
 def cancel(call: Call) -> Json:
-    """Only a refund in `requires_action` can be (stripe-facts 30); cards have none."""
+    """Always fails: only refunds in `requires_action` can be canceled (stripe-facts 30)."""
     refund = call.data.need("refund", call.id)
     message = f"You cannot cancel a refund with a status of {refund['status']}."
     raise InvalidRequest(message)

@@ -1,4 +1,4 @@
-"""Setup intents, for apps that save a way to pay without Checkout."""
+"""Setup intents, for apps that save payment methods without Checkout."""
 
 from billhook_sandbox.api.payment_intents import AUTOMATIC, TYPES, ignored, requested_method
 from billhook_sandbox.flows import setup_intent_lifecycle
@@ -76,7 +76,7 @@ def list_(call: Call) -> Json:
 
 
 def update(call: Call) -> Json:
-    """Stripe tells no event about it."""
+    """As at Stripe, an update emits no event."""
     data, intent = call.data, call.data.need("setup_intent", call.id)
     values = {key: call.params[key] for key in FIELDS if key in call.params and key != "expand"}
     if "metadata" in values:

@@ -1,4 +1,4 @@
-"""Subscription items: a change of one is a change of its subscription."""
+"""Subscription items. Changing an item changes its subscription."""
 
 from billhook_sandbox.api.subscriptions import PRORATION, change_items
 from billhook_sandbox.errors import InvalidRequest
@@ -33,7 +33,7 @@ LIST = Form(list_form(subscription=text).types, required=("subscription",))
 ITEM_KEYS = ("metadata", "price", "quantity")
 
 
-def bill(call: Call, subscription: str, wanted: Json) -> Json:
+def change_item(call: Call, subscription: str, wanted: Json) -> Json:
     found = call.data.need("subscription", subscription, "subscription")
     if found["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {found['status']} and can't be changed.")
@@ -42,30 +42,30 @@ def bill(call: Call, subscription: str, wanted: Json) -> Json:
 
 
 def create(call: Call) -> Json:
-    name = call.params["subscription"]
+    subscription = call.params["subscription"]
     wanted = {k: call.params[k] for k in ITEM_KEYS if k in call.params}
-    bill(call, name, wanted)
-    return items_of(call.data, name)[-1]
+    change_item(call, subscription, wanted)
+    return items_of(call.data, subscription)[-1]
 
 
 def update(call: Call) -> Json:
     item = call.data.need("subscription_item", call.id)
     wanted = {k: call.params[k] for k in ITEM_KEYS if k in call.params}
-    bill(call, item["subscription"], {**wanted, "id": item["id"]})
+    change_item(call, item["subscription"], {**wanted, "id": item["id"]})
     return call.data.need("subscription_item", call.id)
 
 
 def delete(call: Call) -> Json:
     item = call.data.need("subscription_item", call.id)
-    bill(call, item["subscription"], {"id": item["id"], "deleted": True})
+    change_item(call, item["subscription"], {"id": item["id"], "deleted": True})
     return {"id": item["id"], "object": "subscription_item", "deleted": True}
 
 
 def list_(call: Call) -> Json:
-    name = call.params["subscription"]
-    call.data.need("subscription", name, "subscription")
-    url = f"/v1/subscription_items?subscription={name}"
-    return page_of_items(items_of(call.data, name), call, url)
+    subscription = call.params["subscription"]
+    call.data.need("subscription", subscription, "subscription")
+    url = f"/v1/subscription_items?subscription={subscription}"
+    return page_of_items(items_of(call.data, subscription), call, url)
 
 
 def retrieve(call: Call) -> Json:

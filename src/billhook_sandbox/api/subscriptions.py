@@ -200,7 +200,7 @@ def update(call: Call) -> Json:
         return change_items(data, subscription, given["items"], behavior, values)
     subscription = change(data, subscription, "customer.subscription.updated", **values)
     if "trial_end" in given:
-        subscription_renewal.plan(data, subscription)
+        subscription_renewal.schedule_renewal(data, subscription)
     return subscription
 
 
@@ -247,7 +247,7 @@ def change_items(
         data, subscription, "customer.subscription.updated", **{**values, **changes}
     )
     if restarts:
-        subscription_renewal.plan(data, subscription)
+        subscription_renewal.schedule_renewal(data, subscription)
         return proration.bill_now(data, subscription, after)
     if behavior == "always_invoice":
         return proration.bill_now(data, subscription, [])

@@ -1,4 +1,4 @@
-"""Test clocks: the customers of one live in its time (stripe-facts 20)."""
+"""Test clocks: simulated time for their customers (stripe-facts 20)."""
 
 from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.event_log import emit
@@ -47,13 +47,13 @@ def list_(call: Call) -> Json:
 
 
 def advance(call: Call) -> Json:
-    """Answers at once; what is due happens afterwards, and `ready` says that it has."""
+    """Responds immediately; the due jobs run afterwards, then the status becomes `ready`."""
     data, clock, target = call.data, call.data.need(KIND, call.id), call.params["frozen_time"]
     require_not_advancing(clock)
     if target <= clock["frozen_time"]:
         message = "The frozen time must be after the current frozen time of the test clock."
         raise InvalidRequest(message, param="frozen_time")
-    if target > furthest(data, clock):
+    if target > latest_allowed_time(data, clock):
         raise InvalidRequest(
             "You cannot advance a test clock by more than two intervals of its shortest "
             "subscription, or by two years.",
@@ -73,7 +73,7 @@ def require_not_advancing(clock: Json) -> None:
         raise StripeError(message, status=429)
 
 
-def furthest(data: DataSet, clock: Json) -> int:
+def latest_allowed_time(data: DataSet, clock: Json) -> int:
     now = clock["frozen_time"]
     ends: list[int] = [now + 2 * 366 * 86400]
     for customer in data.all("customer").where("test_clock", clock["id"]):
@@ -87,7 +87,7 @@ def furthest(data: DataSet, clock: Json) -> int:
 
 
 def delete(call: Call) -> Json:
-    """Its customers go along."""
+    """Deletes the clock and its customers."""
     data, clock = call.data, call.data.need(KIND, call.id)
     require_not_advancing(clock)
     for customer in data.all("customer").where("test_clock", clock["id"]):

@@ -1,4 +1,4 @@
-"""Webhook endpoints. The secret is told once, at creation (stripe-facts 36)."""
+"""Webhook endpoints. The secret is only returned on creation (stripe-facts 36)."""
 
 import re
 
@@ -40,12 +40,12 @@ def event_types(raw: object, param: str) -> list[str]:
 
 
 def api_version(raw: object, param: str) -> str:
-    """Only one that Stripe has had, and that the sandbox knows how to render."""
+    """A version that Stripe has and the sandbox supports."""
     return check_version(text(raw, param), param)
 
 
 def web_url(raw: object, param: str) -> str:
-    """Stripe wants a public address; here one's own machine is the point."""
+    """Unlike Stripe, the sandbox accepts addresses of the local machine."""
     value = url(raw, param)
     if not re.match(r"https?://", value):
         message = "Invalid URL: URLs must begin with http:// or https://."

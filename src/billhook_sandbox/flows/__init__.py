@@ -1,1 +1,1 @@
-"""What happens over several objects: paying, subscribing, renewing, and what comes later."""
+"""Processes that change several objects: payments, subscriptions, renewals, scheduled actions."""

@@ -1,9 +1,9 @@
-"""One attempt to get an intent paid: it succeeds, is declined, or takes days."""
+"""One attempt to pay a payment intent: it succeeds, is declined, or takes days."""
 
 from billhook_sandbox.cards import BY_BRAND_AND_LAST4, CARDS, DECLINES, FAILING_IBANS, Card
 from billhook_sandbox.errors import DOC_URL, CardError
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.charges import declined, make_charge, outcome
+from billhook_sandbox.objects.charges import failure_fields, make_charge, outcome
 from billhook_sandbox.objects.payment_methods import fingerprint
 from billhook_sandbox.payment_outcomes import take_next_outcome
 from billhook_sandbox.schedule import schedule_in
@@ -13,23 +13,23 @@ SETTLE_SECONDS = 2
 """A charge gets its balance transaction 1–3 seconds later (stripe-facts 3)."""
 
 DEBIT_SECONDS = 5
-"""A direct debit takes days at Stripe; here it is due soon, or when time is advanced."""
+"""A direct debit takes days at Stripe; here it takes seconds, or until time is advanced."""
 
 
 def card_of(method: Json) -> Card:
-    """Which test card this is; any other number pays."""
+    """The test card of a payment method; any other card number succeeds."""
     if method["type"] != "card":
         return CARDS[0]
     return BY_BRAND_AND_LAST4.get((method["card"]["brand"], method["card"]["last4"]), CARDS[0])
 
 
 def card_for(data: DataSet, method: Json, customer: str | None) -> Card:
-    """How this attempt goes: as was decided for it, else as the card does."""
+    """The test card that decides this attempt: an outcome that was set, else the method's own."""
     return take_next_outcome(data, customer) or card_of(method)
 
 
 def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
-    """The intent and its charge, paid. Tells nothing: the order of events is the caller's."""
+    """Pays the intent; returns it and its charge. The caller emits the events."""
     charge = make_charge(data, intent, method, "succeeded", receipt_url=receipt_url(data))
     return settle(data, intent, charge), charge
 
@@ -67,10 +67,10 @@ def start_debit(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
 
 
 def settle_debit(data: DataSet, intent: Json) -> bool:
-    """The bank's answer to a direct debit, days later: whether the money came."""
+    """The bank's response to a direct debit. Returns whether the payment succeeded."""
     charge = data.need("charge", intent["latest_charge"])
     method = data.need("payment_method", charge["payment_method"])
-    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(i) for i in FAILING_IBANS):
+    if not any(method["sepa_debit"]["fingerprint"] == fingerprint(iban) for iban in FAILING_IBANS):
         values = {"outcome": outcome("authorized"), "receipt_url": receipt_url(data)}
         charge = change(data, charge, paid=True, status="succeeded", **values)
         intent = settle(data, intent, charge)
@@ -79,31 +79,31 @@ def settle_debit(data: DataSet, intent: Json) -> bool:
         return True
     message = "The customer's bank refused the debit."
     code = "payment_method_provider_decline"
-    problem = {"charge": charge["id"], "code": code, "message": message}
+    details = {"charge": charge["id"], "code": code, "message": message}
     failure = {"failure_code": code, "failure_message": message}
-    nothing = {"captured": False, "amount_captured": 0}
-    charge = change(data, charge, status="failed", **nothing, **failure)
-    intent = refuse(data, intent, method, problem, charge["id"])
+    uncaptured = {"captured": False, "amount_captured": 0}
+    charge = change(data, charge, status="failed", **uncaptured, **failure)
+    intent = record_failure(data, intent, method, details, charge["id"])
     emit(data, "charge.failed", charge)
     emit(data, "payment_intent.payment_failed", intent)
     return False
 
 
 def decline(data: DataSet, intent: Json, method: Json, card: Card | None = None) -> CardError:
-    """The attempt failed; the intent waits for another method (stripe-facts 6).
+    """Fails the attempt; the intent then needs another payment method (stripe-facts 6).
 
-    `card` says how it fails when the method itself wouldn't.
+    `card` decides the error if an outcome was set that differs from the method's own card.
     """
     card = card or card_of(method)
-    charge = make_charge(data, intent, method, "failed", **declined(card))
+    charge = make_charge(data, intent, method, "failed", **failure_fields(card))
     message = DECLINES[card.decline_code]
-    problem = {
+    details = {
         "charge": charge["id"],
         "code": card.error_code,
         "decline_code": card.decline_code,
         "message": message,
     }
-    intent = refuse(data, intent, method, problem, charge["id"])
+    intent = record_failure(data, intent, method, details, charge["id"])
     emit(data, "charge.failed", charge)
     emit(data, "payment_intent.payment_failed", intent)
     return CardError(
@@ -122,15 +122,18 @@ def fail_authentication(data: DataSet, intent: Json, method: Json) -> CardError:
         "method and try again."
     )
     code = "payment_intent_authentication_failure"
-    intent = refuse(data, intent, method, {"code": code, "message": message}, None)
+    intent = record_failure(data, intent, method, {"code": code, "message": message}, None)
     emit(data, "payment_intent.payment_failed", intent)
     return CardError(message, code=code, payment_intent=intent, payment_method=method)
 
 
-def refuse(data: DataSet, intent: Json, method: Json, problem: Json, charge: str | None) -> Json:
+def record_failure(
+    data: DataSet, intent: Json, method: Json, details: Json, charge: str | None
+) -> Json:
+    """The intent with its `last_payment_error`."""
     error = {
-        **problem,
-        "doc_url": DOC_URL + problem["code"].replace("_", "-"),
+        **details,
+        "doc_url": DOC_URL + details["code"].replace("_", "-"),
         "payment_method": method,
         "type": "card_error",
     }

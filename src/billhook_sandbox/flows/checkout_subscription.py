@@ -54,7 +54,7 @@ def start(
     opened = finalize(data, draft)
     paid = settle_invoice(data, opened, intent)
     subscription = change(data, subscription, latest_invoice=invoice)
-    subscription_renewal.plan(data, subscription)
+    subscription_renewal.schedule_renewal(data, subscription)
     return NewSubscription(subscription, draft, opened, paid)
 
 

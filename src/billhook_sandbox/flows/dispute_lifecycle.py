@@ -1,4 +1,4 @@
-"""The life of a dispute: opened by a test card, answered or accepted, won or lost."""
+"""Disputes: opened by a test card, countered with evidence or accepted, then won or lost."""
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import InvalidRequest
@@ -9,24 +9,24 @@ from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 FEE = 1500
-"""What Stripe takes for a dispute, in minor units; it comes back with one that is won."""
+"""Stripe's dispute fee in minor units; it is returned if the dispute is won."""
 DECISION_SECONDS = 5
-"""The bank takes months; here its answer is due soon, or when time is advanced."""
+"""The bank takes months to decide; here it takes seconds, or until time is advanced."""
 OPEN = ("needs_response", "warning_needs_response")
 
 
 def open_dispute_for_card(data: DataSet, charge: Json, card: Card) -> None:
-    """To be called after the payment was told: the cardholder complains afterwards."""
+    """Opens a dispute if the test card does so. Call it after the events of the payment."""
     if card.dispute is not None:
         open_dispute(data, data.need("charge", charge["id"]), card.dispute)
 
 
 def open_dispute(data: DataSet, charge: Json, kind: str) -> Json:
-    """An inquiry takes no money yet."""
+    """An inquiry withdraws no funds yet."""
     inquiry = kind == "inquiry"
     dispute = make_dispute(data, charge, "fraudulent" if inquiry else kind, inquiry)
     if not inquiry:
-        dispute = book(data, dispute, -dispute["amount"], FEE, "dispute")
+        dispute = add_balance_transaction(data, dispute, -dispute["amount"], FEE, "dispute")
     charge = data.put({**charge, "disputed": True})
     emit(data, "charge.dispute.created", dispute)
     if not inquiry:
@@ -35,13 +35,16 @@ def open_dispute(data: DataSet, charge: Json, kind: str) -> Json:
     return dispute
 
 
-def book(data: DataSet, dispute: Json, amount: int, fee: int, category: str) -> Json:
-    made = make_balance_transaction(data, dispute, amount, "adjustment", fee, category)
-    return data.put({**dispute, "balance_transactions": [*dispute["balance_transactions"], made]})
+def add_balance_transaction(
+    data: DataSet, dispute: Json, amount: int, fee: int, category: str
+) -> Json:
+    transaction = make_balance_transaction(data, dispute, amount, "adjustment", fee, category)
+    transactions = [*dispute["balance_transactions"], transaction]
+    return data.put({**dispute, "balance_transactions": transactions})
 
 
-def answer(data: DataSet, dispute: Json, given: Json) -> Json:
-    """New evidence; `submit` hands it to the bank, which then decides."""
+def add_evidence(data: DataSet, dispute: Json, given: Json) -> Json:
+    """The changed fields after new evidence; `submit` sends it to the bank, which then decides."""
     require_open(dispute)
     evidence = {**dispute["evidence"], **given.get("evidence", {})}
     details = {**dispute["evidence_details"], "has_evidence": any(evidence.values())}
@@ -57,31 +60,30 @@ def answer(data: DataSet, dispute: Json, given: Json) -> Json:
 
 def require_open(dispute: Json) -> None:
     if dispute["status"] not in OPEN:
-        message = f"This dispute is {dispute['status']} and can no longer be answered."
+        message = f"This dispute is {dispute['status']}; it no longer accepts evidence."
         raise InvalidRequest(message, code="dispute_already_closed")
 
 
 def close(data: DataSet, dispute: Json) -> Json:
-    """The seller accepts it: lost for good."""
+    """Accepts the dispute, which loses it."""
     require_open(dispute)
     inquiry = dispute["status"].startswith("warning")
-    return end(data, dispute, "warning_closed" if inquiry else "lost")
+    return close_with_status(data, dispute, "warning_closed" if inquiry else "lost")
 
 
 def decide_dispute(data: DataSet, dispute: str) -> None:
-    """By the words that Stripe's test mode knows; any other evidence loses."""
+    """Decided by the texts that Stripe's test mode defines; any other evidence loses."""
     found = data.need("dispute", dispute)
     if found["status"].startswith("warning"):
-        end(data, found, "warning_closed")
+        close_with_status(data, found, "warning_closed")
         return
     won = found["evidence"]["uncategorized_text"] == "winning_evidence"
     if won:
-        found = book(data, found, found["amount"], -FEE, "dispute_reversal")
-    ended = end(data, found, "won" if won else "lost")
+        found = add_balance_transaction(data, found, found["amount"], -FEE, "dispute_reversal")
+    closed = close_with_status(data, found, "won" if won else "lost")
     if won:
-        emit(data, "charge.dispute.funds_reinstated", ended)
+        emit(data, "charge.dispute.funds_reinstated", closed)
 
 
-def end(data: DataSet, dispute: Json, status: str) -> Json:
-    ended = change(data, dispute, "charge.dispute.closed", status=status)
-    return ended
+def close_with_status(data: DataSet, dispute: Json, status: str) -> Json:
+    return change(data, dispute, "charge.dispute.closed", status=status)

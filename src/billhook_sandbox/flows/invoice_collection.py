@@ -1,4 +1,4 @@
-"""Collecting an invoice by itself, and what becomes of its subscription (stripe-facts 16–19)."""
+"""Automatic collection of invoices, and its effect on subscriptions (stripe-facts 16–19)."""
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError
@@ -10,11 +10,11 @@ from billhook_sandbox.store import DataSet, Json
 
 DAY = 86400
 RETRY_DAYS = (2, 2, 2, 2, 2, 2, 2)
-"""Eight tries within two weeks, the default of an account (stripe-facts 18)."""
+"""Eight attempts within two weeks, the account default (stripe-facts 18)."""
 
 
-def finalize_due(data: DataSet, invoice: str) -> None:
-    """The hour as a draft is over."""
+def finalize_when_due(data: DataSet, invoice: str) -> None:
+    """Runs when the draft period of an hour ends."""
     draft = data.get("invoice", invoice)
     if draft is None or draft["status"] != "draft" or not draft["auto_advance"]:
         return
@@ -22,7 +22,7 @@ def finalize_due(data: DataSet, invoice: str) -> None:
 
 
 def advance_invoice(data: DataSet, draft: Json, card: Card | None = None) -> Json:
-    """Finalize, and collect unless the subscription's collection is paused."""
+    """Finalizes the draft, then collects it unless the subscription's collection is paused."""
     opened = invoice_lifecycle.finalize_and_emit(data, draft)
     subscription = invoice_lifecycle.subscription_of(data, opened)
     paused = subscription and subscription["pause_collection"]
@@ -37,45 +37,47 @@ def advance_invoice(data: DataSet, draft: Json, card: Card | None = None) -> Jso
 
 
 def collect(data: DataSet, invoice: Json, card: Card | None = None) -> Json:
-    """One automatic try; what follows is planned."""
+    """One automatic payment attempt; schedules a retry if it fails."""
     if not invoice["amount_due"]:
-        return paid(data, invoice_lifecycle.pay_nothing(data, invoice))
+        return reactivate_subscription(data, invoice_lifecycle.pay_nothing(data, invoice))
     method = invoice_lifecycle.method_for(data, invoice)
-    found = method and invoice_lifecycle.try_to_pay(
+    found = method and invoice_lifecycle.attempt_payment(
         data, invoice, method, off_session=True, card=card
     )
     if isinstance(found, dict):
-        return paid(data, found)
-    return failed(data, invoice)
+        return reactivate_subscription(data, found)
+    return record_failure(data, invoice)
 
 
-def paid(data: DataSet, invoice: Json) -> Json:
-    """Paying returns a subscription to `active` (stripe-facts 18)."""
+def reactivate_subscription(data: DataSet, invoice: Json) -> Json:
+    """A paid invoice makes its subscription `active` again (stripe-facts 18)."""
     subscription = invoice_lifecycle.subscription_of(data, invoice)
     if subscription and subscription["status"] in ("incomplete", "past_due", "unpaid"):
         change(data, subscription, "customer.subscription.updated", status="active")
     return invoice
 
 
-def failed(data: DataSet, invoice: Json) -> Json:
-    """Told, and planned anew; after the last try the subscription ends."""
+def record_failure(data: DataSet, invoice: Json) -> Json:
+    """Schedules the next attempt; after the last one, the subscription is canceled."""
     count = invoice["attempt_count"] + 1
-    again = count <= len(RETRY_DAYS)
-    retry = data.clock.now() + RETRY_DAYS[count - 1] * DAY if again else None
-    after = change(data, invoice, attempted=True, attempt_count=count, next_payment_attempt=retry)
+    retries = count <= len(RETRY_DAYS)
+    retry_at = data.clock.now() + RETRY_DAYS[count - 1] * DAY if retries else None
+    after = change(
+        data, invoice, attempted=True, attempt_count=count, next_payment_attempt=retry_at
+    )
     emit(data, "invoice.payment_failed", after)
-    if retry:
-        schedule_at(data, retry, "retry_invoice", invoice=after["id"])
+    if retry_at:
+        schedule_at(data, retry_at, "retry_invoice", invoice=after["id"])
     subscription = invoice_lifecycle.subscription_of(data, after)
     if subscription and subscription["status"] == "active":
         change(data, subscription, "customer.subscription.updated", status="past_due")
-    if subscription and not again and subscription["status"] not in ENDED:
+    if subscription and not retries and subscription["status"] not in ENDED:
         cancel_now(data, subscription, {"reason": "payment_failed"})
     return after
 
 
-def retry_due(data: DataSet, invoice: str) -> None:
-    """By then it may have been paid, voided, or tried again by hand."""
+def retry_when_due(data: DataSet, invoice: str) -> None:
+    """Runs at the next attempt, unless the invoice was paid or voided before."""
     found = data.get("invoice", invoice)
     if found is None or found["status"] != "open" or found["next_payment_attempt"] is None:
         return
@@ -87,14 +89,14 @@ def retry_due(data: DataSet, invoice: str) -> None:
         collect(data, found)
 
 
-def pay_by_hand(data: DataSet, invoice: Json, method: Json, off_session: bool) -> Json:
-    """Raises the card's error; such a try doesn't move the schedule of the automatic ones."""
+def pay_manually(data: DataSet, invoice: Json, method: Json, off_session: bool) -> Json:
+    """Raises CardError if the payment fails. The schedule of automatic attempts stays the same."""
     if not invoice["amount_due"]:
-        return paid(data, invoice_lifecycle.pay_nothing(data, invoice))
-    found = invoice_lifecycle.try_to_pay(data, invoice, method, off_session)
+        return reactivate_subscription(data, invoice_lifecycle.pay_nothing(data, invoice))
+    found = invoice_lifecycle.attempt_payment(data, invoice, method, off_session)
     if isinstance(found, CardError):
         count = invoice["attempt_count"] or 1
         after = change(data, invoice, attempted=True, attempt_count=count)
         emit(data, "invoice.payment_failed", after)
         raise found
-    return paid(data, found)
+    return reactivate_subscription(data, found)

@@ -1,4 +1,4 @@
-"""What goes into an invoice: the items of a subscription, and what waits for the next one."""
+"""Draft invoices: subscription items and pending invoice items."""
 
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects import invoices
@@ -20,11 +20,13 @@ def item_lines(data: DataSet, invoice: str, items: list[Json], trial: bool = Fal
 def pending_lines(
     data: DataSet, invoice: str, customer: str, currency: str, subscription: str | None
 ) -> list[Json]:
-    """Invoice items that waited for this invoice; they belong to it from now on."""
+    """The customer's pending invoice items, which now belong to this invoice."""
     lines = []
     for item in data.all("invoiceitem").where("customer", customer):
-        of = ((item["parent"] or {}).get("subscription_details") or {}).get("subscription")
-        if item["invoice"] or item["currency"] != currency or of not in (None, subscription):
+        details = (item["parent"] or {}).get("subscription_details") or {}
+        if item["invoice"] or item["currency"] != currency:
+            continue
+        if details.get("subscription") not in (None, subscription):
             continue
         item = change(data, item, invoice=invoice)
         lines.append(invoices.invoice_item_line(data, invoice, item))
@@ -33,19 +35,21 @@ def pending_lines(
 
 def draft_invoice(
     data: DataSet,
-    name: str,
+    invoice_id: str,
     subscription: Json,
     items: list[Json],
     reason: str,
     trial: bool = False,
 ) -> Json:
-    """The draft for these items and all that is pending, told."""
+    """Creates the draft for these items and all pending invoice items; emits `invoice.created`."""
     customer = data.need("customer", subscription["customer"])
-    lines = pending_lines(data, name, customer["id"], subscription["currency"], subscription["id"])
-    lines += item_lines(data, name, items, trial)
+    lines = pending_lines(
+        data, invoice_id, customer["id"], subscription["currency"], subscription["id"]
+    )
+    lines += item_lines(data, invoice_id, items, trial)
     draft = invoices.make_draft(
         data,
-        name,
+        invoice_id,
         customer,
         lines,
         reason,

@@ -1,4 +1,4 @@
-"""An invoice from its draft to its end: finalized, tried, paid, voided or given up."""
+"""Invoices: finalize, attempt payment, pay, void, mark as uncollectible."""
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
@@ -19,7 +19,7 @@ def subscription_of(data: DataSet, invoice: Json) -> Json | None:
 
 
 def finalize(data: DataSet, draft: Json) -> Json:
-    """Tells nothing: the order of events is the caller's."""
+    """Emits no events: the caller decides their order."""
     customer = data.need("customer", draft["customer"])
     opened = data.put(invoices.finalized(data, draft, customer))
     sequence = customer["next_invoice_sequence"] + 1
@@ -36,9 +36,9 @@ def finalize_and_emit(data: DataSet, draft: Json) -> Json:
 
 
 def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
-    """Paid by the intent; its `invoice_payment` follows by itself."""
-    known = data.all("invoice_payment").where("invoice", invoice["id"])
-    payment = known[0] if known else invoices.make_payment(data, invoice, intent["id"])
+    """Marks the invoice as paid by the intent. Its `invoice_payment.paid` event follows later."""
+    payments = data.all("invoice_payment").where("invoice", invoice["id"])
+    payment = payments[0] if payments else invoices.make_payment(data, invoice, intent["id"])
     transitions = {"canceled_at": None, "paid_at": data.clock.now()}
     change(
         data,
@@ -56,26 +56,26 @@ def emit_invoice_payment_paid(data: DataSet, payment: str) -> None:
 
 
 def method_for(data: DataSet, invoice: Json) -> Json | None:
-    """What pays: the invoice's own, else the subscription's, else the customer's default."""
+    """The payment method: the invoice's, else the subscription's, else the customer's default."""
     subscription = subscription_of(data, invoice)
     customer = data.need("customer", invoice["customer"])
-    names = (
+    method_ids = (
         invoice["default_payment_method"],
         subscription["default_payment_method"] if subscription else None,
         customer["invoice_settings"]["default_payment_method"],
     )
-    for name in names:
-        method = data.get("payment_method", name)
+    for method_id in method_ids:
+        method = data.get("payment_method", method_id)
         if method and method["customer"] == customer["id"]:
             return method
     return None
 
 
 def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
-    """One intent for all tries of an invoice; and whether it is new."""
-    known = data.all("invoice_payment").where("invoice", invoice["id"])
-    if known:
-        return data.need("payment_intent", known[0]["payment"]["payment_intent"]), False
+    """The intent for all attempts of an invoice, and whether it is new."""
+    payments = data.all("invoice_payment").where("invoice", invoice["id"])
+    if payments:
+        return data.need("payment_intent", payments[0]["payment"]["payment_intent"]), False
     renewal = invoice["billing_reason"] != "subscription_create"
     intent = make_intent(
         data,
@@ -91,34 +91,34 @@ def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
 
 
 def requires_authentication(card: Card, off_session: bool) -> bool:
-    """Whether the bank wants the customer; one card wants it only for the first payment."""
-    once = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
-    return card.payment == "requires_authentication" and not (off_session and once)
+    """Whether the payment requires authentication; one card only does on its first payment."""
+    only_first = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
+    return card.payment == "requires_authentication" and not (off_session and only_first)
 
 
-def try_to_pay(
+def attempt_payment(
     data: DataSet, invoice: Json, method: Json, off_session: bool, card: Card | None = None
 ) -> Json | CardError:
-    """The paid invoice, or why not. `card` decides how it goes, whatever the method is."""
+    """Returns the paid invoice or the error. `card` overrides how the method behaves."""
     card = card or charge_attempts.card_for(data, method, invoice["customer"])
-    unpaid, fresh = intent_of(data, invoice, method)
+    unpaid, is_new = intent_of(data, invoice, method)
     if card.payment == "declined" or requires_authentication(card, off_session):
-        if fresh:
+        if is_new:
             emit(data, "payment_intent.created", unpaid)
         if card.payment == "declined":
             return charge_attempts.decline(data, unpaid, method, card)
-        return ask(data, invoice, unpaid, method)
+        return require_action(data, invoice, unpaid, method)
     intent, charge = charge_attempts.succeed(data, unpaid, method)
     paid = settle_invoice(data, invoice, intent)
     emit(data, "charge.succeeded", charge)
     emit(data, "payment_intent.succeeded", intent)
-    if fresh:
-        # `created` really comes after `succeeded` (stripe-facts 3).
+    if is_new:
+        # Stripe sends `created` after `succeeded` (stripe-facts 3).
         emit(data, "payment_intent.created", unpaid)
     return emit_paid(data, paid)
 
 
-def ask(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
+def require_action(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
     intent = change(
         data,
         intent,
@@ -139,12 +139,12 @@ def ask(data: DataSet, invoice: Json, intent: Json, method: Json) -> CardError:
 
 
 def pay_nothing(data: DataSet, invoice: Json) -> Json:
-    """Nothing is due: paid without a payment."""
+    """Marks an invoice with nothing due as paid."""
     return emit_paid(data, data.put(invoices.paid(data, invoice)))
 
 
-def pay_outside(data: DataSet, invoice: Json) -> Json:
-    """Paid elsewhere: `invoice.payment_succeeded` doesn't come (stripe-facts 16)."""
+def pay_out_of_band(data: DataSet, invoice: Json) -> Json:
+    """Paid outside of Stripe: no `invoice.payment_succeeded` event (stripe-facts 16)."""
     paid = data.put({**invoices.paid(data, invoice), "attempt_count": invoice["attempt_count"]})
     emit(data, "invoice.paid", paid)
     return paid
@@ -157,28 +157,28 @@ def emit_paid(data: DataSet, paid: Json) -> Json:
 
 
 def void(data: DataSet, invoice: Json) -> Json:
-    return end(data, invoice, "void", "voided_at", "invoice.voided")
+    return close(data, invoice, "void", "voided_at", "invoice.voided")
 
 
 def mark_uncollectible(data: DataSet, invoice: Json) -> Json:
     transition = "marked_uncollectible_at"
-    return end(data, invoice, "uncollectible", transition, "invoice.marked_uncollectible")
+    return close(data, invoice, "uncollectible", transition, "invoice.marked_uncollectible")
 
 
-def end(data: DataSet, invoice: Json, status: str, transition: str, event: str) -> Json:
+def close(data: DataSet, invoice: Json, status: str, transition: str, event: str) -> Json:
     if invoice["status"] not in ("open", "uncollectible") or invoice["status"] == status:
         raise InvalidRequest(
-            f"Invoices with status {invoice['status']} can't become {status}.",
+            f"You can't change an invoice with status {invoice['status']} to {status}.",
             code="invoice_not_editable",
         )
-    moments = {**invoice["status_transitions"], transition: data.clock.now()}
+    transitions = {**invoice["status_transitions"], transition: data.clock.now()}
     invoice = change(
         data,
         invoice,
         auto_advance=False,
         next_payment_attempt=None,
         status=status,
-        status_transitions=moments,
+        status_transitions=transitions,
     )
     emit(data, event, invoice)
     return invoice

@@ -1,4 +1,4 @@
-"""Payment intents by API: confirm, capture, cancel."""
+"""Payment intents created by API: confirm, capture, cancel."""
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
@@ -11,6 +11,13 @@ from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+PARTICIPLES = {
+    "authenticate": "authenticated",
+    "cancel": "canceled",
+    "capture": "captured",
+    "confirm": "confirmed",
+    "update": "updated",
+}
 CANCELABLE = (*CONFIRMABLE, "requires_capture")
 
 
@@ -20,8 +27,9 @@ def require_status(intent: Json, statuses: tuple[str, ...], verb: str) -> None:
     kind = intent["object"]
     name = {"payment_intent": "PaymentIntent", "setup_intent": "SetupIntent"}[kind]
     error = InvalidRequest(
-        f"You cannot {verb} this {name} because it has a status of {intent['status']}. Only one "
-        f"with one of the following statuses may be used so: {', '.join(statuses)}.",
+        f"You cannot {verb} this {name} because it has a status of {intent['status']}. Only a "
+        f"{name} with one of the following statuses may be {PARTICIPLES[verb]}: "
+        f"{', '.join(statuses)}.",
         code=f"{kind}_unexpected_state",
     )
     error.details[kind] = intent
@@ -44,7 +52,7 @@ def check_method(intent: Json, method: Json) -> None:
 
 
 def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
-    """One attempt with the intent's own method; raises CardError when it is refused."""
+    """One attempt with the intent's payment method; raises CardError if it is declined."""
     require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
         message = "You cannot confirm this PaymentIntent because it's missing a payment method."
@@ -56,37 +64,36 @@ def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
         raise charge_attempts.decline(data, intent, method, card)
     if card.payment == "requires_authentication":
         if off_session:
-            raise authentication_missing(data, intent, method)
+            raise fail_off_session(data, intent, method)
         action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
         intent = change(data, intent, next_action=action, status="requires_action")
         emit(data, "payment_intent.requires_action", intent)
         return intent
-    return take(data, intent, method, card)
+    return collect(data, intent, method, card)
 
 
-def authentication_missing(data: DataSet, intent: Json, method: Json) -> CardError:
+def fail_off_session(data: DataSet, intent: Json, method: Json) -> CardError:
     message = "Your card was declined. This transaction requires authentication."
-    problem = {"code": "authentication_required", "decline_code": "authentication_required"}
-    problem["message"] = message
-    intent = charge_attempts.refuse(data, intent, method, problem, None)
-    emit(data, "payment_intent.payment_failed", intent)
     code = "authentication_required"
+    details = {"code": code, "decline_code": code, "message": message}
+    intent = charge_attempts.record_failure(data, intent, method, details, None)
+    emit(data, "payment_intent.payment_failed", intent)
     return CardError(
         message, code=code, decline_code=code, payment_intent=intent, payment_method=method
     )
 
 
 def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
-    """The buyer's answer to what `requires_action` asked."""
+    """The customer confirms or denies an intent in `requires_action`."""
     require_status(intent, ("requires_action",), "authenticate")
     method = data.need("payment_method", intent["payment_method"])
     if not confirmed:
         raise charge_attempts.fail_authentication(data, intent, method)
-    return take(data, intent, method, charge_attempts.card_of(method))
+    return collect(data, intent, method, charge_attempts.card_of(method))
 
 
-def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
-    """The method pays: at once, after a capture, or in days."""
+def collect(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
+    """Charges the payment method: immediately, after a capture, or days later."""
     if intent["customer"] and intent["setup_future_usage"]:
         attach(data, method, data.need("customer", intent["customer"]))
     if method["type"] == "sepa_debit":
@@ -96,7 +103,7 @@ def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
         schedule_in(data, charge_attempts.DEBIT_SECONDS, "settle_intent", intent=intent["id"])
         return intent
     if intent["capture_method"] == "manual":
-        return hold(data, intent, method)
+        return authorize(data, intent, method)
     intent, charge = charge_attempts.succeed(data, intent, method)
     charge = add_balance_transaction_if_due(data, intent, charge)
     emit(data, "charge.succeeded", charge)
@@ -106,15 +113,15 @@ def take(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
 
 
 def add_balance_transaction_if_due(data: DataSet, intent: Json, charge: Json) -> Json:
-    """Without `automatic_async` the charge has its balance transaction from the start."""
+    """Except with `automatic_async`, the charge has its balance transaction immediately."""
     if intent["capture_method"] == "automatic_async":
         return charge
-    made = make_balance_transaction(data, charge, charge["amount_captured"], "charge")
-    return data.put({**charge, "balance_transaction": made["id"]})
+    transaction = make_balance_transaction(data, charge, charge["amount_captured"], "charge")
+    return data.put({**charge, "balance_transaction": transaction["id"]})
 
 
-def hold(data: DataSet, intent: Json, method: Json) -> Json:
-    """Authorized only: the money moves at the capture."""
+def authorize(data: DataSet, intent: Json, method: Json) -> Json:
+    """Authorizes the amount only; a later capture collects it."""
     url = charge_attempts.receipt_url(data)
     values: Json = {"captured": False, "amount_captured": 0, "receipt_url": url}
     charge = make_charge(data, intent, method, "succeeded", **values)
@@ -133,12 +140,14 @@ def hold(data: DataSet, intent: Json, method: Json) -> Json:
 
 
 def capture(data: DataSet, intent: Json, amount: int | None) -> Json:
-    """What is not captured is let go."""
+    """Captures the amount (by default all of it) and releases the rest."""
     require_status(intent, ("requires_capture",), "capture")
-    most = intent["amount_capturable"]
-    amount = most if amount is None else amount
-    if amount > most:
-        message = f"The requested capture amount ({amount}) is greater than the capturable {most}."
+    maximum = intent["amount_capturable"]
+    amount = maximum if amount is None else amount
+    if amount > maximum:
+        message = (
+            f"The requested capture amount ({amount}) exceeds the capturable amount ({maximum})."
+        )
         raise InvalidRequest(message, code="amount_too_large", param="amount_to_capture")
     charge = data.need("charge", intent["latest_charge"])
     card = charge_attempts.card_of(data.need("payment_method", charge["payment_method"]))
@@ -155,8 +164,8 @@ def cancel(data: DataSet, intent: Json, reason: str | None) -> Json:
     require_status(intent, CANCELABLE, "cancel")
     if intent["status"] == "requires_capture":
         charge = data.need("charge", intent["latest_charge"])
-        returned = {"amount_refunded": charge["amount"], "refunded": True}
-        change(data, charge, "charge.refunded", **returned)
+        released = {"amount_refunded": charge["amount"], "refunded": True}
+        change(data, charge, "charge.refunded", **released)
     intent = change(
         data,
         intent,

@@ -97,5 +97,5 @@ def resume(data: DataSet, subscription: Json) -> Json:
         **changes,
     )
     emit(data, "customer.subscription.resumed", subscription)
-    subscription_renewal.plan(data, subscription)
+    subscription_renewal.schedule_renewal(data, subscription)
     return bill_now(data, subscription, items)

@@ -1,4 +1,4 @@
-"""Refunds: made at once, confirmed or failed later (stripe-facts 29–31)."""
+"""Refunds: created immediately, confirmed or failed later (stripe-facts 29–31)."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit, previous_attributes
@@ -9,54 +9,56 @@ from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 SETTLE_SECONDS = 5
-"""When the acquirer's word arrives; days at Stripe."""
+"""When the bank confirms the refund; it takes days at Stripe."""
 
 
 def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
-    amount = refundable(data, charge, given.get("amount"))
+    amount = refundable_amount(data, charge, given.get("amount"))
     method = data.need("payment_method", charge["payment_method"])
-    slow = method["type"] == "sepa_debit" or card_of(method).refund == "pending"
-    status = "pending" if slow else "succeeded"
+    is_pending = method["type"] == "sepa_debit" or card_of(method).refund == "pending"
+    status = "pending" if is_pending else "succeeded"
     refund = make_refund(data, charge, method, amount, status, given)
     transaction = make_balance_transaction(data, refund, -amount, "refund")
     refund = change(data, refund, balance_transaction=transaction["id"])
-    returned = charge["amount_refunded"] + amount
+    refunded = charge["amount_refunded"] + amount
     emit(data, "refund.created", refund)
     change(
         data,
         charge,
         "charge.refunded",
-        amount_refunded=returned,
-        refunded=returned == charge["amount_captured"],
+        amount_refunded=refunded,
+        refunded=refunded == charge["amount_captured"],
     )
     schedule_in(data, SETTLE_SECONDS, "settle_refund", refund=refund["id"])
     return refund
 
 
 def is_charged_back(data: DataSet, charge: Json) -> bool:
-    """An inquiry and a dispute that was won leave the charge refundable."""
+    """Whether a dispute blocks refunds; inquiries and won disputes do not."""
     disputes = data.all("dispute").where("charge", charge["id"])
-    return any(not d["is_charge_refundable"] and d["status"] != "won" for d in disputes)
+    return any(
+        not dispute["is_charge_refundable"] and dispute["status"] != "won" for dispute in disputes
+    )
 
 
-def refundable(data: DataSet, charge: Json, amount: int | None) -> int:
+def refundable_amount(data: DataSet, charge: Json, amount: int | None) -> int:
     if charge["status"] != "succeeded":
         message = "This charge has not succeeded and can't be refunded."
         raise InvalidRequest(message, code="charge_not_refundable", param="charge")
     if charge["disputed"] and is_charged_back(data, charge):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
         raise InvalidRequest(message, code="charge_disputed")
-    left = charge["amount_captured"] - charge["amount_refunded"]
-    if left == 0:
+    remaining = charge["amount_captured"] - charge["amount_refunded"]
+    if remaining == 0:
         message = f"Charge {charge['id']} has already been refunded."
         raise InvalidRequest(message, code="charge_already_refunded")
-    if amount is not None and amount > left:
+    if amount is not None and amount > remaining:
         raise InvalidRequest(
             f"Refund amount ({money(amount, charge)}) is greater than unrefunded amount on charge "
-            f"({money(left, charge)})",
+            f"({money(remaining, charge)})",
             param="amount",
         )
-    return left if amount is None else amount
+    return remaining if amount is None else amount
 
 
 def money(amount: int, charge: Json) -> str:
@@ -64,7 +66,7 @@ def money(amount: int, charge: Json) -> str:
 
 
 def settle_refund(data: DataSet, refund: str) -> None:
-    """The acquirer's reference arrives, or the money comes back."""
+    """The refund gets its reference number, or fails."""
     before = data.need("refund", refund)
     charge = data.need("charge", before["charge"])
     method = data.need("payment_method", charge["payment_method"])
@@ -75,15 +77,15 @@ def settle_refund(data: DataSet, refund: str) -> None:
     if details and "card" in details:
         card = {**details["card"], "reference": "4112580003", "reference_status": "available"}
         details = {**details, "card": card}
-    # `pending_reason` is not null afterwards: it is gone.
-    kept = {k: v for k, v in before.items() if k != "pending_reason"}
-    after = data.put({**kept, "destination_details": details, "status": "succeeded"})
+    # At Stripe, `pending_reason` is then absent, not null.
+    rest = {k: v for k, v in before.items() if k != "pending_reason"}
+    after = data.put({**rest, "destination_details": details, "status": "succeeded"})
     emit(data, "refund.updated", after, previous_attributes(before, after))
     emit_charge_refund_updated(data, before, after)
 
 
 def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
-    """The amount returns to the balance, and the charge is refundable again (U in fact 30)."""
+    """Returns the amount to the balance; the charge is refundable again (fact 30: unconfirmed)."""
     transaction = make_balance_transaction(data, before, before["amount"], "refund_failure")
     after = change(
         data,
@@ -94,8 +96,8 @@ def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
     )
     emit(data, "refund.failed", after)
     emit_charge_refund_updated(data, before, after)
-    left = charge["amount_refunded"] - before["amount"]
-    change(data, charge, "charge.updated", amount_refunded=left, refunded=False)
+    refunded = charge["amount_refunded"] - before["amount"]
+    change(data, charge, "charge.updated", amount_refunded=refunded, refunded=False)
 
 
 def emit_charge_refund_updated(data: DataSet, before: Json, after: Json) -> None:

@@ -1,4 +1,4 @@
-"""What is due after a while; jobs name these functions."""
+"""The actions that jobs run when they are due."""
 
 from collections.abc import Mapping
 
@@ -21,18 +21,16 @@ from billhook_sandbox.store import DataSet, Json
 
 
 def settle_charge(data: DataSet, charge: str) -> None:
-    """`charge.updated` brings the balance transaction (stripe-facts 4)."""
+    """Adds the balance transaction, with `charge.updated` (stripe-facts 4)."""
     found = data.need("charge", charge)
     if found["balance_transaction"] is not None:
         return
     method = data.need("payment_method", found["payment_method"])
-    at_once, amount = (
-        charge_attempts.card_of(method).available_immediately,
-        found["amount_captured"],
-    )
-    transaction = make_balance_transaction(data, found, amount, "charge", available=at_once)
+    available = charge_attempts.card_of(method).available_immediately
+    amount = found["amount_captured"]
+    transaction = make_balance_transaction(data, found, amount, "charge", available=available)
     change(data, found, "charge.updated", balance_transaction=transaction["id"])
-    if at_once:
+    if available:
         emit(data, "balance.available", balance_of(data))
 
 
@@ -47,7 +45,7 @@ def settle_intent(data: DataSet, intent: str) -> None:
 
 
 def advance_clock(data: DataSet, clock: str) -> None:
-    """What is due on a test clock happens in its order, each at its own moment."""
+    """Runs the due jobs of a test clock in order, each at its own time."""
     found = data.get("test_helpers.test_clock", clock)
     if found is None or found["status"] != "advancing":
         return
@@ -59,9 +57,9 @@ def advance_clock(data: DataSet, clock: str) -> None:
             with data.on_clock(found):
                 ACTIONS[job["action"]](data, **job["args"])
     except Exception:
-        emit_clock(data, {**found, "status": "internal_failure", "status_details": NOT_MOVING})
+        emit_clock(data, {**found, "status": "internal_failure", "status_details": NO_DETAILS})
         raise
-    ready = {"frozen_time": target, "status": "ready", "status_details": NOT_MOVING}
+    ready = {"frozen_time": target, "status": "ready", "status_details": NO_DETAILS}
     emit_clock(data, {**found, **ready})
 
 
@@ -74,13 +72,13 @@ def emit_clock(data: DataSet, clock: Json) -> None:
     emit(data, f"test_helpers.test_clock.{clock['status']}", data.put(clock))
 
 
-NOT_MOVING: Json = {}
+NO_DETAILS: Json = {}
 ACTIONS: Mapping[str, Action] = {
     "advance_clock": advance_clock,
     "expire_subscription": subscription_creation.expire_subscription,
-    "finalize_invoice": invoice_collection.finalize_due,
-    "renew_subscription": subscription_renewal.renew_due,
-    "retry_invoice": invoice_collection.retry_due,
+    "finalize_invoice": invoice_collection.finalize_when_due,
+    "renew_subscription": subscription_renewal.renew_when_due,
+    "retry_invoice": invoice_collection.retry_when_due,
     "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,
     "expire_session": expire_session,

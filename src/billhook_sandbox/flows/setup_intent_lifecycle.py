@@ -1,4 +1,4 @@
-"""Saving a way to pay: the attempts of a setup intent."""
+"""Setup intents: attempts to save a payment method."""
 
 from billhook_sandbox.cards import DECLINES, Card
 from billhook_sandbox.errors import DOC_URL, CardError, InvalidRequest
@@ -13,11 +13,11 @@ from billhook_sandbox.objects.payment_methods import attach
 from billhook_sandbox.store import DataSet, Json
 
 DECLINED_ONLY_WHEN_CHARGED = "pm_card_chargeCustomerFail"
-"""It is declined when it is to pay, and saved without a word (Stripe's test card 0341)."""
+"""This test card (0341) can be saved, but is declined when it is charged."""
 
 
 def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
-    """One attempt with the intent's own method; raises CardError when it is refused."""
+    """One attempt with the intent's payment method; raises CardError if it is declined."""
     require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
         message = "You cannot confirm this SetupIntent because it's missing a payment method."
@@ -26,13 +26,13 @@ def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
     check_method(intent, method)
     card = card_for(data, method, intent["customer"])
     if card.payment == "declined" and card.token != DECLINED_ONLY_WHEN_CHARGED:
-        raise refuse(data, intent, method, card)
+        raise decline(data, intent, method, card)
     if card.payment == "requires_authentication" and authentication != "confirmed":
-        return unauthenticated(data, intent, method, authentication)
+        return require_action(data, intent, method, authentication)
     return save(data, intent, method)
 
 
-def unauthenticated(data: DataSet, intent: Json, method: Json, authentication: str) -> Json:
+def require_action(data: DataSet, intent: Json, method: Json, authentication: str) -> Json:
     if authentication == "denied":
         raise fail_authentication(data, intent, method)
     action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
@@ -42,7 +42,7 @@ def unauthenticated(data: DataSet, intent: Json, method: Json, authentication: s
 
 
 def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
-    """The buyer's answer to what `requires_action` asked."""
+    """The customer confirms or denies an intent in `requires_action`."""
     require_status(intent, ("requires_action",), "authenticate")
     method = data.need("payment_method", intent["payment_method"])
     if not confirmed:
@@ -59,10 +59,10 @@ def save(data: DataSet, intent: Json, method: Json) -> Json:
     return intent
 
 
-def refuse(data: DataSet, intent: Json, method: Json, card: Card) -> CardError:
+def decline(data: DataSet, intent: Json, method: Json, card: Card) -> CardError:
     message, code = DECLINES[card.decline_code], card.error_code
-    problem = {"code": code, "decline_code": card.decline_code, "message": message}
-    intent = fail(data, intent, method, problem)
+    details = {"code": code, "decline_code": card.decline_code, "message": message}
+    intent = record_failure(data, intent, method, details)
     return CardError(
         message,
         code=code,
@@ -77,14 +77,15 @@ def fail_authentication(data: DataSet, intent: Json, method: Json) -> CardError:
         "We are unable to authenticate your card.",
         "setup_intent_authentication_failure",
     )
-    intent = fail(data, intent, method, {"code": code, "message": message})
+    intent = record_failure(data, intent, method, {"code": code, "message": message})
     return CardError(message, code=code, payment_method=method, setup_intent=intent)
 
 
-def fail(data: DataSet, intent: Json, method: Json, problem: Json) -> Json:
+def record_failure(data: DataSet, intent: Json, method: Json, details: Json) -> Json:
+    """The intent with its `last_setup_error`."""
     error = {
-        **problem,
-        "doc_url": DOC_URL + problem["code"].replace("_", "-"),
+        **details,
+        "doc_url": DOC_URL + details["code"].replace("_", "-"),
         "payment_method": method,
         "type": "card_error",
     }

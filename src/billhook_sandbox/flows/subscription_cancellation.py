@@ -1,4 +1,4 @@
-"""The end of a subscription: at once, or at the end of its period (stripe-facts 21, 22)."""
+"""Cancels subscriptions: immediately, or at the end of the period (stripe-facts 21, 22)."""
 
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.subscriptions import items_of, period_of
@@ -9,7 +9,7 @@ ENDED = ("canceled", "incomplete_expired")
 
 
 def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -> Json:
-    """One event, with the full object."""
+    """Cancels immediately. The one event has the full object."""
     now = data.clock.now()
     scheduled = subscription["cancel_at"] is not None and now >= subscription["cancel_at"]
     subscription = change(
@@ -31,25 +31,25 @@ def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -
 
 
 def at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
-    """What changes on the subscription; its status stays until the end."""
+    """The changed fields of the subscription; its status stays the same until the period ends."""
     if wanted == subscription["cancel_at_period_end"]:
         return {}
     details, reason = subscription["cancellation_details"], None
-    moment, asked = None, None
+    period_end, canceled_at = None, None
     if wanted:
-        _, moment = period_of(items_of(data, subscription["id"]))
-        asked, reason = data.clock.now(), "cancellation_requested"
-        schedule_at(data, moment, "end_subscription", subscription=subscription["id"])
+        _, period_end = period_of(items_of(data, subscription["id"]))
+        canceled_at, reason = data.clock.now(), "cancellation_requested"
+        schedule_at(data, period_end, "end_subscription", subscription=subscription["id"])
     return {
-        "cancel_at": moment,
+        "cancel_at": period_end,
         "cancel_at_period_end": wanted,
-        "canceled_at": asked,
+        "canceled_at": canceled_at,
         "cancellation_details": {**details, "reason": reason},
     }
 
 
 def end_subscription(data: DataSet, subscription: str) -> None:
-    """Due at the end of the period; by then it may have been resumed, or ended at once."""
+    """Runs at the end of the period, unless the subscription was resumed or canceled before."""
     found = data.need("subscription", subscription)
     if found["status"] in ENDED or found["cancel_at"] is None:
         return

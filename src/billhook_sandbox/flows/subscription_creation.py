@@ -50,7 +50,7 @@ def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Jso
     if card is None or method is None:
         wait_for_method(data, opened, method)
         return subscription
-    found = invoice_lifecycle.try_to_pay(data, opened, method, off_session=False, card=card)
+    found = invoice_lifecycle.attempt_payment(data, opened, method, off_session=False, card=card)
     if isinstance(found, CardError):
         failed = change(data, opened, attempted=True, attempt_count=1)
         emit(data, "invoice.payment_failed", failed)
@@ -144,7 +144,7 @@ COPIED = (
 def plan(data: DataSet, subscription: Json) -> None:
     """All that happens to it by itself."""
     name = subscription["id"]
-    subscription_renewal.plan(data, subscription)
+    subscription_renewal.schedule_renewal(data, subscription)
     if subscription["cancel_at"]:
         schedule_at(data, subscription["cancel_at"], "end_subscription", subscription=name)
     if subscription["trial_end"]:

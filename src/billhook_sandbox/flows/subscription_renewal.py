@@ -1,4 +1,4 @@
-"""The boundary of a billing period: a new invoice, paid or not (stripe-facts 14–17)."""
+"""Renewals: a new billing period and its invoice, paid or not (stripe-facts 14–17)."""
 
 from typing import Literal
 
@@ -19,30 +19,30 @@ Outcome = Literal["succeeded", "failed"]
 OUTCOMES = {"succeeded": "pm_card_visa", "failed": "pm_card_chargeCustomerFail"}
 
 TRIAL_NOTICE_SECONDS = 3 * 86400
-"""How long before its end a trial is told to end."""
+"""`trial_will_end` is sent this long before the trial ends."""
 
 
-def plan(data: DataSet, subscription: Json) -> Json:
-    """The next boundary; a plan that was overtaken by another finds nothing due."""
-    end = next_boundary(data, subscription)
+def schedule_renewal(data: DataSet, subscription: Json) -> Json:
+    """Schedules the renewal at the end of the period. An outdated job finds nothing due."""
+    end = next_period_end(data, subscription)
     schedule_at(data, end, "renew_subscription", subscription=subscription["id"])
     return subscription
 
 
-def next_boundary(data: DataSet, subscription: Json) -> int:
+def next_period_end(data: DataSet, subscription: Json) -> int:
     return min(int(item["current_period_end"]) for item in items_of(data, subscription["id"]))
 
 
-def renew_due(data: DataSet, subscription: str) -> None:
+def renew_when_due(data: DataSet, subscription: str) -> None:
     found = data.get("subscription", subscription)
     if found is None or found["status"] in (*ENDED, "incomplete", "paused"):
         return
-    if next_boundary(data, found) > data.clock.now():
+    if next_period_end(data, found) > data.clock.now():
         return
     if found["cancel_at"] is not None and found["cancel_at"] <= data.clock.now():
         cancel_now(data, found)
         return
-    if found["status"] == "trialing" and ends_without_method(data, found):
+    if found["status"] == "trialing" and end_trial_without_method(data, found):
         return
     _, draft = open_period(data, found)
     behavior = (found["pause_collection"] or {}).get("behavior")
@@ -52,13 +52,13 @@ def renew_due(data: DataSet, subscription: str) -> None:
     schedule_at(data, draft["created"] + DRAFT_SECONDS, "finalize_invoice", invoice=draft["id"])
 
 
-def ends_without_method(data: DataSet, subscription: Json) -> bool:
-    """A trial that ends and nothing to pay with: as its settings say."""
-    wanted = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
-    last = data.need("invoice", subscription["latest_invoice"])
-    if wanted == "create_invoice" or method_for(data, last):
+def end_trial_without_method(data: DataSet, subscription: Json) -> bool:
+    """Whether the trial ends without a payment method; then cancels or pauses it as configured."""
+    behavior = subscription["trial_settings"]["end_behavior"]["missing_payment_method"]
+    invoice = data.need("invoice", subscription["latest_invoice"])
+    if behavior == "create_invoice" or method_for(data, invoice):
         return False
-    if wanted == "cancel":
+    if behavior == "cancel":
         cancel_now(data, subscription)
     else:
         paused = change(data, subscription, "customer.subscription.updated", status="paused")
@@ -75,7 +75,7 @@ def emit_trial_will_end(data: DataSet, subscription: str) -> None:
 
 
 def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
-    """One renewal now, wherever the clock stands; the periods move on by one."""
+    """Renews the subscription now, whatever the time is; moves it to the next period."""
     if subscription["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {subscription['status']}.")
     if subscription["cancel_at_period_end"]:
@@ -87,13 +87,13 @@ def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
 
 
 def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
-    """The subscription moves on when the draft is made, not when it is paid (stripe-facts 15)."""
-    anchor, boundary = subscription["billing_cycle_anchor"], next_boundary(data, subscription)
+    """The new period starts when the draft is created, not when it is paid (stripe-facts 15)."""
+    anchor, start = subscription["billing_cycle_anchor"], next_period_end(data, subscription)
     items, renewed = [], []
     for item in items_of(data, subscription["id"]):
-        if item["current_period_end"] == boundary:
-            end = period_end(boundary, item["price"]["recurring"], anchor)
-            item = {**item, "current_period_start": boundary, "current_period_end": end}
+        if item["current_period_end"] == start:
+            end = period_end(start, item["price"]["recurring"], anchor)
+            item = {**item, "current_period_start": start, "current_period_end": end}
             renewed.append(item)
         items.append(item)
     changes = with_items(data, subscription, items)
@@ -104,5 +104,5 @@ def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
         data, subscription, "customer.subscription.updated", latest_invoice=invoice, **changes
     )
     draft = draft_invoice(data, invoice, subscription, renewed, "subscription_cycle")
-    plan(data, subscription)
+    schedule_renewal(data, subscription)
     return subscription, draft

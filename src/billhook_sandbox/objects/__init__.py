@@ -1,1 +1,1 @@
-"""How each kind of object is made and what it looks like; one module per family."""
+"""Creates the objects of each kind, with all their fields; one module per kind or family."""

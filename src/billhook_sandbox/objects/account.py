@@ -1,19 +1,19 @@
-"""The account that the key belongs to."""
+"""The account of an API key."""
 
 import hashlib
 
 from billhook_sandbox.store import DataSet, Json
 
 CREATED_AT = 1735689600
-"""All accounts were opened on 1 January 2025."""
+"""All accounts were created on 1 January 2025."""
 
 
 def account_id(name: str) -> str:
-    """The same for all keys of an account, in both modes, today and after a reset."""
+    """The same for all keys of an account, in both modes, even after a reset."""
     return "acct_1" + hashlib.sha256(name.encode()).hexdigest()[:15].upper()
 
 
-def render(data: DataSet) -> Json:
+def account_object(data: DataSet) -> Json:
     return {
         "id": account_id(data.account),
         "object": "account",

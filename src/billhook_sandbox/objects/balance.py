@@ -1,19 +1,19 @@
-"""The balance: the sum of its transactions, by currency and by whether they can be paid out."""
+"""The balance: the sum of its transactions by currency, available or pending."""
 
 from billhook_sandbox.store import DataSet, Json
 
 
 def with_current_status(data: DataSet, transaction: Json) -> Json:
-    due = transaction["available_on"] <= data.clock.now()
-    return {**transaction, "status": "available" if due else "pending"}
+    available = transaction["available_on"] <= data.clock.now()
+    return {**transaction, "status": "available" if available else "pending"}
 
 
 def balance_of(data: DataSet) -> Json:
     sums: dict[str, dict[str, int]] = {"available": {}, "pending": {}}
     for stored in data.all("balance_transaction").rows.values():
-        one = with_current_status(data, stored)
-        by_currency = sums[one["status"]]
-        by_currency[one["currency"]] = by_currency.get(one["currency"], 0) + one["net"]
+        transaction = with_current_status(data, stored)
+        currency, by_currency = transaction["currency"], sums[transaction["status"]]
+        by_currency[currency] = by_currency.get(currency, 0) + transaction["net"]
     currencies = sorted(sums["available"].keys() | sums["pending"].keys()) or ["usd"]
     return {
         "object": "balance",

@@ -1,4 +1,4 @@
-"""Portal sessions and their configurations."""
+"""Customer portal sessions and configurations."""
 
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.store import DataSet, Json

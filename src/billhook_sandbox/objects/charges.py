@@ -1,4 +1,4 @@
-"""Charges and their balance transactions: money that moved, or tried to."""
+"""Charges and balance transactions."""
 
 from billhook_sandbox.cards import DECLINES, Card
 from billhook_sandbox.store import DataSet, Json
@@ -22,21 +22,20 @@ UNUSED_FIELDS: Json = {
     "transfer_data": None,
     "transfer_group": None,
 }
-"""What the sandbox has no use for; shared, because objects are never changed in place."""
+"""Fields that the sandbox never sets. Shared, because objects are never modified in place."""
 
 
 def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values: object) -> Json:
-    name = data.ids.new("charge")
     paid = status == "succeeded"
     return data.put(
         {
-            "id": name,
+            "id": data.ids.new("charge"),
             "object": "charge",
             **UNUSED_FIELDS,
             "amount": intent["amount"],
             "amount_captured": 0 if status == "failed" else intent["amount"],
             "amount_refunded": 0,
-            # Filled by `charge.updated` (stripe-facts 4).
+            # Set later, with `charge.updated` (stripe-facts 4).
             "balance_transaction": None,
             "billing_details": method["billing_details"],
             "calculated_statement_descriptor": "BILLHOOK SANDBOX",
@@ -55,7 +54,7 @@ def make_charge(data: DataSet, intent: Json, method: Json, status: str, **values
             "paid": paid,
             "payment_intent": intent["id"],
             "payment_method": method["id"],
-            "payment_method_details": details(method),
+            "payment_method_details": payment_method_details(method),
             "radar_options": {},
             "receipt_email": intent["receipt_email"],
             "receipt_url": None,
@@ -86,8 +85,8 @@ def outcome(type_: str, decline_code: str | None = None) -> Json:
     }
 
 
-def declined(card: Card) -> Json:
-    """What a refused charge says about its failure."""
+def failure_fields(card: Card) -> Json:
+    """The failure fields of a declined charge."""
     return {
         "failure_code": card.error_code,
         "failure_message": DECLINES[card.decline_code],
@@ -95,16 +94,16 @@ def declined(card: Card) -> Json:
     }
 
 
-def details(method: Json) -> Json:
+def payment_method_details(method: Json) -> Json:
     if method["type"] == "sepa_debit":
         sepa = {k: v for k, v in method["sepa_debit"].items() if k != "generated_from"}
         return {"type": "sepa_debit", "sepa_debit": {**sepa, "mandate": None}}
     card = method["card"]
-    same = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding")
+    copied = ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding")
     return {
         "type": "card",
         "card": {
-            **{key: card[key] for key in (*same, "last4", "regulated_status", "wallet")},
+            **{key: card[key] for key in (*copied, "last4", "regulated_status", "wallet")},
             "amount_authorized": None,
             "authorization_code": None,
             "extended_authorization": {"status": "disabled"},
@@ -132,7 +131,7 @@ def make_balance_transaction(
     category: str | None = None,
     available: bool = False,
 ) -> Json:
-    """Money in or out of the balance; the fee of a charge is not given back with a refund."""
+    """Adds or withdraws funds. The fee of a charge is not returned with a refund."""
     fee = amount * FEE_PER_MILLE // 1000 + FEE_FIXED if type_ == "charge" else fee
     detail = {
         "amount": fee,

@@ -1,4 +1,4 @@
-"""Coupons, the codes that stand for them, and what they take off."""
+"""Coupons, promotion codes and their discounts."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import emit
@@ -56,30 +56,30 @@ def make_promotion_code(data: DataSet, coupon: Json, given: Json) -> Json:
 
 
 def with_current_validity(data: DataSet, coupon: Json) -> Json:
-    """As readers see it now: it may have run out since it was put down."""
-    ended = coupon["redeem_by"] is not None and coupon["redeem_by"] <= data.clock.now()
-    return {**coupon, "valid": not ended and not used_up(coupon)}
+    """With `valid` as of now: a stored coupon may have expired since."""
+    expired = coupon["redeem_by"] is not None and coupon["redeem_by"] <= data.clock.now()
+    return {**coupon, "valid": not expired and not is_used_up(coupon)}
 
 
 def with_current_activity(data: DataSet, code: Json) -> Json:
-    ended = code["expires_at"] is not None and code["expires_at"] <= data.clock.now()
+    expired = code["expires_at"] is not None and code["expires_at"] <= data.clock.now()
     coupon = data.get("coupon", code["promotion"]["coupon"])
     usable = coupon is not None and with_current_validity(data, coupon)["valid"]
-    return {**code, "active": code["active"] and usable and not ended and not used_up(code)}
+    return {**code, "active": code["active"] and usable and not expired and not is_used_up(code)}
 
 
-def used_up(obj: Json) -> bool:
-    most = obj["max_redemptions"]
-    return most is not None and obj["times_redeemed"] >= most
+def is_used_up(obj: Json) -> bool:
+    maximum = obj["max_redemptions"]
+    return maximum is not None and obj["times_redeemed"] >= maximum
 
 
-def usable_coupon(data: DataSet, name: str, currency: str, param: str) -> Json:
-    coupon = data.need("coupon", name, param)
+def usable_coupon(data: DataSet, coupon_id: str, currency: str, param: str) -> Json:
+    coupon = data.need("coupon", coupon_id, param)
     if not with_current_validity(data, coupon)["valid"]:
-        message = f"Coupon {name} is used up or expired and can't be applied."
+        message = f"Coupon {coupon_id} is expired or used up and can't be applied."
         raise InvalidRequest(message, code="coupon_expired", param=param)
     if coupon["amount_off"] is not None and coupon["currency"] != currency:
-        message = f"The coupon's currency ({coupon['currency']}) is not the one to pay in."
+        message = f"This coupon is for payments in {coupon['currency']}, not {currency}."
         raise InvalidRequest(message, param=param)
     return coupon
 
@@ -87,19 +87,19 @@ def usable_coupon(data: DataSet, name: str, currency: str, param: str) -> Json:
 def usable_promotion_code(
     data: DataSet, code: Json, customer: str | None, total: int, param: str
 ) -> Json:
-    """The code, unless its conditions forbid it for this buyer and basket."""
+    """The code; raises InvalidRequest if its restrictions exclude this customer or amount."""
     if not with_current_activity(data, code)["active"]:
         message = f"The promotion code {code['code']} is not active."
         raise InvalidRequest(message, code="promotion_code_expired", param=param)
     if code["customer"] not in (None, customer):
         message = "This promotion code belongs to another customer."
         raise InvalidRequest(message, param=param)
-    smallest = code["restrictions"]["minimum_amount"]
-    if smallest is not None and total < smallest:
-        message = "This promotion code's minimum amount is not reached."
+    minimum = code["restrictions"]["minimum_amount"]
+    if minimum is not None and total < minimum:
+        message = "The total is below the minimum amount of this promotion code."
         raise InvalidRequest(message, param=param)
     if code["restrictions"]["first_time_transaction"] and has_paid(data, customer):
-        message = "This promotion code is for the first transaction only."
+        message = "This promotion code is only valid for the customer's first transaction."
         raise InvalidRequest(message, param=param)
     return code
 
@@ -110,7 +110,7 @@ def has_paid(data: DataSet, customer: str | None) -> bool:
 
 
 def amount_off(coupon: Json, total: int) -> int:
-    """In minor units; never more than there is to pay. Half a cent is rounded up."""
+    """In minor units; at most the total. Half a unit is rounded up."""
     if coupon["amount_off"] is not None:
         return min(int(coupon["amount_off"]), total)
     hundredths = round(100 * float(coupon["percent_off"]))
@@ -118,18 +118,18 @@ def amount_off(coupon: Json, total: int) -> int:
 
 
 def shares(off: int, amounts: list[int]) -> list[int]:
-    """`off` split in proportion to the amounts; the parts add up to it exactly."""
-    total, parts, given, passed = sum(amounts), [], 0, 0
+    """Splits `off` in proportion to the amounts; the parts add up exactly."""
+    total, parts, assigned, running_total = sum(amounts), [], 0, 0
     for amount in amounts:
-        passed += amount
-        upto = off * passed // total if total else 0
-        parts.append(upto - given)
-        given = upto
+        running_total += amount
+        target = off * running_total // total if total else 0
+        parts.append(target - assigned)
+        assigned = target
     return parts
 
 
 def redeem(data: DataSet, discount: Json) -> None:
-    """Counted when it was paid, not when the page was opened."""
+    """Counts a redemption when the session is paid, not when its page is opened."""
     code = data.get("promotion_code", discount["promotion_code"])
     coupon = data.get("coupon", code["promotion"]["coupon"] if code else discount["coupon"])
     for found in (code, coupon):

@@ -1,4 +1,4 @@
-"""How a customer is made."""
+"""Customers."""
 
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata

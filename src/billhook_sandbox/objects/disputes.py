@@ -1,4 +1,4 @@
-"""Disputes: a cardholder wants the money back, through the bank."""
+"""Disputes: a cardholder asks the bank to return a payment."""
 
 from billhook_sandbox.store import DataSet, Json
 
@@ -32,12 +32,12 @@ EVIDENCE_FIELDS = (
     "uncategorized_file",
     "uncategorized_text",
 )
-"""The kinds of evidence."""
+"""The fields of a dispute's evidence."""
 
 
 def make_dispute(data: DataSet, charge: Json, reason: str, inquiry: bool) -> Json:
     details = charge["billing_details"]
-    known = {"customer_name": details["name"], "customer_email_address": details["email"]}
+    customer = {"customer_name": details["name"], "customer_email_address": details["email"]}
     brand = charge["payment_method_details"]["card"]["brand"]
     return data.put(
         {
@@ -49,7 +49,7 @@ def make_dispute(data: DataSet, charge: Json, reason: str, inquiry: bool) -> Jso
             "created": data.clock.now(),
             "currency": charge["currency"],
             "enhanced_eligibility_types": [],
-            "evidence": {**dict.fromkeys(EVIDENCE_FIELDS), **known, "enhanced_evidence": {}},
+            "evidence": {**dict.fromkeys(EVIDENCE_FIELDS), **customer, "enhanced_evidence": {}},
             "evidence_details": {
                 "due_by": data.clock.now() + RESPONSE_DAYS * 86400,
                 "enhanced_eligibility": {},

@@ -1,4 +1,4 @@
-"""Invoice items: what waits for a customer's next invoice, prorations among them."""
+"""Invoice items: amounts for a customer's next invoice, such as prorations."""
 
 from billhook_sandbox.store import DataSet, Json
 
@@ -13,7 +13,7 @@ def make_invoice_item(
     price: Json | None = None,
     **values: object,
 ) -> Json:
-    """`values` go before what is said here. Tells nothing."""
+    """`values` override the defaults. Emits no event."""
     now = data.clock.now()
     return data.put(
         {

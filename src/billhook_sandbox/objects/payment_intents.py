@@ -1,4 +1,4 @@
-"""Payment intents: one for each thing to be paid, through all its attempts."""
+"""Payment intents: one for each payment, for all its attempts."""
 
 from billhook_sandbox.objects.payment_methods import NO_ADDRESS
 from billhook_sandbox.store import DataSet, Json
@@ -28,26 +28,26 @@ UNUSED_FIELDS: Json = {
     "transfer_data": None,
     "transfer_group": None,
 }
-"""What the sandbox has no use for; shared, because objects are never changed in place."""
+"""Fields that the sandbox never sets. Shared, because objects are never modified in place."""
 
 
 def make_intent(
     data: DataSet, amount: int, currency: str, customer: str | None, method: Json, **values: object
 ) -> Json:
-    """As it is before its first attempt."""
-    name = data.ids.new("payment_intent")
+    """A new intent, before its first attempt."""
+    intent_id = data.ids.new("payment_intent")
     return data.put(
         {
-            "id": name,
+            "id": intent_id,
             "object": "payment_intent",
             **UNUSED_FIELDS,
             "amount": amount,
             "amount_capturable": 0,
             "amount_details": {"tip": {}},
             "amount_received": 0,
-            # The default since 2024: the balance transaction comes later (stripe-facts 4).
+            # The default since 2024: the balance transaction is created later (stripe-facts 4).
             "capture_method": "automatic_async",
-            "client_secret": data.ids.secret(name),
+            "client_secret": data.ids.secret(intent_id),
             "confirmation_method": "automatic",
             "created": data.clock.now(),
             "currency": currency,
@@ -69,8 +69,8 @@ def make_intent(
 def full_shipping(given: Json | None) -> Json | None:
     if given is None:
         return None
-    empty = {"carrier": None, "phone": None, "tracking_number": None}
-    return {**empty, **given, "address": {**NO_ADDRESS, **given["address"]}}
+    defaults = {"carrier": None, "phone": None, "tracking_number": None}
+    return {**defaults, **given, "address": {**NO_ADDRESS, **given["address"]}}
 
 
 def options_for(type_: str) -> Json:

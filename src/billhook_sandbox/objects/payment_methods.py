@@ -1,4 +1,4 @@
-"""Cards and bank accounts that pay."""
+"""Payment methods: cards and bank accounts."""
 
 import hashlib
 
@@ -29,7 +29,7 @@ def billing_details(given: Json | None = None) -> Json:
 
 
 def fingerprint(number: str) -> str:
-    """The same number has the same fingerprint, as at Stripe."""
+    """As at Stripe, the same number always has the same fingerprint."""
     return hashlib.sha256(number.encode()).hexdigest()[:16]
 
 
@@ -95,13 +95,15 @@ def make(data: DataSet, type_: str, details: Json | None, specifics: Json) -> Js
     )
 
 
-def find_method(data: DataSet, name: str, param: str, live_tokens: bool = False) -> Json:
-    """A stored method; a test token such as `pm_card_visa` makes a new one each time."""
-    card = BY_TOKEN.get(name)
+def find_method(data: DataSet, method_id: str, param: str, live_tokens: bool = False) -> Json:
+    """A stored method, or a new one for a test token such as `pm_card_visa`."""
+    card = BY_TOKEN.get(method_id)
     if card is None:
-        return data.need("payment_method", name, param)
+        return data.need("payment_method", method_id, param)
     if data.livemode and not live_tokens:
-        message = f"No such PaymentMethod: '{name}'; a test payment method was used in live mode."
+        message = (
+            f"No such PaymentMethod: '{method_id}'; a test payment method was used in live mode."
+        )
         raise InvalidRequest(message, code="resource_missing", param=param)
     return make_card(data, card, (12, 2034), None)
 

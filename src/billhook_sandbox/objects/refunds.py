@@ -1,4 +1,4 @@
-"""How a refund is made."""
+"""Refunds."""
 
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
@@ -18,7 +18,7 @@ def make_refund(
             "currency": charge["currency"],
             "customer": None,
             "customer_account": None,
-            "destination_details": destination(method["type"]),
+            "destination_details": destination_details(method["type"]),
             "metadata": merge_metadata({}, given.get("metadata")),
             "payment_intent": charge["payment_intent"],
             "payment_method": method["id"],
@@ -32,8 +32,8 @@ def make_refund(
     )
 
 
-def destination(type_: str) -> Json:
-    """The acquirer's reference comes later (stripe-facts 29)."""
+def destination_details(type_: str) -> Json:
+    """The reference number is set later (stripe-facts 29)."""
     if type_ == "sepa_debit":
         return {
             "type": "eu_bank_transfer",

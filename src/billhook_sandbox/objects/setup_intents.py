@@ -1,4 +1,4 @@
-"""Setup intents: a way to pay is saved for later, and nothing is charged."""
+"""Setup intents: save a payment method for later without charging it."""
 
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
@@ -12,13 +12,13 @@ CARD_OPTIONS: Json = {
 
 
 def make_setup_intent(data: DataSet, given: Json, types: list[str]) -> Json:
-    """As it is before its first attempt; tells that it was made."""
-    name, allowed = data.ids.new("setup_intent"), given.get("allowed_payment_method_types")
+    """A new intent, before its first attempt; emits `setup_intent.created`."""
+    intent_id, allowed = data.ids.new("setup_intent"), given.get("allowed_payment_method_types")
     automatic = given.get("automatic_payment_methods", {"enabled": True})
     options = {"card": CARD_OPTIONS, "sepa_debit": {}}
     intent = data.put(
         {
-            "id": name,
+            "id": intent_id,
             "object": "setup_intent",
             "allowed_payment_method_types": allowed,
             "application": None,
@@ -26,7 +26,7 @@ def make_setup_intent(data: DataSet, given: Json, types: list[str]) -> Json:
             if allowed
             else {"allow_redirects": "always", **automatic},
             "cancellation_reason": None,
-            "client_secret": data.ids.secret(name),
+            "client_secret": data.ids.secret(intent_id),
             "created": data.clock.now(),
             "customer": given.get("customer"),
             "customer_account": None,

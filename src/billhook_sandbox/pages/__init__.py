@@ -1,1 +1,1 @@
-"""The hosted pages: checkout and customer portal. Plain forms, no scripts."""
+"""The hosted pages: checkout and customer portal. Plain forms without scripts."""

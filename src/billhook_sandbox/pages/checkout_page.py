@@ -11,7 +11,7 @@ from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
 from billhook_sandbox.objects.payment_methods import make_card, make_sepa_debit
 from billhook_sandbox.pages.forms import FormError, read_card
-from billhook_sandbox.pages.rendering import Pages, form_of, go
+from billhook_sandbox.pages.rendering import Pages, read_form, redirect
 from billhook_sandbox.params import email
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import DataSet, Json
@@ -82,7 +82,7 @@ class CheckoutPage:
         )
 
     async def submit(self, request: Request) -> Response:
-        filled = await form_of(request)
+        filled = await read_form(request)
         found = self.state.find("checkout.session", request.path_params["id"])
         if found is None or found[1]["status"] != "open":
             return await self.show(request)
@@ -112,22 +112,22 @@ class CheckoutPage:
             # A refused attempt happened too: its charge and its events are kept.
             self.state.commit(data)
         if session["status"] == "open":
-            return go(f"{session['url']}/authenticate")
-        return go(success_url(session) or f"/c/pay/{session['id']}")
+            return redirect(f"{session['url']}/authenticate")
+        return redirect(success_url(session) or f"/c/pay/{session['id']}")
 
     async def ask(self, request: Request) -> Response:
         waiting = self.waiting(request)
         if waiting is None:
-            return go(f"/c/pay/{request.path_params['id']}")
+            return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, _ = waiting
         merchant = f"Sandbox {data.account}"
         return self.pages.show("authenticate.html", session=session, merchant=merchant)
 
     async def authenticate(self, request: Request) -> Response:
-        decision = (await form_of(request)).get("decision")
+        decision = (await read_form(request)).get("decision")
         waiting = self.waiting(request)
         if waiting is None:
-            return go(f"/c/pay/{request.path_params['id']}")
+            return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, method = waiting
         details = method["billing_details"]
         address = details["address"]

@@ -1,20 +1,20 @@
-"""Amounts as people read them."""
+"""Formats amounts and billing intervals for the pages."""
 
 SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥", "inr": "₹"}
-WITHOUT_DECIMALS = frozenset({
+ZERO_DECIMAL_CURRENCIES = frozenset({
     "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv",
     "xaf", "xof", "xpf",
 })  # fmt: skip
 
 
 def money(amount: int, currency: str) -> str:
-    figures = f"{amount:,}" if currency in WITHOUT_DECIMALS else f"{amount / 100:,.2f}"
+    figures = f"{amount:,}" if currency in ZERO_DECIMAL_CURRENCIES else f"{amount / 100:,.2f}"
     symbol = SYMBOLS.get(currency)
     return f"{symbol}{figures}" if symbol else f"{figures} {currency.upper()}"
 
 
-def every(recurring: dict[str, object] | None) -> str:
-    """ "per month", "every 3 months", or nothing for a one-time price."""
+def billing_interval(recurring: dict[str, object] | None) -> str:
+    """ "per month", "every 3 months", or empty for a one-time price."""
     if recurring is None:
         return ""
     count, interval = recurring["interval_count"], recurring["interval"]

@@ -12,7 +12,7 @@ from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_en
 from billhook_sandbox.objects.payment_methods import attach, detach, make_card
 from billhook_sandbox.objects.subscriptions import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
-from billhook_sandbox.pages.rendering import Pages, form_of, go
+from billhook_sandbox.pages.rendering import Pages, read_form, redirect
 from billhook_sandbox.routing import Call
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
@@ -66,7 +66,7 @@ class PortalPage:
         )
 
     async def submit(self, request: Request) -> Response:
-        filled = await form_of(request)
+        filled = await read_form(request)
         visit = self.find(request)
         if visit is None:
             return self.gone()
@@ -79,7 +79,7 @@ class PortalPage:
             return self.page(visit, filled, FormError("", error.message))
         finally:
             self.state.commit(visit.data)
-        return go(request.url.path)
+        return redirect(request.url.path)
 
 
 class Visit:

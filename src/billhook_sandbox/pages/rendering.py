@@ -1,4 +1,4 @@
-"""Templates, and the headers that every page carries."""
+"""Renders the templates, with the headers of all pages."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,11 +8,11 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from billhook_sandbox.pages.formatting import every, money
+from billhook_sandbox.pages.formatting import billing_interval, money
 
 HERE = Path(__file__).parent
 HEADERS = {
-    # No `form-action`: browsers apply it to the redirect after paying, which leaves this site.
+    # No `form-action`: browsers also apply it to the redirect to another site after a payment.
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
@@ -23,15 +23,15 @@ HEADERS = {
 }
 
 
-def day(moment: int) -> str:
-    found = datetime.fromtimestamp(moment, UTC)
-    return f"{found.day} {found:%B %Y}"
+def date(timestamp: int) -> str:
+    moment = datetime.fromtimestamp(timestamp, UTC)
+    return f"{moment:%B} {moment.day}, {moment.year}"
 
 
 class Pages:
     def __init__(self) -> None:
         self.templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
-        self.templates.filters.update(day=day, every=every)
+        self.templates.filters.update(date=date, billing_interval=billing_interval)
         self.templates.globals["money"] = money
 
     def show(self, template: str, status: int = 200, **values: object) -> Response:
@@ -42,10 +42,10 @@ class Pages:
         return self.show("notice.html", status, title=title, text=text, link=link)
 
 
-def go(url: str) -> Response:
+def redirect(url: str) -> Response:
     return RedirectResponse(url, 303, HEADERS)
 
 
-async def form_of(request: Request) -> dict[str, str]:
+async def read_form(request: Request) -> dict[str, str]:
     encoded = (await request.body()).decode(errors="replace")
     return {name: value.strip() for name, value in parse_qsl(encoded, keep_blank_values=True)}
