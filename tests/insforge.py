@@ -5,8 +5,17 @@ from __future__ import annotations
 from billhook.db.migrate import migrations
 from books import Books
 
+# One key for everybody, where ours belongs to a subject.
+_IDEMPOTENCY = """
+    DROP INDEX payments.idx_payments_stripe_checkout_sessions_subject_idempotency;
+    CREATE UNIQUE INDEX idx_payments_stripe_checkout_sessions_environment_idempotency
+        ON payments.stripe_checkout_sessions (environment, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+"""
+
 
 def make_payments(books: Books) -> None:
     """Create InsForge's schema `payments`: ours, without the parts that Billhook adds."""
     (schema,) = (m.sql for m in migrations() if m.name == "payments")
     books.execute("CREATE SCHEMA payments;" + schema.split("-- Each mirrored row carries")[0])
+    books.execute(_IDEMPOTENCY)

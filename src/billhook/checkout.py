@@ -8,12 +8,15 @@ crash leaves half-done is finished by the retry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,43 +28,56 @@ from billhook.db.refusals import acting_as_caller, writing_outcome
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,
-    DatabaseDuplicate,
+    DatabaseRefused,
     DatabaseUnavailable,
 )
 from billhook.ledger import CHECKOUT_ENDED
-from billhook.mappings import customer_of
+from billhook.mappings import customer_of, forget_customer, is_unknown_customer
 from billhook.models import RESERVED_METADATA, CheckoutSession
 from billhook.models import CreateCheckoutSession as Order
+from billhook.projections.shapes import hash_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 
 TABLE = "payments.stripe_checkout_sessions"
+_INSERTED = "INSERT 0 1"
 _SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
 
-# No arbiter and no RETURNING: both would ask for a SELECT policy where INSERT alone is meant.
 _INSERT = """
 INSERT INTO payments.stripe_checkout_sessions (
     id, environment, mode, status, subject_type, subject_id, customer_email, line_items,
     success_url, cancel_url, idempotency_key, request_hash, metadata
 )
 VALUES ($1, $2, $3, 'initialized', $4, $5, $6, $7, $8, $9, $10, $11, $12)
-ON CONFLICT DO NOTHING
 """
-_FIND = """
+# No arbiter and no RETURNING: both would ask for a SELECT policy where INSERT alone is meant.
+_INSERT_UNLESS_THERE = f"{_INSERT} ON CONFLICT DO NOTHING"
+_OF_KEY = """
+environment = $1 AND coalesce(subject_type, '') = $2 AND coalesce(subject_id, '') = $3
+    AND idempotency_key = $4
+"""
+_FIND = f"""
 SELECT id, environment, mode, status, payment_status, subject_type, subject_id, customer_email,
     checkout_session_id, customer_id, payment_intent_id, subscription_id, url, last_error,
     created_at, updated_at,
     request_hash, line_items, success_url, cancel_url, metadata, raw -> 'expires_at' AS expires_at
-FROM payments.stripe_checkout_sessions
-WHERE environment = $1 AND idempotency_key = $2
+FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
+"""  # noqa: S608
+_IS_USED = f"""
+SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
+"""  # noqa: S608
+_PRICES = """
+SELECT price_id,
+    coalesce(raw #>> '{recurring,usage_type}'::text[] = 'metered'::text, false) AS is_metered
+FROM payments.stripe_prices WHERE environment = $1 AND price_id = ANY ($2::text[])
 """
-# A webhook may have been here first. What it made final stays; `$11` is the session that this one
+# A webhook may have been here first. What it made final stays; `$10` is the session that this one
 # replaces, the only expired one that may open again.
 _OPENED = """
 WITH ours AS (
     SELECT id, status = 'completed'
-        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $11) AS final,
-        status = 'completed' OR checkout_session_id IS DISTINCT FROM $11 AS stays
+        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
+        status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
     FROM payments.stripe_checkout_sessions WHERE id = $1 FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
@@ -73,7 +89,6 @@ UPDATE payments.stripe_checkout_sessions AS theirs SET
     subscription_id = CASE WHEN final THEN coalesce(subscription_id, $7) ELSE $7 END,
     url = CASE WHEN final THEN url ELSE $8 END,
     raw = CASE WHEN final THEN raw ELSE $9 END,
-    metadata = $10,
     last_error = NULL,
     -- Which event the row shows belongs to its session: another session begins anew.
     provider_event_at = CASE WHEN stays THEN provider_event_at END,
@@ -105,7 +120,7 @@ class _Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class _Again:
+class _Retry:
     """Creation is to be tried again; `replaced` is the expired session in whose place, if any."""
 
     replaced: str | None
@@ -123,8 +138,8 @@ async def create_checkout_session(
 
     Raises:
         Forbidden: the policies of the table refuse the caller's row.
-        CheckoutAlreadyExists: the key was used for something else, or for a row that the caller
-            may not see.
+        CheckoutAlreadyExists: the subject's key was used for something else, or for a row that the
+            caller may not see.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe; a
             `failed` row with the reason stays behind.
@@ -133,12 +148,12 @@ async def create_checkout_session(
     claim = await _claim_row(database, environment, order, caller)
     replaced: str | None = None
     if claim.earlier is not None:
-        standing = await _standing(gateway, environment, claim.earlier, now)
-        if isinstance(standing, asyncpg.Record):
-            return _session(standing)
-        if isinstance(standing, dict):
-            return await _opened(database, claim.row_id, order, standing, None)
-        replaced = standing.replaced
+        existing = await _existing_session(gateway, environment, claim.earlier, now)
+        if isinstance(existing, asyncpg.Record):
+            return _session(existing)
+        if isinstance(existing, dict):
+            return await _opened(database, claim.row_id, existing, None)
+        replaced = existing.replaced
     try:
         created, replaced = await _create_at_stripe(
             database, gateway, environment, order, claim.row_id, replaced, now
@@ -148,7 +163,7 @@ async def create_checkout_session(
         if row is not None and row["status"] == "open" and row["url"]:
             return _session(row)  # a request with the same key came through
         raise
-    return await _opened(database, claim.row_id, order, created, replaced)
+    return await _opened(database, claim.row_id, created, replaced)
 
 
 async def _claim_row(
@@ -157,55 +172,74 @@ async def _claim_row(
     """Insert the row as the caller or, when its key was used before, find it as the caller."""
     row_id = uuid4()
     fingerprint = request_hash(_canonical(order))
-    async with acting_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
-        status = await db.execute(
-            _INSERT,
-            row_id,
-            environment,
-            order.mode,
-            order.subject.type if order.subject else None,
-            order.subject.id if order.subject else None,
-            order.customer_email,
-            [item.model_dump(by_alias=True) for item in order.line_items],
-            order.success_url,
-            order.cancel_url,
-            order.idempotency_key,
-            fingerprint,
-            _metadata(order),
-        )
-        if status == "INSERT 0 1":
+    row = (
+        row_id,
+        environment,
+        order.mode,
+        order.subject.type if order.subject else None,
+        order.subject.id if order.subject else None,
+        order.customer_email,
+        [item.model_dump(by_alias=True) for item in order.line_items],
+        order.success_url,
+        order.cancel_url,
+        order.idempotency_key,
+        fingerprint,
+        _metadata(order),
+    )
+    key = (environment, *_scope(order), order.idempotency_key)
+    as_caller = partial(acting_as_caller, database, caller.database_role, caller.claims, TABLE)
+    async with as_caller() as db:
+        if await db.execute(_INSERT_UNLESS_THERE, *row) == _INSERTED:
             return _Claim(row_id, None)
-        if order.idempotency_key is None:
-            raise DatabaseDuplicate(f"A unique key of {TABLE} refuses this checkout.")
-        row = await db.fetchrow(_FIND, environment, order.idempotency_key)
-    if row is None:
-        raise CheckoutAlreadyExists(
-            "The idempotency key was used before, by a checkout that this caller may not read.",
-            next_actions="Use a new idempotencyKey, or write a SELECT policy for whoever shall be "
-            "able to repeat a checkout.",
+        earlier = await db.fetchrow(_FIND, *key) if order.idempotency_key else None
+    if earlier is None:
+        if order.idempotency_key:
+            await _require_unused(database, key)
+        # It was no key of ours: now PostgreSQL says which one it is.
+        async with as_caller() as db:
+            if await db.execute(_INSERT, *row) == _INSERTED:
+                return _Claim(row_id, None)
+        raise DatabaseRefused(
+            f"A trigger on {TABLE} drops this checkout without a reason.",
+            next_actions="Let the trigger return NEW, or raise an exception that says why.",
         )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
-    if fingerprint not in (row["request_hash"], request_hash(_canonical_of(row))):
+    if fingerprint not in (earlier["request_hash"], request_hash(_canonical_of(earlier))):
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
             next_actions="Use a new idempotencyKey for each purchase, and the same one only to "
             "repeat a request unchanged.",
         )
-    return _Claim(row["id"], row)
+    return _Claim(earlier["id"], earlier)
 
 
-async def _standing(
+async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
+    async with database.connection() as connection:
+        if await connection.fetchval(_IS_USED, *key):
+            raise CheckoutAlreadyExists(
+                "The idempotency key was used before, by a checkout that this caller may not read.",
+                next_actions="Use a new idempotencyKey, or write a SELECT policy for those who "
+                "may repeat a checkout.",
+            )
+
+
+def _scope(order: Order) -> tuple[str, str]:
+    """Whose idempotency keys the order's is one of."""
+    return (order.subject.type, order.subject.id) if order.subject else ("", "")
+
+
+async def _existing_session(
     gateway: Gateway, environment: Environment, row: asyncpg.Record, now: datetime
-) -> asyncpg.Record | StripeObject | _Again:
-    """Where an earlier checkout stands: the row when it answers the request, Stripe's session when
-    that knows better, or that creation is to be tried again."""
+) -> asyncpg.Record | StripeObject | _Retry:
+    """What an earlier checkout came to: the row when it answers the request, Stripe's session when
+    that is newer, or that creation is to be tried again."""
     session_id: str | None = row["checkout_session_id"]
     if row["status"] == "completed":
         return row
     if row["status"] == "expired":
-        return _Again(session_id)
+        return _Retry(session_id)
     if row["status"] != "open" or session_id is None or row["url"] is None:
-        return _Again(None)
+        return _Retry(None)
     if not _is_over(row["expires_at"], row["created_at"], now):
         return row
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
@@ -215,9 +249,9 @@ async def _standing(
     except BillhookError as error:
         refusal = refusal_of(error)
         if refusal is not None and refusal.code == "resource_missing":
-            return _Again(session_id)
+            return _Retry(session_id)
         raise
-    return _Again(session_id) if session.get("status") == "expired" else session
+    return _Retry(session_id) if session.get("status") == "expired" else session
 
 
 async def _create_at_stripe(
@@ -232,27 +266,76 @@ async def _create_at_stripe(
     """The new session, and the id of the expired one that it replaces, if any."""
     key = await gateway.key(environment)
     customer = await customer_of(database, environment, order.subject)
-    params = stripe_params(order, row_id, customer)
-    for _ in range(2):
-        answer = await gateway.post(
-            environment,
-            "/v1/checkout/sessions",
-            params,
-            idempotency_key=stripe_idempotency_key(environment, order, row_id, replaced),
-            key=key,
-        )
+    metered = await _mirrored_prices(database, environment, order)
+    repeated = False
+    while True:
+        try:
+            answer = await gateway.post(
+                environment,
+                "/v1/checkout/sessions",
+                stripe_params(order, row_id, customer, metered),
+                idempotency_key=stripe_idempotency_key(environment, order, row_id, replaced),
+                key=key,
+            )
+        except BillhookError as error:
+            # Stripe stores no refusal of parameters under the idempotency key (stripe-facts 37).
+            if customer is not None and is_unknown_customer(error):
+                await forget_customer(database, environment, customer)
+                customer = None
+            elif _is_about_quantity(error) and (
+                unknown := {item.price_id for item in order.line_items} - metered.keys()
+            ):
+                metered |= await _prices_at_stripe(gateway, environment, unknown, key)
+            else:
+                raise
+            continue
         created = answer.data
-        if not _is_over(created.get("expires_at"), None, now):
-            break
+        if repeated or not _is_over(created.get("expires_at"), None, now):
+            return created, replaced
         # Stripe repeated its answer of a day ago (stripe-facts 37): that session is gone.
         replaced = str(created["id"])
-    return created, replaced
+        repeated = True
+
+
+async def _mirrored_prices(
+    database: Database, environment: Environment, order: Order
+) -> dict[str, bool]:
+    """Whether the order's prices are metered, as far as they are mirrored. It never changes."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            _PRICES, environment, [item.price_id for item in order.line_items]
+        )
+    return {row["price_id"]: row["is_metered"] for row in rows}
+
+
+async def _prices_at_stripe(
+    gateway: Gateway, environment: Environment, price_ids: Iterable[str], key: str
+) -> dict[str, bool]:
+    """The same for prices that are not mirrored yet."""
+    paths = {price_id: f"/v1/prices/{quote(price_id, safe='')}" for price_id in price_ids}
+    answers = await asyncio.gather(
+        *(gateway.get(environment, path, key=key) for path in paths.values())
+    )
+    return {
+        price_id: hash_of(answer.data.get("recurring")).get("usage_type") == "metered"
+        for price_id, answer in zip(paths, answers, strict=True)
+    }
+
+
+def _is_about_quantity(error: BillhookError) -> bool:
+    """Whether Stripe refuses a quantity: a metered price takes none."""
+    refusal = refusal_of(error)
+    return (
+        refusal is not None
+        and refusal.code != "resource_missing"  # "No such price: 'quantity'"
+        and (refusal.param or "").startswith("line_items")
+        and "quantity" in error.message.lower()
+    )
 
 
 async def _opened(
     database: Database,
     row_id: UUID,
-    order: Order,
     session: StripeObject,
     replaced: str | None,
 ) -> CheckoutSession:
@@ -269,7 +352,6 @@ async def _opened(
             _id_of(session.get("subscription")),
             session.get("url"),
             session,
-            _metadata(order, row_id),
             replaced,
         )
     if row is None:
@@ -289,13 +371,22 @@ async def _failed(database: Database, row_id: UUID, error: BillhookError) -> asy
     return None
 
 
-def stripe_params(order: Order, row_id: UUID, customer: str | None) -> dict[str, Any]:
-    """What is sent to Stripe (contract section 5, "Checkout")."""
+def stripe_params(
+    order: Order, row_id: UUID, customer: str | None, metered: Mapping[str, bool]
+) -> dict[str, Any]:
+    """What is sent to Stripe (contract section 5, "Checkout").
+
+    Args:
+        metered: which prices are. Their quantity is what will be used.
+    """
     metadata = _metadata(order, row_id)
     params: dict[str, Any] = {
         "mode": order.mode,
         "line_items": [
-            {"price": item.price_id, "quantity": item.quantity} for item in order.line_items
+            {"price": item.price_id}
+            if metered.get(item.price_id)
+            else {"price": item.price_id, "quantity": item.quantity}
+            for item in order.line_items
         ],
         "success_url": order.success_url,
         "cancel_url": order.cancel_url,
@@ -318,15 +409,19 @@ def stripe_params(order: Order, row_id: UUID, customer: str | None) -> dict[str,
 def stripe_idempotency_key(
     environment: Environment, order: Order, row_id: UUID, replaced: str | None
 ) -> str:
-    """The contract's key; a replacement of an expired session has one of its own, the same for all
-    who replace that one, since Stripe would repeat the old answer for a day."""
-    ours = order.idempotency_key or str(row_id)
+    """The contract's key, and what it belongs to: the subject, and the expired session that is
+    replaced, since Stripe would repeat the old answer for a day. The same for all who replace it.
+
+    The end has always the same length: no caller can choose a key that is another subject's."""
     prefix = f"insforge:{environment}:checkout_session:"
-    suffix = f":{sha256(replaced.encode()).hexdigest()[:16]}" if replaced else ""
+    if order.idempotency_key is None and replaced is None:
+        return f"{prefix}{row_id}"
+    ours = order.idempotency_key or str(row_id)
+    scope = sha256(orjson.dumps([*_scope(order), replaced])).hexdigest()[:20]
     # It travels in a header: what a header cannot carry goes as its hash.
     if not (ours.isascii() and ours.isprintable()):
         ours = f"sha256-{sha256(ours.encode()).hexdigest()}"
-    return f"{prefix}{ours}{suffix}"  # at most 248 characters; Stripe takes 255
+    return f"{prefix}{ours}:{scope}"  # at most 252 characters; Stripe takes 255
 
 
 def request_hash(canonical: Mapping[str, Any]) -> str:
@@ -362,7 +457,8 @@ def _canonical_of(row: asyncpg.Record) -> dict[str, Any]:
 
 
 def _metadata(order: Order, row_id: UUID | None = None) -> dict[str, str]:
-    """The app's metadata and ours: events find their way back to the row and the subject by it."""
+    """The app's metadata and InsForge's keys; with the row's id for Stripe alone, so that events
+    find their way back to the row."""
     metadata = {**(order.metadata or {}), "insforge_checkout_mode": order.mode}
     if order.subject is not None:
         metadata["insforge_subject_type"] = order.subject.type

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from billhook.db import Database
+from billhook.db import Database, repeat_collisions
+from billhook.errors import BillhookError
 from billhook.models import BillingSubject
 from billhook.settings import Environment
+from billhook.stripe.gateway import refusal_of
 
 _CUSTOMER_OF = """
 SELECT provider_customer_id FROM payments.customer_mappings
 WHERE provider = 'stripe' AND environment = $1 AND subject_type = $2 AND subject_id = $3
+"""
+
+
+# Tombstoned: a late event gives it no mapping back.
+_FORGET = """
+SELECT billhook.delete_fetched(
+    $1, 'customer', $2, extract(epoch FROM pg_catalog.clock_timestamp())::bigint)
 """
 
 
@@ -23,3 +32,22 @@ async def customer_of(
             _CUSTOMER_OF, environment, subject.type, subject.id
         )
     return customer
+
+
+def is_unknown_customer(error: BillhookError) -> bool:
+    """Whether Stripe refused a request because it has no such customer (any more). A price or
+    anything else that is missing is another matter."""
+    refusal = refusal_of(error)
+    return (
+        refusal is not None and refusal.code == "resource_missing" and refusal.param == "customer"
+    )
+
+
+async def forget_customer(database: Database, environment: Environment, customer: str) -> None:
+    """Remove a customer that Stripe does not have, with its mappings."""
+
+    async def work() -> None:
+        async with database.as_service() as connection:
+            await connection.execute(_FORGET, environment, customer)
+
+    await repeat_collisions(work)

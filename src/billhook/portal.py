@@ -12,7 +12,7 @@ from billhook.auth import Caller
 from billhook.db import Database
 from billhook.db.refusals import acting_as_caller, writing_outcome
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
-from billhook.mappings import customer_of
+from billhook.mappings import customer_of, forget_customer, is_unknown_customer
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
@@ -50,7 +50,8 @@ async def create_portal_session(
     Raises:
         InvalidCredentials: the caller is anonymous.
         Forbidden: the policies of the table refuse the caller's row.
-        PaymentNotFound: the subject has no Stripe customer; a `failed` row stays behind.
+        PaymentNotFound: the subject has no Stripe customer (any more); a `failed` row stays
+            behind.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; a `failed` row stays behind.
         DatabaseUnavailable: PostgreSQL is away.
@@ -106,24 +107,34 @@ async def _create_at_stripe(
     key = await gateway.key(environment)
     customer = await customer_of(database, environment, order.subject)
     if customer is None:
-        raise PaymentNotFound(
-            f"The {order.subject.type} {order.subject.id} has no Stripe customer in the "
-            f"{environment} environment.",
-            next_actions="The portal opens after the first purchase for this subject.",
-        )
+        raise _no_customer(environment, order)
     params = {"customer": customer}
     if order.return_url is not None:
         params["return_url"] = order.return_url
     if order.configuration is not None:
         params["configuration"] = order.configuration
-    answer = await gateway.post(
-        environment,
-        "/v1/billing_portal/sessions",
-        params,
-        idempotency_key=f"insforge:{environment}:customer_portal_session:{row_id}",
-        key=key,
-    )
+    try:
+        answer = await gateway.post(
+            environment,
+            "/v1/billing_portal/sessions",
+            params,
+            idempotency_key=f"insforge:{environment}:customer_portal_session:{row_id}",
+            key=key,
+        )
+    except BillhookError as error:
+        if not is_unknown_customer(error):
+            raise
+        await forget_customer(database, environment, customer)
+        raise _no_customer(environment, order) from error
     return customer, answer.data
+
+
+def _no_customer(environment: Environment, order: CreateCustomerPortalSession) -> PaymentNotFound:
+    return PaymentNotFound(
+        f"The {order.subject.type} {order.subject.id} has no Stripe customer in the "
+        f"{environment} environment.",
+        next_actions="The portal opens after the first purchase for this subject.",
+    )
 
 
 def _session(row: asyncpg.Record) -> CustomerPortalSession:

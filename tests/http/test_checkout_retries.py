@@ -196,7 +196,7 @@ def test_a_webhook_that_overtakes_our_own_note_is_not_undone(
     (row,) = rows(api)
     assert row["checkout_session_id"] == session.checkout_session_id
     assert row["payment_intent_id"]
-    assert row["metadata"]["insforge_checkout_session_id"] == str(session.id)
+    assert row["metadata"] == {"insforge_checkout_mode": "payment"}
 
 
 def test_a_failure_of_stripes_is_noted_and_the_retry_goes_through(

@@ -223,3 +223,79 @@ def test_a_free_order_needs_no_payment(shop: Shop) -> None:
     session = shop.paid(line_items=[{"price": shop.price(amount=0), "quantity": 1}])
     assert session["payment_status"] == "no_payment_required"
     assert shop.types("charge", "payment_intent") == []
+
+
+def test_a_metered_price_takes_no_quantity_and_is_billed_for_what_was_used(shop: Shop) -> None:
+    metered = shop.v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 20,
+            "product_data": {"name": "Requests"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": "mtr_1"},
+        }
+    )
+    assert (metered.recurring.usage_type, metered.recurring.meter) == ("metered", "mtr_1")
+    monthly = shop.price(interval="month")
+    with pytest.raises(stripe.InvalidRequestError, match="Remove `quantity` from") as refused:
+        shop.session(
+            "subscription",
+            line_items=[{"price": monthly, "quantity": 1}, {"price": metered.id, "quantity": 1}],
+        )
+    assert refused.value.param == "line_items[1]"
+    with pytest.raises(stripe.InvalidRequestError, match="Add `quantity` to `line_items"):
+        shop.session("subscription", line_items=[{"price": monthly}])
+    session = shop.paid(
+        "subscription", line_items=[{"price": monthly, "quantity": 1}, {"price": metered.id}]
+    )
+    assert session["amount_total"] == 1500
+    subscription = shop.get(f"/v1/subscriptions/{session['subscription']}")
+    first, second = subscription["items"]["data"]
+    assert (first["quantity"], "quantity" in second) == (1, False)
+    assert second["plan"]["usage_type"] == "metered"
+    shop.sandbox.control("renew", subscription=subscription["id"])
+    invoice = shop.get(f"/v1/invoices/{session['invoice']}")
+    assert [line["amount"] for line in invoice["lines"]["data"]] == [1500, 0]
+
+
+def test_a_metered_price_alone_is_subscribed_to_without_a_charge(shop: Shop) -> None:
+    price = shop.v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 20,
+            "product_data": {"name": "Requests"},
+            "recurring": {"interval": "month", "usage_type": "metered"},
+        }
+    )
+    session = shop.paid("subscription", line_items=[{"price": price.id}])
+    assert (session["status"], session["amount_total"]) == ("complete", 0)
+    assert shop.events("charge", "payment_intent") == []
+    (invoice,) = shop.events("invoice.paid")
+    assert invoice["data"]["object"]["amount_paid"] == 0
+
+
+def test_a_metered_price_takes_no_quantity_in_a_subscription_made_by_api_either(
+    shop: Shop,
+) -> None:
+    recurring = {"interval": "month", "usage_type": "metered"}
+    price = shop.v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 20,
+            "product_data": {"name": "Requests"},
+            "recurring": recurring,
+        }
+    )
+    customer = shop.v1.customers.create({"email": "a@b.test"}).id
+    with pytest.raises(stripe.InvalidRequestError, match="usage_type is `metered`"):
+        shop.v1.subscriptions.create(
+            {"customer": customer, "items": [{"price": price.id, "quantity": 1}]}
+        )
+    made = shop.v1.subscriptions.create({"customer": customer, "items": [{"price": price.id}]})
+    assert made.status == "active"
+    item = made["items"].data[0]
+    changed = shop.v1.subscription_items.update(
+        item.id, {"price": shop.price(interval="month"), "quantity": 3}
+    )
+    assert changed.quantity == 3
+    back = shop.v1.subscription_items.update(item.id, {"price": price.id})
+    assert "quantity" not in back.to_dict()

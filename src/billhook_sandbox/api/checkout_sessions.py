@@ -4,7 +4,7 @@ from billhook_sandbox.api.customers import SHIPPING
 from billhook_sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.checkout_payment import expire_session
-from billhook_sandbox.objects.catalog import make_price, make_product
+from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
 from billhook_sandbox.objects.checkout_sessions import make_line_item, make_session
 from billhook_sandbox.objects.coupons import (
     amount_off,
@@ -197,8 +197,6 @@ def line_item(call: Call, index: int, given: Json) -> Json:
     if ("price" in given) == ("price_data" in given):
         message = f"You must specify one of `{param}[price]` or `{param}[price_data]`."
         raise InvalidRequest(message, code="parameter_missing", param=f"{param}[price]")
-    if "quantity" not in given:
-        missing(f"{param}[quantity]", f"Quantity is required. Add `quantity` to `{param}`")
     if "price_data" in given:
         price = inline_price(call, param, given["price_data"])
     else:
@@ -206,7 +204,7 @@ def line_item(call: Call, index: int, given: Json) -> Json:
         if not price["active"]:
             message = "The price specified is inactive. This field only accepts active prices."
             raise InvalidRequest(message, param=f"{param}[price]")
-    return make_line_item(call.data, price, given["quantity"])
+    return make_line_item(call.data, price, quantity_of(given, price, param))
 
 
 def inline_price(call: Call, param: str, given: Json) -> Json:

@@ -32,7 +32,8 @@ RECURRING = Form(
     {
         "interval": INTERVALS,
         "interval_count": at_least(1),
-        "usage_type": one_of("licensed"),
+        "meter": text,
+        "usage_type": one_of("licensed", "metered"),
         "trial_period_days": at_least(0),
     },
     required=("interval",),

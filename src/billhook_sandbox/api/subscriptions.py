@@ -8,7 +8,7 @@ from billhook_sandbox.errors import InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import proration, subscription_creation, subscription_renewal
 from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
-from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product
+from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product, quantity_of
 from billhook_sandbox.objects.subscriptions import items_of, make_item, period_of, with_items
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
@@ -280,7 +280,7 @@ def first_item(data: DataSet, given: Json, i: int) -> Json:
     return {
         "metadata": merge_metadata({}, given.get("metadata")),
         "price": price,
-        "quantity": given.get("quantity", 1),
+        "quantity": quantity_of(given, price, f"items[{i}]", default=1),
     }
 
 
@@ -323,13 +323,13 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
         if "id" in wanted:
             if wanted["id"] not in items:
                 raise resource_missing("subscription_item", wanted["id"], f"items[{i}][id]", 400)
-            items[wanted["id"]] = changed_item(items[wanted["id"]], wanted, price)
+            items[wanted["id"]] = changed_item(items[wanted["id"]], wanted, price, f"items[{i}]")
         elif price is None:
             param = f"items[{i}][price]"
             message = f"Missing required param: {param}."
             raise InvalidRequest(message, code="parameter_missing", param=param)
         else:
-            quantity = wanted.get("quantity", 1)
+            quantity = quantity_of(wanted, price, f"items[{i}]", default=1)
             item = make_item(data, subscription["id"], price, quantity, start, end)
             items[item["id"]] = item
     gone = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
@@ -342,14 +342,16 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
     return left
 
 
-def changed_item(item: Json, wanted: Json, price: Json | None) -> Json:
+def changed_item(item: Json, wanted: Json, price: Json | None, param: str) -> Json:
     price = price or item["price"]
+    quantity = quantity_of(wanted, price, param, default=item.get("quantity", 1))
+    kept = {key: value for key, value in item.items() if key != "quantity"}
     return {
-        **item,
+        **kept,
         "metadata": merge_metadata(item["metadata"], wanted.get("metadata", {})),
         "plan": legacy_plan(price),
         "price": price,
-        "quantity": wanted.get("quantity", item["quantity"]),
+        **({} if quantity is None else {"quantity": quantity}),
     }
 
 

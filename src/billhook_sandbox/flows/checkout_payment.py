@@ -43,8 +43,11 @@ def pay(
         method = data.put({**method, "billing_details": billing_of(who)})
     if session["mode"] == "setup":
         return save(data, session, method, who, authentication)
-    if not session["amount_total"] and session["mode"] == "payment":
-        return finish(data, session, who, customer_for(data, session, who), "no_payment_required")
+    if not session["amount_total"]:
+        customer = customer_for(data, session, who)
+        if session["mode"] == "subscription" and customer:
+            return subscribe(data, session, method, customer, None, False, who)
+        return finish(data, session, who, customer, "no_payment_required")
     card = charge_attempts.card_for(data, method, session["customer"])
     intent, fresh = intent_of(data, session, method)
     if card.payment == "declined":
@@ -212,14 +215,18 @@ def subscribe(
     session: Json,
     method: Json,
     customer: Json,
-    intent: Json,
+    intent: Json | None,
     fresh: bool,
     who: Buyer,
 ) -> Json:
-    """Subscription and invoice come after the payment, told in this order (stripe-facts 10, 11)."""
-    unpaid = intent
-    intent, charge = charge_attempts.succeed(data, intent, method)
-    emit(data, "charge.succeeded", charge)
+    """Subscription and invoice come after the payment, told in this order (stripe-facts 10, 11).
+
+    `intent` is None when nothing is due yet.
+    """
+    unpaid, charge = intent, None
+    if intent:
+        intent, charge = charge_attempts.succeed(data, intent, method)
+        emit(data, "charge.succeeded", charge)
     method = attach(data, method, customer)
     notes = data.need("_checkout", session["id"])
     created = checkout_subscription.start(data, notes, customer, method, intent)
@@ -229,10 +236,12 @@ def subscribe(
     if customer["currency"] is None:
         change(data, customer, "customer.updated", currency=session["currency"])
     emit(data, "customer.subscription.created", created.subscription)
-    emit(data, "payment_intent.succeeded", intent)
-    emit_created(data, unpaid, fresh)
+    if intent and unpaid:
+        emit(data, "payment_intent.succeeded", intent)
+        emit_created(data, unpaid, fresh)
     checkout_subscription.emit_invoice_events(data, created)
-    open_dispute_for_card(data, charge, charge_attempts.card_of(method))
+    if charge:
+        open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 

@@ -20,9 +20,12 @@ class NewSubscription(NamedTuple):
 
 
 def start(
-    data: DataSet, notes: Json, customer: Json, method: Json, intent: Json
+    data: DataSet, notes: Json, customer: Json, method: Json, intent: Json | None
 ) -> NewSubscription:
-    """From the notes of a paid Checkout session. Tells nothing: the caller knows the order."""
+    """From the notes of a paid Checkout session. Tells nothing: the caller knows the order.
+
+    `intent` is None when nothing is due yet.
+    """
     name, now = data.ids.new("subscription"), data.clock.now()
     items, extras = [], []
     for line in notes["line_items"]:
@@ -52,7 +55,7 @@ def start(
         data, invoice, customer, lines, "subscription_create", subscription=subscription
     )
     opened = finalize(data, draft)
-    paid = settle_invoice(data, opened, intent)
+    paid = settle_invoice(data, opened, intent) if intent else data.put(invoices.paid(data, opened))
     subscription = change(data, subscription, latest_invoice=invoice)
     subscription_renewal.schedule_renewal(data, subscription)
     return NewSubscription(subscription, draft, opened, paid)

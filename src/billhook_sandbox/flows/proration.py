@@ -3,6 +3,7 @@
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, subscription_renewal
 from billhook_sandbox.flows.invoice_drafts import draft_invoice, product_name
+from billhook_sandbox.objects.catalog import billed_units
 from billhook_sandbox.objects.invoice_items import make_invoice_item
 from billhook_sandbox.objects.subscriptions import items_of, with_items
 from billhook_sandbox.periods import period_end
@@ -25,7 +26,7 @@ def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[J
 
 
 def billed(item: Json) -> tuple[str, int]:
-    return item["price"]["id"], item["quantity"]
+    return item["price"]["id"], billed_units(item)
 
 
 def restarts(was: Json | None, is_: Json) -> bool:
@@ -39,7 +40,8 @@ def restarts(was: Json | None, is_: Json) -> bool:
 
 def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> Json:
     start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
-    whole = (item["price"]["unit_amount"] or 0) * item["quantity"]
+    units = billed_units(item)
+    whole = (item["price"]["unit_amount"] or 0) * units
     amount = sign * round(whole * max(0, end - now) / (end - start))
     name = product_name(data, item["price"])
     text = f"Unused time on {name}" if sign < 0 else f"Remaining time on {name}"
@@ -55,8 +57,8 @@ def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> J
         period={"start": now, "end": end},
         proration=True,
         proration_details={"credited_items": None, "discount_amounts": []},
-        quantity=item["quantity"],
-        quantity_decimal=str(item["quantity"]),
+        quantity=units,
+        quantity_decimal=str(units),
     )
     emit(data, "invoiceitem.created", made)
     return made

@@ -11,6 +11,7 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.objects import invoices
+from billhook_sandbox.objects.catalog import billed_units
 from billhook_sandbox.objects.payment_intents import make_intent
 from billhook_sandbox.objects.subscriptions import items_of, make_item, make_subscription
 from billhook_sandbox.periods import period_end
@@ -26,7 +27,7 @@ def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Jso
     trial_end = trial_end_of(data, given)
     behavior = given.get("payment_behavior", "allow_incomplete")
     by_card = given.get("collection_method", "charge_automatically") == "charge_automatically"
-    due = sum((one["price"]["unit_amount"] or 0) * one["quantity"] for one in wanted)
+    due = sum((one["price"]["unit_amount"] or 0) * billed_units(one) for one in wanted)
     charged = bool(by_card and due and trial_end is None)
     card = None
     if charged and behavior != "default_incomplete":

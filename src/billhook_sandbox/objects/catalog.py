@@ -1,5 +1,6 @@
 """How products and prices are made; either may bring the other."""
 
+from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
@@ -78,10 +79,40 @@ def recurring_details(given: Json) -> Json:
     return {
         "interval": given["interval"],
         "interval_count": given.get("interval_count", 1),
-        "meter": None,
+        "meter": given.get("meter"),
         "trial_period_days": given.get("trial_period_days"),
-        "usage_type": "licensed",
+        "usage_type": given.get("usage_type", "licensed"),
     }
+
+
+def is_metered(price: Json) -> bool:
+    return bool(price["recurring"]) and price["recurring"]["usage_type"] == "metered"
+
+
+def quantity_of(given: Json, price: Json, param: str, default: int | None = None) -> int | None:
+    """The quantity asked for, which a licensed price needs and a metered one refuses."""
+    if is_metered(price):
+        if "quantity" in given:
+            raise InvalidRequest(
+                "Quantity should not be specified where usage_type is `metered`. Remove "
+                f"`quantity` from `{param}`",
+                param=param,
+            )
+        return None
+    quantity: int | None = given.get("quantity", default)
+    if quantity is None:
+        raise InvalidRequest(
+            f"Quantity is required. Add `quantity` to `{param}`",
+            code="parameter_missing",
+            param=f"{param}[quantity]",
+        )
+    return quantity
+
+
+def billed_units(item: Json) -> int:
+    """How many units an item is billed for: of a metered one what was used, which the sandbox does
+    not count."""
+    return item.get("quantity") or 0
 
 
 def legacy_plan(price: Json) -> Json:
@@ -100,11 +131,11 @@ def legacy_plan(price: Json) -> Json:
         "interval_count": recurring["interval_count"],
         "livemode": price["livemode"],
         "metadata": price["metadata"],
-        "meter": None,
+        "meter": recurring["meter"],
         "nickname": price["nickname"],
         "product": price["product"],
         "tiers_mode": None,
         "transform_usage": None,
         "trial_period_days": recurring["trial_period_days"],
-        "usage_type": "licensed",
+        "usage_type": recurring["usage_type"],
     }

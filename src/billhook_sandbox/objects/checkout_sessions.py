@@ -171,8 +171,8 @@ def buyer(
     }
 
 
-def make_line_item(data: DataSet, price: Json, quantity: int) -> Json:
-    amount = (price["unit_amount"] or 0) * quantity
+def make_line_item(data: DataSet, price: Json, quantity: int | None) -> Json:
+    amount = (price["unit_amount"] or 0) * (quantity or 0)
     return {
         "id": data.ids.new("item"),
         "object": "item",

@@ -1,6 +1,7 @@
 """Invoices, their lines and their payments."""
 
 from billhook_sandbox.objects.account import account_id
+from billhook_sandbox.objects.catalog import billed_units
 from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
@@ -169,7 +170,7 @@ def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = 
         "type": "subscription_item_details",
     }
     period = {"start": item["current_period_start"], "end": item["current_period_end"]}
-    line = make_line(data, invoice, item["price"], item["quantity"], name, period, parent)
+    line = make_line(data, invoice, item["price"], billed_units(item), name, period, parent)
     if trial:
         free = {"amount": 0, "subtotal": 0, "description": f"Trial period for {name}"}
         return {**line, **free, "subscription": item["subscription"]}

@@ -100,13 +100,13 @@ def undocumented_fields(items: list[Json]) -> Json:
     """Real answers carry these for a subscription of one item, though no type lists them."""
     if len(items) != 1:
         return {"plan": None, "quantity": None}
-    return {"plan": items[0]["plan"], "quantity": items[0]["quantity"]}
+    return {"plan": items[0]["plan"], "quantity": items[0].get("quantity")}
 
 
 def make_item(
-    data: DataSet, subscription: str, price: Json, quantity: int, start: int, end: int
+    data: DataSet, subscription: str, price: Json, quantity: int | None, start: int, end: int
 ) -> Json:
-    return {
+    item: Json = {
         "id": data.ids.new("subscription_item"),
         "object": "subscription_item",
         "billing_thresholds": None,
@@ -118,10 +118,11 @@ def make_item(
         "metadata": {},
         "plan": legacy_plan(price),
         "price": price,
-        "quantity": quantity,
         "subscription": subscription,
         "tax_rates": [],
     }
+    # A metered price has none.
+    return item if quantity is None else {**item, "quantity": quantity}
 
 
 def items_of(data: DataSet, subscription: str) -> list[Json]:

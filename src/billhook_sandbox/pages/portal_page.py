@@ -9,6 +9,7 @@ from billhook_sandbox.errors import StripeError
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows.invoice_drafts import product_name
 from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
+from billhook_sandbox.objects.catalog import billed_units
 from billhook_sandbox.objects.payment_methods import attach, detach, make_card
 from billhook_sandbox.objects.subscriptions import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
@@ -202,8 +203,8 @@ def describe(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
     lines = [
         {
             "name": product_name(data, item["price"]),
-            "quantity": item["quantity"],
-            "amount": (item["price"]["unit_amount"] or 0) * item["quantity"],
+            "quantity": billed_units(item),
+            "amount": (item["price"]["unit_amount"] or 0) * billed_units(item),
             "recurring": item["price"]["recurring"],
         }
         for item in items

@@ -166,8 +166,12 @@ CREATE TABLE IF NOT EXISTS payments.stripe_checkout_sessions (
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_customer
     ON payments.stripe_checkout_sessions (environment, customer_id)
     WHERE customer_id IS NOT NULL;
-CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_idempotency
-    ON payments.stripe_checkout_sessions (environment, idempotency_key)
+-- An idempotency key belongs to a subject, and sessions without one share theirs. InsForge's index,
+-- under which one caller's key blocks everybody's, is replaced: what fits it fits this one.
+DROP INDEX IF EXISTS payments.idx_payments_stripe_checkout_sessions_environment_idempotency;
+CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_subject_idempotency
+    ON payments.stripe_checkout_sessions (
+        environment, coalesce(subject_type, ''), coalesce(subject_id, ''), idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_session
     ON payments.stripe_checkout_sessions (environment, checkout_session_id)
