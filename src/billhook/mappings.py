@@ -17,7 +17,7 @@ WHERE provider = 'stripe' AND environment = $1 AND subject_type = $2 AND subject
 # Tombstoned: a late event gives it no mapping back.
 _FORGET = """
 SELECT billhook.delete_fetched(
-    $1, 'customer', $2, extract(epoch FROM pg_catalog.clock_timestamp())::bigint)
+    $1, 'customer'::text, $2, extract(epoch FROM pg_catalog.clock_timestamp())::bigint)
 """
 
 

@@ -136,3 +136,24 @@ def test_rows_that_insforge_wrote_are_kept_and_go_on_living(empty_database_url: 
     assert (payment["subject_type"], payment["subject_id"]) == ("team", "t1")
     assert (again["subject_id"], again["provider_parent_object_id"]) == ("t1", "pi_9")
     assert books.row("SELECT subject_id FROM payments.customer_mappings")["subject_id"] == "t1"
+
+
+def test_an_administrator_of_the_app_may_attach_triggers_where_insforge_lets_them(
+    books: Books,
+) -> None:
+    books.execute(
+        """
+        CREATE SCHEMA app AUTHORIZATION project_admin;
+        SET ROLE project_admin;
+        CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RETURN NULL; END $$;
+        CREATE TRIGGER note AFTER INSERT ON payments.customers
+        FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TRIGGER note AFTER UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TRIGGER note AFTER INSERT ON payments.stripe_checkout_sessions
+        FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TRIGGER note AFTER INSERT ON payments.stripe_customer_portal_sessions
+        FOR EACH ROW EXECUTE FUNCTION app.note();
+        """
+    )

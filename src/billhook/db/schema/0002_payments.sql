@@ -444,5 +444,5 @@ GRANT USAGE ON SCHEMA payments TO anon, authenticated, project_admin;
 GRANT INSERT, SELECT ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions
     TO anon, authenticated, project_admin;
 GRANT TRIGGER ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions,
-    payments.webhook_events TO project_admin;
+    payments.customers, payments.webhook_events TO project_admin;
 GRANT SELECT ON ALL TABLES IN SCHEMA payments TO project_admin;
