@@ -1,5 +1,5 @@
 # Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
-.PHONY: run test lint bench clean
+.PHONY: run test lint lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -7,6 +7,11 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input
+# What is installed is what was locked, byte for byte; billhook itself is built with locked tools.
+INSTALL := $(PIP) install --require-hashes --no-deps
+INSTALL_BILLHOOK := $(PIP) install --no-deps --no-build-isolation -e .
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" pyproject.toml
 
 run: .venv/run.stamp
 	@$(BIN)/billhook dev
@@ -19,9 +24,16 @@ lint: .venv/test.stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry src
 
 bench: .venv/test.stamp
 	@$(BIN)/python -m bench
+
+# After a change of the dependencies; needs uv. It keeps the versions that are locked: to move on,
+# delete their lines first.
+lock:
+	@$(COMPILE) --extra dev --group build --output-file requirements.lock
+	@$(COMPILE) --group test --constraints requirements.lock --output-file requirements-test.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -32,11 +44,11 @@ clean:
 
 .venv/run.stamp: .venv/bin/python requirements.lock pyproject.toml
 	@echo "Installing Billhook (once) …"
-	@$(PIP) install -r requirements.lock
-	@$(PIP) install --no-deps -e .
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL_BILLHOOK)
 	@touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements-test.lock
 	@echo "Installing what the tests need (once) …"
-	@$(PIP) install -r requirements-test.lock
+	@$(INSTALL) -r requirements-test.lock
 	@touch $@

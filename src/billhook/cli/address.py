@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billhook.errors import SettingsError
+from billhook.settings import NOT_UTF8, FromEnvironment
 
 if TYPE_CHECKING:
     from billhook.client import AsyncClient, Client
@@ -30,12 +30,8 @@ if TYPE_CHECKING:
 LINK = Path(".billhook") / "link.json"
 
 
-class _Given(BaseSettings):
-    """What the environment and `.env` say; the server's settings are not needed here."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
-    )
+class _Given(FromEnvironment):
+    """What is needed here; the server's settings are not."""
 
     url: str | None = Field(None, alias="BILLHOOK_URL")
     api_key: SecretStr | None = Field(None, alias="BILLHOOK_API_KEY")
@@ -93,7 +89,7 @@ def find(url: str | None) -> Address:
     Raises:
         SettingsError: no address or no key is known.
     """
-    given = _Given()
+    given = _given()
     linked = _read_link(Path.cwd())
     url = url or given.url
     if url is None:
@@ -114,9 +110,16 @@ def find(url: str | None) -> Address:
     )
 
 
+def _given() -> _Given:
+    try:
+        return _Given()
+    except UnicodeDecodeError:
+        raise SettingsError(NOT_UTF8) from None
+
+
 def stripe_api_base() -> str | None:
     """Where the server's Stripe is, if that is said here as well: a sandbox, a proxy."""
-    return _Given().stripe_api_base
+    return _given().stripe_api_base
 
 
 def is_known(url: str | None) -> bool:
