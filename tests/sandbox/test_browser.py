@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -13,6 +14,7 @@ from sandbox.shop import Shop
 
 pytestmark = pytest.mark.browser
 
+AXE = Path(__file__).parents[1] / "browser/node_modules/axe-core/axe.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
@@ -48,6 +50,15 @@ def fits(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def accessible(page: Page) -> None:
+    """axe-core finds no violation."""
+    if not AXE.exists():
+        missing("axe-core", "npm ci --prefix tests/browser")
+    page.evaluate(AXE.read_text("utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    assert [(rule["id"], node["html"][:200]) for rule in found for node in rule["nodes"]] == []
+
+
 def fill_card(page: Page, number: str = "4242 4242 4242 4242") -> None:
     for field, value in {"cardNumber": number, "cardExpiry": "12 / 34", "cardCvc": "123"}.items():
         page.locator(f"#{field}").fill(value)
@@ -62,13 +73,17 @@ def test_a_payment_is_declined_authenticated_and_made(page: Page, shop: Shop) ->
     session = shop.session()
     page.goto(str(session.url))
     fits(page)
+    page.get_by_text("Test cards").click()
+    accessible(page)
     page.locator("#email").fill("ada@example.com")
     fill_card(page, "4000 0000 0000 0002")
     page.get_by_test_id("hosted-payment-submit-button").click()
     expect(page.get_by_role("alert")).to_have_text("Your card was declined.")
+    accessible(page)
     fill_card(page, "4000 0027 6000 3184")
     page.get_by_test_id("hosted-payment-submit-button").click()
     fits(page)
+    accessible(page)
     page.get_by_test_id("authenticate-confirm").click()
     page.wait_for_url("https://shop.example/thanks?session=*")
     assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == "paid"
@@ -79,17 +94,18 @@ def test_a_subscriber_changes_card_and_plan_leaves_and_returns(page: Page, shop:
     paid = shop.paid("subscription")
     page.goto(shop.v1.billing_portal.sessions.create({"customer": paid["customer"]}).url)
     fits(page)
-    page.get_by_test_id("new-card").get_by_text("Add a card").click()
+    page.get_by_test_id("new-card").get_by_text("Add payment method").click()
     fill_card(page, "5555 5555 5555 4444")
     page.get_by_test_id("add-card").click()
     expect(page.get_by_test_id("payment-method").first).to_contain_text("Mastercard")
-    page.get_by_text("Change plan").click()
+    page.get_by_text("Update subscription").click()
     page.locator(f'input[value="{dearer}"]').check()
     fits(page)
+    accessible(page)
     page.get_by_test_id("change-plan").click()
     expect(page.get_by_test_id("subscription")).to_contain_text("$49.00 per month")
     page.get_by_test_id("cancel").click()
-    expect(page.get_by_test_id("state")).to_contain_text("Ends on")
+    expect(page.get_by_test_id("state")).to_contain_text("will be canceled on")
     page.get_by_test_id("resume").click()
-    expect(page.get_by_test_id("state")).to_contain_text("Renews on")
+    expect(page.get_by_test_id("state")).to_contain_text("Your next billing date is")
     assert shop.get(f"/v1/subscriptions/{paid['subscription']}")["cancel_at_period_end"] is False

@@ -107,7 +107,7 @@ def test_the_plan_is_changed_to_one_that_is_offered(shop: Shop, portal: Portal) 
     portal.submit(action="change", price=dearer)
     assert portal.subscription()["items"]["data"][0]["price"]["id"] == dearer
     assert "customer.subscription.updated" in shop.types()
-    assert "Choose one of the plans" in portal.submit(action="change", price=euros).text
+    assert "Select one of the plans" in portal.submit(action="change", price=euros).text
 
 
 def configured(shop: Shop, **features: Any) -> Portal:
@@ -144,8 +144,8 @@ def test_the_configuration_names_the_plans_and_ends_at_once(shop: Shop) -> None:
     page = portal.page()
     assert offered in page
     assert other not in page
-    assert "Cancel now" in page
-    assert "Ended on" in portal.submit(action="cancel").text
+    assert "Cancel subscription immediately" in page
+    assert "Canceled on" in portal.submit(action="cancel").text
     assert portal.subscription()["status"] == "canceled"
 
 

@@ -1,4 +1,4 @@
-"""The hosted checkout page, as a buyer sees it."""
+"""The hosted checkout page."""
 
 import re
 
@@ -35,29 +35,30 @@ class CheckoutPage:
         return [
             Route(path, self.show, methods=["GET"]),
             Route(path, self.submit, methods=["POST"]),
-            Route(f"{path}/authenticate", self.ask, methods=["GET"]),
+            Route(f"{path}/authenticate", self.show_authentication, methods=["GET"]),
             Route(f"{path}/authenticate", self.authenticate, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
         found = self.state.find("checkout.session", request.path_params["id"])
         if found is None:
-            return self.pages.notice(
-                "Nothing to pay here", "This address doesn't belong to a checkout.", status=404
-            )
+            text = "Check the URL or contact the merchant."
+            return self.pages.notice("This page could not be found", text, status=404)
         data, session = found
         if session["status"] != "open":
-            return self.closed(session)
-        known = session["customer_details"] or {}
-        filled = {"email": known.get("email") or "", "name": known.get("name") or ""}
+            return self.show_closed(data, session)
+        details = session["customer_details"] or {}
+        filled = {"email": details.get("email") or "", "name": details.get("name") or ""}
         return self.form(data, session, filled)
 
-    def closed(self, session: Json) -> Response:
+    def show_closed(self, data: DataSet, session: Json) -> Response:
         if session["status"] == "expired":
-            text = "This checkout was open for a limited time, and nothing was charged."
-            return self.pages.notice("This checkout has expired", text, session["cancel_url"])
-        text = "There is nothing left to do here."
-        return self.pages.notice("This order is complete", text, success_url(session))
+            title, text = "This checkout session has expired", "You have not been charged."
+            url = session["cancel_url"]
+        else:
+            title, text = "You’re all set", "You’ve already completed this checkout session."
+            url = success_url(session)
+        return self.pages.notice(title, text, url, merchant=merchant_name(data))
 
     def form(
         self,
@@ -70,7 +71,7 @@ class CheckoutPage:
         return self.pages.show(
             "checkout.html",
             session=session,
-            merchant=f"Sandbox {data.account}",
+            merchant=merchant_name(data),
             items=data.need("_checkout", session["id"])["line_items"],
             filled=filled,
             email_known=bool((session["customer_details"] or {}).get("email")),
@@ -88,67 +89,70 @@ class CheckoutPage:
             return await self.show(request)
         data, session = found
         try:
-            who = read_buyer(session, filled)
+            buyer = read_buyer(session, filled)
             method = read_method(data, session, filled)
-        except FormError as mistake:
-            return self.form(data, session, filled, mistake.message, mistake.field)
-        return self.attempt(data, session, method, who, "ask", filled)
+        except FormError as error:
+            return self.form(data, session, filled, error.message, error.field)
+        return self.attempt(data, session, method, buyer, "ask", filled)
 
     def attempt(
         self,
         data: DataSet,
         session: Json,
         method: Json,
-        who: Buyer,
+        buyer: Buyer,
         authentication: Authentication,
         filled: dict[str, str],
     ) -> Response:
         try:
-            session = pay(data, session, method, who, authentication)
+            session = pay(data, session, method, buyer, authentication)
         except StripeError as error:
             session = data.need("checkout.session", session["id"])
             return self.form(data, session, filled, error.message, "cardNumber")
         finally:
-            # A refused attempt happened too: its charge and its events are kept.
+            # A declined attempt is saved too, with its charge and events.
             self.state.commit(data)
         if session["status"] == "open":
             return redirect(f"{session['url']}/authenticate")
         return redirect(success_url(session) or f"/c/pay/{session['id']}")
 
-    async def ask(self, request: Request) -> Response:
-        waiting = self.waiting(request)
-        if waiting is None:
+    async def show_authentication(self, request: Request) -> Response:
+        pending = self.pending_authentication(request)
+        if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
-        data, session, _ = waiting
-        merchant = f"Sandbox {data.account}"
-        return self.pages.show("authenticate.html", session=session, merchant=merchant)
+        data, session, _ = pending
+        return self.pages.show("authenticate.html", session=session, merchant=merchant_name(data))
 
     async def authenticate(self, request: Request) -> Response:
         decision = (await read_form(request)).get("decision")
-        waiting = self.waiting(request)
-        if waiting is None:
+        pending = self.pending_authentication(request)
+        if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
-        data, session, method = waiting
+        data, session, method = pending
         details = method["billing_details"]
         address = details["address"]
-        who = Buyer(details["email"], details["name"], address["country"], address["postal_code"])
-        filled = {"email": who.email or "", "name": who.name or ""}
-        answer: Authentication = "confirmed" if decision == "confirmed" else "denied"
-        return self.attempt(data, session, method, who, answer, filled)
+        buyer = Buyer(details["email"], details["name"], address["country"], address["postal_code"])
+        filled = {"email": buyer.email or "", "name": buyer.name or ""}
+        authentication: Authentication = "confirmed" if decision == "confirmed" else "denied"
+        return self.attempt(data, session, method, buyer, authentication, filled)
 
-    def waiting(self, request: Request) -> tuple[DataSet, Json, Json] | None:
-        """The session whose payment waits for authentication, and the method that asks for it."""
+    def pending_authentication(self, request: Request) -> tuple[DataSet, Json, Json] | None:
+        """The session whose payment requires authentication, and its payment method."""
         found = self.state.find("checkout.session", request.path_params["id"])
         if found is None or found[1]["status"] != "open":
             return None
         data, session = found
-        notes = data.need("_checkout", session["id"])
-        intent = data.get("payment_intent", notes["payment_intent"]) or data.get(
+        record = data.need("_checkout", session["id"])
+        intent = data.get("payment_intent", record["payment_intent"]) or data.get(
             "setup_intent", session["setup_intent"]
         )
         if intent is None or intent["status"] != "requires_action":
             return None
         return data, session, data.need("payment_method", intent["payment_method"])
+
+
+def merchant_name(data: DataSet) -> str:
+    return f"Sandbox {data.account}"
 
 
 def success_url(session: Json) -> str | None:
@@ -161,17 +165,17 @@ def read_buyer(session: Json, filled: dict[str, str]) -> Buyer:
     try:
         email(address, "email")
     except InvalidRequest as error:
-        raise FormError("email", "Enter an e-mail address.") from error
+        raise FormError("email", "Enter a valid email address.") from error
     country = filled.get("country", "US")
     if country not in COUNTRIES:
-        raise FormError("billingCountry", "Choose a country.")
+        raise FormError("billingCountry", "Select a country or region.")
     return Buyer(address, filled.get("name") or None, country, filled.get("postal_code") or None)
 
 
 def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
     type_ = filled.get("method", "card")
     if type_ not in session["payment_method_types"]:
-        raise FormError("method", "Choose a way to pay.")
+        raise FormError("method", "Select a payment method.")
     if type_ == "sepa_debit":
         return read_debit(data, filled)
     card, expiry = read_card(filled)
@@ -181,7 +185,7 @@ def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
 def read_debit(data: DataSet, filled: dict[str, str]) -> Json:
     iban = "".join(filled.get("iban", "").split()).upper()
     if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban):
-        raise FormError("iban", "Enter an IBAN.")
+        raise FormError("iban", "Enter a valid IBAN.")
     if not filled.get("name"):
-        raise FormError("billingName", "Enter the name of the account's holder.")
+        raise FormError("billingName", "Enter the name of the account holder.")
     return make_sepa_debit(data, iban, None)

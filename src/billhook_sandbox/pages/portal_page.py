@@ -163,7 +163,7 @@ class Visit:
     def change_plan(self, subscription: Json, price: str) -> None:
         """By way of the API, so that it goes as it does there."""
         if price not in [plan["id"] for plan in self.plans(subscription)]:
-            raise FormError("price", "Choose one of the plans.")
+            raise FormError("price", "Select one of the plans.")
         item = items_of(self.data, subscription["id"])[0]
         params = {
             "items": [{"id": item["id"], "price": price}],
@@ -213,6 +213,6 @@ def describe(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
         **subscription,
         "lines": lines,
         "period_end": period_of(items)[1],
-        "over": subscription["status"] in ENDED,
+        "ended": subscription["status"] in ENDED,
         "plans": plans,
     }

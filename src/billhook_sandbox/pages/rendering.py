@@ -38,8 +38,16 @@ class Pages:
         body = self.templates.get_template(template).render(**values)
         return HTMLResponse(body, status, HEADERS)
 
-    def notice(self, title: str, text: str, link: str | None = None, status: int = 200) -> Response:
-        return self.show("notice.html", status, title=title, text=text, link=link)
+    def notice(
+        self,
+        title: str,
+        text: str,
+        link: str | None = None,
+        merchant: str | None = None,
+        status: int = 200,
+    ) -> Response:
+        values = {"title": title, "text": text, "link": link, "merchant": merchant}
+        return self.show("notice.html", status, **values)
 
 
 def redirect(url: str) -> Response:
