@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
-from billhook.secrets import SecretStore
+from billhook.secrets import Examination, Reencryption, SecretStore
 from billhook.settings import Settings
 from billhook.stripe.signing import SigningSecrets
 from books import Books
@@ -150,6 +150,42 @@ def test_an_encryption_key_added_later_takes_the_secrets_over(books: Books) -> N
         assert (await later.reencrypt_all()).reencrypted == 1
         with pytest.raises(SecretUnreadable, match=KEY):
             await store(database).stripe_key("test")
+
+    books.run(work)
+
+
+def test_a_changed_encryption_key_leaves_nothing_under_the_previous_one(books: Books) -> None:
+    weak, soon = "hunter2", datetime.now(UTC) + timedelta(hours=1)
+    put(books, "API_KEY", insforge("ik_of_insforge", weak))
+    put(books, "STRIPE_LIVE_SECRET_KEY", insforge("sk_live_removed", weak), "false, NULL")
+    put(books, f"{HOOK}_OLD_1", insforge("whsec_old", weak))
+
+    async def work(database: Database) -> None:
+        # It was JWT_SECRET that encrypted these, before there was an ENCRYPTION_KEY.
+        await store(database).set(KEY, "sk_test_one", expires_at=soon)
+        first = {"encryption_key": ENCRYPTION_KEY, "previous_encryption_key": weak}
+        assert await store(database, **first).reencrypt_all() == Reencryption(4, ())
+        second = {
+            "encryption_key": "another key that is long and varied",
+            "previous_encryption_key": ENCRYPTION_KEY,
+        }
+        # While servers change over, each reads what the others write.
+        before = store(database, encryption_key=ENCRYPTION_KEY)
+        prepared = store(
+            database,
+            encryption_key=ENCRYPTION_KEY,
+            previous_encryption_key=second["encryption_key"],
+        )
+        assert await store(database, **second).reencrypt_all() == Reencryption(4, ())
+        assert await prepared.stripe_key("test") == "sk_test_one"
+        with pytest.raises(SecretUnreadable, match=KEY) as refused:
+            await before.stripe_key("test")
+        assert "ENCRYPTION_KEY_PREVIOUS" in (refused.value.next_actions or "")
+        alone = store(database, encryption_key=second["encryption_key"])
+        assert (await alone.examine()) == Examination(0, ())
+        assert await alone.stripe_key("test") == "sk_test_one"
+        assert [each.value for each in await alone.get_with_old("API_KEY")] == ["ik_of_insforge"]
+        assert [each.value for each in await alone.get_with_old(HOOK)] == ["whsec_old"]
 
     books.run(work)
 

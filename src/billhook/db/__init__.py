@@ -268,8 +268,9 @@ class Database:
 
 def no_answer(error: Exception) -> DatabaseUnavailable:
     """The error for a connection that cannot be opened."""
+    reason = " ".join(str(error).split()) or "there was no connection in time."
     return DatabaseUnavailable(
-        f"PostgreSQL does not answer: {error}",
+        f"PostgreSQL does not answer: {reason}",
         next_actions="Is PostgreSQL running, and is DATABASE_URL right?",
     )
 

@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 
 from billhook import logs
 from billhook.app import create_app
+from billhook.database_url import dsn_of
 from billhook.db import embedded
 from billhook.db.migrate import migrate
 from billhook.demo import DemoConfig, offer, open_demo
@@ -69,7 +70,10 @@ def run(options: Options) -> None:
         sandbox = at_end.enter_context(listen(options.sandbox_port, SANDBOX_PORT))
         state.announce(api.address)
         with console.status("Starting PostgreSQL …"):
-            dsn = options.database_url or at_end.enter_context(_postgres(state.folder))
+            if options.database_url is None:
+                dsn = at_end.enter_context(_postgres(state.folder))
+            else:
+                dsn = dsn_of(options.database_url)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_interrupted(_serve(console, state, keys, dsn, api, sandbox)))
         console.print("Stopped; everything is kept.")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from billhook.dev.listening import Listener
 from billhook.dev.state import Keys, State
+from billhook.redact import redact
 
 
 def show(
@@ -35,7 +36,7 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
         ("Admin key", keys.admin_key, ""),
         ("Anonymous key", keys.anonymous_key, ""),
         ("Stripe sandbox", f"{sandbox.address}   key {keys.stripe_key}", ""),
-        ("Database", dsn, ""),
+        ("Database", redact(dsn), ""),
         ("State", f"{_short(state.folder)}/", ""),
         ("Command line", f"in another terminal: . {_short(state.folder / 'env')}", ""),
     ):
