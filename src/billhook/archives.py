@@ -43,28 +43,29 @@ WHERE provider = 'stripe' AND environment = $1
 # What stood in the place of the rows that came back.
 _PRESENT = "SELECT id FROM billhook.archives WHERE environment = $1 AND archived_at = now()"
 _CLAIMS = """
-SELECT pg_temp.record_claim($1, content, (content ->> 'claimed_at')::timestamptz)
+SELECT pg_temp.record_claim($1, content, (content ->> 'claimed_at'::text)::timestamptz)
 FROM billhook.archived_rows
 WHERE archive_id = $2 AND relation = 'billhook.customer_claims'
-  AND (content ->> 'outside_ledger')::boolean
+  AND (content ->> 'outside_ledger'::text)::boolean
 """
 _GONE = """
-SELECT pg_temp.delete_fetched($1, content ->> 'object_type', content ->> 'object_id',
-    extract(epoch FROM (content ->> 'deleted_at')::timestamptz)::bigint)
+SELECT pg_temp.delete_fetched($1, content ->> 'object_type'::text, content ->> 'object_id'::text,
+    extract(epoch FROM (content ->> 'deleted_at'::text)::timestamptz)::bigint)
 FROM billhook.archived_rows
 WHERE archive_id = $2 AND relation = 'billhook.tombstones'
-  AND (content ->> 'outside_ledger')::boolean
+  AND (content ->> 'outside_ledger'::text)::boolean
 """
 _FETCHED = """
-SELECT content -> 'raw' AS raw,
-    extract(epoch FROM (content ->> 'provider_event_at')::timestamptz)::bigint AS at
+SELECT content -> 'raw'::text AS raw,
+    extract(epoch FROM (content ->> 'provider_event_at'::text)::timestamptz)::bigint AS at
 FROM billhook.archived_rows
 WHERE archive_id = $1 AND relation = 'payments.' || $2::text
-  AND content ->> 'provider_event_id' IS NULL AND content ->> 'provider_event_at' IS NOT NULL
+  AND content ->> 'provider_event_id'::text IS NULL
+  AND content ->> 'provider_event_at'::text IS NOT NULL
 """
 _FETCHED_PAYMENTS = """
-SELECT content ->> 'event_type' AS event_type, content -> 'object' AS object,
-    extract(epoch FROM (content ->> 'told_at')::timestamptz)::bigint AS at
+SELECT content ->> 'event_type'::text AS event_type, content -> 'object'::text AS object,
+    extract(epoch FROM (content ->> 'told_at'::text)::timestamptz)::bigint AS at
 FROM billhook.archived_rows WHERE archive_id = $1 AND relation = 'billhook.fetched_payments'
 """
 # All of this account but those that the archive's rows know, because they came in its time.
@@ -79,7 +80,7 @@ SELECT payload::text FROM (
     SELECT payload, received_at FROM payments.webhook_events
     WHERE provider = 'stripe' AND environment = $1
     UNION ALL
-    SELECT content -> 'payload', (content ->> 'received_at')::timestamptz
+    SELECT content -> 'payload'::text, (content ->> 'received_at'::text)::timestamptz
     FROM billhook.archived_events, its_time
     WHERE environment = $1 AND (archived_at > upto OR since > '-infinity')) AS told, its_time
 WHERE NOT (received_at > since AND received_at <= upto)
@@ -89,7 +90,7 @@ ORDER BY received_at
 # Claims that came back may say for whom a subscription is that stayed.
 _SUBJECTS = """
 SELECT pg_temp.resolve_subjects($1, customer) FROM (
-    SELECT DISTINCT content ->> 'customer_id' AS customer FROM billhook.archived_rows
+    SELECT DISTINCT content ->> 'customer_id'::text AS customer FROM billhook.archived_rows
     WHERE archive_id = $2 AND relation = 'payments.stripe_subscriptions') AS of_subscriptions
 """
 

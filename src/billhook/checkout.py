@@ -60,7 +60,8 @@ _FIND = f"""
 SELECT id, environment, mode, status, payment_status, subject_type, subject_id, customer_email,
     checkout_session_id, customer_id, payment_intent_id, subscription_id, url, last_error,
     created_at, updated_at,
-    request_hash, line_items, success_url, cancel_url, metadata, raw -> 'expires_at' AS expires_at
+    request_hash, line_items, success_url, cancel_url, metadata,
+    raw -> 'expires_at'::text AS expires_at
 FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
 """  # noqa: S608
 _IS_USED = f"""

@@ -87,7 +87,8 @@ WHERE provider = 'stripe' AND environment = $1
 # What happened at Stripe before it was connected is not ours to apply.
 _PULL_FROM_NOW = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
-VALUES ($1, to_timestamp($2::bigint), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING
+VALUES ($1, pg_catalog.to_timestamp($2::bigint), pg_catalog.to_timestamp($2::bigint))
+ON CONFLICT DO NOTHING
 """
 _NO_EVENTS = "LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE"
 _ARCHIVE = "SELECT billhook.archive($1, $2)"

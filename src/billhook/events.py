@@ -30,12 +30,14 @@ SELECT {_COLUMNS}, payload FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
 """  # noqa: S608
 _GET_ARCHIVED = f"""
-SELECT {_COLUMNS}, payload FROM jsonb_populate_record(NULL::payments.webhook_events, (
+SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.webhook_events, (
     SELECT content FROM billhook.archived_events WHERE environment = $1 AND event_id = $2))
 WHERE id IS NOT NULL
 """  # noqa: S608
 _IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
-_PROJECT_AGAIN = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), $4, $5)"
+_PROJECT_AGAIN = """
+SELECT billhook.apply_changes($1, $2, pg_catalog.to_timestamp($3::bigint), $4, $5)
+"""
 # The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
 _TAKE_MARK = """
 UPDATE payments.webhook_events SET processing_status = 'pending', processed_at = NULL

@@ -38,7 +38,7 @@ _APPLY = """
     SELECT handled, processing_status, attempt_count, last_error,
            received_at, processed_at, created_at, updated_at, billhook.reset_session()
     FROM billhook.apply_event(
-        $1, $2, $3, $4, $5, $6, $7, to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
+        $1, $2, $3, $4, $5, $6, $7, pg_catalog.to_timestamp($8::bigint), $9::text::jsonb, $10, $11)
 """
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"

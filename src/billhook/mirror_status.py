@@ -17,7 +17,7 @@ SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
     (SELECT min(next_at) FROM billhook.event_retries
      WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
     (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts,
-    v.finished_at AS verified_at, jsonb_array_length(jsonb_path_query_array(
+    v.finished_at AS verified_at, pg_catalog.jsonb_array_length(pg_catalog.jsonb_path_query_array(
         v.result, '$.tables[*].drift[*] ? (@.repaired != true)')) AS drifting
 FROM (SELECT 1) AS always
 LEFT JOIN billhook.pulls p ON p.environment = $1

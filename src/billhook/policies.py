@@ -10,11 +10,12 @@ from billhook.db import Database
 Owner = Literal["user", "team", "organization"]
 
 _SESSION_TABLES = """
-SELECT c.oid::regclass::text AS name, c.relrowsecurity AS is_on,
-    EXISTS (SELECT FROM pg_policy WHERE polrelid = c.oid AND polcmd IN ('*', 'a')) AS has_policies
-FROM pg_class AS c
-WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass,
-                'payments.stripe_customer_portal_sessions'::regclass)
+SELECT 'payments.' || c.relname::text AS name, c.relrowsecurity AS is_on,
+    EXISTS (SELECT FROM pg_catalog.pg_policy AS p
+            WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'a')) AS has_policies
+FROM pg_catalog.pg_class AS c
+WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
+                'payments.stripe_customer_portal_sessions'::regclass::oid)
 ORDER BY 1
 """
 

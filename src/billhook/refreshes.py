@@ -56,7 +56,7 @@ SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at
 # Whether the row shows nothing later than an answer of Stripe's. Where an answer is as old as the
 # changes that raised the doubt, only a later one decides.
 _DECIDED = """
-    SELECT coalesce(max(provider_event_at) <= to_timestamp($3::bigint), true)
+    SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
     FROM payments.{} WHERE environment = $1 AND {} = $2
 """
 _ROWS: Mapping[Kind, tuple[str, str]] = {
@@ -74,7 +74,8 @@ _NOW = "SELECT clock_timestamp()"
 # payments of its invoices explain all that those were paid where they were overpaid.
 _PAYMENT = """
 SELECT (
-    SELECT jsonb_object_agg(other.object_type, other.object_id) FROM billhook.payment_refs other
+    SELECT pg_catalog.jsonb_object_agg(other.object_type, other.object_id)
+    FROM billhook.payment_refs other
     WHERE other.payment_id = of.payment_id
 ) AS refs, EXISTS (
     SELECT FROM billhook.payment_sources s
@@ -95,10 +96,10 @@ FROM (
     LIMIT 1
 ) AS of
 """
-_APPLY = "SELECT billhook.apply_changes($1, $2, to_timestamp($3::bigint), '', $4)"
+_APPLY = "SELECT billhook.apply_changes($1, $2, pg_catalog.to_timestamp($3::bigint), '', $4)"
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
-VALUES ($1, $2, $3, to_timestamp($4::bigint), $5)
+VALUES ($1, $2, $3, pg_catalog.to_timestamp($4::bigint), $5)
 ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
     told_at = EXCLUDED.told_at, object = EXCLUDED.object
 """

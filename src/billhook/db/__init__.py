@@ -38,7 +38,8 @@ PATIENCE = 30.0
 """Seconds that a statement may take, unless it is told otherwise."""
 
 _NOTIFY = (
-    "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) t(channel, payload)"
+    "SELECT pg_catalog.pg_notify(channel, payload)"
+    " FROM unnest($1::text[], $2::text[]) t(channel, payload)"
 )
 _IS_PREPARED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements
@@ -235,7 +236,8 @@ class Database:
             raise ValueError(f"not a caller's role: {role!r}")
         async with self.as_service() as connection:
             await connection.execute(
-                "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)",
+                "SELECT pg_catalog.set_config('role', $1, true),"
+                " pg_catalog.set_config('request.jwt.claims', $2, true)",
                 role,
                 json.dumps(claims),  # orjson takes no integer beyond 64 bits
             )

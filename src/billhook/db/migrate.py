@@ -48,6 +48,9 @@ _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
 """
+# Nothing of ours is resolved in a schema where other users may create objects (invariant I10).
+_FIX_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
+_SET_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', $1, true)"
 # Functions may call each other, whichever file comes first.
 _DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
 
@@ -139,11 +142,15 @@ async def migrate(dsn: str) -> list[str]:
 
 async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     async with connection.transaction():
+        search_path = await connection.fetchval("SHOW search_path")
+        await connection.execute(_FIX_SEARCH_PATH)
         await connection.execute(_LOCK)
         await connection.execute(_TABLES)
         migrated = await _apply_migrations(connection)
         replaced = await _apply_functions(connection)
         if migrations()[0].full_name in migrated:
+            # It updates rows, so triggers of the app may run: they find what they always find.
+            await connection.execute(_SET_SEARCH_PATH, search_path)
             await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())
     return migrated + replaced
 

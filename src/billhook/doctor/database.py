@@ -23,14 +23,14 @@ _APPLIED = """
 # pg_has_role raises for a role that does not exist; by oid, it is asked only for those that do.
 _ROLES = """
 SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
-    r.oid IS NOT NULL AND pg_has_role(current_user, r.oid, 'MEMBER') AS can_be_taken,
+    r.oid IS NOT NULL AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') AS can_be_taken,
     coalesce(r.rolsuper OR r.rolbypassrls, false) AS ignores_policies
-FROM unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
+FROM pg_catalog.unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
 ORDER BY wanted
 """
 _FAILED = """
 SELECT event_type, count(*) AS events,
-    (array_agg(last_error ORDER BY received_at DESC))[1] AS newest_error
+    (pg_catalog.array_agg(last_error ORDER BY received_at DESC))[1] AS newest_error
 FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'failed'
 GROUP BY event_type ORDER BY count(*) DESC, event_type

@@ -40,9 +40,10 @@ _COLUMNS = """t.environment, t.provider, t.provider_customer_id, t.email, t.name
     coalesce(paid.payments, 0)::integer AS payments_count, paid.last_at AS last_payment_at,
     CASE WHEN paid.currencies = 1 THEN paid.spend END AS total_spend,
     CASE WHEN paid.currencies = 1 THEN paid.currency END AS total_spend_currency,
-    t.raw #> '{invoice_settings,default_payment_method}' AS payment_method,
-    t.raw -> 'default_source' AS source,
-    coalesce(nullif(t.raw #>> '{address,country}', ''), t.raw #>> '{shipping,address,country}')
+    t.raw #> '{invoice_settings,default_payment_method}'::text[] AS payment_method,
+    t.raw -> 'default_source'::text AS source,
+    coalesce(nullif(t.raw #>> '{address,country}'::text[], ''),
+        t.raw #>> '{shipping,address,country}'::text[])
         AS country"""
 _PAID = """CROSS JOIN LATERAL (
     SELECT count(*) AS payments,

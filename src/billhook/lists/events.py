@@ -105,7 +105,8 @@ def _walks(
         types = f"SELECT {its_type}::text AS event_type" if its_type else _TYPES
         done = [query.status] if query.status else ["processed", "failed", "ignored"]
         each = (
-            f"({types}) AS of_type CROSS JOIN unnest({args.add(done)}::text[]) AS of_status(status)"
+            f"({types}) AS of_type CROSS JOIN "
+            f"pg_catalog.unnest({args.add(done)}::text[]) AS of_status(status)"
         )
         fits = (
             *(each.format("of_type.event_type") for each in of_types),

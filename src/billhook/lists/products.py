@@ -59,7 +59,7 @@ def _listing(environment: Environment, query: ProductsQuery) -> Listing:
     where = Conditions(args)
     where.add("t.environment = {}", environment)
     actives = [True, False] if query.active is None else [query.active]
-    each = f"unnest({args.add(actives)}::boolean[]) AS of_state(active)"
+    each = f"pg_catalog.unnest({args.add(actives)}::boolean[]) AS of_state(active)"
     where.add("t.active = of_state.active")
     walks = [Walk(tuple(where.clauses), each)]
     if query.search is not None:

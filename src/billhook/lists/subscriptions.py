@@ -25,7 +25,8 @@ _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $
 _COLUMNS = """t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
     t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
     t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
-    t.synced_at, t.created_at, t.updated_at, t.raw -> 'ended_at' AS ended_at"""
+    t.synced_at, t.created_at, t.updated_at,
+    t.raw -> 'ended_at'::text AS ended_at"""
 _ITEMS = """
 SELECT environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
     metadata, created_at, updated_at

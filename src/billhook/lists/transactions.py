@@ -134,8 +134,8 @@ def _listing(
         walk = Walk(tuple(where.clauses), floor=floor, ceiling=ceiling)
     else:
         pairs = (
-            f"unnest({args.add(wanted)}::text[]) AS of_type(type) "
-            f"CROSS JOIN unnest({args.add(statuses)}::text[]) AS of_status(status)"
+            f"pg_catalog.unnest({args.add(wanted)}::text[]) AS of_type(type) "
+            f"CROSS JOIN pg_catalog.unnest({args.add(statuses)}::text[]) AS of_status(status)"
         )
         where.add("t.type = of_type.type AND t.status = of_status.status")
         walk = Walk(tuple(where.clauses), pairs, floor=floor, ceiling=ceiling)

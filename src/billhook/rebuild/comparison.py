@@ -90,8 +90,8 @@ _INCIDENTAL = frozenset({"id", "created_at", "updated_at", "synced_at"})
 
 # The fresh tables have ours alone, and none that the app added.
 _COLUMNS = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+SELECT attname FROM pg_catalog.pg_attribute
+WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
 # A payment that is known here and there by the same object gets the number that it has there.
@@ -107,7 +107,7 @@ ORDER BY live, rebuilt
 """
 _NEW_NUMBERS = """
 INSERT INTO pg_temp.renumbered (rebuilt, live)
-SELECT payment_id, nextval('billhook.payment_ids') FROM (
+SELECT payment_id, pg_catalog.nextval('billhook.payment_ids') FROM (
     SELECT DISTINCT payment_id FROM pg_temp.payment_refs WHERE payment_id < 0
     ORDER BY payment_id) AS unknown
 """
@@ -128,14 +128,16 @@ _KEEP_ITEMS = """
 INSERT INTO pg_temp.stripe_subscription_items
 SELECT ours.* FROM payments.stripe_subscription_items live
 JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
-CROSS JOIN jsonb_populate_record(NULL::pg_temp.stripe_subscription_items, to_jsonb(live)) AS ours
-WHERE live.environment = $1 AND s.raw #> '{items,has_more}' = 'true'
+CROSS JOIN pg_catalog.jsonb_populate_record(
+    NULL::pg_temp.stripe_subscription_items, pg_catalog.to_jsonb(live)) AS ours
+WHERE live.environment = $1 AND s.raw #> '{items,has_more}'::text[] = 'true'
 ON CONFLICT DO NOTHING
 """
 
 _SUM = """
 SELECT count(*) AS rows,
-    to_hex(coalesce(bit_xor(hashtextextended(ROW({columns})::text, 0)), 0)) AS sum
+    pg_catalog.to_hex(coalesce(pg_catalog.bit_xor(
+        pg_catalog.hashtextextended(ROW({columns})::text, 0)), 0)) AS sum
 FROM {table} t WHERE environment = $1
 """
 _DIFFERENT = """
@@ -143,7 +145,7 @@ WITH live AS (SELECT * FROM {table} WHERE environment = $1),
 fresh AS (SELECT * FROM {fresh} WHERE environment = $1)
 SELECT count(*) OVER () AS all, {live_name} AS live_id, {fresh_name} AS fresh_id,
     live.environment IS NULL AS missing, fresh.environment IS NULL AS extra,
-    array_remove(ARRAY[{fields}], NULL) AS fields
+    pg_catalog.array_remove(ARRAY[{fields}], NULL) AS fields
 FROM live FULL JOIN fresh ON {same}
 WHERE ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
 ORDER BY coalesce({live_name}, {fresh_name}) LIMIT {named}

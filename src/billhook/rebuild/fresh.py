@@ -36,17 +36,19 @@ _ENTRANCES = ("apply_changes", "project_fetched", "delete_fetched", "record_clai
 
 # Columns that the app added. What hangs on them alone, such as an index, goes with them.
 _NOT_OURS = """
-SELECT string_agg(format('DROP COLUMN %I CASCADE', attname), ', ') FROM pg_attribute
-WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+SELECT pg_catalog.string_agg(pg_catalog.format('DROP COLUMN %I CASCADE', attname), ', ')
+FROM pg_catalog.pg_attribute
+WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped
   AND attname NOT IN (SELECT name FROM billhook.own_columns WHERE relation = $1::text)
 """
 _FUNCTIONS = """
-SELECT proname AS name, prosrc AS body, pg_get_functiondef(oid) AS definition FROM pg_proc
-WHERE pronamespace = 'billhook'::regnamespace AND prokind = 'f'
+SELECT proname AS name, prosrc AS body, pg_catalog.pg_get_functiondef(oid) AS definition
+FROM pg_catalog.pg_proc
+WHERE pronamespace = 'billhook'::regnamespace::oid AND prokind = 'f'
 """
 # Or a table with a list of columns.
 _CALLED = re.compile(r"\bbillhook\.(\w+)\s*\(")
-_LOCKED = re.compile(r"\bpg_advisory_xact_lock(?:_shared)?\(")
+_LOCKED = re.compile(r"\bpg_catalog\.pg_advisory_xact_lock(?:_shared)?\(")
 
 # Numbers that no live payment has; the smaller is still the older.
 _NUMBERS = """

@@ -29,7 +29,7 @@ _BATCH = 250
 # Rows that an adopted database brought along are older than our first migration.
 _ADOPTED_AT = "(SELECT min(applied_at) FROM billhook.migrations)"
 # A live row, without the columns that the app added.
-_OURS = "jsonb_populate_record(NULL::pg_temp.{}, to_jsonb(live)) AS ours"
+_OURS = "pg_catalog.jsonb_populate_record(NULL::pg_temp.{}, pg_catalog.to_jsonb(live)) AS ours"
 _ADOPTED = (
     *(
         f"""
@@ -71,15 +71,15 @@ _SESSIONS = (
     """,
     """
     INSERT INTO pg_temp.stripe_checkout_sessions
-    SELECT ours.* FROM payments.stripe_checkout_sessions live, jsonb_populate_record(
-        NULL::pg_temp.stripe_checkout_sessions, to_jsonb(live) - ARRAY[
+    SELECT ours.* FROM payments.stripe_checkout_sessions live, pg_catalog.jsonb_populate_record(
+        NULL::pg_temp.stripe_checkout_sessions, pg_catalog.to_jsonb(live) - ARRAY[
             'provider_event_at', 'provider_event_rank', 'provider_event_id']) AS ours
     WHERE live.environment = $1
     ON CONFLICT DO NOTHING
     """,
 )
 _CLAIMS = """
-SELECT pg_temp.record_claim($1, to_jsonb(c), c.claimed_at)
+SELECT pg_temp.record_claim($1, pg_catalog.to_jsonb(c), c.claimed_at)
 FROM billhook.customer_claims c WHERE c.environment = $1 AND c.outside_ledger
 """
 _TOMBSTONES = """
@@ -107,14 +107,14 @@ MIRRORED: Mapping[Kind, tuple[str, str]] = {
 # may hang on the order in which they met, and then Stripe was asked: what came of it is a fact.
 _TIED = """
 SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at,
-    coalesce(e.payload, a.content -> 'payload')::text AS payload, live.{key} AS key
+    coalesce(e.payload, a.content -> 'payload'::text)::text AS payload, live.{key} AS key
 FROM pg_temp.ties t
 JOIN payments.{table} live ON live.environment = t.environment AND live.{key} = t.object_id
 JOIN pg_temp.{table} here ON here.environment = t.environment AND here.{key} = t.object_id
 LEFT JOIN payments.webhook_events e ON e.provider = 'stripe' AND e.environment = t.environment
     AND e.provider_event_id = live.provider_event_id AND e.object_id = t.object_id
 LEFT JOIN billhook.archived_events a ON a.environment = t.environment
-    AND a.event_id = live.provider_event_id AND a.content ->> 'object_id' = t.object_id
+    AND a.event_id = live.provider_event_id AND a.content ->> 'object_id'::text = t.object_id
 WHERE t.environment = $1 AND t.object_type = '{kind}'
   AND (live.provider_event_at, live.provider_event_rank)
     = (here.provider_event_at, here.provider_event_rank)
@@ -140,18 +140,19 @@ WHERE e.environment = $1 AND e.provider = 'stripe'
 ORDER BY e.received_at, e.id
 """  # noqa: S608
 _ARCHIVE = f"""
-SELECT (a.content -> 'payload')::text FROM billhook.archived_events a
+SELECT (a.content -> 'payload'::text)::text FROM billhook.archived_events a
 WHERE a.environment = $1
-  AND (a.content ->> 'updated_at')::timestamptz >= {_ADOPTED_AT}
-  AND billhook.is_of_this_account($1, (a.content ->> 'received_at')::timestamptz)
+  AND (a.content ->> 'updated_at'::text)::timestamptz >= {_ADOPTED_AT}
+  AND billhook.is_of_this_account($1, (a.content ->> 'received_at'::text)::timestamptz)
   AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = a.event_id)
 """  # noqa: S608
 _APPLY = """
-SELECT count(pg_temp.apply_changes($1, x.changes, to_timestamp(x.at), x.event_id, x.object))
-FROM jsonb_to_recordset($2::text::jsonb)
+SELECT pg_catalog.count(pg_temp.apply_changes(
+    $1, x.changes, pg_catalog.to_timestamp(x.at), x.event_id, x.object))
+FROM pg_catalog.jsonb_to_recordset($2::text::jsonb)
     AS x(changes jsonb, at bigint, event_id text, object jsonb)
 """
-_NOTE = "INSERT INTO pg_temp.replayed SELECT unnest($1::text[]) ON CONFLICT DO NOTHING"
+_NOTE = "INSERT INTO pg_temp.replayed SELECT pg_catalog.unnest($1::text[]) ON CONFLICT DO NOTHING"
 
 Rows = list[asyncpg.Record]
 

@@ -38,7 +38,7 @@ _TYPES = frozenset(EVENTS)
 _BEGIN = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
 SELECT $1, at, at FROM (
-    SELECT date_trunc('second', greatest(c.created_at,
+    SELECT pg_catalog.date_trunc('second', greatest(c.created_at,
         (SELECT min(applied_at) FROM billhook.migrations),
         (SELECT max(archived_at) FROM billhook.archives WHERE environment = $1))) AS at
     FROM payments.provider_connections c
@@ -48,7 +48,8 @@ ON CONFLICT DO NOTHING
 """
 _TAKE_TURN = """
 UPDATE billhook.pulls
-SET next_at = CASE WHEN $2::float8 IS NULL THEN next_at ELSE now() + make_interval(secs => $2) END
+SET next_at = CASE WHEN $2::float8 IS NULL THEN next_at
+    ELSE now() + pg_catalog.make_interval(secs => $2) END
 WHERE environment = $1 AND ($2::float8 IS NULL OR next_at <= now())
 RETURNING extract(epoch FROM since)::bigint AS since,
     extract(epoch FROM cursor_at)::bigint AS cursor_at
@@ -58,16 +59,16 @@ SELECT provider_event_id AS id, processing_status FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = ANY ($2)
 """
 _MOVE = """
-UPDATE billhook.pulls SET cursor_at = greatest(cursor_at, to_timestamp($2::bigint))
+UPDATE billhook.pulls SET cursor_at = greatest(cursor_at, pg_catalog.to_timestamp($2::bigint))
 WHERE environment = $1
 """
 _PULLED = """
 UPDATE billhook.pulls SET
     pulled_at = now(), failures = 0, error = NULL,
-    newest_at = coalesce(to_timestamp($2::bigint), newest_at),
-    applied_at = coalesce(to_timestamp($3::bigint), applied_at),
-    gap_from = coalesce(to_timestamp($4::bigint), gap_from),
-    gap_upto = coalesce(to_timestamp($5::bigint), gap_upto)
+    newest_at = coalesce(pg_catalog.to_timestamp($2::bigint), newest_at),
+    applied_at = coalesce(pg_catalog.to_timestamp($3::bigint), applied_at),
+    gap_from = coalesce(pg_catalog.to_timestamp($4::bigint), gap_from),
+    gap_upto = coalesce(pg_catalog.to_timestamp($5::bigint), gap_upto)
 WHERE environment = $1
 """
 _FAILED = """

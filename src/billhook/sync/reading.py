@@ -150,10 +150,11 @@ async def absent(
     alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
     query = f"""
         SELECT {listing.id_column} AS id FROM {listing.table} AS t
-        WHERE environment = $1 AND coalesce(provider_event_at, '-infinity') < to_timestamp($3)
+        WHERE environment = $1
+          AND coalesce(provider_event_at, '-infinity') < pg_catalog.to_timestamp($3)
           {alive}
           AND NOT EXISTS (
-              SELECT FROM unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
+              SELECT FROM pg_catalog.unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
         ORDER BY provider_event_at NULLS FIRST LIMIT $4
     """  # noqa: S608 — names from LISTINGS, nothing of the caller's
     async with asking.database.connection() as connection:

@@ -35,7 +35,7 @@ _LAST = "SELECT result FROM billhook.verifications WHERE environment = $1"
 # Counted from the connection, so that a new account is synced before it is verified.
 _DUE = """
 SELECT coalesce((SELECT finished_at FROM billhook.verifications WHERE environment = $1), since)
-    < now() - make_interval(hours => $2)
+    < now() - pg_catalog.make_interval(hours => $2)
 FROM billhook.pulls WHERE environment = $1
 """
 

@@ -184,7 +184,7 @@ async def _mend(asking: mirror.Asking, listing: Listing, object_id: str) -> None
             await connection.execute(
                 f"UPDATE {listing.table} SET provider_event_at = NULL "  # noqa: S608
                 f"WHERE environment = $1 AND {listing.id_column} = $2 "
-                "AND provider_event_at <= to_timestamp($3)",
+                "AND provider_event_at <= pg_catalog.to_timestamp($3)",
                 asking.environment,
                 object_id,
                 asked[1],

@@ -58,8 +58,8 @@ JOIN billhook.payment_refs r
     ON r.payment_id = t.payment_id AND r.environment = $1 AND r.object_type = 'payment_intent'
 WHERE t.environment = $1 AND t.type IN ('one_time_payment', 'subscription_invoice')
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
-  AND t.paid_at >= to_timestamp($2) AND t.paid_at < to_timestamp($3)
-  AND NOT EXISTS (SELECT FROM unnest($4::text[]) AS seen WHERE seen = r.object_id)
+  AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
+  AND NOT EXISTS (SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id)
 ORDER BY t.paid_at DESC LIMIT $5
 """
 

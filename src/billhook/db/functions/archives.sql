@@ -22,8 +22,8 @@ DECLARE
 BEGIN
     INSERT INTO billhook.archives (id, environment, account_id) VALUES (archive, env, account);
     FOREACH relation IN ARRAY billhook.account_tables() LOOP
-        EXECUTE format(
-            'WITH gone AS (DELETE FROM %s AS t WHERE environment = $1 RETURNING to_jsonb(t) AS content)
+        EXECUTE pg_catalog.format(
+            'WITH gone AS (DELETE FROM %s AS t WHERE environment = $1 RETURNING pg_catalog.to_jsonb(t) AS content)
              INSERT INTO billhook.archived_rows (archive_id, relation, content)
              SELECT $2, $3, content FROM gone', relation)
         USING env, archive, relation::text;
@@ -43,17 +43,17 @@ DECLARE
     brought bigint := 0;
 BEGIN
     -- All of an archive were put away at one moment, with the same columns.
-    SELECT string_agg(quote_ident(a.attname), ', '), string_agg(format('r.%I', a.attname), ', ')
+    SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '), pg_catalog.string_agg(pg_catalog.format('r.%I', a.attname), ', ')
     INTO names, values
-    FROM pg_attribute a, (
+    FROM pg_catalog.pg_attribute a, (
         SELECT content FROM billhook.archived_rows
         WHERE archive_id = archive AND relation = to_table::text LIMIT 1) AS one
-    WHERE a.attrelid = to_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+    WHERE a.attrelid = to_table::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
       AND one.content ? a.attname::text;
     IF names IS NOT NULL THEN
-        EXECUTE format(
+        EXECUTE pg_catalog.format(
             'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE
-             SELECT %3$s FROM billhook.archived_rows kept, jsonb_populate_record(NULL::%1$s, kept.content) r
+             SELECT %3$s FROM billhook.archived_rows kept, pg_catalog.jsonb_populate_record(NULL::%1$s, kept.content) r
              WHERE kept.archive_id = $1 AND kept.relation = $2 %4$s',
             to_table, names, values, on_conflict)
         USING archive, to_table::text;

@@ -18,15 +18,15 @@ CREATE OR REPLACE FUNCTION billhook.apply_event(
 #variable_conflict use_column
 DECLARE
     ledger_id uuid;
-    object jsonb := payload #> '{data,object}';
+    object jsonb := payload #> '{data,object}'::text[];
     ours boolean;
 BEGIN
     -- Stripe tells again of events up to 30 days old; an older one may have left the ledger.
     IF event_at < now() - interval '30 days' THEN
-        SELECT false, a.content ->> 'processing_status', (a.content ->> 'attempt_count')::integer,
-            a.content ->> 'last_error', (a.content ->> 'received_at')::timestamptz,
-            (a.content ->> 'processed_at')::timestamptz, (a.content ->> 'created_at')::timestamptz,
-            (a.content ->> 'updated_at')::timestamptz
+        SELECT false, a.content ->> 'processing_status'::text, (a.content ->> 'attempt_count'::text)::integer,
+            a.content ->> 'last_error'::text, (a.content ->> 'received_at'::text)::timestamptz,
+            (a.content ->> 'processed_at'::text)::timestamptz, (a.content ->> 'created_at'::text)::timestamptz,
+            (a.content ->> 'updated_at'::text)::timestamptz
         INTO apply_event.handled, apply_event.processing_status, apply_event.attempt_count,
             apply_event.last_error, apply_event.received_at, apply_event.processed_at,
             apply_event.created_at, apply_event.updated_at
@@ -121,9 +121,9 @@ END $$;
 -- this moment goes before or after us.
 CREATE OR REPLACE FUNCTION billhook.await_claims(env text, x jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF x ? 'customer_id' AND NOT x ? 'subject_id' THEN
-        PERFORM pg_advisory_xact_lock_shared(
-            hashtextextended(billhook.customer_key(env, x ->> 'customer_id'), 0));
+    IF x ? 'customer_id'::text AND NOT x ? 'subject_id'::text THEN
+        PERFORM pg_catalog.pg_advisory_xact_lock_shared(
+            pg_catalog.hashtextextended(billhook.customer_key(env, x ->> 'customer_id'::text), 0));
     END IF;
 END $$;
 
@@ -132,41 +132,41 @@ CREATE OR REPLACE FUNCTION billhook.apply_changes(
     env text, changes jsonb, event_at timestamptz, event_id text, object jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
-    ours boolean := changes - 'checkout_session' <> '{}';
+    ours boolean := changes - 'checkout_session'::text <> '{}';
     mirrored jsonb;
 BEGIN
-    IF changes ? 'checkout_session' THEN
-        ours := billhook.project_checkout_session(env, changes -> 'checkout_session', object)
+    IF changes ? 'checkout_session'::text THEN
+        ours := billhook.project_checkout_session(env, changes -> 'checkout_session'::text, object)
             OR ours;
     END IF;
-    IF changes ? 'claim' THEN
-        PERFORM billhook.record_claim(env, changes -> 'claim', event_at);
+    IF changes ? 'claim'::text THEN
+        PERFORM billhook.record_claim(env, changes -> 'claim'::text, event_at);
     END IF;
-    IF changes ? 'mirror' THEN
-        PERFORM billhook.await_claims(env, changes -> 'mirror');
-        mirrored := jsonb_build_array(jsonb_set(changes -> 'mirror', '{raw}', object));
-        CASE changes #>> '{mirror,table}'
+    IF changes ? 'mirror'::text THEN
+        PERFORM billhook.await_claims(env, changes -> 'mirror'::text);
+        mirrored := pg_catalog.jsonb_build_array(pg_catalog.jsonb_set(changes -> 'mirror'::text, '{raw}', object));
+        CASE changes #>> '{mirror,table}'::text[]
             WHEN 'customers' THEN PERFORM billhook.project_customers(env, mirrored);
             WHEN 'stripe_products' THEN
-                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,product_id}'));
+                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,product_id}'::text[]));
                 PERFORM billhook.project_products(env, mirrored);
             WHEN 'stripe_prices' THEN
-                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,price_id}'));
+                PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{mirror,price_id}'::text[]));
                 PERFORM billhook.project_prices(env, mirrored);
             WHEN 'stripe_subscriptions' THEN PERFORM billhook.project_subscriptions(env, mirrored);
         END CASE;
     END IF;
-    IF changes ? 'deleted_customer' THEN
-        PERFORM billhook.delete_customers(env, ARRAY[changes ->> 'deleted_customer']);
+    IF changes ? 'deleted_customer'::text THEN
+        PERFORM billhook.delete_customers(env, ARRAY[changes ->> 'deleted_customer'::text]);
     END IF;
-    IF changes ? 'deleted_catalog' THEN
-        PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{deleted_catalog,object_id}'));
-        PERFORM billhook.delete_object(env, changes #>> '{deleted_catalog,object_type}',
-            changes #>> '{deleted_catalog,object_id}', extract(epoch FROM event_at)::bigint);
+    IF changes ? 'deleted_catalog'::text THEN
+        PERFORM billhook.take_turns('billhook.catalog:' || (changes #>> '{deleted_catalog,object_id}'::text[]));
+        PERFORM billhook.delete_object(env, changes #>> '{deleted_catalog,object_type}'::text[],
+            changes #>> '{deleted_catalog,object_id}'::text[], extract(epoch FROM event_at)::bigint);
     END IF;
-    IF changes ? 'payment' THEN
-        PERFORM billhook.await_claims(env, changes #> '{payment,source}');
-        PERFORM billhook.record_payment(env, changes -> 'payment', event_at, event_id, object);
+    IF changes ? 'payment'::text THEN
+        PERFORM billhook.await_claims(env, changes #> '{payment,source}'::text[]);
+        PERFORM billhook.record_payment(env, changes -> 'payment'::text, event_at, event_id, object);
     END IF;
     RETURN ours;
 END $$;
@@ -178,18 +178,18 @@ END $$;
 -- Returns the silenced triggers and how each was enabled, for `restore_triggers`. Raises where they
 -- belong to somebody else, or where other writers don't end.
 CREATE OR REPLACE FUNCTION billhook.silence_triggers() RETURNS jsonb LANGUAGE plpgsql
-SET lock_timeout = '5s' AS $$
+SET lock_timeout = '5s' SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     silenced jsonb;
     trigger_name text;
 BEGIN
     LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE;
-    SELECT coalesce(jsonb_object_agg(t.tgname, t.tgenabled), '{}') INTO silenced
+    SELECT coalesce(pg_catalog.jsonb_object_agg(t.tgname, t.tgenabled), '{}') INTO silenced
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = 'payments.webhook_events'::regclass AND NOT t.tgisinternal
       AND t.tgenabled <> 'D' AND p.pronamespace <> 'billhook'::regnamespace;
-    FOR trigger_name IN SELECT jsonb_object_keys(silenced) LOOP
-        EXECUTE format('ALTER TABLE payments.webhook_events DISABLE TRIGGER %I', trigger_name);
+    FOR trigger_name IN SELECT pg_catalog.jsonb_object_keys(silenced) LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE payments.webhook_events DISABLE TRIGGER %I', trigger_name);
     END LOOP;
     RETURN silenced;
 END $$;
@@ -199,8 +199,8 @@ DECLARE
     was record;
 BEGIN
     SET CONSTRAINTS ALL IMMEDIATE;  -- what waits for the commit would forbid it
-    FOR was IN SELECT key AS trigger_name, value AS enabled FROM jsonb_each_text(silenced) LOOP
-        EXECUTE format('ALTER TABLE payments.webhook_events ENABLE %s TRIGGER %I',
+    FOR was IN SELECT key AS trigger_name, value AS enabled FROM pg_catalog.jsonb_each_text(silenced) LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE payments.webhook_events ENABLE %s TRIGGER %I',
             CASE was.enabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' ELSE '' END,
             was.trigger_name);
     END LOOP;
@@ -222,7 +222,8 @@ $$;
 
 -- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, and a quarter of it
 -- more or less, so that events which failed together don't come again together.
-CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval LANGUAGE sql VOLATILE AS $$
+CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT least(interval '6 hours', interval '5 seconds' * 2 ^ least(failures, 20))
         * (0.75 + random() / 2)
 $$;
@@ -238,7 +239,7 @@ RETURNS bigint LANGUAGE sql AS $$
         ORDER BY received_at LIMIT most FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM payments.webhook_events e USING old WHERE e.id = old.id
-        RETURNING e.provider_event_id, to_jsonb(e) AS content
+        RETURNING e.provider_event_id, pg_catalog.to_jsonb(e) AS content
     ), kept AS (
         INSERT INTO billhook.archived_events (environment, event_id, content)
         SELECT env, provider_event_id, content FROM gone

@@ -7,8 +7,8 @@ CREATE OR REPLACE FUNCTION billhook.take_turns(VARIADIC keys text[]) RETURNS voi
 DECLARE
     key text;
 BEGIN
-    FOR key IN SELECT DISTINCT k FROM unnest(keys) AS k WHERE k IS NOT NULL ORDER BY k LOOP
-        PERFORM pg_advisory_xact_lock(hashtextextended(key, 0));
+    FOR key IN SELECT DISTINCT k FROM pg_catalog.unnest(keys) AS k WHERE k IS NOT NULL ORDER BY k LOOP
+        PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(key, 0));
     END LOOP;
 END $$;
 
@@ -28,13 +28,13 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
     SELECT c.subject_type, c.subject_id
     FROM (
         SELECT * FROM billhook.customer_claims mine
-        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'checkout'
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind OPERATOR(pg_catalog.=) 'checkout'
         ORDER BY mine.claimed_at DESC, mine.ref DESC LIMIT 1) AS c
     WHERE NOT EXISTS (
           SELECT FROM billhook.customer_claims newer
           WHERE newer.environment = env
             AND newer.subject_type = c.subject_type AND newer.subject_id = c.subject_id
-            AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
+            AND newer.kind OPERATOR(pg_catalog.=) 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
       AND NOT EXISTS (
           SELECT FROM payments.customers gone
           WHERE gone.provider = 'stripe' AND gone.environment = env
@@ -48,7 +48,7 @@ LANGUAGE sql STABLE AS $$
         SELECT FROM (
             SELECT c.customer_id FROM billhook.customer_claims c
             WHERE c.environment = env AND c.subject_type = of_type AND c.subject_id = of_id
-              AND c.kind = 'checkout'
+              AND c.kind OPERATOR(pg_catalog.=) 'checkout'
             ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1) AS newest,
             billhook.held_by_checkout(env, newest.customer_id) held
         WHERE (held.subject_type, held.subject_id) = (of_type, of_id))
@@ -69,7 +69,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
     SELECT c.subject_type, c.subject_id
     FROM (
         SELECT * FROM billhook.customer_claims mine
-        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'metadata'
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind OPERATOR(pg_catalog.=) 'metadata'
           AND NOT billhook.is_held_by_checkout(env, mine.subject_type, mine.subject_id)
         ORDER BY mine.claimed_at, mine.subject_type, mine.subject_id LIMIT 1) AS c
     WHERE billhook.metadata_counts(env, customer)
@@ -77,7 +77,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
           SELECT FROM billhook.customer_claims older
           WHERE older.environment = env
             AND older.subject_type = c.subject_type AND older.subject_id = c.subject_id
-            AND older.kind = 'metadata'
+            AND older.kind OPERATOR(pg_catalog.=) 'metadata'
             AND (older.claimed_at, older.customer_id) < (c.claimed_at, c.customer_id)
             AND billhook.metadata_counts(env, older.customer_id))
 $$;
@@ -97,7 +97,7 @@ CREATE OR REPLACE FUNCTION billhook.resolve_mappings(
 DECLARE
     touched text[];
 BEGIN
-    SELECT array_agg(DISTINCT id) INTO touched FROM (
+    SELECT pg_catalog.array_agg(DISTINCT id) INTO touched FROM (
         SELECT customer AS id
         UNION ALL
         SELECT other.customer_id
@@ -121,7 +121,7 @@ BEGIN
     INSERT INTO payments.customer_mappings (
         provider, environment, subject_type, subject_id, provider_customer_id)
     SELECT 'stripe', env, h.subject_type, h.subject_id, t.customer_id
-    FROM unnest(touched) AS t (customer_id), billhook.held_claim(env, t.customer_id) h
+    FROM pg_catalog.unnest(touched) AS t (customer_id), billhook.held_claim(env, t.customer_id) h
     ORDER BY h.subject_type, h.subject_id
     ON CONFLICT DO NOTHING;
 END $$;
@@ -132,12 +132,12 @@ CREATE OR REPLACE FUNCTION billhook.subject_as_of(env text, customer text, at ti
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT found.subject_type, found.subject_id FROM (
         (SELECT 1 AS choice, c.* FROM billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'checkout'
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind OPERATOR(pg_catalog.=) 'checkout'
            AND c.claimed_at <= at
          ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1)
         UNION ALL
         (SELECT 2, c.* FROM billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'metadata'
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind OPERATOR(pg_catalog.=) 'metadata'
            AND c.claimed_at <= at
          ORDER BY c.claimed_at, c.subject_type, c.subject_id LIMIT 1)
         UNION ALL
@@ -160,8 +160,8 @@ BEGIN
         SELECT r.subject_type, r.subject_id
         FROM billhook.subject_as_of(env, customer, s.provider_event_at) r)
     WHERE s.environment = env AND s.customer_id = customer
-      AND (coalesce(s.metadata ->> 'insforge_subject_type', '') = ''
-           OR coalesce(s.metadata ->> 'insforge_subject_id', '') = '')
+      AND (coalesce(s.metadata ->> 'insforge_subject_type'::text, '') = ''
+           OR coalesce(s.metadata ->> 'insforge_subject_id'::text, '') = '')
       AND ROW(s.subject_type, s.subject_id) IS DISTINCT FROM (
         SELECT ROW(r.subject_type, r.subject_id)
         FROM billhook.subject_as_of(env, customer, s.provider_event_at) r);
@@ -182,7 +182,7 @@ BEGIN
         EXIT WHEN NOT FOUND;
         PERFORM billhook.lock_payment(payment);
         PERFORM billhook.project_payment(payment);
-        done := done || payment;
+        done := pg_catalog.array_append(done, payment);
     END LOOP;
 END $$;
 
@@ -193,20 +193,20 @@ DECLARE
 BEGIN
     -- A subject whose type and id together are too long for an index entry, which no checkout can
     -- make, is not remembered for its customer. The rows whose metadata names it show it in full.
-    IF octet_length(claim ->> 'customer_id') + octet_length(claim ->> 'subject_type')
-        + octet_length(claim ->> 'subject_id') + octet_length(claim ->> 'ref') > 2500
+    IF octet_length(claim ->> 'customer_id'::text) + octet_length(claim ->> 'subject_type'::text)
+        + octet_length(claim ->> 'subject_id'::text) + octet_length(claim ->> 'ref'::text) > 2500
     THEN
         RETURN;
     END IF;
 
     INSERT INTO billhook.customer_claims AS c (
         environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
-    VALUES (env, claim ->> 'customer_id', claim ->> 'subject_type', claim ->> 'subject_id',
-        (claim ->> 'kind')::billhook.claim_kind, claim ->> 'ref', event_at,
-        claim ? 'outside_ledger')
+    VALUES (env, claim ->> 'customer_id'::text, claim ->> 'subject_type'::text, claim ->> 'subject_id'::text,
+        (claim ->> 'kind'::text)::billhook.claim_kind, claim ->> 'ref'::text, event_at,
+        claim ? 'outside_ledger'::text)
     ON CONFLICT (environment, customer_id, kind, subject_type, subject_id, ref) DO UPDATE
         SET claimed_at = EXCLUDED.claimed_at, outside_ledger = EXCLUDED.outside_ledger
-        WHERE CASE c.kind WHEN 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
+        WHERE CASE WHEN c.kind OPERATOR(pg_catalog.=) 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
                           ELSE c.claimed_at > EXCLUDED.claimed_at END
     RETURNING c.* INTO new;
     IF NOT FOUND THEN
@@ -230,10 +230,10 @@ BEGIN
         SELECT FROM (
             SELECT earlier.subject_type, earlier.subject_id FROM billhook.customer_claims earlier
             WHERE earlier.environment = env AND earlier.customer_id = new.customer_id
-              AND earlier.kind = 'checkout'
+              AND earlier.kind OPERATOR(pg_catalog.=) 'checkout'
               AND (earlier.claimed_at, earlier.ref) < (new.claimed_at, new.ref)
             ORDER BY earlier.claimed_at DESC, earlier.ref DESC LIMIT 1) AS before
-        WHERE new.kind = 'checkout'
+        WHERE new.kind OPERATOR(pg_catalog.=) 'checkout'
           AND (before.subject_type, before.subject_id) = (new.subject_type, new.subject_id))
     THEN
         PERFORM billhook.resolve_subjects(env, new.customer_id);

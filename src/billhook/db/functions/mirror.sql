@@ -11,8 +11,8 @@ DECLARE
     field text;
     was jsonb;
 BEGIN
-    FOR field, was IN SELECT * FROM jsonb_each(previous) LOOP
-        IF jsonb_typeof(was) = 'object' AND jsonb_typeof(state -> field) = 'object' THEN
+    FOR field, was IN SELECT * FROM pg_catalog.jsonb_each(previous) LOOP
+        IF pg_catalog.jsonb_typeof(was) = 'object' AND pg_catalog.jsonb_typeof(state -> field) = 'object' THEN
             IF NOT billhook.was_before(state -> field, was) THEN
                 RETURN false;
             END IF;
@@ -67,14 +67,14 @@ END $$;
 CREATE OR REPLACE FUNCTION billhook.keep_expanded(old jsonb, new jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
-        WHEN new ->> 'default_source' = old #>> '{default_source,id}'
-            THEN jsonb_set(kept, '{default_source}', old -> 'default_source')
+        WHEN new ->> 'default_source'::text = old #>> '{default_source,id}'::text[]
+            THEN pg_catalog.jsonb_set(kept, '{default_source}', old -> 'default_source'::text)
         ELSE kept END
     FROM (SELECT CASE
-        WHEN new #>> '{invoice_settings,default_payment_method}'
-                = old #>> '{invoice_settings,default_payment_method,id}'
-            THEN jsonb_set(new, '{invoice_settings,default_payment_method}',
-                old #> '{invoice_settings,default_payment_method}')
+        WHEN new #>> '{invoice_settings,default_payment_method}'::text[]
+                = old #>> '{invoice_settings,default_payment_method,id}'::text[]
+            THEN pg_catalog.jsonb_set(new, '{invoice_settings,default_payment_method}',
+                old #> '{invoice_settings,default_payment_method}'::text[])
         ELSE new END AS kept) AS payment_method
 $$;
 
@@ -85,9 +85,9 @@ LANGUAGE sql AS $$
         provider_created_at, synced_at,
         provider_event_at, provider_event_rank, provider_event_id, provider_event_previous)
     SELECT 'stripe', env, x.customer_id, x.email, x.name, x.phone, x.deleted, x.metadata, x.raw,
-        to_timestamp(x.created), now(),
-        to_timestamp(x.at), x.rank, x.event_id, x.previous
-    FROM jsonb_to_recordset(changes) AS x(
+        pg_catalog.to_timestamp(x.created), now(),
+        pg_catalog.to_timestamp(x.at), x.rank, x.event_id, x.previous
+    FROM pg_catalog.jsonb_to_recordset(changes) AS x(
         customer_id text, email text, name text, phone text, deleted boolean, metadata jsonb,
         raw jsonb, created bigint, at bigint, rank smallint, event_id text, previous jsonb)
     ORDER BY x.customer_id
@@ -122,18 +122,18 @@ DECLARE
     customer text;
 BEGIN
     INSERT INTO payments.customers AS c (provider, environment, provider_customer_id, deleted, raw)
-    SELECT 'stripe', env, id, true, jsonb_build_object('id', id)
-    FROM unnest(customer_ids) AS id ORDER BY id
+    SELECT 'stripe', env, id, true, pg_catalog.jsonb_build_object('id', id)
+    FROM pg_catalog.unnest(customer_ids) AS id ORDER BY id
     ON CONFLICT (provider, environment, provider_customer_id) DO UPDATE SET
         deleted = true, synced_at = now()
     WHERE NOT c.deleted;
 
     FOREACH customer IN ARRAY customer_ids LOOP
         -- Its subjects as well: another customer may get them now, or claim them at this moment.
-        PERFORM billhook.take_turns(VARIADIC billhook.customer_key(env, customer) || ARRAY(
+        PERFORM billhook.take_turns(VARIADIC pg_catalog.array_prepend(billhook.customer_key(env, customer), ARRAY(
             SELECT billhook.subject_key(env, c.subject_type, c.subject_id)
             FROM billhook.customer_claims c
-            WHERE c.environment = env AND c.customer_id = customer));
+            WHERE c.environment = env AND c.customer_id = customer)));
         PERFORM billhook.resolve_mappings(env, customer, NULL, NULL);
     END LOOP;
 END $$;
@@ -145,14 +145,14 @@ LANGUAGE sql AS $$
         synced_at, provider_event_at, provider_event_rank, provider_event_id,
         provider_event_previous)
     SELECT env, x.product_id, x.name, x.description, x.active, x.default_price_id, x.metadata,
-        x.raw, now(), to_timestamp(x.at), x.rank, x.event_id, x.previous
-    FROM jsonb_to_recordset(changes) AS x(
+        x.raw, now(), pg_catalog.to_timestamp(x.at), x.rank, x.event_id, x.previous
+    FROM pg_catalog.jsonb_to_recordset(changes) AS x(
         product_id text, name text, description text, active boolean, default_price_id text,
         metadata jsonb, raw jsonb, at bigint, rank smallint, event_id text, previous jsonb)
     WHERE NOT EXISTS (
         SELECT FROM billhook.tombstones t
         WHERE t.environment = env AND t.object_type = 'product' AND t.object_id = x.product_id
-          AND t.deleted_at >= to_timestamp(x.at))
+          AND t.deleted_at >= pg_catalog.to_timestamp(x.at))
     ORDER BY x.product_id
     ON CONFLICT (environment, product_id) DO UPDATE SET
         name = EXCLUDED.name,
@@ -187,8 +187,8 @@ LANGUAGE sql AS $$
     SELECT env, x.price_id, x.product_id, x.active, x.currency, x.unit_amount,
         x.unit_amount_decimal, x.type, x.lookup_key, x.billing_scheme, x.tax_behavior,
         x.recurring_interval, x.recurring_interval_count, x.metadata, x.raw, now(),
-        to_timestamp(x.at), x.rank, x.event_id, x.previous
-    FROM jsonb_to_recordset(changes) AS x(
+        pg_catalog.to_timestamp(x.at), x.rank, x.event_id, x.previous
+    FROM pg_catalog.jsonb_to_recordset(changes) AS x(
         price_id text, product_id text, active boolean, currency text, unit_amount bigint,
         unit_amount_decimal text, type text, lookup_key text, billing_scheme text,
         tax_behavior text, recurring_interval text, recurring_interval_count integer,
@@ -196,7 +196,7 @@ LANGUAGE sql AS $$
     WHERE NOT EXISTS (
         SELECT FROM billhook.tombstones t
         WHERE t.environment = env AND t.object_type = 'price' AND t.object_id = x.price_id
-          AND t.deleted_at >= to_timestamp(x.at))
+          AND t.deleted_at >= pg_catalog.to_timestamp(x.at))
     ORDER BY x.price_id
     ON CONFLICT (environment, price_id) DO UPDATE SET
         product_id = EXCLUDED.product_id,
@@ -234,22 +234,22 @@ CREATE OR REPLACE FUNCTION billhook.delete_object(env text, kind text, gone text
 LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO billhook.tombstones AS t (environment, object_type, object_id, deleted_at)
-    VALUES (env, kind, gone, to_timestamp(at))
+    VALUES (env, kind, gone, pg_catalog.to_timestamp(at))
     ON CONFLICT (environment, object_type, object_id) DO UPDATE
         SET deleted_at = EXCLUDED.deleted_at WHERE t.deleted_at < EXCLUDED.deleted_at;
     IF kind = 'product' THEN
         DELETE FROM payments.stripe_products
         WHERE environment = env AND product_id = gone
-          AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
+          AND coalesce(provider_event_at, '-infinity') <= pg_catalog.to_timestamp(at);
     ELSIF kind = 'price' THEN
         DELETE FROM payments.stripe_prices
         WHERE environment = env AND price_id = gone
-          AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at);
+          AND coalesce(provider_event_at, '-infinity') <= pg_catalog.to_timestamp(at);
     ELSE
         WITH removed AS (
             DELETE FROM payments.stripe_subscriptions
             WHERE environment = env AND subscription_id = gone
-              AND coalesce(provider_event_at, '-infinity') <= to_timestamp(at)
+              AND coalesce(provider_event_at, '-infinity') <= pg_catalog.to_timestamp(at)
             RETURNING subscription_id)
         DELETE FROM payments.stripe_subscription_items i USING removed
         WHERE i.environment = env AND i.subscription_id = removed.subscription_id;
@@ -263,7 +263,7 @@ LANGUAGE sql AS $$
     WITH incoming AS (
         SELECT x.*, coalesce(x.subject_type, s.subject_type) AS resolved_type,
             coalesce(x.subject_id, s.subject_id) AS resolved_id
-        FROM jsonb_to_recordset(changes) AS x(
+        FROM pg_catalog.jsonb_to_recordset(changes) AS x(
             subscription_id text, customer_id text, subject_type text, subject_id text,
             status text, current_period_start bigint, current_period_end bigint,
             cancel_at_period_end boolean, cancel_at bigint, canceled_at bigint,
@@ -271,12 +271,12 @@ LANGUAGE sql AS $$
             latest_invoice_id text, metadata jsonb,
             items jsonb, items_complete boolean,
             raw jsonb, at bigint, rank smallint, event_id text, previous jsonb)
-        LEFT JOIN LATERAL billhook.subject_as_of(env, x.customer_id, to_timestamp(x.at)) s
+        LEFT JOIN LATERAL billhook.subject_as_of(env, x.customer_id, pg_catalog.to_timestamp(x.at)) s
             ON x.subject_type IS NULL
         WHERE NOT EXISTS (
             SELECT FROM billhook.tombstones t
             WHERE t.environment = env AND t.object_type = 'subscription'
-              AND t.object_id = x.subscription_id AND t.deleted_at >= to_timestamp(x.at))
+              AND t.object_id = x.subscription_id AND t.deleted_at >= pg_catalog.to_timestamp(x.at))
         ORDER BY x.subscription_id
     ), shown AS (
         INSERT INTO payments.stripe_subscriptions AS s (
@@ -286,11 +286,11 @@ LANGUAGE sql AS $$
             synced_at,
             provider_event_at, provider_event_rank, provider_event_id, provider_event_previous)
         SELECT env, i.subscription_id, i.customer_id, i.resolved_type, i.resolved_id, i.status,
-            to_timestamp(i.current_period_start), to_timestamp(i.current_period_end),
-            i.cancel_at_period_end, to_timestamp(i.cancel_at), to_timestamp(i.canceled_at),
-            to_timestamp(i.trial_start), to_timestamp(i.trial_end), i.pause_collection,
+            pg_catalog.to_timestamp(i.current_period_start), pg_catalog.to_timestamp(i.current_period_end),
+            i.cancel_at_period_end, pg_catalog.to_timestamp(i.cancel_at), pg_catalog.to_timestamp(i.canceled_at),
+            pg_catalog.to_timestamp(i.trial_start), pg_catalog.to_timestamp(i.trial_end), i.pause_collection,
             i.latest_invoice_id,
-            i.metadata, i.raw, now(), to_timestamp(i.at), i.rank, i.event_id, i.previous
+            i.metadata, i.raw, now(), pg_catalog.to_timestamp(i.at), i.rank, i.event_id, i.previous
         FROM incoming i
         ON CONFLICT (environment, subscription_id) DO UPDATE SET
             customer_id = EXCLUDED.customer_id,
@@ -327,7 +327,7 @@ LANGUAGE sql AS $$
         SELECT i.subscription_id, item.*
         FROM incoming i
         JOIN shown USING (subscription_id)
-        CROSS JOIN LATERAL jsonb_to_recordset(i.items) AS item(
+        CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(i.items) AS item(
             subscription_item_id text, product_id text, price_id text, quantity bigint,
             metadata jsonb, raw jsonb)
         ORDER BY item.subscription_item_id
@@ -372,11 +372,11 @@ DECLARE
     newer boolean;
 BEGIN
     SELECT * INTO ours FROM payments.stripe_checkout_sessions
-    WHERE environment = env AND checkout_session_id = x ->> 'session_id'
+    WHERE environment = env AND checkout_session_id = x ->> 'session_id'::text
     FOR UPDATE;
     IF NOT FOUND THEN
         SELECT * INTO ours FROM payments.stripe_checkout_sessions
-        WHERE id = (x ->> 'row_id')::uuid AND environment = env AND checkout_session_id IS NULL
+        WHERE id = (x ->> 'row_id'::text)::uuid AND environment = env AND checkout_session_id IS NULL
         FOR UPDATE;
         IF NOT FOUND THEN
             RETURN false;
@@ -385,30 +385,30 @@ BEGIN
 
     newer := ours.provider_event_at IS NULL
         OR (ours.provider_event_at, ours.provider_event_rank)
-            < (to_timestamp((x ->> 'at')::bigint), (x ->> 'rank')::smallint);
+            < (pg_catalog.to_timestamp((x ->> 'at'::text)::bigint), (x ->> 'rank'::text)::smallint);
     UPDATE payments.stripe_checkout_sessions SET
-        checkout_session_id = x ->> 'session_id',
-        status = CASE WHEN newer THEN x ->> 'status' ELSE status END,
+        checkout_session_id = x ->> 'session_id'::text,
+        status = CASE WHEN newer THEN x ->> 'status'::text ELSE status END,
         payment_status = CASE WHEN newer
-            THEN coalesce(x ->> 'payment_status', payment_status)
-            ELSE coalesce(payment_status, x ->> 'payment_status') END,
+            THEN coalesce(x ->> 'payment_status'::text, payment_status)
+            ELSE coalesce(payment_status, x ->> 'payment_status'::text) END,
         customer_id = CASE WHEN newer
-            THEN coalesce(x ->> 'customer_id', customer_id)
-            ELSE coalesce(customer_id, x ->> 'customer_id') END,
+            THEN coalesce(x ->> 'customer_id'::text, customer_id)
+            ELSE coalesce(customer_id, x ->> 'customer_id'::text) END,
         payment_intent_id = CASE WHEN newer
-            THEN coalesce(x ->> 'payment_intent_id', payment_intent_id)
-            ELSE coalesce(payment_intent_id, x ->> 'payment_intent_id') END,
+            THEN coalesce(x ->> 'payment_intent_id'::text, payment_intent_id)
+            ELSE coalesce(payment_intent_id, x ->> 'payment_intent_id'::text) END,
         subscription_id = CASE WHEN newer
-            THEN coalesce(x ->> 'subscription_id', subscription_id)
-            ELSE coalesce(subscription_id, x ->> 'subscription_id') END,
-        url = coalesce(x ->> 'url', url),
+            THEN coalesce(x ->> 'subscription_id'::text, subscription_id)
+            ELSE coalesce(subscription_id, x ->> 'subscription_id'::text) END,
+        url = coalesce(x ->> 'url'::text, url),
         raw = CASE WHEN newer THEN session ELSE raw END,
         last_error = NULL,
         provider_event_at = CASE WHEN newer
-            THEN to_timestamp((x ->> 'at')::bigint) ELSE provider_event_at END,
+            THEN pg_catalog.to_timestamp((x ->> 'at'::text)::bigint) ELSE provider_event_at END,
         provider_event_rank = CASE WHEN newer
-            THEN (x ->> 'rank')::smallint ELSE provider_event_rank END,
-        provider_event_id = CASE WHEN newer THEN x ->> 'event_id' ELSE provider_event_id END
+            THEN (x ->> 'rank'::text)::smallint ELSE provider_event_rank END,
+        provider_event_id = CASE WHEN newer THEN x ->> 'event_id'::text ELSE provider_event_id END
     WHERE id = ours.id;
     RETURN true;
 END $$;

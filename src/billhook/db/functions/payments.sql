@@ -4,7 +4,7 @@
 
 -- Events of one payment take turns. The lock ends with the transaction.
 CREATE OR REPLACE FUNCTION billhook.lock_payment(payment bigint) RETURNS void LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended('billhook.payment', payment))
+    SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('billhook.payment', payment))
 $$;
 
 -- The payment that these objects belong to, locked; made when none is known, and merged into one
@@ -19,15 +19,15 @@ DECLARE
     payment bigint;
 BEGIN
     LOOP
-        SELECT coalesce(array_agg(DISTINCT r.payment_id ORDER BY r.payment_id), '{}'), count(*)
+        SELECT coalesce(pg_catalog.array_agg(DISTINCT r.payment_id ORDER BY r.payment_id), '{}'), count(*)
         INTO known, count_known
         FROM unnest(types, ids) AS wanted(object_type, object_id)
         JOIN billhook.payment_refs r
           ON r.environment = env AND r.object_type = wanted.object_type
          AND r.object_id = wanted.object_id;
 
-        IF count_known < cardinality(ids) THEN
-            payment := coalesce(known[1], nextval('billhook.payment_ids'));
+        IF count_known < pg_catalog.cardinality(ids) THEN
+            payment := coalesce(known[1], pg_catalog.nextval('billhook.payment_ids'));
             -- Sorted, so that two events of one payment never wait for each other in a circle;
             -- an insert waits here until the other event's transaction has ended.
             INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
@@ -36,18 +36,18 @@ BEGIN
             ORDER BY object_type, object_id
             ON CONFLICT DO NOTHING;
             GET DIAGNOSTICS count_new = ROW_COUNT;
-            IF count_new = cardinality(ids) THEN
+            IF count_new = pg_catalog.cardinality(ids) THEN
                 RETURN payment;  -- new in every part: nobody else can know it yet
             END IF;
             CONTINUE;
         END IF;
 
-        EXIT WHEN known = locked;
-        PERFORM billhook.lock_payment(id) FROM unnest(known) AS id;
+        EXIT WHEN known OPERATOR(pg_catalog.=) locked;
+        PERFORM billhook.lock_payment(id) FROM pg_catalog.unnest(known) AS id;
         locked := known;  -- and look again: it may have been merged while we waited
     END LOOP;
 
-    IF cardinality(known) > 1 THEN
+    IF pg_catalog.cardinality(known) > 1 THEN
         PERFORM billhook.merge_payments(known[1], known[2:]);
     END IF;
     RETURN known[1];

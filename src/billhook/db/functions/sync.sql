@@ -9,27 +9,27 @@ BEGIN
         PERFORM billhook.project_customers(env, fetched);
     WHEN 'product' THEN
         PERFORM billhook.take_turns(VARIADIC ARRAY(
-            SELECT 'billhook.catalog:' || (x ->> 'product_id') FROM jsonb_array_elements(fetched) x));
+            SELECT 'billhook.catalog:' || (x ->> 'product_id'::text) FROM pg_catalog.jsonb_array_elements(fetched) x));
         PERFORM billhook.project_products(env, fetched);
     WHEN 'price' THEN
         PERFORM billhook.take_turns(VARIADIC ARRAY(
-            SELECT 'billhook.catalog:' || (x ->> 'price_id') FROM jsonb_array_elements(fetched) x));
+            SELECT 'billhook.catalog:' || (x ->> 'price_id'::text) FROM pg_catalog.jsonb_array_elements(fetched) x));
         PERFORM billhook.project_prices(env, fetched);
     WHEN 'subscription' THEN
         FOR entry IN
-            SELECT jsonb_build_object('customer_id', x -> 'customer_id',
-                'subject_type', x -> 'subject_type', 'subject_id', x -> 'subject_id',
-                'kind', 'metadata', 'ref', '', 'at', x -> 'at', 'outside_ledger', true)
-            FROM jsonb_array_elements(fetched) x
-            WHERE x ->> 'subject_id' IS NOT NULL
-            ORDER BY x ->> 'customer_id'
+            SELECT pg_catalog.jsonb_build_object('customer_id', x -> 'customer_id'::text,
+                'subject_type', x -> 'subject_type'::text, 'subject_id', x -> 'subject_id'::text,
+                'kind', 'metadata', 'ref', '', 'at', x -> 'at'::text, 'outside_ledger', true)
+            FROM pg_catalog.jsonb_array_elements(fetched) x
+            WHERE x ->> 'subject_id'::text IS NOT NULL
+            ORDER BY x ->> 'customer_id'::text
         LOOP
-            PERFORM billhook.record_claim(env, entry, to_timestamp((entry ->> 'at')::bigint));
+            PERFORM billhook.record_claim(env, entry, pg_catalog.to_timestamp((entry ->> 'at'::text)::bigint));
         END LOOP;
-        PERFORM pg_advisory_xact_lock_shared(hashtextextended(key, 0)) FROM (
-            SELECT DISTINCT billhook.customer_key(env, x ->> 'customer_id') AS key
-            FROM jsonb_array_elements(fetched) x
-            WHERE x ->> 'subject_id' IS NULL ORDER BY 1) AS keys;
+        PERFORM pg_catalog.pg_advisory_xact_lock_shared(pg_catalog.hashtextextended(key, 0)) FROM (
+            SELECT DISTINCT billhook.customer_key(env, x ->> 'customer_id'::text) AS key
+            FROM pg_catalog.jsonb_array_elements(fetched) x
+            WHERE x ->> 'subject_id'::text IS NULL ORDER BY 1) AS keys;
         PERFORM billhook.project_subscriptions(env, fetched);
     END CASE;
 END $$;
@@ -49,16 +49,16 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    IF jsonb_array_length(fetched) > 0 THEN
+    IF pg_catalog.jsonb_array_length(fetched) > 0 THEN
         PERFORM billhook.project_fetched(env, kind, fetched);
     END IF;
-    UPDATE billhook.sync_ranges SET since = (part ->> 'since')::bigint, after = part ->> 'after',
-        objects = (part ->> 'objects')::integer, done = (part ->> 'done')::boolean
-    WHERE id = (part ->> 'id')::bigint;
+    UPDATE billhook.sync_ranges SET since = (part ->> 'since'::text)::bigint, after = part ->> 'after'::text,
+        objects = (part ->> 'objects'::text)::integer, done = (part ->> 'done'::text)::boolean
+    WHERE id = (part ->> 'id'::text)::bigint;
     IF older IS NOT NULL THEN
         INSERT INTO billhook.sync_ranges (environment, list, variant, since, upto)
-        VALUES (env, older ->> 'list', (older ->> 'variant')::smallint,
-            (older ->> 'since')::bigint, (older ->> 'upto')::bigint)
+        VALUES (env, older ->> 'list'::text, (older ->> 'variant'::text)::smallint,
+            (older ->> 'since'::text)::bigint, (older ->> 'upto'::text)::bigint)
         RETURNING id INTO added;
     END IF;
 END $$;
@@ -77,6 +77,6 @@ BEGIN
     END IF;
     INSERT INTO billhook.tombstones AS t (
         environment, object_type, object_id, deleted_at, outside_ledger)
-    VALUES (env, kind, gone, to_timestamp(at), true)
+    VALUES (env, kind, gone, pg_catalog.to_timestamp(at), true)
     ON CONFLICT (environment, object_type, object_id) DO UPDATE SET outside_ledger = true;
 END $$;

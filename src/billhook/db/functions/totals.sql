@@ -30,7 +30,7 @@ $$;
 
 -- With our rights, whoever it is that the app lets change a transaction.
 CREATE OR REPLACE FUNCTION billhook.note_daily_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     CASE TG_OP
     WHEN 'INSERT' THEN
@@ -68,7 +68,7 @@ CREATE OR REPLACE TRIGGER billhook_count_delete AFTER DELETE ON payments.transac
     EXECUTE FUNCTION billhook.note_daily_change();
 
 CREATE OR REPLACE FUNCTION billhook.note_subscription_change() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN
         INSERT INTO billhook.subscription_changes VALUES (OLD.environment, OLD.status, -1);
@@ -88,11 +88,11 @@ CREATE OR REPLACE TRIGGER billhook_count_update AFTER UPDATE ON payments.stripe_
 
 -- One at a time, whoever folds: they would wait for each other's rows of the totals.
 CREATE OR REPLACE FUNCTION billhook.fold_key() RETURNS bigint LANGUAGE sql IMMUTABLE AS
-    $$ SELECT hashtextextended('billhook.fold_changes', 0) $$;
+    $$ SELECT pg_catalog.hashtextextended('billhook.fold_changes', 0) $$;
 
 -- TRUNCATE waits for everybody who writes the table: nobody else has changes under way.
 CREATE OR REPLACE FUNCTION billhook.clear_totals() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(billhook.fold_key());
     IF TG_TABLE_NAME = 'transactions' THEN
@@ -112,7 +112,8 @@ CREATE OR REPLACE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.str
 
 -- Move up to `most` changes of each kind into the totals. Returns how many it moved; 0 when somebody
 -- else is at it.
-CREATE OR REPLACE FUNCTION billhook.fold_changes(most integer) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION billhook.fold_changes(most integer) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     daily bigint;
     of_subscriptions bigint;
@@ -151,7 +152,7 @@ END $$;
 
 -- Totals and changes, added up. How many changes there are PostgreSQL cannot know: it would sort them.
 CREATE OR REPLACE FUNCTION billhook.daily_figures(env text, first date, last date)
-RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
+RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off SET search_path = pg_catalog, pg_temp AS $$
     SELECT environment, day, currency, sum(payments)::bigint, sum(refunds)::bigint,
         sum(succeeded)::bigint, sum(refunded)::bigint, sum(failed)::bigint
     FROM (SELECT * FROM billhook.daily_totals
@@ -161,7 +162,7 @@ RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off AS
 $$;
 
 CREATE OR REPLACE FUNCTION billhook.subscription_figures(env text)
-RETURNS SETOF billhook.subscription_totals LANGUAGE sql STABLE SET enable_sort = off AS $$
+RETURNS SETOF billhook.subscription_totals LANGUAGE sql STABLE SET enable_sort = off SET search_path = pg_catalog, pg_temp AS $$
     SELECT environment, status, sum(subscriptions)::bigint
     FROM (SELECT * FROM billhook.subscription_totals
           UNION ALL SELECT * FROM billhook.subscription_changes) AS counted

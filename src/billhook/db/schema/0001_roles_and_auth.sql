@@ -39,20 +39,21 @@ BEGIN
         GRANT USAGE ON SCHEMA auth TO anon, authenticated, project_admin;
     END IF;
 
+    -- RETURN: resolved here and now, whatever the search_path of those who call them.
     IF to_regprocedure('auth.jwt()') IS NULL THEN
-        CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS
-            $f$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $f$;
+        CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
+            RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb;
     END IF;
     IF to_regprocedure('auth.uid()') IS NULL THEN
-        CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS
-            $f$ SELECT nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid $f$;
+        CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
+            RETURN nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid;
     END IF;
     IF to_regprocedure('auth.role()') IS NULL THEN
-        CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE AS
-            $f$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' $f$;
+        CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE
+            RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role';
     END IF;
     IF to_regprocedure('auth.email()') IS NULL THEN
-        CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE AS
-            $f$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email' $f$;
+        CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE
+            RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email';
     END IF;
 END $$;

@@ -11,13 +11,13 @@ WHERE provider = 'stripe'
   AND octet_length(provider_customer_id) + octet_length(subject_type) + octet_length(subject_id) <= 2500
 ON CONFLICT DO NOTHING;
 
-UPDATE payments.stripe_subscriptions SET pause_collection = raw -> 'pause_collection'
-WHERE jsonb_typeof(raw -> 'pause_collection') = 'object';
+UPDATE payments.stripe_subscriptions SET pause_collection = raw -> 'pause_collection'::text
+WHERE pg_catalog.jsonb_typeof(raw -> 'pause_collection'::text) = 'object';
 
 -- One payment per row that is no refund, numbered by age.
 UPDATE payments.transactions t SET payment_id = numbered.payment_id
 FROM (
-    SELECT id, nextval('billhook.payment_ids') AS payment_id
+    SELECT id, pg_catalog.nextval('billhook.payment_ids') AS payment_id
     FROM (SELECT id FROM payments.transactions
           WHERE provider = 'stripe' AND type <> 'refund' AND payment_id IS NULL
           ORDER BY created_at, id) AS by_age
@@ -25,11 +25,11 @@ FROM (
 WHERE t.id = numbered.id;
 
 INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
-SELECT t.environment, ref.key, ref.value, min(t.payment_id)
+SELECT t.environment, ref.key, ref.value, pg_catalog.min(t.payment_id)
 FROM payments.transactions t
-CROSS JOIN LATERAL jsonb_each_text(
+CROSS JOIN LATERAL pg_catalog.jsonb_each_text(
     t.related_object_ids || CASE WHEN t.provider_object_id IS NULL THEN '{}'
-        ELSE jsonb_build_object(t.provider_object_type, t.provider_object_id) END) AS ref
+        ELSE pg_catalog.jsonb_build_object(t.provider_object_type, t.provider_object_id) END) AS ref
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND ref.key IN ('payment_intent', 'charge', 'invoice', 'checkout_session')
 GROUP BY 1, 2, 3
@@ -48,7 +48,7 @@ SELECT t.environment, t.provider_object_type, t.provider_object_id,
         WHEN 'payment_intent' THEN 1 WHEN 'invoice' THEN 2 ELSE 4 END,
     t.type, t.subject_type, t.subject_id, t.provider_customer_id, t.customer_email_snapshot,
     t.amount, t.currency, false, t.description, coalesce(t.paid_at, t.failed_at),
-    t.provider_created_at, t.related_object_ids - 'refund'
+    t.provider_created_at, t.related_object_ids - 'refund'::text
 FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.provider_object_type IN ('payment_intent', 'invoice', 'checkout_session')
@@ -57,13 +57,13 @@ ON CONFLICT DO NOTHING;
 
 -- Refunds: under the payment that one of their objects belongs to, else on their own.
 WITH homes AS (
-    SELECT r.id, coalesce(min(known.payment_id), nextval('billhook.payment_ids')) AS payment_id
+    SELECT r.id, coalesce(pg_catalog.min(known.payment_id), pg_catalog.nextval('billhook.payment_ids')) AS payment_id
     FROM payments.transactions r
     LEFT JOIN LATERAL (
         SELECT ref.payment_id
-        FROM jsonb_each_text(r.related_object_ids || CASE
+        FROM pg_catalog.jsonb_each_text(r.related_object_ids || CASE
             WHEN r.provider_parent_object_id IS NULL THEN '{}'
-            ELSE jsonb_build_object(r.provider_parent_object_type, r.provider_parent_object_id) END) AS mine
+            ELSE pg_catalog.jsonb_build_object(r.provider_parent_object_type, r.provider_parent_object_id) END) AS mine
         JOIN billhook.payment_refs ref
           ON ref.environment = r.environment AND ref.object_type = mine.key
          AND ref.object_id = mine.value
@@ -74,8 +74,8 @@ WITH homes AS (
 UPDATE payments.transactions r SET payment_id = homes.payment_id FROM homes WHERE r.id = homes.id;
 
 INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
-SELECT r.environment, ref.key, ref.value, min(r.payment_id)
-FROM payments.transactions r CROSS JOIN LATERAL jsonb_each_text(r.related_object_ids) AS ref
+SELECT r.environment, ref.key, ref.value, pg_catalog.min(r.payment_id)
+FROM payments.transactions r CROSS JOIN LATERAL pg_catalog.jsonb_each_text(r.related_object_ids) AS ref
 WHERE r.provider = 'stripe' AND r.type = 'refund' AND ref.key IN ('payment_intent', 'charge')
 GROUP BY 1, 2, 3
 ON CONFLICT DO NOTHING;
@@ -85,7 +85,7 @@ INSERT INTO billhook.payment_refunds (
     status, amount, currency, description, charge_id, provider_created_at)
 SELECT r.environment, 'refund', r.provider_object_id, r.payment_id,
     coalesce(r.provider_created_at, r.created_at), 0, '', r.status, coalesce(r.amount, 0),
-    r.currency, r.description, r.related_object_ids ->> 'charge', r.provider_created_at
+    r.currency, r.description, r.related_object_ids ->> 'charge'::text, r.provider_created_at
 FROM payments.transactions r
 WHERE r.provider = 'stripe' AND r.type = 'refund' AND r.provider_object_id IS NOT NULL
   AND r.status IN ('pending', 'refunded', 'failed')
@@ -95,7 +95,7 @@ ON CONFLICT DO NOTHING;
 INSERT INTO billhook.payment_refunds (
     environment, object_type, object_id, payment_id, version_at, version_rank, version_event_id,
     status, amount, currency, provider_created_at)
-SELECT t.environment, 'charge', coalesce(t.related_object_ids ->> 'charge', t.id::text),
+SELECT t.environment, 'charge', coalesce(t.related_object_ids ->> 'charge'::text, t.id::text),
     t.payment_id, coalesce(t.refunded_at, t.created_at), 0, '', 'refunded', t.amount_refunded,
     t.currency, t.refunded_at
 FROM payments.transactions t
@@ -105,8 +105,8 @@ ON CONFLICT DO NOTHING;
 
 -- The totals of what is there already. The triggers that count hold writers off until the commit.
 INSERT INTO billhook.daily_totals
-SELECT s.environment, s.day, s.currency, sum(s.payments), sum(s.refunds), sum(s.succeeded),
-    sum(s.refunded), sum(s.failed)
+SELECT s.environment, s.day, s.currency, pg_catalog.sum(s.payments), pg_catalog.sum(s.refunds), pg_catalog.sum(s.succeeded),
+    pg_catalog.sum(s.refunded), pg_catalog.sum(s.failed)
 FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t, 1) s
 GROUP BY s.environment, s.day, s.currency;
 INSERT INTO billhook.subscription_totals
