@@ -8,21 +8,20 @@ crash leaves half-done is finished by the retry.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import asyncpg
 import orjson
 
 from billhook.auth import Caller
+from billhook.checkout_creation import create_at_stripe, is_over, metadata_of, scope_of
 from billhook.db import Database
 from billhook.db.refusals import acting_as_caller, writing_outcome
 from billhook.errors import (
@@ -32,16 +31,13 @@ from billhook.errors import (
     DatabaseUnavailable,
 )
 from billhook.ledger import CHECKOUT_ENDED
-from billhook.mappings import customer_of, forget_customer, is_unknown_customer
 from billhook.models import RESERVED_METADATA, CheckoutSession
 from billhook.models import CreateCheckoutSession as Order
-from billhook.projections.shapes import hash_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 
 TABLE = "payments.stripe_checkout_sessions"
 _INSERTED = "INSERT 0 1"
-_SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
 
 _INSERT = """
 INSERT INTO payments.stripe_checkout_sessions (
@@ -67,11 +63,6 @@ FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
 _IS_USED = f"""
 SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
 """  # noqa: S608
-_PRICES = """
-SELECT price_id,
-    coalesce(raw #>> '{recurring,usage_type}'::text[] = 'metered'::text, false) AS is_metered
-FROM payments.stripe_prices WHERE environment = $1 AND price_id = ANY ($2::text[])
-"""
 # A webhook may have been here first. What it made final stays; `$10` is the session that this one
 # replaces, the only expired one that may open again.
 _OPENED = """
@@ -156,8 +147,15 @@ async def create_checkout_session(
             return await _opened(database, claim.row_id, existing, None)
         replaced = existing.replaced
     try:
-        created, replaced = await _create_at_stripe(
-            database, gateway, environment, order, claim.row_id, replaced, now
+        created, replaced = await create_at_stripe(
+            database,
+            gateway,
+            environment,
+            order,
+            claim.row_id,
+            now,
+            replaced=replaced,
+            repeated=claim.earlier is not None,
         )
     except BillhookError as error:
         row = await _failed(database, claim.row_id, error)
@@ -185,9 +183,9 @@ async def _claim_row(
         order.cancel_url,
         order.idempotency_key,
         fingerprint,
-        _metadata(order),
+        metadata_of(order),
     )
-    key = (environment, *_scope(order), order.idempotency_key)
+    key = (environment, *scope_of(order), order.idempotency_key)
     as_caller = partial(acting_as_caller, database, caller.database_role, caller.claims, TABLE)
     async with as_caller() as db:
         if await db.execute(_INSERT_UNLESS_THERE, *row) == _INSERTED:
@@ -224,11 +222,6 @@ async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
             )
 
 
-def _scope(order: Order) -> tuple[str, str]:
-    """Whose idempotency keys the order's is one of."""
-    return (order.subject.type, order.subject.id) if order.subject else ("", "")
-
-
 async def _existing_session(
     gateway: Gateway, environment: Environment, row: asyncpg.Record, now: datetime
 ) -> asyncpg.Record | StripeObject | _Retry:
@@ -241,7 +234,7 @@ async def _existing_session(
         return _Retry(session_id)
     if row["status"] != "open" or session_id is None or row["url"] is None:
         return _Retry(None)
-    if not _is_over(row["expires_at"], row["created_at"], now):
+    if not is_over(row["expires_at"], row["created_at"], now):
         return row
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
     # only Stripe can say whether a new one would charge twice.
@@ -253,85 +246,6 @@ async def _existing_session(
             return _Retry(session_id)
         raise
     return _Retry(session_id) if session.get("status") == "expired" else session
-
-
-async def _create_at_stripe(
-    database: Database,
-    gateway: Gateway,
-    environment: Environment,
-    order: Order,
-    row_id: UUID,
-    replaced: str | None,
-    now: datetime,
-) -> tuple[StripeObject, str | None]:
-    """The new session, and the id of the expired one that it replaces, if any."""
-    key = await gateway.key(environment)
-    customer = await customer_of(database, environment, order.subject)
-    metered = await _mirrored_prices(database, environment, order)
-    repeated = False
-    while True:
-        try:
-            answer = await gateway.post(
-                environment,
-                "/v1/checkout/sessions",
-                stripe_params(order, row_id, customer, metered),
-                idempotency_key=stripe_idempotency_key(environment, order, row_id, replaced),
-                key=key,
-            )
-        except BillhookError as error:
-            # Stripe stores no refusal of parameters under the idempotency key (stripe-facts 37).
-            if customer is not None and is_unknown_customer(error):
-                await forget_customer(database, environment, customer)
-                customer = None
-            elif _is_about_quantity(error) and (
-                unknown := {item.price_id for item in order.line_items} - metered.keys()
-            ):
-                metered |= await _prices_at_stripe(gateway, environment, unknown, key)
-            else:
-                raise
-            continue
-        created = answer.data
-        if repeated or not _is_over(created.get("expires_at"), None, now):
-            return created, replaced
-        # Stripe repeated its answer of a day ago (stripe-facts 37): that session is gone.
-        replaced = str(created["id"])
-        repeated = True
-
-
-async def _mirrored_prices(
-    database: Database, environment: Environment, order: Order
-) -> dict[str, bool]:
-    """Whether the order's prices are metered, as far as they are mirrored. It never changes."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(
-            _PRICES, environment, [item.price_id for item in order.line_items]
-        )
-    return {row["price_id"]: row["is_metered"] for row in rows}
-
-
-async def _prices_at_stripe(
-    gateway: Gateway, environment: Environment, price_ids: Iterable[str], key: str
-) -> dict[str, bool]:
-    """The same for prices that are not mirrored yet."""
-    paths = {price_id: f"/v1/prices/{quote(price_id, safe='')}" for price_id in price_ids}
-    answers = await asyncio.gather(
-        *(gateway.get(environment, path, key=key) for path in paths.values())
-    )
-    return {
-        price_id: hash_of(answer.data.get("recurring")).get("usage_type") == "metered"
-        for price_id, answer in zip(paths, answers, strict=True)
-    }
-
-
-def _is_about_quantity(error: BillhookError) -> bool:
-    """Whether Stripe refuses a quantity: a metered price takes none."""
-    refusal = refusal_of(error)
-    return (
-        refusal is not None
-        and refusal.code != "resource_missing"  # "No such price: 'quantity'"
-        and (refusal.param or "").startswith("line_items")
-        and "quantity" in error.message.lower()
-    )
 
 
 async def _opened(
@@ -372,59 +286,6 @@ async def _failed(database: Database, row_id: UUID, error: BillhookError) -> asy
     return None
 
 
-def stripe_params(
-    order: Order, row_id: UUID, customer: str | None, metered: Mapping[str, bool]
-) -> dict[str, Any]:
-    """What is sent to Stripe (contract section 5, "Checkout").
-
-    Args:
-        metered: which prices are. Their quantity is what will be used.
-    """
-    metadata = _metadata(order, row_id)
-    params: dict[str, Any] = {
-        "mode": order.mode,
-        "line_items": [
-            {"price": item.price_id}
-            if metered.get(item.price_id)
-            else {"price": item.price_id, "quantity": item.quantity}
-            for item in order.line_items
-        ],
-        "success_url": order.success_url,
-        "cancel_url": order.cancel_url,
-        "client_reference_id": str(row_id),
-        "metadata": metadata,
-    }
-    if customer is not None:
-        params["customer"] = customer
-    elif order.customer_email is not None:
-        params["customer_email"] = order.customer_email
-    if order.mode == "subscription":
-        params["subscription_data"] = {"metadata": metadata}
-        return params
-    params["payment_intent_data"] = {"metadata": metadata}
-    if order.subject is not None and customer is None:
-        params["customer_creation"] = "always"
-    return params
-
-
-def stripe_idempotency_key(
-    environment: Environment, order: Order, row_id: UUID, replaced: str | None
-) -> str:
-    """The contract's key, and what it belongs to: the subject, and the expired session that is
-    replaced, since Stripe would repeat the old answer for a day. The same for all who replace it.
-
-    The end has always the same length: no caller can choose a key that is another subject's."""
-    prefix = f"insforge:{environment}:checkout_session:"
-    if order.idempotency_key is None and replaced is None:
-        return f"{prefix}{row_id}"
-    ours = order.idempotency_key or str(row_id)
-    scope = sha256(orjson.dumps([*_scope(order), replaced])).hexdigest()[:20]
-    # It travels in a header: what a header cannot carry goes as its hash.
-    if not (ours.isascii() and ours.isprintable()):
-        ours = f"sha256-{sha256(ours.encode()).hexdigest()}"
-    return f"{prefix}{ours}:{scope}"  # at most 252 characters; Stripe takes 255
-
-
 def request_hash(canonical: Mapping[str, Any]) -> str:
     """SHA-256 of a canonical request."""
     return sha256(orjson.dumps(canonical, option=orjson.OPT_SORT_KEYS)).hexdigest()
@@ -455,25 +316,6 @@ def _canonical_of(row: asyncpg.Record) -> dict[str, Any]:
         "customerEmail": row["customer_email"],
         "metadata": metadata,
     }
-
-
-def _metadata(order: Order, row_id: UUID | None = None) -> dict[str, str]:
-    """The app's metadata and InsForge's keys; with the row's id for Stripe alone, so that events
-    find their way back to the row."""
-    metadata = {**(order.metadata or {}), "insforge_checkout_mode": order.mode}
-    if order.subject is not None:
-        metadata["insforge_subject_type"] = order.subject.type
-        metadata["insforge_subject_id"] = order.subject.id
-    if row_id is not None:
-        metadata["insforge_checkout_session_id"] = str(row_id)
-    return metadata
-
-
-def _is_over(expires_at: object, created_at: datetime | None, now: datetime) -> bool:
-    """Whether a session can no longer be paid, by its `expires_at` (Unix seconds) or its age."""
-    if isinstance(expires_at, int):
-        return expires_at <= now.timestamp()
-    return created_at is not None and created_at + _SESSION_LIFE <= now
 
 
 def _id_of(value: object) -> str | None:

@@ -13,7 +13,7 @@ import pytest
 
 import insforge
 from api import Api, connect, serving
-from billhook.checkout import stripe_idempotency_key
+from billhook.checkout_creation import stripe_idempotency_key
 from billhook.db.migrate import migrate
 from billhook.models import CreateCheckoutSession, parse
 from books import Books
@@ -114,7 +114,7 @@ def test_no_caller_can_choose_a_key_that_is_another_subjects_at_stripe() -> None
     def key_of(**more: Any) -> str:
         body = parse(CreateCheckoutSession, order("price_1", **more))
         row_id: Any = USER
-        return stripe_idempotency_key("test", body, row_id, None)
+        return stripe_idempotency_key("test", body, row_id)
 
     theirs = key_of(subject=USER)
     prefix = "insforge:test:checkout_session:"

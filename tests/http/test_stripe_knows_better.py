@@ -144,6 +144,43 @@ def test_a_mapped_customer_that_stripe_does_not_have_is_replaced_and_forgotten(
     assert stripe.session(shop.checkout(order(price, mode=mode), token()))["customer"] == new
 
 
+def fault(shop: Api, **more: Any) -> None:
+    where = {"path_prefix": "/v1/checkout/sessions", "method": "POST", "after_effect": True}
+    made = httpx.post(f"{shop.stripe_url}/_sandbox/fault", json={**where, **more})
+    made.raise_for_status()
+
+
+@pytest.mark.parametrize("keys", [{}, {"idempotencyKey": "k"}])
+def test_a_refusal_that_stripe_stored_under_the_idempotency_key_blocks_nobody(
+    shop: Api, stripe: Stripe, keys: dict[str, str]
+) -> None:
+    shop.books.rows(_MAP, USER, stripe.ask("POST", "customers", email="a@b.test")["id"])
+    error = {
+        "type": "invalid_request_error",
+        "code": "resource_missing",
+        "param": "customer",
+        "message": "No such customer: 'cus_1'",
+    }
+    fault(shop, status=400, stored=True, body={"error": error})
+    body = order(stripe.price(), **keys)
+    session = stripe.session(shop.checkout(body, token()))
+    assert session["customer"] is None
+    if keys:
+        again = shop.checkout(body, token()).json()["checkoutSession"]
+        assert again["checkoutSessionId"] == session["id"]
+
+
+def test_a_checkout_whose_answer_was_lost_goes_on_after_its_subject_became_a_customer(
+    shop: Api, stripe: Stripe
+) -> None:
+    fault(shop, status=500, stored=True)
+    body = order(stripe.price(), idempotencyKey="k")
+    assert shop.checkout(body, token()).status_code == 500
+    customer = stripe.ask("POST", "customers", email="a@b.test")["id"]
+    shop.books.rows(_MAP, USER, customer)
+    assert stripe.session(shop.checkout(body, token()))["customer"] == customer
+
+
 def test_a_late_event_gives_a_forgotten_customer_no_mapping_back(shop: Api, stripe: Stripe) -> None:
     customer = stripe.ask("POST", "customers", email="a@b.test")["id"]
     shop.books.rows(_MAP, USER, customer)

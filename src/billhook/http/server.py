@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
+from billhook.services import Services
 
 _HEAD_WITHIN = 10.0
 """Seconds for the request line and the headers."""
@@ -60,7 +61,9 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """uvicorn begins to shut down: it waits for the answers that are still to come."""
-        _application(self.config.loaded_app).state.services.stop()
+        services = _services_of(self.config.loaded_app)
+        if services is not None:
+            services.stop()
         super().shutdown()
 
     def _expect_within(self, seconds: float | None) -> None:
@@ -82,8 +85,8 @@ OPTIONS: dict[str, Any] = {
 """How our servers are configured: options of uvicorn's."""
 
 
-def _application(app: Any) -> FastAPI:
-    """Ours, in what uvicorn wraps around it."""
-    while not isinstance(app, FastAPI):
-        app = app.app
-    return app
+def _services_of(app: object) -> Services | None:
+    """The services of our application, in what uvicorn wraps around it."""
+    while app is not None and not isinstance(app, FastAPI):
+        app = getattr(app, "app", None)
+    return getattr(app.state, "services", None) if app is not None else None
