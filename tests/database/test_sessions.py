@@ -79,6 +79,8 @@ DO $$ BEGIN
 END $$
 """
 
+DSN_OF_POOL = "postgresql://localhost/unused"
+
 Work = Callable[[Database], Coroutine[Any, Any, Any]]
 
 
@@ -278,7 +280,7 @@ def test_the_sessions_of_a_pool_of_the_applications_are_reset(direct_database_ur
         async with asyncpg.create_pool(
             direct_database_url, min_size=1, max_size=1, init=prepare_connection
         ) as pool:
-            database = Database("", pool=pool)
+            database = Database(DSN_OF_POOL, pool=pool)
             await database.open()
             await _event(database)
             async with pool.acquire() as connection:
@@ -297,7 +299,7 @@ def test_a_pool_that_caches_statements_behind_a_pooler_is_refused_at_the_start(
         async with asyncpg.create_pool(
             pooler.dsn(name), min_size=1, init=prepare_connection, **options
         ) as pool:
-            await Database("", pool=pool).open()
+            await Database(DSN_OF_POOL, pool=pool).open()
 
     with pytest.raises(SettingsError, match=r"=0, init=billhook\.prepare_connection"):
         aside.run(run())
@@ -312,7 +314,7 @@ def test_a_pool_without_cached_statements_works_behind_a_pooler(
         async with asyncpg.create_pool(
             pooler.dsn(name), min_size=1, init=prepare_connection, statement_cache_size=0
         ) as pool:
-            database = Database("", pool=pool)
+            database = Database(DSN_OF_POOL, pool=pool)
             await database.open()
             answer = await apply_one(database, event("customer.created", customer()))
             assert answer["processing_status"] == "processed"
