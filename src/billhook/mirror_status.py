@@ -11,7 +11,7 @@ _GET = """
 SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
     extract(epoch FROM greatest(p.newest_at - p.applied_at, interval '0'))::bigint AS lag,
     (SELECT count(*) FROM payments.webhook_events
-     WHERE environment = $1 AND processing_status = 'failed') AS failed,
+     WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'failed') AS failed,
     (SELECT count(*) FROM billhook.event_retries
      WHERE environment = $1 AND next_at = 'infinity') AS dead,
     (SELECT min(next_at) FROM billhook.event_retries

@@ -19,6 +19,7 @@ import structlog
 from billhook import mirror
 from billhook.db import Database, repeat_collisions
 from billhook.db.leases import LeaseLost
+from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.projections import Event, UnreadableObject, as_json, project
 from billhook.projections.fetched import Kind
@@ -57,7 +58,7 @@ SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at
 # changes that raised the doubt, only a later one decides.
 _DECIDED = """
     SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
-    FROM payments.{} WHERE environment = $1 AND {} = $2
+    FROM payments.{} WHERE {} AND {} = $2
 """
 _ROWS: Mapping[Kind, tuple[str, str]] = {
     "product": ("stripe_products", "product_id"),
@@ -186,7 +187,8 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
     if mark.object_type in mirror.PATHS:
         found = await mirror.refresh(asking, mark.object_type, mark.object_id)
         async with asking.database.connection() as connection:
-            query = _DECIDED.format(*_ROWS[mark.object_type])
+            table, key = _ROWS[mark.object_type]
+            query = _DECIDED.format(table, of_stripe(table), key)
             args = (asking.environment, mark.object_id, found.at)
             return bool(await connection.fetchval(query, *args))
     if mark.object_type == "invoice":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from api import connect
@@ -11,6 +12,7 @@ from billhook import archives
 from billhook.db import Database
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.rebuild import rebuild
+from books import final_state
 from recovering import Station, subscribe_team
 from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
 from stripe_lives import LIFE, PAYS
@@ -249,3 +251,49 @@ def test_an_account_that_another_one_left_for_is_not_pulled_from_the_others_time
     away.restore()
     assert away.connected() == away.account
     assert away.books.rows("SELECT FROM billhook.pulls") == []
+
+
+def test_an_archive_made_under_another_search_path_comes_back_whole(away: Away) -> None:
+    away.books.apply(*LIFE)
+    before = final_state(away.books)
+    (database,) = away.books.row("SELECT current_database()").values()
+    away.books.execute(
+        f"ALTER DATABASE {database} SET search_path = payments, billhook, pg_catalog"
+    )
+    away.replaced()
+    away.books.execute(f"ALTER DATABASE {database} RESET search_path")
+    away.back()
+    away.restore()
+    assert final_state(away.books) == before
+    assert away.differing() == {}
+
+
+DROP_ROWS = """
+CREATE FUNCTION public.drop_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RETURN NULL; END $$;
+CREATE TRIGGER drop_row BEFORE {operation} ON payments.customers
+    FOR EACH ROW EXECUTE FUNCTION public.drop_row();
+"""
+
+
+def test_a_restoration_that_cannot_bring_back_every_row_changes_nothing(away: Away) -> None:
+    away.books.apply(*LIFE)
+    away.replaced()
+    away.back()
+    before = final_state(away.books)
+    away.books.execute(DROP_ROWS.format(operation="INSERT"))
+    with pytest.raises(asyncpg.RaiseError, match=r"archived rows of payments\.customers could not"):
+        away.restore()
+    away.books.execute("DROP FUNCTION public.drop_row CASCADE")
+    assert final_state(away.books) == before
+    assert away.restore() > 0
+
+
+def test_an_account_whose_rows_cannot_all_be_archived_is_not_replaced(away: Away) -> None:
+    away.books.apply(*LIFE)
+    before = final_state(away.books)
+    away.books.execute(DROP_ROWS.format(operation="DELETE"))
+    with pytest.raises(asyncpg.RaiseError, match=r"payments\.customers could not be archived"):
+        away.replaced()
+    assert final_state(away.books) == before
+    assert away.connected() == away.account

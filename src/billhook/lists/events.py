@@ -20,7 +20,7 @@ _ALL_TYPES = f"""
 SELECT event_type FROM ({_TYPES}) AS of_type
 UNION
 SELECT event_type FROM payments.webhook_events
-WHERE environment = $1 AND processing_status = 'pending'
+WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'pending'
 ORDER BY event_type
 """
 _OBJECT_TYPES = distinct("object_type", _TABLE, "environment = $1 AND object_id IS NOT NULL")

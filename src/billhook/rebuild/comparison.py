@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from billhook.db import Connection
+from billhook.db.providers import of_stripe
 from billhook.models import Difference, RebuiltTable
 from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
@@ -119,7 +120,8 @@ UPDATE pg_temp.{} t SET payment_id = n.live FROM pg_temp.renumbered n WHERE t.pa
 _KEEP_EXPANDED = """
 UPDATE pg_temp.customers here SET raw = billhook.keep_expanded(live.raw, here.raw)
 FROM payments.customers live
-WHERE live.environment = $1 AND live.provider_customer_id = here.provider_customer_id
+WHERE live.environment = $1 AND live.provider = 'stripe'
+  AND live.provider_customer_id = here.provider_customer_id
   AND live.raw IS DISTINCT FROM here.raw
 """
 # Where an event showed a subscription with the first page of its items only, the others are what
@@ -138,10 +140,10 @@ _SUM = """
 SELECT count(*) AS rows,
     pg_catalog.to_hex(coalesce(pg_catalog.bit_xor(
         pg_catalog.hashtextextended(ROW({columns})::text, 0)), 0)) AS sum
-FROM {table} t WHERE environment = $1
+FROM {table} t WHERE {of_stripe}
 """
 _DIFFERENT = """
-WITH live AS (SELECT * FROM {table} WHERE environment = $1),
+WITH live AS (SELECT * FROM {table} WHERE {of_stripe}),
 fresh AS (SELECT * FROM {fresh} WHERE environment = $1)
 SELECT count(*) OVER () AS all, {live_name} AS live_id, {fresh_name} AS fresh_id,
     live.environment IS NULL AS missing, fresh.environment IS NULL AS extra,
@@ -151,21 +153,21 @@ WHERE ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
 ORDER BY coalesce({live_name}, {fresh_name}) LIMIT {named}
 """
 _REMOVE = """
-DELETE FROM {table} live WHERE environment = $1
+DELETE FROM {table} live WHERE {live_of_stripe}
   AND NOT EXISTS (SELECT FROM {fresh} fresh WHERE {same})
 """
 _FREE = """
 UPDATE {table} live SET {column} = NULL FROM {fresh} fresh
-WHERE live.environment = $1 AND {same} AND live.{column} IS DISTINCT FROM fresh.{column}
+WHERE {live_of_stripe} AND {same} AND live.{column} IS DISTINCT FROM fresh.{column}
 """
 _CHANGE = """
 UPDATE {table} live SET ({columns}) = ROW({fresh_columns}) FROM {fresh} fresh
-WHERE live.environment = $1 AND {same} AND ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
+WHERE {live_of_stripe} AND {same} AND ROW({live_columns}) IS DISTINCT FROM ROW({fresh_columns})
 """
 _ADD = """
 INSERT INTO {table} ({ours}) SELECT {fresh_ours} FROM {fresh} fresh
 WHERE environment = $1 AND NOT EXISTS (
-    SELECT FROM {table} live WHERE live.environment = $1 AND {same})
+    SELECT FROM {table} live WHERE {live_of_stripe} AND {same})
 """
 
 
@@ -186,7 +188,9 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
     listed = ", ".join(columns)
     shown, rebuilt = [
         await connection.fetchrow(
-            _SUM.format(columns=listed, table=name), environment, timeout=PATIENCE
+            _SUM.format(columns=listed, table=name, of_stripe=of_stripe(table.name)),
+            environment,
+            timeout=PATIENCE,
         )
         for name in (table.name, table.fresh)
     ]
@@ -259,6 +263,8 @@ def _parts(table: Table, ours: list[str]) -> dict[str, str]:
     columns = _that_count(table, ours)
     return {
         "table": table.name,
+        "of_stripe": of_stripe(table.name),
+        "live_of_stripe": of_stripe(table.name, "live"),
         "fresh": table.fresh,
         "same": table.same("live", "fresh"),
         "ours": ", ".join(ours),

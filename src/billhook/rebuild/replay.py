@@ -15,6 +15,7 @@ import orjson
 
 from billhook import ledger
 from billhook.db import Connection
+from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
 from billhook.errors import InvalidInput
 from billhook.models import SkippedEvent
@@ -34,7 +35,7 @@ _ADOPTED = (
     *(
         f"""
         INSERT INTO pg_temp.{table} SELECT ours.* FROM payments.{table} live, {_OURS.format(table)}
-        WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
+        WHERE {of_stripe(table, "live")} AND live.created_at < {_ADOPTED_AT}
           AND live.provider_event_at IS NULL
         ON CONFLICT DO NOTHING
         """  # noqa: S608
@@ -51,7 +52,7 @@ _ADOPTED = (
     f"""
     INSERT INTO pg_temp.transactions
     SELECT ours.* FROM payments.transactions live, {_OURS.format("transactions")}
-    WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
+    WHERE {of_stripe("transactions", "live")} AND live.created_at < {_ADOPTED_AT}
     ON CONFLICT DO NOTHING
     """,  # noqa: S608
     *(
@@ -90,7 +91,7 @@ FROM billhook.tombstones WHERE environment = $1 AND outside_ledger
 _FETCHED = """
 SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at
 FROM payments.{table} live
-WHERE live.environment = $1
+WHERE {of_stripe}
   AND live.provider_event_id IS NULL AND live.provider_event_at IS NOT NULL
   AND NOT EXISTS (
       SELECT FROM pg_temp.{table} here
@@ -115,7 +116,7 @@ LEFT JOIN payments.webhook_events e ON e.provider = 'stripe' AND e.environment =
     AND e.provider_event_id = live.provider_event_id AND e.object_id = t.object_id
 LEFT JOIN billhook.archived_events a ON a.environment = t.environment
     AND a.event_id = live.provider_event_id AND a.content ->> 'object_id'::text = t.object_id
-WHERE t.environment = $1 AND t.object_type = '{kind}'
+WHERE t.environment = $1 AND {of_stripe} AND t.object_type = '{kind}'
   AND (live.provider_event_at, live.provider_event_rank)
     = (here.provider_event_at, here.provider_event_rank)
   AND live.provider_event_id IS DISTINCT FROM here.provider_event_id
@@ -242,14 +243,15 @@ class Replay(Telling):
         for statement in (*_ADOPTED, *_SESSIONS, _CLAIMS):
             await self._execute(statement)
         for kind, (table, key) in MIRRORED.items():
-            query = _FETCHED.format(table=table, key=key)
+            query = _FETCHED.format(table=table, key=key, of_stripe=of_stripe(table, "live"))
             await self._tell(query, partial(self.show, kind))
         await self._execute(_TOMBSTONES)
         await self._tell(_FETCHED_PAYMENTS, self.apply_fetched)
         await self._tell(_ARCHIVE, self._apply_and_note)
         await self._tell(_LEDGER, self._apply_and_note)
         for kind, (table, key) in MIRRORED.items():
-            query = _TIED.format(kind=kind, table=table, key=key)
+            ours = of_stripe(table, "live")
+            query = _TIED.format(kind=kind, table=table, key=key, of_stripe=ours)
             forget = _FORGET.format(table=table, key=key)
             await self._tell(query, partial(self._decide, kind, forget))
 

@@ -13,6 +13,7 @@ import structlog
 from billhook import mirror
 from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
+from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
 from billhook.errors import BillhookError
 from billhook.projections.shapes import objects
@@ -150,7 +151,7 @@ async def absent(
     alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
     query = f"""
         SELECT {listing.id_column} AS id FROM {listing.table} AS t
-        WHERE environment = $1
+        WHERE {of_stripe(listing.table)}
           AND coalesce(provider_event_at, '-infinity') < pg_catalog.to_timestamp($3)
           {alive}
           AND NOT EXISTS (

@@ -14,6 +14,7 @@ import asyncpg
 from billhook import mirror
 from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
+from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.models import Drift, VerifiedTable
 from billhook.projections import UnreadableObject
@@ -183,7 +184,7 @@ async def _mend(asking: mirror.Asking, listing: Listing, object_id: str) -> None
             await asking.check(connection)
             await connection.execute(
                 f"UPDATE {listing.table} SET provider_event_at = NULL "  # noqa: S608
-                f"WHERE environment = $1 AND {listing.id_column} = $2 "
+                f"WHERE {of_stripe(listing.table)} AND {listing.id_column} = $2 "
                 "AND provider_event_at <= pg_catalog.to_timestamp($3)",
                 asking.environment,
                 object_id,
@@ -202,7 +203,7 @@ async def _shown(
     """The rows of these objects, and the items of those that are subscriptions, by id."""
     query = (
         f"SELECT * FROM {listing.table} "  # noqa: S608 — names from LISTINGS
-        f"WHERE environment = $1 AND {listing.id_column} = ANY ($2)"
+        f"WHERE {of_stripe(listing.table)} AND {listing.id_column} = ANY ($2)"
     )
     rows: list[asyncpg.Record] = []
     items: dict[str, list[Shown]] = {}

@@ -1,32 +1,53 @@
 -- Another account was connected: its rows are archived, and can be restored.
 
--- The tables whose rows belong to one Stripe account. Not the ledger: it keeps what happened, and
--- an update there would fire the app's triggers.
-CREATE OR REPLACE FUNCTION billhook.account_tables() RETURNS regclass[] LANGUAGE sql STABLE AS $$
-    SELECT ARRAY[
-        'payments.stripe_products', 'payments.stripe_prices', 'payments.customers',
-        'payments.customer_mappings', 'payments.stripe_checkout_sessions',
-        'payments.stripe_customer_portal_sessions', 'payments.stripe_subscriptions',
-        'payments.stripe_subscription_items', 'payments.transactions',
-        'billhook.customer_claims', 'billhook.payment_refs', 'billhook.payment_sources',
-        'billhook.payment_refunds', 'billhook.fetched_payments', 'billhook.tombstones',
-        'billhook.refreshes', 'billhook.ties', 'billhook.event_retries']::regclass[]
+-- The tables whose rows belong to one Stripe account, and which of their rows do: InsForge's tables
+-- also hold those of other payment providers. Not the ledger: it keeps what happened, and an update
+-- there would fire the app's triggers.
+CREATE OR REPLACE FUNCTION billhook.account_tables()
+RETURNS TABLE (relation text, condition text) LANGUAGE sql IMMUTABLE AS $$
+    VALUES
+        ('payments.stripe_products', 'environment = $1'),
+        ('payments.stripe_prices', 'environment = $1'),
+        ('payments.customers', 'environment = $1 AND provider = ''stripe'''),
+        ('payments.customer_mappings', 'environment = $1 AND provider = ''stripe'''),
+        ('payments.stripe_checkout_sessions', 'environment = $1'),
+        ('payments.stripe_customer_portal_sessions', 'environment = $1'),
+        ('payments.stripe_subscriptions', 'environment = $1'),
+        ('payments.stripe_subscription_items', 'environment = $1'),
+        ('payments.transactions', 'environment = $1 AND provider = ''stripe'''),
+        ('billhook.customer_claims', 'environment = $1'),
+        ('billhook.payment_refs', 'environment = $1'),
+        ('billhook.payment_sources', 'environment = $1'),
+        ('billhook.payment_refunds', 'environment = $1'),
+        ('billhook.fetched_payments', 'environment = $1'),
+        ('billhook.tombstones', 'environment = $1'),
+        ('billhook.refreshes', 'environment = $1'),
+        ('billhook.ties', 'environment = $1'),
+        ('billhook.event_retries', 'environment = $1')
 $$;
 
 -- Move an environment's rows into a new archive. There is one even when there were no rows: it
 -- says which account the events before it belong to.
 CREATE OR REPLACE FUNCTION billhook.archive(env text, account text) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
-    relation regclass;
-    archive uuid := gen_random_uuid();
+    each record;
+    archive uuid := pg_catalog.gen_random_uuid();
+    remaining bigint;
 BEGIN
     INSERT INTO billhook.archives (id, environment, account_id) VALUES (archive, env, account);
-    FOREACH relation IN ARRAY billhook.account_tables() LOOP
+    FOR each IN SELECT t.relation, t.condition FROM billhook.account_tables() t LOOP
         EXECUTE pg_catalog.format(
-            'WITH gone AS (DELETE FROM %s AS t WHERE environment = $1 RETURNING pg_catalog.to_jsonb(t) AS content)
+            'WITH gone AS (DELETE FROM %s AS t WHERE %s RETURNING pg_catalog.to_jsonb(t) AS content)
              INSERT INTO billhook.archived_rows (archive_id, relation, content)
-             SELECT $2, $3, content FROM gone', relation)
-        USING env, archive, relation::text;
+             SELECT $2, $3, content FROM gone', each.relation, each.condition)
+        USING env, archive, each.relation;
+        EXECUTE pg_catalog.format(
+            'SELECT pg_catalog.count(*) FROM %s WHERE %s', each.relation, each.condition)
+        INTO remaining USING env;
+        IF remaining > 0 THEN
+            RAISE '% rows of % could not be archived', remaining, each.relation
+                USING HINT = 'A trigger on that table keeps rows from being deleted.';
+        END IF;
     END LOOP;
     DELETE FROM billhook.syncs WHERE environment = env;
     DELETE FROM billhook.pulls WHERE environment = env;
@@ -35,7 +56,7 @@ END $$;
 
 -- Insert the rows of one table that an archive holds. Columns that the app added come back with
 -- their values; what is generated is computed, and what is new since then has its default.
-CREATE OR REPLACE FUNCTION billhook.bring_back(archive uuid, to_table regclass, on_conflict text DEFAULT '')
+CREATE OR REPLACE FUNCTION billhook.bring_back(archive uuid, to_table text, on_conflict text DEFAULT '')
 RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     names text;
@@ -43,20 +64,23 @@ DECLARE
     brought bigint := 0;
 BEGIN
     -- All of an archive were put away at one moment, with the same columns.
-    SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '), pg_catalog.string_agg(pg_catalog.format('r.%I', a.attname), ', ')
+    SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '),
+        pg_catalog.string_agg(pg_catalog.format('r.%I', a.attname), ', ')
     INTO names, values
     FROM pg_catalog.pg_attribute a, (
         SELECT content FROM billhook.archived_rows
-        WHERE archive_id = archive AND relation = to_table::text LIMIT 1) AS one
-    WHERE a.attrelid = to_table::oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        WHERE archive_id = archive AND relation = to_table LIMIT 1) AS one
+    WHERE a.attrelid = to_table::regclass::oid
+      AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
       AND one.content ? a.attname::text;
     IF names IS NOT NULL THEN
         EXECUTE pg_catalog.format(
             'INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE
-             SELECT %3$s FROM billhook.archived_rows kept, pg_catalog.jsonb_populate_record(NULL::%1$s, kept.content) r
+             SELECT %3$s FROM billhook.archived_rows kept,
+                 pg_catalog.jsonb_populate_record(NULL::%1$s, kept.content) r
              WHERE kept.archive_id = $1 AND kept.relation = $2 %4$s',
             to_table, names, values, on_conflict)
-        USING archive, to_table::text;
+        USING archive, to_table;
         GET DIAGNOSTICS brought = ROW_COUNT;
     END IF;
     RETURN brought;
@@ -73,7 +97,9 @@ LANGUAGE plpgsql AS $$
 DECLARE
     found billhook.archives;
     present uuid;
-    relation regclass;
+    of_table text;
+    brought bigint;
+    archived bigint;
     moved bigint := 0;
     pull billhook.pulls;
 BEGIN
@@ -84,20 +110,31 @@ BEGIN
     END IF;
     SELECT * INTO pull FROM billhook.pulls WHERE environment = found.environment;
     present := billhook.archive(found.environment, account_now);
-    FOREACH relation IN ARRAY billhook.account_tables() LOOP
-        moved := moved + billhook.bring_back(wanted, relation);
+    FOR of_table IN SELECT t.relation FROM billhook.account_tables() t LOOP
+        brought := billhook.bring_back(wanted, of_table);
+        DELETE FROM billhook.archived_rows WHERE archive_id = wanted AND relation = of_table;
+        GET DIAGNOSTICS archived = ROW_COUNT;
+        IF brought <> archived THEN
+            RAISE '% of % archived rows of % could not be restored', archived - brought, archived, of_table
+                USING HINT = 'A trigger on that table drops what is written.';
+        END IF;
+        moved := moved + brought;
     END LOOP;
-    DELETE FROM billhook.archived_rows WHERE archive_id = wanted;
+    SELECT pg_catalog.count(*) INTO archived FROM billhook.archived_rows WHERE archive_id = wanted;
+    IF archived > 0 THEN
+        RAISE '% archived rows are of tables that this version of Billhook does not know', archived
+            USING HINT = 'Restore the archive with the version of Billhook that made it, or a newer one.';
+    END IF;
 
     IF found.account_id = account_now THEN
         INSERT INTO billhook.pulls SELECT pull.* WHERE pull.environment IS NOT NULL;
-        FOREACH relation IN ARRAY ARRAY[
+        FOREACH of_table IN ARRAY ARRAY[
             'payments.stripe_products', 'payments.stripe_prices', 'payments.customers',
             'payments.stripe_checkout_sessions', 'payments.stripe_customer_portal_sessions',
             'payments.stripe_subscriptions', 'payments.stripe_subscription_items',
-            'payments.transactions', 'billhook.payment_refs', 'billhook.event_retries']::regclass[]
+            'payments.transactions', 'billhook.payment_refs', 'billhook.event_retries']
         LOOP
-            PERFORM billhook.bring_back(present, relation, 'ON CONFLICT DO NOTHING');
+            PERFORM billhook.bring_back(present, of_table, 'ON CONFLICT DO NOTHING');
         END LOOP;
         PERFORM billhook.bring_back(present, 'billhook.fetched_payments',
             'ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
