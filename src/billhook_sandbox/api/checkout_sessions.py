@@ -1,4 +1,4 @@
-"""Checkout sessions: create, read, expire."""
+"""Checkout Sessions: create, read, update, expire."""
 
 from billhook_sandbox.api.customers import SHIPPING
 from billhook_sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
@@ -78,7 +78,7 @@ PAYMENT_INTENT_DATA = Form(
         "statement_descriptor_suffix": text,
     }
 )
-# `payment_method_types` is not among them: endive took it away (stripe-facts 43).
+# Without `payment_method_types`, which version endive removed (stripe-facts 43).
 CREATE = Form(
     {
         **EXPAND,
@@ -122,30 +122,30 @@ MINIMUM_AMOUNTS = {"eur": 50, "usd": 50}
 
 def create(call: Call) -> Json:
     given = dict(call.params)
-    given["mode"] = check(call, given)
+    given["mode"] = check_params(call, given)
     items = [line_item(call, i, item) for i, item in enumerate(given.get("line_items", []))]
     if items:
         check_prices(given["mode"], [item["price"] for item in items])
-        items = discounted(call.data, given, items)
+        items = with_discount(call.data, given, items)
         check_total(items)
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
     session = make_session(call.data, given, items, call.base_url)
     if given["mode"] == "setup":
-        session = with_setup(call.data, session, given)
+        session = with_setup_intent(call.data, session, given)
     schedule_at(call.data, session["expires_at"], "expire_session", session=session["id"])
     return session
 
 
-def with_setup(data: DataSet, session: Json, given: Json) -> Json:
-    """The intent is there from the start; only the session may use it."""
+def with_setup_intent(data: DataSet, session: Json, given: Json) -> Json:
+    """In setup mode, the session has its intent from the start."""
     types = session["payment_method_types"]
-    asked = {"customer": session["customer"], **given.get("setup_intent_data", {})}
-    intent = make_setup_intent(data, asked, types)
+    values = {"customer": session["customer"], **given.get("setup_intent_data", {})}
+    intent = make_setup_intent(data, values, types)
     return data.put({**session, "setup_intent": intent["id"]})
 
 
-def check(call: Call, given: Json) -> str:
-    """Everything that can be judged without the prices; answers the mode."""
+def check_params(call: Call, given: Json) -> str:
+    """Checks everything that does not need the prices; returns the mode."""
     if given.get("mode") == "setup":
         check_setup(given)
     elif not given.get("line_items"):
@@ -208,7 +208,7 @@ def line_item(call: Call, index: int, given: Json) -> Json:
 
 
 def inline_price(call: Call, param: str, given: Json) -> Json:
-    """A price made for this session only; it and its product stay archived."""
+    """Creates a price for this session only, which is archived from the start."""
     check_amount(given, f"{param}[price_data][unit_amount]")
     if "product" in given:
         product = call.data.need("product", given["product"], f"{param}[price_data][product]")
@@ -244,19 +244,19 @@ def check_prices(mode: str, prices: list[Json]) -> None:
         raise InvalidRequest(message, param="line_items")
 
 
-def discounted(data: DataSet, given: Json, items: list[Json]) -> list[Json]:
-    """The line items with their share of the one discount that a session may have."""
+def with_discount(data: DataSet, given: Json, items: list[Json]) -> list[Json]:
+    """The line items with their share of the session's discount."""
     if not given.get("discounts"):
         return items
     check_discounts(given)
-    asked, total = given["discounts"][0], sum(item["amount_subtotal"] for item in items)
-    name, param = asked.get("coupon"), "discounts[0][coupon]"
-    if "promotion_code" in asked:
+    discount, total = given["discounts"][0], sum(item["amount_subtotal"] for item in items)
+    coupon_id, param = discount.get("coupon"), "discounts[0][coupon]"
+    if "promotion_code" in discount:
         param = "discounts[0][promotion_code]"
-        code = data.need("promotion_code", asked["promotion_code"], param)
+        code = data.need("promotion_code", discount["promotion_code"], param)
         usable_promotion_code(data, code, given.get("customer"), total, param)
-        name = code["promotion"]["coupon"]
-    coupon = usable_coupon(data, str(name), items[0]["currency"], param)
+        coupon_id = code["promotion"]["coupon"]
+    coupon = usable_coupon(data, str(coupon_id), items[0]["currency"], param)
     parts = shares(amount_off(coupon, total), [item["amount_subtotal"] for item in items])
     return [
         {**item, "amount_discount": part, "amount_total": item["amount_subtotal"] - part}
@@ -269,7 +269,7 @@ def check_discounts(given: Json) -> None:
         message = "You may only specify one of these parameters: allow_promotion_codes, discounts."
         raise InvalidRequest(message, param="discounts")
     if given["mode"] != "payment":
-        message = "This sandbox takes discounts in `payment` mode only, so far."
+        message = "The sandbox supports discounts in `payment` mode only."
         raise InvalidRequest(message, param="discounts")
     if len(given["discounts"]) > 1:
         message = "You can only apply one discount to a Checkout Session."
@@ -283,11 +283,11 @@ def check_discounts(given: Json) -> None:
 
 def check_total(items: list[Json]) -> None:
     total, currency_ = sum(item["amount_total"] for item in items), items[0]["currency"]
-    smallest = MINIMUM_AMOUNTS.get(currency_, 0)
-    if 0 < total < smallest:
+    minimum = MINIMUM_AMOUNTS.get(currency_, 0)
+    if 0 < total < minimum:
         raise InvalidRequest(
             "The Checkout Session's total amount due must add up to at least "
-            f"{smallest / 100:.2f} {currency_}",
+            f"{minimum / 100:.2f} {currency_}",
             code="amount_too_small",
         )
 
@@ -305,20 +305,18 @@ def update(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    wanted = call.params
-    address = wanted.get("customer_details", {}).get("email")
+    filters = call.params
+    email_ = filters.get("customer_details", {}).get("email")
 
     def keep(session: Json) -> bool:
-        return (
-            all(session[k] == wanted[k] for k in ("customer", "status") if k in wanted)
-            and all(session[k] == wanted[k] for k in ("subscription",) if k in wanted)
-            and (address is None or (session["customer_details"] or {}).get("email") == address)
-        )
+        return all(
+            session[k] == filters[k] for k in ("customer", "status", "subscription") if k in filters
+        ) and (email_ is None or (session["customer_details"] or {}).get("email") == email_)
 
     return page(call, "checkout.session", "/v1/checkout/sessions", keep, by="payment_intent")
 
 
-def line_items(call: Call) -> Json:
+def list_line_items(call: Call) -> Json:
     call.data.need("checkout.session", call.id)
     items = call.data.need("_checkout", call.id)["line_items"]
     return page_of_items(items, call, f"/v1/checkout/sessions/{call.id}/line_items")
@@ -339,6 +337,6 @@ OPERATIONS = (
     Operation("GET", "/v1/checkout/sessions", LIST, list_),
     Operation("GET", "/v1/checkout/sessions/{id}", RETRIEVE, retrieve),
     Operation("POST", "/v1/checkout/sessions/{id}", UPDATE, update),
-    Operation("GET", "/v1/checkout/sessions/{id}/line_items", LINE_ITEMS, line_items),
+    Operation("GET", "/v1/checkout/sessions/{id}/line_items", LINE_ITEMS, list_line_items),
     Operation("POST", "/v1/checkout/sessions/{id}/expire", Form(EXPAND), expire),
 )

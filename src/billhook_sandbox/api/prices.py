@@ -1,4 +1,4 @@
-"""Prices: how a product is charged. They are archived, never deleted (stripe-facts 24)."""
+"""Prices. They can be archived, not deleted (stripe-facts 24)."""
 
 from typing import Any
 
@@ -115,7 +115,7 @@ def check_amount(given: Json, param: str) -> None:
 
 
 def claim_lookup_key(data: DataSet, given: Json, owner: str | None = None) -> None:
-    """A lookup key names one price; it moves only when asked to."""
+    """A lookup key belongs to one price; `transfer_lookup_key` moves it."""
     key = given.get("lookup_key")
     for other in data.all("price").where("lookup_key", key) if key else ():
         if other["id"] == owner:
@@ -145,16 +145,16 @@ def update(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    """Without `active` only active ones, as documented (stripe-facts 24)."""
-    wanted = call.params
-    keys, interval = wanted.get("lookup_keys"), wanted.get("recurring", {}).get("interval")
+    """Without `active`, only active prices are listed, as documented (stripe-facts 24)."""
+    filters = call.params
+    keys, interval = filters.get("lookup_keys"), filters.get("recurring", {}).get("interval")
 
     def keep(price: Json) -> bool:
         return (
-            price["active"] == wanted.get("active", True)
+            price["active"] == filters.get("active", True)
             and (keys is None or price["lookup_key"] in keys)
             and (interval is None or (price["recurring"] or {}).get("interval") == interval)
-            and all(price[k] == wanted[k] for k in ("currency", "type") if k in wanted)
+            and all(price[k] == filters[k] for k in ("currency", "type") if k in filters)
         )
 
     return page(call, "price", "/v1/prices", keep, by="product")

@@ -1,4 +1,4 @@
-"""Subscriptions: make, read, change, cancel, resume."""
+"""Subscriptions: create, read, update, cancel, resume."""
 
 from typing import Any
 
@@ -145,17 +145,17 @@ def retrieve(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    """Without a status, ended ones are left out (stripe-facts 22)."""
+    """Without a status, canceled subscriptions are left out (stripe-facts 22)."""
     status, price = call.params.get("status"), call.params.get("price")
 
     def keep(subscription: Json) -> bool:
         found = subscription["status"]
-        fits = {
+        matches = {
             None: found != "canceled",
             "all": True,
             "ended": found in ENDED,
         }.get(status, found == status)
-        return fits and (price is None or has_price(call.data, subscription, price))
+        return matches and (price is None or has_price(call.data, subscription, price))
 
     return page(call, "subscription", "/v1/subscriptions", keep, by="customer")
 
@@ -204,49 +204,54 @@ def update(call: Call) -> Json:
     return subscription
 
 
-def cancel_at(data: DataSet, subscription: Json, moment: int | None) -> Json:
+def cancel_at(data: DataSet, subscription: Json, time: int | None) -> Json:
     now = data.clock.now()
     details = subscription["cancellation_details"]
-    if moment is None:
-        gone = {"cancel_at": None, "cancel_at_period_end": False, "canceled_at": None}
-        return {**gone, "cancellation_details": {**details, "reason": None}}
-    if moment <= now:
+    if time is None:
+        cleared = {"cancel_at": None, "cancel_at_period_end": False, "canceled_at": None}
+        return {**cleared, "cancellation_details": {**details, "reason": None}}
+    if time <= now:
         raise InvalidRequest("`cancel_at` must be in the future.", param="cancel_at")
-    schedule_at(data, moment, "end_subscription", subscription=subscription["id"])
+    schedule_at(data, time, "end_subscription", subscription=subscription["id"])
     reason = {"cancellation_details": {**details, "reason": "cancellation_requested"}}
-    return {"cancel_at": moment, "cancel_at_period_end": False, "canceled_at": now, **reason}
+    return {"cancel_at": time, "cancel_at_period_end": False, "canceled_at": now, **reason}
 
 
 def move_trial(data: DataSet, subscription: Json, end: int | str) -> Json:
-    """The trial of a subscription ends at another moment; the renewal there bills it."""
+    """Changes the end of the trial, where the subscription is renewed and billed."""
     if subscription["status"] != "trialing":
-        raise InvalidRequest("Only a subscription in its trial can end it.", param="trial_end")
-    moment = data.clock.now() if end == "now" else int(end)
-    items = [{**item, "current_period_end": moment} for item in items_of(data, subscription["id"])]
+        raise InvalidRequest(
+            "You can only set `trial_end` while the subscription is in its trial.",
+            param="trial_end",
+        )
+    trial_end = data.clock.now() if end == "now" else int(end)
+    items = [
+        {**item, "current_period_end": trial_end} for item in items_of(data, subscription["id"])
+    ]
     changes = with_items(data, subscription, items)
-    return {**changes, "billing_cycle_anchor": moment, "trial_end": moment}
+    return {**changes, "billing_cycle_anchor": trial_end, "trial_end": trial_end}
 
 
 def change_items(
     data: DataSet, subscription: Json, wanted: list[Json], behavior: str, values: Json
 ) -> Json:
-    """Changes the items and bills the difference as `behavior` says."""
+    """Changes the items and bills the difference; `behavior` is the `proration_behavior`."""
     before = items_of(data, subscription["id"])
     after = changed_items(data, subscription, wanted)
-    known = {item["id"]: item for item in before}
-    restarts = subscription["status"] != "trialing" and any(
-        proration.restarts(known.get(item["id"]), item) for item in after
+    old = {item["id"]: item for item in before}
+    new_interval = subscription["status"] != "trialing" and any(
+        proration.changes_interval(old.get(item["id"]), item) for item in after
     )
     if behavior != "none":
         proration.prorate(data, subscription, before, after)
-    if restarts:
-        after = proration.restart(data, subscription, after)
+    if new_interval:
+        after = proration.with_new_period(data, subscription, after)
         values = {**values, "billing_cycle_anchor": data.clock.now()}
     changes = with_items(data, subscription, after)
     subscription = change(
         data, subscription, "customer.subscription.updated", **{**values, **changes}
     )
-    if restarts:
+    if new_interval:
         subscription_renewal.schedule_renewal(data, subscription)
         return proration.bill_now(data, subscription, after)
     if behavior == "always_invoice":
@@ -265,12 +270,12 @@ def create(call: Call) -> Json:
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
-    return subscription_creation.start(data, customer, wanted, given)
+    return subscription_creation.create(data, customer, wanted, given)
 
 
 def first_item(data: DataSet, given: Json, i: int) -> Json:
     if "price_data" in given:
-        price = priced(data, given["price_data"], f"items[{i}][price_data]")
+        price = create_price(data, given["price_data"], f"items[{i}][price_data]")
     elif "price" in given:
         price = recurring_price(data, given["price"], f"items[{i}][price]")
     else:
@@ -284,8 +289,8 @@ def first_item(data: DataSet, given: Json, i: int) -> Json:
     }
 
 
-def priced(data: DataSet, given: Json, param: str) -> Json:
-    """A price for this subscription alone."""
+def create_price(data: DataSet, given: Json, param: str) -> Json:
+    """Creates a price for this subscription only."""
     if "recurring" not in given:
         message = f"Missing required param: {param}[recurring]."
         raise InvalidRequest(message, code="parameter_missing", param=f"{param}[recurring]")
@@ -297,8 +302,8 @@ def priced(data: DataSet, given: Json, param: str) -> Json:
     return make_price(data, {**given, "active": False, "product": product})
 
 
-def recurring_price(data: DataSet, name: str, param: str) -> Json:
-    price = data.need("price", name, param)
+def recurring_price(data: DataSet, price_id: str, param: str) -> Json:
+    price = data.need("price", price_id, param)
     if price["recurring"] is None:
         message = "The price specified is set to `type=one_time` but this field only "
         raise InvalidRequest(message + "accepts prices with `type=recurring`.", param=param)
@@ -313,7 +318,7 @@ def resume(call: Call) -> Json:
 
 
 def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[Json]:
-    """All items as they will be; only what was named changes."""
+    """All items after the change; items that are not named stay unchanged."""
     items = {item["id"]: item for item in items_of(data, subscription["id"])}
     start, end = period_of(list(items.values()))
     for i, wanted in enumerate(given):
@@ -332,22 +337,22 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
             quantity = quantity_of(wanted, price, f"items[{i}]", default=1)
             item = make_item(data, subscription["id"], price, quantity, start, end)
             items[item["id"]] = item
-    gone = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
-    left = [item for item in items.values() if item["id"] not in gone]
-    if not 1 <= len(left) <= MAX_ITEMS:
+    deleted = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
+    remaining = [item for item in items.values() if item["id"] not in deleted]
+    if not 1 <= len(remaining) <= MAX_ITEMS:
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
-    for name in gone:
-        data.remove("subscription_item", name)
-    return left
+    for item_id in deleted:
+        data.remove("subscription_item", item_id)
+    return remaining
 
 
 def changed_item(item: Json, wanted: Json, price: Json | None, param: str) -> Json:
     price = price or item["price"]
     quantity = quantity_of(wanted, price, param, default=item.get("quantity", 1))
-    kept = {key: value for key, value in item.items() if key != "quantity"}
+    rest = {key: value for key, value in item.items() if key != "quantity"}
     return {
-        **kept,
+        **rest,
         "metadata": merge_metadata(item["metadata"], wanted.get("metadata", {})),
         "plan": legacy_plan(price),
         "price": price,
@@ -356,7 +361,7 @@ def changed_item(item: Json, wanted: Json, price: Json | None, param: str) -> Js
 
 
 def cancel(call: Call) -> Json:
-    """A second one finds nothing (stripe-facts 22)."""
+    """Canceling a second time fails with 404 (stripe-facts 22)."""
     subscription = call.data.need("subscription", call.id)
     if subscription["status"] in ENDED:
         raise resource_missing("subscription", call.id, "id", 404)

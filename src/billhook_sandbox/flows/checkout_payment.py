@@ -1,4 +1,4 @@
-"""Paying a Checkout session, by whatever way it is asked for: page, API or control."""
+"""Pays Checkout Sessions, for the page, the API and the controls."""
 
 from typing import Literal, NamedTuple
 
@@ -6,7 +6,7 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import charge_attempts, checkout_subscription, setup_intent_lifecycle
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
-from billhook_sandbox.objects.checkout_sessions import buyer
+from billhook_sandbox.objects.checkout_sessions import customer_details
 from billhook_sandbox.objects.coupons import redeem
 from billhook_sandbox.objects.customers import make_customer
 from billhook_sandbox.objects.payment_intents import full_shipping, make_intent
@@ -23,65 +23,82 @@ class Buyer(NamedTuple):
     country: str | None = "US"
     postal_code: str | None = None
 
+    @property
+    def address(self) -> Json:
+        return {"country": self.country, "postal_code": self.postal_code}
+
+
+class Purchase(NamedTuple):
+    """One attempt to pay a session."""
+
+    session: Json
+    buyer: Buyer
+    method: Json
+    customer: Json | None = None
+    """None for a guest."""
+    intent: Json | None = None
+    """None if nothing is due."""
+    intent_is_new: bool = False
+
 
 def pay(
     data: DataSet,
     session: Json,
     method: Json,
-    who: Buyer,
+    buyer: Buyer,
     authentication: Authentication = "ask",
 ) -> Json:
-    """The session afterwards; raises CardError when the payment is refused.
+    """Pays the session and returns it. Raises CardError if the payment fails.
 
-    A refusal leaves the session open and payable again (stripe-facts 6). A card that asks for
-    authentication leaves it open too, with the intent in `requires_action`.
+    A failed payment leaves the session open for another attempt (stripe-facts 6). So does a card
+    that requires authentication, with the intent in `requires_action`.
     """
     require_open_session(session)
-    who = complete_buyer(data, session, who)
+    buyer = with_known_details(session, buyer)
     check_owner(session, method)
     if method["customer"] is None:
-        method = data.put({**method, "billing_details": billing_of(who)})
+        details = {"email": buyer.email, "name": buyer.name, "address": buyer.address}
+        method = data.put({**method, "billing_details": billing_details(details)})
+    purchase = Purchase(session, buyer, method)
     if session["mode"] == "setup":
-        return save(data, session, method, who, authentication)
+        return save_method(data, purchase, authentication)
     if not session["amount_total"]:
-        customer = customer_for(data, session, who)
+        customer = customer_for(data, session, buyer)
+        purchase = purchase._replace(customer=customer)
         if session["mode"] == "subscription" and customer:
-            return subscribe(data, session, method, customer, None, False, who)
-        return finish(data, session, who, customer, "no_payment_required")
+            return subscribe(data, purchase, customer)
+        return complete(data, purchase, "no_payment_required")
     card = charge_attempts.card_for(data, method, session["customer"])
-    intent, fresh = intent_of(data, session, method)
+    intent, is_new = intent_of(data, session, method)
     if card.payment == "declined":
-        emit_created(data, intent, fresh)
+        emit_created(data, intent, is_new)
         raise charge_attempts.decline(data, intent, method, card)
     if card.payment == "requires_authentication" and authentication != "confirmed":
-        emit_created(data, intent, fresh)
+        emit_created(data, intent, is_new)
         if authentication == "denied":
             raise charge_attempts.fail_authentication(data, intent, method)
-        return ask_authentication(data, session, intent, method)
-    customer = customer_for(data, session, who)
+        return require_action(data, session, intent, method)
+    customer = customer_for(data, session, buyer)
     intent = data.put({**intent, "customer": customer and customer["id"]})
+    purchase = Purchase(session, buyer, method, customer, intent, is_new)
     if session["mode"] == "subscription" and customer:
-        return subscribe(data, session, method, customer, intent, fresh, who)
+        return subscribe(data, purchase, customer)
     if method["type"] == "sepa_debit":
-        return debit(data, session, method, customer, intent, fresh, who)
-    return pay_once(data, session, method, customer, intent, fresh, who)
+        return start_debit(data, purchase, intent)
+    return charge_once(data, purchase, intent)
 
 
-def save(
-    data: DataSet, session: Json, method: Json, who: Buyer, authentication: Authentication
-) -> Json:
-    """Setup mode: the method is kept for later, and nothing is charged."""
+def save_method(data: DataSet, purchase: Purchase, authentication: Authentication) -> Json:
+    """In setup mode: saves the payment method without charging it."""
+    session = purchase.session
     intent = data.need("setup_intent", session["setup_intent"])
-    values = {"payment_method": method["id"], "status": "requires_confirmation"}
+    values = {"payment_method": purchase.method["id"], "status": "requires_confirmation"}
     intent = data.put({**intent, **values})
     intent = setup_intent_lifecycle.confirm(data, intent, authentication)
     if intent["status"] == "requires_action":
         return session
-    return finish(data, session, who, customer_of(data, session), "no_payment_required")
-
-
-def customer_of(data: DataSet, session: Json) -> Json | None:
-    return data.get("customer", session["customer"])
+    customer = data.get("customer", session["customer"])
+    return complete(data, purchase._replace(customer=customer), "no_payment_required")
 
 
 def require_open_session(session: Json) -> None:
@@ -93,7 +110,7 @@ def require_open_session(session: Json) -> None:
 
 
 def check_owner(session: Json, method: Json) -> None:
-    """A saved method pays for its own customer only."""
+    """A saved payment method can only be used by its own customer."""
     if method["customer"] not in (None, session["customer"]):
         raise InvalidRequest(
             f"The payment method {method['id']} belongs to another customer.",
@@ -102,27 +119,22 @@ def check_owner(session: Json, method: Json) -> None:
         )
 
 
-def complete_buyer(data: DataSet, session: Json, who: Buyer) -> Buyer:
-    """What the session already knows fills what the payer didn't say."""
-    known = session["customer_details"] or {}
-    email = session["customer_email"] or known.get("email") or who.email
+def with_known_details(session: Json, buyer: Buyer) -> Buyer:
+    """The buyer with the email and name that the session already has."""
+    details = session["customer_details"] or {}
+    email = session["customer_email"] or details.get("email") or buyer.email
     if not email:
-        raise InvalidRequest("An e-mail address is required.", param="email")
-    return who._replace(email=email, name=who.name or known.get("name"))
-
-
-def billing_of(who: Buyer) -> Json:
-    address = {"country": who.country, "postal_code": who.postal_code}
-    return billing_details({"email": who.email, "name": who.name, "address": address})
+        raise InvalidRequest("An email address is required.", param="email")
+    return buyer._replace(email=email, name=buyer.name or details.get("name"))
 
 
 def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
-    """One intent for all attempts; the first makes it, and is the one to tell of it."""
-    notes = data.need("_checkout", session["id"])
-    intent = data.get("payment_intent", notes["payment_intent"])
+    """The intent for all attempts, and whether it is new."""
+    record = data.need("_checkout", session["id"])
+    intent = data.get("payment_intent", record["payment_intent"])
     if intent:
         return data.put({**intent, "payment_method_types": [method["type"]]}), False
-    given = dict(notes["payment_intent_data"])
+    given = dict(record["payment_intent_data"])
     values = {
         **given,
         "metadata": given.get("metadata") or {},
@@ -132,25 +144,25 @@ def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
         values = {"description": "Subscription creation", "setup_future_usage": "off_session"}
     amount, currency = session["amount_total"], session["currency"]
     intent = make_intent(data, amount, currency, session["customer"], method, **values)
-    data.put({**notes, "payment_intent": intent["id"]})
+    data.put({**record, "payment_intent": intent["id"]})
     if session["mode"] == "payment":
         change(data, session, payment_intent=intent["id"])
     return intent, True
 
 
-def emit_created(data: DataSet, intent: Json, fresh: bool) -> None:
-    if fresh:
+def emit_created(data: DataSet, intent: Json, is_new: bool) -> None:
+    if is_new:
         emit(data, "payment_intent.created", intent)
 
 
-def ask_authentication(data: DataSet, session: Json, intent: Json, method: Json) -> Json:
-    target = f"{session['url']}/authenticate"
+def require_action(data: DataSet, session: Json, intent: Json, method: Json) -> Json:
+    url = f"{session['url']}/authenticate"
     intent = change(
         data,
         intent,
         next_action={
             "type": "redirect_to_url",
-            "redirect_to_url": {"return_url": session["url"], "url": target},
+            "redirect_to_url": {"return_url": session["url"], "url": url},
         },
         payment_method=method["id"],
         status="requires_action",
@@ -159,112 +171,83 @@ def ask_authentication(data: DataSet, session: Json, intent: Json, method: Json)
     return data.need("checkout.session", session["id"])
 
 
-def customer_for(data: DataSet, session: Json, who: Buyer) -> Json | None:
-    """A guest stays without one; `always` makes it now, before all else (stripe-facts 2)."""
+def customer_for(data: DataSet, session: Json, buyer: Buyer) -> Json | None:
+    """The session's customer. `always` creates one before the payment (stripe-facts 2); a guest has
+    none."""
     if session["customer"]:
         return data.need("customer", session["customer"], "customer")
     if session["customer_creation"] != "always":
         return None
-    address = {"country": who.country, "postal_code": who.postal_code}
-    return make_customer(data, {"email": who.email, "name": who.name, "address": address})
+    details = {"email": buyer.email, "name": buyer.name, "address": buyer.address}
+    return make_customer(data, details)
 
 
-def pay_once(
-    data: DataSet,
-    session: Json,
-    method: Json,
-    customer: Json | None,
-    intent: Json,
-    fresh: bool,
-    who: Buyer,
-) -> Json:
-    unpaid = intent
-    intent, charge = charge_attempts.succeed(data, intent, method)
+def charge_once(data: DataSet, purchase: Purchase, unpaid: Json) -> Json:
+    customer, method = purchase.customer, purchase.method
+    intent, charge = charge_attempts.succeed(data, unpaid, method)
     emit(data, "charge.succeeded", charge)
     if customer and intent["setup_future_usage"]:
         attach(data, method, customer)
     emit(data, "payment_intent.succeeded", intent)
-    # `created` really comes after `succeeded` (stripe-facts 3).
-    emit_created(data, unpaid, fresh)
-    session = finish(data, session, who, customer, "paid", payment_intent=intent["id"])
+    # Stripe sends `created` after `succeeded` (stripe-facts 3).
+    emit_created(data, unpaid, purchase.intent_is_new)
+    session = complete(data, purchase, "paid", payment_intent=intent["id"])
     open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 
-def debit(
-    data: DataSet,
-    session: Json,
-    method: Json,
-    customer: Json | None,
-    intent: Json,
-    fresh: bool,
-    who: Buyer,
-) -> Json:
-    """The session completes unpaid; the money is known later (stripe-facts 7)."""
-    unpaid = intent
-    intent, charge = charge_attempts.start_debit(data, intent, method)
+def start_debit(data: DataSet, purchase: Purchase, unpaid: Json) -> Json:
+    """Completes the session as unpaid; the debit succeeds or fails later (stripe-facts 7)."""
+    intent, charge = charge_attempts.start_debit(data, unpaid, purchase.method)
     emit(data, "charge.pending", charge)
     emit(data, "payment_intent.processing", intent)
-    emit_created(data, unpaid, fresh)
-    schedule_in(data, charge_attempts.DEBIT_SECONDS, "settle_debit", session=session["id"])
-    return finish(data, session, who, customer, "unpaid", payment_intent=intent["id"])
+    emit_created(data, unpaid, purchase.intent_is_new)
+    seconds = charge_attempts.DEBIT_SECONDS
+    schedule_in(data, seconds, "settle_debit", session=purchase.session["id"])
+    return complete(data, purchase, "unpaid", payment_intent=intent["id"])
 
 
-def subscribe(
-    data: DataSet,
-    session: Json,
-    method: Json,
-    customer: Json,
-    intent: Json | None,
-    fresh: bool,
-    who: Buyer,
-) -> Json:
-    """Subscription and invoice come after the payment, told in this order (stripe-facts 10, 11).
-
-    `intent` is None when nothing is due yet.
-    """
-    unpaid, charge = intent, None
-    if intent:
-        intent, charge = charge_attempts.succeed(data, intent, method)
+def subscribe(data: DataSet, purchase: Purchase, customer: Json) -> Json:
+    """Creates the subscription and its invoice after the payment (stripe-facts 10, 11)."""
+    session, method, unpaid = purchase.session, purchase.method, purchase.intent
+    intent, charge = None, None
+    if unpaid:
+        intent, charge = charge_attempts.succeed(data, unpaid, method)
         emit(data, "charge.succeeded", charge)
     method = attach(data, method, customer)
-    notes = data.need("_checkout", session["id"])
-    created = checkout_subscription.start(data, notes, customer, method, intent)
-    names = {"subscription": created.subscription["id"], "invoice": created.paid["id"]}
-    session = finish(data, session, who, customer, "paid", **names)
+    record = data.need("_checkout", session["id"])
+    created = checkout_subscription.create(data, record, customer, method, intent)
+    ids = {"subscription": created.subscription["id"], "invoice": created.paid["id"]}
+    session = complete(data, purchase, "paid", **ids)
     customer = data.need("customer", customer["id"])
     if customer["currency"] is None:
         change(data, customer, "customer.updated", currency=session["currency"])
     emit(data, "customer.subscription.created", created.subscription)
-    if intent and unpaid:
+    if unpaid and intent:
         emit(data, "payment_intent.succeeded", intent)
-        emit_created(data, unpaid, fresh)
+        emit_created(data, unpaid, purchase.intent_is_new)
     checkout_subscription.emit_invoice_events(data, created)
     if charge:
         open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 
-def finish(
-    data: DataSet,
-    session: Json,
-    who: Buyer,
-    customer: Json | None,
-    payment_status: str,
-    **values: str,
-) -> Json:
-    address = {**billing_details()["address"], "country": who.country}
-    address["postal_code"] = who.postal_code
+def complete(data: DataSet, purchase: Purchase, payment_status: str, **values: str) -> Json:
+    buyer = purchase.buyer
+    address = {**billing_details()["address"], **buyer.address}
     session = change(
         data,
-        session,
+        purchase.session,
         collected_information={
             "business_name": None,
             "individual_name": None,
             "shipping_details": None,
         },
-        customer=customer and customer["id"],
-        customer_details={**buyer(who.email, who.name, address), "tax_ids": []},
+        customer=purchase.customer and purchase.customer["id"],
+        customer_details={
+            **customer_details(buyer.email, buyer.name, address),
+            "tax_ids": [],
+        },
         payment_status=payment_status,
         status="complete",
         url=None,
@@ -277,14 +260,14 @@ def finish(
 
 
 def settle_debit(data: DataSet, session: str) -> None:
-    """The bank's answer, told of the session after that of its intent."""
-    after = data.need("checkout.session", session)
-    intent = data.need("payment_intent", after["payment_intent"])
+    """The bank's response to a debit; the session's event follows those of the intent."""
+    found = data.need("checkout.session", session)
+    intent = data.need("payment_intent", found["payment_intent"])
     if charge_attempts.settle_debit(data, intent):
-        after = change(data, after, payment_status="paid")
-        emit(data, "checkout.session.async_payment_succeeded", after)
+        found = change(data, found, payment_status="paid")
+        emit(data, "checkout.session.async_payment_succeeded", found)
     else:
-        emit(data, "checkout.session.async_payment_failed", after)
+        emit(data, "checkout.session.async_payment_failed", found)
 
 
 def expire_session(data: DataSet, session: Json) -> Json:

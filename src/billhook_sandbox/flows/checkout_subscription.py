@@ -1,4 +1,4 @@
-"""The birth of a subscription after its first payment, and the invoice of each period."""
+"""Creates the subscription of a paid Checkout Session, and its first invoice."""
 
 from typing import NamedTuple
 
@@ -19,23 +19,23 @@ class NewSubscription(NamedTuple):
     paid: Json
 
 
-def start(
-    data: DataSet, notes: Json, customer: Json, method: Json, intent: Json | None
+def create(
+    data: DataSet, record: Json, customer: Json, method: Json, intent: Json | None
 ) -> NewSubscription:
-    """From the notes of a paid Checkout session. Tells nothing: the caller knows the order.
+    """Uses the session's internal record. Emits no events: the caller decides their order.
 
-    `intent` is None when nothing is due yet.
+    `intent` is None if nothing is due.
     """
-    name, now = data.ids.new("subscription"), data.clock.now()
-    items, extras = [], []
-    for line in notes["line_items"]:
+    subscription_id, now = data.ids.new("subscription"), data.clock.now()
+    items, one_time_items = [], []
+    for line in record["line_items"]:
         price, quantity = line["price"], line["quantity"]
         if price["recurring"] is None:
-            extras.append(line)
+            one_time_items.append(line)
             continue
         end = period_end(now, price["recurring"], anchor=now)
-        items.append(data.put(make_item(data, name, price, quantity, now, end)))
-    given = notes["subscription_data"]
+        items.append(data.put(make_item(data, subscription_id, price, quantity, now, end)))
+    given = record["subscription_data"]
     subscription = make_subscription(
         data,
         customer,
@@ -44,19 +44,24 @@ def start(
         description=given.get("description"),
         metadata=given.get("metadata") or {},
     )
-    invoice = data.ids.new("invoice")
-    lines = item_lines(data, invoice, items) + [
-        invoices.extra_line(
-            data, invoice, name, extra["price"], extra["quantity"], extra["description"]
+    invoice_id = data.ids.new("invoice")
+    lines = item_lines(data, invoice_id, items) + [
+        invoices.one_time_line(
+            data,
+            invoice_id,
+            subscription_id,
+            item["price"],
+            item["quantity"],
+            item["description"],
         )
-        for extra in extras
+        for item in one_time_items
     ]
     draft = invoices.make_draft(
-        data, invoice, customer, lines, "subscription_create", subscription=subscription
+        data, invoice_id, customer, lines, "subscription_create", subscription=subscription
     )
     opened = finalize(data, draft)
     paid = settle_invoice(data, opened, intent) if intent else data.put(invoices.paid(data, opened))
-    subscription = change(data, subscription, latest_invoice=invoice)
+    subscription = change(data, subscription, latest_invoice=invoice_id)
     subscription_renewal.schedule_renewal(data, subscription)
     return NewSubscription(subscription, draft, opened, paid)
 

@@ -1,4 +1,4 @@
-"""A change within a period: the unused time is given back, the new price billed for the rest."""
+"""Prorations: credits for unused time, and charges for the rest of the period."""
 
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, subscription_renewal
@@ -10,42 +10,41 @@ from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 
 
-def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[Json]) -> int:
-    """Makes the invoice items for what differs; answers how many."""
+def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[Json]) -> None:
+    """Creates invoice items for the items that changed."""
     if subscription["status"] not in ("active", "past_due"):
-        return 0
+        return
     old, new = ({item["id"]: item for item in items} for items in (before, after))
-    made = 0
-    for name in dict.fromkeys([*old, *new]):
-        was, is_ = old.get(name), new.get(name)
-        if was and is_ and billed(was) == billed(is_):
+    for item_id in dict.fromkeys([*old, *new]):
+        old_item, new_item = old.get(item_id), new.get(item_id)
+        if old_item and new_item and billed(old_item) == billed(new_item):
             continue
-        made += bool(was and add_proration(data, subscription, was, -1))
-        made += bool(is_ and not restarts(was, is_) and add_proration(data, subscription, is_, 1))
-    return made
+        if old_item:
+            add_proration(data, subscription, old_item, -1)
+        if new_item and not changes_interval(old_item, new_item):
+            add_proration(data, subscription, new_item, 1)
 
 
 def billed(item: Json) -> tuple[str, int]:
     return item["price"]["id"], billed_units(item)
 
 
-def restarts(was: Json | None, is_: Json) -> bool:
-    """Another interval begins a period of its own, at once."""
-    if was is None:
+def changes_interval(before: Json | None, after: Json) -> bool:
+    """Whether the billing interval differs, which starts a new period immediately."""
+    if before is None:
         return False
-    old, new = was["price"]["recurring"], is_["price"]["recurring"]
-    keys = ("interval", "interval_count")
-    return any(old[key] != new[key] for key in keys)
+    old, new = before["price"]["recurring"], after["price"]["recurring"]
+    return any(old[key] != new[key] for key in ("interval", "interval_count"))
 
 
-def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> Json:
+def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> None:
     start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
     units = billed_units(item)
-    whole = (item["price"]["unit_amount"] or 0) * units
-    amount = sign * round(whole * max(0, end - now) / (end - start))
+    full_amount = (item["price"]["unit_amount"] or 0) * units
+    amount = sign * round(full_amount * max(0, end - now) / (end - start))
     name = product_name(data, item["price"])
     text = f"Unused time on {name}" if sign < 0 else f"Remaining time on {name}"
-    made = make_invoice_item(
+    invoice_item = make_invoice_item(
         data,
         data.need("customer", subscription["customer"]),
         amount,
@@ -60,12 +59,11 @@ def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> J
         quantity=units,
         quantity_decimal=str(units),
     )
-    emit(data, "invoiceitem.created", made)
-    return made
+    emit(data, "invoiceitem.created", invoice_item)
 
 
-def restart(data: DataSet, subscription: Json, items: list[Json]) -> list[Json]:
-    """All items begin a new period now."""
+def with_new_period(data: DataSet, subscription: Json, items: list[Json]) -> list[Json]:
+    """The items with a new period that starts now."""
     now = data.clock.now()
     return [
         {
@@ -78,17 +76,19 @@ def restart(data: DataSet, subscription: Json, items: list[Json]) -> list[Json]:
 
 
 def bill_now(data: DataSet, subscription: Json, items: list[Json]) -> Json:
-    """An invoice of what is pending, and of these items' new periods."""
-    name = data.ids.new("invoice")
-    subscription = change(data, subscription, "customer.subscription.updated", latest_invoice=name)
-    draft = draft_invoice(data, name, subscription, items, "subscription_update")
+    """Invoices the pending invoice items, and the new periods of these items."""
+    invoice_id = data.ids.new("invoice")
+    subscription = change(
+        data, subscription, "customer.subscription.updated", latest_invoice=invoice_id
+    )
+    draft = draft_invoice(data, invoice_id, subscription, items, "subscription_update")
     invoice_collection.advance_invoice(data, draft)
     return data.need("subscription", subscription["id"])
 
 
 def resume(data: DataSet, subscription: Json) -> Json:
-    """A paused one goes on with a period that begins now."""
-    items = restart(data, subscription, items_of(data, subscription["id"]))
+    """Resumes a paused subscription with a period that starts now."""
+    items = with_new_period(data, subscription, items_of(data, subscription["id"]))
     changes = with_items(data, subscription, items)
     subscription = change(
         data,

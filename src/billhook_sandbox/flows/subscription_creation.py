@@ -1,4 +1,4 @@
-"""A subscription made directly by API: its first invoice is tried at once (stripe-facts 19)."""
+"""Subscriptions created by API: the first invoice is charged immediately (stripe-facts 19)."""
 
 from billhook_sandbox.cards import DECLINES, Card
 from billhook_sandbox.errors import CardError, InvalidRequest
@@ -21,26 +21,28 @@ from billhook_sandbox.store import DataSet, Json
 INCOMPLETE_SECONDS = 23 * 3600
 
 
-def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Json:
-    """`wanted` are prices with quantities and metadata; `given` are the request's parameters."""
-    method = paying_method(data, customer, given)
+def create(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Json:
+    """`wanted` has the prices, quantities and metadata of the items, `given` all parameters."""
+    method = payment_method_for(data, customer, given)
     trial_end = trial_end_of(data, given)
     behavior = given.get("payment_behavior", "allow_incomplete")
-    by_card = given.get("collection_method", "charge_automatically") == "charge_automatically"
-    due = sum((one["price"]["unit_amount"] or 0) * billed_units(one) for one in wanted)
-    charged = bool(by_card and due and trial_end is None)
+    charges_automatically = (
+        given.get("collection_method", "charge_automatically") == "charge_automatically"
+    )
+    due = sum((each["price"]["unit_amount"] or 0) * billed_units(each) for each in wanted)
+    charged = bool(charges_automatically and due and trial_end is None)
     card = None
     if charged and behavior != "default_incomplete":
-        card = first_card(data, method, customer, behavior)
-    subscription = make(data, customer, wanted, given, trial_end)
+        card = card_for_first_payment(data, method, customer, behavior)
+    subscription = create_subscription(data, customer, wanted, given, trial_end)
     if charged:
         subscription = data.put({**subscription, "status": "incomplete"})
-    name = data.ids.new("invoice")
-    subscription = change(data, subscription, latest_invoice=name)
+    invoice_id = data.ids.new("invoice")
+    subscription = change(data, subscription, latest_invoice=invoice_id)
     items, trial = items_of(data, subscription["id"]), trial_end is not None
-    # The subscription is told in the state that the first try leaves it in.
-    draft = draft_invoice(data, name, subscription, items, "subscription_create", trial)
-    plan(data, subscription)
+    # `customer.subscription.created` has the status after the first payment attempt.
+    draft = draft_invoice(data, invoice_id, subscription, items, "subscription_create", trial)
+    schedule_jobs(data, subscription)
     if card is not None and card.payment == "succeeds":
         subscription = change(data, subscription, status="active")
     emit(data, "customer.subscription.created", subscription)
@@ -49,7 +51,7 @@ def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Jso
         return subscription
     opened = invoice_lifecycle.finalize_and_emit(data, draft)
     if card is None or method is None:
-        wait_for_method(data, opened, method)
+        create_open_payment(data, opened, method)
         return subscription
     found = invoice_lifecycle.attempt_payment(data, opened, method, off_session=False, card=card)
     if isinstance(found, CardError):
@@ -58,13 +60,13 @@ def start(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Jso
     return data.need("subscription", subscription["id"])
 
 
-def paying_method(data: DataSet, customer: Json, given: Json) -> Json | None:
-    name = given.get("default_payment_method")
-    if name:
-        method = data.need("payment_method", name, "default_payment_method")
+def payment_method_for(data: DataSet, customer: Json, given: Json) -> Json | None:
+    method_id = given.get("default_payment_method")
+    if method_id:
+        method = data.need("payment_method", method_id, "default_payment_method")
         if method["customer"] != customer["id"]:
             raise InvalidRequest(
-                f"The customer does not have a payment method with the ID {name}.",
+                f"The customer does not have a payment method with the ID {method_id}.",
                 code="resource_missing",
                 param="default_payment_method",
             )
@@ -72,8 +74,11 @@ def paying_method(data: DataSet, customer: Json, given: Json) -> Json | None:
     return data.get("payment_method", customer["invoice_settings"]["default_payment_method"])
 
 
-def first_card(data: DataSet, method: Json | None, customer: Json, behavior: str) -> Card:
-    """How the first try will go; what mustn't stay incomplete is refused before it is written."""
+def card_for_first_payment(
+    data: DataSet, method: Json | None, customer: Json, behavior: str
+) -> Card:
+    """The test card that decides the first payment. Raises CardError before anything is created if
+    the payment fails and `behavior` is `error_if_incomplete`."""
     if method is None:
         raise InvalidRequest(
             "This customer has no attached payment source or default payment method. Please "
@@ -103,20 +108,20 @@ def trial_end_of(data: DataSet, given: Json) -> int | None:
     return int(end)
 
 
-def make(
+def create_subscription(
     data: DataSet, customer: Json, wanted: list[Json], given: Json, trial_end: int | None
 ) -> Json:
-    name, now = data.ids.new("subscription"), data.clock.now()
+    subscription_id, now = data.ids.new("subscription"), data.clock.now()
     items = []
-    for one in wanted:
-        end = trial_end or period_end(now, one["price"]["recurring"], anchor=now)
-        item = make_item(data, name, one["price"], one["quantity"], now, end)
-        items.append(data.put({**item, "metadata": one["metadata"]}))
+    for each in wanted:
+        end = trial_end or period_end(now, each["price"]["recurring"], anchor=now)
+        item = make_item(data, subscription_id, each["price"], each["quantity"], now, end)
+        items.append(data.put({**item, "metadata": each["metadata"]}))
     method = data.get("payment_method", given.get("default_payment_method"))
     values: Json = {k: given[k] for k in COPIED if k in given}
     if given.get("trial_settings"):
-        wanted_end = given["trial_settings"]["end_behavior"]
-        values["trial_settings"] = {"end_behavior": {"billing_cycle_anchor": None, **wanted_end}}
+        end_behavior = given["trial_settings"]["end_behavior"]
+        values["trial_settings"] = {"end_behavior": {"billing_cycle_anchor": None, **end_behavior}}
     if trial_end:
         values |= {
             "billing_cycle_anchor": trial_end,
@@ -142,24 +147,26 @@ COPIED = (
 )
 
 
-def plan(data: DataSet, subscription: Json) -> None:
-    """All that happens to it by itself."""
-    name = subscription["id"]
+def schedule_jobs(data: DataSet, subscription: Json) -> None:
+    """Schedules everything that happens to the subscription automatically."""
+    subscription_id = subscription["id"]
     subscription_renewal.schedule_renewal(data, subscription)
     if subscription["cancel_at"]:
-        schedule_at(data, subscription["cancel_at"], "end_subscription", subscription=name)
+        schedule_at(
+            data, subscription["cancel_at"], "end_subscription", subscription=subscription_id
+        )
     if subscription["trial_end"]:
-        notice = max(
+        notice_at = max(
             data.clock.now(), subscription["trial_end"] - subscription_renewal.TRIAL_NOTICE_SECONDS
         )
-        schedule_at(data, notice, "emit_trial_will_end", subscription=name)
+        schedule_at(data, notice_at, "emit_trial_will_end", subscription=subscription_id)
     if subscription["status"] == "incomplete":
-        moment = data.clock.now() + INCOMPLETE_SECONDS
-        schedule_at(data, moment, "expire_subscription", subscription=name)
+        expires_at = data.clock.now() + INCOMPLETE_SECONDS
+        schedule_at(data, expires_at, "expire_subscription", subscription=subscription_id)
 
 
-def wait_for_method(data: DataSet, invoice: Json, method: Json | None) -> None:
-    """`default_incomplete`: the buyer's page confirms the intent of the open invoice."""
+def create_open_payment(data: DataSet, invoice: Json, method: Json | None) -> None:
+    """For `default_incomplete`: creates the intent with which the app pays the open invoice."""
     intent = make_intent(
         data,
         invoice["amount_due"],
@@ -174,7 +181,7 @@ def wait_for_method(data: DataSet, invoice: Json, method: Json | None) -> None:
 
 
 def expire_subscription(data: DataSet, subscription: str) -> None:
-    """23 hours after its first payment failed."""
+    """Runs 23 hours after the first payment failed."""
     found = data.get("subscription", subscription)
     if found is None or found["status"] != "incomplete":
         return

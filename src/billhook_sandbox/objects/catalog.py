@@ -1,4 +1,4 @@
-"""How products and prices are made; either may bring the other."""
+"""Products and prices."""
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import emit
@@ -38,7 +38,7 @@ def make_product(data: DataSet, given: Json) -> Json:
 
 def make_price(data: DataSet, given: Json) -> Json:
     recurring = given.get("recurring")
-    amount, exact = amounts(given)
+    amount, decimal_amount = amounts(given)
     price = data.put(
         {
             "id": data.ids.new("price"),
@@ -59,7 +59,7 @@ def make_price(data: DataSet, given: Json) -> Json:
             "transform_quantity": None,
             "type": "recurring" if recurring else "one_time",
             "unit_amount": amount,
-            "unit_amount_decimal": exact,
+            "unit_amount_decimal": decimal_amount,
         }
     )
     emit(data, "price.created", price)
@@ -67,12 +67,12 @@ def make_price(data: DataSet, given: Json) -> Json:
 
 
 def amounts(given: Json) -> tuple[int | None, str]:
-    """`unit_amount` is null when the exact amount has a fraction."""
-    exact = given.get("unit_amount_decimal")
-    if exact is None:
+    """`unit_amount` and `unit_amount_decimal`; the former is null if the amount has a fraction."""
+    decimal_amount = given.get("unit_amount_decimal")
+    if decimal_amount is None:
         amount = given.get("unit_amount", 0)
         return amount, str(amount)
-    return (int(exact) if "." not in exact else None), exact
+    return (int(decimal_amount) if "." not in decimal_amount else None), decimal_amount
 
 
 def recurring_details(given: Json) -> Json:
@@ -90,7 +90,7 @@ def is_metered(price: Json) -> bool:
 
 
 def quantity_of(given: Json, price: Json, param: str, default: int | None = None) -> int | None:
-    """The quantity asked for, which a licensed price needs and a metered one refuses."""
+    """The requested quantity. Licensed prices require one; metered prices don't allow it."""
     if is_metered(price):
         if "quantity" in given:
             raise InvalidRequest(
@@ -110,13 +110,12 @@ def quantity_of(given: Json, price: Json, param: str, default: int | None = None
 
 
 def billed_units(item: Json) -> int:
-    """How many units an item is billed for: of a metered one what was used, which the sandbox does
-    not count."""
+    """The units that an item is billed for. The sandbox does not count usage of metered prices."""
     return item.get("quantity") or 0
 
 
 def legacy_plan(price: Json) -> Json:
-    """The older form of a recurring price; subscription items still carry it (stripe-facts 25)."""
+    """The legacy plan object of a recurring price, part of subscription items (stripe-facts 25)."""
     recurring = price["recurring"]
     return {
         "id": price["id"],

@@ -1,19 +1,19 @@
-"""Checkout sessions, and the notes about them that Stripe keeps to itself."""
+"""Checkout Sessions, and the internal record of each."""
 
 from billhook_sandbox.store import DataSet, Json
 
 LIFETIME_SECONDS = 24 * 3600
 
 
-def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Json:
-    name = data.ids.checkout_session(data.livemode)
+def make_session(data: DataSet, given: Json, items: list[Json], base_url: str) -> Json:
+    session_id = data.ids.checkout_session(data.livemode)
     setup = given["mode"] == "setup"
     total = None if setup else sum(item["amount_total"] for item in items)
     now = data.clock.now()
     currency = items[0]["currency"] if items else given.get("currency")
     data.put(
         {
-            "id": name,
+            "id": session_id,
             "object": "_checkout",
             "line_items": items,
             "payment_intent_data": given.get("payment_intent_data", {}),
@@ -23,7 +23,7 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
     )
     return data.put(
         {
-            "id": name,
+            "id": session_id,
             "object": "checkout.session",
             **settings(given),
             "allowed_payment_method_types": given.get("allowed_payment_method_types"),
@@ -34,10 +34,10 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
             "currency": currency,
             "customer": given.get("customer"),
             "customer_creation": customer_creation(given),
-            "customer_details": known_customer_details(data, given),
+            "customer_details": initial_customer_details(data, given),
             "customer_email": given.get("customer_email"),
             "expires_at": given.get("expires_at", now + LIFETIME_SECONDS),
-            # Subscription, invoice and intent are born after the payment (stripe-facts 1, 10).
+            # Subscription, invoice and intent are created after the payment (stripe-facts 1, 10).
             "invoice": None,
             "invoice_creation": invoice_creation(given["mode"]),
             "livemode": data.livemode,
@@ -57,13 +57,13 @@ def make_session(data: DataSet, given: Json, items: list[Json], site: str) -> Js
                 "amount_shipping": 0,
                 "amount_tax": 0,
             },
-            "url": f"{site}/c/pay/{name}",
+            "url": f"{base_url}/c/pay/{session_id}",
         }
     )
 
 
 def settings(given: Json) -> Json:
-    """What only says how the page looks or behaves: shown as it was given."""
+    """Fields that only affect the page, with their given values."""
     phone = given.get("phone_number_collection", {"enabled": False})
     return {
         "adaptive_pricing": {"enabled": False},
@@ -86,7 +86,7 @@ def settings(given: Json) -> Json:
         },
         "customer_account": None,
         "discounts": [
-            {"coupon": None, "promotion_code": None, **one} for one in given.get("discounts", [])
+            {"coupon": None, "promotion_code": None, **each} for each in given.get("discounts", [])
         ],
         "integration_identifier": None,
         "locale": given.get("locale"),
@@ -110,7 +110,7 @@ def settings(given: Json) -> Json:
 
 
 def customer_creation(given: Json) -> str | None:
-    """A guest leaves no customer unless asked for (stripe-facts 2)."""
+    """Guests get no customer by default (stripe-facts 2)."""
     if given.get("customer"):
         return None
     if given["mode"] == "subscription":
@@ -136,24 +136,26 @@ def invoice_creation(mode: str) -> Json | None:
 
 
 def payment_method_types(given: Json, currency: str | None) -> list[str]:
-    """Debits take days, so they are offered for euro payments and not for subscriptions."""
-    possible = ["card"]
+    """SEPA debits are available for one-time payments in euros."""
+    available = ["card"]
     if given["mode"] == "payment" and currency == "eur":
-        possible.append("sepa_debit")
+        available.append("sepa_debit")
     allowed = given.get("allowed_payment_method_types")
-    return [type_ for type_ in possible if allowed is None or type_ in allowed]
+    return [type_ for type_ in available if allowed is None or type_ in allowed]
 
 
-def known_customer_details(data: DataSet, given: Json) -> Json | None:
+def initial_customer_details(data: DataSet, given: Json) -> Json | None:
     customer = data.get("customer", given.get("customer"))
     if customer:
-        return buyer(customer["email"], customer["name"], customer["address"], customer["phone"])
+        return customer_details(
+            customer["email"], customer["name"], customer["address"], customer["phone"]
+        )
     if given.get("customer_email"):
-        return buyer(given["customer_email"])
+        return customer_details(given["customer_email"])
     return None
 
 
-def buyer(
+def customer_details(
     email: str | None,
     name: str | None = None,
     address: Json | None = None,

@@ -46,10 +46,10 @@ UNUSED_FIELDS: Json = {
     "webhooks_delivered_at": None,
     "customer_shipping": None,
 }
-"""Tax, discounts, shipping, credit notes; shared, because nothing is changed in place."""
+"""Fields that the sandbox never sets. Shared, because objects are never modified in place."""
 
 DRAFT_SECONDS = 3600
-"""How long a renewal's invoice stays a draft (stripe-facts 14)."""
+"""How long the invoice of a renewal stays a draft (stripe-facts 14)."""
 
 NO_TRANSITIONS = {
     "finalized_at": None,
@@ -61,7 +61,7 @@ NO_TRANSITIONS = {
 
 def make_draft(
     data: DataSet,
-    name: str,
+    invoice_id: str,
     customer: Json,
     lines: list[Json],
     reason: str,
@@ -69,12 +69,12 @@ def make_draft(
     subscription: Json | None = None,
     **values: object,
 ) -> Json:
-    """Of a subscription, or by hand; `values` go before what is said here."""
+    """A draft for a subscription or a manual invoice; `values` override the defaults."""
     now = data.clock.now()
     cycle = reason == "subscription_cycle"
     return data.put(
         {
-            "id": name,
+            "id": invoice_id,
             "object": "invoice",
             **UNUSED_FIELDS,
             "account_country": "US",
@@ -114,20 +114,20 @@ def make_draft(
             "ending_balance": None,
             "footer": None,
             **values,
-            **with_lines(data, name, lines),
+            **with_lines(data, invoice_id, lines),
         }
     )
 
 
-def with_lines(data: DataSet, name: str, lines: list[Json]) -> Json:
-    """What changes on a draft when its lines do; the lines are stored. A negative total is owed
-    to the customer, not due."""
-    data.put({"id": name, "object": "_invoice_lines", "lines": lines})
+def with_lines(data: DataSet, invoice_id: str, lines: list[Json]) -> Json:
+    """Stores the lines; returns the changed fields of the draft. A negative total is credited to
+    the customer."""
+    data.put({"id": invoice_id, "object": "_invoice_lines", "lines": lines})
     total = sum(line["amount"] for line in lines)
     return {
         "amount_due": max(0, total),
         "amount_remaining": max(0, total),
-        "lines": line_list(name, lines),
+        "lines": line_list(invoice_id, lines),
         "subtotal": total,
         "subtotal_excluding_tax": total,
         "total": total,
@@ -136,18 +136,18 @@ def with_lines(data: DataSet, name: str, lines: list[Json]) -> Json:
 
 
 def lines_of(data: DataSet, invoice: str) -> list[Json]:
-    found: list[Json] = data.need("_invoice_lines", invoice)["lines"]
-    return found
+    lines: list[Json] = data.need("_invoice_lines", invoice)["lines"]
+    return lines
 
 
 def line_list(invoice: str, lines: list[Json]) -> Json:
-    """Embedded, a list shows its first ten."""
-    found = list_object(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
-    return {**found, "total_count": len(lines)}
+    """The embedded list has the first ten lines."""
+    embedded = list_object(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
+    return {**embedded, "total_count": len(lines)}
 
 
 def parent_of(subscription: Json) -> Json:
-    """With the subscription's metadata as it is now (stripe-facts 13)."""
+    """Contains the subscription's current metadata (stripe-facts 13)."""
     details = {"metadata": subscription["metadata"], "subscription": subscription["id"]}
     return {
         "quote_details": None,
@@ -157,7 +157,7 @@ def parent_of(subscription: Json) -> Json:
 
 
 def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = False) -> Json:
-    """The line of a subscription item, for the item's period; a trial costs nothing."""
+    """The line for a subscription item and its period; a trial is free."""
     parent = {
         "invoice_item_details": None,
         "subscription_item_details": {
@@ -177,10 +177,10 @@ def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = 
     return {**line, "subscription": item["subscription"]}
 
 
-def extra_line(
+def one_time_line(
     data: DataSet, invoice: str, subscription: str, price: Json, quantity: int, name: str
 ) -> Json:
-    """A one-time price on the first invoice."""
+    """The line for a one-time price on the first invoice."""
     parent = {
         "invoice_item_details": {
             "invoice_item": "ii_1" + data.ids.random(23),
@@ -197,14 +197,14 @@ def extra_line(
 
 
 def invoice_item_line(data: DataSet, invoice: str, item: Json) -> Json:
-    """The line of an invoice item, a proration among them."""
-    of = (item["parent"] or {}).get("subscription_details") or {}
+    """The line for an invoice item, such as a proration."""
+    details = (item["parent"] or {}).get("subscription_details") or {}
     parent = {
         "invoice_item_details": {
             "invoice_item": item["id"],
             "proration": item["proration"],
             "proration_details": {"credited_items": None},
-            "subscription": of.get("subscription"),
+            "subscription": details.get("subscription"),
         },
         "subscription_item_details": None,
         "type": "invoice_item_details",
@@ -227,7 +227,7 @@ def invoice_item_line(data: DataSet, invoice: str, item: Json) -> Json:
         "pricing": item["pricing"],
         "quantity": item["quantity"],
         "quantity_decimal": str(item["quantity"]),
-        "subscription": of.get("subscription"),
+        "subscription": details.get("subscription"),
         "subtotal": item["amount"],
         "taxes": [],
     }
@@ -271,23 +271,23 @@ def make_line(
 
 
 def finalized(data: DataSet, invoice: Json, customer: Json) -> Json:
-    """What finalizing changes: a number, an address, and no more automatic finalization."""
+    """The finalized invoice, with its number and its URLs."""
     now = data.clock.now()
-    # What the customer owes or is owed goes into the first invoice that is final.
-    owed, total = customer["balance"], invoice["total"]
-    due = max(0, total + owed)
-    address = f"https://invoice.stripe.com/i/{account_id(data.account)}/{data.ids.random(40)}"
+    # The customer's balance is applied to the next invoice that is finalized.
+    balance, total = customer["balance"], invoice["total"]
+    due = max(0, total + balance)
+    url = f"https://invoice.stripe.com/i/{account_id(data.account)}/{data.ids.random(40)}"
     return {
         **invoice,
         "amount_due": due,
         "amount_remaining": due,
         "automatically_finalizes_at": None,
         "effective_at": now,
-        "ending_balance": total + owed - due,
-        "hosted_invoice_url": address,
-        "invoice_pdf": f"{address}/pdf",
+        "ending_balance": total + balance - due,
+        "hosted_invoice_url": url,
+        "invoice_pdf": f"{url}/pdf",
         "number": f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04}",
-        "starting_balance": owed,
+        "starting_balance": balance,
         "status": "open",
         "status_transitions": {**invoice["status_transitions"], "finalized_at": now},
     }

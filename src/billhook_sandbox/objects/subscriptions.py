@@ -1,4 +1,4 @@
-"""Subscriptions and their items; the billing period stands on the items (stripe-facts 25)."""
+"""Subscriptions and their items, which have the billing period (stripe-facts 25)."""
 
 from billhook_sandbox.objects.catalog import legacy_plan
 from billhook_sandbox.pagination import list_object
@@ -28,17 +28,17 @@ UNUSED_FIELDS: Json = {
     "trial_end": None,
     "trial_start": None,
 }
-"""What the sandbox has no use for; shared, because objects are never changed in place."""
+"""Fields that the sandbox never sets. Shared, because objects are never modified in place."""
 
 
 def make_subscription(
     data: DataSet, customer: Json, method: Json | None, items: list[Json], **values: object
 ) -> Json:
     now = data.clock.now()
-    name = items[0]["subscription"]
+    subscription_id = items[0]["subscription"]
     return data.put(
         {
-            "id": name,
+            "id": subscription_id,
             "object": "subscription",
             **UNUSED_FIELDS,
             "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
@@ -66,7 +66,7 @@ def make_subscription(
                 "footer": None,
                 "issuer": {"type": "self"},
             },
-            "items": item_list(name, items),
+            "items": item_list(subscription_id, items),
             "latest_invoice": None,
             "livemode": data.livemode,
             "metadata": {},
@@ -91,13 +91,13 @@ def make_subscription(
 
 
 def item_list(subscription: str, items: list[Json]) -> Json:
-    """Embedded, a list shows its first ten; twenty is the most (stripe-facts 25)."""
+    """The embedded list has the first ten items; the maximum is twenty (stripe-facts 25)."""
     url = f"/v1/subscription_items?subscription={subscription}"
     return {**list_object(items[:10], url, len(items) > 10), "total_count": len(items)}
 
 
 def undocumented_fields(items: list[Json]) -> Json:
-    """Real answers carry these for a subscription of one item, though no type lists them."""
+    """Real subscriptions with one item have these fields, although no type lists them."""
     if len(items) != 1:
         return {"plan": None, "quantity": None}
     return {"plan": items[0]["plan"], "quantity": items[0].get("quantity")}
@@ -121,17 +121,17 @@ def make_item(
         "subscription": subscription,
         "tax_rates": [],
     }
-    # A metered price has none.
+    # Items with a metered price have no quantity.
     return item if quantity is None else {**item, "quantity": quantity}
 
 
 def items_of(data: DataSet, subscription: str) -> list[Json]:
-    """All of them, in the order in which they were added."""
+    """All items, in the order they were added."""
     return data.all("subscription_item").where("subscription", subscription)
 
 
 def with_items(data: DataSet, subscription: Json, items: list[Json]) -> Json:
-    """What changes on a subscription when its items do; the items are stored."""
+    """Stores the items; returns the changed fields of the subscription."""
     for item in items:
         data.put(item)
     return {"items": item_list(subscription["id"], items), **undocumented_fields(items)}

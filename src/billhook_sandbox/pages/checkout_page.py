@@ -11,7 +11,7 @@ from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
 from billhook_sandbox.objects.payment_methods import make_card, make_sepa_debit
 from billhook_sandbox.pages.forms import FormError, read_card
-from billhook_sandbox.pages.rendering import Pages, read_form, redirect
+from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
 from billhook_sandbox.params import email
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import DataSet, Json
@@ -149,10 +149,6 @@ class CheckoutPage:
         if intent is None or intent["status"] != "requires_action":
             return None
         return data, session, data.need("payment_method", intent["payment_method"])
-
-
-def merchant_name(data: DataSet) -> str:
-    return f"Sandbox {data.account}"
 
 
 def success_url(session: Json) -> str | None:

@@ -1,4 +1,4 @@
-"""The customer portal: subscriptions to change, to end or to keep, cards, invoices."""
+"""The hosted customer portal: subscriptions, payment methods and invoices."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +13,7 @@ from billhook_sandbox.objects.catalog import billed_units
 from billhook_sandbox.objects.payment_methods import attach, detach, make_card
 from billhook_sandbox.objects.subscriptions import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
-from billhook_sandbox.pages.rendering import Pages, read_form, redirect
+from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
 from billhook_sandbox.routing import Call
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
@@ -34,29 +34,29 @@ class PortalPage:
             Route(path, self.submit, methods=["POST"]),
         ]
 
-    def find(self, request: Request) -> "Visit | None":
-        """The portal session with its customer, who may be gone meanwhile."""
+    def find(self, request: Request) -> "PortalVisit | None":
+        """The portal session and its customer; None if the customer was deleted."""
         found = self.state.find("billing_portal.session", request.path_params["id"])
         customer = found[0].get("customer", found[1]["customer"]) if found else None
-        return Visit(*found, customer) if found and customer else None
+        return PortalVisit(*found, customer) if found and customer else None
 
-    def gone(self) -> Response:
-        text = "Ask the shop for a new link to your subscriptions."
-        return self.pages.notice("This link no longer works", text, status=404)
+    def not_found(self) -> Response:
+        text = "Contact the merchant for a new link."
+        return self.pages.notice("This link is no longer valid", text, status=404)
 
     async def show(self, request: Request) -> Response:
         visit = self.find(request)
-        return self.page(visit, {}) if visit else self.gone()
+        return self.page(visit, {}) if visit else self.not_found()
 
     def page(
-        self, visit: "Visit", filled: dict[str, str], error: FormError | None = None
+        self, visit: "PortalVisit", filled: dict[str, str], error: FormError | None = None
     ) -> Response:
         features = visit.features()
         return self.pages.show(
             "portal.html",
             session=visit.session,
             customer=visit.customer,
-            merchant=f"Sandbox {visit.data.account}",
+            merchant=merchant_name(visit.data),
             features=features,
             subscriptions=visit.subscriptions(),
             cards=visit.cards(),
@@ -70,12 +70,12 @@ class PortalPage:
         filled = await read_form(request)
         visit = self.find(request)
         if visit is None:
-            return self.gone()
+            return self.not_found()
         visit.data.cause = Cause()
         try:
             visit.act(filled)
-        except FormError as mistake:
-            return self.page(visit, filled, mistake)
+        except FormError as error:
+            return self.page(visit, filled, error)
         except StripeError as error:
             return self.page(visit, filled, FormError("", error.message))
         finally:
@@ -83,8 +83,8 @@ class PortalPage:
         return redirect(request.url.path)
 
 
-class Visit:
-    """One customer's view of what is theirs, and what they may do with it."""
+class PortalVisit:
+    """A customer's use of the portal: what the page shows, and the actions of its forms."""
 
     def __init__(self, data: DataSet, session: Json, customer: Json) -> None:
         self.data = data
@@ -96,57 +96,57 @@ class Visit:
         found: Json = self.data.need("billing_portal.configuration", name)["features"]
         return found
 
-    def mine(self, kind: str) -> list[Json]:
+    def owned(self, kind: str) -> list[Json]:
         """Newest first."""
         return self.data.all(kind).where("customer", self.customer["id"])[::-1]
 
     def subscriptions(self) -> list[Json]:
         return [
-            describe(self.data, found, self.plans(found)) for found in self.mine("subscription")
+            describe(self.data, found, self.plans(found)) for found in self.owned("subscription")
         ]
 
     def cards(self) -> list[Json]:
         default = self.customer["invoice_settings"]["default_payment_method"]
-        used = {found["default_payment_method"] for found in self.alive()}
+        used = {found["default_payment_method"] for found in self.active_subscriptions()}
         return [
             {**found, "is_default": found["id"] == default or found["id"] in used}
-            for found in self.mine("payment_method")
+            for found in self.owned("payment_method")
         ]
 
-    def alive(self) -> list[Json]:
-        return [found for found in self.mine("subscription") if found["status"] not in ENDED]
+    def active_subscriptions(self) -> list[Json]:
+        return [found for found in self.owned("subscription") if found["status"] not in ENDED]
 
     def invoices(self) -> list[Json]:
-        told = [found for found in self.mine("invoice") if found["status"] != "draft"]
-        return told[:MAX_INVOICES]
+        invoices = [found for found in self.owned("invoice") if found["status"] != "draft"]
+        return invoices[:MAX_INVOICES]
 
     def plans(self, subscription: Json) -> list[Json]:
-        """Other prices that a subscription of one item may change to."""
-        updating = self.features()["subscription_update"]
+        """Prices that a subscription with one item can be changed to."""
+        update = self.features()["subscription_update"]
         items = items_of(self.data, subscription["id"])
-        if not updating["enabled"] or len(items) != 1 or subscription["status"] in ENDED:
+        if not update["enabled"] or len(items) != 1 or subscription["status"] in ENDED:
             return []
-        now = items[0]["price"]["id"]
-        offered = {price for product in updating.get("products", ()) for price in product["prices"]}
+        current = items[0]["price"]["id"]
+        offered = {price for product in update.get("products", ()) for price in product["prices"]}
         found = [
             {**price, "name": product_name(self.data, price)}
             for price in self.data.all("price").where("active", True)
             if price["recurring"]
             and price["currency"] == subscription["currency"]
-            and price["id"] != now
+            and price["id"] != current
             and (price["id"] in offered if offered else True)
         ]
         return found[-MAX_PLANS:]
 
     def act(self, filled: dict[str, str]) -> None:
-        """What the form asks for, as far as it is allowed and theirs."""
+        """Runs the action of a form, if the configuration allows it."""
         action, features = filled.get("action", ""), self.features()
         if action in ("add_card", "remove_card", "use_card"):
             if features["payment_method_update"]["enabled"]:
                 self.change_card(action, filled)
             return
         subscription = self.data.get("subscription", filled.get("subscription"))
-        if subscription is None or subscription not in self.alive():
+        if subscription is None or subscription not in self.active_subscriptions():
             return
         if action == "change":
             self.change_plan(subscription, filled.get("price", ""))
@@ -161,7 +161,7 @@ class Visit:
         change(self.data, subscription, "customer.subscription.updated", **values)
 
     def change_plan(self, subscription: Json, price: str) -> None:
-        """By way of the API, so that it goes as it does there."""
+        """Uses the API's handler, for the same behavior."""
         if price not in [plan["id"] for plan in self.plans(subscription)]:
             raise FormError("price", "Select one of the plans.")
         item = items_of(self.data, subscription["id"])[0]
@@ -175,7 +175,9 @@ class Visit:
         if action == "add_card":
             card, expiry = read_card(filled)
             details = {"name": filled["name"], "email": self.customer["email"]}
-            self.use(attach(self.data, make_card(self.data, card, expiry, details), self.customer))
+            self.set_default(
+                attach(self.data, make_card(self.data, card, expiry, details), self.customer)
+            )
             return
         for method in self.cards():
             if method["id"] == filled.get("card") and not method["is_default"]:
@@ -183,13 +185,13 @@ class Visit:
                 if action == "remove_card":
                     detach(self.data, stored)
                 else:
-                    self.use(stored)
+                    self.set_default(stored)
 
-    def use(self, method: Json) -> None:
-        """From now on it pays what the customer owes."""
+    def set_default(self, method: Json) -> None:
+        """Makes the method the default of the customer and their subscriptions."""
         settings = {**self.customer["invoice_settings"], "default_payment_method": method["id"]}
         change(self.data, self.customer, "customer.updated", invoice_settings=settings)
-        for subscription in self.alive():
+        for subscription in self.active_subscriptions():
             change(
                 self.data,
                 subscription,

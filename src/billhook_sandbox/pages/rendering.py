@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from billhook_sandbox.pages.formatting import billing_interval, money
+from billhook_sandbox.store import DataSet
 
 HERE = Path(__file__).parent
 HEADERS = {
@@ -26,6 +27,10 @@ HEADERS = {
 def date(timestamp: int) -> str:
     moment = datetime.fromtimestamp(timestamp, UTC)
     return f"{moment:%B} {moment.day}, {moment.year}"
+
+
+def merchant_name(data: DataSet) -> str:
+    return f"Sandbox {data.account}"
 
 
 class Pages:
