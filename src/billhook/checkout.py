@@ -23,7 +23,7 @@ import orjson
 from billhook.auth import Caller
 from billhook.checkout_creation import create_at_stripe, is_over, metadata_of, scope_of
 from billhook.db import Database
-from billhook.db.refusals import acting_as_caller, writing_outcome
+from billhook.db.refusals import acting_as_caller, unfinished, writing_outcome
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,
@@ -138,6 +138,19 @@ async def create_checkout_session(
         DatabaseUnavailable: PostgreSQL is away; the same request may be sent again.
     """
     claim = await _claim_row(database, environment, order, caller)
+    with unfinished("checkout"):
+        return await _finish(database, gateway, environment, order, claim, now)
+
+
+async def _finish(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    order: Order,
+    claim: _Claim,
+    now: datetime,
+) -> CheckoutSession:
+    """What follows once the row is there."""
     replaced: str | None = None
     if claim.earlier is not None:
         existing = await _existing_session(gateway, environment, claim.earlier, now)

@@ -10,7 +10,7 @@ import asyncpg
 
 from billhook.auth import Caller
 from billhook.db import Database
-from billhook.db.refusals import acting_as_caller, writing_outcome
+from billhook.db.refusals import acting_as_caller, unfinished, writing_outcome
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mappings import customer_of, forget_customer, is_unknown_customer
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
@@ -68,6 +68,18 @@ async def create_portal_session(
             order.return_url,
             order.configuration,
         )
+    with unfinished("portal session"):
+        return await _finish(database, gateway, environment, order, row_id)
+
+
+async def _finish(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    order: CreateCustomerPortalSession,
+    row_id: UUID,
+) -> CustomerPortalSession:
+    """What follows once the row is there."""
     try:
         customer, session = await _create_at_stripe(database, gateway, environment, order, row_id)
     except BillhookError as error:

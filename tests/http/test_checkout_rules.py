@@ -227,3 +227,23 @@ def test_guests_and_api_keys_do_not_even_have_their_portal_request_read(api: Any
     for bearer in (ANONYMOUS_KEY, token(role="anon"), ADMIN_KEY):
         answer = api.post(path, {"nonsense": 1}, bearer)
         assert (answer.status_code, answer.json()["error"]) == (401, "AUTH_INVALID_CREDENTIALS")
+
+
+def test_it_is_not_said_that_nothing_was_changed_when_a_checkout_was_begun(
+    api: Any, price: str
+) -> None:
+    api.books.execute(
+        f"""CREATE FUNCTION cut_off() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+            CREATE TRIGGER cut_off BEFORE UPDATE ON {TABLE}
+            FOR EACH ROW EXECUTE FUNCTION cut_off()"""
+    )
+    body = order(price, idempotencyKey=f"begun {price}")
+    begun = api.checkout(body, token())
+    assert (begun.status_code, begun.json()["error"]) == (503, "INTERNAL_ERROR")
+    assert "othing was changed" not in begun.text
+    assert "again" in begun.json()["nextActions"]
+    api.books.execute(f"DROP TRIGGER cut_off ON {TABLE}")
+    finished = api.checkout(body, token())
+    assert finished.status_code == 201
+    assert len(api.books.rows(f"SELECT 1 FROM {TABLE}")) == 1

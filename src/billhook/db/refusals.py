@@ -4,8 +4,8 @@ outage, and saying it in the contract's errors."""
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
@@ -99,6 +99,24 @@ async def acting_as_caller(
         if refusal is None:
             raise
         raise refusal from error
+
+
+@contextmanager
+def unfinished(what: str) -> Iterator[None]:
+    """For the steps after the first commit: that PostgreSQL is away then does not mean that
+    nothing was changed.
+
+    Raises:
+        DatabaseUnavailable: says so.
+    """
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(
+            f"The database is not available just now, and the {what} is not finished.",
+            next_actions="Send the same request again in a few seconds, with its idempotencyKey "
+            "if it has one: it is finished then.",
+        ) from error.__cause__
 
 
 def _refusal(error: asyncpg.PostgresError, table: str) -> BillhookError | None:
