@@ -40,7 +40,7 @@ from billhook.http import (
 )
 from billhook.jwks import Jwks
 from billhook.ledger import CHECKOUT_ENDED
-from billhook.policies import session_tables
+from billhook.policies import NO_SUPERUSER, session_tables, superuser
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.services import Services
@@ -126,7 +126,8 @@ async def recover() -> None:
 
 
 async def _warn_where_unguarded(database: Database) -> None:
-    """Say where callers may bill whom they like. A warning is no reason not to start."""
+    """Warn where callers may bill whom they like, and where the database user may do anything. A
+    warning is no reason not to start."""
     with suppress(BillhookError, asyncpg.PostgresError):
         tables = [table.name for table in await session_tables(database) if not table.is_on]
         if tables:
@@ -135,6 +136,8 @@ async def _warn_where_unguarded(database: Database) -> None:
                 tables=tables,
                 next_actions="Enable it and write policies; `billhook doctor` shows some.",
             )
+        if name := await superuser(database):
+            _log.warning("DATABASE_URL names a superuser", user=name, next_actions=NO_SUPERUSER)
 
 
 @asynccontextmanager

@@ -19,6 +19,16 @@ WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
 ORDER BY 1
 """
 
+_SUPERUSER = (
+    "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper"
+)
+
+NO_SUPERUSER = (
+    "Triggers and policies of the app run with its rights, and so does whoever may write them. "
+    "Use a role that owns Billhook's schemas and nothing else (docs/database-roles.md)."
+)
+"""What to do about a DATABASE_URL that names a superuser."""
+
 _UNGUARDED = {
     "payments.stripe_checkout_sessions": "anybody, also without signing in, can bill any subject.",
     "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
@@ -66,6 +76,13 @@ async def session_tables(database: Database) -> list[SessionTable]:
     """Both tables, by name."""
     async with database.connection() as connection:
         return [SessionTable(**row) for row in await connection.fetch(_SESSION_TABLES)]
+
+
+async def superuser(database: Database) -> str | None:
+    """The name of the database user, where it is a superuser."""
+    async with database.connection() as connection:
+        name: str | None = await connection.fetchval(_SUPERUSER)
+        return name
 
 
 def policy(table: str, owner: Owner = "user") -> str:

@@ -25,6 +25,7 @@ from billhook.doctor.stripe import clock
 from billhook.settings import Settings
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
+from strangers import as_user
 from stripe_events import customer, event
 
 __all__ = ["billhook"]
@@ -131,14 +132,48 @@ def test_a_sound_billhook_is_told_so(patient: Patient) -> None:
     books.apply(event("customer.created", customer()))
     report = patient.examined()
     assert report.healthy
-    assert {f.state for f in report.checks} == {"ok", "skipped"}
+    # The tests' own user is a superuser.
+    assert {f.state for f in report.checks if f.check != "database user"} == {"ok", "skipped"}
     (skipped,) = (f for f in report.checks if f.state == "skipped")
     assert (skipped.check, skipped.environment) == ("stripe key", "live")
     assert [f.check for f in report.checks] == [
-        *("database", "schema", "roles", "policies", "policies", "encryption"),
+        *("database", "schema", "roles", "database user", "grants", "policies", "policies"),
+        "encryption",
         *("stripe key", "signing secret", "webhook endpoint", "missed events"),
         *("events", "last event", "stripe key", "clock"),
     ]
+
+
+def test_what_is_open_or_missing_is_told_with_the_statements_that_fix_it(patient: Patient) -> None:
+    books = patient.api.books
+    assert only(patient.examined(), "grants", None).state == "ok"
+    books.execute("GRANT INSERT, UPDATE ON payments.transactions TO PUBLIC")
+    open_now = only(patient.examined(), "grants", None)
+    assert (open_now.state, "PUBLIC" in open_now.message) == ("warning", True)
+    books.execute((open_now.next_actions or "").partition("\n")[2])
+    books.execute("REVOKE INSERT ON payments.stripe_checkout_sessions FROM anon")
+    missing = only(patient.examined(), "grants", None)
+    assert missing.state == "broken"
+    books.execute((missing.next_actions or "").partition("\n")[2])
+    assert only(patient.examined(), "grants", None).state == "ok"
+
+
+def test_a_superuser_is_warned_of_and_another_owner_is_not(
+    patient: Patient, direct_database_url: str
+) -> None:
+    warned = only(patient.examined(), "database user", None)
+    assert (warned.state, "the superuser postgres" in warned.message) == ("warning", True)
+    name = "doctors_owner"
+    patient.api.books.execute(
+        f"DO $$ BEGIN CREATE ROLE {name} LOGIN; "
+        "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
+        f"GRANT anon, authenticated, project_admin TO {name};"
+        f"GRANT USAGE ON SCHEMA billhook, payments, system TO {name};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA billhook, payments, system TO {name}"
+    )
+    url = SecretStr(as_user(direct_database_url, name))
+    assert of(patient.examined(database_url=url), "database user", None) == []
+    patient.api.books.execute(f"DROP OWNED BY {name}")
 
 
 def test_policies_that_are_missing_are_warned_of_with_ones_that_work(patient: Patient) -> None:
@@ -471,7 +506,7 @@ class TestCommand:
             "CREATE POLICY a ON payments.stripe_checkout_sessions TO authenticated USING (true);"
         )
         patient.api.books.apply(event("customer.created", customer()))
-        assert "0 broken, 1 warning.\n" in at_server("doctor").out
+        assert "0 broken, 2 warnings.\n" in at_server("doctor").out
         disable(patient)
         broken = at_server("doctor")
         assert broken.code == 1

@@ -71,18 +71,26 @@ class EmbeddedPostgres:
     socket: Path
     bin: Path
 
-    def dsn(self, database: str = "postgres") -> str:
+    def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
         """A connection address that asyncpg, psycopg and psql all understand."""
-        return f"postgresql://{SUPERUSER}@/{quote(database)}?host={quote(str(self.socket))}"
+        return f"postgresql://{user}@/{quote(database)}?host={quote(str(self.socket))}"
 
-    def create_database(self, name: str) -> str:
-        """Create the database `name` unless it exists, and return its address."""
+    def create_database(self, name: str, owner: str = SUPERUSER) -> str:
+        """Create the database `name` unless it exists, and return its address.
+
+        Args:
+            owner: who it belongs to and whose the address is; created where there is no such role,
+                as one that may create roles but is no superuser.
+        """
         self._psql(
-            "SELECT format('CREATE DATABASE %I', :'name')"
+            "SELECT format('CREATE ROLE %I LOGIN CREATEROLE', :'owner')"
+            " WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \\gexec\n"
+            "SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'owner')"
             " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \\gexec",
             name=name,
+            owner=owner,
         )
-        return self.dsn(name)
+        return self.dsn(name, owner)
 
     def stop(self) -> None:
         """Stop the server and wait until it is down; no error when it already is."""

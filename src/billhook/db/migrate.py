@@ -21,7 +21,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from billhook.database_url import dsn_of
-from billhook.db import no_answer
+from billhook.db import grants, no_answer
 from billhook.errors import BillhookError
 
 # Two databases of one cluster that create the same roles at the same moment.
@@ -145,10 +145,14 @@ async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
         search_path = await connection.fetchval("SHOW search_path")
         await connection.execute(_FIX_SEARCH_PATH)
         await connection.execute(_LOCK)
+        before = await grants.read(connection)
         await connection.execute(_TABLES)
         migrated = await _apply_migrations(connection)
         replaced = await _apply_functions(connection)
-        if migrations()[0].full_name in migrated:
+        is_first = migrations()[0].full_name in migrated
+        if migrated or replaced:
+            await grants.settle(connection, before, is_first=is_first)
+        if is_first:
             # It updates rows, so triggers of the app may run: they find what they always find.
             await connection.execute(_SET_SEARCH_PATH, search_path)
             await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())

@@ -84,7 +84,7 @@ def _postgres(folder: Path) -> Iterator[str]:
     try:
         server = embedded.start(folder / "postgres")
         try:
-            yield server.create_database("billhook")
+            yield server.create_database("billhook", owner="billhook")
         finally:
             server.stop()
     except embedded.EmbeddedPostgresError as error:

@@ -77,6 +77,8 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         found += [schema, *[each async for each in in_database.roles(database)]]
         if schema.state == "broken":
             return found
+        found += [each async for each in in_database.user(database)]
+        found += [each async for each in in_database.opened(database)]
         found += [each async for each in in_database.policies(database)]
         found.append(await at_settings.encryption(SecretStore(database, settings), settings))
         return found + await _environments(settings, database, now)

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import asyncpg
 
-from billhook.db import ROLES, Database
+from billhook.db import ROLES, Database, grants
 from billhook.db.migrate import function_files, migrations
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
-from billhook.policies import policy, session_tables
+from billhook.policies import NO_SUPERUSER, policy, session_tables, superuser
 from billhook.settings import Environment, Settings
 
 _OLDEST_POSTGRES = 14
@@ -129,6 +129,47 @@ async def roles(database: Database) -> AsyncIterator[Finding]:
         yield Finding(check="roles", state="broken", message=problem[0], next_actions=problem[1])
     if sound:
         yield Finding(check="roles", state="ok", message=f"{', '.join(sorted(ROLES))} are there.")
+
+
+async def user(database: Database) -> AsyncIterator[Finding]:
+    """Whether the database user has more rights than Billhook needs."""
+    if name := await superuser(database):
+        yield Finding(
+            check="database user",
+            state="warning",
+            message=f"DATABASE_URL names the superuser {name}.",
+            next_actions=NO_SUPERUSER,
+        )
+
+
+async def opened(database: Database) -> AsyncIterator[Finding]:
+    """Whether anybody has more or fewer rights on our tables than the contract says."""
+    async with database.as_service() as connection:
+        await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        found = await grants.read(connection)
+    missing, excess = grants.missing(found), grants.excess(found)
+    if missing:
+        yield Finding(
+            check="grants",
+            state="broken",
+            message="Privileges that callers need are missing.",
+            next_actions="As the owner run:\n" + _script(grants.additions(missing)),
+        )
+    if excess:
+        roles = ", ".join(sorted({grant.grantee for grant in excess}))
+        yield Finding(
+            check="grants",
+            state="warning",
+            message=f"More is granted on Billhook's tables than it needs, to: {roles}.",
+            next_actions="Unless you granted it on purpose, as the owner run:\n"
+            + _script(grants.revocations(excess)),
+        )
+    if not missing and not excess:
+        yield Finding(check="grants", state="ok", message="Nobody has more rights than they need.")
+
+
+def _script(statements: list[str]) -> str:
+    return "\n".join(f"{each};" for each in statements)
 
 
 async def policies(database: Database) -> AsyncIterator[Finding]:

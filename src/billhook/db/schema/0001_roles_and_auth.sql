@@ -36,24 +36,27 @@ DO $$
 BEGIN
     IF to_regnamespace('auth') IS NULL THEN
         CREATE SCHEMA auth;
-        GRANT USAGE ON SCHEMA auth TO anon, authenticated, project_admin;
     END IF;
 
     -- RETURN: resolved here and now, whatever the search_path of those who call them.
     IF to_regprocedure('auth.jwt()') IS NULL THEN
         CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb;
+        GRANT EXECUTE ON FUNCTION auth.jwt() TO PUBLIC;
     END IF;
     IF to_regprocedure('auth.uid()') IS NULL THEN
         CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
             RETURN nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid;
+        GRANT EXECUTE ON FUNCTION auth.uid() TO PUBLIC;
     END IF;
     IF to_regprocedure('auth.role()') IS NULL THEN
         CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role';
+        GRANT EXECUTE ON FUNCTION auth.role() TO PUBLIC;
     END IF;
     IF to_regprocedure('auth.email()') IS NULL THEN
         CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email';
+        GRANT EXECUTE ON FUNCTION auth.email() TO PUBLIC;
     END IF;
 END $$;

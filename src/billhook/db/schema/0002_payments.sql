@@ -438,11 +438,3 @@ CREATE INDEX products_by_lower_name ON payments.stripe_products
 CREATE INDEX webhook_events_by_type ON payments.webhook_events
     (environment, event_type, processing_status, received_at DESC, id DESC)
     WHERE processing_status <> 'pending';
-
--- Rights (contract section 4). RLS on the two session tables is the app's to enable.
-GRANT USAGE ON SCHEMA payments TO anon, authenticated, project_admin;
-GRANT INSERT, SELECT ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions
-    TO anon, authenticated, project_admin;
-GRANT TRIGGER ON payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions,
-    payments.customers, payments.webhook_events TO project_admin;
-GRANT SELECT ON ALL TABLES IN SCHEMA payments TO project_admin;
