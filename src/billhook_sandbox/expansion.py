@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.pagination import list_object
-from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.store import DataSet, Json, deleted_object
 
 MAX_DEPTH = 4
 EMBEDDED = 10
@@ -172,7 +172,7 @@ class Expansion:
     def resolve(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
         if isinstance(value, str) and kind is not None:
             kind = SOURCES[value.split("_")[0]] if kind == "source" else kind
-            deleted = {"id": value, "object": kind, "deleted": True}
+            deleted = deleted_object(kind, value)
             value = self.data.get(kind, value) or deleted
             if value is deleted:
                 return deleted

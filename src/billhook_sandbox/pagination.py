@@ -13,6 +13,12 @@ def keep_all(_: Json) -> bool:
     return True
 
 
+def matching(call: Call, *fields: str) -> Callable[[Json], bool]:
+    """A filter for the given fields: those that the request names must be equal."""
+    wanted = {field: call.params[field] for field in fields if field in call.params}
+    return lambda obj: all(obj[field] == value for field, value in wanted.items())
+
+
 def page(
     call: Call,
     kind: str,

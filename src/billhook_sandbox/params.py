@@ -142,6 +142,16 @@ def merge_metadata(old: Mapping[str, str], given: Mapping[str, str] | None) -> d
     return merged
 
 
+def changed_values(
+    obj: Mapping[str, Any], given: Mapping[str, Any], *left_out: str
+) -> dict[str, Any]:
+    """The values that an update changes: `given` without `expand`, with merged metadata."""
+    values = {key: value for key, value in given.items() if key not in ("expand", *left_out)}
+    if "metadata" in values:
+        values["metadata"] = merge_metadata(obj["metadata"], values["metadata"])
+    return values
+
+
 class Form:
     """The parameters of an operation, or of a nested hash."""
 

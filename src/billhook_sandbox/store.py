@@ -16,6 +16,11 @@ from billhook_sandbox.ids import Ids
 Json = dict[str, Any]
 
 
+def deleted_object(kind: str, object_id: str) -> Json:
+    """The response to a deletion."""
+    return {"id": object_id, "object": kind, "deleted": True}
+
+
 class Cause(NamedTuple):
     """The API request that caused an event; both null if Stripe caused it."""
 

@@ -1,7 +1,7 @@
 """The balance and its transactions."""
 
 from billhook_sandbox.objects.balance import balance_of, with_current_status
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import RETRIEVE, list_form, text
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
@@ -18,11 +18,7 @@ def retrieve_transaction(call: Call) -> Json:
 
 
 def list_transactions(call: Call) -> Json:
-    wanted = {k: call.params[k] for k in ("type", "currency") if k in call.params}
-
-    def keep(obj: Json) -> bool:
-        return all(obj[key] == value for key, value in wanted.items())
-
+    keep = matching(call, "type", "currency")
     found = page(call, "balance_transaction", "/v1/balance_transactions", keep, by="source")
     return {**found, "data": [with_current_status(call.data, obj) for obj in found["data"]]}
 

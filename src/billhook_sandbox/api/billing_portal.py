@@ -6,16 +6,16 @@ from billhook_sandbox.objects.billing_portal import (
     make_portal_session,
     update_configuration,
 )
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
     array,
     boolean,
+    changed_values,
     clearable,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
@@ -85,10 +85,7 @@ def create_configuration(call: Call) -> Json:
 
 def change_configuration(call: Call) -> Json:
     found = call.data.need("billing_portal.configuration", call.id)
-    given = dict(call.params)
-    if "metadata" in given:
-        given["metadata"] = merge_metadata(found["metadata"], given["metadata"])
-    return update_configuration(call.data, found, given)
+    return update_configuration(call.data, found, changed_values(found, call.params))
 
 
 def retrieve_configuration(call: Call) -> Json:
@@ -96,11 +93,7 @@ def retrieve_configuration(call: Call) -> Json:
 
 
 def list_configurations(call: Call) -> Json:
-    wanted = {k: call.params[k] for k in ("active", "is_default") if k in call.params}
-
-    def keep(configuration: Json) -> bool:
-        return all(configuration[key] == value for key, value in wanted.items())
-
+    keep = matching(call, "active", "is_default")
     kind, path = "billing_portal.configuration", "/v1/billing_portal/configurations"
     return page(call, kind, path, keep)
 

@@ -2,16 +2,16 @@
 
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import payment_intent_lifecycle
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
     at_least,
+    changed_values,
     clearable,
     email,
     list_form,
-    merge_metadata,
     metadata,
     text,
 )
@@ -35,21 +35,13 @@ def retrieve(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    customer = call.params.get("customer")
-
-    def keep(obj: Json) -> bool:
-        return customer is None or obj["customer"] == customer
-
     by = "payment_intent" if "payment_intent" in call.params else "customer"
-    return page(call, "charge", "/v1/charges", keep, by=by)
+    return page(call, "charge", "/v1/charges", matching(call, "customer"), by=by)
 
 
 def update(call: Call) -> Json:
     found = call.data.need("charge", call.id)
-    values = {key: value for key, value in call.params.items() if key != "expand"}
-    if "metadata" in values:
-        values["metadata"] = merge_metadata(found["metadata"], values["metadata"])
-    return change(call.data, found, "charge.updated", **values)
+    return change(call.data, found, "charge.updated", **changed_values(found, call.params))
 
 
 def capture(call: Call) -> Json:

@@ -13,7 +13,7 @@ from billhook_sandbox.objects.coupons import (
     usable_promotion_code,
 )
 from billhook_sandbox.objects.setup_intents import make_setup_intent
-from billhook_sandbox.pagination import page, page_of_items
+from billhook_sandbox.pagination import matching, page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -21,6 +21,7 @@ from billhook_sandbox.params import (
     array,
     at_least,
     boolean,
+    changed_values,
     currency,
     decimal,
     email,
@@ -298,20 +299,16 @@ def retrieve(call: Call) -> Json:
 
 def update(call: Call) -> Json:
     session = call.data.need("checkout.session", call.id)
-    if "metadata" not in call.params:
-        return session
-    merged = merge_metadata(session["metadata"], call.params["metadata"])
-    return call.data.put({**session, "metadata": merged})
+    return call.data.put({**session, **changed_values(session, call.params)})
 
 
 def list_(call: Call) -> Json:
-    filters = call.params
-    email_ = filters.get("customer_details", {}).get("email")
+    matches = matching(call, "customer", "status", "subscription")
+    email_ = call.params.get("customer_details", {}).get("email")
 
     def keep(session: Json) -> bool:
-        return all(
-            session[k] == filters[k] for k in ("customer", "status", "subscription") if k in filters
-        ) and (email_ is None or (session["customer_details"] or {}).get("email") == email_)
+        details = session["customer_details"] or {}
+        return matches(session) and (email_ is None or details.get("email") == email_)
 
     return page(call, "checkout.session", "/v1/checkout/sessions", keep, by="payment_intent")
 

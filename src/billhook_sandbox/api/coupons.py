@@ -17,18 +17,18 @@ from billhook_sandbox.params import (
     Form,
     at_least,
     boolean,
+    changed_values,
     clearable,
     currency,
     decimal,
     integer,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.store import DataSet, Json, deleted_object
 
 
 def percent(raw: Any, param: str) -> float:
@@ -106,13 +106,6 @@ def update(call: Call) -> Json:
     return with_current_validity(call.data, changed)
 
 
-def changed_values(obj: Json, given: Json) -> Json:
-    values = {key: value for key, value in given.items() if key != "expand"}
-    if "metadata" in values:
-        values["metadata"] = merge_metadata(obj["metadata"], values["metadata"])
-    return values
-
-
 def list_(call: Call) -> Json:
     found = page(call, "coupon", "/v1/coupons")
     return {**found, "data": [with_current_validity(call.data, coupon) for coupon in found["data"]]}
@@ -122,7 +115,7 @@ def delete(call: Call) -> Json:
     coupon = call.data.need("coupon", call.id)
     call.data.remove("coupon", call.id)
     emit(call.data, "coupon.deleted", {**coupon, "valid": False})
-    return {"id": call.id, "object": "coupon", "deleted": True}
+    return deleted_object("coupon", call.id)
 
 
 def create_code(call: Call) -> Json:

@@ -2,7 +2,7 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
-from billhook_sandbox.flows.customer_deletion import delete_customer, deleted_customer
+from billhook_sandbox.flows.customer_deletion import delete_customer
 from billhook_sandbox.objects.customers import full_address, full_shipping, make_customer
 from billhook_sandbox.objects.payment_methods import attach, find_method
 from billhook_sandbox.pagination import page
@@ -13,16 +13,16 @@ from billhook_sandbox.params import (
     Form,
     ParamType,
     array,
+    changed_values,
     clearable,
     email,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import Json
+from billhook_sandbox.store import Json, deleted_object
 
 SHIPPING = Form({"address": ADDRESS, "name": text, "phone": text}, required=("address", "name"))
 INVOICE_SETTINGS = Form({"default_payment_method": clearable(text), "footer": clearable(text)})
@@ -70,15 +70,13 @@ def create(call: Call) -> Json:
 
 def retrieve(call: Call) -> Json:
     if call.data.get("_deleted_customer", call.id):
-        return deleted_customer(call.id)
+        return deleted_object("customer", call.id)
     return call.data.need("customer", call.id)
 
 
 def update(call: Call) -> Json:
     data, customer = call.data, call.data.need("customer", call.id)
-    given = {k: v for k, v in call.params.items() if k != "expand"}
-    if "metadata" in given:
-        given["metadata"] = merge_metadata(customer["metadata"], given["metadata"])
+    given = changed_values(customer, call.params)
     if "address" in given:
         given["address"] = full_address(given["address"])
     if "shipping" in given:

@@ -3,7 +3,7 @@
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import dispute_lifecycle
 from billhook_sandbox.objects.disputes import EVIDENCE_FIELDS
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -28,13 +28,8 @@ def retrieve(call: Call) -> Json:
 
 
 def list_(call: Call) -> Json:
-    charge = call.params.get("charge")
-
-    def keep(dispute: Json) -> bool:
-        return charge is None or dispute["charge"] == charge
-
     by = "payment_intent" if "payment_intent" in call.params else "charge"
-    return page(call, "dispute", "/v1/disputes", keep, by=by)
+    return page(call, "dispute", "/v1/disputes", matching(call, "charge"), by=by)
 
 
 def update(call: Call) -> Json:

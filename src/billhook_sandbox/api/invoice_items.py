@@ -19,7 +19,7 @@ from billhook_sandbox.params import (
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.store import DataSet, Json, deleted_object
 
 CREATE = Form(
     {
@@ -111,7 +111,7 @@ def delete(call: Call) -> Json:
         raise InvalidRequest(message, code="invoice_not_editable")
     call.data.remove("invoiceitem", item["id"])
     emit(call.data, "invoiceitem.deleted", item)
-    return {"id": item["id"], "object": "invoiceitem", "deleted": True}
+    return deleted_object("invoiceitem", item["id"])
 
 
 OPERATIONS = (

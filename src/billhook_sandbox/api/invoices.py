@@ -21,7 +21,7 @@ from billhook_sandbox.params import (
 )
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.schedule import schedule_at
-from billhook_sandbox.store import Json
+from billhook_sandbox.store import Json, deleted_object
 
 LIST = list_form(
     collection_method=text,
@@ -208,7 +208,7 @@ def delete(call: Call) -> Json:
         change(data, item, invoice=None)
     data.remove("invoice", draft["id"])
     emit(data, "invoice.deleted", draft)
-    return {"id": draft["id"], "object": "invoice", "deleted": True}
+    return deleted_object("invoice", draft["id"])
 
 
 OPERATIONS = (

@@ -1,11 +1,9 @@
 """Prices. They can be archived, not deleted (stripe-facts 24)."""
 
-from typing import Any
-
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.objects.catalog import make_price, make_product
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
@@ -14,11 +12,11 @@ from billhook_sandbox.params import (
     array,
     at_least,
     boolean,
+    changed_values,
     clearable,
     currency,
     decimal,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
@@ -135,18 +133,15 @@ def retrieve(call: Call) -> Json:
 
 def update(call: Call) -> Json:
     data, price = call.data, call.data.need("price", call.id)
-    given: dict[str, Any] = {
-        k: v for k, v in call.params.items() if k not in ("expand", "transfer_lookup_key")
-    }
+    values = changed_values(price, call.params, "transfer_lookup_key")
     claim_lookup_key(data, call.params, owner=price["id"])
-    if "metadata" in given:
-        given["metadata"] = merge_metadata(price["metadata"], given["metadata"])
-    return change(data, price, "price.updated", **given)
+    return change(data, price, "price.updated", **values)
 
 
 def list_(call: Call) -> Json:
     """Without `active`, only active prices are listed, as documented (stripe-facts 24)."""
     filters = call.params
+    matches = matching(call, "currency", "type")
     keys, interval = filters.get("lookup_keys"), filters.get("recurring", {}).get("interval")
 
     def keep(price: Json) -> bool:
@@ -154,7 +149,7 @@ def list_(call: Call) -> Json:
             price["active"] == filters.get("active", True)
             and (keys is None or price["lookup_key"] in keys)
             and (interval is None or (price["recurring"] or {}).get("interval") == interval)
-            and all(price[k] == filters[k] for k in ("currency", "type") if k in filters)
+            and matches(price)
         )
 
     return page(call, "price", "/v1/prices", keep, by="product")

@@ -4,22 +4,22 @@ from billhook_sandbox.api.prices import DEFAULT_PRICE_DATA, check_amount
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.catalog import make_price, make_product
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
     array,
     boolean,
+    changed_values,
     clearable,
     list_form,
-    merge_metadata,
     metadata,
     text,
     url,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import Json
+from billhook_sandbox.store import Json, deleted_object
 
 FIELDS = {
     "active": boolean,
@@ -67,27 +67,21 @@ def retrieve(call: Call) -> Json:
 
 
 def update(call: Call) -> Json:
-    data, given = call.data, {k: v for k, v in call.params.items() if k != "expand"}
-    product = data.need("product", call.id)
+    data, product = call.data, call.data.need("product", call.id)
+    given = changed_values(product, call.params)
     if given.get("default_price"):
         data.need("price", given["default_price"], "default_price")
-    if "metadata" in given:
-        given["metadata"] = merge_metadata(product["metadata"], given["metadata"])
     if all(product[key] == value for key, value in given.items()):
         return product
     return change(data, product, "product.updated", **given, updated=data.clock.now())
 
 
 def list_(call: Call) -> Json:
-    filters, ids = call.params, call.params.get("ids")
+    ids = call.params.get("ids")
+    matches = matching(call, "active", "shippable", "type", "url")
 
     def keep(product: Json) -> bool:
-        matches = all(
-            product[key] == filters[key]
-            for key in ("active", "shippable", "type", "url")
-            if key in filters
-        )
-        return matches and (ids is None or product["id"] in ids)
+        return matches(product) and (ids is None or product["id"] in ids)
 
     return page(call, "product", "/v1/products", keep)
 
@@ -102,7 +96,7 @@ def delete(call: Call) -> Json:
         )
     data.remove("product", product["id"])
     emit(data, "product.deleted", {**product, "active": False, "updated": data.clock.now()})
-    return {"id": product["id"], "object": "product", "deleted": True}
+    return deleted_object("product", product["id"])
 
 
 OPERATIONS = (

@@ -3,14 +3,14 @@
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows.refund_lifecycle import refund_charge
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
     at_least,
+    changed_values,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
@@ -53,20 +53,12 @@ def retrieve(call: Call) -> Json:
 
 def update(call: Call) -> Json:
     refund = call.data.need("refund", call.id)
-    if "metadata" not in call.params:
-        return refund
-    merged = merge_metadata(refund["metadata"], call.params["metadata"])
-    return change(call.data, refund, "refund.updated", metadata=merged)
+    return change(call.data, refund, "refund.updated", **changed_values(refund, call.params))
 
 
 def list_(call: Call) -> Json:
-    charge = call.params.get("charge")
-
-    def keep(refund: Json) -> bool:
-        return charge is None or refund["charge"] == charge
-
     by = "payment_intent" if "payment_intent" in call.params else "charge"
-    return page(call, "refund", "/v1/refunds", keep, by=by)
+    return page(call, "refund", "/v1/refunds", matching(call, "charge"), by=by)
 
 
 def cancel(call: Call) -> Json:

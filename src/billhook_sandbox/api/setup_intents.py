@@ -1,29 +1,34 @@
 """Setup intents, for apps that save payment methods without Checkout."""
 
-from billhook_sandbox.api.payment_intents import AUTOMATIC, TYPES, ignored, requested_method
+from billhook_sandbox.api.payment_intents import (
+    AUTOMATIC,
+    TYPES,
+    ignored,
+    requested_method,
+    with_method,
+)
 from billhook_sandbox.flows import setup_intent_lifecycle
 from billhook_sandbox.flows.payment_intent_lifecycle import (
     CONFIRMABLE,
-    check_method,
     require_status,
 )
 from billhook_sandbox.objects.setup_intents import make_setup_intent
-from billhook_sandbox.pagination import page
+from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
     RETRIEVE,
     Form,
     array,
     boolean,
+    changed_values,
     list_form,
-    merge_metadata,
     metadata,
     one_of,
     text,
     url,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.store import Json
 
 FIELDS = {**EXPAND, "customer": text, "description": text, "metadata": metadata}
 AT_CONFIRM = {"mandate_data": ignored, "payment_method": text, "return_url": url}
@@ -54,33 +59,19 @@ def create(call: Call) -> Json:
     return setup_intent_lifecycle.confirm(data, intent) if given.get("confirm") else intent
 
 
-def with_method(data: DataSet, intent: Json, method: Json | None) -> Json:
-    if method is None:
-        return intent
-    check_method(intent, method)
-    values = {"payment_method": method["id"], "status": "requires_confirmation"}
-    return data.put({**intent, **values, "next_action": None})
-
-
 def retrieve(call: Call) -> Json:
     return call.data.need("setup_intent", call.id)
 
 
 def list_(call: Call) -> Json:
-    method = call.params.get("payment_method")
-
-    def keep(intent: Json) -> bool:
-        return method is None or intent["payment_method"] == method
-
+    keep = matching(call, "payment_method")
     return page(call, "setup_intent", "/v1/setup_intents", keep, by="customer")
 
 
 def update(call: Call) -> Json:
     """As at Stripe, an update emits no event."""
     data, intent = call.data, call.data.need("setup_intent", call.id)
-    values = {key: call.params[key] for key in FIELDS if key in call.params and key != "expand"}
-    if "metadata" in values:
-        values["metadata"] = merge_metadata(intent["metadata"], values["metadata"])
+    values = changed_values(intent, call.params, "payment_method")
     if "customer" in values:
         require_status(intent, CONFIRMABLE, "update")
         data.need("customer", values["customer"], "customer")

@@ -16,7 +16,7 @@ from billhook_sandbox.params import (
     text,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import Json
+from billhook_sandbox.store import Json, deleted_object
 
 UPDATE = Form(
     {
@@ -58,7 +58,7 @@ def update(call: Call) -> Json:
 def delete(call: Call) -> Json:
     item = call.data.need("subscription_item", call.id)
     change_item(call, item["subscription"], {"id": item["id"], "deleted": True})
-    return {"id": item["id"], "object": "subscription_item", "deleted": True}
+    return deleted_object("subscription_item", item["id"])
 
 
 def list_(call: Call) -> Json:

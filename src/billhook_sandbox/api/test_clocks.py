@@ -10,7 +10,7 @@ from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, list_form, 
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.schedule import schedule_in
-from billhook_sandbox.store import DataSet, Json
+from billhook_sandbox.store import DataSet, Json, deleted_object
 
 KIND = "test_helpers.test_clock"
 PATH = "/v1/test_helpers/test_clocks"
@@ -97,7 +97,7 @@ def delete(call: Call) -> Json:
     for job in data.all("_job").where("clock", clock["id"]):
         data.remove("_job", job["id"])
     emit(data, f"{KIND}.deleted", clock)
-    return {"id": clock["id"], "object": KIND, "deleted": True}
+    return deleted_object(KIND, clock["id"])
 
 
 OPERATIONS = (

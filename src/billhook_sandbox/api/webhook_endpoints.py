@@ -11,6 +11,7 @@ from billhook_sandbox.params import (
     Form,
     array,
     boolean,
+    changed_values,
     clearable,
     list_form,
     merge_metadata,
@@ -19,7 +20,7 @@ from billhook_sandbox.params import (
     url,
 )
 from billhook_sandbox.routing import Call, Operation
-from billhook_sandbox.store import Json
+from billhook_sandbox.store import Json, deleted_object
 
 MAX_ENDPOINTS = 16
 
@@ -100,9 +101,7 @@ def retrieve(call: Call) -> Json:
 
 def update(call: Call) -> Json:
     endpoint = call.data.need("webhook_endpoint", call.id)
-    given = {k: v for k, v in call.params.items() if k not in ("expand", "disabled")}
-    if "metadata" in given:
-        given["metadata"] = merge_metadata(endpoint["metadata"], given["metadata"])
+    given = changed_values(endpoint, call.params, "disabled")
     if "disabled" in call.params:
         given["status"] = "disabled" if call.params["disabled"] else "enabled"
     return call.data.put({**endpoint, **given})
@@ -115,7 +114,7 @@ def list_(call: Call) -> Json:
 def delete(call: Call) -> Json:
     endpoint = call.data.need("webhook_endpoint", call.id)
     call.data.remove("webhook_endpoint", endpoint["id"])
-    return {"id": endpoint["id"], "object": "webhook_endpoint", "deleted": True}
+    return deleted_object("webhook_endpoint", endpoint["id"])
 
 
 OPERATIONS = (

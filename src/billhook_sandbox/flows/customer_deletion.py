@@ -3,11 +3,7 @@
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
 from billhook_sandbox.objects.payment_methods import detach
-from billhook_sandbox.store import DataSet, Json
-
-
-def deleted_customer(customer_id: str) -> Json:
-    return {"id": customer_id, "object": "customer", "deleted": True}
+from billhook_sandbox.store import DataSet, Json, deleted_object
 
 
 def delete_customer(data: DataSet, customer: Json) -> Json:
@@ -21,4 +17,4 @@ def delete_customer(data: DataSet, customer: Json) -> Json:
     emit(data, "customer.deleted", customer)
     for method in data.all("payment_method").where("customer", customer_id):
         detach(data, method)
-    return deleted_customer(customer_id)
+    return deleted_object("customer", customer_id)

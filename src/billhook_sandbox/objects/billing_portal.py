@@ -37,7 +37,7 @@ def make_configuration(data: DataSet, given: Json, is_default: bool = False) -> 
 
 def update_configuration(data: DataSet, configuration: Json, given: Json) -> Json:
     """Given values replace the old ones; features that are not named stay unchanged."""
-    values = {k: v for k, v in given.items() if k not in ("expand", "features")}
+    values = {k: v for k, v in given.items() if k != "features"}
     if "business_profile" in values:
         profile = {**configuration["business_profile"], **values["business_profile"]}
         values["business_profile"] = profile
