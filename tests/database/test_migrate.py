@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import time
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+import billhook.db.migrate
 import insforge
-from billhook.db.migrate import MigrationError, function_files, migrate, migrations
+from billhook.db.migrate import Migration, MigrationError, function_files, migrate, migrations
 from billhook.rebuild.fresh import TABLES
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
@@ -157,3 +160,164 @@ def test_an_administrator_of_the_app_may_attach_triggers_where_insforge_lets_the
         FOR EACH ROW EXECUTE FUNCTION app.note();
         """
     )
+
+
+def later(number: int, name: str, sql: str) -> Migration:
+    return Migration(number, name, sql)
+
+
+def with_later(monkeypatch: pytest.MonkeyPatch, *more: Migration) -> None:
+    """A version of Billhook that has further migrations."""
+    known = (*migrations(), *more)
+    monkeypatch.setattr(billhook.db.migrate, "migrations", lambda: known)
+
+
+ADD_COLUMN = "ALTER TABLE payments.customers ADD COLUMN later text"
+
+
+def test_readers_are_not_blocked_while_a_migration_waits_for_an_open_transaction(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A migration's lock queues before everybody who comes after it: it gives way in a second."""
+    with_later(monkeypatch, later(9000, "later", ADD_COLUMN))
+
+    async def run() -> tuple[list[str], float]:
+        holder = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        reader = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        await holder.execute("BEGIN; SELECT FROM payments.customers")
+        migrating = asyncio.create_task(migrate(books.dsn))
+        slowest = 0.0
+        while not await reader.fetchval(_MIGRATION_WAITS):
+            pass
+        for _ in range(3):
+            began = time.monotonic()
+            await reader.fetch("SELECT * FROM payments.customers")
+            slowest = max(slowest, time.monotonic() - began)
+        await holder.execute("COMMIT")
+        applied = await migrating
+        await holder.close()
+        await reader.close()
+        return applied, slowest
+
+    applied, slowest = asyncio.run(run())
+    assert applied == ["9000_later"]
+    assert slowest < 3
+
+
+_INDEX_IS_BEGUN = "SELECT to_regclass('payments.customers_by_name') IS NOT NULL"
+_MIGRATION_WAITS = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'
+    AND relation = 'payments.customers'::regclass)
+"""
+
+
+def test_a_migration_that_gets_no_lock_says_who_holds_it(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_later(monkeypatch, later(9000, "later", ADD_COLUMN))
+    monkeypatch.setattr(billhook.db.migrate, "LOCK_PATIENCE", 0.0)
+
+    async def run() -> tuple[MigrationError, int]:
+        holder = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        await holder.execute("SET application_name = 'pg_dump'; BEGIN; TABLE payments.customers")
+        process = await holder.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(MigrationError) as found:
+            await migrate(books.dsn)
+        await holder.execute("ROLLBACK")
+        assert await migrate(books.dsn) == ["9000_later"]
+        await holder.close()
+        return found.value, process
+
+    error, process = asyncio.run(run())
+    assert f"process {process}" in error.message
+    assert "'pg_dump'" in error.message
+    assert f"SELECT pg_terminate_backend({process});" in str(error.next_actions)
+
+
+INDEXES = """
+-- Lookups by name.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS customers_by_name ON payments.customers (name);
+CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS customers_by_phone
+    ON payments.customers (environment, phone) WHERE phone <> '';
+"""
+
+
+def test_a_later_index_is_built_while_others_write(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_later(
+        monkeypatch,
+        later(9000, "column", ADD_COLUMN),
+        later(9001, "indexes", INDEXES),
+        later(9002, "another", "ALTER TABLE payments.customers ADD COLUMN another text"),
+    )
+    books.execute("UPDATE billhook.function_files SET checksum = 'older' WHERE name = 'ledger'")
+
+    async def run() -> list[list[str]]:
+        writer = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        await migrate_up_to(books.dsn, monkeypatch, 9000)
+        # The building waits for this transaction, and nobody waits for the building.
+        await writer.execute("BEGIN; UPDATE payments.customers SET name = name")
+        migrating = [asyncio.create_task(migrate(books.dsn)) for _ in range(2)]
+        other = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        while not await other.fetchval(
+            "SELECT to_regclass('payments.customers_by_name') IS NOT NULL"
+        ):
+            pass
+        await other.execute(
+            "SET lock_timeout = '2s'; INSERT INTO payments.customers (provider, environment, "
+            "provider_customer_id, name) VALUES ('stripe', 'test', 'cus_1', 'Ada')"
+        )
+        assert not any(each.done() for each in migrating)
+        await writer.execute("COMMIT")
+        applied = [await each for each in migrating]
+        await writer.close()
+        await other.close()
+        return applied
+
+    applied = asyncio.run(run())
+    assert sorted(applied, key=len)[0] == []
+    assert sorted(applied, key=len)[1] == ["9001_indexes", "9002_another", "functions/ledger"]
+    valid = books.rows(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid IN "
+        "('payments.customers_by_name'::regclass, 'payments.customers_by_phone'::regclass)"
+    )
+    assert valid == [{"indisvalid": True}] * 2
+
+
+async def migrate_up_to(dsn: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    every = billhook.db.migrate.migrations()
+    files = billhook.db.migrate.function_files()
+    monkeypatch.setattr(
+        billhook.db.migrate, "migrations", lambda: tuple(m for m in every if m.number <= number)
+    )
+    monkeypatch.setattr(billhook.db.migrate, "function_files", lambda: ())
+    await migrate(dsn)
+    monkeypatch.setattr(billhook.db.migrate, "migrations", lambda: every)
+    monkeypatch.setattr(billhook.db.migrate, "function_files", lambda: files)
+
+
+def test_an_index_that_was_left_unfinished_is_built_again(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_later(monkeypatch, later(9000, "indexes", INDEXES))
+    books.execute("""
+        INSERT INTO payments.customers (provider, environment, provider_customer_id, phone)
+        VALUES ('stripe', 'test', 'cus_1', '1'), ('stripe', 'test', 'cus_2', '1')
+    """)
+    with pytest.raises(MigrationError, match="customers_by_phone"):
+        asyncio.run(migrate(books.dsn))
+    invalid = "SELECT indexrelid::regclass::text AS name FROM pg_index WHERE NOT indisvalid"
+    assert books.rows(invalid) == [{"name": "payments.customers_by_phone"}]
+    books.execute("UPDATE payments.customers SET phone = '2' WHERE provider_customer_id = 'cus_2'")
+    assert asyncio.run(migrate(books.dsn)) == ["9000_indexes"]
+    assert books.rows(invalid) == []
+
+
+def test_a_new_database_gets_later_indexes_with_its_tables(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_later(monkeypatch, later(9000, "indexes", INDEXES))
+    assert "9000_indexes" in asyncio.run(migrate(empty_database_url))
+    books = Books(empty_database_url)
+    assert books.row("SELECT to_regclass('payments.customers_by_phone') AS i")["i"] is not None

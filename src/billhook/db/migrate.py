@@ -5,14 +5,18 @@ release. `functions/name.sql` is the present: a file is applied whenever its che
 the one that the database holds. `schema/adoption.sql` runs once, when the schema is created.
 
 Safe to run from several processes at once: each waits for the other and finds the work done.
-Everything happens in one transaction, so a failed migration leaves nothing behind. Migrations
+Everything happens in one transaction, so a failed migration leaves nothing behind. The exception:
+a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of big tables outside
+of any, one after the other, without blocking writers, and contains nothing else. Migrations
 adopt what InsForge or Supabase already made and never drop what they did not make.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -21,8 +25,13 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from billhook.database_url import dsn_of
-from billhook.db import grants, no_answer
+from billhook.db import grants, no_answer, rights
 from billhook.errors import BillhookError
+
+LOCK_PATIENCE = 60.0
+"""Seconds for which a migration tries to get the locks that it needs."""
+LOCK_PAUSE = 0.5
+"""Seconds to wait after the first try, longer after each further one."""
 
 # Two databases of one cluster that create the same roles at the same moment.
 _TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
@@ -30,7 +39,9 @@ _ATTEMPTS = 5
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
 _TABLES = """
-    CREATE SCHEMA IF NOT EXISTS billhook;
+    DO $$ BEGIN  -- IF NOT EXISTS asks for the right to create one where there is one, too
+        IF to_regnamespace('billhook') IS NULL THEN CREATE SCHEMA billhook; END IF;
+    END $$;
     CREATE TABLE IF NOT EXISTS billhook.migrations (
         number     integer PRIMARY KEY,
         name       text NOT NULL,
@@ -49,10 +60,35 @@ _RECORD_FUNCTIONS = """
     ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
 """
 # Nothing of ours is resolved in a schema where other users may create objects (invariant I10).
+# After the lock: another process's migration may take its time.
+_LIMIT_WAITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
+_HOLDER = """
+SELECT a.pid, a.usename, a.application_name, l.relation::regclass::text AS relation,
+    date_trunc('second', now() - a.xact_start)::text AS age
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_class c ON c.oid = l.relation
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+  AND c.relnamespace IN (to_regnamespace('payments')::oid, to_regnamespace('billhook')::oid)
+ORDER BY a.xact_start LIMIT 1
+"""
+_IS_INVALID = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass($1)::oid AND NOT indisvalid)
+"""
+# The index is in the schema of its table.
+_INDEX = re.compile(
+    r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)\s+ON (\w+)\.\w+[^;]*;"
+)
 _FIX_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
 _SET_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', $1, true)"
 # Functions may call each other, whichever file comes first.
 _DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
+
+
+class MigrationError(BillhookError):
+    """The schema cannot be brought up to date; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +102,15 @@ class Migration:
     @property
     def full_name(self) -> str:
         return f"{self.number:04d}_{self.name}"
+
+    @property
+    def concurrently(self) -> bool:
+        """Whether it builds indexes without blocking writers: then it does nothing else."""
+        return "CONCURRENTLY" in self.sql
+
+    def index_statements(self) -> list[tuple[str, str]]:
+        """Each index, and the statement that builds it."""
+        return [(f"{found[2]}.{found[1]}", found[0]) for found in _INDEX.finditer(self.sql)]
 
     @property
     def checksum(self) -> str:
@@ -82,10 +127,6 @@ class FunctionFile:
     @property
     def checksum(self) -> str:
         return _checksum(self.sql)
-
-
-class MigrationError(BillhookError):
-    """The schema cannot be brought up to date; the message says why and what to do."""
 
 
 @cache
@@ -126,13 +167,7 @@ async def migrate(dsn: str) -> list[str]:
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise no_answer(error) from error
     try:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return await _apply(connection)
-            except _TRANSIENT:
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+        return await _apply_in_turn(connection, dsn)
     except asyncpg.PostgresError as error:
         hint = getattr(error, "hint", None)
         raise MigrationError(f"The migration failed: {error}", next_actions=hint) from error
@@ -140,40 +175,144 @@ async def migrate(dsn: str) -> list[str]:
         await connection.close()
 
 
-async def _apply(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+async def _apply_in_turn(connection: asyncpg.Connection[asyncpg.Record], dsn: str) -> list[str]:
+    """Apply what is missing: one transaction, unless an index must be built outside of any."""
+    done: list[str] = []
+    while True:
+        applied, next_step = await _apply_with_patience(connection)
+        done += applied
+        if next_step is None:
+            return done
+        if await _build_indexes(connection, dsn, next_step):
+            done.append(next_step.full_name)
+
+
+async def _apply_with_patience(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], Migration | None]:
+    """`_apply`, again while it meets others.
+
+    Whoever reads or writes a table queues behind a migration that waits for that table. So it waits
+    for a moment only, lets all of them through, and tries again.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _apply(connection)
+        except asyncpg.LockNotAvailableError as error:
+            if time.monotonic() > deadline:
+                raise await _blocked(connection) from error
+            await asyncio.sleep(min(attempt * LOCK_PAUSE, 5))
+        except _TRANSIENT:
+            if attempt >= _ATTEMPTS:
+                raise
+
+
+async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationError:
+    holder = await connection.fetchrow(_HOLDER)
+    if holder is None:
+        return MigrationError(
+            "The migration could not lock the tables that it changes: others held them.",
+            next_actions="Run `billhook migrate` again.",
+        )
+    return MigrationError(
+        f"The migration could not lock the tables that it changes: process {holder['pid']} "
+        f"(user {holder['usename']}, application {holder['application_name']!r}) has used "
+        f"{holder['relation']} in a transaction for {holder['age']}.",
+        next_actions="Wait until that transaction ends, or end it: "
+        f"SELECT pg_terminate_backend({holder['pid']}); then run `billhook migrate` again.",
+    )
+
+
+async def _apply(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], Migration | None]:
+    """Apply what can be applied in one transaction. Returns what was, and the migration that must
+    follow outside of a transaction, if any."""
     async with connection.transaction():
         search_path = await connection.fetchval("SHOW search_path")
         await connection.execute(_FIX_SEARCH_PATH)
         await connection.execute(_LOCK)
+        await connection.execute(_LIMIT_WAITS)
+        applied = await _applied(connection)
+        missing = [each for each in migrations() if each.number not in applied]
+        files = await _changed_files(connection)
+        if not missing and not files:
+            return [], None
+        if problems := await rights.missing(connection):
+            raise MigrationError(
+                f"The database user lacks rights: {' '.join(each.problem for each in problems)}",
+                next_actions="Run as an administrator of the database: "
+                + " ".join(f"{each.statement};" for each in problems),
+            )
         before = await grants.read(connection)
         await connection.execute(_TABLES)
-        migrated = await _apply_migrations(connection)
-        replaced = await _apply_functions(connection)
-        is_first = migrations()[0].full_name in migrated
-        if migrated or replaced:
-            await grants.settle(connection, before, is_first=is_first)
-        if is_first:
+        first = not applied
+        done: list[str] = []
+        for each in missing:
+            if each.concurrently and not first:
+                await grants.settle(connection, before, is_first=False)
+                return done, each
+            # Nobody uses the tables of a new schema yet: its indexes can be built in here.
+            await connection.execute(each.sql.replace("CONCURRENTLY", "") if first else each.sql)
+            await connection.execute(_RECORD_MIGRATION, each.number, each.name, each.checksum)
+            done.append(each.full_name)
+        await connection.execute(_DEFER_BODY_CHECKS)
+        for file in files:
+            await connection.execute(file.sql)
+            await connection.execute(_RECORD_FUNCTIONS, file.name, file.checksum)
+            done.append(f"functions/{file.name}")
+        await grants.settle(connection, before, is_first=first)
+        if first:
             # It updates rows, so triggers of the app may run: they find what they always find.
             await connection.execute(_SET_SEARCH_PATH, search_path)
             await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())
-    return migrated + replaced
+    return done, None
 
 
-async def _apply_migrations(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    applied = {
-        row["number"]: row
-        for row in await connection.fetch("SELECT number, name, checksum FROM billhook.migrations")
-    }
-    known = {migration.number: migration for migration in migrations()}
-    for number, row in sorted(applied.items()):
-        _require_known(row, known.get(number))
-    missing = [known[number] for number in sorted(known.keys() - applied.keys())]
-    for migration in missing:
-        await connection.execute(migration.sql)
+async def _build_indexes(
+    connection: asyncpg.Connection[asyncpg.Record], dsn: str, migration: Migration
+) -> bool:
+    """Build the indexes of a migration while others write, unless another process has.
+
+    An index that was left unfinished (the process was killed, a value was not unique) is invalid:
+    it is dropped first.
+    """
+    guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
+    try:
+        # The guard's transaction holds the lock, and no snapshot that the building waits for.
+        await guard.execute(f"BEGIN; {_LOCK}")
+        if migration.number in await _applied(connection):
+            return False
+        for name, statement in migration.index_statements():
+            if await connection.fetchval(_IS_INVALID, name):
+                await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
+            await connection.execute(statement)
         await connection.execute(
             _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
         )
-    return [migration.full_name for migration in missing]
+        return True
+    finally:
+        await guard.close()
+
+
+async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
+    """The numbers of the migrations that the database has.
+
+    Raises:
+        MigrationError: it has one that we don't know, or in another form.
+    """
+    if await connection.fetchval("SELECT to_regclass('billhook.migrations')") is None:
+        return set()
+    known = {each.number: each for each in migrations()}
+    rows = await connection.fetch(
+        "SELECT number, name, checksum FROM billhook.migrations ORDER BY number"
+    )
+    for row in rows:
+        _require_known(row, known.get(row["number"]))
+    return {row["number"] for row in rows}
 
 
 def _require_known(row: asyncpg.Record, migration: Migration | None) -> None:
@@ -191,17 +330,12 @@ def _require_known(row: asyncpg.Record, migration: Migration | None) -> None:
         )
 
 
-async def _apply_functions(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    applied = {
-        row["name"]: row["checksum"]
-        for row in await connection.fetch("SELECT name, checksum FROM billhook.function_files")
-    }
-    changed = [file for file in function_files() if applied.get(file.name) != file.checksum]
-    await connection.execute(_DEFER_BODY_CHECKS)
-    for file in changed:
-        await connection.execute(file.sql)
-        await connection.execute(_RECORD_FUNCTIONS, file.name, file.checksum)
-    return [f"functions/{file.name}" for file in changed]
+async def _changed_files(connection: asyncpg.Connection[asyncpg.Record]) -> list[FunctionFile]:
+    if await connection.fetchval("SELECT to_regclass('billhook.function_files')") is None:
+        return list(function_files())
+    rows = await connection.fetch("SELECT name, checksum FROM billhook.function_files")
+    applied = {row["name"]: row["checksum"] for row in rows}
+    return [file for file in function_files() if applied.get(file.name) != file.checksum]
 
 
 def _folder(name: str) -> Traversable:

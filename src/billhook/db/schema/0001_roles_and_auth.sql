@@ -1,13 +1,25 @@
 -- Roles, schemas and the helpers that policies use (contract section 2).
 -- InsForge and Supabase databases have most of this: nothing that exists is touched.
 
-CREATE SCHEMA IF NOT EXISTS billhook;
-CREATE SCHEMA IF NOT EXISTS payments;
-CREATE SCHEMA IF NOT EXISTS system;
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['billhook', 'payments', 'system'] LOOP
+        -- IF NOT EXISTS asks for the right to create a schema where there is one, too.
+        IF to_regnamespace(wanted) IS NULL THEN
+            EXECUTE format('CREATE SCHEMA %I', wanted);
+        END IF;
+    END LOOP;
+END $$;
 
 DO $$
 DECLARE
     wanted text;
+    -- Since PostgreSQL 16 members may lack the right to SET ROLE.
+    knows_set boolean := current_setting('server_version_num')::integer >= 160000;
+    needed text := CASE WHEN knows_set THEN 'SET' ELSE 'MEMBER' END;
+    option text := CASE WHEN knows_set THEN ' WITH SET TRUE' ELSE '' END;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['anon', 'authenticated', 'project_admin'] LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
@@ -18,43 +30,46 @@ BEGIN
             END;
         END IF;
         -- Billhook must be able to become the caller.
-        BEGIN
-            EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
-        EXCEPTION
-            WHEN insufficient_privilege THEN
-                IF NOT pg_has_role(current_user, wanted, 'MEMBER') THEN
-                    RAISE EXCEPTION 'the database user % must be a member of role %', current_user, wanted
-                        USING HINT = format('As an administrator run: GRANT %I TO %I', wanted, current_user);
-                END IF;
-            WHEN invalid_grant_operation THEN
-                NULL;  -- connected as that very role's owner
-        END;
+        IF NOT pg_has_role(current_user, wanted, needed) THEN
+            BEGIN
+                EXECUTE format('GRANT %I TO CURRENT_USER%s', wanted, option);
+            EXCEPTION WHEN insufficient_privilege THEN
+                RAISE EXCEPTION 'the database user % may not SET ROLE %', current_user, wanted
+                    USING HINT = format('As an administrator run: GRANT %I TO %I%s;',
+                        wanted, current_user, option);
+            END;
+        END IF;
     END LOOP;
 END $$;
 
 DO $$
+DECLARE
+    -- Without a look into a schema that may be closed to us.
+    known text[] := ARRAY(
+        SELECT p.proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'auth' AND p.pronargs = 0);
 BEGIN
     IF to_regnamespace('auth') IS NULL THEN
         CREATE SCHEMA auth;
     END IF;
 
     -- RETURN: resolved here and now, whatever the search_path of those who call them.
-    IF to_regprocedure('auth.jwt()') IS NULL THEN
+    IF NOT 'jwt' = ANY (known) THEN
         CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb;
         GRANT EXECUTE ON FUNCTION auth.jwt() TO PUBLIC;
     END IF;
-    IF to_regprocedure('auth.uid()') IS NULL THEN
+    IF NOT 'uid' = ANY (known) THEN
         CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE
             RETURN nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid;
         GRANT EXECUTE ON FUNCTION auth.uid() TO PUBLIC;
     END IF;
-    IF to_regprocedure('auth.role()') IS NULL THEN
+    IF NOT 'role' = ANY (known) THEN
         CREATE FUNCTION auth.role() RETURNS text LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role';
         GRANT EXECUTE ON FUNCTION auth.role() TO PUBLIC;
     END IF;
-    IF to_regprocedure('auth.email()') IS NULL THEN
+    IF NOT 'email' = ANY (known) THEN
         CREATE FUNCTION auth.email() RETURNS text LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email';
         GRANT EXECUTE ON FUNCTION auth.email() TO PUBLIC;
