@@ -82,10 +82,10 @@ SELECT (
     SELECT FROM billhook.payment_sources s
     WHERE s.payment_id = of.payment_id AND s.outcome IN ('succeeded', 'canceled')
 ) AS ended, (
-    SELECT coalesce(sum(i.full_amount), 0) FROM billhook.payment_sources i
+    SELECT coalesce(pg_catalog.sum(i.full_amount), 0) FROM billhook.payment_sources i
     WHERE i.payment_id = of.payment_id AND i.object_type = 'invoice' AND i.outcome = 'succeeded'
 ) <= (
-    SELECT coalesce(sum(p.amount), 0) FROM billhook.payment_sources p
+    SELECT coalesce(pg_catalog.sum(p.amount), 0) FROM billhook.payment_sources p
     WHERE p.payment_id = of.payment_id AND p.object_type = 'invoice_payment'
 ) AS explained
 FROM (
@@ -98,6 +98,14 @@ FROM (
 ) AS of
 """
 _APPLY = "SELECT billhook.apply_changes($1, $2, pg_catalog.to_timestamp($3::bigint), '', $4)"
+# Joining an object to its own payment takes that payment's turn.
+_SHOW_AGAIN = """
+SELECT billhook.project_payment(
+    billhook.join_payment($1, ARRAY['payment_intent'::text], ARRAY[$2::text]))
+WHERE EXISTS (
+    SELECT FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = 'payment_intent' AND object_id = $2)
+"""
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
 VALUES ($1, $2, $3, pg_catalog.to_timestamp($4::bigint), $5)
@@ -223,17 +231,36 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
 
 
 async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
-    """Ask Stripe for a PaymentIntent and the invoice that it paid, and show the payment."""
-    path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
-    intent = (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
-    await _apply_intent(asking, intent)
+    """Ask Stripe for a PaymentIntent and the invoice that it paid, and show the payment. A row that
+    other hands changed is written again."""
+    await _apply_intent(asking, await payment_intent(asking, intent_id))
     by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
     await _invoice_payments(asking, by_intent)
 
+    async def work() -> None:
+        async with asking.database.as_service() as connection:
+            await asking.check(connection)
+            await connection.execute(_SHOW_AGAIN, asking.environment, intent_id)
 
-async def show_refund(asking: mirror.Asking, refund: StripeObject) -> None:
-    """Show a refund as it was fetched."""
-    await _apply(asking, Event("", "refund.updated", refund["created"], refund, None))
+    await repeat_collisions(work)
+
+
+async def payment_intent(asking: mirror.Asking, intent_id: str) -> StripeObject:
+    """A PaymentIntent with its latest charge."""
+    path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
+    return (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
+
+
+async def show_refund(asking: mirror.Asking, refund: StripeObject, at: int) -> None:
+    """Show a refund as Stripe said at `at` that it is."""
+    await _apply(asking, Event("", "refund.updated", at, refund, None))
+
+
+async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
+    """Ask Stripe for the refunds of a charge, and show them."""
+    page = await asking.get("refund", "/v1/refunds", {"charge": charge_id, "limit": 100})
+    for each in objects(page.data):
+        await show_refund(asking, each, page.at)
 
 
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:

@@ -144,10 +144,22 @@ def _refuse(
     )
 
 
+_UNKNOWN_PAYERS = """
+SELECT DISTINCT m.provider_customer_id AS id FROM payments.customer_mappings m
+WHERE m.provider = 'stripe' AND m.environment = $1
+  AND NOT EXISTS (
+      SELECT FROM payments.customers c
+      WHERE c.provider = 'stripe' AND c.environment = $1 AND NOT c.deleted
+        AND c.provider_customer_id = m.provider_customer_id)
+ORDER BY 1 LIMIT $2
+"""
+
+
 async def absent(
     asking: mirror.Asking, listing: Listing, seen: set[str], at: int, most: int
 ) -> list[str]:
-    """Objects that the mirror shows since before `at`, and that were not seen in Stripe's list."""
+    """Objects that the mirror shows since before `at`, and that were not seen in Stripe's list; and
+    customers that someone pays for and that were never mirrored, or are deleted."""
     alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
     query = f"""
         SELECT {listing.id_column} AS id FROM {listing.table} AS t
@@ -160,6 +172,8 @@ async def absent(
     """  # noqa: S608 — names from LISTINGS, nothing of the caller's
     async with asking.database.connection() as connection:
         rows = await connection.fetch(query, asking.environment, list(seen), at, most)
+        if listing.kind == "customer":
+            rows += await connection.fetch(_UNKNOWN_PAYERS, asking.environment, most)
     return [row["id"] for row in rows]
 
 

@@ -38,6 +38,10 @@ _UNKNOWN_ITEMS = """
 UPDATE payments.stripe_subscription_items SET raw = '{}'
 WHERE environment = $1 AND subscription_id = $2
 """
+_MAPPED_SINCE = """
+SELECT updated_at FROM payments.customer_mappings
+WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = $2
+"""
 # Columns that are not called as the row's field is.
 _COLUMNS = {"created": "provider_created_at"}
 _NOT_COLUMNS = frozenset({"items", "items_complete"})
@@ -133,9 +137,9 @@ async def _drift(asking: mirror.Asking, listing: Listing, object_id: str) -> Dri
     row = shown.get(object_id)
     since = row["provider_event_at"] or row["created_at"] if row else None
     if asked is None:
-        # A customer's row stays, marked, when the customer is deleted.
+        # A customer's row stays, marked, when the customer is deleted. Its mapping goes.
         if row is None or row.get("deleted"):
-            return None
+            return await _dead_mapping(asking, listing, object_id)
         return Drift(table=listing.table, object_id=object_id, problem="extra", since=since)
     differing = _differences(listing, asked[0], row, items.get(object_id, ()))
     if not differing or _in_flight(asked[0], row, asked[1]):
@@ -150,6 +154,19 @@ async def _drift(asking: mirror.Asking, listing: Listing, object_id: str) -> Dri
         problem="different",
         fields=differing,
         since=since,
+    )
+
+
+async def _dead_mapping(asking: mirror.Asking, listing: Listing, object_id: str) -> Drift | None:
+    """A subject whose customer is deleted at Stripe, or was never there."""
+    if listing.kind != "customer":
+        return None
+    async with asking.database.connection() as connection:
+        since = await connection.fetchval(_MAPPED_SINCE, asking.environment, object_id)
+    if since is None:
+        return None
+    return Drift(
+        table="payments.customer_mappings", object_id=object_id, problem="extra", since=since
     )
 
 

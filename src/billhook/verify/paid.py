@@ -3,79 +3,114 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-import orjson
-
-from billhook import ledger, refreshes
+from billhook import refreshes
 from billhook.db.leases import LeaseLost
-from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError
-from billhook.events import project_again
 from billhook.mirror import Asking
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.projections import Event
+from billhook.projections.charges import captured, given_back
 from billhook.projections.refunds import refund_changed
+from billhook.projections.shapes import id_of, integer, objects, text, timestamp
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error
+from billhook.verify.listed_events import apply_events
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 TABLE = "payments.transactions"
 
 _AT_ONCE = 4
-# The objects of a payment: an invoice tells of it without naming its PaymentIntent.
-_PARTS = """
-SELECT other.object_id FROM billhook.payment_refs of
-JOIN billhook.payment_refs other USING (payment_id)
-WHERE of.environment = $1 AND of.object_type = 'payment_intent' AND of.object_id = $2
-  AND other.object_type IN ('invoice', 'checkout_session')
-"""
-_AROUND = (5, 600)
-"""Seconds before and after an object was made in which its events are looked for."""
-
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
+# The rows of these PaymentIntents, and what Stripe says in the currency of each row. A refund that
+# is pending or failed may be part of what the charge gave back, or not (stripe-facts 30).
 _PAYMENTS = """
-SELECT r.object_id AS id, t.amount, t.currency, t.status, t.updated_at, t.raw = '{}' AS bare
-FROM billhook.payment_refs r JOIN payments.transactions t ON t.payment_id = r.payment_id
-WHERE r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = ANY ($2)
-  AND t.type IN ('one_time_payment', 'subscription_invoice')
-  AND t.status IN ('succeeded', 'refunded', 'partially_refunded')
+SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
+    t.raw = '{}' AS bare,
+    CASE WHEN t.currency = asked.currency THEN asked.amount
+        ELSE billhook.converted(t.payment_id, asked.amount, asked.currency, t.currency)
+    END AS expected,
+    CASE WHEN t.currency = asked.currency THEN asked.given_back
+        ELSE billhook.converted(t.payment_id, asked.given_back, asked.currency, t.currency)
+    END AS given_back,
+    (SELECT coalesce(pg_catalog.sum(f.amount), 0)::bigint FROM billhook.payment_refunds f
+     WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
+    ) AS unsettled,
+    (SELECT pg_catalog.array_agg(other.object_id ORDER BY other.object_id)
+     FROM billhook.payment_refs other
+     WHERE other.payment_id = t.payment_id AND other.object_type = 'payment_intent'
+    ) AS intents
+FROM ROWS FROM (
+    pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
+    pg_catalog.unnest($4::bigint[]), pg_catalog.unnest($5::text[])
+) AS asked(id, amount, given_back, currency)
+JOIN billhook.payment_refs r
+    ON r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = asked.id
+JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
 """
 _REFUNDS = """
-SELECT provider_object_id AS id, amount, currency, status, updated_at, raw = '{}' AS bare
-FROM payments.transactions
-WHERE provider = 'stripe' AND environment = $1 AND provider_object_type = 'refund'
-  AND provider_object_id = ANY ($2)
+SELECT t.provider_object_id AS id, t.payment_id, t.amount, t.currency, t.status, t.updated_at,
+    t.raw = '{}' AS bare, (
+        SELECT p.status = 'failed' FROM payments.transactions p
+        WHERE p.payment_id = t.payment_id AND p.type <> 'refund') AS of_nothing
+FROM payments.transactions t
+WHERE t.provider = 'stripe' AND t.environment = $1 AND t.provider_object_type = 'refund'
+  AND t.provider_object_id = ANY ($2)
 """
-# Payments that we show and Stripe's list did not. Money that went past Stripe has no PaymentIntent.
+# Payments that we show and Stripe's list did not. What was paid past Stripe has no PaymentIntent.
 _EXTRA = """
-SELECT r.object_id AS id, t.amount, t.currency, t.paid_at
+SELECT pg_catalog.min(r.object_id) AS id,
+    pg_catalog.array_agg(r.object_id ORDER BY r.object_id) AS intents,
+    t.amount, t.currency, t.paid_at
 FROM payments.transactions t
 JOIN billhook.payment_refs r
     ON r.payment_id = t.payment_id AND r.environment = $1 AND r.object_type = 'payment_intent'
-WHERE t.environment = $1 AND t.type IN ('one_time_payment', 'subscription_invoice')
+WHERE t.provider = 'stripe' AND t.environment = $1 AND t.type <> 'refund'
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
   AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
-  AND NOT EXISTS (SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id)
+GROUP BY t.id
+HAVING NOT pg_catalog.bool_or(EXISTS (
+    SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
 ORDER BY t.paid_at DESC LIMIT $5
 """
+_STATUS = """
+SELECT t.status FROM billhook.payment_refs r
+JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
+WHERE r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = $2
+"""
+_PAID = ("succeeded", "refunded", "partially_refunded")
+
+Kind = Literal["charge", "refund"]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Movement:
-    """Money that moved at Stripe, as its transaction is to show it."""
+    """Money that moved at Stripe, as its transaction is to show it.
+
+    Attributes:
+        id: of the PaymentIntent or the refund.
+        status: of a payment `taken`, or `released` if it was authorized and never captured.
+        at: when Stripe said so.
+    """
 
     id: str
     amount: int
+    given_back: int
     currency: str
-    statuses: frozenset[str]
+    status: str
     created: int
-    counts: bool
-    """Whether it is part of the sums: a refund that is pending or failed is not."""
+    at: int
     object: StripeObject
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is part of the sums: a refund that is pending or failed is not."""
+        return self.status in ("taken", "refunded")
 
 
 @dataclass(slots=True)
@@ -98,14 +133,18 @@ async def compare_payments(
     sums = _Sums()
     if since is not None:
         async with all_or_first_error() as group:
-            for kind, found in (("charge", payments), ("refund", refunds)):
+            kinds: tuple[tuple[Kind, VerifiedTable], ...] = (
+                ("charge", payments),
+                ("refund", refunds),
+            )
+            for kind, found in kinds:
                 group.create_task(_compare(asking, kind, since, until, found, sums, repair=repair))
     return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
 
 
 async def _compare(
     asking: Asking,
-    kind: str,
+    kind: Kind,
     since: int,
     until: float | None,
     found: VerifiedTable,
@@ -118,13 +157,13 @@ async def _compare(
     try:
         at = (await asking.get("account", "/v1/account", {})).at
         async for page in pages(asking, kind, f"/v1/{kind}s", {}, since, until):
-            moved = [m for each in page.data.get("data") or [] if (m := _movement(kind, each))]
-            shown = await _shown(asking, kind, [each.id for each in moved])
+            moved = [m for each in objects(page.data) if (m := _movement(kind, each, page.at))]
+            shown = await _shown(asking, kind, moved)
             for each in moved:
                 found.objects += 1
                 seen.add(each.id)
                 row = shown.get(each.id)
-                if not _differences(each, row):
+                if not _differences(kind, each, row):
                     _count(sums, kind, each, row)
                 elif row is None and each.created > page.at - YOUNG:
                     found.in_flight += 1
@@ -133,29 +172,29 @@ async def _compare(
         found.complete = until is None
         await _confirm(asking, kind, suspects, found, sums, repair=repair)
         if found.complete and kind == "charge":
-            await _extra(asking, since, at, seen, found, sums)
+            await _extra(asking, since, at, seen, found, sums, repair=repair)
     except LeaseLost:
         raise
     except BillhookError as error:
         found.complete, found.error = False, error.message
 
 
-def _movement(kind: str, stripe_object: StripeObject) -> _Movement | None:
-    """What a charge or refund moved; None for a charge that did not succeed."""
+def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | None:
+    """What a charge or refund moved; None where it moved nothing and nothing is to be shown."""
+    created = timestamp(stripe_object.get("created")) or 0
     if kind == "charge":
-        intent = stripe_object.get("payment_intent")
-        taken = stripe_object.get("status") == "succeeded" and stripe_object.get("captured")
-        if not taken or not isinstance(intent, str):
+        intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
+        authorized = stripe_object.get("status") == "succeeded"
+        if intent_id is None or not authorized or not (taken or stripe_object.get("refunded")):
             return None
-        paid = frozenset({"succeeded", "refunded", "partially_refunded"})
-        amount = stripe_object.get("amount_captured") or stripe_object["amount"]
         return _Movement(
-            intent,
-            amount,
-            stripe_object["currency"],
-            paid,
-            stripe_object["created"],
-            True,
+            intent_id,
+            taken or integer(stripe_object.get("amount")) or 0,
+            given_back(stripe_object),
+            text(stripe_object.get("currency")) or "",
+            "taken" if taken else "released",
+            created,
+            at,
             stripe_object,
         )
     change = refund_changed(Event("", "refund.updated", 0, stripe_object, None)).payment
@@ -163,53 +202,89 @@ def _movement(kind: str, stripe_object: StripeObject) -> _Movement | None:
         return None
     facts = change.refund
     return _Movement(
-        facts.object_id,
-        facts.amount,
-        facts.currency or "",
-        frozenset({facts.status}),
-        facts.created or 0,
-        facts.status == "refunded",
+        facts.object_id, facts.amount, 0, facts.currency or "", facts.status, created, at,
         stripe_object,
-    )
+    )  # fmt: skip
 
 
-async def _shown(asking: Asking, kind: str, ids: list[str]) -> dict[str, Mapping[str, Any]]:
-    query = _PAYMENTS if kind == "charge" else _REFUNDS
+async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict[str, Row]:
+    ids = [each.id for each in moved]
     async with asking.database.connection() as connection:
-        rows = await connection.fetch(query, asking.environment, ids)
+        if kind == "refund":
+            rows = await connection.fetch(_REFUNDS, asking.environment, ids)
+        else:
+            rows = await connection.fetch(
+                _PAYMENTS,
+                asking.environment,
+                ids,
+                [each.amount for each in moved],
+                [each.given_back for each in moved],
+                [each.currency for each in moved],
+            )
     return {row["id"]: dict(row) for row in rows}
 
 
-def _differences(moved: _Movement, row: Mapping[str, Any] | None) -> list[str]:
+def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:
     if row is None:
         return ["*"]
-    found = [name for name in ("amount", "currency") if row[name] != getattr(moved, name)]
-    if row["status"] not in moved.statuses:
-        found.append("status")
+    found = _refund_differs(moved, row) if kind == "refund" else _payment_differs(moved, row)
     # A row that was removed comes back without its object when an event of another part of the
     # payment brings it, such as a refund's.
     return [*found, "raw"] if row["bare"] else found
 
 
-def _count(sums: _Sums, kind: str, moved: _Movement, row: Mapping[str, Any] | None) -> None:
-    """Add what Stripe moved, and what we show of it."""
-    if moved.counts:
-        theirs = sums.of(moved.currency)
+def _refund_differs(moved: _Movement, row: Row) -> list[str]:
+    found = [name for name in ("amount", "currency") if row[name] != getattr(moved, name)]
+    # What was never taken cannot be given back, though Stripe calls the release a refund.
+    if row["status"] != moved.status and not (row["of_nothing"] and row["status"] == "failed"):
+        found.append("status")
+    return found
+
+
+def _payment_differs(moved: _Movement, row: Row) -> list[str]:
+    if moved.status == "released":
+        found = [] if row["status"] == "failed" else ["status"]
+        return [*found, "amount_refunded"] if row["amount_refunded"] else found
+    if row["expected"] is None:
+        return ["currency"]
+    found = [] if row["amount"] == row["expected"] else ["amount"]
+    given, shown = row["given_back"] or 0, row["amount_refunded"]
+    if not given - row["unsettled"] <= shown <= given:
+        found.append("amount_refunded")
+    if row["status"] != _status(row["amount"] or 0, shown):
+        found.append("status")
+    return found
+
+
+def _status(amount: int, refunded: int) -> str:
+    if not refunded:
+        return "succeeded"
+    return "refunded" if refunded >= amount else "partially_refunded"
+
+
+def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
+    """Add what Stripe moved, and what we show of it, in the currency in which we show it."""
+    of_nothing = row is not None and kind == "refund" and row["status"] == "failed"
+    if moved.counts and not of_nothing:
+        amount, currency = moved.amount, moved.currency
+        if kind == "charge" and row is not None and row["expected"] is not None:
+            amount, currency = row["expected"], row["currency"]
+        theirs = sums.of(currency)
         if kind == "charge":
-            theirs.stripe_payments += moved.amount
+            theirs.stripe_payments += amount
         else:
-            theirs.stripe_refunds += moved.amount
+            theirs.stripe_refunds += amount
     if row is None or row["amount"] is None or not row["currency"]:
         return
-    if kind == "charge":
+    if kind == "charge" and row["status"] in _PAID:
         sums.of(row["currency"]).payments += row["amount"]
-    elif row["status"] == "refunded":
+    elif kind == "refund" and row["status"] == "refunded":
         sums.of(row["currency"]).refunds += row["amount"]
 
 
 async def _confirm(
     asking: Asking,
-    kind: str,
+    kind: Kind,
     suspects: list[_Movement],
     found: VerifiedTable,
     sums: _Sums,
@@ -219,17 +294,22 @@ async def _confirm(
     """Look at each suspect once more: what differs now as well has drifted."""
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
     slots = asyncio.Semaphore(_AT_ONCE)
+    counted: set[int] = set()
 
     async def one(suspect: _Movement) -> None:
         async with slots:
             moved = await _anew(asking, kind, suspect)
-            row = (await _shown(asking, kind, [moved.id])).get(moved.id)
-            differing = _differences(moved, row)
+            row = await _row(asking, kind, moved)
+            if row is not None and kind == "charge":
+                if row["payment_id"] in counted:
+                    return  # with another PaymentIntent of the same invoice
+                counted.add(row["payment_id"])
+            differing = _differences(kind, moved, row)
             drift = _drift(found.table, moved, row, differing) if differing else None
             if drift is not None and repair:
                 with one_repair(TABLE, moved.id):
                     row = await _mend(asking, kind, moved)
-                drift.repaired = not _differences(moved, row)
+                drift.repaired = not _differences(kind, moved, row)
             if drift is not None:
                 found.drift.append(drift)
             _count(sums, kind, moved, row)
@@ -239,15 +319,32 @@ async def _confirm(
             group.create_task(one(each))
 
 
-async def _anew(asking: Asking, kind: str, suspect: _Movement) -> _Movement:
-    """The same charge or refund as it is now: a refund may have failed meanwhile."""
+async def _row(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
+    return (await _shown(asking, kind, [moved])).get(moved.id)
+
+
+async def _anew(asking: Asking, kind: Kind, suspect: _Movement) -> _Movement:
+    """The same charge or refund as it is now: a refund may have failed meanwhile. Where several
+    PaymentIntents paid one invoice, all of them together."""
     found = await asking.get(kind, f"/v1/{kind}s/{suspect.object['id']}", {})
-    return _movement(kind, found.data) or suspect
+    moved = _movement(kind, found.data, found.at) or suspect
+    row = await _row(asking, kind, moved) if kind == "charge" else None
+    for intent_id in row["intents"] if row is not None else ():
+        if intent_id != moved.id:
+            other = await refreshes.payment_intent(asking, intent_id)
+            charge = other.get("latest_charge")
+            also = _movement(kind, charge, found.at) if isinstance(charge, dict) else None
+            if also is not None and also.status == "taken":
+                moved = replace(
+                    moved,
+                    amount=moved.amount * (moved.status == "taken") + also.amount,
+                    given_back=moved.given_back + also.given_back,
+                    status="taken",
+                )
+    return moved
 
 
-def _drift(
-    table: str, moved: _Movement, row: Mapping[str, Any] | None, differing: list[str]
-) -> Drift:
+def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) -> Drift:
     return Drift(
         table=table,
         object_id=moved.id,
@@ -259,76 +356,72 @@ def _drift(
     )
 
 
-async def _mend(asking: Asking, kind: str, moved: _Movement) -> Mapping[str, Any] | None:
+async def _mend(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
     """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
     then as fetched. Returns the row that is shown then."""
-    await _apply_events(asking, moved)
-    row = (await _shown(asking, kind, [moved.id])).get(moved.id)
-    if _differences(moved, row):
-        intent_id = moved.object.get("payment_intent")
-        if isinstance(intent_id, str):
-            await refreshes.show_payment(asking, intent_id)
-        if kind == "refund":
-            await refreshes.show_refund(asking, moved.object)
-        row = (await _shown(asking, kind, [moved.id])).get(moved.id)
-    return row
-
-
-async def _apply_events(asking: Asking, moved: _Movement) -> None:
-    """Apply the events of that time that name the object: those that the ledger lacks as if they
-    had just come, and those that it has once more, without the app's triggers."""
-    before, after = _AROUND
-    async with asking.database.connection() as connection:
-        known = await connection.fetch(_PARTS, asking.environment, moved.id)
-    named = [moved.id.encode(), moved.object["id"].encode(), *(id.encode() for (id,) in known)]
-    events: list[StripeObject] = []
-    params = {"created": {"gte": moved.created - before, "lte": moved.created + after}}
-    cursor: dict[str, str] = {}
-    more = True
-    while more:
-        page = await asking.get("event", "/v1/events", {"limit": 100, **params, **cursor})
-        listed: list[StripeObject] = page.data.get("data") or []
-        more = page.data.get("has_more") is True and bool(listed)
-        cursor = {"starting_after": listed[-1]["id"]} if listed else {}
-        events += [
-            each
-            for each in listed
-            if each["type"] in EVENTS and any(name in orjson.dumps(each) for name in named)
-        ]
-    for each in reversed(events):
-        delivery = ledger.decode(orjson.dumps(each))
-        try:
-            row = await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
-            if row["processing_status"] == "processed" and not row["handled"]:
-                await project_again(asking.database, asking.environment, delivery, refire=False)
-        except (ledger.EventNotApplied, ledger.EventNotRecorded):
-            continue  # it will be tried again
+    await apply_events(asking, moved.id, moved.object["id"], moved.created)
+    row = await _row(asking, kind, moved)
+    if not _differences(kind, moved, row):
+        return row
+    if intent_id := id_of(moved.object.get("payment_intent")):
+        await refreshes.show_payment(asking, intent_id)
+        row = await _row(asking, kind, moved)
+    differing = _differences(kind, moved, row)
+    if kind == "refund" and differing:
+        await refreshes.show_refund(asking, moved.object, moved.at)
+    elif "amount_refunded" in differing:
+        await refreshes.show_refunds_of(asking, moved.object["id"])
+    return await _row(asking, kind, moved)
 
 
 async def _extra(
-    asking: Asking, since: int, at: int, seen: set[str], found: VerifiedTable, sums: _Sums
+    asking: Asking,
+    since: int,
+    at: int,
+    seen: set[str],
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: bool,
 ) -> None:
-    """Payments that we show and Stripe does not have."""
+    """Payments that we show and Stripe did not take. A repair shows one as Stripe knows it; one
+    that Stripe does not know is left for manual review."""
     async with asking.database.connection() as connection:
         rows = await connection.fetch(_EXTRA, asking.environment, since, at, list(seen), CONFIRMED)
     for row in rows:
-        try:
-            intent = await asking.get("payment_intent", f"/v1/payment_intents/{row['id']}", {})
-            taken = intent.data.get("status") == "succeeded"
-        except BillhookError as error:
-            if error.status != 404:
-                raise
-            taken = False
-        if taken:  # its charge is older than the connection
-            continue
-        sums.of(row["currency"]).payments += row["amount"]
-        found.drift.append(
-            Drift(
-                table=found.table,
-                object_id=row["id"],
-                problem="extra",
-                since=row["paid_at"],
-                amount=row["amount"],
-                currency=row["currency"],
-            )
+        statuses = {each: await _intent_status(asking, each) for each in row["intents"]}
+        if "succeeded" in statuses.values():
+            continue  # its charge is older than the connection
+        drift = Drift(
+            table=found.table,
+            object_id=row["id"],
+            problem="extra",
+            since=row["paid_at"],
+            amount=row["amount"],
+            currency=row["currency"],
         )
+        if repair:
+            drift.repaired = False
+            for each in [intent_id for intent_id, status in statuses.items() if status]:
+                with one_repair(TABLE, each):
+                    await refreshes.show_payment(asking, each)
+                    drift.repaired = await _status_shown(asking, each) not in _PAID
+        if not drift.repaired:
+            sums.of(row["currency"]).payments += row["amount"]
+        found.drift.append(drift)
+
+
+async def _intent_status(asking: Asking, intent_id: str) -> str | None:
+    """What Stripe says of a PaymentIntent; None where it does not know it."""
+    try:
+        return text((await refreshes.payment_intent(asking, intent_id)).get("status"))
+    except BillhookError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+async def _status_shown(asking: Asking, intent_id: str) -> str | None:
+    async with asking.database.connection() as connection:
+        status: str | None = await connection.fetchval(_STATUS, asking.environment, intent_id)
+    return status

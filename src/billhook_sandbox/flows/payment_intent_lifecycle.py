@@ -2,7 +2,7 @@
 
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
-from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.event_log import change, emit, previous_attributes
 from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
 from billhook_sandbox.objects.charges import make_balance_transaction, make_charge
@@ -151,10 +151,13 @@ def capture(data: DataSet, intent: Json, amount: int | None) -> Json:
         raise InvalidRequest(message, code="amount_too_large", param="amount_to_capture")
     charge = data.need("charge", intent["latest_charge"])
     card = charge_attempts.card_of(data.need("payment_method", charge["payment_method"]))
-    charge = data.put({**charge, "amount_captured": amount, "captured": True})
+    before = charge
+    released = charge["amount"] - amount
+    values = {"amount_refunded": released, "amount_captured": amount, "captured": True}
+    charge = data.put({**charge, **values})
     intent = charge_attempts.settle(data, intent, charge)
     intent = data.put({**intent, "amount_capturable": 0, "amount_received": amount})
-    emit(data, "charge.captured", charge, {"amount_captured": 0, "captured": False})
+    emit(data, "charge.captured", charge, previous_attributes(before, charge))
     emit(data, "payment_intent.succeeded", intent)
     open_dispute_for_card(data, charge, card)
     return intent

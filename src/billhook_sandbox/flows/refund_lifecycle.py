@@ -27,7 +27,7 @@ def refund_charge(data: DataSet, charge: Json, given: Json) -> Json:
         charge,
         "charge.refunded",
         amount_refunded=refunded,
-        refunded=refunded == charge["amount_captured"],
+        refunded=refunded == charge["amount"],
     )
     schedule_in(data, SETTLE_SECONDS, "settle_refund", refund=refund["id"])
     return refund
@@ -48,7 +48,8 @@ def refundable_amount(data: DataSet, charge: Json, amount: int | None) -> int:
     if charge["disputed"] and is_charged_back(data, charge):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."
         raise InvalidRequest(message, code="charge_disputed")
-    remaining = charge["amount_captured"] - charge["amount_refunded"]
+    # An amount that was authorized and released without being captured counts as refunded.
+    remaining = charge["amount"] - charge["amount_refunded"] if charge["captured"] else 0
     if remaining == 0:
         message = f"Charge {charge['id']} has already been refunded."
         raise InvalidRequest(message, code="charge_already_refunded")

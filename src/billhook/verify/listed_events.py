@@ -1,0 +1,57 @@
+"""Repairing by Stripe's event list: what it still lists goes the way that every event goes."""
+
+from __future__ import annotations
+
+import orjson
+
+from billhook import ledger
+from billhook.endpoint import EVENTS
+from billhook.events import project_again
+from billhook.mirror import Asking
+from billhook.stripe.gateway import StripeObject
+
+# The objects of a payment: an invoice tells of it without naming its PaymentIntent.
+_PARTS = """
+SELECT other.object_id FROM billhook.payment_refs of
+JOIN billhook.payment_refs other USING (payment_id)
+WHERE of.environment = $1 AND of.object_type = 'payment_intent' AND of.object_id = $2
+  AND other.object_type IN ('invoice', 'checkout_session')
+"""
+_AROUND = (5, 600)
+"""Seconds before and after an object was made in which its events are looked for."""
+
+
+async def apply_events(asking: Asking, payment_id: str, object_id: str, created: int) -> None:
+    """Apply the events that name an object from around the time it was made: those that the ledger
+    lacks as if they had just come, the others once more, without the app's triggers.
+
+    Args:
+        payment_id: of the PaymentIntent or the refund.
+        object_id: of the charge or the refund.
+    """
+    before, after = _AROUND
+    async with asking.database.connection() as connection:
+        known = await connection.fetch(_PARTS, asking.environment, payment_id)
+    named = [payment_id.encode(), object_id.encode(), *(id.encode() for (id,) in known)]
+    events: list[StripeObject] = []
+    params = {"created": {"gte": created - before, "lte": created + after}}
+    cursor: dict[str, str] = {}
+    more = True
+    while more:
+        page = await asking.get("event", "/v1/events", {"limit": 100, **params, **cursor})
+        listed: list[StripeObject] = page.data.get("data") or []
+        more = page.data.get("has_more") is True and bool(listed)
+        cursor = {"starting_after": listed[-1]["id"]} if listed else {}
+        events += [
+            each
+            for each in listed
+            if each["type"] in EVENTS and any(name in orjson.dumps(each) for name in named)
+        ]
+    for each in reversed(events):
+        delivery = ledger.decode(orjson.dumps(each))
+        try:
+            row = await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
+            if row["processing_status"] == "processed" and not row["handled"]:
+                await project_again(asking.database, asking.environment, delivery, refire=False)
+        except (ledger.EventNotApplied, ledger.EventNotRecorded):
+            continue  # it will be tried again
