@@ -136,7 +136,8 @@ def test_a_planted_secret_is_found_nowhere(
     for arguments in COMMANDS:
         operator.type(*arguments)
     # Another account's key, one that Stripe refuses, one of the wrong mode; then Stripe fails.
-    operator.type("config", "set", stdin=OTHER_KEY)
+    operator.type("config", "set", stdin=OTHER_KEY)  # refused: it has to be confirmed
+    operator.type("config", "set", "--yes", stdin=OTHER_KEY)
     operator.type("config", "set", "--environment", "live", stdin=LIVE_KEY)
     operator.type("config", "set", stdin=LIVE_KEY)
     said = operator.processes()
