@@ -77,7 +77,7 @@ def serving(
         )
     server = Process(f"http://127.0.0.1:{port}", log, process)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _answers(server.url):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -43,8 +44,13 @@ class Bodies:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) >= limit):
             raise _too_large(limit)
-        async with AsyncExitStack() as at_end:
-            yield await self._arrived(request, limit, at_end)
+        body = _Body()
+        try:
+            await self._fill(body, request, limit)
+            yield bytes(body.content)
+        finally:
+            if body.has_room:
+                self._large.release()
 
     def stop(self) -> None:
         """The server shuts down: refuse what has not arrived in a moment."""
@@ -53,22 +59,22 @@ class Bodies:
         for deadline in self._arriving:
             deadline.reschedule(until)
 
-    async def _arrived(self, request: Request, limit: int, at_end: AsyncExitStack) -> bytes:
-        body = bytearray()
-        is_large = waits = False
+    async def _fill(self, body: _Body, request: Request, limit: int) -> None:
+        deadline = asyncio.timeout(self._within)
+        self._arriving.add(deadline)
         try:
-            async with asyncio.timeout(self._within) as deadline:
-                self._arriving.add(deadline)
+            async with deadline:
                 async for chunk in request.stream():
-                    if len(body) + len(chunk) >= limit:
+                    size = len(body.content) + len(chunk)
+                    if size >= limit:
                         raise _too_large(limit)
-                    if not is_large and len(body) + len(chunk) > _SMALL:
-                        waits = True
-                        await at_end.enter_async_context(self._large)
-                        is_large, waits = True, False
-                    body += chunk
+                    if size > _SMALL and not body.has_room:
+                        body.waits = True
+                        await self._large.acquire()
+                        body.has_room, body.waits = True, False
+                    body.content += chunk
         except TimeoutError:
-            if waits:
+            if body.waits:
                 raise BillhookError("Too many large requests at once.", status=503) from None
             raise InvalidInput(
                 "The body did not arrive in time.",
@@ -77,7 +83,20 @@ class Bodies:
             ) from None
         finally:
             self._arriving.discard(deadline)
-        return bytes(body)
+
+
+@dataclass(slots=True)
+class _Body:
+    """A body that arrives.
+
+    Attributes:
+        has_room: it is one of the large ones that may be held now.
+        waits: it is large, and waits for others.
+    """
+
+    content: bytearray = field(default_factory=bytearray)
+    has_room: bool = False
+    waits: bool = False
 
 
 def _too_large(limit: int) -> BillhookError:

@@ -4,7 +4,7 @@ our application sees it, and an end that keeps nobody waiting."""
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,39 +25,44 @@ class Protocol(HttpToolsProtocol):
     any size."""
 
     _clock: asyncio.TimerHandle | None = None
-    _is_in_head = True
+    _awaited: Literal["head", "body"] | None = None
+    """What the clock runs for."""
+    _part: Literal["head", "body"] | None = None
+    """Which part of a request has begun and is not complete."""
     _head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_within(_HEAD_WITHIN)
+        self._await("head")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._expect_within(None)
+        self._await(None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._clock is None:
-            self._expect_within(_HEAD_WITHIN)
         super().data_received(data)
-        if self._is_in_head and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._part == "head":
             self._head_size += len(data)
             if self._head_size > _LARGEST_HEAD:
                 self.send_400_response("The headers are too large.")
+                return
+        # Empty lines before a request do not begin one, and end uvicorn's own wait for it.
+        is_idle = self.cycle is None or self.cycle.response_complete
+        self._await(self._part or ("head" if is_idle else None))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head, self._head_size = True, 0
-        self._expect_within(_HEAD_WITHIN)
+        self._part, self._head_size = "head", 0
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self._is_in_head = False
-        self._expect_within(_BODY_WITHIN)
+        self._part = "body"
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        self._expect_within(None)
+        self._part = None
 
     def shutdown(self) -> None:
         """uvicorn begins to shut down: it waits for the answers that are still to come."""
@@ -66,13 +71,17 @@ class Protocol(HttpToolsProtocol):
             services.stop()
         super().shutdown()
 
-    def _expect_within(self, seconds: float | None) -> None:
-        """Close the connection unless something else is expected before that."""
+    def _await(self, part: Literal["head", "body"] | None) -> None:
+        """Close the connection unless this part is complete in time."""
+        if part == self._awaited:
+            return
+        self._awaited = part
         if self._clock is not None:
             self._clock.cancel()
-        self._clock = (
-            None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
-        )
+            self._clock = None
+        if part is not None:
+            seconds = _HEAD_WITHIN if part == "head" else _BODY_WITHIN
+            self._clock = self.loop.call_later(seconds, self.transport.abort)
 
 
 OPTIONS: dict[str, Any] = {
