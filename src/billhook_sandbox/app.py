@@ -10,7 +10,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from billhook_sandbox.api import (
-    account,
+    accounts,
     balance,
     billing_portal,
     charges,
@@ -45,7 +45,7 @@ from billhook_sandbox.routing import Operation, Routes
 from billhook_sandbox.state import SandboxState
 
 OPERATIONS: tuple[Operation, ...] = (
-    *account.OPERATIONS,
+    *accounts.OPERATIONS,
     *balance.OPERATIONS,
     *billing_portal.OPERATIONS,
     *charges.OPERATIONS,

@@ -26,7 +26,7 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
 from billhook_sandbox.keys import parse_key
-from billhook_sandbox.objects.payment_methods import find_method
+from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.options import API_VERSION
 from billhook_sandbox.seed import SeedCounts, Seeder
 from billhook_sandbox.signing import roll_secret

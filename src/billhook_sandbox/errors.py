@@ -89,7 +89,7 @@ class JobFailed(StripeError):
 
 
 def not_supported(route: str, name: str) -> NotSupported:
-    message = f"{route} is a Stripe operation that the sandbox does not have yet ({name})."
+    message = f"{route} is a Stripe operation that the sandbox does not support yet ({name})."
     return NotSupported(message, code="sandbox_not_built")
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from billhook_sandbox.cards import CARDS
 from billhook_sandbox.flows.charge_attempts import succeed
 from billhook_sandbox.objects.catalog import make_price, make_product
-from billhook_sandbox.objects.charges import make_balance_transaction
-from billhook_sandbox.objects.customers import make_customer
-from billhook_sandbox.objects.payment_intents import make_intent
-from billhook_sandbox.objects.payment_methods import make_card
-from billhook_sandbox.objects.subscriptions import item_list, make_item, make_subscription
+from billhook_sandbox.objects.charge import make_balance_transaction
+from billhook_sandbox.objects.customer import make_customer
+from billhook_sandbox.objects.payment_intent import make_intent
+from billhook_sandbox.objects.payment_method import make_card
+from billhook_sandbox.objects.subscription import item_list, make_item, make_subscription
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 

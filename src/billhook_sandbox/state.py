@@ -45,10 +45,10 @@ class SandboxState:
             self.data_sets[owner] = DataSet(account, livemode, self.clock, self.ids)
         return self.data_sets[owner]
 
-    def find(self, kind: str, name: str) -> tuple[DataSet, Json] | None:
+    def find(self, kind: str, object_id: str) -> tuple[DataSet, Json] | None:
         """Searches all accounts: the hosted pages and the controls have no API key."""
         for data in self.data_sets.values():
-            obj = data.get(kind, name)
+            obj = data.get(kind, object_id)
             if obj:
                 return data, obj
         return None

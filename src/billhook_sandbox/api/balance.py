@@ -1,6 +1,6 @@
 """The balance and its transactions."""
 
-from billhook_sandbox.objects.balance import balance_of, with_current_status
+from billhook_sandbox.objects.balance_summary import balance_of, with_current_status
 from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import RETRIEVE, list_form, text
 from billhook_sandbox.routing import Call, Operation

@@ -1,6 +1,6 @@
 """The customer portal: sessions and configurations."""
 
-from billhook_sandbox.objects.billing_portal import (
+from billhook_sandbox.objects.customer_portal import (
     default_configuration,
     make_configuration,
     make_portal_session,

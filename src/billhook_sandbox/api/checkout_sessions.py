@@ -5,14 +5,14 @@ from billhook_sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.checkout_payment import expire_session
 from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
-from billhook_sandbox.objects.checkout_sessions import make_line_item, make_session
-from billhook_sandbox.objects.coupons import (
+from billhook_sandbox.objects.checkout_session import make_line_item, make_session
+from billhook_sandbox.objects.coupon import (
     amount_off,
     shares,
     usable_coupon,
     usable_promotion_code,
 )
-from billhook_sandbox.objects.setup_intents import make_setup_intent
+from billhook_sandbox.objects.setup_intent import make_setup_intent
 from billhook_sandbox.pagination import matching, page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,

@@ -4,7 +4,7 @@ from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.coupons import (
+from billhook_sandbox.objects.coupon import (
     make_coupon,
     make_promotion_code,
     with_current_activity,

@@ -3,8 +3,8 @@
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows.customer_deletion import delete_customer
-from billhook_sandbox.objects.customers import full_address, full_shipping, make_customer
-from billhook_sandbox.objects.payment_methods import attach, find_method
+from billhook_sandbox.objects.customer import full_address, full_shipping, make_customer
+from billhook_sandbox.objects.payment_method import attach_method, find_method
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     ADDRESS,
@@ -64,7 +64,7 @@ def create(call: Call) -> Json:
     with data.on_clock(clock):
         customer = make_customer(data, given)
     if method:
-        attach(data, method, customer)
+        attach_method(data, method, customer)
     return customer
 
 

@@ -2,7 +2,7 @@
 
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import dispute_lifecycle
-from billhook_sandbox.objects.disputes import EVIDENCE_FIELDS
+from billhook_sandbox.objects.dispute import EVIDENCE_FIELDS
 from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,

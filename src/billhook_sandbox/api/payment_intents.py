@@ -6,8 +6,8 @@ from billhook_sandbox.api.checkout_sessions import MINIMUM_AMOUNTS, PAYMENT_INTE
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.flows import payment_intent_lifecycle
-from billhook_sandbox.objects.payment_intents import full_shipping, make_intent, options_for
-from billhook_sandbox.objects.payment_methods import find_method
+from billhook_sandbox.objects.payment_intent import full_shipping, make_intent, options_for
+from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,

@@ -4,7 +4,14 @@ from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, passes_l
 from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import charge_attempts
-from billhook_sandbox.objects import payment_methods
+from billhook_sandbox.objects.payment_method import (
+    attach_method,
+    billing_details,
+    detach_method,
+    find_method,
+    make_card,
+    make_sepa_debit,
+)
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     ADDRESS,
@@ -67,10 +74,10 @@ def create(call: Call) -> Json:
     details = given.get("billing_details")
     if type_ == "sepa_debit":
         iban = given["sepa_debit"]["iban"].replace(" ", "").upper()
-        method = payment_methods.make_sepa_debit(call.data, iban, details)
+        method = make_sepa_debit(call.data, iban, details)
     else:
         card, expiry = card_of(given["card"])
-        method = payment_methods.make_card(call.data, card, expiry, details)
+        method = make_card(call.data, card, expiry, details)
     values = {k: given[k] for k in ("allow_redisplay",) if k in given}
     return call.data.put({**method, **values, "metadata": given.get("metadata") or {}})
 
@@ -110,15 +117,15 @@ def update(call: Call) -> Json:
         values["metadata"] = merge_metadata(method["metadata"], call.params["metadata"])
     if "billing_details" in call.params:
         merged = {**method["billing_details"], **call.params["billing_details"]}
-        values["billing_details"] = payment_methods.billing_details(merged)
+        values["billing_details"] = billing_details(merged)
     return change(call.data, method, "payment_method.updated", **values)
 
 
 def attach(call: Call) -> Json:
     customer = call.data.need("customer", call.params["customer"], "customer")
-    method = payment_methods.find_method(call.data, call.id, "payment_method")
+    method = find_method(call.data, call.id, "payment_method")
     require_chargeable(method)
-    return payment_methods.attach(call.data, method, customer)
+    return attach_method(call.data, method, customer)
 
 
 def require_chargeable(method: Json) -> None:
@@ -134,7 +141,7 @@ def detach(call: Call) -> Json:
     if method["customer"] is None:
         message = "The payment method you provided is not attached to a customer."
         raise InvalidRequest(message, code="payment_method_unexpected_state")
-    return payment_methods.detach(call.data, method)
+    return detach_method(call.data, method)
 
 
 def list_(call: Call) -> Json:

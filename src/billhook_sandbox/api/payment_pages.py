@@ -2,7 +2,7 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.checkout_payment import Buyer, pay
-from billhook_sandbox.objects.payment_methods import find_method
+from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, text
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import DataSet, Json

@@ -12,7 +12,7 @@ from billhook_sandbox.flows.payment_intent_lifecycle import (
     CONFIRMABLE,
     require_status,
 )
-from billhook_sandbox.objects.setup_intents import make_setup_intent
+from billhook_sandbox.objects.setup_intent import make_setup_intent
 from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,

@@ -3,7 +3,7 @@
 from billhook_sandbox.api.subscriptions import PRORATION, change_items
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.subscription_cancellation import ENDED
-from billhook_sandbox.objects.subscriptions import items_of
+from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.pagination import page_of_items
 from billhook_sandbox.params import (
     EXPAND,

@@ -7,9 +7,13 @@ from billhook_sandbox.api.prices import check_amount
 from billhook_sandbox.errors import InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import proration, subscription_creation, subscription_renewal
-from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
+from billhook_sandbox.flows.subscription_cancellation import (
+    ENDED,
+    cancel_now,
+    with_cancel_at_period_end,
+)
 from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product, quantity_of
-from billhook_sandbox.objects.subscriptions import items_of, make_item, period_of, with_items
+from billhook_sandbox.objects.subscription import items_of, make_item, period_of, with_items
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
@@ -184,7 +188,7 @@ def update(call: Call) -> Json:
     if "metadata" in given:
         values["metadata"] = merge_metadata(subscription["metadata"], given["metadata"])
     if "cancel_at_period_end" in given:
-        values |= at_period_end(data, subscription, given["cancel_at_period_end"])
+        values |= with_cancel_at_period_end(data, subscription, given["cancel_at_period_end"])
     if "cancel_at" in given:
         values |= cancel_at(data, subscription, given["cancel_at"])
     if "pause_collection" in given:

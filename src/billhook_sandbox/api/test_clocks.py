@@ -4,7 +4,7 @@ from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.flows.customer_deletion import delete_customer
 from billhook_sandbox.flows.subscription_cancellation import ENDED
-from billhook_sandbox.objects.subscriptions import items_of
+from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, list_form, text
 from billhook_sandbox.periods import period_end

@@ -3,8 +3,8 @@
 from billhook_sandbox.cards import BY_BRAND_AND_LAST4, CARDS, DECLINES, FAILING_IBANS, Card
 from billhook_sandbox.errors import DOC_URL, CardError
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.charges import failure_fields, make_charge, outcome
-from billhook_sandbox.objects.payment_methods import fingerprint
+from billhook_sandbox.objects.charge import failure_fields, make_charge, outcome
+from billhook_sandbox.objects.payment_method import fingerprint
 from billhook_sandbox.payment_outcomes import take_next_outcome
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json

@@ -6,11 +6,11 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import charge_attempts, checkout_subscription, setup_intent_lifecycle
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
-from billhook_sandbox.objects.checkout_sessions import customer_details
-from billhook_sandbox.objects.coupons import redeem
-from billhook_sandbox.objects.customers import make_customer
-from billhook_sandbox.objects.payment_intents import full_shipping, make_intent
-from billhook_sandbox.objects.payment_methods import attach, billing_details
+from billhook_sandbox.objects.checkout_session import customer_details
+from billhook_sandbox.objects.coupon import redeem
+from billhook_sandbox.objects.customer import make_customer
+from billhook_sandbox.objects.payment_intent import full_shipping, make_intent
+from billhook_sandbox.objects.payment_method import attach_method, billing_details
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
@@ -187,7 +187,7 @@ def charge_once(data: DataSet, purchase: Purchase, unpaid: Json) -> Json:
     intent, charge = charge_attempts.succeed(data, unpaid, method)
     emit(data, "charge.succeeded", charge)
     if customer and intent["setup_future_usage"]:
-        attach(data, method, customer)
+        attach_method(data, method, customer)
     emit(data, "payment_intent.succeeded", intent)
     # Stripe sends `created` after `succeeded` (stripe-facts 3).
     emit_created(data, unpaid, purchase.intent_is_new)
@@ -214,7 +214,7 @@ def subscribe(data: DataSet, purchase: Purchase, customer: Json) -> Json:
     if unpaid:
         intent, charge = charge_attempts.succeed(data, unpaid, method)
         emit(data, "charge.succeeded", charge)
-    method = attach(data, method, customer)
+    method = attach_method(data, method, customer)
     record = data.need("_checkout", session["id"])
     created = checkout_subscription.create(data, record, customer, method, intent)
     ids = {"subscription": created.subscription["id"], "invoice": created.paid["id"]}

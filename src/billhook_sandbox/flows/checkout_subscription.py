@@ -6,8 +6,8 @@ from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import subscription_renewal
 from billhook_sandbox.flows.invoice_drafts import item_lines
 from billhook_sandbox.flows.invoice_lifecycle import finalize, settle_invoice
-from billhook_sandbox.objects import invoices
-from billhook_sandbox.objects.subscriptions import make_item, make_subscription
+from billhook_sandbox.objects.invoice import make_draft, one_time_line, paid_invoice
+from billhook_sandbox.objects.subscription import make_item, make_subscription
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 
@@ -46,7 +46,7 @@ def create(
     )
     invoice_id = data.ids.new("invoice")
     lines = item_lines(data, invoice_id, items) + [
-        invoices.one_time_line(
+        one_time_line(
             data,
             invoice_id,
             subscription_id,
@@ -56,11 +56,11 @@ def create(
         )
         for item in one_time_items
     ]
-    draft = invoices.make_draft(
+    draft = make_draft(
         data, invoice_id, customer, lines, "subscription_create", subscription=subscription
     )
     opened = finalize(data, draft)
-    paid = settle_invoice(data, opened, intent) if intent else data.put(invoices.paid(data, opened))
+    paid = settle_invoice(data, opened, intent) if intent else data.put(paid_invoice(data, opened))
     subscription = change(data, subscription, latest_invoice=invoice_id)
     subscription_renewal.schedule_renewal(data, subscription)
     return NewSubscription(subscription, draft, opened, paid)

@@ -2,7 +2,7 @@
 
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
-from billhook_sandbox.objects.payment_methods import detach
+from billhook_sandbox.objects.payment_method import detach_method
 from billhook_sandbox.store import DataSet, Json, deleted_object
 
 
@@ -16,5 +16,5 @@ def delete_customer(data: DataSet, customer: Json) -> Json:
     # As at Stripe, the event has the full customer, without a `deleted` field.
     emit(data, "customer.deleted", customer)
     for method in data.all("payment_method").where("customer", customer_id):
-        detach(data, method)
+        detach_method(data, method)
     return deleted_object("customer", customer_id)

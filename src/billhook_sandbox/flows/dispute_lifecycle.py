@@ -3,8 +3,8 @@
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.charges import make_balance_transaction
-from billhook_sandbox.objects.disputes import make_dispute
+from billhook_sandbox.objects.charge import make_balance_transaction
+from billhook_sandbox.objects.dispute import make_dispute
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 

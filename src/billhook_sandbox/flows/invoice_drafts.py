@@ -1,7 +1,7 @@
 """Draft invoices: subscription items and pending invoice items."""
 
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects import invoices
+from billhook_sandbox.objects.invoice import invoice_item_line, item_line, make_draft
 from billhook_sandbox.store import DataSet, Json
 
 
@@ -12,8 +12,7 @@ def product_name(data: DataSet, price: Json) -> str:
 
 def item_lines(data: DataSet, invoice: str, items: list[Json], trial: bool = False) -> list[Json]:
     return [
-        invoices.item_line(data, invoice, item, product_name(data, item["price"]), trial)
-        for item in items
+        item_line(data, invoice, item, product_name(data, item["price"]), trial) for item in items
     ]
 
 
@@ -29,7 +28,7 @@ def pending_lines(
         if details.get("subscription") not in (None, subscription):
             continue
         item = change(data, item, invoice=invoice)
-        lines.append(invoices.invoice_item_line(data, invoice, item))
+        lines.append(invoice_item_line(data, invoice, item))
     return lines
 
 
@@ -47,7 +46,7 @@ def draft_invoice(
         data, invoice_id, customer["id"], subscription["currency"], subscription["id"]
     )
     lines += item_lines(data, invoice_id, items, trial)
-    draft = invoices.make_draft(
+    draft = make_draft(
         data,
         invoice_id,
         customer,

@@ -4,8 +4,8 @@ from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import charge_attempts
-from billhook_sandbox.objects import invoices
-from billhook_sandbox.objects.payment_intents import make_intent
+from billhook_sandbox.objects.invoice import finalized_invoice, make_invoice_payment, paid_invoice
+from billhook_sandbox.objects.payment_intent import make_intent
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
@@ -21,7 +21,7 @@ def subscription_of(data: DataSet, invoice: Json) -> Json | None:
 def finalize(data: DataSet, draft: Json) -> Json:
     """Emits no events: the caller decides their order."""
     customer = data.need("customer", draft["customer"])
-    opened = data.put(invoices.finalized(data, draft, customer))
+    opened = data.put(finalized_invoice(data, draft, customer))
     sequence = customer["next_invoice_sequence"] + 1
     customer = change(data, customer, next_invoice_sequence=sequence)
     if customer["balance"] != opened["ending_balance"]:
@@ -38,7 +38,7 @@ def finalize_and_emit(data: DataSet, draft: Json) -> Json:
 def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
     """Marks the invoice as paid by the intent. Its `invoice_payment.paid` event follows later."""
     payments = data.all("invoice_payment").where("invoice", invoice["id"])
-    payment = payments[0] if payments else invoices.make_payment(data, invoice, intent["id"])
+    payment = payments[0] if payments else make_invoice_payment(data, invoice, intent["id"])
     transitions = {"canceled_at": None, "paid_at": data.clock.now()}
     change(
         data,
@@ -48,7 +48,7 @@ def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
         status_transitions=transitions,
     )
     schedule_in(data, PAYMENT_EVENT_SECONDS, "emit_invoice_payment_paid", payment=payment["id"])
-    return data.put(invoices.paid(data, invoice))
+    return data.put(paid_invoice(data, invoice))
 
 
 def emit_invoice_payment_paid(data: DataSet, payment: str) -> None:
@@ -86,7 +86,7 @@ def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
         description="Subscription update" if renewal else "Subscription creation",
         setup_future_usage="off_session" if subscription_of(data, invoice) else None,
     )
-    invoices.make_payment(data, invoice, intent["id"])
+    make_invoice_payment(data, invoice, intent["id"])
     return intent, True
 
 
@@ -140,12 +140,12 @@ def require_action(data: DataSet, invoice: Json, intent: Json, method: Json) -> 
 
 def pay_nothing(data: DataSet, invoice: Json) -> Json:
     """Marks an invoice with nothing due as paid."""
-    return emit_paid(data, data.put(invoices.paid(data, invoice)))
+    return emit_paid(data, data.put(paid_invoice(data, invoice)))
 
 
 def pay_out_of_band(data: DataSet, invoice: Json) -> Json:
     """Paid outside of Stripe: no `invoice.payment_succeeded` event (stripe-facts 16)."""
-    paid = data.put({**invoices.paid(data, invoice), "attempt_count": invoice["attempt_count"]})
+    paid = data.put({**paid_invoice(data, invoice), "attempt_count": invoice["attempt_count"]})
     emit(data, "invoice.paid", paid)
     return paid
 

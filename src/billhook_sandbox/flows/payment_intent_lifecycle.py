@@ -5,8 +5,8 @@ from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change, emit, previous_attributes
 from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
-from billhook_sandbox.objects.charges import make_balance_transaction, make_charge
-from billhook_sandbox.objects.payment_methods import attach
+from billhook_sandbox.objects.charge import make_balance_transaction, make_charge
+from billhook_sandbox.objects.payment_method import attach_method
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
@@ -95,7 +95,7 @@ def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
 def collect(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
     """Charges the payment method: immediately, after a capture, or days later."""
     if intent["customer"] and intent["setup_future_usage"]:
-        attach(data, method, data.need("customer", intent["customer"]))
+        attach_method(data, method, data.need("customer", intent["customer"]))
     if method["type"] == "sepa_debit":
         intent, charge = charge_attempts.start_debit(data, intent, method)
         emit(data, "charge.pending", charge)

@@ -4,8 +4,8 @@ from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, subscription_renewal
 from billhook_sandbox.flows.invoice_drafts import draft_invoice, product_name
 from billhook_sandbox.objects.catalog import billed_units
-from billhook_sandbox.objects.invoice_items import make_invoice_item
-from billhook_sandbox.objects.subscriptions import items_of, with_items
+from billhook_sandbox.objects.invoice_item import make_invoice_item
+from billhook_sandbox.objects.subscription import items_of, with_items
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 

@@ -3,8 +3,8 @@
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit, previous_attributes
 from billhook_sandbox.flows.charge_attempts import card_of
-from billhook_sandbox.objects.charges import make_balance_transaction
-from billhook_sandbox.objects.refunds import make_refund
+from billhook_sandbox.objects.charge import make_balance_transaction
+from billhook_sandbox.objects.refund import make_refund
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 

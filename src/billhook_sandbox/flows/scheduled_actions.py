@@ -14,8 +14,8 @@ from billhook_sandbox.flows.dispute_lifecycle import decide_dispute
 from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
 from billhook_sandbox.flows.subscription_cancellation import end_subscription
-from billhook_sandbox.objects.balance import balance_of
-from billhook_sandbox.objects.charges import make_balance_transaction
+from billhook_sandbox.objects.balance_summary import balance_of
+from billhook_sandbox.objects.charge import make_balance_transaction
 from billhook_sandbox.schedule import Action
 from billhook_sandbox.store import DataSet, Json
 

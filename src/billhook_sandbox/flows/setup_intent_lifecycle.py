@@ -9,7 +9,7 @@ from billhook_sandbox.flows.payment_intent_lifecycle import (
     check_method,
     require_status,
 )
-from billhook_sandbox.objects.payment_methods import attach
+from billhook_sandbox.objects.payment_method import attach_method
 from billhook_sandbox.store import DataSet, Json
 
 DECLINED_ONLY_WHEN_CHARGED = "pm_card_chargeCustomerFail"
@@ -52,7 +52,7 @@ def authenticate(data: DataSet, intent: Json, confirmed: bool) -> Json:
 
 def save(data: DataSet, intent: Json, method: Json) -> Json:
     if intent["customer"]:
-        attach(data, method, data.need("customer", intent["customer"]))
+        attach_method(data, method, data.need("customer", intent["customer"]))
     values = {"last_setup_error": None, "next_action": None, "status": "succeeded"}
     intent = change(data, intent, **values)
     emit(data, "setup_intent.succeeded", intent)

@@ -1,7 +1,7 @@
 """Cancels subscriptions: immediately, or at the end of the period (stripe-facts 21, 22)."""
 
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.subscriptions import items_of, period_of
+from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
 
@@ -30,7 +30,7 @@ def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -
     return subscription
 
 
-def at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
+def with_cancel_at_period_end(data: DataSet, subscription: Json, wanted: bool) -> Json:
     """The changed fields of the subscription; its status stays the same until the period ends."""
     if wanted == subscription["cancel_at_period_end"]:
         return {}

@@ -10,10 +10,10 @@ from billhook_sandbox.flows import (
     subscription_renewal,
 )
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
-from billhook_sandbox.objects import invoices
 from billhook_sandbox.objects.catalog import billed_units
-from billhook_sandbox.objects.payment_intents import make_intent
-from billhook_sandbox.objects.subscriptions import items_of, make_item, make_subscription
+from billhook_sandbox.objects.invoice import make_invoice_payment
+from billhook_sandbox.objects.payment_intent import make_intent
+from billhook_sandbox.objects.subscription import items_of, make_item, make_subscription
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
@@ -176,7 +176,7 @@ def create_open_payment(data: DataSet, invoice: Json, method: Json | None) -> No
         description="Subscription creation",
         setup_future_usage="off_session",
     )
-    invoices.make_payment(data, invoice, intent["id"])
+    make_invoice_payment(data, invoice, intent["id"])
     emit(data, "payment_intent.created", intent)
 
 

@@ -9,8 +9,8 @@ from billhook_sandbox.flows import invoice_collection
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.flows.invoice_lifecycle import method_for
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
-from billhook_sandbox.objects.invoices import DRAFT_SECONDS
-from billhook_sandbox.objects.subscriptions import items_of, with_items
+from billhook_sandbox.objects.invoice import DRAFT_SECONDS
+from billhook_sandbox.objects.subscription import items_of, with_items
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from billhook_sandbox.cards import CARDS, IBANS
 from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
-from billhook_sandbox.objects.payment_methods import make_card, make_sepa_debit
+from billhook_sandbox.objects.payment_method import make_card, make_sepa_debit
 from billhook_sandbox.pages.forms import FormError, read_card
 from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
 from billhook_sandbox.params import email

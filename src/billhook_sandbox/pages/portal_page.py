@@ -8,10 +8,14 @@ from billhook_sandbox.api.subscriptions import update as update_subscription
 from billhook_sandbox.errors import StripeError
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows.invoice_drafts import product_name
-from billhook_sandbox.flows.subscription_cancellation import ENDED, at_period_end, cancel_now
+from billhook_sandbox.flows.subscription_cancellation import (
+    ENDED,
+    cancel_now,
+    with_cancel_at_period_end,
+)
 from billhook_sandbox.objects.catalog import billed_units
-from billhook_sandbox.objects.payment_methods import attach, detach, make_card
-from billhook_sandbox.objects.subscriptions import items_of, period_of
+from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
+from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
 from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
 from billhook_sandbox.routing import Call
@@ -92,8 +96,8 @@ class PortalVisit:
         self.customer = customer
 
     def features(self) -> Json:
-        name = self.session["configuration"]
-        found: Json = self.data.need("billing_portal.configuration", name)["features"]
+        configuration_id = self.session["configuration"]
+        found: Json = self.data.need("billing_portal.configuration", configuration_id)["features"]
         return found
 
     def owned(self, kind: str) -> list[Json]:
@@ -157,7 +161,7 @@ class PortalVisit:
         if action == "cancel" and mode == "immediately":
             cancel_now(self.data, subscription)
             return
-        values = at_period_end(self.data, subscription, action == "cancel")
+        values = with_cancel_at_period_end(self.data, subscription, action == "cancel")
         change(self.data, subscription, "customer.subscription.updated", **values)
 
     def change_plan(self, subscription: Json, price: str) -> None:
@@ -176,14 +180,14 @@ class PortalVisit:
             card, expiry = read_card(filled)
             details = {"name": filled["name"], "email": self.customer["email"]}
             self.set_default(
-                attach(self.data, make_card(self.data, card, expiry, details), self.customer)
+                attach_method(self.data, make_card(self.data, card, expiry, details), self.customer)
             )
             return
         for method in self.cards():
             if method["id"] == filled.get("card") and not method["is_default"]:
                 stored = self.data.need("payment_method", method["id"])
                 if action == "remove_card":
-                    detach(self.data, stored)
+                    detach_method(self.data, stored)
                 else:
                     self.set_default(stored)
 

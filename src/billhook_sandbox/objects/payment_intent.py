@@ -1,6 +1,6 @@
 """Payment intents: one for each payment, for all its attempts."""
 
-from billhook_sandbox.objects.payment_methods import NO_ADDRESS
+from billhook_sandbox.objects.payment_method import NO_ADDRESS
 from billhook_sandbox.store import DataSet, Json
 
 UNUSED_FIELDS: Json = {

@@ -270,7 +270,7 @@ def make_line(
     }
 
 
-def finalized(data: DataSet, invoice: Json, customer: Json) -> Json:
+def finalized_invoice(data: DataSet, invoice: Json, customer: Json) -> Json:
     """The finalized invoice, with its number and its URLs."""
     now = data.clock.now()
     # The customer's balance is applied to the next invoice that is finalized.
@@ -293,7 +293,7 @@ def finalized(data: DataSet, invoice: Json, customer: Json) -> Json:
     }
 
 
-def paid(data: DataSet, invoice: Json) -> Json:
+def paid_invoice(data: DataSet, invoice: Json) -> Json:
     return {
         **invoice,
         "amount_paid": invoice["amount_due"],
@@ -307,7 +307,7 @@ def paid(data: DataSet, invoice: Json) -> Json:
     }
 
 
-def make_payment(data: DataSet, invoice: Json, intent: str) -> Json:
+def make_invoice_payment(data: DataSet, invoice: Json, intent: str) -> Json:
     return data.put(
         {
             "id": data.ids.new("invoice_payment"),

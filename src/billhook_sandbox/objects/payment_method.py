@@ -108,7 +108,7 @@ def find_method(data: DataSet, method_id: str, param: str, live_tokens: bool = F
     return make_card(data, card, (12, 2034), None)
 
 
-def attach(data: DataSet, method: Json, customer: Json) -> Json:
+def attach_method(data: DataSet, method: Json, customer: Json) -> Json:
     if method["customer"] == customer["id"]:
         return method
     if method["customer"]:
@@ -121,5 +121,5 @@ def attach(data: DataSet, method: Json, customer: Json) -> Json:
     return method
 
 
-def detach(data: DataSet, method: Json) -> Json:
+def detach_method(data: DataSet, method: Json) -> Json:
     return change(data, method, "payment_method.detached", customer=None)
