@@ -24,6 +24,7 @@ SOURCES = Path(billhook.__file__).parent
 
 # What PostgreSQL's grammar resolves by itself, or what only looks like a call.
 _NO_FUNCTIONS = frozenset(["coalesce", "greatest", "least", "nullif", "extract"])
+_OF_MIGRATIONS = ("migrate.py", "grants.py", "rights.py", "embedded.py")
 _STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|FROM|WHERE|ORDER BY|AND)\b")
 
 _SCALARS = (
@@ -108,23 +109,27 @@ _OUR_TYPES = """
 """
 
 
-def sql_texts() -> Iterator[str]:
-    """All of Billhook's SQL: its files, and the strings of its Python that look like it."""
-    for path in SOURCES.rglob("*.sql"):
-        if "demo" not in path.parts:
-            yield re.sub(r"--.*", "", path.read_text())
-    for path in SOURCES.rglob("*.py"):
-        if not {"demo", "client", "cli"} & set(path.parts):
-            for node in ast.walk(ast.parse(path.read_text())):
-                text = node.value if isinstance(node, ast.Constant) else None
-                if isinstance(text, str) and _STATEMENT.search(text):
-                    yield re.sub(r"--.*", "", text)
+def sql_texts() -> Iterator[tuple[str, str]]:
+    """All of Billhook's SQL, without comments: its files, and the strings of its Python that look
+    like it; each with the name of its file. Not what runs with a fixed search_path: migrations."""
+    for path in sorted(SOURCES.rglob("*.sql")):
+        if not {"demo", "schema"} & set(path.parts) or path.name == "adoption.sql":
+            yield path.name, re.sub(r"--.*", "", path.read_text())
+    for path in sorted(SOURCES.rglob("*.py")):
+        if {"demo", "client", "cli", "dev"} & set(path.parts) or path.name in _OF_MIGRATIONS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and _STATEMENT.search(text):
+                yield f"{path.parent.name}/{path.name}", re.sub(r"--.*", "", text)
 
 
 def called_names() -> set[str]:
     """Every function that our SQL calls, by its name alone."""
     found = {
-        name for text in sql_texts() for name in re.findall(r"(?<!\w)([a-z_][a-z_0-9]*)\s*\(", text)
+        name
+        for _, text in sql_texts()
+        for name in re.findall(r"(?<!\w)([a-z_][a-z_0-9]*)\s*\(", text)
     }
     return found - _NO_FUNCTIONS
 

@@ -72,7 +72,7 @@ FROM billhook.archived_rows WHERE archive_id = $1 AND relation = 'billhook.fetch
 _EVENTS = """
 WITH its_time AS MATERIALIZED (
     SELECT a.archived_at AS upto, coalesce((
-        SELECT max(b.archived_at) FROM billhook.archives b
+        SELECT pg_catalog.max(b.archived_at) FROM billhook.archives b
         WHERE b.environment = a.environment AND b.archived_at < a.archived_at
           AND b.account_id <> a.account_id), '-infinity') AS since
     FROM billhook.archives a WHERE a.id = $2)

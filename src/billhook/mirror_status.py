@@ -14,7 +14,7 @@ SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
      WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'failed') AS failed,
     (SELECT count(*) FROM billhook.event_retries
      WHERE environment = $1 AND next_at = 'infinity') AS dead,
-    (SELECT min(next_at) FROM billhook.event_retries
+    (SELECT pg_catalog.min(next_at) FROM billhook.event_retries
      WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
     (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts,
     v.finished_at AS verified_at, pg_catalog.jsonb_array_length(pg_catalog.jsonb_path_query_array(

@@ -14,9 +14,10 @@ from billhook.settings import Environment
 
 # The days before $3 are one period, that before: its row has no day.
 _FIGURES = """
-SELECT currency, CASE WHEN day >= $3 THEN day END AS day, sum(payments)::bigint AS payments,
-    sum(refunds)::bigint AS refunds, sum(succeeded)::bigint AS succeeded,
-    sum(refunded)::bigint AS refunded, sum(failed)::bigint AS failed
+SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
+    pg_catalog.sum(payments)::bigint AS payments,
+    pg_catalog.sum(refunds)::bigint AS refunds, pg_catalog.sum(succeeded)::bigint AS succeeded,
+    pg_catalog.sum(refunded)::bigint AS refunded, pg_catalog.sum(failed)::bigint AS failed
 FROM billhook.daily_figures($1, $2, $4) GROUP BY 1, 2
 """
 _SUBSCRIPTIONS = """

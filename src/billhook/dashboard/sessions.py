@@ -34,7 +34,8 @@ INSERT INTO billhook.sign_in_attempts AS a (address, attempts) VALUES ($1, 1)
 ON CONFLICT (address) DO UPDATE SET
     attempts = CASE WHEN a.since > now() - $2::interval THEN a.attempts + 1 ELSE 1 END,
     since = CASE WHEN a.since > now() - $2::interval THEN a.since ELSE now() END
-RETURNING attempts, ceil(extract(epoch FROM since + $2::interval - now()))::integer AS seconds
+RETURNING attempts,
+    pg_catalog.ceil(extract(epoch FROM since + $2::interval - now()))::integer AS seconds
 """
 _FORGIVE = "DELETE FROM billhook.sign_in_attempts WHERE address = $1"
 _OPEN = """

@@ -54,6 +54,13 @@ _TABLES = """
         applied_at timestamptz NOT NULL DEFAULT now()
     );
 """
+# Whoever owns a schema may put functions of their own into it. A superuser is a member of any role.
+_FOREIGN_OWNER = """
+    SELECT owner.rolname AS owner, me.rolname AS me
+    FROM pg_namespace JOIN pg_roles owner ON owner.oid = nspowner, pg_roles me
+    WHERE nspname = 'billhook' AND me.rolname = current_user AND NOT owner.rolsuper
+      AND owner.oid <> me.oid AND (me.rolsuper OR NOT pg_has_role(owner.oid, 'MEMBER'))
+"""
 _RECORD_MIGRATION = "INSERT INTO billhook.migrations (number, name, checksum) VALUES ($1, $2, $3)"
 _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
@@ -236,6 +243,7 @@ async def _apply(
         await connection.execute(_FIX_SEARCH_PATH)
         await connection.execute(_LOCK)
         await connection.execute(_LIMIT_WAITS)
+        await _require_own_schema(connection)
         applied = await _applied(connection)
         missing = [each for each in migrations() if each.number not in applied]
         files = await _changed_files(connection)
@@ -270,6 +278,16 @@ async def _apply(
             await connection.execute(_SET_SEARCH_PATH, search_path)
             await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())
     return done, None
+
+
+async def _require_own_schema(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    if found := await connection.fetchrow(_FOREIGN_OWNER):
+        raise MigrationError(
+            f"The schema billhook belongs to the database user {found['owner']}, not to "
+            f"{found['me']}.",
+            next_actions=f"If {found['owner']} is Billhook's own user, migrate as that user. If "
+            "not, somebody else made the schema: look at what it holds, and drop it.",
+        )
 
 
 async def _build_indexes(

@@ -13,8 +13,8 @@ from billhook.models import Customer, CustomersQuery
 from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, few_or_many
 from billhook.settings import Environment
 
-_EMAIL = 'left(lower(t.email), 200) COLLATE "C"'
-_NAME = 'left(lower(t.name), 200) COLLATE "C"'
+_EMAIL = 'pg_catalog.left(pg_catalog.lower(t.email), 200) COLLATE "C"'
+_NAME = 'pg_catalog.left(pg_catalog.lower(t.name), 200) COLLATE "C"'
 _ID: Key = ("t.provider_customer_id", "text")
 _NEWEST = Order(
     (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), falling=True
@@ -47,9 +47,10 @@ _COLUMNS = """t.environment, t.provider, t.provider_customer_id, t.email, t.name
         AS country"""
 _PAID = """CROSS JOIN LATERAL (
     SELECT count(*) AS payments,
-        max(coalesce(own.paid_at, own.provider_created_at, own.created_at)) AS last_at,
-        sum(greatest(coalesce(own.amount, 0) - own.amount_refunded, 0))::bigint AS spend,
-        count(DISTINCT own.currency) AS currencies, min(own.currency) AS currency
+        pg_catalog.max(coalesce(own.paid_at, own.provider_created_at, own.created_at)) AS last_at,
+        pg_catalog.sum(greatest(coalesce(own.amount, 0) - own.amount_refunded, 0))::bigint AS spend,
+        pg_catalog.count(DISTINCT own.currency) AS currencies,
+        pg_catalog.min(own.currency) AS currency
     FROM (
         SELECT * FROM payments.transactions named
         WHERE named.provider = 'stripe' AND named.environment = t.environment
@@ -58,13 +59,15 @@ _PAID = """CROSS JOIN LATERAL (
         SELECT * FROM payments.transactions mailed
         WHERE mailed.provider = 'stripe' AND mailed.environment = t.environment
           AND mailed.provider_customer_id IS NULL
-          AND left(lower(mailed.customer_email_snapshot), 200) = left(lower(t.email), 200)
-          AND lower(mailed.customer_email_snapshot) = lower(t.email)
+          AND pg_catalog.left(pg_catalog.lower(mailed.customer_email_snapshot), 200)
+            = pg_catalog.left(pg_catalog.lower(t.email), 200)
+          AND pg_catalog.lower(mailed.customer_email_snapshot) = pg_catalog.lower(t.email)
           AND NOT EXISTS (
               SELECT FROM payments.customers other
               WHERE other.provider = 'stripe' AND other.environment = t.environment
-                AND left(lower(other.email), 200) COLLATE "C" = left(lower(t.email), 200)
-                AND lower(other.email) = lower(t.email) AND other.id <> t.id)
+                AND pg_catalog.left(pg_catalog.lower(other.email), 200) COLLATE "C"
+                    = pg_catalog.left(pg_catalog.lower(t.email), 200)
+                AND pg_catalog.lower(other.email) = pg_catalog.lower(t.email) AND other.id <> t.id)
     ) AS own
     WHERE own.type <> 'refund' AND own.status IN ('succeeded', 'refunded', 'partially_refunded')
       AND (own.amount_out_of_band = 0 OR own.amount > 0)

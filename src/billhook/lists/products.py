@@ -14,7 +14,7 @@ PRICE_COLUMNS = """environment, price_id, product_id, active, currency, unit_amo
     unit_amount_decimal, type, lookup_key, billing_scheme, tax_behavior, recurring_interval,
     recurring_interval_count, metadata, synced_at"""
 
-_NAME = 'left(lower(t.name), 200) COLLATE "C"'
+_NAME = 'pg_catalog.left(pg_catalog.lower(t.name), 200) COLLATE "C"'
 _BY_NAME = Order(((_NAME, "text"), ("t.product_id", "text")))
 _COLUMNS = """t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
     t.metadata, t.synced_at"""

@@ -47,7 +47,7 @@ def begins_with(expression: str, text: str) -> tuple[str, str]:
     """The conditions (from where, up to where) that `expression`, the first 200 characters in lower
     case in the order of bytes, begins with `text` (a place in the statement; no longer), whatever
     its case. LIKE would find no index: its pattern is a parameter."""
-    beginning = f"left(lower({text}), 200)"
+    beginning = f"pg_catalog.left(pg_catalog.lower({text}), 200)"
     return f"{expression} >= {beginning}", f"{expression} < {beginning} || chr(1114111)"
 
 
@@ -55,8 +55,9 @@ def with_email(email: str) -> str:
     """SELECT of the ids of the customers with this e-mail (a place in the statement)."""
     return f"""SELECT c.provider_customer_id FROM payments.customers AS c
         WHERE c.provider = 'stripe' AND c.environment = $1
-          AND left(lower(c.email), 200) COLLATE "C" = left(lower({email}), 200)
-          AND lower(c.email) = lower({email})"""
+          AND pg_catalog.left(pg_catalog.lower(c.email), 200) COLLATE "C"
+            = pg_catalog.left(pg_catalog.lower({email}), 200)
+          AND pg_catalog.lower(c.email) = pg_catalog.lower({email})"""
 
 
 def distinct(column: str, table: str, conditions: str) -> str:

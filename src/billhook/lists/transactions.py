@@ -184,8 +184,9 @@ def _found(args: Arguments, text: str) -> str:
             f"""SELECT x.id FROM payments.transactions AS x
                 WHERE x.environment = $1 AND x.provider_customer_id IS NULL
                   AND x.customer_email_snapshot IS NOT NULL
-                  AND left(lower(x.customer_email_snapshot), 200) = left(lower({email}), 200)
-                  AND lower(x.customer_email_snapshot) = lower({email})""",
+                  AND pg_catalog.left(pg_catalog.lower(x.customer_email_snapshot), 200)
+                    = pg_catalog.left(pg_catalog.lower({email}), 200)
+                  AND pg_catalog.lower(x.customer_email_snapshot) = pg_catalog.lower({email})""",
         ]
     return " UNION ALL ".join(ids)
 

@@ -99,7 +99,7 @@ WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped ORD
 _RENUMBER = """
 INSERT INTO pg_temp.renumbered (rebuilt, live)
 SELECT DISTINCT ON (live) rebuilt, live FROM (
-    SELECT r.payment_id AS rebuilt, min(l.payment_id) AS live
+    SELECT r.payment_id AS rebuilt, pg_catalog.min(l.payment_id) AS live
     FROM pg_temp.payment_refs r
     JOIN billhook.payment_refs l USING (environment, object_type, object_id)
     GROUP BY r.payment_id) AS known

@@ -28,7 +28,7 @@ from billhook.settings import Environment
 _BATCH = 250
 
 # Rows that an adopted database brought along are older than our first migration.
-_ADOPTED_AT = "(SELECT min(applied_at) FROM billhook.migrations)"
+_ADOPTED_AT = "(SELECT pg_catalog.min(applied_at) FROM billhook.migrations)"
 # A live row, without the columns that the app added.
 _OURS = "pg_catalog.jsonb_populate_record(NULL::pg_temp.{}, pg_catalog.to_jsonb(live)) AS ours"
 _ADOPTED = (

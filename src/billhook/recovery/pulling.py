@@ -39,8 +39,8 @@ _BEGIN = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
 SELECT $1, at, at FROM (
     SELECT pg_catalog.date_trunc('second', greatest(c.created_at,
-        (SELECT min(applied_at) FROM billhook.migrations),
-        (SELECT max(archived_at) FROM billhook.archives WHERE environment = $1))) AS at
+        (SELECT pg_catalog.min(applied_at) FROM billhook.migrations),
+        (SELECT pg_catalog.max(archived_at) FROM billhook.archives WHERE environment = $1))) AS at
     FROM payments.provider_connections c
     WHERE c.provider = 'stripe' AND c.environment = $1
       AND c.status <> 'unconfigured' AND c.provider_account_id IS NOT NULL) AS connected

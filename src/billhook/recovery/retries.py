@@ -35,7 +35,8 @@ INSERT INTO billhook.event_retries (environment, event_id)
 SELECT environment, provider_event_id FROM payments.webhook_events e
 WHERE provider = 'stripe' AND environment = $1 AND processing_status IN ('failed', 'pending')
   AND updated_at < now() - interval '1 minute'
-  AND updated_at >= (SELECT min(applied_at) FROM billhook.migrations)  -- later than adopted
+  -- Later than adopted.
+  AND updated_at >= (SELECT pg_catalog.min(applied_at) FROM billhook.migrations)
   AND billhook.is_of_this_account($1, received_at)
   AND NOT EXISTS (
       SELECT FROM billhook.event_retries r

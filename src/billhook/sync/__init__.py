@@ -41,7 +41,7 @@ UPDATE billhook.syncs SET finished_at = now(), result = $2 WHERE environment = $
 """
 _LAST = "SELECT started_at, finished_at, result FROM billhook.syncs WHERE environment = $1"
 _COUNTS = """
-SELECT list, sum(objects)::bigint AS objects FROM billhook.sync_ranges
+SELECT list, pg_catalog.sum(objects)::bigint AS objects FROM billhook.sync_ranges
 WHERE environment = $1 GROUP BY list
 """
 _LEASED = "SELECT EXISTS (SELECT FROM billhook.leases WHERE name = $1 AND until > now())"

@@ -193,8 +193,8 @@ DECLARE
 BEGIN
     -- A subject whose type and id together are too long for an index entry, which no checkout can
     -- make, is not remembered for its customer. The rows whose metadata names it show it in full.
-    IF octet_length(claim ->> 'customer_id'::text) + octet_length(claim ->> 'subject_type'::text)
-        + octet_length(claim ->> 'subject_id'::text) + octet_length(claim ->> 'ref'::text) > 2500
+    IF pg_catalog.octet_length(claim ->> 'customer_id'::text) + pg_catalog.octet_length(claim ->> 'subject_type'::text)
+        + pg_catalog.octet_length(claim ->> 'subject_id'::text) + pg_catalog.octet_length(claim ->> 'ref'::text) > 2500
     THEN
         RETURN;
     END IF;

@@ -15,7 +15,7 @@ BEGIN
         'stripe_checkout_sessions', 'stripe_customer_portal_sessions', 'stripe_subscriptions',
         'stripe_subscription_items', 'webhook_events', 'transactions'
     ] LOOP
-        EXECUTE format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.%I
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.%I
             FOR EACH ROW EXECUTE FUNCTION billhook.touch_updated_at()', tab);
     END LOOP;
 END $$;

@@ -8,7 +8,7 @@ SELECT environment, provider_customer_id, subject_type, subject_id, 'checkout', 
     updated_at, true
 FROM payments.customer_mappings
 WHERE provider = 'stripe'
-  AND octet_length(provider_customer_id) + octet_length(subject_type) + octet_length(subject_id) <= 2500
+  AND pg_catalog.octet_length(provider_customer_id) + pg_catalog.octet_length(subject_type) + pg_catalog.octet_length(subject_id) <= 2500
 ON CONFLICT DO NOTHING;
 
 UPDATE payments.stripe_subscriptions SET pause_collection = raw -> 'pause_collection'::text

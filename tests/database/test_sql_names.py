@@ -1,0 +1,48 @@
+"""All of Billhook's SQL names the schemas of what it calls, and casts what operators of JSON take:
+what `tests/hostile` finds by running it, this finds where nothing runs it (invariant I10)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from books import Books
+from hostile_objects import sql_texts
+
+# Statements that run under `SET search_path = pg_catalog, pg_temp`.
+FIXED_PATH = re.compile(r"SET search_path = pg_catalog, pg_temp")
+# What the grammar resolves by itself; `unnest` with several arrays, and aggregates of everything.
+BY_GRAMMAR = re.compile(
+    r"(coalesce|greatest|least|nullif|extract|overlay|substring)\b|unnest\([^()]*,|\w+\(\*\)|\w+\(\)"
+)
+
+
+def exposed(text: str) -> str:
+    """The text without those functions that fix their search_path."""
+    parts = re.split(r"(?=CREATE OR REPLACE FUNCTION)", text)
+    return "".join(part for part in parts if not FIXED_PATH.search(part))
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, str]]:
+    return [(name, exposed(text)) for name, text in sql_texts()]
+
+
+def test_every_call_names_its_schema(books: Books, texts: list[tuple[str, str]]) -> None:
+    known = {
+        row["proname"] for row in books.rows("SELECT DISTINCT proname FROM pg_catalog.pg_proc")
+    }
+    found = [
+        f"{name}: {call}"
+        for name, text in texts
+        for call in re.findall(r"(?<![\w.\"])(?:[a-z_][a-z_0-9]*)\([^()]*\)?", text)
+        if call.partition("(")[0] in known and not BY_GRAMMAR.match(call)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_operators_of_json_are_given_exact_types(texts: list[tuple[str, str]]) -> None:
+    uncast = re.compile(r"(?:->>|->|#>>|#>|(?<=\s)\?[|&]?|(?<=\s)-)\s*'[^']*'(?!::)")
+    found = [f"{name}: {use}" for name, text in texts for use in uncast.findall(text)]
+    assert not found, "\n".join(found)
