@@ -40,6 +40,7 @@ from billhook.http import (
 )
 from billhook.jwks import Jwks
 from billhook.ledger import CHECKOUT_ENDED
+from billhook.paths import EncodedSlashes
 from billhook.policies import NO_SUPERUSER, session_tables, superuser
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
@@ -96,6 +97,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     pages = dashboard.install(app)
     openapi.install(app)
     errors.install(app)
+    app.add_middleware(EncodedSlashes)
     app.add_middleware(errors.Unexpected)
     app.add_middleware(limits.Limits)
     cors.install(app, but_not=dashboard.PATH)

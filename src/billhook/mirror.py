@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.errors import BillhookError
+from billhook.paths import encoded
 from billhook.projections import UnreadableObject
 from billhook.projections.fetched import Kind, fetched_row
 from billhook.projections.shapes import objects
@@ -66,7 +66,7 @@ class Asking:
 
 def path_of(kind: Kind, object_id: str) -> str:
     """The path of one object; whatever the id contains, it stays one segment."""
-    return f"{PATHS[kind]}/{quote(object_id, safe='')}"
+    return f"{PATHS[kind]}/{encoded(object_id)}"
 
 
 def rows_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> str:

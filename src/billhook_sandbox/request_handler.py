@@ -21,7 +21,7 @@ from billhook_sandbox.keys import masked, parse_key
 from billhook_sandbox.object_validation import validate_response
 from billhook_sandbox.options import API_VERSION
 from billhook_sandbox.params import decode
-from billhook_sandbox.routing import Call, Match, Routes
+from billhook_sandbox.routing import Call, Match, Routes, path_of
 from billhook_sandbox.sdk_params import read_params
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
@@ -39,7 +39,7 @@ class Incoming(NamedTuple):
 
     @property
     def path(self) -> str:
-        return self.request.url.path
+        return path_of(self.request)
 
     @property
     def idempotency_key(self) -> str | None:
@@ -78,14 +78,15 @@ class RequestHandler:
         await response(scope, receive, send)
 
     async def respond(self, request: Request, request_id: str) -> ApiResponse:
-        if not request.url.path.startswith("/v1/"):
-            raise unknown_route(request.method, request.url.path)
+        path = path_of(request)
+        if not path.startswith("/v1/"):
+            raise unknown_route(request.method, path)
         data = self.authenticate(request)
         encoded = request.url.query
         if request.method == "POST":
             encoded = (await request.body()).decode()
         version = check_version(request.headers.get("stripe-version", default_version(data)))
-        params = to_current_params(version, request.method, request.url.path, decode(encoded))
+        params = to_current_params(version, request.method, path, decode(encoded))
         incoming = Incoming(request, request_id, version, params)
         fault = self.state.fault_injector.fault_for(request.method, incoming.path)
         if fault and fault.fails and not fault.after_effect:
@@ -165,7 +166,7 @@ class RequestHandler:
                 "--allow-live."
             )
         if found.restricted:
-            self.state.fault_injector.check_access(key, request.method, request.url.path)
+            self.state.fault_injector.check_access(key, request.method, path_of(request))
         return self.state.data_set(found.account, found.livemode)
 
 

@@ -2,11 +2,24 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import unquote
+
+from starlette.requests import Request
 
 from billhook_sandbox.errors import not_supported, unknown_route
 from billhook_sandbox.params import Form
 from billhook_sandbox.sdk_operations import SdkOperation, sdk_operation, shape
 from billhook_sandbox.store import DataSet, Json
+
+SLASH = "\U0010fffe"
+"""Stands for an encoded slash, which does not end a segment of the path. Unicode assigns this code
+point to no character."""
+
+
+def path_of(request: Request) -> str:
+    """The decoded path of the request; `SLASH` stands for `%2F`."""
+    raw = request.scope["raw_path"].decode("ascii", "replace")
+    return unquote(raw.replace("%2F", SLASH).replace("%2f", SLASH))
 
 
 class Call(NamedTuple):
@@ -61,7 +74,7 @@ def path_params(operation: Operation, path: str) -> dict[str, str] | None:
     found = {}
     for name, part in zip(expected, parts, strict=True):
         if name.startswith("{") and part:
-            found[name[1:-1]] = part
+            found[name[1:-1]] = part.replace(SLASH, "/")
         elif name != part:
             return None
     return found

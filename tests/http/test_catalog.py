@@ -165,7 +165,7 @@ def test_what_stripe_does_not_know_is_stripes_404(api: Api, method: str, path: s
     [
         ("/products/prod_none", "PAYMENT_PRODUCT_NOT_FOUND"),
         ("/prices/price_none", "PAYMENT_PRICE_NOT_FOUND"),
-        ("/products/..%2F..%2Faccount", "NOT_FOUND"),
+        ("/products/..%2F..%2Faccount", "PAYMENT_PRODUCT_NOT_FOUND"),
     ],
 )
 def test_what_the_mirror_does_not_have_is_a_404(api: Api, path: str, code: str) -> None:

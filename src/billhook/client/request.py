@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from pydantic import ValidationError
 
 from billhook.client.errors import ApiError, UnexpectedAnswer, Unreachable
 from billhook.models import ErrorBody, WireModel
+from billhook.paths import encoded
 
 M = TypeVar("M", bound=WireModel)
 T = TypeVar("T")
@@ -69,9 +70,9 @@ def path(*steps: str) -> str:
         ValueError: a step is empty, and would name another route.
     """
     for step in steps:
-        if step.strip() in ("", ".", ".."):
+        if not step.strip():
             raise ValueError(f"not an id: {step!r}")
-    return "/".join(["/api/payments/stripe", *(quote(step, safe="") for step in steps)])
+    return "/".join(["/api/payments/stripe", *map(encoded, steps)])
 
 
 def address(base_url: str) -> str:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from billhook.dashboard.sessions import Session, Sessions
 from billhook.dashboard.visit import Visit, cookie_name, is_for_people
 from billhook.errors import BillhookError, Forbidden, InvalidInput
+from billhook.paths import requested
 from billhook.services import Services
 
 log = structlog.get_logger(__name__)
@@ -93,7 +94,8 @@ class Guard:
         # Nothing that they send is read.
         if request.method == "GET" and is_for_people(request):
             query = f"?{request.url.query}" if request.url.query else ""
-            wanted = f"?next={quote(path + query)}" if path not in ("", "/") else ""
+            here = requested(request.scope)
+            wanted = f"?next={quote(here + query)}" if path not in ("", "/") else ""
             return RedirectResponse(f"{request.scope['root_path']}{SIGN_IN}{wanted}", 303)
         # A form, or what a page's script asks for: where a redirect led to would be no answer.
         error = Forbidden("Your session has ended.", next_actions="Sign in again.", status=401)

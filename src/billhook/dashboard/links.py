@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import quote
 
+from billhook.paths import encoded
 from billhook.settings import Environment
 
 _SITE = "https://dashboard.stripe.com"
@@ -37,4 +37,4 @@ class StripeLinks:
         prefix, underscore, _ = object_id.partition("_")
         page = _PAGES.get(prefix + underscore)
         mode = "/test" if self.environment == "test" else ""
-        return f"{_SITE}{mode}/{page}/{quote(object_id, safe='')}" if page else None
+        return f"{_SITE}{mode}/{page}/{encoded(object_id)}" if page else None

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from billhook.models import iso
 from billhook.money import money, price
+from billhook.paths import encoded
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
@@ -46,6 +47,7 @@ class Templates:
             tone=tone,
             count=count,
             ago=ago,
+            step=encoded,
         )
         self._environment.globals.update(money=money, price_of=price)
 

@@ -15,6 +15,7 @@ from billhook.dashboard.rendering import Templates
 from billhook.dashboard.sessions import Notice, Session, Sessions
 from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.models import Query, problems
+from billhook.paths import decoded, requested
 from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment
 
@@ -101,7 +102,7 @@ class Visit:
         """This page with other parameters; None and "" take one away."""
         given: dict[str, str | None] = {**self.request.query_params, **changes}
         kept = {name: value for name, value in given.items() if value}
-        path = self.request.url.path
+        path = f"{self.root}{requested(self.request.scope)}"
         return f"{path}?{urlencode(kept)}" if kept else path
 
     def render(self, template: str, **values: object) -> str:
@@ -150,6 +151,11 @@ def page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
     async def answer(request: Request) -> Response:
         visit = Visit(request)
+        request.path_params.update(
+            (name, decoded(value))
+            for name, value in request.path_params.items()
+            if isinstance(value, str)
+        )
         wanted = request.path_params.get("environment")
         if (wanted is not None and wanted not in ENVIRONMENTS) or not _are_ids(request.path_params):
             raise NotFound("There is no such page.", next_actions="Choose one from the menu.")

@@ -14,6 +14,7 @@ from billhook.auth import Caller
 from billhook.errors import InvalidInput
 from billhook.models import NoQuery, Query, WireModel, problems
 from billhook.paging import Page
+from billhook.paths import decoded
 from billhook.services import ServicesOf
 
 Q = TypeVar("Q", bound=Query)
@@ -55,7 +56,7 @@ NO_QUERY = [Depends(no_query)]
 
 
 def _id(value: str) -> str:
-    found = value.strip()
+    found = decoded(value).strip()
     if not found or "\0" in found or len(found) > 255:
         raise PydanticCustomError("id", "must have 1 to 255 characters and no NUL")
     return found

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.models import problems
+from billhook.paths import requested
 from billhook.redact import shorten
 
 _LONGEST_PATH = 200  # characters of it, in a message
@@ -66,7 +67,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(error, HTTPException)
-    path = shorten(request.url.path, _LONGEST_PATH)
+    path = shorten(requested(request.scope), _LONGEST_PATH)
     if error.status_code == 404:
         return answer(NotFound(f"There is no {request.method} {path} here."))
     if error.status_code == 405:

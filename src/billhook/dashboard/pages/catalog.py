@@ -21,6 +21,7 @@ from billhook.models import (
     parse,
 )
 from billhook.money import minor_units
+from billhook.paths import encoded
 
 R = TypeVar("R", bound=Request)
 
@@ -99,7 +100,9 @@ async def create_product(visit: Visit) -> Response:
             key=_key(visit, error),
             value=visit.field,
         )
-    return await visit.go(f"/catalog/{made.product_id}", f"{made.name} is created. Add a price.")
+    return await visit.go(
+        f"/catalog/{encoded(made.product_id)}", f"{made.name} is created. Add a price."
+    )
 
 
 async def update_product(visit: Visit) -> Response:
@@ -194,7 +197,7 @@ async def _change(visit: Visit, form: str, change: Any) -> Response:
     except BillhookError as error:
         _raise_if_ours(error)
         return await show(visit, status=error.status, error=error, form=form)
-    return await visit.go(f"/catalog/{product_id}", done)
+    return await visit.go(f"/catalog/{encoded(product_id)}", done)
 
 
 def _key(visit: Visit, error: BillhookError | None = None) -> str:

@@ -16,6 +16,7 @@ from billhook.errors import BillhookError
 from billhook.mirror_status import mirror_status
 from billhook.models import EventsQuery, ReplayEvents, WebhookEvent, parse
 from billhook.models.queries import ProcessingStatus
+from billhook.paths import encoded
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
 _LIVE_FOR = 5
@@ -68,8 +69,10 @@ async def replay(visit: Visit) -> Response:
             visit.services.database, visit.environment, event_id, refire=refire
         )
     except BillhookError as error:
-        return await visit.back(f"/events/{event_id}", error)
-    return await visit.go(f"/events/{event_id}", f"Replayed: it is {found.processing_status}.")
+        return await visit.back(f"/events/{encoded(event_id)}", error)
+    return await visit.go(
+        f"/events/{encoded(event_id)}", f"Replayed: it is {found.processing_status}."
+    )
 
 
 async def replay_many(visit: Visit) -> Response:

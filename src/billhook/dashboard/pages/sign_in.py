@@ -87,5 +87,8 @@ def _for_people(error: BillhookError) -> BillhookError:
 
 def _next(visit: Visit, wanted: str | None) -> str:
     """Where somebody wanted to go before; only ever a page of ours."""
-    is_ours = wanted is not None and wanted.startswith("/") and ".." not in wanted
-    return f"{visit.root}{wanted}" if is_ours else f"{visit.root}/"
+    if wanted is None or not wanted.startswith("/"):
+        return f"{visit.root}/"
+    path = wanted.partition("?")[0].replace("\\", "/")
+    leads_out = ".." in (step.lower().replace("%2e", ".") for step in path.split("/"))
+    return f"{visit.root}/" if leads_out else f"{visit.root}{wanted}"
