@@ -182,7 +182,7 @@ class Settings(FromEnvironment):
 
     @field_validator("stripe_api_base", "public_url", "api_base_url", "jwks_url")
     @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
+    def _is_http(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
         try:
@@ -192,6 +192,10 @@ class Settings(FromEnvironment):
             sound = False
         if not sound or _has_control_character(value) or " " in value:
             raise ValueError("must be an http:// or https:// address")
+        if "@" in parts.netloc:
+            raise ValueError("must not have a user or password in the address")
+        if info.field_name != "jwks_url" and (parts.query or parts.fragment):
+            raise ValueError("must be an address without a query (?) or a fragment (#)")
         return value.rstrip("/")
 
     @field_validator("jwt_audience")

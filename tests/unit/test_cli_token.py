@@ -34,6 +34,15 @@ def test_a_token_needs_no_database_and_says_who_for_how_long() -> None:
     assert claims["exp"] - claims["iat"] == 900
 
 
+def test_a_token_carries_claims_for_policies() -> None:
+    code, output = run("--sub", USER, "--claims", '{"org_id": "org_7", "sub": "x", "aal": null}')
+    assert code == 0
+    claims = jwt.decode(output.strip(), SECRET, algorithms=["HS256"])
+    assert (claims["org_id"], claims["aal"], claims["sub"]) == ("org_7", None, USER)
+    for odd in ("[]", "org_7", "{"):
+        assert run("--sub", USER, "--claims", odd)[0] == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], ["--sub", USER, "--role", "postgres"], ["--sub", USER, "--expires", "tomorrow"]],
