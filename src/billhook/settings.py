@@ -236,16 +236,19 @@ class Settings(FromEnvironment):
     @property
     def notices(self) -> list[str]:
         """What is not as these settings ask, one line each; without secrets."""
-        found = [
-            f"DATABASE_URL: {notice}"
-            for notice in database_url.parse(self.database_url.get_secret_value()).notices
-        ]
+        found = self.database_notices
         if self.public_url is None and self.api_base_url is not None:
             found.append(
                 f"Stripe cannot reach {self.api_base_url}, so there is no webhook endpoint and "
                 "events are pulled: set BILLHOOK_PUBLIC_URL to a public address to have them sent."
             )
         return found
+
+    @property
+    def database_notices(self) -> list[str]:
+        """What of DATABASE_URL is left out or replaced, one line each."""
+        parsed = database_url.parse(self.database_url.get_secret_value())
+        return [f"DATABASE_URL: {notice}" for notice in parsed.notices]
 
     @property
     def encryption_secret(self) -> str:

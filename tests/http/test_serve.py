@@ -92,6 +92,19 @@ def test_a_forwarded_address_is_believed_only_from_a_configured_proxy(
     assert addresses(database_url) == [counted]
 
 
+def test_migrate_names_what_it_leaves_out_of_the_address(
+    billhook: Billhook, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+    monkeypatch.setenv("DATABASE_URL", f"{database_url}&pgbouncer=true&channel_binding=require")
+    ran = billhook("migrate")
+    assert (ran.code, ran.out) == (0, "The database is up to date.\n")
+    assert [line.split(" is ignored")[0] for line in ran.err.splitlines()] == [
+        "DATABASE_URL: The parameter pgbouncer",
+        "DATABASE_URL: The parameter channel_binding",
+    ]
+
+
 PASSWORDS = ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hun%zzter2", "hun%2Fter2", "hun[ter2"]
 PLACES = ["127.0.0.1:9/shop", "127.0.0.1:99999/shop", "127.0.0.1:x/shop", "no where/shop"]
 

@@ -20,6 +20,7 @@ from billhook.cli.customers import customers
 from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
 from billhook.cli.link import link
+from billhook.cli.output import note
 from billhook.cli.overview import overview
 from billhook.cli.rebuild import rebuild
 from billhook.cli.status import status
@@ -69,6 +70,8 @@ def migrate() -> None:
     from billhook.db.migrate import migrate as run
 
     settings: Settings = load_settings()
+    for notice in settings.database_notices:
+        note(notice)
     applied = asyncio.run(run(settings.database_url.get_secret_value()))
     print("\n".join(f"applied {name}" for name in applied) or "The database is up to date.")
 
