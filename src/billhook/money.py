@@ -73,6 +73,7 @@ def price(unit_amount: int | None, unit_amount_decimal: str | None, currency: st
     if unit_amount is not None:
         return money(unit_amount, currency)
     try:
-        return money(Decimal(unit_amount_decimal or ""), currency)
+        amount = Decimal(unit_amount_decimal or "")
+        return money(amount, currency) if amount.is_finite() else ""
     except InvalidOperation:
         return ""

@@ -15,8 +15,8 @@ from billhook.settings import Environment
 # The days before $3 are one period, that before: its row has no day.
 _FIGURES = """
 SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
-    pg_catalog.sum(payments)::bigint AS payments,
-    pg_catalog.sum(refunds)::bigint AS refunds, pg_catalog.sum(succeeded)::bigint AS succeeded,
+    pg_catalog.sum(payments) AS payments, pg_catalog.sum(refunds) AS refunds,
+    pg_catalog.sum(succeeded)::bigint AS succeeded,
     pg_catalog.sum(refunded)::bigint AS refunded, pg_catalog.sum(failed)::bigint AS failed
 FROM billhook.daily_figures($1, $2, $4) GROUP BY 1, 2
 """
@@ -38,7 +38,7 @@ async def overview(
         counted = await connection.fetch(_SUBSCRIPTIONS, environment)
     found: dict[str, dict[date | None, Figures]] = {}
     for row in rows:
-        figures = Figures(**{name: row[name] for name in _NAMES})
+        figures = Figures(**{name: int(row[name]) for name in _NAMES})
         if figures != Figures():
             found.setdefault(row["currency"], {})[row["day"]] = figures
     period = [since + timedelta(days=number) for number in range(days)]

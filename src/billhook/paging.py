@@ -35,7 +35,7 @@ _SQL_TYPES: dict[Kind, str] = {
     "uuid": "uuid",
     "text": "text",
 }
-_INTEGER = re.compile(r"-?\d{1,18}")
+_INTEGER = re.compile(r"-?\d{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ def _read(kind: Kind, value: object) -> Any:
     elif isinstance(value, str) and "\0" not in value:
         if kind == "time":
             return _moment(value)
-        if kind == "integer" and _INTEGER.fullmatch(value):
+        if kind == "integer" and _INTEGER.fullmatch(value) and abs(int(value)) < 2**63:
             return int(value)
         if kind in ("uuid", "text"):
             return UUID(value) if kind == "uuid" else value

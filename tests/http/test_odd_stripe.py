@@ -17,7 +17,16 @@ from api import Api, connect, serving
 from http_tokens import token
 from odd_stripe import HALF, NUL, Change, odd
 from recovering import Station
-from stripe_events import customer, event, payment_intent, product, subscription
+from stripe_events import (
+    charge,
+    customer,
+    event,
+    payment_intent,
+    product,
+    refund,
+    subscription,
+)
+from visitor import Visitor
 
 _accounts = count()
 REPLACED = "\ufffd"
@@ -358,3 +367,86 @@ def test_numbers_that_do_not_fit_stop_no_event_and_no_page(
             answer = api.admin("GET", f"/test{path}")
             assert answer.status_code == 200, (path, answer.text)
         assert api.admin("GET", "/test/overview").status_code == 200
+
+
+HUGE_SUM = {"amount": _HUGE, "amount_received": _HUGE}
+
+
+def test_sums_beyond_a_bigint_stop_no_event_and_no_page(
+    database_url: str, sandbox: str, key: str
+) -> None:
+    charged = {"amount": _HUGE, "amount_captured": _HUGE, "currency": "eur"}
+    with billhook(database_url, sandbox, key) as api:
+        told = [event("customer.created", customer())]
+        for n in (1, 2):
+            pi, ch = f"pi_{n}", f"ch_{n}"
+            told.append(
+                event("payment_intent.succeeded", payment_intent(pi, latest_charge=ch, **HUGE_SUM))
+            )
+            told += [
+                event(
+                    "refund.created",
+                    refund(f"re_{n}_{i}", payment_intent=pi, charge=ch, amount=_HUGE),
+                )
+                for i in (1, 2)
+                if n == 1
+            ]
+        told.append(
+            event("charge.refunded", charge("ch_1", amount_refunded=_HUGE, **charged), at=9)
+        )
+        for each in told:
+            answer = api.deliver(each)
+            assert answer.status_code == 200, (each["type"], answer.text)
+        figures = api.admin("GET", "/test/overview?days=365")
+        assert figures.status_code == 200, figures.text
+        paid = api.books.row("SELECT sum(payments)::text AS n FROM billhook.daily_changes")["n"]
+        assert int(paid) == 2 * _HUGE
+        for path in PAGES:
+            assert api.admin("GET", f"/test{path}").status_code == 200, path
+        order = {"order": "largest", "limit": 1}
+        first = api.admin("GET", "/test/transactions", params=order)
+        second = api.http.get(first.links["next"]["url"], headers=first.request.headers)
+        assert second.status_code == 200, second.text
+        assert second.json() != first.json()
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        for page in ("", "/transactions", "/customers", "/customers/cus_1", "/transactions.csv"):
+            assert visitor.get(f"/test{page}").status_code == 200, page
+        visitor.http.close()
+        api.books.execute("SELECT billhook.fold_changes(1000)")
+        assert api.admin("GET", "/test/overview?days=365").json() == figures.json()
+
+
+def test_rows_that_somebody_else_wrote_are_listed_whatever_they_hold(
+    database_url: str, sandbox: str, key: str
+) -> None:
+    with billhook(database_url, sandbox, key) as api:
+        api.books.execute("""
+            INSERT INTO payments.customers (
+                provider, environment, provider_customer_id, metadata, raw)
+            VALUES ('stripe', 'test', 'cus_1', '["a", 1]', '[]');
+            INSERT INTO payments.stripe_products (environment, product_id, name, active, metadata)
+            VALUES ('test', 'prod_1', '', true, '{"a": 1, "b": "two", "c": {"d": []}}');
+            INSERT INTO payments.stripe_prices (
+                environment, price_id, product_id, active, currency, type, metadata,
+                unit_amount_decimal)
+            VALUES ('test', 'price_1', 'prod_1', true, 'eur', 'tiered', 'null', 'NaN');
+            INSERT INTO payments.stripe_subscriptions (
+                environment, subscription_id, customer_id, status, metadata, raw, pause_collection)
+            VALUES ('test', 'sub_1', 'cus_1', 'brand_new', '7', '"x"', '[1]');
+            INSERT INTO payments.stripe_subscription_items (
+                environment, subscription_item_id, subscription_id, metadata)
+            VALUES ('test', 'si_1', 'sub_1', '[]');
+            INSERT INTO payments.transactions (
+                provider, environment, type, status, related_object_ids)
+            VALUES ('stripe', 'test', 'refund', 'pending', '{"charge": 7, "invoice": null}')""")
+        for path in PAGES:
+            answer = api.admin("GET", f"/test{path}")
+            assert answer.status_code == 200, (path, answer.text)
+        (found,) = api.admin("GET", "/test/catalog").json()["products"]
+        assert found["metadata"] == {"b": "two"}
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        for page in ("", "/catalog", "/customers", "/subscriptions", "/transactions"):
+            assert visitor.get(f"/test{page}").status_code == 200, page
+        visitor.http.close()

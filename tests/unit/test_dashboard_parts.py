@@ -10,8 +10,33 @@ from hypothesis import strategies as st
 
 from billhook.dashboard import chart
 from billhook.dashboard.links import StripeLinks
+from billhook.dashboard.pages import transactions
 from billhook.dashboard.rendering import ago, moment, tone
 from billhook.models import CurrencyFigures, DayFigures, Figures
+
+
+@pytest.mark.parametrize(
+    ("text", "exported"),
+    [
+        ("=1+1", "'=1+1"),
+        ("＝1+1", "'＝1+1"),
+        ("＋1", "'＋1"),
+        ("－1", "'－1"),
+        ("＠SUM(A1)", "'＠SUM(A1)"),
+        ("  =1+1", "'  =1+1"),
+        ("\t=1", "'\t'=1"),
+        ("Tea;=HYPERLINK(evil)", "Tea;'=HYPERLINK(evil)"),
+        ("Tea; ＝1", "Tea;' ＝1"),
+        ("Tea\n@x", "Tea\n'@x"),
+        ("a@b.test", "a@b.test"),
+        ("Tea - green; 1+1=2", "Tea - green; 1+1=2"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_an_exported_text_is_a_formula_in_no_spreadsheet(text: str | None, exported: str) -> None:
+    assert transactions.text(text) == exported
+
 
 AMOUNTS = st.integers(-(10**14), 10**14)  # a hand may have written anything
 

@@ -48,7 +48,8 @@ _COLUMNS = """t.environment, t.provider, t.provider_customer_id, t.email, t.name
 _PAID = """CROSS JOIN LATERAL (
     SELECT count(*) AS payments,
         pg_catalog.max(coalesce(own.paid_at, own.provider_created_at, own.created_at)) AS last_at,
-        pg_catalog.sum(greatest(coalesce(own.amount, 0) - own.amount_refunded, 0))::bigint AS spend,
+        pg_catalog.sum(greatest(
+            coalesce(own.amount, 0)::numeric - own.amount_refunded::numeric, 0::numeric)) AS spend,
         pg_catalog.count(DISTINCT own.currency) AS currencies,
         pg_catalog.min(own.currency) AS currency
     FROM (

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     StringConstraints,
     field_validator,
@@ -55,6 +56,15 @@ TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
 def _something(model: Request) -> None:
     if not model.model_fields_set:
         raise PydanticCustomError("empty", "must have at least one field", {"path": "body"})
+
+
+def _texts(value: object) -> dict[str, str]:
+    found = value if isinstance(value, dict) else {}
+    return {key: entry for key, entry in found.items() if isinstance(entry, str)}
+
+
+StoredMetadata = Annotated[dict[str, str], BeforeValidator(_texts)]
+"""Metadata as the database has it. Rows that another program wrote may hold more than texts."""
 
 
 class SetKey(Request):
@@ -243,7 +253,7 @@ class Product(WireModel):
     description: str | None
     active: bool
     default_price_id: str | None
-    metadata: dict[str, str]
+    metadata: StoredMetadata
     synced_at: Timestamp
 
 
@@ -263,7 +273,7 @@ class Price(WireModel):
     tax_behavior: str | None
     recurring_interval: str | None
     recurring_interval_count: int | None
-    metadata: dict[str, str]
+    metadata: StoredMetadata
     synced_at: Timestamp
 
 
@@ -310,7 +320,7 @@ class SubscriptionItem(WireModel):
     product_id: str | None
     price_id: str | None
     quantity: int | None
-    metadata: dict[str, str]
+    metadata: StoredMetadata
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -343,7 +353,7 @@ class Subscription(WireModel):
     trial_start: Timestamp | None
     trial_end: Timestamp | None
     latest_invoice_id: str | None
-    metadata: dict[str, str]
+    metadata: StoredMetadata
     synced_at: Timestamp
     created_at: Timestamp
     updated_at: Timestamp
@@ -429,7 +439,7 @@ class Customer(WireModel):
     name: str | None
     phone: str | None
     deleted: bool
-    metadata: dict[str, str]
+    metadata: StoredMetadata
     provider_created_at: Timestamp | None
     synced_at: Timestamp
     payments_count: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import get_args
@@ -22,8 +23,9 @@ _COLUMNS = (
     "refunded_minor", "description", "customer", "email", "subject_type", "subject_id",
     "reference_type", "reference", "paid_at", "failed_at", "refunded_at",
 )  # fmt: skip
-# A spreadsheet takes text that begins so for a formula, and runs it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet runs text that begins so as a formula, in full-width characters too; and where it
+# separates columns by semicolons, a text with one is two columns.
+_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\t\r＝＋－＠])")
 
 
 async def listing(visit: Visit) -> Response:
@@ -74,9 +76,9 @@ async def _lines(visit: Visit, query: TransactionsQuery) -> AsyncIterator[str]:
 
 
 def _csv(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
+    lines = io.StringIO()
+    csv.writer(lines).writerows(rows)
+    return lines.getvalue()
 
 
 def _line(t: Transaction) -> list[str]:
@@ -90,7 +92,7 @@ def _line(t: Transaction) -> list[str]:
         "" if t.amount is None else str(t.amount),
         str(t.amount_refunded),
         *map(
-            _text,
+            text,
             (
                 t.description,
                 t.provider_customer_id,
@@ -111,6 +113,6 @@ def _time(at: datetime | None) -> str:
     return iso(at) if at else ""
 
 
-def _text(value: str | None) -> str:
+def text(value: str | None) -> str:
     """Text of other people's: never a formula."""
-    return f"'{value}" if value and value.startswith(_FORMULA) else value or ""
+    return _FORMULA.sub("'", value or "")

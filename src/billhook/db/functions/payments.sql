@@ -112,6 +112,12 @@ LANGUAGE sql STABLE AS $$
     LIMIT 1
 $$;
 
+-- A sum as the columns of amounts hold it: the largest or smallest bigint where it is beyond them.
+CREATE OR REPLACE FUNCTION billhook.as_bigint(amount numeric) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT greatest(least(amount, 9223372036854775807::numeric), (-9223372036854775807)::numeric)::bigint
+$$;
+
 -- An amount of a payment in another currency, by what Stripe says is worth the same: what one object
 -- says in its own currency and in the buyer's (adaptive pricing), else what two objects say of the
 -- whole payment. Null where Stripe says nothing.
@@ -133,8 +139,8 @@ CREATE OR REPLACE FUNCTION billhook.converted(
         FROM billhook.payment_refunds r
         WHERE r.payment_id = payment AND r.presentment_currency IS NOT NULL
     )
-    SELECT pg_catalog.round(
-        converted.amount::numeric * theirs.amount::numeric / ours.amount::numeric)::bigint
+    SELECT billhook.as_bigint(pg_catalog.round(
+        converted.amount::numeric * theirs.amount::numeric / ours.amount::numeric))
     FROM worth ours, worth theirs
     WHERE ours.currency = from_currency AND ours.amount > 0
       AND theirs.currency = to_currency AND theirs.amount > 0
@@ -270,7 +276,8 @@ BEGIN
         has_refunds := has_refunds OR r.object_type = 'refund';
         CONTINUE WHEN t.status IS DISTINCT FROM 'succeeded';
         IF r.object_type = 'charge' THEN
-            SELECT r.amount - coalesce(pg_catalog.sum(known.amount), 0::numeric)::bigint INTO worth
+            SELECT billhook.as_bigint(
+                r.amount::numeric - coalesce(pg_catalog.sum(known.amount), 0::numeric)) INTO worth
             FROM billhook.payment_refunds known
             WHERE known.payment_id = payment AND known.object_type = 'refund'
               AND coalesce(known.charge_id, r.object_id) = r.object_id
@@ -284,7 +291,8 @@ BEGIN
             WHEN r.currency IS NULL OR t.currency IS NULL OR r.currency = t.currency THEN worth
             WHEN r.presentment_currency = t.currency THEN r.presentment_amount
             ELSE billhook.converted(payment, worth, r.currency, t.currency) END;
-        t.amount_refunded := t.amount_refunded + coalesce(worth, 0::bigint);
+        t.amount_refunded := billhook.as_bigint(
+            t.amount_refunded::numeric + coalesce(worth, 0::bigint)::numeric);
         IF r.object_type = 'refund' THEN
             t.refunded_at := greatest(t.refunded_at, r.provider_created_at);
         ELSE

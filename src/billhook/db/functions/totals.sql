@@ -18,8 +18,8 @@ RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
             t.provider_created_at, t.created_at) AT TIME ZONE 'UTC')::date,
         t.currency,
         CASE WHEN t.type <> 'refund' AND t.status <> 'failed'
-            THEN sign * coalesce(t.amount, 0) ELSE 0 END,
-        CASE WHEN t.type = 'refund' THEN sign * coalesce(t.amount, 0) ELSE 0 END,
+            THEN sign * coalesce(t.amount, 0)::numeric ELSE 0::numeric END,
+        CASE WHEN t.type = 'refund' THEN sign * coalesce(t.amount, 0)::numeric ELSE 0::numeric END,
         CASE WHEN t.type <> 'refund' AND t.status <> 'failed' THEN sign ELSE 0 END,
         CASE WHEN t.type = 'refund' THEN sign ELSE 0 END,
         CASE WHEN t.type <> 'refund' AND t.status = 'failed' THEN sign ELSE 0 END
@@ -153,7 +153,7 @@ END $$;
 -- Totals and changes, added up. How many changes there are PostgreSQL cannot know: it would sort them.
 CREATE OR REPLACE FUNCTION billhook.daily_figures(env text, first date, last date)
 RETURNS SETOF billhook.daily_totals LANGUAGE sql STABLE SET enable_sort = off SET search_path = pg_catalog, pg_temp AS $$
-    SELECT environment, day, currency, sum(payments)::bigint, sum(refunds)::bigint,
+    SELECT environment, day, currency, sum(payments), sum(refunds),
         sum(succeeded)::bigint, sum(refunded)::bigint, sum(failed)::bigint
     FROM (SELECT * FROM billhook.daily_totals
           UNION ALL SELECT * FROM billhook.daily_changes) AS counted

@@ -251,8 +251,8 @@ CREATE TABLE billhook.daily_totals (
     environment text NOT NULL,
     day         date NOT NULL,
     currency    text NOT NULL,
-    payments    bigint NOT NULL,  -- minor units
-    refunds     bigint NOT NULL,
+    payments    numeric NOT NULL,  -- minor units; a sum of amounts may exceed a bigint
+    refunds     numeric NOT NULL,
     succeeded   bigint NOT NULL,  -- how many
     refunded    bigint NOT NULL,
     failed      bigint NOT NULL,
