@@ -123,7 +123,9 @@ async def state_of(database: Database, but: Collection[str] = ()) -> dict[str, l
     state = {}
     async with database.connection() as connection:
         for table in _PROJECTIONS:
-            rows = await connection.fetch(f"SELECT to_jsonb(t) AS row FROM payments.{table} t")
+            rows = await connection.fetch(
+                f"SELECT pg_catalog.to_jsonb(t) AS row FROM payments.{table} t"
+            )
             kept = [
                 {
                     key: value

@@ -176,7 +176,9 @@ def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> 
 
 def test_a_payment_that_other_hands_removed_is_mended_to_the_last_column(sold: Station) -> None:
     def payments() -> list[dict[str, Any]]:
-        kept = "to_jsonb(t) - ARRAY['id', 'created_at', 'updated_at', 'payment_id'] AS row"
+        kept = (
+            "pg_catalog.to_jsonb(t) - ARRAY['id', 'created_at', 'updated_at', 'payment_id'] AS row"
+        )
         return sold.books.rows(f"SELECT {kept} FROM payments.transactions t ORDER BY 1")
 
     before, fulfilled = payments(), sold.fulfilled()
