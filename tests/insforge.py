@@ -14,8 +14,13 @@ _IDEMPOTENCY = """
 """
 
 
+def schema() -> str:
+    """InsForge's schema `payments`: ours, without the parts that Billhook adds."""
+    (ours,) = (m.sql for m in migrations() if m.name == "payments")
+    return "CREATE SCHEMA payments;" + ours.split("-- Each mirrored row carries")[0]
+
+
 def make_payments(books: Books) -> None:
-    """Create InsForge's schema `payments`: ours, without the parts that Billhook adds."""
-    (schema,) = (m.sql for m in migrations() if m.name == "payments")
-    books.execute("CREATE SCHEMA payments;" + schema.split("-- Each mirrored row carries")[0])
+    """Create it."""
+    books.execute(schema())
     books.execute(_IDEMPOTENCY)

@@ -12,7 +12,8 @@ Owner = Literal["user", "team", "organization"]
 _SESSION_TABLES = """
 SELECT 'payments.' || c.relname::text AS name, c.relrowsecurity AS is_on,
     EXISTS (SELECT FROM pg_catalog.pg_policy AS p
-            WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'a')) AS has_policies
+            WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'a')
+              AND p.polname <> 'billhook_service') AS has_policies
 FROM pg_catalog.pg_class AS c
 WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
                 'payments.stripe_customer_portal_sessions'::regclass::oid)

@@ -102,6 +102,7 @@ class Grants:
 
 async def read(connection: Connection) -> Grants:
     """The grants in the database, in a transaction whose search_path is `pg_catalog, pg_temp`."""
+    await connection.execute("SET LOCAL quote_all_identifiers = off")
     rows = await connection.fetch(_ACTUAL, [*_TABLES])
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]

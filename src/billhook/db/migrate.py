@@ -88,7 +88,9 @@ SELECT EXISTS (
 _INDEX = re.compile(
     r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)\s+ON (\w+)\.\w+[^;]*;"
 )
-_FIX_SEARCH_PATH = "SET LOCAL search_path = pg_catalog, pg_temp"
+_FIX_SEARCH_PATH = """
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off
+"""
 _SET_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', $1, true)"
 # Functions may call each other, whichever file comes first.
 _DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
@@ -247,7 +249,7 @@ async def _apply(
         applied = await _applied(connection)
         missing = [each for each in migrations() if each.number not in applied]
         files = await _changed_files(connection)
-        if not missing and not files:
+        if not missing and not files and not await rights.forced(connection):
             return [], None
         if problems := await rights.missing(connection):
             raise MigrationError(
@@ -273,6 +275,7 @@ async def _apply(
             await connection.execute(_RECORD_FUNCTIONS, file.name, file.checksum)
             done.append(f"functions/{file.name}")
         await grants.settle(connection, before, is_first=first)
+        done += await rights.open_forced(connection)
         if first:
             # It updates rows, so triggers of the app may run: they find what they always find.
             await connection.execute(_SET_SEARCH_PATH, search_path)

@@ -27,8 +27,13 @@ _REFUSED = (
     asyncpg.RaiseError,
 )
 # PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
-# before those of ours that made it fire: `PL/pgSQL function f()`, or `PL/Python function "f"`.
-_IN_FUNCTION = re.compile(r'^PL/\w+ function "?([^\s("]+).*', re.MULTILINE)
+# before those of ours that made it fire. In each language a line names the function's language and
+# the function itself: `PL/pgSQL function f() line 1 at RAISE`, `PL/Python function "f"`,
+# `fonction PL/pgSQL f(), ligne 1 à RAISE`.
+_IN_FUNCTION = re.compile(r"^.*PL/\w.*$", re.MULTILINE)
+_OF_BILLHOOK = re.compile(r'(?<![A-Za-z0-9_$."])"?billhook"?\."?\w+"?\(')
+# What PostgreSQL calls the place where a row fails the policies, whatever language it speaks.
+_POLICY_CHECK = "ExecWithCheckOptions"
 
 
 def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
@@ -50,7 +55,7 @@ def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.Po
 def is_of_the_app(error: asyncpg.PostgresError) -> bool:
     """Whether a function of the app raised it, and the server goes on."""
     where = _IN_FUNCTION.search(error.context or "")
-    return where is not None and not where[1].startswith("billhook.")
+    return where is not None and not _OF_BILLHOOK.search(where[0])
 
 
 def place_of(error: asyncpg.PostgresError) -> str | None:
@@ -122,6 +127,12 @@ def unfinished(what: str) -> Iterator[None]:
 def _refusal(error: asyncpg.PostgresError, table: str) -> BillhookError | None:
     message = reason_of(error)
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        if error.server_source_function != _POLICY_CHECK:
+            return Forbidden(
+                f"{table}: {message}.",
+                next_actions="If it is a table or function that the policies and triggers of "
+                f"{table} use, grant the caller's role what they need: GRANT SELECT ON … TO …",
+            )
         return Forbidden(
             f"The RLS policies of {table} do not allow this.",
             next_actions=f"Sign in as somebody who may bill this subject, or change the policies "

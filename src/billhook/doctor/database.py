@@ -23,7 +23,10 @@ _APPLIED = """
 # pg_has_role raises for a role that does not exist; by oid, it is asked only for those that do.
 _ROLES = """
 SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
-    r.oid IS NOT NULL AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') AS can_be_taken,
+    r.oid IS NOT NULL AND pg_catalog.pg_has_role(current_user, r.oid,
+        -- Since PostgreSQL 16 members may lack the right to SET ROLE.
+        CASE WHEN pg_catalog.current_setting('server_version_num')::integer >= 160000
+            THEN 'SET' ELSE 'MEMBER' END) AS can_be_taken,
     coalesce(r.rolsuper OR r.rolbypassrls, false) AS ignores_policies
 FROM pg_catalog.unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
 ORDER BY wanted

@@ -59,6 +59,10 @@ CREATE TEMPORARY SEQUENCE payment_ids
 _ALONE = """
 CREATE FUNCTION pg_temp.alone(key bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN END $$
 """
+# The functions may call each other, and their definitions are searched for plain names.
+_PLAIN_DEFINITIONS = """
+SET LOCAL check_function_bodies = off; SET LOCAL quote_all_identifiers = off
+"""
 _REPLAYED = "CREATE TEMPORARY TABLE replayed (event_id text PRIMARY KEY)"
 _RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, live bigint)"
 
@@ -98,7 +102,7 @@ async def drop(connection: Connection) -> None:
 async def _make_functions(connection: Connection, aimed_at: Collection[str]) -> None:
     """The functions that the entrances lead to, aimed at each other and at the fresh ones of these
     tables."""
-    await connection.execute("SET LOCAL check_function_bodies = off")
+    await connection.execute(_PLAIN_DEFINITIONS)
     await connection.execute(_ALONE)
     known = {row["name"]: row for row in await connection.fetch(_FUNCTIONS)}
     reached: set[str] = set()
