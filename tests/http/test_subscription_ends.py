@@ -10,7 +10,7 @@ import pytest
 from api import Api
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
-from stripe_events import T0, event, subscription
+from stripe_events import T0, customer, event, subscription
 from visitor import Visitor
 
 __all__ = ["billhook"]
@@ -89,6 +89,16 @@ def test_the_dashboard_says_when_a_subscription_ends(api: Api, visitor: Visitor)
 def test_the_dashboard_says_that_collection_is_paused(api: Api, visitor: Visitor) -> None:
     show(api, **PAUSED)
     assert f"collection paused until {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
+
+
+def test_the_dashboard_names_the_customer_of_a_subscription(api: Api, visitor: Visitor) -> None:
+    show(api)
+    assert "cus_1" in visitor.text("/test/subscriptions")
+    told = event("customer.created", customer("cus_1", email="ada@example.com"))
+    assert api.deliver(told).is_success
+    page = visitor.text("/test/subscriptions")
+    assert "ada@example.com" in page
+    assert "cus_1" not in page
 
 
 def test_the_documented_answer_has_both(api: Api) -> None:

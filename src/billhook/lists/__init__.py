@@ -5,7 +5,7 @@ index; none reads a whole table. A list of several types or statuses walks the i
 time) once for each pair and merges what it finds, so it never passes by rows that don't fit.
 """
 
-from billhook.lists.customers import customer, customers, subjects_of
+from billhook.lists.customers import customer, customers, names_of, subjects_of
 from billhook.lists.events import event_types, events
 from billhook.lists.products import products
 from billhook.lists.subscriptions import subscriptions
@@ -16,6 +16,7 @@ __all__ = [
     "customers",
     "event_types",
     "events",
+    "names_of",
     "payment",
     "payments",
     "products",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import asyncpg
@@ -80,6 +81,13 @@ ORDER BY subject_type, subject_id
 """
 
 
+_NAMES = """
+SELECT provider_customer_id, coalesce(nullif(email, ''), name) AS name FROM payments.customers
+WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = ANY ($2::text[])
+  AND coalesce(nullif(email, ''), name) <> ''
+"""
+
+
 async def customers(
     database: Database, environment: Environment, query: CustomersQuery
 ) -> Page[Customer]:
@@ -114,6 +122,15 @@ async def subjects_of(
     async with database.connection() as connection:
         rows = await connection.fetch(_SUBJECTS, environment, customer_id)
     return [(row["subject_type"], row["subject_id"]) for row in rows]
+
+
+async def names_of(
+    database: Database, environment: Environment, customer_ids: Iterable[str]
+) -> dict[str, str]:
+    """The e-mail address or name of each of these customers that has one."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_NAMES, environment, sorted(set(customer_ids)))
+    return {row["provider_customer_id"]: row["name"] for row in rows}
 
 
 def _listing(environment: Environment, query: CustomersQuery) -> Listing:

@@ -16,5 +16,8 @@ async def listing(visit: Visit) -> Response:
     """Subscriptions, the last changed first or as the query says."""
     query = visit.query(SubscriptionsQuery)
     page = await lists.subscriptions(visit.services.database, visit.environment, query)
+    names = await lists.names_of(
+        visit.services.database, visit.environment, [each.customer_id for each in page.rows]
+    )
     statuses = get_args(SubscriptionStatus)
-    return visit.show("subscriptions.html", query=query, page=page, statuses=statuses)
+    return visit.show("subscriptions.html", query=query, page=page, names=names, statuses=statuses)
