@@ -1,1 +1,1 @@
-"""The sandbox, tried as a user does: a process of its own, the official SDK, real deliveries."""
+"""The sandbox from the outside: as a process, with the official SDK and real deliveries."""

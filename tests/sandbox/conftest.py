@@ -47,7 +47,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def judge_all(found: Sandbox) -> None:
-    """Every object that any test brought about must have the shape that stripe-node's types say."""
+    """All objects that the tests created must match the types of stripe-node."""
     lines = web.get(f"{found.url}/_sandbox/dump").text.splitlines()
     objects = [json.loads(line)["object"] for line in lines]
     current = [o for o in objects if o.get("api_version", api_version()) in (api_version(), None)]
@@ -58,7 +58,7 @@ def judge_all(found: Sandbox) -> None:
 
 @pytest.fixture
 def launch() -> Iterator[Launch]:
-    """Starts processes of the test's own, and stops them however the test ends."""
+    """Starts sandbox processes for one test, and stops them when it ends."""
     started: list[subprocess.Popen[str]] = []
 
     def one(*arguments: str) -> tuple[subprocess.Popen[str], Sandbox]:

@@ -1,4 +1,4 @@
-"""What the tests do with the sandbox: a small shop, and a server that receives its events."""
+"""A small shop that uses the sandbox, and a server that receives its events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import httpx
 import stripe
 
 PATIENCE = 10.0
-"""Seconds until a condition that ought to come true counts as failed."""
+"""Seconds to wait for a condition before the test fails."""
 
 _accounts = count(1)
 
 web = httpx.Client(timeout=30)
-"""Shared, because making a client costs more than a request."""
+"""Shared, because creating a client takes longer than a request."""
 
 
 class Sandbox(NamedTuple):
@@ -35,12 +35,12 @@ class Sandbox(NamedTuple):
         return web.get(f"{self.url}/_sandbox/stats").json()
 
     def shop(self, mode: str = "test") -> Shop:
-        """A shop with an account of its own, so that tests don't see each other."""
+        """A shop with its own account, so that tests are independent."""
         return Shop(self, f"sk_{mode}_shop{next(_accounts)}")
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """For what happens in the other process; asking again is the only way to see it."""
+    """Polls for something that happens in another process."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not come true in time"
@@ -60,11 +60,11 @@ class Shop:
         self.client = stripe.StripeClient(
             key, base_addresses={"api": sandbox.url}, max_network_retries=0
         )
-        # Dicts that tests put together are not the typed dicts of the SDK.
+        # Dicts that tests build are not the typed dicts of the SDK.
         self.v1: Any = self.client.v1
 
     def raw(self, method: str, path: str, headers: Any = None, **form: str) -> httpx.Response:
-        """A request without the SDK, to see the bare answer."""
+        """A request without the SDK, for the raw response."""
         where: Any = {"data": form} if method == "POST" else {"params": form}
         auth = {"Authorization": f"Bearer {self.key}"}
         url = self.sandbox.url + path
@@ -104,7 +104,7 @@ class Shop:
         return self.pay(self.session(mode, **given).id, card)
 
     def events(self, *prefixes: str) -> list[Any]:
-        """Oldest first; all, or those of the families named."""
+        """Oldest first; all, or only those of the given families."""
         data = self.get("/v1/events", limit="100")["data"][::-1]
         return [event for event in data if not prefixes or event["type"].startswith(prefixes)]
 
@@ -117,7 +117,7 @@ class Shop:
         return next(found for found in sets if found["account"] == account)
 
     def settle(self) -> None:
-        """Let happen what comes seconds after a payment or a refund."""
+        """Advances past everything that follows a payment or refund within seconds."""
         self.sandbox.control("advance", seconds=10)
 
 
@@ -135,7 +135,7 @@ class Delivery(NamedTuple):
 
 
 class Receiver:
-    """A server that keeps what is delivered; `answers` holds the statuses of the next answers."""
+    """A server that stores deliveries; `answers` has the statuses of its next responses."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []

@@ -1,4 +1,4 @@
-"""The hosted pages in a browser, light and dark, on a desk and on a phone."""
+"""The hosted pages in a browser, in light and dark mode, on a desktop and a phone."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fill_card(page: Page, number: str = "4242 4242 4242 4242") -> None:
     page.locator("#billingName").fill("Ada Lovelace")
 
 
-def test_a_payment_is_declined_authenticated_and_made(page: Page, shop: Shop) -> None:
+def test_a_payment_is_declined_then_authenticated_and_paid(page: Page, shop: Shop) -> None:
     thanks = "<title>Thanks</title><link rel='icon' href='data:,'>"
     page.route(
         "https://shop.example/**", lambda r: r.fulfill(body=thanks, content_type="text/html")
@@ -89,7 +89,7 @@ def test_a_payment_is_declined_authenticated_and_made(page: Page, shop: Shop) ->
     assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == "paid"
 
 
-def test_a_subscriber_changes_card_and_plan_leaves_and_returns(page: Page, shop: Shop) -> None:
+def test_a_subscriber_changes_card_and_plan_cancels_and_resumes(page: Page, shop: Shop) -> None:
     dearer = shop.price(4900, interval="month")
     paid = shop.paid("subscription")
     page.goto(shop.v1.billing_portal.sessions.create({"customer": paid["customer"]}).url)

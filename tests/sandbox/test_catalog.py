@@ -27,20 +27,20 @@ def test_fact_24_a_product_with_prices_cannot_be_deleted(shop: Shop) -> None:
         shop.v1.products.delete(str(price.product))
 
 
-def test_an_update_tells_what_each_metadata_key_was_before(shop: Shop) -> None:
+def test_an_update_event_has_the_previous_metadata_values(shop: Shop) -> None:
     product = shop.v1.products.create({"name": "Tea", "metadata": {"kind": "leaf"}})
     shop.v1.products.update(product.id, {"metadata": {"kind": "", "year": "2026"}})
     previous = shop.events("product.updated")[0]["data"]["previous_attributes"]
     assert previous["metadata"] == {"kind": "leaf", "year": None}
 
 
-def test_an_update_without_a_difference_tells_nothing(shop: Shop) -> None:
+def test_an_update_without_a_difference_emits_no_event(shop: Shop) -> None:
     product = shop.v1.products.create({"name": "Tea"})
     shop.v1.products.update(product.id, {"name": "Tea"})
     assert shop.types() == ["product.created"]
 
 
-def test_archived_prices_are_listed_only_when_asked_for(shop: Shop) -> None:
+def test_archived_prices_are_listed_on_request_only(shop: Shop) -> None:
     kept, archived = shop.price(), shop.price()
     shop.v1.prices.update(archived, {"active": False})
     assert [price.id for price in shop.v1.prices.list().data] == [kept]
@@ -59,7 +59,7 @@ def test_prices_are_found_by_product_lookup_key_and_type(shop: Shop) -> None:
     assert shop.v1.prices.list({"type": "recurring"}).data[0].id == monthly
 
 
-def test_a_lookup_key_moves_only_when_told_to(shop: Shop) -> None:
+def test_a_lookup_key_is_transferred_on_request_only(shop: Shop) -> None:
     first, second = shop.price(), shop.price()
     shop.v1.prices.update(first, {"lookup_key": "gold"})
     with pytest.raises(stripe.InvalidRequestError, match="already uses that lookup key"):
@@ -76,7 +76,7 @@ def test_fact_28_fractions_of_a_cent_are_kept_exactly(shop: Shop) -> None:
     assert (answer["unit_amount"], answer["unit_amount_decimal"]) == (None, "0.05")
 
 
-def test_a_deleted_customer_answers_as_deleted(shop: Shop) -> None:
+def test_a_deleted_customer_is_returned_as_deleted(shop: Shop) -> None:
     customer = shop.v1.customers.create({"email": "ada@example.com", "name": "Ada"})
     shop.v1.customers.delete(customer.id)
     answer = shop.raw("GET", f"/v1/customers/{customer.id}")
@@ -87,7 +87,7 @@ def test_a_deleted_customer_answers_as_deleted(shop: Shop) -> None:
     assert "deleted" not in told
 
 
-def test_a_customer_may_be_made_with_the_card_that_is_to_be_its_default(shop: Shop) -> None:
+def test_a_customer_can_be_created_with_its_default_card(shop: Shop) -> None:
     card = {"payment_method": "pm_card_visa"}
     default = {"invoice_settings": {"default_payment_method": "pm_card_visa"}}
     customer = shop.v1.customers.create({**card, **default})

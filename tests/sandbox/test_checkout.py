@@ -1,4 +1,4 @@
-"""Checkout sessions: what is refused, how they are paid, which events tell of it."""
+"""Checkout Sessions: validation, payment and events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import stripe
 from sandbox.shop import PURCHASE, Refused, Shop
 
 
-def test_fact_1_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Shop) -> None:
+def test_fact_1_a_new_session_is_open_and_has_a_page_but_no_intent(shop: Shop) -> None:
     session = shop.session()
     assert (session.status, session.payment_status) == ("open", "unpaid")
     assert session.payment_intent is None
@@ -19,7 +19,7 @@ def test_fact_1_a_new_session_is_open_and_has_a_page_but_no_intent_yet(shop: Sho
     assert session.id.startswith("cs_test_a1")
 
 
-def test_fact_3_a_card_payment_tells_its_events_in_stripes_order(shop: Shop) -> None:
+def test_fact_3_a_card_payment_emits_its_events_in_stripes_order(shop: Shop) -> None:
     shop.paid(customer_creation="always")
     assert shop.types(*PURCHASE) == [
         "customer.created",
@@ -43,7 +43,7 @@ def test_fact_4_the_balance_transaction_comes_with_charge_updated(shop: Shop) ->
     assert (transaction["amount"], transaction["fee"], transaction["net"]) == (1500, 73, 1427)
 
 
-def test_each_event_shows_the_intent_as_it_was(shop: Shop) -> None:
+def test_each_event_contains_the_intent_as_it_was(shop: Shop) -> None:
     session = shop.paid()
     created = shop.events("payment_intent.created")[0]["data"]["object"]
     succeeded = shop.events("payment_intent.succeeded")[0]["data"]["object"]
@@ -53,14 +53,14 @@ def test_each_event_shows_the_intent_as_it_was(shop: Shop) -> None:
     assert succeeded["capture_method"] == "automatic_async"
 
 
-def test_fact_2_a_guest_leaves_no_customer(shop: Shop) -> None:
+def test_fact_2_a_guest_gets_no_customer(shop: Shop) -> None:
     session = shop.paid()
     assert session["customer"] is None
     assert session["customer_details"]["email"] == "buyer@example.com"
     assert shop.get("/v1/customers")["data"] == []
 
 
-def test_fact_5_metadata_goes_where_it_was_meant_to_go(shop: Shop) -> None:
+def test_fact_5_metadata_is_stored_on_the_object_it_is_for(shop: Shop) -> None:
     session = shop.paid(
         metadata={"on": "session"}, payment_intent_data={"metadata": {"on": "intent"}}
     )
@@ -92,7 +92,7 @@ def test_fact_6_a_decline_leaves_the_session_open_and_payable(shop: Shop) -> Non
     ]
 
 
-def test_a_payment_that_needs_authentication_waits_for_it(shop: Shop) -> None:
+def test_a_payment_that_requires_authentication_waits_for_it(shop: Shop) -> None:
     session = shop.session().id
     waiting = shop.pay(session, "pm_card_threeDSecure2Required", authentication="ask")
     intent = shop.v1.payment_intents.retrieve(waiting["payment_intent"])
@@ -109,7 +109,7 @@ def test_a_payment_that_needs_authentication_waits_for_it(shop: Shop) -> None:
         ("AT861904300235473202", "unpaid", "checkout.session.async_payment_failed"),
     ],
 )
-def test_fact_7_a_direct_debit_completes_first_and_is_settled_later(
+def test_fact_7_a_direct_debit_completes_the_session_and_is_paid_later(
     shop: Shop, iban: str, status: str, last: str
 ) -> None:
     item = {"price": shop.price(currency="eur"), "quantity": 1}
@@ -123,7 +123,7 @@ def test_fact_7_a_direct_debit_completes_first_and_is_settled_later(
     assert shop.types("checkout") == ["checkout.session.completed", last]
 
 
-def test_a_saved_card_pays_for_its_own_customer_only(shop: Shop) -> None:
+def test_a_saved_card_can_only_be_used_by_its_own_customer(shop: Shop) -> None:
     ada = shop.v1.customers.create({"email": "ada@example.com"}).id
     card = shop.v1.payment_methods.attach("pm_card_visa", {"customer": ada}).id
     with pytest.raises(Refused, match="belongs to another customer"):
@@ -140,7 +140,7 @@ def test_a_paid_session_cannot_be_paid_again(shop: Shop) -> None:
         shop.pay(session["id"])
 
 
-def test_fact_8_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None:
+def test_fact_8_a_session_expires_on_request_and_automatically(shop: Shop) -> None:
     told, forgotten = shop.session().id, shop.session().id
     expired = shop.v1.checkout.sessions.expire(told)
     assert (expired.status, expired.url) == ("expired", None)
@@ -151,7 +151,7 @@ def test_fact_8_a_session_expires_when_told_to_and_by_itself(shop: Shop) -> None
     assert shop.types("checkout") == ["checkout.session.expired"] * 2
 
 
-def test_fact_9_line_items_are_shown_only_when_asked_for(shop: Shop) -> None:
+def test_fact_9_line_items_are_only_included_when_expanded(shop: Shop) -> None:
     session = shop.session()
     assert "line_items" not in shop.get(f"/v1/checkout/sessions/{session.id}")
     expanded = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["line_items"]})
@@ -191,7 +191,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("given", "code", "param", "message"), WRONG)
-def test_a_wrong_session_is_refused_as_stripe_refuses_it(
+def test_an_invalid_session_is_rejected_with_stripes_message(
     shop: Shop, given: dict[str, Any], code: str | None, param: str | None, message: str
 ) -> None:
     if "subscription_data" in given:
@@ -201,7 +201,7 @@ def test_a_wrong_session_is_refused_as_stripe_refuses_it(
     assert (caught.value.http_status, caught.value.code, caught.value.param) == (400, code, param)
 
 
-def test_prices_must_fit_the_mode(shop: Shop) -> None:
+def test_prices_must_match_the_mode(shop: Shop) -> None:
     once = [{"price": shop.price(), "quantity": 1}]
     monthly = [{"price": shop.price(interval="month"), "quantity": 1}]
     with pytest.raises(stripe.InvalidRequestError, match="passed a recurring price"):
@@ -210,7 +210,7 @@ def test_prices_must_fit_the_mode(shop: Shop) -> None:
         shop.session("subscription", line_items=once)
 
 
-def test_archived_prices_and_tiny_amounts_are_refused(shop: Shop) -> None:
+def test_archived_prices_and_amounts_below_the_minimum_are_rejected(shop: Shop) -> None:
     archived = shop.price()
     shop.v1.prices.update(archived, {"active": False})
     with pytest.raises(stripe.InvalidRequestError, match="inactive"):
@@ -219,13 +219,13 @@ def test_archived_prices_and_tiny_amounts_are_refused(shop: Shop) -> None:
         shop.session(line_items=[{"price": shop.price(amount=10), "quantity": 1}])
 
 
-def test_a_free_order_needs_no_payment(shop: Shop) -> None:
+def test_a_free_order_requires_no_payment(shop: Shop) -> None:
     session = shop.paid(line_items=[{"price": shop.price(amount=0), "quantity": 1}])
     assert session["payment_status"] == "no_payment_required"
     assert shop.types("charge", "payment_intent") == []
 
 
-def test_a_metered_price_takes_no_quantity_and_is_billed_for_what_was_used(shop: Shop) -> None:
+def test_a_metered_price_takes_no_quantity_and_is_billed_for_usage(shop: Shop) -> None:
     metered = shop.v1.prices.create(
         {
             "currency": "usd",
@@ -273,7 +273,7 @@ def test_a_metered_price_alone_is_subscribed_to_without_a_charge(shop: Shop) -> 
     assert invoice["data"]["object"]["amount_paid"] == 0
 
 
-def test_a_metered_price_takes_no_quantity_in_a_subscription_made_by_api_either(
+def test_a_metered_price_takes_no_quantity_in_a_subscription_by_api(
     shop: Shop,
 ) -> None:
     recurring = {"interval": "month", "usage_type": "metered"}

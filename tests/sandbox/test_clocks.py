@@ -1,4 +1,4 @@
-"""Subscriptions by API through time: renewals, trials, dunning, plan changes, on test clocks."""
+"""Subscriptions by API on test clocks: renewals, trials, retries, plan changes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def life(shop: Shop) -> Life:
     return found
 
 
-def test_a_subscription_by_api_is_active_and_paid_at_once(life: Life) -> None:
+def test_a_subscription_by_api_is_active_and_paid_immediately(life: Life) -> None:
     made = life.subscribe(metadata={"plan": "gold"})
     assert (made.status, made.created, made.test_clock) == ("active", BIRTH, life.clock)
     invoice = life.invoices()[0]
@@ -65,7 +65,7 @@ def test_a_subscription_by_api_is_active_and_paid_at_once(life: Life) -> None:
     assert invoice["parent"]["subscription_details"]["metadata"] == {"plan": "gold"}
 
 
-def test_without_a_payment_method_nothing_is_written(shop: Shop) -> None:
+def test_without_a_payment_method_no_subscription_is_created(shop: Shop) -> None:
     customer = shop.v1.customers.create({"name": "Ada"}).id
     items = [{"price": shop.price(interval="month")}]
     with pytest.raises(stripe.InvalidRequestError) as caught:
@@ -88,7 +88,9 @@ def test_a_renewal_is_a_draft_for_an_hour_then_paid(life: Life) -> None:
     assert paid["status_transitions"]["paid_at"] == boundary + 3600
 
 
-def test_a_failed_renewal_is_tried_eight_times_then_the_subscription_ends(life: Life) -> None:
+def test_a_failed_renewal_is_retried_eight_times_then_the_subscription_is_canceled(
+    life: Life,
+) -> None:
     made = life.subscribe()
     life.card("pm_card_chargeCustomerFail")
     boundary = life.end(made.id)
@@ -131,7 +133,7 @@ def test_fact_19_a_first_payment_that_fails_leaves_it_incomplete_for_23_hours(
     assert life.invoices()[0]["status"] == "void"
 
 
-def test_a_trial_costs_nothing_is_announced_and_then_billed(life: Life) -> None:
+def test_a_trial_is_free_and_billed_after_trial_will_end(life: Life) -> None:
     made = life.subscribe(trial_period_days=7)
     assert (made.status, made.trial_end) == ("trialing", BIRTH + 7 * DAY)
     assert (life.invoices()[0]["total"], life.invoices()[0]["status"]) == (0, "paid")
@@ -143,7 +145,7 @@ def test_a_trial_costs_nothing_is_announced_and_then_billed(life: Life) -> None:
 
 
 @pytest.mark.parametrize("behavior", ["create_prorations", "always_invoice", "none"])
-def test_a_plan_change_is_billed_as_asked(life: Life, behavior: str) -> None:
+def test_a_plan_change_is_billed_according_to_proration_behavior(life: Life, behavior: str) -> None:
     made = life.subscribe(3000)
     boundary = life.end(made.id)
     life.advance(BIRTH + (boundary - BIRTH) // 2)
@@ -179,7 +181,7 @@ def test_a_cheaper_plan_leaves_a_credit_that_the_next_invoice_uses(life: Life) -
     assert life.shop.get(f"/v1/customers/{life.customer}")["balance"] == 0
 
 
-def test_it_ends_at_the_moment_that_was_asked_for(life: Life) -> None:
+def test_a_subscription_is_canceled_at_cancel_at(life: Life) -> None:
     made = life.subscribe()
     life.shop.v1.subscriptions.update(made.id, {"cancel_at": BIRTH + 5 * DAY})
     life.advance(BIRTH + 10 * DAY)
@@ -187,7 +189,7 @@ def test_it_ends_at_the_moment_that_was_asked_for(life: Life) -> None:
     assert (ended["status"], ended["ended_at"]) == ("canceled", BIRTH + 5 * DAY)
 
 
-def test_the_sandboxs_own_time_renews_too(shop: Shop) -> None:
+def test_advancing_the_sandbox_renews_subscriptions(shop: Shop) -> None:
     name = shop.paid("subscription")["subscription"]
     end = shop.get(f"/v1/subscriptions/{name}")["items"]["data"][0]["current_period_end"]
     now = shop.sandbox.control("advance", seconds=0)["now"]
@@ -210,7 +212,7 @@ def test_items_are_added_changed_and_removed(life: Life) -> None:
     assert life.subscription(made.id)["items"]["total_count"] == 1
 
 
-def test_fact_20_a_clock_takes_its_customers_along(life: Life) -> None:
+def test_fact_20_deleting_a_clock_deletes_its_customers(life: Life) -> None:
     made = life.subscribe()
     life.shop.v1.test_helpers.test_clocks.delete(life.clock)
     assert life.shop.get(f"/v1/customers/{life.customer}")["deleted"]
@@ -218,7 +220,7 @@ def test_fact_20_a_clock_takes_its_customers_along(life: Life) -> None:
     assert life.shop.v1.test_helpers.test_clocks.list().data == []
 
 
-def test_a_clock_moves_forward_only_and_not_too_far(life: Life) -> None:
+def test_a_clock_only_moves_forward_and_not_too_far(life: Life) -> None:
     life.subscribe()
     for moment in (BIRTH, BIRTH + 90 * DAY):
         with pytest.raises(stripe.InvalidRequestError) as caught:

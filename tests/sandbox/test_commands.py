@@ -1,4 +1,4 @@
-"""`billhook sandbox COMMAND` against a running sandbox; seeding and dumping."""
+"""`billhook sandbox COMMAND` with a running sandbox; seed and dump."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Told(NamedTuple):
 
 
 class Tell:
-    """Runs a command as the process would, without starting one."""
+    """Runs a command without starting a process."""
 
     def __init__(self, url: str, capture: pytest.CaptureFixture[str]) -> None:
         self.url = url
@@ -81,7 +81,7 @@ def test_faults_keys_and_outcomes_are_set(tell: Tell, shop: Shop) -> None:
     )
 
 
-def test_a_secret_is_rolled(tell: Tell, shop: Shop, receiver: Receiver) -> None:
+def test_a_signing_secret_is_rolled(tell: Tell, shop: Shop, receiver: Receiver) -> None:
     given = {"url": receiver.url, "enabled_events": ["customer.created"]}
     endpoint = shop.v1.webhook_endpoints.create(given)
     rolled = tell.obeyed("roll-secret", endpoint.id, "--overlap", "0")
@@ -89,7 +89,7 @@ def test_a_secret_is_rolled(tell: Tell, shop: Shop, receiver: Receiver) -> None:
     assert rolled["endpoint"] == endpoint.id
 
 
-def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(
+def test_latency_versions_deliveries_and_reset_are_controlled(
     launch: Launch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, found = launch()
@@ -121,7 +121,7 @@ def test_a_sandbox_of_ones_own_is_slowed_aged_shuffled_and_reset(
         (["dump", "--key", "nonsense"], "must be an API key"),
     ],
 )
-def test_what_was_not_understood_is_said_in_one_line(
+def test_an_invalid_command_is_reported_in_one_line(
     tell: Tell, words: list[str], says: str
 ) -> None:
     refused = tell(*words)
@@ -130,7 +130,7 @@ def test_what_was_not_understood_is_said_in_one_line(
     assert "Traceback" not in refused.stderr
 
 
-def test_no_sandbox_at_the_address_is_said_in_one_line(
+def test_a_missing_sandbox_is_reported_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     refused = Tell("http://127.0.0.1:1", capsys)("stats")
@@ -139,17 +139,17 @@ def test_no_sandbox_at_the_address_is_said_in_one_line(
     assert refused.stderr.count("\n") == 1
 
 
-def test_help_tells_of_the_commands() -> None:
+def test_help_lists_the_commands() -> None:
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 0
     assert "roll-secret" in shown.stdout
 
 
-def test_seeded_objects_are_there_in_order_and_refer_to_each_other(tell: Tell, shop: Shop) -> None:
+def test_seeded_objects_are_in_order_and_refer_to_each_other(tell: Tell, shop: Shop) -> None:
     amounts = {"products": 30, "prices": 40, "customers": 250, "subscriptions": 20, "payments": 15}
     words = [word for kind, count in amounts.items() for word in (f"--{kind}", str(count))]
     done = tell.obeyed("seed", *words, "--key", shop.key)
-    # Each customer has a method, each subscription an item, each payment charge and transaction.
+    # Customers have a method, subscriptions an item, payments a charge and a transaction.
     assert done["objects"] == 30 + 40 + 2 * 250 + 2 * 20 + 3 * 15
     customers = list(shop.v1.customers.list({"limit": 100}).auto_paging_iter())
     assert len(customers) == len({customer.id for customer in customers}) == 250
@@ -164,7 +164,7 @@ def test_seeded_objects_are_there_in_order_and_refer_to_each_other(tell: Tell, s
     assert shop.types() == []
 
 
-def test_a_seeded_subscription_lives_on(shop: Shop) -> None:
+def test_a_seeded_subscription_can_be_renewed(shop: Shop) -> None:
     shop.sandbox.control("seed", key=shop.key, subscriptions=1)
     subscription = shop.v1.subscriptions.list().data[0]
     renewed = shop.sandbox.control("renew", subscription=subscription.id)
@@ -172,8 +172,8 @@ def test_a_seeded_subscription_lives_on(shop: Shop) -> None:
     assert renewed["items"]["data"][0]["current_period_start"] == item.current_period_end
 
 
-def test_seeding_is_fast_and_kept(tmp_path: Path, launch: Launch) -> None:
-    """20,000 objects a second are promised; a loaded machine gets some leeway here."""
+def test_seeding_is_fast_and_saved(tmp_path: Path, launch: Launch) -> None:
+    """The documented rate is 20,000 objects per second; this allows for a loaded machine."""
     data = str(tmp_path / "sandbox.sqlite")
     process, found = launch("--data", data)
     done = found.control("seed", products=1000, customers=20000)

@@ -1,4 +1,4 @@
-"""Coupons and promotion codes, and what they take off a checkout."""
+"""Coupons and promotion codes, and their discounts at checkout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stripe
 from sandbox.shop import Shop
 
 
-def test_a_coupon_lowers_what_a_checkout_costs(shop: Shop) -> None:
+def test_a_coupon_reduces_the_total_of_a_checkout(shop: Shop) -> None:
     coupon = shop.v1.coupons.create({"percent_off": 33.33, "name": "Third"})
     items = [{"price": shop.price(amount), "quantity": 1} for amount in (1000, 333, 167)]
     session = shop.session(line_items=items, discounts=[{"coupon": coupon.id}])
@@ -42,7 +42,7 @@ def test_a_promotion_code_is_used_up(shop: Shop) -> None:
         shop.session(discounts=[{"promotion_code": code.id}])
 
 
-def test_codes_keep_their_conditions(shop: Shop) -> None:
+def test_promotion_codes_enforce_their_restrictions(shop: Shop) -> None:
     coupon = shop.v1.coupons.create({"percent_off": 10})
     promotion = {"type": "coupon", "coupon": coupon.id}
     customer = shop.v1.customers.create({}).id
@@ -53,7 +53,7 @@ def test_codes_keep_their_conditions(shop: Shop) -> None:
             shop.session(discounts=[{"promotion_code": code.id}])
 
 
-def test_coupons_are_told_listed_and_deleted(shop: Shop) -> None:
+def test_coupons_emit_events_and_are_listed_and_deleted(shop: Shop) -> None:
     coupon = shop.v1.coupons.create({"percent_off": 10, "duration": "forever"})
     shop.v1.coupons.update(coupon.id, {"name": "Tenth"})
     code = shop.v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}})
@@ -77,7 +77,7 @@ def test_coupons_are_told_listed_and_deleted(shop: Shop) -> None:
         ({"percent_off": 5, "duration": "repeating"}, "duration_in_months"),
     ],
 )
-def test_a_coupon_that_cannot_be_is_refused(shop: Shop, given: object, param: str) -> None:
+def test_an_invalid_coupon_is_rejected(shop: Shop, given: object, param: str) -> None:
     with pytest.raises(stripe.InvalidRequestError) as caught:
         shop.v1.coupons.create(given)
     assert caught.value.param == param

@@ -1,4 +1,4 @@
-"""Disputes, balance transactions, and that the money adds up."""
+"""Disputes, balance transactions, and the sum of the balance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def everything(shop: Shop, path: str) -> list[Any]:
         ("losing_evidence", "lost", [-2000]),
     ],
 )
-def test_a_dispute_is_answered_and_judged(
+def test_a_dispute_gets_evidence_and_is_decided(
     shop: Shop, text: str, status: str, amounts: list[int]
 ) -> None:
     intent = paid(shop, "pm_card_createDispute").id
@@ -59,7 +59,7 @@ def test_a_dispute_is_answered_and_judged(
     assert told[4:] == (["charge.dispute.funds_reinstated"] if status == "won" else [])
 
 
-def test_a_disputed_charge_is_not_refunded(shop: Shop) -> None:
+def test_a_disputed_charge_cannot_be_refunded(shop: Shop) -> None:
     intent = paid(shop, "pm_card_createDispute").id
     with pytest.raises(stripe.InvalidRequestError) as caught:
         shop.v1.refunds.create({"payment_intent": intent})
@@ -69,7 +69,7 @@ def test_a_disputed_charge_is_not_refunded(shop: Shop) -> None:
         shop.v1.disputes.close(dispute_of(shop, intent).id)
 
 
-def test_an_inquiry_takes_no_money(shop: Shop) -> None:
+def test_an_inquiry_withdraws_no_funds(shop: Shop) -> None:
     intent = paid(shop, "pm_card_createDisputeInquiry").id
     dispute = dispute_of(shop, intent)
     assert dispute.status == "warning_needs_response"
@@ -78,12 +78,12 @@ def test_an_inquiry_takes_no_money(shop: Shop) -> None:
     assert shop.v1.refunds.create({"payment_intent": intent}).status == "succeeded"
 
 
-def test_a_checkout_is_disputed_too(shop: Shop) -> None:
+def test_a_checkout_payment_can_be_disputed(shop: Shop) -> None:
     intent = shop.paid(card="pm_card_createDispute")["payment_intent"]
     assert dispute_of(shop, intent).amount == 1500
 
 
-def test_the_balance_waits_two_days(shop: Shop) -> None:
+def test_the_balance_is_pending_for_two_days(shop: Shop) -> None:
     paid(shop, "pm_card_visa")
     paid(shop, "pm_card_bypassPending", 1000)
     shop.settle()

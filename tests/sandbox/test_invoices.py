@@ -1,4 +1,4 @@
-"""Invoices made by hand, from their items to their end."""
+"""Manual invoices, from their items to payment or voiding."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_declined_payment_leaves_it_open(shop: Shop) -> None:
     assert shop.types("invoice.payment_failed") == ["invoice.payment_failed"]
 
 
-def test_paid_elsewhere_moves_no_money_here(shop: Shop) -> None:
+def test_an_invoice_paid_out_of_band_creates_no_payment(shop: Shop) -> None:
     made = draft(shop, payer(shop))
     assert shop.v1.invoices.pay(made.id, {"paid_out_of_band": True}).status == "paid"
     assert shop.types("charge", "invoice.payment_succeeded") == []
 
 
 @pytest.mark.parametrize("end", ["void", "uncollectible"])
-def test_an_open_invoice_is_given_up(shop: Shop, end: str) -> None:
+def test_an_open_invoice_is_voided_or_marked_uncollectible(shop: Shop, end: str) -> None:
     made = draft(shop, payer(shop))
     shop.v1.invoices.finalize_invoice(made.id)
     give_up = {
@@ -62,7 +62,7 @@ def test_an_open_invoice_is_given_up(shop: Shop, end: str) -> None:
     assert give_up[end](made.id).status == end
 
 
-def test_what_is_pending_comes_along_when_asked_for(shop: Shop) -> None:
+def test_pending_invoice_items_are_included_on_request(shop: Shop) -> None:
     customer = payer(shop)
     shop.v1.invoice_items.create({"customer": customer, "amount": 300, "currency": "usd"})
     given = {"customer": customer, "currency": "usd"}

@@ -1,4 +1,4 @@
-"""The hosted pages as a browser without scripts sees them."""
+"""The hosted pages, requested without a browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def submit(url: str | None, **changes: str) -> httpx.Response:
     return web.post(str(url), data={**CARD, **changes})
 
 
-def test_the_page_shows_what_is_bought_and_for_how_much(shop: Shop) -> None:
+def test_the_page_shows_the_items_and_the_total(shop: Shop) -> None:
     item = {"price": shop.price(4900, "eur"), "quantity": 2}
     page = web.get(str(shop.session(line_items=[item]).url))
     assert page.status_code == 200
@@ -35,7 +35,7 @@ def test_the_page_shows_what_is_bought_and_for_how_much(shop: Shop) -> None:
     assert "<script" not in page.text
 
 
-def test_paying_leads_back_to_the_shop(shop: Shop) -> None:
+def test_paying_redirects_to_the_success_url(shop: Shop) -> None:
     session = shop.session()
     answer = submit(session.url)
     assert answer.status_code == 303
@@ -60,7 +60,7 @@ def test_paying_leads_back_to_the_shop(shop: Shop) -> None:
         ({"name": ""}, "Enter the name"),
     ],
 )
-def test_a_mistake_or_a_decline_is_said_and_can_be_mended(
+def test_an_error_or_decline_is_shown_and_can_be_corrected(
     shop: Shop, changes: dict[str, str], message: str
 ) -> None:
     session = shop.session()
@@ -71,7 +71,7 @@ def test_a_mistake_or_a_decline_is_said_and_can_be_mended(
 
 
 @pytest.mark.parametrize("number", ["4000002500003155", "4000002760003184"])
-def test_some_cards_ask_for_authentication(shop: Shop, number: str) -> None:
+def test_some_cards_require_authentication(shop: Shop, number: str) -> None:
     session = shop.session()
     asked = submit(session.url, number=number)
     step = asked.headers["location"]
@@ -84,7 +84,7 @@ def test_some_cards_ask_for_authentication(shop: Shop, number: str) -> None:
     assert shop.v1.checkout.sessions.retrieve(session.id).payment_status == "paid"
 
 
-def test_an_expired_or_unknown_session_says_so(shop: Shop) -> None:
+def test_an_expired_or_unknown_session_is_reported(shop: Shop) -> None:
     session = shop.session()
     shop.v1.checkout.sessions.expire(session.id)
     assert "has expired" in web.get(str(session.url)).text
@@ -93,7 +93,7 @@ def test_an_expired_or_unknown_session_says_so(shop: Shop) -> None:
     assert unknown.status_code == 404
 
 
-def test_a_known_email_is_filled_in_and_kept(shop: Shop) -> None:
+def test_a_known_email_is_prefilled_and_cannot_be_changed(shop: Shop) -> None:
     session = shop.session(customer_email="known@example.com")
     assert 'value="known@example.com"' in web.get(str(session.url)).text
     submit(session.url, email="other@example.com")
@@ -109,7 +109,7 @@ def test_euro_payments_can_be_debited(shop: Shop) -> None:
     assert (found.status, found.payment_status) == ("complete", "unpaid")
 
 
-def test_names_of_products_cannot_bring_markup_into_the_page(shop: Shop) -> None:
+def test_product_names_are_escaped_on_the_page(shop: Shop) -> None:
     price = shop.v1.prices.create(
         {
             "currency": "usd",
@@ -137,7 +137,7 @@ def test_the_portal_cancels_and_resumes_a_subscription(shop: Shop) -> None:
     assert "Your next billing date is" in resumed.text
 
 
-def test_the_portal_does_not_touch_subscriptions_of_others(shop: Shop) -> None:
+def test_the_portal_cannot_change_subscriptions_of_others(shop: Shop) -> None:
     mine, theirs = shop.paid("subscription"), shop.paid("subscription")
     portal = shop.v1.billing_portal.sessions.create({"customer": mine["customer"]})
     web.post(portal.url, data={"subscription": theirs["subscription"], "action": "cancel"})

@@ -48,7 +48,7 @@ def test_a_declined_intent_is_paid_with_another_card(shop: Shop) -> None:
     assert (paid.status, paid.last_payment_error) == ("succeeded", None)
 
 
-def test_authentication_is_asked_for_and_answered(shop: Shop) -> None:
+def test_authentication_is_required_and_confirmed_or_denied(shop: Shop) -> None:
     asked = confirmed(shop, "pm_card_authenticationRequired")
     assert asked.status == "requires_action"
     with pytest.raises(Refused, match="authenticate"):
@@ -61,7 +61,7 @@ def test_authentication_is_asked_for_and_answered(shop: Shop) -> None:
     assert caught.value.code == "authentication_required"
 
 
-def test_a_capture_takes_a_part_and_lets_the_rest_go(shop: Shop) -> None:
+def test_a_partial_capture_releases_the_rest(shop: Shop) -> None:
     held = confirmed(shop, capture_method="manual")
     assert (held.status, held.amount_capturable) == ("requires_capture", 2000)
     shop.settle()
@@ -87,7 +87,9 @@ def test_a_canceled_intent_moves_no_money(shop: Shop) -> None:
     assert shop.types()[-1] == "payment_intent.canceled"
 
 
-def test_without_automatic_async_the_balance_transaction_is_there_at_once(shop: Shop) -> None:
+def test_without_automatic_async_the_charge_has_its_balance_transaction_immediately(
+    shop: Shop,
+) -> None:
     paid = confirmed(shop, capture_method="automatic")
     assert shop.get(f"/v1/charges/{paid.latest_charge}")["balance_transaction"]
     shop.settle()
@@ -102,7 +104,7 @@ def test_without_automatic_async_the_balance_transaction_is_there_at_once(shop: 
         ("IT60X0542811101000000123456", "requires_payment_method"),
     ],
 )
-def test_a_debit_is_known_days_later(shop: Shop, iban: str, status: str) -> None:
+def test_a_debit_succeeds_or_fails_days_later(shop: Shop, iban: str, status: str) -> None:
     given = {"type": "sepa_debit", "sepa_debit": {"iban": iban}}
     method = shop.v1.payment_methods.create(given).id
     made = confirmed(shop, method, currency="eur", allowed_payment_method_types=["sepa_debit"])
@@ -111,7 +113,7 @@ def test_a_debit_is_known_days_later(shop: Shop, iban: str, status: str) -> None
     assert shop.v1.payment_intents.retrieve(made.id).status == status
 
 
-def test_what_was_paid_off_session_stays_with_the_customer(shop: Shop) -> None:
+def test_a_method_saved_for_off_session_use_is_attached_to_the_customer(shop: Shop) -> None:
     customer = shop.v1.customers.create({}).id
     confirmed(shop, customer=customer, setup_future_usage="off_session")
     saved = shop.get(f"/v1/customers/{customer}/payment_methods")["data"]
@@ -121,7 +123,7 @@ def test_what_was_paid_off_session_stays_with_the_customer(shop: Shop) -> None:
         confirmed(shop, saved[0]["id"], customer=other)
 
 
-def test_objects_of_every_intent_have_the_right_shape(shop: Shop) -> None:
+def test_objects_of_every_intent_are_valid(shop: Shop) -> None:
     confirmed(shop)
     intent(shop)
     confirmed(shop, "pm_card_authenticationRequired")

@@ -1,4 +1,4 @@
-"""The customer portal without a browser: cards, invoices, another plan, and what isn't offered."""
+"""The customer portal, requested without a browser: cards, invoices, plans, configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CARD = {
 
 
 class Portal:
-    """A subscriber at the portal."""
+    """A portal session of a subscriber."""
 
     def __init__(self, shop: Shop, **session: Any) -> None:
         self.shop = shop
@@ -52,7 +52,7 @@ def test_invoices_are_listed(shop: Shop, portal: Portal) -> None:
     assert "$15.00" in page
 
 
-def test_a_new_card_pays_from_now_on(shop: Shop, portal: Portal) -> None:
+def test_a_new_card_becomes_the_default(shop: Shop, portal: Portal) -> None:
     assert "Visa" in portal.page()
     page = portal.submit(**CARD).text
     assert "Mastercard" in page
@@ -68,7 +68,9 @@ def test_a_new_card_pays_from_now_on(shop: Shop, portal: Portal) -> None:
     assert renewed["status"] == "active"
 
 
-def test_a_card_that_is_not_in_use_can_be_used_or_removed(shop: Shop, portal: Portal) -> None:
+def test_a_card_that_is_not_the_default_can_be_made_default_or_removed(
+    shop: Shop, portal: Portal
+) -> None:
     first = portal.subscription()["default_payment_method"]
     portal.submit(action="remove_card", card=first)
     assert shop.get(f"/v1/payment_methods/{first}")["customer"], "it is in use"
@@ -88,7 +90,7 @@ def test_a_card_that_is_not_in_use_can_be_used_or_removed(shop: Shop, portal: Po
         ({"name": ""}, "Enter the name"),
     ],
 )
-def test_a_mistake_in_a_card_is_said(portal: Portal, changes: dict[str, str], message: str) -> None:
+def test_an_error_in_a_card_is_shown(portal: Portal, changes: dict[str, str], message: str) -> None:
     before = portal.subscription()["default_payment_method"]
     page = portal.submit(**{**CARD, **changes}).text
     assert message in page
@@ -115,7 +117,7 @@ def configured(shop: Shop, **features: Any) -> Portal:
     return Portal(shop, configuration=made.id)
 
 
-def test_what_the_configuration_leaves_out_is_neither_shown_nor_done(shop: Shop) -> None:
+def test_disabled_features_are_neither_shown_nor_allowed(shop: Shop) -> None:
     portal = configured(
         shop, invoice_history={"enabled": False}, subscription_cancel={"enabled": False}
     )
@@ -129,7 +131,7 @@ def test_what_the_configuration_leaves_out_is_neither_shown_nor_done(shop: Shop)
     assert portal.subscription() == before
 
 
-def test_the_configuration_names_the_plans_and_ends_at_once(shop: Shop) -> None:
+def test_the_configuration_limits_the_plans_and_cancels_immediately(shop: Shop) -> None:
     offered, other = shop.price(2900, interval="month"), shop.price(3900, interval="month")
     product = shop.v1.prices.retrieve(offered).product
     portal = configured(
@@ -149,6 +151,6 @@ def test_the_configuration_names_the_plans_and_ends_at_once(shop: Shop) -> None:
     assert portal.subscription()["status"] == "canceled"
 
 
-def test_names_cannot_bring_markup_into_the_portal(shop: Shop, portal: Portal) -> None:
+def test_names_are_escaped_in_the_portal(shop: Shop, portal: Portal) -> None:
     shop.v1.customers.update(portal.paid["customer"], {"name": "<script>alert(1)</script>"})
     assert "<script>" not in portal.page()

@@ -1,4 +1,4 @@
-"""The process: how it starts, what it refuses, what survives it; and the controls."""
+"""The process: options, persistence, faults and controls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
 
 
-def test_what_was_answered_survives_kill_9(
+def test_what_a_response_reported_survives_kill_9(
     tmp_path: Path, receiver: Receiver, launch: Launch
 ) -> None:
     data = str(tmp_path / "sandbox.sqlite")
@@ -46,13 +46,13 @@ def test_what_was_answered_survives_kill_9(
     assert [event["id"] for event in again.events()][: len(before)] == received[: len(before)]
 
 
-def test_live_keys_are_refused_loudly_unless_allowed(launch: Launch) -> None:
+def test_live_keys_are_rejected_unless_allowed(launch: Launch) -> None:
     _, found = launch()
     with pytest.raises(stripe.AuthenticationError, match="LIVE key"):
         Shop(found, "sk_live_shop").v1.accounts.retrieve_current()
 
 
-def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
+def test_remote_connections_need_allow_remote() -> None:
     command = [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--host", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert refused.returncode == 1
@@ -60,7 +60,7 @@ def test_it_does_not_listen_beyond_this_machine_unless_told_to() -> None:
     assert refused.stdout == ""
 
 
-def test_controls_answer_only_to_this_machine() -> None:
+def test_controls_only_accept_requests_from_this_machine() -> None:
     async def ask(host: str) -> int:
         transport = httpx.ASGITransport(create_sandbox(), client=(host, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as client:
@@ -70,7 +70,7 @@ def test_controls_answer_only_to_this_machine() -> None:
     assert asyncio.run(ask("192.0.2.7")) == 403
 
 
-def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:
+def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:
     port = sandbox.url.rpartition(":")[2]
     command = [sys.executable, "-m", "billhook_sandbox", "--port", port]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=20)
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_said_in_one_line(sandbox: Sandbox) -> None:
     assert refused.stderr.count("\n") == 1
 
 
-def test_a_fault_before_the_effect_leaves_nothing(shop: Shop) -> None:
+def test_a_fault_before_the_effect_has_no_effect(shop: Shop) -> None:
     fault = {"method": "POST", "path_prefix": "/v1/products", "status": 503}
     shop.sandbox.control("fault", **fault)
     with pytest.raises(stripe.APIError):
@@ -87,7 +87,7 @@ def test_a_fault_before_the_effect_leaves_nothing(shop: Shop) -> None:
     shop.v1.products.create({"name": "Tea"})
 
 
-def test_a_fault_after_the_effect_loses_only_the_answer(shop: Shop) -> None:
+def test_a_fault_after_the_effect_loses_only_the_response(shop: Shop) -> None:
     fault = {"method": "POST", "path_prefix": "/v1/products", "status": 500, "after_effect": True}
     shop.sandbox.control("fault", **fault)
     headers = {"Idempotency-Key": str(uuid4())}
@@ -105,7 +105,7 @@ def test_a_stored_fault_is_replayed_as_stripe_replays_its_own_500s(shop: Shop) -
         assert shop.raw("POST", "/v1/products", headers, name="Tea").status_code == 500
 
 
-def test_rate_limits_can_be_imitated(shop: Shop) -> None:
+def test_rate_limits_can_be_simulated(shop: Shop) -> None:
     fault = {
         "path_prefix": "/v1/invoices",
         "status": 429,
@@ -118,7 +118,7 @@ def test_rate_limits_can_be_imitated(shop: Shop) -> None:
     assert answers[0].headers["stripe-rate-limited-reason"] == "endpoint-rate"
 
 
-def test_a_reset_forgets_everything(receiver: Receiver, launch: Launch) -> None:
+def test_a_reset_deletes_everything(receiver: Receiver, launch: Launch) -> None:
     _, found = launch()
     shop = Shop(found, "sk_test_shop")
     shop.v1.webhook_endpoints.create({"url": receiver.url, "enabled_events": ["*"]})
@@ -142,7 +142,7 @@ def test_a_reset_forgets_everything(receiver: Receiver, launch: Launch) -> None:
         ("revoke_key", {}),
     ],
 )
-def test_controls_say_what_they_did_not_understand(
+def test_controls_report_invalid_requests(
     sandbox: Sandbox, name: str, given: dict[str, object]
 ) -> None:
     with pytest.raises(Refused) as caught:

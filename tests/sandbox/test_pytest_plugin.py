@@ -1,4 +1,4 @@
-"""The pytest plugin as an app's developer uses it; the example of the documentation runs."""
+"""The pytest plugin as an app uses it; runs the example of the documentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest, stripe
 pytest_plugins = ["billhook_sandbox.pytest"]
 
 class Shop:
-    """An app under test: ships what its webhook says is paid."""
+    """An app under test, which ships orders when its webhook reports their payment."""
     url = "https://shop.example/thanks"
     secret = "whsec_shop"
 
@@ -42,7 +42,7 @@ def shop():
 def run(pytester: pytest.Pytester, test: str) -> None:
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(test)
-    # Not this project's plugins: what an app has is pytest and Billhook.
+    # Without this project's plugins: an app only has pytest and Billhook.
     result = pytester.runpytest_subprocess("-q", "-p", "no:xdist", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=test.count("def test_"))
 
@@ -72,7 +72,7 @@ def test_two(client, clock):
     )
 
 
-def test_payments_fail_as_decided_and_requests_as_told(pytester: pytest.Pytester) -> None:
+def test_outcomes_and_faults_are_set(pytester: pytest.Pytester) -> None:
     run(
         pytester,
         """

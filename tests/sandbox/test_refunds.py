@@ -1,4 +1,4 @@
-"""Refunds: whole and partial, late and failing."""
+"""Refunds: full and partial, pending and failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_partial_refunds_add_up_to_the_whole(shop: Shop) -> None:
     assert [refund.id for refund in charge.refunds.data] == [second.id, first.id]
 
 
-def test_fact_29_a_refund_tells_its_events_and_its_reference_comes_later(shop: Shop) -> None:
+def test_fact_29_a_refund_emits_its_events_and_gets_its_reference_later(shop: Shop) -> None:
     intent = shop.paid()["payment_intent"]
     shop.settle()
     told = len(shop.events())
@@ -40,7 +40,7 @@ def test_fact_29_a_refund_tells_its_events_and_its_reference_comes_later(shop: S
     assert found["metadata"] == {"why": "wish"}
 
 
-def test_some_cards_refund_late(shop: Shop) -> None:
+def test_some_cards_have_pending_refunds(shop: Shop) -> None:
     intent = shop.paid(card="pm_card_pendingRefund")["payment_intent"]
     refund = shop.v1.refunds.create({"payment_intent": intent})
     assert (refund.status, refund.pending_reason) == ("pending", "processing")
@@ -62,7 +62,7 @@ def test_fact_30_a_refund_may_fail_after_it_succeeded(shop: Shop) -> None:
     assert (charge.amount_refunded, charge.refunded) == (0, False)
 
 
-def test_fact_31_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
+def test_fact_31_a_refund_cannot_exceed_the_payment(shop: Shop) -> None:
     intent = shop.paid()["payment_intent"]
     with pytest.raises(stripe.InvalidRequestError, match="greater than unrefunded") as caught:
         shop.v1.refunds.create({"payment_intent": intent, "amount": 1501})
@@ -74,7 +74,7 @@ def test_fact_31_more_than_was_paid_is_not_refunded(shop: Shop) -> None:
     assert len(shop.get("/v1/refunds", payment_intent=intent)["data"]) == 1
 
 
-def test_fact_27_a_charge_has_its_refunds_and_an_intent_its_charge_only_when_asked(
+def test_fact_27_refunds_and_charges_are_only_included_when_expanded(
     shop: Shop,
 ) -> None:
     name = shop.paid()["payment_intent"]

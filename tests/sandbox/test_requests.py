@@ -1,4 +1,4 @@
-"""Keys, errors, lists, expansion and idempotency: what all operations have in common."""
+"""What all operations have in common: keys, errors, lists, expansion and idempotency."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def test_live_mode_has_its_own_data_and_says_so(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "pk_test_shop", "sk_test_", "nonsense"])
-def test_a_wrong_key_is_refused(sandbox: Sandbox, key: str) -> None:
+def test_an_invalid_key_is_rejected(sandbox: Sandbox, key: str) -> None:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     answer = web.get(f"{sandbox.url}/v1/account", headers=headers)
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_a_revoked_key_is_refused_and_another_of_the_account_goes_on(sandbox: Sandbox) -> None:
+def test_a_revoked_key_is_rejected_and_another_key_of_the_account_works(sandbox: Sandbox) -> None:
     sandbox.control("revoke_key", key="sk_test_quay_1")
     with pytest.raises(stripe.AuthenticationError):
         Shop(sandbox, "sk_test_quay_1").v1.accounts.retrieve_current()
     Shop(sandbox, "sk_test_quay_2").v1.accounts.retrieve_current()
 
 
-def test_basic_authorization_works_as_curl_sends_it(sandbox: Sandbox) -> None:
+def test_basic_authorization_works(sandbox: Sandbox) -> None:
     answer = web.get(f"{sandbox.url}/v1/account", auth=("sk_test_curl", ""))
     assert answer.status_code == 200
 
 
-def test_every_answer_names_its_request_its_version_and_its_time(shop: Shop) -> None:
+def test_every_response_has_its_request_id_version_and_date(shop: Shop) -> None:
     shop.sandbox.control("advance", seconds=3600)
     answer = shop.raw("GET", "/v1/products")
     assert answer.headers["request-id"].startswith("req_")
@@ -64,7 +64,7 @@ def test_every_answer_names_its_request_its_version_and_its_time(shop: Shop) -> 
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/products/", "/v2/core/events", "/"])
-def test_an_unknown_address_is_stripes_404(shop: Shop, path: str) -> None:
+def test_an_unknown_route_is_stripes_404(shop: Shop, path: str) -> None:
     answer = shop.raw("GET", path)
     assert answer.status_code == 404
     assert "Unrecognized request URL (GET:" in answer.json()["error"]["message"]
@@ -79,10 +79,10 @@ def test_an_unknown_address_is_stripes_404(shop: Shop, path: str) -> None:
         ("GET", "/v1/products/search", "(products.search)"),
     ],
 )
-def test_an_operation_that_is_not_built_is_named(
+def test_an_unsupported_operation_is_named(
     shop: Shop, method: str, path: str, operation: str
 ) -> None:
-    """And never answered by a route whose placeholder would take the word for an id."""
+    """And not handled by a route whose placeholder matches the word as an id."""
     answer = shop.raw(method, path)
     assert answer.status_code == 501
     assert operation in answer.json()["error"]["message"]
@@ -103,7 +103,7 @@ def test_an_operation_that_is_not_built_is_named(
         ),
     ],
 )
-def test_fact_40_wrong_parameters_are_named(
+def test_fact_40_invalid_parameters_are_named(
     shop: Shop, form: dict[str, str], code: str, param: str
 ) -> None:
     answer = shop.raw("POST", "/v1/prices", **form)
@@ -113,7 +113,7 @@ def test_fact_40_wrong_parameters_are_named(
     assert "request_log_url" in error
 
 
-def test_fact_42_lists_go_newest_first_and_forwards_and_backwards(shop: Shop) -> None:
+def test_fact_42_lists_are_newest_first_and_paged_in_both_directions(shop: Shop) -> None:
     names = [shop.v1.products.create({"name": f"Tea {i}"}).id for i in range(5)][::-1]
     first = shop.v1.products.list({"limit": 2})
     assert [p.id for p in first.data] == names[:2]
@@ -126,7 +126,7 @@ def test_fact_42_lists_go_newest_first_and_forwards_and_backwards(shop: Shop) ->
     assert [p.id for p in first.auto_paging_iter()] == names
 
 
-def test_a_list_goes_on_after_an_object_that_was_deleted_meanwhile(shop: Shop) -> None:
+def test_a_list_continues_after_an_object_that_was_deleted(shop: Shop) -> None:
     names = [shop.v1.customers.create({"name": f"{i}"}).id for i in range(3)][::-1]
     shop.v1.customers.delete(names[1])
     page = shop.v1.customers.list({"starting_after": names[1]})
@@ -142,7 +142,7 @@ def test_a_list_goes_on_after_an_object_that_was_deleted_meanwhile(shop: Shop) -
         ({"starting_after": "prod_gone"}, "No such product"),
     ],
 )
-def test_wrong_pages_are_refused(shop: Shop, params: dict[str, str], message: str) -> None:
+def test_invalid_pages_are_rejected(shop: Shop, params: dict[str, str], message: str) -> None:
     answer = shop.raw("GET", "/v1/products", **params)
     assert answer.status_code == 400
     assert message in answer.json()["error"]["message"]
@@ -160,19 +160,19 @@ def test_lists_are_filtered_by_time_of_creation(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "path", ["nonsense", "product.nonsense", "currency", "product.default_price.product.a.b"]
 )
-def test_what_cannot_be_expanded_is_refused(shop: Shop, path: str) -> None:
+def test_expanding_an_unknown_property_is_rejected(shop: Shop, path: str) -> None:
     price = shop.price()
     answer = shop.raw("GET", f"/v1/prices/{price}", **{"expand[]": path})
     assert answer.status_code == 400
 
 
-def test_expanding_does_not_change_what_is_stored(shop: Shop) -> None:
+def test_expanding_does_not_change_stored_objects(shop: Shop) -> None:
     price = shop.v1.prices.retrieve(shop.price(), {"expand": ["product"]})
     assert isinstance(price.product, stripe.Product)
     assert isinstance(shop.v1.prices.retrieve(price.id).product, str)
 
 
-def test_a_repeated_request_gets_the_first_answer(shop: Shop) -> None:
+def test_a_repeated_request_gets_the_first_response(shop: Shop) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
     first = shop.raw("POST", "/v1/products", headers, name="Tea")
     again = shop.raw("POST", "/v1/products", headers, name="Tea")
@@ -188,7 +188,7 @@ def test_a_repeated_request_gets_the_first_answer(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("path", "form"), [("/v1/products", {"name": "Cup"}), ("/v1/customers", {"name": "Tea"})]
 )
-def test_fact_38_a_key_used_for_something_else_is_refused(
+def test_fact_38_a_key_used_with_other_parameters_is_rejected(
     shop: Shop, path: str, form: dict[str, str]
 ) -> None:
     headers = {"Idempotency-Key": str(uuid4())}
@@ -205,7 +205,7 @@ def test_fact_37_a_failed_validation_does_not_use_up_the_key(shop: Shop) -> None
     assert shop.raw("POST", "/v1/products", headers, name="Tea").status_code == 200
 
 
-def test_a_decline_is_remembered(shop: Shop) -> None:
+def test_a_decline_is_stored(shop: Shop) -> None:
     path = f"/v1/payment_pages/{shop.session(customer_email='a@b.co').id}/confirm"
     headers = {"Idempotency-Key": str(uuid4())}
     form = {"payment_method": "pm_card_chargeDeclined"}
@@ -231,7 +231,7 @@ def test_the_same_key_at_the_same_time_is_a_conflict(shop: Shop) -> None:
 
 
 def test_fact_37_fifty_identical_requests_at_once_have_one_effect(shop: Shop) -> None:
-    """One is executed; the others are told of the conflict, or get its answer once it is there."""
+    """One is executed; the others get a conflict, or its response once it exists."""
     headers = {"Idempotency-Key": str(uuid4())}
     start = Barrier(50)
 
@@ -259,7 +259,7 @@ def test_fact_38_fifty_requests_at_once_while_the_first_is_in_flight(shop: Shop)
     with ThreadPoolExecutor(50) as pool:
         first = pool.submit(shop.raw, "POST", "/v1/customers", headers, name="Ada")
         wait_until(lambda: shop.types() == ["customer.created"])
-        # Their own answers must not be slow as well: 409 comes before any delay.
+        # The 409s must not be delayed as well.
         rest = list(
             pool.map(lambda _: shop.raw("POST", "/v1/customers", headers, name="Ada"), range(49))
         )
@@ -282,7 +282,7 @@ def test_fact_38_fifty_requests_at_once_while_the_first_is_in_flight(shop: Shop)
         ("/v1/checkout/sessions", {"after": "1"}, "parameter_unknown", "after"),
     ],
 )
-def test_what_stripe_would_not_take_is_refused_in_its_words(
+def test_what_stripe_rejects_is_rejected_with_its_message(
     shop: Shop, path: str, form: dict[str, str], code: str | None, param: str | None
 ) -> None:
     error = shop.raw("POST", path, **form).json()["error"]
@@ -290,8 +290,8 @@ def test_what_stripe_would_not_take_is_refused_in_its_words(
     assert (error.get("code"), error["param"]) == (code, param or "tax_id_data[0][type]")
 
 
-def test_a_parameter_that_only_stripe_reads_is_named_as_not_built(shop: Shop) -> None:
-    """Were it ignored, or called unknown, an app would learn something wrong about Stripe."""
+def test_an_unsupported_parameter_is_named(shop: Shop) -> None:
+    """Ignoring it, or calling it unknown, would mislead an app about Stripe."""
     answer = shop.raw("POST", "/v1/products", name="Tea", **{"package_dimensions[height]": "1"})
     assert answer.status_code == 400, "Stripe wants all four dimensions, and says so first"
     four = {f"package_dimensions[{name}]": "1" for name in ("height", "length", "weight", "width")}
@@ -301,7 +301,7 @@ def test_a_parameter_that_only_stripe_reads_is_named_as_not_built(shop: Shop) ->
     assert "POST /v1/products" in error["message"]
 
 
-def test_fact_43_payment_method_types_are_refused_where_they_are_gone(shop: Shop) -> None:
+def test_fact_43_payment_method_types_are_rejected_since_endive(shop: Shop) -> None:
     answer = shop.raw("POST", "/v1/checkout/sessions", **{"payment_method_types[]": "card"})
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("parameter_unknown", "payment_method_types")

@@ -1,4 +1,4 @@
-"""Saving a way to pay: setup intents by API, and Checkout in setup mode."""
+"""Saving payment methods: setup intents by API, and Checkout in setup mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_card_is_saved_for_its_customer(shop: Shop) -> None:
     assert shop.v1.payment_intents.create({**given, **payment}).status == "succeeded"
 
 
-def test_a_refused_card_leaves_the_intent_open(shop: Shop) -> None:
+def test_a_declined_card_leaves_the_intent_open(shop: Shop) -> None:
     with pytest.raises(stripe.CardError) as caught:
         setup(shop, payment_method="pm_card_chargeDeclined", confirm=True)
     assert caught.value.code == "card_declined"
@@ -48,7 +48,7 @@ def test_a_card_that_fails_later_is_saved(shop: Shop) -> None:
     assert saved.status == "succeeded"
 
 
-def test_authentication_is_asked_for_and_a_setup_can_be_canceled(shop: Shop) -> None:
+def test_authentication_is_required_and_a_setup_can_be_canceled(shop: Shop) -> None:
     asked = setup(shop, payment_method="pm_card_authenticationRequired", confirm=True)
     assert asked.status == "requires_action"
     assert shop.sandbox.control("authenticate", intent=asked.id)["status"] == "succeeded"
@@ -56,7 +56,7 @@ def test_authentication_is_asked_for_and_a_setup_can_be_canceled(shop: Shop) -> 
     assert gone.status == "canceled"
 
 
-def test_checkout_saves_a_way_to_pay(shop: Shop) -> None:
+def test_checkout_saves_a_payment_method(shop: Shop) -> None:
     customer = shop.v1.customers.create({"email": "a@b.co"}).id
     given = {
         "mode": "setup",

@@ -1,4 +1,4 @@
-"""What the process tests can't reach: order after reloads, calendar arithmetic."""
+"""The store, jobs and billing periods, tested in-process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def moment(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
-def test_the_order_of_birth_survives_deletions_and_many_restarts(tmp_path: Path) -> None:
+def test_the_order_of_creation_survives_deletions_and_restarts(tmp_path: Path) -> None:
     names: list[str] = []
     for run in range(3):
         world = SandboxState(Options(data=tmp_path / "sandbox.sqlite"), Clock(), Ids())
@@ -37,7 +37,7 @@ def test_the_order_of_birth_survives_deletions_and_many_restarts(tmp_path: Path)
         world.commit(data)
 
 
-def test_an_index_follows_values_that_change_and_keeps_the_order_of_birth() -> None:
+def test_an_index_follows_changed_values_and_keeps_the_order_of_creation() -> None:
     things = Collection()
     for name, colour in (("a", "red"), ("b", "blue"), ("c", "red")):
         things.put({"id": name, "colour": colour})
@@ -49,7 +49,7 @@ def test_an_index_follows_values_that_change_and_keeps_the_order_of_birth() -> N
     assert things.where("colour", "blue") == []
 
 
-def test_a_job_that_fails_fails_the_next_move_through_time_and_no_other_job() -> None:
+def test_a_failed_job_fails_the_next_advance_and_no_other_job() -> None:
     world = SandboxState(Options(), Clock(), Ids())
     done: list[str] = []
 
@@ -86,7 +86,7 @@ def test_a_period_ends_on_the_anchors_day(
     assert period_end(moment(start), recurring, moment(anchor)) == moment(end)
 
 
-def test_only_what_changed_is_a_previous_attribute() -> None:
+def test_only_changed_fields_are_previous_attributes() -> None:
     before = {"a": 1, "same": 2, "metadata": {"x": "1", "y": "2"}, "items": [1]}
     after = {"a": 3, "same": 2, "metadata": {"x": "1", "z": "3"}, "items": [1, 2]}
     found = previous_attributes(before, after)

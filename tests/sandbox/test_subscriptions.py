@@ -1,4 +1,4 @@
-"""Subscriptions from the first payment to the end."""
+"""Subscriptions from the first payment to cancellation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def subscribe(shop: Shop, **given: Any) -> stripe.Subscription:
     return shop.v1.subscriptions.retrieve(shop.paid("subscription", **given)["subscription"])
 
 
-def test_fact_11_subscribing_tells_its_events_in_stripes_order(shop: Shop) -> None:
+def test_fact_11_subscribing_emits_its_events_in_stripes_order(shop: Shop) -> None:
     shop.paid("subscription")
     shop.settle()
     assert shop.types(*PURCHASE) == [
@@ -35,7 +35,7 @@ def test_fact_11_subscribing_tells_its_events_in_stripes_order(shop: Shop) -> No
     ]
 
 
-def test_fact_10_a_session_names_subscription_and_invoice_only_once_paid(shop: Shop) -> None:
+def test_fact_10_a_session_has_its_subscription_and_invoice_once_paid(shop: Shop) -> None:
     session = shop.session("subscription")
     assert (session.subscription, session.invoice) == (None, None)
     with pytest.raises(Refused, match="declined"):
@@ -47,7 +47,7 @@ def test_fact_10_a_session_names_subscription_and_invoice_only_once_paid(shop: S
     assert paid["payment_intent"] is None
 
 
-def test_fact_25_the_period_stands_on_the_items_and_lasts_a_month(shop: Shop) -> None:
+def test_fact_25_the_items_have_the_period_of_a_month(shop: Shop) -> None:
     subscription = shop.get(f"/v1/subscriptions/{subscribe(shop).id}")
     item = subscription["items"]["data"][0]
     days = (item["current_period_end"] - item["current_period_start"]) / 86400
@@ -56,7 +56,7 @@ def test_fact_25_the_period_stands_on_the_items_and_lasts_a_month(shop: Shop) ->
     assert subscription["items"]["total_count"] == 1
 
 
-def test_fact_13_metadata_is_copied_into_the_invoice_and_frozen_there(shop: Shop) -> None:
+def test_fact_13_metadata_is_copied_to_the_invoice_and_frozen(shop: Shop) -> None:
     subscription = subscribe(shop, subscription_data={"metadata": {"plan": "gold"}})
     shop.v1.subscriptions.update(subscription.id, {"metadata": {"plan": "silver"}})
     invoice = shop.get(f"/v1/invoices/{subscription.latest_invoice}")
@@ -64,7 +64,7 @@ def test_fact_13_metadata_is_copied_into_the_invoice_and_frozen_there(shop: Shop
     assert invoice["metadata"] == {}
 
 
-def test_fact_26_an_invoice_shows_its_payments_only_when_asked_for(shop: Shop) -> None:
+def test_fact_26_payments_of_an_invoice_are_only_included_when_expanded(shop: Shop) -> None:
     name = str(subscribe(shop).latest_invoice)
     assert "payments" not in shop.get(f"/v1/invoices/{name}")
     invoice = shop.v1.invoices.retrieve(name, {"expand": ["payments"]})
@@ -88,7 +88,7 @@ def test_a_one_time_price_is_billed_with_the_first_invoice_only(shop: Shop) -> N
     assert shop.v1.invoices.retrieve(renewed["latest_invoice"]).amount_paid == 1800
 
 
-def test_facts_14_15_16_a_renewal_moves_the_period_on_before_it_is_paid(shop: Shop) -> None:
+def test_facts_14_15_16_a_renewal_starts_the_period_before_it_is_paid(shop: Shop) -> None:
     subscription = subscribe(shop)
     end = shop.get(f"/v1/subscriptions/{subscription.id}")["items"]["data"][0]["current_period_end"]
     shop.settle()
@@ -150,7 +150,7 @@ def test_fact_21_cancelling_at_the_end_of_the_period_takes_effect_then(shop: Sho
     assert shop.types("customer.subscription")[-1] == "customer.subscription.deleted"
 
 
-def test_a_resumed_subscription_goes_on(shop: Shop) -> None:
+def test_a_resumed_subscription_continues(shop: Shop) -> None:
     subscription = subscribe(shop)
     shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     resumed = shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
@@ -159,7 +159,7 @@ def test_a_resumed_subscription_goes_on(shop: Shop) -> None:
     assert shop.v1.subscriptions.retrieve(subscription.id).status == "active"
 
 
-def test_an_earlier_plan_to_cancel_does_not_end_a_later_period(shop: Shop) -> None:
+def test_a_revoked_cancellation_does_not_end_a_later_period(shop: Shop) -> None:
     subscription = subscribe(shop)
     first = shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     shop.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
@@ -171,7 +171,7 @@ def test_an_earlier_plan_to_cancel_does_not_end_a_later_period(shop: Shop) -> No
     assert shop.v1.subscriptions.retrieve(subscription.id).status == "active"
 
 
-def test_fact_22_an_ended_subscription_is_hidden_kept_and_frozen(shop: Shop) -> None:
+def test_fact_22_a_canceled_subscription_is_unlisted_and_frozen(shop: Shop) -> None:
     subscription = subscribe(shop)
     shop.v1.subscriptions.cancel(subscription.id)
     assert shop.types("customer.subscription")[1:] == ["customer.subscription.deleted"]
@@ -205,7 +205,7 @@ def test_quantity_and_price_of_an_item_change_and_items_are_added(shop: Shop) ->
     assert previous["items"]["data"][0]["quantity"] == 1
 
 
-def test_more_than_ten_items_are_shown_in_pages(shop: Shop) -> None:
+def test_more_than_ten_items_are_paged(shop: Shop) -> None:
     items = [{"price": shop.price(interval="month"), "quantity": 1} for _ in range(12)]
     subscription = shop.get(f"/v1/subscriptions/{subscribe(shop, line_items=items).id}")
     embedded = subscription["items"]
@@ -217,7 +217,7 @@ def test_more_than_ten_items_are_shown_in_pages(shop: Shop) -> None:
     assert len(list(shop.v1.invoices.line_items.list(invoice.id).auto_paging_iter())) == 12
 
 
-def test_fact_23_deleting_a_customer_ends_its_subscriptions(shop: Shop) -> None:
+def test_fact_23_deleting_a_customer_cancels_its_subscriptions(shop: Shop) -> None:
     subscription = subscribe(shop)
     shop.v1.customers.delete(str(subscription.customer))
     assert shop.v1.subscriptions.retrieve(subscription.id).status == "canceled"

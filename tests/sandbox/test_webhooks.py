@@ -38,7 +38,7 @@ def test_events_arrive_signed_in_the_order_in_which_they_happened(
     assert ",v0=" in deliveries[0].signature
 
 
-def test_a_wrong_secret_does_not_verify(shop: Shop, receiver: Receiver) -> None:
+def test_another_secret_does_not_verify(shop: Shop, receiver: Receiver) -> None:
     connect(shop, receiver)
     shop.v1.products.create({"name": "Tea"})
     delivery = receiver.wait_for(1)[0]
@@ -46,7 +46,7 @@ def test_a_wrong_secret_does_not_verify(shop: Shop, receiver: Receiver) -> None:
         signed(delivery, "whsec_wrong")
 
 
-def test_an_endpoint_gets_only_what_it_asked_for(shop: Shop, receiver: Receiver) -> None:
+def test_an_endpoint_gets_only_its_enabled_events(shop: Shop, receiver: Receiver) -> None:
     connect(shop, receiver, "price.created")
     shop.price()
     shop.price()
@@ -54,13 +54,13 @@ def test_an_endpoint_gets_only_what_it_asked_for(shop: Shop, receiver: Receiver)
     assert received == ["price.created", "price.created"]
 
 
-def test_fact_34_a_refused_event_comes_again_with_a_fresh_signature(
+def test_fact_34_a_failed_delivery_is_retried_with_a_new_signature(
     shop: Shop, receiver: Receiver
 ) -> None:
     receiver.answers = [500, 302]
     endpoint = connect(shop, receiver)
     shop.v1.products.create({"name": "Tea"})
-    # The receiver knows of a failed try a moment before the sandbox plans the next.
+    # The receiver notices a failed attempt a moment before the sandbox schedules the next one.
     wait_until(lambda: shop.stats()["deliveries_failed"] == 1)
     shop.sandbox.control("advance", seconds=6)
     wait_until(lambda: shop.stats()["deliveries_failed"] == 2)
@@ -70,11 +70,11 @@ def test_fact_34_a_refused_event_comes_again_with_a_fresh_signature(
     assert first.event["id"] == second.event["id"] == third.event["id"]
     assert endpoint.secret is not None
     assert signed(third, endpoint.secret)
-    # The receiver has the event a moment before the sandbox notes its success.
+    # The receiver has the event a moment before the sandbox records the delivery.
     wait_until(lambda: not shop.get("/v1/events", delivery_success="false")["data"])
 
 
-def test_a_failing_event_lets_the_others_pass(shop: Shop, receiver: Receiver) -> None:
+def test_a_failing_event_does_not_hold_up_others(shop: Shop, receiver: Receiver) -> None:
     receiver.answers = [500]
     connect(shop, receiver, "product.created")
     names = [shop.v1.products.create({"name": f"{i}"}).id for i in range(3)]
@@ -92,7 +92,7 @@ def test_an_endpoint_that_is_down_gets_its_events_when_it_is_back(shop: Shop) ->
 
 
 @pytest.mark.parametrize("way", ["disabled", "deleted"])
-def test_fact_35_an_endpoint_that_is_gone_gets_no_more(
+def test_fact_35_a_deleted_endpoint_gets_nothing_more(
     shop: Shop, receiver: Receiver, way: str
 ) -> None:
     gone = connect(shop, receiver, "product.created")
@@ -108,12 +108,12 @@ def test_fact_35_an_endpoint_that_is_gone_gets_no_more(
 
 @pytest.fixture
 def manner(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
-    """Changes how deliveries are made, for one test."""
+    """Changes the delivery policy for one test."""
     yield partial(sandbox.control, "delivery")
     sandbox.control("delivery", mode="on", order="created", concurrency=1)
 
 
-def test_held_back_deliveries_come_once_they_are_on_again(
+def test_held_deliveries_are_sent_when_turned_on_again(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
@@ -125,7 +125,7 @@ def test_held_back_deliveries_come_once_they_are_on_again(
     receiver.wait_for(1)
 
 
-def test_lost_deliveries_stay_in_the_list_of_events(
+def test_dropped_deliveries_are_listed_as_undelivered(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
@@ -139,7 +139,7 @@ def test_lost_deliveries_stay_in_the_list_of_events(
     assert [event["type"] for event in pending][-1] == "product.created"
 
 
-def test_deliveries_can_come_out_of_order_and_at_once(
+def test_deliveries_can_be_unordered_and_concurrent(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     connect(shop, receiver, "*")
@@ -153,14 +153,14 @@ def test_deliveries_can_come_out_of_order_and_at_once(
     assert received != happened
 
 
-def test_fact_36_the_secret_is_told_once(shop: Shop, receiver: Receiver) -> None:
+def test_fact_36_the_secret_is_returned_once(shop: Shop, receiver: Receiver) -> None:
     endpoint = connect(shop, receiver)
     assert str(endpoint.secret).startswith("whsec_")
     assert "secret" not in shop.get(f"/v1/webhook_endpoints/{endpoint.id}")
     assert "secret" not in shop.get("/v1/webhook_endpoints")["data"][0]
 
 
-def test_there_is_room_for_sixteen_endpoints(shop: Shop, receiver: Receiver) -> None:
+def test_an_account_can_have_sixteen_endpoints(shop: Shop, receiver: Receiver) -> None:
     for _ in range(16):
         connect(shop, receiver)
     with pytest.raises(stripe.InvalidRequestError, match="maximum of 16"):
@@ -180,12 +180,12 @@ def test_there_is_room_for_sixteen_endpoints(shop: Shop, receiver: Receiver) -> 
         ),
     ],
 )
-def test_a_wrong_endpoint_is_refused(shop: Shop, form: dict[str, str], param: str) -> None:
+def test_an_invalid_endpoint_is_rejected(shop: Shop, form: dict[str, str], param: str) -> None:
     answer = shop.raw("POST", "/v1/webhook_endpoints", **form)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
-def test_fact_33_events_are_listed_by_type_and_forgotten_after_thirty_days(shop: Shop) -> None:
+def test_fact_33_events_are_listed_by_type_for_thirty_days(shop: Shop) -> None:
     shop.paid()
     found = shop.v1.events.list({"type": "payment_intent.*"}).data
     assert [event.type for event in found] == [

@@ -1,1 +1,1 @@
-"""Judges from outside: Stripe's own command line, SDKs and types, and another's scenarios."""
+"""Independent checks: Stripe's own CLI, SDKs and types, and the scenarios of another project."""

@@ -1,4 +1,4 @@
-"""What the referees need besides the sandbox."""
+"""Fixtures for the independent checks."""
 
 from __future__ import annotations
 

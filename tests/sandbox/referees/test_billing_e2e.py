@@ -1,5 +1,5 @@
 """The scenarios of `billing-e2e` (PyPI): renewals, failures, plan changes, cancellation, on test
-clocks. It is written for Stripe itself and asserts what it saw there."""
+clocks. They are written for Stripe and assert what Stripe does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCENARIOS = (
     "signup-card-problems",
 )
 
-# Its command as installed, but sent to the sandbox: it has no option for the address.
+# Starts the installed command with the sandbox's URL, for which it has no option.
 START = """
 import os, stripe
 stripe.DEFAULT_API_BASE = os.environ["SANDBOX_URL"]
@@ -51,7 +51,7 @@ def run(shop: Shop, folder: Path, *words: str) -> subprocess.CompletedProcess[st
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_scenario_passes(shop: Shop, tmp_path: Path, scenario: str) -> None:
-    # Letters and digits only: its safety check wants a key that looks like Stripe's.
+    # Letters and digits only: it checks that the key looks like Stripe's.
     shop = Shop(shop.sandbox, shop.key.replace("_shop", "_e2e"))
     assert run(shop, tmp_path, "init").returncode == 0
     assert {path.stem for path in (tmp_path / "scenarios").iterdir()} == set(SCENARIOS)

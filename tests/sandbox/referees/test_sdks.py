@@ -64,7 +64,7 @@ def test_the_python_sdk_works_asynchronously(shop: Shop) -> None:
     assert sorted(asyncio.run(use())) == [str(number) for number in range(10)]
 
 
-def test_the_python_sdk_replays_and_tells_errors_apart(shop: Shop) -> None:
+def test_the_python_sdk_replays_and_distinguishes_errors(shop: Shop) -> None:
     options = {"idempotency_key": str(uuid4())}
     first = shop.v1.customers.create({"name": "Ada"}, options)
     assert shop.v1.customers.create({"name": "Ada"}, options).id == first.id

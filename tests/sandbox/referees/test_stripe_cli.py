@@ -1,4 +1,4 @@
-"""Stripe's own command line replays Stripe's own fixtures: `stripe trigger EVENT`."""
+"""Stripe's CLI runs its own fixtures: `stripe trigger EVENT`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ EVENTS = (
     "setup_intent.requires_action",
 )
 
-# Their fixtures send parameters that the newest version refuses (stripe-facts 43).
+# Its fixtures send parameters that the newest version rejects (stripe-facts 43).
 DAHLIA, BASIL = "2026-08-26.dahlia", "2025-08-27.basil"
 OLDER = {
     "balance.available": DAHLIA,
@@ -67,7 +67,7 @@ OLDER = {
 
 
 def trigger(shop: Shop, event: str, home: Path) -> subprocess.CompletedProcess[str]:
-    # A key as long as Stripe's: the command line wants twelve characters at least.
+    # The CLI requires keys with at least twelve characters.
     words = ["--api-key", f"{shop.key}_of_the_stripe_cli", "--api-base", shop.sandbox.url]
     return subprocess.run(
         [PACKAGES / ".bin" / "stripe", "trigger", event, *words],
@@ -83,20 +83,20 @@ def seen(shop: Shop, receiver: Receiver, event: str, home: Path) -> None:
     shop.v1.webhook_endpoints.create(given)
     done = trigger(shop, event, home)
     assert "Trigger succeeded" in done.stdout, done.stdout + done.stderr
-    # What Stripe tells days later is told here once time was advanced.
+    # What Stripe sends days later is sent here when time is advanced.
     shop.sandbox.control("settle")
     assert {delivery.event["type"] for delivery in receiver.wait_for(1)} == {event}
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_a_triggered_event_is_seen_at_the_webhook(
+def test_a_triggered_event_reaches_the_webhook(
     shop: Shop, receiver: Receiver, tmp_path: Path, event: str
 ) -> None:
     seen(shop, receiver, event, tmp_path)
 
 
 @pytest.mark.parametrize("event", OLDER)
-def test_an_event_of_an_account_with_an_older_version_is_seen(
+def test_an_event_of_an_account_with_an_older_version_reaches_the_webhook(
     shop: Shop, receiver: Receiver, tmp_path: Path, event: str
 ) -> None:
     shop.sandbox.control("api_version", key=shop.key, version=OLDER[event])

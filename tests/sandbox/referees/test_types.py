@@ -1,6 +1,6 @@
-"""stripe-node's types: the same API version as ours, and awake.
+"""stripe-node's types: the same API version as ours, and errors are detected.
 
-All objects of the whole suite are judged when the shared sandbox stops, in `conftest.py` above.
+`conftest.py` above checks all objects of the suite when the shared sandbox stops.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox.shop import Shop
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("node")]
 
 
-def test_node_and_python_speak_the_same_version() -> None:
+def test_node_and_python_use_the_same_version() -> None:
     assert typescript.api_version() == stripe.api_version
 
 
@@ -28,12 +28,12 @@ def charge(shop: Shop) -> Any:
     return shop.get(f"/v1/charges?payment_intent={intent}")["data"][0]
 
 
-def test_an_object_of_the_right_shape_passes(charge: Any, tmp_path: Path) -> None:
+def test_a_valid_object_passes(charge: Any, tmp_path: Path) -> None:
     assert typescript.complaints([charge], tmp_path) == []
 
 
 @pytest.mark.parametrize("harm", ["absent", "null", "unknown", "number"])
-def test_the_referee_sees_what_is_wrong(charge: Any, tmp_path: Path, harm: str) -> None:
+def test_the_type_checker_reports_an_invalid_object(charge: Any, tmp_path: Path, harm: str) -> None:
     harmed = copy.deepcopy(charge)
     if harm == "absent":
         del harmed["failure_code"]  # nullable, but never left out

@@ -1,4 +1,4 @@
-"""The npm packages that judge, and how a missing tool is said."""
+"""The npm packages of the independent checks, and the error for a missing tool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INSTALL = "npm ci --prefix tests/sandbox/referees"
 
 
 def missing(what: str, how: str) -> None:
-    """In CI nothing may be missing; elsewhere its tests are skipped."""
+    """Fails in CI; elsewhere, skips the test."""
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing: {how}")
     pytest.skip(f"needs {what}: {how}")

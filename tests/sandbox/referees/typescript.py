@@ -1,7 +1,7 @@
-"""`tsc` judges objects by stripe-node's types, which keep null and absent apart.
+"""`tsc` checks objects against stripe-node's types, which distinguish null from absent.
 
-Objects become constants with `satisfies Stripe.…`. Of those that have the same form only one is
-kept, so that thousands are judged in seconds.
+Objects become constants with `satisfies Stripe.…`. Of objects with the same form only one is
+checked, so thousands take seconds.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ TYPES = {
     "webhook_endpoint": "WebhookEndpoint",
 }
 
-# Real answers carry these although no type lists them (stripe-facts 25); they are left out.
+# Real objects have these fields although no type lists them (stripe-facts 25). Left out.
 HIDDEN = {"subscription": {"plan", "quantity"}, "list": {"total_count"}}
 
 OPTIONS = (
@@ -63,7 +63,7 @@ OPTIONS = (
 
 @cache
 def decimals() -> frozenset[str]:
-    """Keys whose strings the SDK turns into its own `Decimal` (stripe-facts 28)."""
+    """Fields whose strings the SDK converts to its own `Decimal` (stripe-facts 28)."""
     found: set[str] = set()
     for path in (PACKAGES / "stripe" / "esm" / "resources").rglob("*.d.ts"):
         found.update(re.findall(r"^\s+(\w+)\??: (?:Stripe\.)?Decimal\b", path.read_text(), re.M))
@@ -78,14 +78,14 @@ def api_version() -> str:
 
 
 def judged(obj: Json) -> Json:
-    """Previous attributes are parts of objects, nested ones too: no type describes them."""
+    """Previous attributes are partial objects, which no type describes."""
     if obj["object"] != "event":
         return obj
     return {**obj, "data": {"object": obj["data"]["object"]}}
 
 
 def form(node: Any) -> Any:
-    """What a type can tell apart: free text, numbers and ids don't matter, words do."""
+    """The value without what types don't distinguish: free text, numbers and ids."""
     if isinstance(node, dict):
         return tuple((key, form(value)) for key, value in sorted(node.items()))
     if isinstance(node, list):
@@ -96,7 +96,7 @@ def form(node: Any) -> Any:
 
 
 def literal(node: Any, key: str = "") -> str:
-    """The value as TypeScript; hidden keys are left out."""
+    """The value as TypeScript, without undocumented fields."""
     if isinstance(node, dict):
         hidden = HIDDEN.get(str(node.get("object")), set())
         inner = (f"{json.dumps(k)}: {literal(v, k)}" for k, v in node.items() if k not in hidden)
@@ -109,7 +109,7 @@ def literal(node: Any, key: str = "") -> str:
 
 
 def program(objects: Iterable[Json]) -> tuple[list[str], list[Json]]:
-    """Lines of TypeScript, and the object that each line after the first is about."""
+    """Lines of TypeScript, and the object for each line after the first."""
     lines, chosen, seen = ['import Stripe from "stripe";'], [], set()
     for obj in map(judged, objects):
         known = form(obj)
@@ -122,9 +122,9 @@ def program(objects: Iterable[Json]) -> tuple[list[str], list[Json]]:
 
 
 def complaints(objects: Iterable[Json], folder: Path) -> list[str]:
-    """What `tsc` finds wrong, each with the kind of object that it is about."""
+    """The errors of `tsc`, each with the kind of object."""
     lines, chosen = program(objects)
-    # Node's rules look for packages beside the file, or above.
+    # Node looks for packages beside the file, or above it.
     (folder / "node_modules").symlink_to(PACKAGES)
     (folder / "package.json").write_text('{"type": "module"}')
     source = folder / "corpus.ts"

@@ -1,4 +1,4 @@
-"""A wrong object fails the request that brought it about, and says which field is wrong."""
+"""An invalid object fails the request that created it; the error names the field."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sandbox.shop import Shop
         (lambda obj: obj["metadata"].update(a=1), "metadata.a is not a str"),
     ],
 )
-def test_a_wrong_object_is_told_with_its_field_and_annotation(
+def test_an_invalid_object_is_reported_with_its_field_and_annotation(
     shop: Shop, change: Any, problem: str
 ) -> None:
     shop.paid()
@@ -45,8 +45,8 @@ def test_a_wrong_object_is_told_with_its_field_and_annotation(
     assert (caught.value.status, caught.value.code) == (500, "sandbox_wrong_shape")
 
 
-def test_an_answer_is_judged_by_its_own_operation(shop: Shop) -> None:
-    """A customer where a charge belongs is wrong, however right a customer it is."""
+def test_a_response_is_validated_against_its_own_operation(shop: Shop) -> None:
+    """A valid customer is not a valid response of an operation that returns a charge."""
     customer = shop.raw("POST", "/v1/customers").json()
     validate_response(sdk_operation("POST", "/v1/customers"), customer, {})
     with pytest.raises(SchemaMismatch):
@@ -55,8 +55,8 @@ def test_an_answer_is_judged_by_its_own_operation(shop: Shop) -> None:
     validate_response(sdk_operation("DELETE", f"/v1/customers/{customer['id']}"), deleted, {})
 
 
-def test_every_annotation_of_the_installed_sdk_is_understood() -> None:
-    """So that an operation built tomorrow is checked without more work."""
+def test_every_annotation_of_the_installed_sdk_can_be_read() -> None:
+    """So new operations are validated without more work."""
     seen: set[Record] = set(object_classes().values())
     for operation in operations():
         for text in (operation.response, f'"{operation.params}"'):
@@ -77,7 +77,7 @@ def records(type_: Any) -> set[Record]:
     return {found for part in inner if part is not None for found in records(part)}
 
 
-def test_the_check_costs_far_less_than_a_millisecond(shop: Shop) -> None:
+def test_validation_takes_far_less_than_a_millisecond(shop: Shop) -> None:
     subscription = shop.paid("subscription")["subscription"]
     obj = shop.get(f"/v1/subscriptions/{subscription}")
     validate_object(obj)

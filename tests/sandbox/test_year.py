@@ -1,6 +1,6 @@
-"""A year of a shop: renewals, failures, refunds, disputes; and then its money must add up.
+"""A year of a shop with renewals, failures, refunds and disputes, after which the money adds up.
 
-`LIFE_CUSTOMERS=1000` lives the whole of it, with the time that it took printed (`pytest -s`).
+`LIFE_CUSTOMERS=1000` runs it in full and prints how long it took (`pytest -s`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MONTH = 31 * 86400
 
 
 def card_of(number: int) -> str:
-    """One in ten fails at its renewals."""
+    """The renewals of one in ten fail."""
     return "pm_card_chargeCustomerFail" if number % 10 == 9 else "pm_card_visa"
 
 
@@ -42,8 +42,7 @@ def refund_some(shop: Shop) -> None:
 
 
 def dispute_some(shop: Shop) -> int:
-    """Payments that somebody does not recognise: one for each twenty customers over the year.
-    Returns what was paid."""
+    """Disputed payments: one for each twenty customers over the year. Returns the total paid."""
     times = 1 + CUSTOMERS // 240
     for _ in range(times):
         payment = {"amount": 700, "currency": "usd", "confirm": True}

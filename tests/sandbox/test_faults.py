@@ -1,4 +1,4 @@
-"""Trouble on request: cut, slow and limited answers, keys without rights, strange keys."""
+"""Faults: closed connections, slow and limited responses, restricted keys, unknown fields."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import stripe
 from sandbox.shop import Receiver, Refused, Sandbox, Shop
 
 
-def test_a_cut_connection_before_the_effect_leaves_nothing(shop: Shop) -> None:
+def test_a_connection_closed_before_the_effect_has_no_effect(shop: Shop) -> None:
     shop.sandbox.control("fault", cut=True, path_prefix="/v1/products")
     with pytest.raises(httpx.TransportError):
         shop.raw("POST", "/v1/products", name="Tea")
     assert shop.v1.products.list().data == []
 
 
-def test_a_cut_connection_after_the_effect_is_healed_by_the_same_key(shop: Shop) -> None:
+def test_after_a_lost_response_the_same_key_gets_it(shop: Shop) -> None:
     shop.sandbox.control("fault", cut=True, after_effect=True, path_prefix="/v1/products")
     headers = {"Idempotency-Key": str(uuid4())}
     with pytest.raises(httpx.TransportError):
@@ -30,7 +30,7 @@ def test_a_cut_connection_after_the_effect_is_healed_by_the_same_key(shop: Shop)
     assert [product.id for product in shop.v1.products.list().data] == [again.json()["id"]]
 
 
-def test_fact_39_the_sdk_retries_a_cut_connection_by_itself(shop: Shop) -> None:
+def test_fact_39_the_sdk_retries_a_closed_connection(shop: Shop) -> None:
     client = stripe.StripeClient(
         shop.key, base_addresses={"api": shop.sandbox.url}, max_network_retries=1
     )
@@ -39,7 +39,7 @@ def test_fact_39_the_sdk_retries_a_cut_connection_by_itself(shop: Shop) -> None:
     assert [found.id for found in shop.v1.products.list().data] == [product.id]
 
 
-def test_a_slow_answer_is_the_true_one(shop: Shop) -> None:
+def test_a_slow_response_is_the_real_one(shop: Shop) -> None:
     shop.sandbox.control("fault", seconds=0.2, path_prefix="/v1/products")
     began = time.monotonic()
     assert shop.raw("GET", "/v1/products").status_code == 200
@@ -47,7 +47,7 @@ def test_a_slow_answer_is_the_true_one(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("reason", ["global-rate", "endpoint-concurrency", None])
-def test_fact_41_a_rate_limit_says_its_reason_and_a_lock_has_none(
+def test_fact_41_a_rate_limit_has_its_reason_and_a_lock_timeout_none(
     shop: Shop, reason: str | None
 ) -> None:
     shop.sandbox.control("fault", status=429, reason=reason, path_prefix="/v1/products")
@@ -60,7 +60,7 @@ def test_fact_41_a_rate_limit_says_its_reason_and_a_lock_has_none(
         shop.v1.products.list()
 
 
-def test_a_conflict_asks_to_be_retried(shop: Shop) -> None:
+def test_a_conflict_should_be_retried(shop: Shop) -> None:
     shop.sandbox.control("fault", status=409, path_prefix="/v1/products")
     answer = shop.raw("POST", "/v1/products", name="Tea")
     assert answer.json()["error"]["code"] == "idempotency_key_in_use"
@@ -77,13 +77,13 @@ def test_a_conflict_asks_to_be_retried(shop: Shop) -> None:
         {"seconds": -1},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(sandbox: Sandbox, given: dict[str, object]) -> None:
+def test_an_invalid_fault_is_rejected(sandbox: Sandbox, given: dict[str, object]) -> None:
     with pytest.raises(Refused) as caught:
         sandbox.control("fault", **given)
     assert caught.value.status == 400
 
 
-def test_a_revoked_key_is_refused_and_its_sister_still_works(shop: Shop) -> None:
+def test_a_revoked_key_is_rejected_and_its_sibling_still_works(shop: Shop) -> None:
     shop.sandbox.control("revoke_key", key=f"{shop.key}_old")
     old = Shop(shop.sandbox, f"{shop.key}_old")
     with pytest.raises(stripe.AuthenticationError, match="Invalid API Key"):
@@ -91,7 +91,7 @@ def test_a_revoked_key_is_refused_and_its_sister_still_works(shop: Shop) -> None
     assert shop.v1.products.list().data == []
 
 
-def test_a_restricted_key_lacks_what_was_taken_from_it(shop: Shop) -> None:
+def test_a_restricted_key_has_only_its_permissions(shop: Shop) -> None:
     key = shop.key.replace("sk_", "rk_")
     restricted = Shop(shop.sandbox, key)
     assert restricted.v1.customers.create({"name": "Ada"}).name == "Ada"
@@ -121,7 +121,7 @@ def extra_keys(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("extra_keys")
-def test_objects_can_carry_keys_that_no_type_lists(shop: Shop, receiver: Receiver) -> None:
+def test_objects_can_have_fields_that_no_type_lists(shop: Shop, receiver: Receiver) -> None:
     given = {"url": receiver.url, "enabled_events": ["charge.succeeded"]}
     shop.v1.webhook_endpoints.create(given)
     session = shop.paid()
@@ -133,7 +133,7 @@ def test_objects_can_carry_keys_that_no_type_lists(shop: Shop, receiver: Receive
     assert shop.v1.payment_intents.retrieve(asked["id"]).status == "succeeded"
 
 
-def test_the_next_payment_goes_as_decided_whatever_the_card(shop: Shop) -> None:
+def test_the_next_payment_has_the_outcome_that_was_set(shop: Shop) -> None:
     decided = {"key": shop.key, "card": "pm_card_chargeDeclinedInsufficientFunds"}
     shop.sandbox.control("outcome", **decided)
     session = shop.session()
@@ -143,7 +143,7 @@ def test_the_next_payment_goes_as_decided_whatever_the_card(shop: Shop) -> None:
     assert shop.pay(session.id)["payment_status"] == "paid"
 
 
-def test_a_decision_may_concern_one_customer_and_several_payments(shop: Shop) -> None:
+def test_an_outcome_can_be_for_one_customer_and_several_payments(shop: Shop) -> None:
     ada = shop.v1.customers.create({"email": "ada@example.com"}).id
     decided = {"card": "pm_card_chargeDeclined", "customer": ada, "times": 2}
     shop.sandbox.control("outcome", key=shop.key, **decided)
@@ -155,6 +155,6 @@ def test_a_decision_may_concern_one_customer_and_several_payments(shop: Shop) ->
     assert shop.pay(session.id)["payment_status"] == "paid"
 
 
-def test_an_outcome_names_a_test_card(shop: Shop) -> None:
+def test_an_outcome_needs_a_test_card(shop: Shop) -> None:
     with pytest.raises(Refused, match="No such test card"):
         shop.sandbox.control("outcome", key=shop.key, card="pm_card_unheard_of")

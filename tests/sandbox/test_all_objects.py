@@ -1,5 +1,5 @@
-"""Every kind of object that the sandbox makes is shown: each answer is checked in-process against
-the SDK's types, so an object of the wrong shape would be a 500 here, as would its event."""
+"""Requests every kind of object. The sandbox validates each response and event against the SDK's
+types, so an invalid object would be a 500 here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LISTS = {
 
 @pytest.fixture(scope="module")
 def busy(sandbox: Sandbox) -> Shop:
-    """A shop in which nearly everything happened once."""
+    """A shop in which nearly everything has happened once."""
     shop = sandbox.shop()
     shop.v1.products.create(
         {"name": "Cup", "default_price_data": {"currency": "usd", "unit_amount": 900}}
@@ -81,15 +81,15 @@ def test_each_kind_of_object_is_listed(busy: Shop, kind: str) -> None:
     assert {obj["object"] for obj in listed["data"]} == {kind}
 
 
-def test_events_of_each_type_are_shown(busy: Shop) -> None:
-    """With their pages: a busy shop has more than a hundred."""
+def test_events_of_each_type_are_listed(busy: Shop) -> None:
+    """On all pages: a busy shop has more than a hundred events."""
     found = {event.type for event in busy.v1.events.list({"limit": 100}).auto_paging_iter()}
     assert len(found) > 30
     for type_ in sorted(found):
         assert busy.get("/v1/events", type=type_, limit="100")["data"]
 
 
-def test_objects_without_a_list_are_shown_too(busy: Shop) -> None:
+def test_objects_without_a_list_are_retrieved(busy: Shop) -> None:
     customer = busy.get("/v1/customers")["data"][0]["id"]
     subscription = busy.get("/v1/subscriptions")["data"][0]
     session = busy.get("/v1/checkout/sessions")["data"][0]["id"]
@@ -120,7 +120,7 @@ def test_objects_without_a_list_are_shown_too(busy: Shop) -> None:
         ("/v1/subscriptions", ["default_payment_method", "latest_invoice.payments"]),
     ],
 )
-def test_objects_are_shown_expanded(busy: Shop, path: str, expansions: list[str]) -> None:
+def test_objects_are_expanded(busy: Shop, path: str, expansions: list[str]) -> None:
     asked = {f"expand[{i}]": f"data.{name}" for i, name in enumerate(expansions)}
     answer = busy.get(path, limit="100", **asked)
     plain = busy.get(path, limit="100")

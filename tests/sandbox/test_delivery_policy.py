@@ -1,4 +1,4 @@
-"""The seeded policy of deliveries, rolled secrets and older API versions."""
+"""The delivery policy, rolled secrets and older API versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = [f"{number}" for number in range(8)]
 
 @pytest.fixture
 def manner(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
-    """Changes how deliveries are made, for one test."""
+    """Changes the delivery policy for one test."""
     yield partial(sandbox.control, "delivery")
     before = DeliveryPolicy()
     sandbox.control(
@@ -49,12 +49,12 @@ def eight_customers(shop: Shop) -> None:
 
 
 def settled(shop: Shop, receiver: Receiver) -> list[str]:
-    """What was delivered once nothing that is due is left."""
+    """The deliveries, once all that are due are done."""
     shop.sandbox.control("settle")
     return names(receiver.deliveries)
 
 
-def test_fact_12_a_shuffled_order_is_told_by_its_seed(
+def test_fact_12_a_shuffled_order_is_determined_by_its_seed(
     sandbox: Sandbox, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     orders = []
@@ -70,7 +70,7 @@ def test_fact_12_a_shuffled_order_is_told_by_its_seed(
     assert all(sorted(order) == NAMES for order in orders)
 
 
-def test_a_reversed_order_brings_the_newest_first(
+def test_a_reversed_order_delivers_the_newest_first(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
@@ -79,7 +79,7 @@ def test_a_reversed_order_brings_the_newest_first(
     assert settled(shop, receiver) == NAMES[::-1]
 
 
-def test_duplicates_have_the_same_id_and_a_signature_of_their_own(
+def test_duplicates_have_the_same_id_and_their_own_signature(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     endpoint = connect(shop, receiver)
@@ -95,7 +95,7 @@ def test_duplicates_have_the_same_id_and_a_signature_of_their_own(
     assert shop.events()[0]["pending_webhooks"] == 0
 
 
-def test_a_share_of_deliveries_is_lost_and_stays_undelivered_in_the_list(
+def test_lost_deliveries_are_listed_as_undelivered(
     shop: Shop, receiver: Receiver, manner: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
@@ -126,7 +126,7 @@ def test_a_delay_lets_later_events_overtake_earlier_ones(
     assert came != NAMES
 
 
-def test_an_answer_that_takes_too_long_counts_as_failed(
+def test_a_response_that_takes_too_long_counts_as_failed(
     shop: Shop, manner: Callable[..., None]
 ) -> None:
     manner(timeout=0.2)
@@ -139,7 +139,7 @@ def test_an_answer_that_takes_too_long_counts_as_failed(
     assert shop.stats()["deliveries_failed"] == 1
 
 
-def test_a_rolled_secret_signs_along_until_it_expires(shop: Shop, receiver: Receiver) -> None:
+def test_a_rolled_secret_is_valid_until_it_expires(shop: Shop, receiver: Receiver) -> None:
     endpoint = connect(shop, receiver)
     old = str(endpoint.secret)
     new = shop.sandbox.control("roll_secret", endpoint=endpoint.id, overlap_seconds=3600)["secret"]
@@ -198,7 +198,7 @@ def test_an_endpoint_gets_events_in_its_own_version(shop: Shop, receiver: Receiv
     assert listed["api_version"] == stripe.api_version
 
 
-def test_an_account_of_an_older_version_has_older_events_and_answers(
+def test_an_account_with_an_older_version_gets_older_events_and_responses(
     shop: Shop, receiver: Receiver
 ) -> None:
     shop.sandbox.control("api_version", key=shop.key, version="2024-06-20")
@@ -228,7 +228,7 @@ def test_an_account_of_an_older_version_has_older_events_and_answers(
 
 
 @pytest.mark.parametrize("version", ["2026-10-27", "2019-02-11"])
-def test_a_version_that_never_was_or_is_too_old_is_refused(shop: Shop, version: str) -> None:
+def test_an_unknown_or_unsupported_version_is_rejected(shop: Shop, version: str) -> None:
     answer = shop.raw("GET", "/v1/products", {"Stripe-Version": version})
     assert answer.status_code == 400
     assert "Invalid Stripe API version" in answer.json()["error"]["message"]
