@@ -1,8 +1,9 @@
-"""Reading one's writes: the page after a checkout asks how it ended, and never guesses.
+"""The page after a checkout waits here for its result.
 
-The answer comes as soon as the session's event was applied. Where the webhook is late, Stripe is
-asked whether the session has ended, and its event is pulled through the usual pipeline: so the
-app's triggers have run when the page hears of it. Meanwhile the webhook may still come first.
+The answer comes as soon as the session's event was applied. Where the webhook is late, the session
+is fetched from Stripe to see whether it has ended, and its event is pulled through the usual
+pipeline: so the app's triggers have run before the page gets its answer. Meanwhile the webhook may
+still come first.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class CheckoutResults:
             self._questions.pop(row_id, None)
 
     def _ask(self, environment: Environment, session: CheckoutSession, question: _Question) -> None:
-        """Not awaited: Stripe may be slow, and the webhook come meanwhile."""
+        """Ask Stripe in a task of its own: Stripe may be slow, and the webhook come meanwhile."""
 
         def answered(_task: object) -> None:
             question.task = None
@@ -164,7 +165,7 @@ class CheckoutResults:
         return CheckoutSession(**dict(row))
 
     async def _pull_its_event(self, environment: Environment, session: CheckoutSession) -> None:
-        """Ask Stripe whether the session has ended; if so, its event must be in Stripe's list."""
+        """Fetch the session. If it has ended, its event is in Stripe's list: pull it."""
         if session.checkout_session_id is None:
             return
         path = f"/v1/checkout/sessions/{quote(session.checkout_session_id, safe='')}"
