@@ -57,8 +57,19 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "PAYMENT_CHECKOUT_ALREADY_EXISTS",
         "The idempotency key was already used for another checkout.",
     ),
+    408: (
+        "The body did not arrive in time.",
+        "INVALID_INPUT",
+        "The body did not arrive in time.",
+    ),
     413: ("The body is too large.", "INVALID_INPUT", "The body must be smaller than 1 MB."),
+    414: ("The URL is too long.", "INVALID_INPUT", "The URL must have at most 16000 bytes."),
     429: ("Stripe asks to slow down.", "RATE_LIMITED", "Too many requests."),
+    431: (
+        "The headers are too large.",
+        "INVALID_INPUT",
+        "The headers must have at most 32000 bytes.",
+    ),
     500: (
         "Our fault, or something is not configured.",
         "INTERNAL_ERROR",
@@ -199,6 +210,8 @@ def _complete(document: dict[str, Any]) -> None:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            late = [408] if "requestBody" in operation else []
+            operation["responses"].update(_described(*late, 414, 431))
     components["securitySchemes"] = {
         "bearer": {
             "type": "http",
@@ -214,6 +227,19 @@ def _complete(document: dict[str, Any]) -> None:
     document["paths"][WEBHOOK_PATH] = {"post": _webhook()}
 
 
+def _described(*statuses: int) -> dict[str, Any]:
+    """Error answers as they stand in the finished document."""
+    found = {}
+    for status, response in errors(*statuses).items():
+        content = response["content"]["application/json"]
+        content["schema"] = {"$ref": _REF.format(model="ErrorBody")}
+        found[str(status)] = {
+            "description": response["description"],
+            "content": {"application/json": content},
+        }
+    return found
+
+
 def _webhook() -> dict[str, Any]:
     responses: dict[str, Any] = {
         "200": {
@@ -223,13 +249,7 @@ def _webhook() -> dict[str, Any]:
             },
         }
     }
-    for status, response in errors(400, 401, 413, 500, 503).items():
-        content = response["content"]["application/json"]
-        content["schema"] = {"$ref": _REF.format(model="ErrorBody")}
-        responses[str(status)] = {
-            "description": response["description"],
-            "content": {"application/json": content},
-        }
+    responses |= _described(400, 401, 408, 413, 414, 431, 500, 503)
     return {
         "tags": ["Webhooks"],
         "summary": "Receive Stripe's events",
