@@ -126,7 +126,7 @@ class ApiKeys:
         return await self.is_valid_hash(kind, hash_of(key))
 
     async def is_valid_hash(self, kind: Kind, digest: bytes) -> bool:
-        """`is_valid` for who keeps a key's hash only."""
+        """As `is_valid`, for a caller that knows only the key's hash."""
         now = self._clock()
         if self._valid.get((kind, digest), float("-inf")) > now:
             return True

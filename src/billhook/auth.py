@@ -30,7 +30,7 @@ _MOST_LEVELS = 64
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever made the request.
+    """The caller of a request.
 
     Attributes:
         kind: `admin` (an API key or a `project_admin` token on an admin route), `user` or
@@ -65,7 +65,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What the request brought, told apart by its shape."""
+    """A credential of a request, classified by its shape."""
 
     kind: Literal["api_key", "anonymous_key", "token"]
     value: str = field(repr=False)
@@ -144,7 +144,7 @@ class Auth:
         return await self.administrator(credential_of(request.headers))
 
     async def administrator(self, credential: Credential | None) -> Caller:
-        """The administrator that a credential makes somebody. Raises as `admin`."""
+        """The administrator behind a credential. Raises as `admin`."""
         if credential is None:
             raise _missing()
         if credential.kind == "anonymous_key":

@@ -49,8 +49,8 @@ class Jwks:
 
     Args:
         url: where the JWKS is.
-        lifetime: seconds after which the keys are fetched anew; when that fails they go on being
-            used until they are `last_resort` seconds old, so that a short outage of the provider
+        lifetime: seconds after which the keys are fetched again; if that fails, they stay in
+            use until they are `last_resort` seconds old, so that a short outage of the provider
             signs nobody out.
         min_interval: seconds between two fetches at the least, however many unknown key ids come
             along. A key the provider has just added therefore works after that at the latest.

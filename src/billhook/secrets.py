@@ -102,7 +102,7 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True)
 class Reencryption:
-    """What `reencrypt_all` did: how many it wrote anew, and the names it could not read."""
+    """How many secrets `reencrypt_all` re-encrypted, and the names of those it could not read."""
 
     reencrypted: int
     unreadable: tuple[str, ...]
@@ -233,7 +233,7 @@ class SecretStore:
         async with self._database.as_service() as connection:
             row = await connection.fetchrow(_GET, name)
             if row is not None:
-                with suppress(SecretUnreadable):  # then nobody can use it anyway
+                with suppress(SecretUnreadable):  # it is of no use then
                     old_name = f"{name}_OLD_{uuid4().hex}"
                     old = self.cipher.decrypt(name, row["value_ciphertext"])
                     await connection.execute(
@@ -262,8 +262,8 @@ class SecretStore:
         tell which.
 
         A key that was removed on purpose does not come back by a restart with the same variable;
-        another value in the variable is taken for a new decision. A key that is stored and in use
-        is not replaced: that is said, since whoever changed the variable expects otherwise.
+        another value in the variable counts as a new decision. A key that is stored and in use is
+        not replaced, and a warning says so.
         """
         seeded = []
         for environment in ENVIRONMENTS:
@@ -319,7 +319,7 @@ class SecretStore:
         return Examination(earlier, tuple(unreadable))
 
     async def reencrypt_all(self) -> Reencryption:
-        """Write Billhook's secrets anew under the current key, wherever they are not.
+        """Re-encrypt Billhook's secrets that are not under the current key.
 
         That covers what InsForge wrote and what an earlier key wrote. Safe to run at any time and
         from several processes: a value that changes meanwhile is left as it is. What cannot be

@@ -113,7 +113,7 @@ class Settings(FromEnvironment):
     event_retention_days: int | None = Field(
         None, alias="BILLHOOK_EVENT_RETENTION_DAYS", ge=31, le=36500
     )
-    # The books are compared with Stripe so often, a sample each time; 0: only by hand.
+    # Hours between two comparisons of a sample with Stripe; 0 turns them off.
     verify_hours: int = Field(24, alias="BILLHOOK_VERIFY_HOURS", ge=0, le=8760)
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", alias="BILLHOOK_LOG_LEVEL"

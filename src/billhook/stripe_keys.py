@@ -93,7 +93,7 @@ class StripeKeys:
 
         Args:
             replace_account: whether it may be another account's than the connected one.
-            sync: and wait for it as long as a caller would. Who says no starts one.
+            sync: whether to sync, too, and wait for it for a while.
 
         Returns:
             Why the endpoint could not be set up, where it should have been; the key is stored.

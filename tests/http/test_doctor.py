@@ -270,7 +270,7 @@ def miss_event(patient: Patient) -> None:
         (add_migration, "schema", None, "newer than this version", "Upgrade"),
         (alter_migration, "schema", None, "no upgrade path", "new database"),
         (disable, "webhook endpoint", "test", "has disabled", "webhooks configure"),
-        (forget_events, "webhook endpoint", "test", "is not told of", "webhooks configure"),
+        (forget_events, "webhook endpoint", "test", "does not receive", "webhooks configure"),
         (lead_astray, "webhook endpoint", "test", "and not to", "webhooks configure"),
         (delete_endpoint, "webhook endpoint", "test", "any more", "webhooks configure"),
         (never_configured, "webhook endpoint", "test", "no endpoint", "webhooks configure"),

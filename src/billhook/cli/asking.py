@@ -1,4 +1,4 @@
-"""What only a person, or whoever writes to standard input, can say."""
+"""Prompts: secrets and confirmations, from a terminal or from standard input."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Sessions:
         self, database: Database, auth: Auth, api_keys: ApiKeys, settings: Settings
     ) -> None:
         self._database = database
-        # Whoever changes the secret that tokens are signed with wants nobody left who came by one.
+        # Changing the secret that tokens are signed with ends all sessions.
         self._secret = settings.jwt_secret.get_secret_value().encode()
         self._auth = auth
         self._api_keys = api_keys
@@ -194,7 +194,7 @@ def _ends(caller: Caller) -> datetime:
 
 
 def _whose(address: str) -> str:
-    """Whom an address belongs to: whoever has one of version 6 has 2^64 of them."""
+    """What failures are counted for: an IPv4 address, or the /64 network of an IPv6 one."""
     try:
         known = ip_address(address)
     except ValueError:

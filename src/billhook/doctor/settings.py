@@ -48,7 +48,7 @@ async def jwks(settings: Settings, url: str) -> Finding:
     if url.startswith("http://") and not is_private(url):
         return _jwks(
             "warning",
-            f"{usable}, but it is fetched without TLS: whoever is on the way can sign tokens.",
+            f"{usable}, but it is fetched without TLS: others on the network can replace it.",
             "Set BILLHOOK_JWKS_URL to an https:// address.",
         )
     return _jwks("warning" if unusable else "ok", f"{usable}.")

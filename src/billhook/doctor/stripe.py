@@ -47,7 +47,7 @@ async def key(
             environment=environment,
             state="broken",
             message=f"The key opens {account.get('id')}, the mirror is of {connection.account_id}.",
-            next_actions=f"Set it anew: billhook config set --environment {environment}",
+            next_actions=f"Set the key again: billhook config set --environment {environment}",
         )
     message = f"Stripe takes the key {connection.masked_key} ({account.get('id')})."
     return Finding(check="stripe key", environment=environment, state="ok", message=message)
@@ -155,7 +155,7 @@ class Endpoint:
             message = f"{name} leads to {endpoint.get('url')}, and not to {expected}."
             return self._found("broken", message, self._configure)
         if missing:
-            message = f"{name} is not told of {', '.join(missing)}."
+            message = f"{name} does not receive {', '.join(missing)}."
             return self._found("broken", message, self._configure)
         if endpoint.get("api_version") not in (None, stripe.api_version):
             message = f"{name} speaks API version {endpoint['api_version']}."

@@ -91,8 +91,8 @@ class _HTTPClient(stripe.HTTPClient):
     """How the SDK reaches Stripe: over aiohttp, whose parser is written in C.
 
     Unlike the SDK's own clients it keeps the body of a good answer from the SDK, which would parse
-    it into ordered dicts with the standard library, follows no redirect (nobody else is to get the
-    key), and uses the proxies that the environment names.
+    it into ordered dicts with the standard library, follows no redirect (the key must reach nobody
+    else), and uses the proxies that the environment names.
     """
 
     name = "aiohttp"

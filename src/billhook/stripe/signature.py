@@ -1,4 +1,4 @@
-"""The signature on Stripe's webhooks, checked by hand: no SDK object is built (stripe-facts 34)."""
+"""The signature on Stripe's webhooks, checked without building SDK objects (stripe-facts 34)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parse(header: str | None) -> SignatureHeader:
         raise Unauthorized(
             "The request has no stripe-signature header.",
             next_actions="Only Stripe may call this address. Register it as a webhook endpoint in "
-            "your Stripe account; to try it by hand use `stripe trigger` or the sandbox.",
+            "your Stripe account; to test it, use `stripe trigger` or the sandbox.",
         )
     timestamp: int | None = None
     signatures: list[str] = []
@@ -68,7 +68,7 @@ def check_header(header: str | None, now: float, tolerance: int = TOLERANCE) -> 
     if abs(now - parsed.timestamp) > tolerance:
         raise InvalidInput(
             f"The webhook signature's timestamp is more than {tolerance} seconds away from now.",
-            next_actions="Stripe signs each retry anew, so wait for the next one; if all are "
+            next_actions="Stripe signs each retry again, so wait for the next one; if all are "
             "refused, set this server's clock.",
         )
     return parsed

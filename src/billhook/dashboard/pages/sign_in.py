@@ -14,7 +14,7 @@ from billhook.redact import mask
 
 
 async def ask(visit: Visit) -> Response:
-    """The form. Whoever is signed in already goes on."""
+    """The form; a visitor who is signed in is redirected."""
     if visit.session is not None:
         return RedirectResponse(_next(visit, visit.request.query_params.get("next")), 303)
     wanted = visit.request.query_params.get("next", "")
@@ -75,7 +75,7 @@ def _readable(given: Credential | None) -> Credential:
 
 
 def _for_people(error: BillhookError) -> BillhookError:
-    """The API's errors speak of headers; here somebody pasted something."""
+    """The API's errors are about headers; here a credential was pasted."""
     if isinstance(error, InvalidApiKey):
         error.next_actions = (
             "Paste a current admin key (ik_…). `billhook keys create --admin` makes a new one."
@@ -86,7 +86,7 @@ def _for_people(error: BillhookError) -> BillhookError:
 
 
 def _next(visit: Visit, wanted: str | None) -> str:
-    """Where somebody wanted to go before; only ever a page of ours."""
+    """The page to go on to, which is always one of the dashboard."""
     if wanted is None or not wanted.startswith("/"):
         return f"{visit.root}/"
     path = wanted.partition("?")[0].replace("\\", "/")
