@@ -80,16 +80,16 @@ def migrate() -> None:
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,
-        "help_option_names": [],  # `--help` too is the sandbox's own to answer
+        "help_option_names": [],  # the sandbox handles `--help` itself
     },
     epilog="Example: billhook sandbox --port 12111 --data sandbox.sqlite",
 )
 def sandbox(context: typer.Context) -> None:
     """Run the Stripe sandbox: Stripe's API on this machine, without an account or real money.
 
-    With a command (advance, pay, fault, seed, dump, reset, …) tell a running one what to do.
+    With a command (advance, pay, fault, seed, dump, reset, …), control a running sandbox.
     """
-    # A process of its own: the sandbox speaks only HTTP with the rest.
+    # Replaces this process: Billhook imports nothing of the sandbox.
     os.execv(sys.executable, [sys.executable, "-m", "billhook_sandbox", *context.args])  # noqa: S606
 
 

@@ -1,4 +1,4 @@
-"""The Stripe sandbox as `billhook dev` uses it: a process, and something to sell."""
+"""The Stripe sandbox of `billhook dev`: its process, and the demo shop's products in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _READY = "billhook sandbox: "
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The running process, its address, and where it complains."""
+    """The running process, its URL and its log file."""
 
     process: asyncio.subprocess.Process
     url: str
@@ -29,26 +29,26 @@ class Sandbox:
 
 @contextlib.asynccontextmanager
 async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator[Sandbox]:
-    """A sandbox process, entered when it is ready.
+    """A sandbox process; yields when it is ready.
 
-    It watches its standard input, which only we hold open: however we end, it ends.
+    It stops when its standard input closes, so it ends with this process, even by SIGKILL.
     """
     log = folder / "sandbox.log"
-    at.socket.close()  # the port was only kept for it
-    with log.open("wb") as complaints:
+    at.socket.close()  # it only reserved the port
+    with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "billhook_sandbox", "--until-stdin-closes"),
             *("--host", at.host, "--port", str(at.port), "--data", str(data)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=complaints,
-            start_new_session=True,  # Ctrl-C is ours to hear; we stop it last
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C must not reach it: it stops last
         )
     try:
         line = (await process.stdout.readline()).decode() if process.stdout else ""
         if not line.startswith(_READY):
-            said = log.read_text(errors="replace").strip().splitlines()[-5:]
-            raise BillhookError("\n".join(["The Stripe sandbox did not start.", *said]))
+            output = log.read_text(errors="replace").strip().splitlines()[-5:]
+            raise BillhookError("\n".join(["The Stripe sandbox did not start.", *output]))
         yield Sandbox(process, line.removeprefix(_READY).strip(), log)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -57,7 +57,7 @@ async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator
 
 
 async def seed(stripe_url: str, key: str) -> list[Price]:
-    """What the demo shop sells: made once, found again by product id and lookup key."""
+    """The demo shop's prices; creates the products and prices that do not exist yet."""
     client = _client(stripe_url, key)
     ids = [product.stripe_id for product in PRODUCTS]
     there = {each.id for each in (await client.v1.products.list_async({"ids": ids})).data}
