@@ -181,6 +181,8 @@ def test_a_payment_that_other_hands_removed_is_mended_to_the_last_column(sold: S
         )
         return sold.books.rows(f"SELECT {kept} FROM payments.transactions t ORDER BY 1")
 
+    sold.control("advance", seconds=60)  # the refund's reference has arrived
+    sold.pull()
     before, fulfilled = payments(), sold.fulfilled()
     for harm in (
         "DELETE FROM payments.transactions",
