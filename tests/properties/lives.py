@@ -22,6 +22,7 @@ CARDS = ("pm_card_visa", "pm_card_chargeDeclined", "pm_card_refundFail", "pm_car
 DEEDS = (
     "buy",
     "leave",
+    *("hold",) * 2,  # by another integration
     *("refund", "part") * 3,  # each of their four ways
     "subscribe",
     "renew",
@@ -66,7 +67,9 @@ WANTED = frozenset(
         "invoice.paid, subscription_cycle",
         "invoice.paid, subscription_update",
         "invoice.payment_failed, subscription_cycle",
+        "payment_intent.canceled",
         "payment_intent.payment_failed",
+        "payment_intent.succeeded, in part",
         "product.deleted",
         "refund.created, pending",
         "refund.failed",
@@ -81,6 +84,9 @@ def told(event: dict[str, Any]) -> str:
     match name:
         case "charge.refunded":
             return str(name if shown["refunded"] else f"{name}, in part")
+        case "payment_intent.succeeded":
+            whole = shown["amount_received"] == shown["amount"]
+            return str(name if whole else f"{name}, in part")
         case "checkout.session.completed":
             return f"{name}, {shown['mode']}"
         case "refund.created":
@@ -167,6 +173,23 @@ class Living:
         opened = await self.open(who, "payment", self.once)
         if opened and card in CARDS[:2]:
             await self.ask("POST", f"checkout/sessions/{opened}/expire", {})
+
+    async def hold(self, who: str, card: str) -> None:
+        """Another shop of the account authorizes a payment, and captures it, all or in part, or
+        releases it; some of it is refunded."""
+        given = {"amount": "900", "currency": "usd", "customer": who, "payment_method": card}
+        given |= {"confirm": "true", "capture_method": "manual", "metadata[order]": "77"}
+        held = (await self.ask("POST", "payment_intents", given)).json()
+        if held.get("object") != "payment_intent":
+            return  # declined
+        path = f"payment_intents/{held['id']}"
+        await self.listen()
+        if card == "pm_card_refundFail":
+            await self.ask("POST", f"{path}/cancel", {})
+            return
+        part = {"amount_to_capture": "600"} if card == "pm_card_pendingRefund" else {}
+        await self.ask("POST", f"{path}/capture", part)
+        await self.ask("POST", "refunds", {"payment_intent": held["id"], "amount": "200"})
 
     async def refund(self, who: str, card: str, amount: str | None = None) -> None:
         for intent in await self.payments(who, card):

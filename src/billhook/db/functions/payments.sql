@@ -580,7 +580,9 @@ BEGIN
         payment,
         CASE WHEN changed THEN coalesce(s ->> 'object_id'::text, r ->> 'object_id'::text) END,
         s ->> 'outcome'::text, object);
-    PERFORM billhook.doubt_payment(env, payment, s, r);
+    IF r IS NOT NULL OR s ->> 'object_type'::text = 'invoice' THEN
+        PERFORM billhook.doubt_payment(env, payment, s, r);
+    END IF;
 END $$;
 
 -- What is missing usually comes with the next event: the recovery worker looks in a minute.
