@@ -97,7 +97,7 @@ SELECT pg_temp.resolve_subjects($1, customer) FROM (
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What was put away when another account was connected. Restored ones are empty."""
+    """The rows archived when another account was connected. Restored archives are empty."""
 
     id: UUID
     environment: Environment
@@ -140,7 +140,7 @@ async def _restore(database: Database, archive_id: UUID) -> int:
                 "connected.",
                 status=409,
                 code="DATABASE_DUPLICATE",
-                next_actions="Set a key of the archived account first, or remove the present one.",
+                next_actions="Set a key of the archived account first, or remove the current one.",
             )
         # A sync that runs begins anew: what it wrote so far may be overtaken here.
         await stop_readers(connection, row["environment"])

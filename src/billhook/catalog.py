@@ -72,7 +72,9 @@ class PriceNotFound(NotFound):
 
 def _is_it_elsewhere(environment: Environment) -> str:
     other = "live" if environment == "test" else "test"
-    return f"Is it of the {other} environment? If Stripe has it in {environment}, sync first."
+    return (
+        f"Does it belong to the {other} environment? If Stripe has it in {environment}, sync first."
+    )
 
 
 async def catalog(database: Database, environment: Environment) -> Catalog:

@@ -94,11 +94,11 @@ async def replay(
         if await _put_away(database, environment, event_id) is None:
             raise
         raise BillhookError(
-            f"Event {event_id} was put away by age (BILLHOOK_EVENT_RETENTION_DAYS); it is shown, "
+            f"Event {event_id} was archived (BILLHOOK_EVENT_RETENTION_DAYS); it can be fetched, "
             "but no longer replayed.",
             status=409,
             code="DATABASE_DUPLICATE",
-            next_actions="What it told is in the mirror; `billhook rebuild` counts it as well.",
+            next_actions="Its changes are in the mirror; `billhook rebuild` includes it as well.",
         ) from None
     await _refuse_archived(database, environment, row["received_at"])
     delivery = ledger.decode(orjson.dumps(row["payload"]))
@@ -112,7 +112,7 @@ async def replay(
             await ledger.apply(database, environment, delivery)
         except ledger.EventNotApplied as error:
             # It was not Stripe who sent it this time.
-            error.next_actions = "Mend the cause, then replay it: what hangs on it is done once."
+            error.next_actions = "Fix the cause, then replay it: the app's triggers fire once."
             raise
     return WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
 
@@ -169,7 +169,7 @@ async def project_again(
         raise ledger.EventNotApplied(
             f"Event {found.id} could not be replayed and stays as it was: "
             f"{reason_of(refusal_in(error))}",
-            next_actions="Mend the cause, and replay it again.",
+            next_actions="Fix the cause, and replay it again.",
         ) from error
 
 

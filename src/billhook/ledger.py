@@ -251,7 +251,7 @@ async def apply(
         return row  # another delivery succeeded meanwhile
     raise EventNotApplied(
         f"Event {delivery.event.id} was recorded, but could not be applied: {failure.reason}",
-        next_actions="Mend the cause; Stripe sends the event again.",
+        next_actions="Fix the cause; Stripe sends the event again.",
     )
 
 
@@ -312,7 +312,7 @@ async def _record_failure(
         raise outage
     raise EventNotRecorded(
         f"Event {delivery.event.id} could not be recorded: {failure.reason}",
-        next_actions="Mend the trigger on payments.webhook_events that refuses every write; Stripe "
+        next_actions="Fix the trigger on payments.webhook_events that refuses every write; Stripe "
         "sends the event again.",
     )
 

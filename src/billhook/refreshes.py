@@ -169,7 +169,7 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
                 raise
             except (BillhookError, UnreadableObject, asyncpg.PostgresError) as error:
                 log.warning(
-                    "an object in doubt could not be asked for",
+                    "an object could not be refreshed",
                     environment=asking.environment,
                     object_type=mark.object_type,
                     object_id=mark.object_id,

@@ -120,8 +120,8 @@ class StripeKeys:
                 raise AnotherAccount(
                     f"The key is of another account: {account.data['id']}, but {account_before} "
                     f"is connected in {environment}.",
-                    next_actions="Connecting it archives the rows of the present account, which "
-                    "can be restored. Set the key with replaceAccount to go on.",
+                    next_actions="Connecting it archives the rows of the current account, which "
+                    "can be restored. Set the key with replaceAccount to continue.",
                 )
             await self._check_permissions(environment, key)
             if before is not None and account_before == account.data["id"]:

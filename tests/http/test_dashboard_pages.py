@@ -349,7 +349,7 @@ def test_a_failed_event_shows_why_and_is_fulfilled_by_a_replay(api: Api, visitor
     again = visitor.do(f"{path}/replay")
     assert "could not be applied" in again
     assert again.count("no shelf for this") == 1
-    assert "Mend the cause, then replay it" in again
+    assert "Fix the cause, then replay it" in again
     api.books.execute("CREATE TABLE shelf ()")
     assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
     assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
@@ -365,7 +365,9 @@ def test_an_event_that_was_put_away_is_shown_and_says_why_it_is_not_replayed(
     apply(api, told)
     api.books.execute("SELECT billhook.archive_events('test', now() + interval '1 hour', 10)")
     assert "payment_intent.succeeded" in visitor.text(f"/test/events/{told['id']}")
-    assert "was put away by age" in visitor.do(f"/test/events/{told['id']}/replay")
+    assert "was archived (BILLHOOK_EVENT_RETENTION_DAYS)" in visitor.do(
+        f"/test/events/{told['id']}/replay"
+    )
     answer = api.admin("POST", f"/test/webhook-events/{told['id']}/replay")
     assert (answer.status_code, answer.json()["error"]) == (409, "DATABASE_DUPLICATE")
 

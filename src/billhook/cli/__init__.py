@@ -66,7 +66,7 @@ def _root(
 
 @app.command(epilog="Example: DATABASE_URL=postgresql://localhost/app billhook migrate")
 def migrate() -> None:
-    """Bring the database up to date. Safe to run from several processes at once."""
+    """Migrate the database to the current schema. Safe to run from several processes at once."""
     from billhook.db.migrate import migrate as run
 
     settings: Settings = load_settings()
@@ -96,10 +96,12 @@ def sandbox(context: typer.Context) -> None:
 @app.command(epilog="Example: billhook serve --host 0.0.0.0 --workers 2")
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Listen here; else HOST, else 127.0.0.1.")
+        str | None, typer.Option(help="The address to listen on; else HOST, else 127.0.0.1.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Listen here; else PORT, else 7130.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes share the port.")] = 1,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; else PORT, else 7130.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="How many processes serve the port.")] = 1,
 ) -> None:
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
@@ -129,7 +131,7 @@ def serve(
 
 @app.command(epilog="Example: billhook worker")
 def worker() -> None:
-    """Run the recovery worker alone: retries, pulled events, objects in doubt. Servers run one each
+    """Run the recovery worker on its own: retries, pulled events, refreshes. Each server runs one
     unless BILLHOOK_RECOVERY=false; any number may run at once."""
     from billhook.app import recover
 
@@ -165,7 +167,7 @@ def _require_free(host: str, port: int) -> None:
     except OSError as error:
         raise BillhookError(
             f"Cannot listen on {host}, port {port}: {error.strerror}.",
-            next_actions="Choose another with HOST and PORT, or with --host and --port.",
+            next_actions="Choose another address with HOST and PORT, or with --host and --port.",
         ) from error
 
 
@@ -186,7 +188,7 @@ def dev(
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(help="A PostgreSQL to use, instead of the one that comes along."),
+        typer.Option(help="A PostgreSQL to use instead of the bundled one."),
     ] = None,
 ) -> None:
     """Run everything on this machine: PostgreSQL, the Stripe sandbox, the API and a demo shop."""

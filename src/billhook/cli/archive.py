@@ -27,7 +27,7 @@ app = typer.Typer(
 
 @app.command("list", epilog="Example: billhook archive list")
 def list_(as_json: AsJson = False) -> None:
-    """Show the archives, the newest first."""
+    """List the archives, newest first."""
     from billhook import archives
 
     found = _run(archives.archives)
@@ -49,7 +49,7 @@ def restore(
     archive_id: Annotated[UUID, typer.Argument(help="From `billhook archive list`.")],
     yes: Yes = False,
 ) -> None:
-    """Bring an archive's rows back. What stands in their place is archived first."""
+    """Restore an archive's rows. The rows in their place are archived first."""
     from billhook import archives
 
     asking.confirm("Present rows of that environment will be archived. Go on?", yes)

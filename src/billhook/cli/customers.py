@@ -21,7 +21,9 @@ from billhook.money import money
 
 
 def customers(
-    email: Annotated[str | None, typer.Option(help="Only those with this address.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Only customers with this e-mail address.")
+    ] = None,
     customer: CustomerOption = None,
     limit: Limit = 50,
     everything: All = False,
@@ -30,7 +32,7 @@ def customers(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List customers with what they paid, by e-mail address."""
+    """List customers with their total spend, by e-mail address."""
     from billhook.models import Customers
 
     with connected(url) as client:

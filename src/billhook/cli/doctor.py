@@ -23,7 +23,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "skipped": 
 
 
 def doctor(url: Url = None, as_json: AsJson = False) -> None:
-    """Look for whatever keeps payments from being right, and say what to do about it.
+    """Check everything that payments depend on, and say how to fix what is wrong.
 
     With DATABASE_URL and the server's other settings it looks into the database and asks Stripe;
     with an address and an admin key it asks the API. Exit code 1 when something is broken.

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from billhook.models import WebhookEvent
     from billhook.settings import Environment
 
-app = typer.Typer(help="Recorded webhook events: look, and apply again.", no_args_is_help=True)
+app = typer.Typer(help="Recorded webhook events: list, show and replay.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: billhook events list --status failed")
 def list_events(
     type: Annotated[str | None, typer.Option(help="Only this type, such as invoice.paid.")] = None,
-    status: Annotated[ProcessingStatus | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[ProcessingStatus | None, typer.Option(help="Only this status.")] = None,
     object_id: Annotated[
-        str | None, typer.Option("--object", help="Only those about this Stripe object.")
+        str | None, typer.Option("--object", help="Only events of this Stripe object.")
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -48,7 +48,7 @@ def list_events(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List recorded events, the last received first."""
+    """List recorded events, newest first."""
     from billhook.models import WebhookEvents
 
     with connected(url) as client:
@@ -81,7 +81,7 @@ def show(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show an event with Stripe's payload."""
+    """Show an event with its payload."""
     from billhook.models import WebhookEventResponse
 
     with connected(url) as client:
@@ -99,14 +99,14 @@ def replay(
     event: Annotated[
         str | None, typer.Argument(metavar="EVENT", help="One event, by its id.")
     ] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="All failed ones.")] = False,
-    status: Annotated[ProcessingStatus | None, typer.Option(help="All of this status.")] = None,
-    type: Annotated[
-        str | None, typer.Option(help="Of these, only this type, such as invoice.paid.")
+    failed: Annotated[bool, typer.Option("--failed", help="All failed events.")] = False,
+    status: Annotated[
+        ProcessingStatus | None, typer.Option(help="All events with this status.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    type: Annotated[str | None, typer.Option(help="Only this type, such as invoice.paid.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
     refire: Annotated[
-        bool, typer.Option("--refire", help="Fire the app's triggers for processed ones, too.")
+        bool, typer.Option("--refire", help="Fire the app's triggers for processed events, too.")
     ] = False,
     yes: Yes = False,
     environment: InEnvironment = "test",

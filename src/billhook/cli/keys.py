@@ -33,12 +33,12 @@ def create(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="A key for visitors who are not signed in (anon_…).")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="What it is for, to recognise it by.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name to recognise the key by.")] = None,
     expires: Annotated[
-        str | None, typer.Option(help="Lifetime, such as 30d or 12h. Without it: for ever.")
+        str | None, typer.Option(help="Lifetime, such as 30d or 12h. Default: no expiry.")
     ] = None,
 ) -> None:
-    """Make a key and print it. It is shown this once: only a hash of it is stored."""
+    """Create a key and print it. It is shown only once: only its hash is stored."""
     if admin == anonymous:
         raise typer.BadParameter("give one of --admin and --anonymous")
     kind: Kind = "admin" if admin else "anonymous"
@@ -49,7 +49,7 @@ def create(
 
 @app.command("list", epilog="Example: billhook keys list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List all keys, by their endings. The keys themselves are not stored."""
+    """List all keys by their last characters. The keys themselves are not stored."""
     keys = _with_keys(lambda keys: keys.all())
     if as_json:
         show_json({"keys": [as_wire(each) for each in keys]})
@@ -65,7 +65,7 @@ def list_keys(as_json: AsJson = False) -> None:
 def revoke(
     key_id: Annotated[UUID, typer.Argument(help="The id that `billhook keys list` shows.")],
 ) -> None:
-    """Make a key invalid for good. Running servers notice within 30 seconds."""
+    """Revoke a key permanently. Running servers notice within 30 seconds."""
     key = _with_keys(lambda keys: keys.revoke(key_id))
     print(f"{key.hint} is revoked.")
 

@@ -21,9 +21,9 @@ def link(
     url: Annotated[
         str | None, typer.Option("--url", envvar="BILLHOOK_URL", help="The address of Billhook.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Forget the link instead.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete the link instead.")] = False,
 ) -> None:
-    """Remember an address and its admin key for the commands in this folder and below.
+    """Store an address and its admin key for commands in this folder and its subfolders.
 
     The key is read from a prompt or from standard input. Both are kept in .billhook/link.json,
     readable by you alone, once the server has taken the key.

@@ -24,12 +24,14 @@ AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the API's JSON, for programs.")
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
-All: TypeAlias = Annotated[bool, typer.Option("--all", help="All of them, however many.")]
+Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="Every entry, on all pages.")]
 StartingAfter: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--starting-after", help="Go on where an earlier list ended; it said so.", metavar="CURSOR"
+        "--starting-after",
+        help="Continue after an earlier list, which printed this cursor.",
+        metavar="CURSOR",
     ),
 ]
 SubjectOption: TypeAlias = Annotated[

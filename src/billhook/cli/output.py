@@ -120,7 +120,7 @@ def note(text: str) -> None:
 
 def nothing(what: str, *filters: object) -> str:
     """What a list says that is empty, by the filters that were given."""
-    return f"There are no {what}{' like that' if any(filters) else ' yet'}."
+    return f"There are no {what}{' that match' if any(filters) else ' yet'}."
 
 
 def gather(
@@ -143,5 +143,5 @@ def gather(
         if cursor is None:
             return items
         if not everything and len(items) >= limit:
-            note(f"There are more: --all, or --starting-after {cursor}")
+            note(f"There are more: use --all, or --starting-after {cursor}")
             return items

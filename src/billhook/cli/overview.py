@@ -21,7 +21,7 @@ def overview(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show payments, refunds and failures per currency, beside the period before.
+    """Show payments, refunds and failures per currency, compared with the previous period.
 
     `--json` tells them day by day. Days are UTC.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from billhook.client import RecurringInput
     from billhook.models import Price
 
-app = typer.Typer(help="Prices: from the mirror, changed at Stripe.", no_args_is_help=True)
+app = typer.Typer(help="Prices: read from the mirror, changed at Stripe.", no_args_is_help=True)
 
 Interval = Literal["day", "week", "month", "year"]
 PriceId = Annotated[str, typer.Argument(metavar="PRICE", help="Its id, such as price_1QxYz.")]
@@ -37,7 +37,7 @@ TaxBehavior = Annotated[
 
 @app.command("list", epilog="Example: billhook prices list --product prod_QxYz")
 def list_prices(
-    product: Annotated[str | None, typer.Option(help="Only those of this product.")] = None,
+    product: Annotated[str | None, typer.Option(help="Only prices of this product.")] = None,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
@@ -72,7 +72,7 @@ def get(
     "--unit-amount 1500 --interval month"
 )
 def create(
-    product: Annotated[str, typer.Option(help="The product that it is for.")],
+    product: Annotated[str, typer.Option(help="The product of this price.")],
     currency: Annotated[str, typer.Option(help="Three letters, such as usd.")],
     unit_amount: Annotated[
         int,
@@ -83,17 +83,17 @@ def create(
         ),
     ],
     interval: Annotated[
-        Interval | None, typer.Option(help="Charge it every so often; without it, once.")
+        Interval | None, typer.Option(help="Makes it a recurring price; without it, one-time.")
     ] = None,
     interval_count: Annotated[
-        int | None, typer.Option(min=1, help="Every so many intervals.")
+        int | None, typer.Option(min=1, help="Number of intervals between charges.")
     ] = None,
     lookup_key: Annotated[str | None, typer.Option(help="A name for your code to use.")] = None,
     active: Active = None,
     tax_behavior: TaxBehavior = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key again makes no second price.")
+        str | None, typer.Option(help="Repeating the same key creates no second price.")
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -121,16 +121,14 @@ def create(
 def update(
     price: PriceId,
     active: Active = None,
-    lookup_key: Annotated[
-        str | None, typer.Option(help="Another lookup key; '' takes it away.")
-    ] = None,
+    lookup_key: Annotated[str | None, typer.Option(help="A new lookup key; '' removes it.")] = None,
     tax_behavior: TaxBehavior = None,
     metadata: MetadataOption = None,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a price at Stripe. Amount and currency never change: create another one."""
+    """Change a price at Stripe. Its amount and currency cannot change: create a new price."""
     from billhook.client import UNSET
 
     changes = metadata_of(metadata)
@@ -156,7 +154,7 @@ def archive(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a price inactive: nobody can buy at it any more. Subscriptions that have it go on."""
+    """Archive a price: it can no longer be bought. Existing subscriptions continue."""
     asking.confirm(f"Archive {price} ({environment})?", yes)
     with connected(url) as client:
         found = client.prices.archive(environment, price)

@@ -15,7 +15,7 @@ from billhook.cli.output import pairs, show_details, show_json, show_table
 if TYPE_CHECKING:
     from billhook.models import Product
 
-app = typer.Typer(help="Products: from the mirror, changed at Stripe.", no_args_is_help=True)
+app = typer.Typer(help="Products: read from the mirror, changed at Stripe.", no_args_is_help=True)
 
 ProductId = Annotated[str, typer.Argument(metavar="PRODUCT", help="Its id, such as prod_QxYz.")]
 Active = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it can be sold.")]
@@ -64,12 +64,12 @@ def get(
 
 @app.command(epilog="Example: billhook products create --name Tea --metadata shelf=3")
 def create(
-    name: Annotated[str, typer.Option(help="Buyers see it.")],
-    description: Annotated[str | None, typer.Option(help="Buyers see it.")] = None,
+    name: Annotated[str, typer.Option(help="Shown to buyers.")],
+    description: Annotated[str | None, typer.Option(help="Shown to buyers.")] = None,
     active: Active = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="The same key again makes no second product.")
+        str | None, typer.Option(help="Repeating the same key creates no second product.")
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -91,9 +91,9 @@ def create(
 @app.command(epilog="Example: billhook products update prod_QxYz --name 'Green tea' --inactive")
 def update(
     product: ProductId,
-    name: Annotated[str | None, typer.Option(help="Another name.")] = None,
+    name: Annotated[str | None, typer.Option(help="A new name.")] = None,
     description: Annotated[
-        str | None, typer.Option(help="Another description; '' takes it away.")
+        str | None, typer.Option(help="A new description; '' removes it.")
     ] = None,
     active: Active = None,
     metadata: MetadataOption = None,
@@ -101,7 +101,7 @@ def update(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a product at Stripe. What is left out stays; metadata KEY= takes a key away."""
+    """Change a product at Stripe. Omitted fields keep their values; metadata KEY= removes a key."""
     from billhook.client import UNSET
 
     changes = metadata_of(metadata)
@@ -127,7 +127,7 @@ def delete(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a product at Stripe. One that has prices can only be made inactive."""
+    """Delete a product at Stripe. A product that has prices can only be archived."""
     asking.confirm(f"Delete {product} ({environment}) at Stripe for good?", yes)
     with connected(url) as client:
         gone = client.products.delete(environment, product)

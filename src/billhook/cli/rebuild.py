@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def rebuild(
     environment: InEnvironment = "test",
     swap: Annotated[
-        bool, typer.Option("--swap", help="Replace the rows that differ by the rebuilt ones.")
+        bool, typer.Option("--swap", help="Replace rows that differ with the rebuilt ones.")
     ] = False,
     yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make every row anew from the recorded events, without asking Stripe, and compare.
+    """Rebuild every row from the recorded events, without calling Stripe, and compare.
 
     Exit code 1 when a row differs and was not replaced.
     """

@@ -22,7 +22,7 @@ def status(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show for test and live: account, key, webhook endpoint, last sync."""
+    """Show account, key, webhook endpoint and last sync of test and live mode."""
     with connected(url) as client:
         found = client.status()
         found.connections = [c for c in found.connections if environment in (None, c.environment)]
@@ -70,7 +70,7 @@ def _following(mirror: MirrorStatus) -> dict[str, object]:
         "behind Stripe": lag,
         "events pulled": cell(mirror.pulled_at),
         "events": failed if mirror.failed_events else "-",
-        "in doubt": mirror.objects_in_doubt or "-",
+        "needs refresh": mirror.objects_in_doubt or "-",
         "verified": cell(mirror.verified_at),
         "drifted": mirror.drifting_objects or "-",
         "trouble": mirror.pull_error or "-",

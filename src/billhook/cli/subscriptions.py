@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def subscriptions(
-    status: Annotated[SubscriptionStatus | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[SubscriptionStatus | None, typer.Option(help="Only this status.")] = None,
     subject: SubjectOption = None,
     customer: CustomerOption = None,
     limit: Limit = 50,
@@ -36,7 +36,7 @@ def subscriptions(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List subscriptions with their prices, the last changed first."""
+    """List subscriptions with their prices, last changed first."""
     from billhook.models import Subscriptions
 
     whom = subject_of(subject)

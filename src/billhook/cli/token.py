@@ -27,7 +27,7 @@ def token(
     ] = None,
     expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",
 ) -> None:
-    """Print a token for trying things out: what your app's sign-in would hand to its users."""
+    """Print a token for testing, like those that your app's sign-in issues to its users."""
     from billhook.db import ROLES
 
     if role not in ROLES:

@@ -27,8 +27,8 @@ from billhook.money import money
 
 
 def transactions(
-    type: Annotated[TransactionType | None, typer.Option(help="Only these.")] = None,
-    status: Annotated[TransactionStatus | None, typer.Option(help="Only these.")] = None,
+    type: Annotated[TransactionType | None, typer.Option(help="Only this status.")] = None,
+    status: Annotated[TransactionStatus | None, typer.Option(help="Only this status.")] = None,
     subject: SubjectOption = None,
     customer: CustomerOption = None,
     since: Since = None,
@@ -40,7 +40,7 @@ def transactions(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List payments and refunds, the newest first."""
+    """List payments and refunds, newest first."""
     from billhook.models import Transactions
 
     whom = subject_of(subject)

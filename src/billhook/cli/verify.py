@@ -1,4 +1,4 @@
-"""`billhook verify`: compare the books with Stripe, and mend them."""
+"""`billhook verify`: compare the mirror with Stripe, and repair it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def verify(
     environment: InEnvironment = "test",
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what drifted.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what drifted.")] = False,
     budget: Annotated[
         int | None,
-        typer.Option(min=1, max=3600, help="Compare a sample, for so many seconds.", metavar="S"),
+        typer.Option(min=1, max=3600, help="Compare a sample for this many seconds.", metavar="S"),
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -84,7 +84,7 @@ def _show(found: Verification) -> None:
     if any(table.unconfirmed for table in found.tables):
         print(f"\nThere is more: billhook sync --environment {found.environment}")
     elif not found.sound and not any(each.repaired is not None for each in found.drift):
-        print(f"\nTo mend it: billhook verify --environment {found.environment} --repair")
+        print(f"\nTo repair it: billhook verify --environment {found.environment} --repair")
 
 
 def _drifted(drift: Drift) -> list[object]:

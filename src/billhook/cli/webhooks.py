@@ -13,14 +13,16 @@ from billhook.cli.output import show_details, show_json
 if TYPE_CHECKING:
     from billhook.models import Connection
 
-app = typer.Typer(help="The webhook endpoint that Billhook keeps at Stripe.", no_args_is_help=True)
+app = typer.Typer(
+    help="The webhook endpoint that Billhook manages at Stripe.", no_args_is_help=True
+)
 
 
 @app.command(epilog="Example: billhook webhooks configure --environment live")
 def configure(
     environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Create the endpoint, or mend it. No event is lost meanwhile."""
+    """Create the endpoint, or repair it. No event is lost meanwhile."""
     with connected(url) as client:
         found = client.webhooks.configure(environment)
     _show(found, as_json)
@@ -28,7 +30,7 @@ def configure(
 
 @app.command(epilog="Example: billhook webhooks status --environment live")
 def status(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Show the endpoint as it was last configured; `billhook doctor` asks Stripe."""
+    """Show the endpoint as last configured; `billhook doctor` checks it at Stripe."""
     with connected(url) as client:
         connections = client.status().connections
     _show(next(each for each in connections if each.environment == environment), as_json)

@@ -1,4 +1,4 @@
-"""What needs attention: each item says what is wrong and where to mend it."""
+"""What needs attention: each item says what is wrong and where to fix it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATE = 60
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`path` leads to the page of the environment where it can be mended."""
+    """`path` leads to the page of the environment where it can be fixed."""
 
     tone: Literal["bad", "wait"]
     text: str

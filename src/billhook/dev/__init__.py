@@ -153,7 +153,7 @@ async def _first_end(server: asyncio.Task[None], sandbox: Sandbox) -> None:
     if sandbox.process.returncode is not None:
         raise BillhookError(
             f"The Stripe sandbox has ended (exit code {sandbox.process.returncode}).",
-            next_actions=f"Its last words are in {sandbox.log}",
+            next_actions=f"Its last output is in {sandbox.log}",
         )
     raise BillhookError("The API has ended.")
 

@@ -50,7 +50,7 @@ def listen(wanted: int | None, usual: int) -> Iterator[Listener]:
     taken = f"Port {wanted}" if wanted is not None else f"Each port from {usual} to {ports[-1]}"
     raise BillhookError(
         f"{taken} is taken by another program.",
-        next_actions="Stop what listens there, or choose another port: billhook dev --help",
+        next_actions="Stop the program that uses it, or choose another port: billhook dev --help",
     )
 
 

@@ -93,7 +93,7 @@ class State:
         except (OSError, orjson.JSONDecodeError) as error:
             raise BillhookError(
                 f"{self.folder / name} cannot be read: {error}",
-                next_actions=f"Mend it, or delete {self.folder} to begin anew.",
+                next_actions=f"Fix it, or delete {self.folder} to start over.",
             ) from error
         return found if isinstance(found, dict) else {}
 

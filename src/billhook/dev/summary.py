@@ -54,7 +54,7 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
     yield Text(f"4. Open {api.address}/dashboard and see the payment and its events.")
     yield Text()
     again = f"rm -rf {shlex.quote(_short(state.folder))}"
-    yield Text("Ctrl-C stops; the next start goes on where you were. To begin anew: ").append(
+    yield Text("Ctrl-C stops; the next start continues where you were. To start over: ").append(
         Text(again, style="bold")
     )
     yield Text()

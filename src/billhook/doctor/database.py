@@ -215,7 +215,7 @@ def failing(environment: Environment, kinds: str, newest_error: str | None) -> F
         environment=environment,
         state="broken",
         message=f"Events are failing: {kinds}. The last error: {newest_error or 'unknown'}",
-        next_actions="Mend the cause (most often a trigger of the app), then: "
+        next_actions="Fix the cause (usually one of the app's triggers), then: "
         f"billhook events replay --failed --environment {environment}",
     )
 

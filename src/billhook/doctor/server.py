@@ -1,4 +1,4 @@
-"""What a running Billhook tells of itself, for those who cannot reach its database."""
+"""What a running Billhook reports over its API, for those who cannot reach its database."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ async def missed(
     connection: Connection,
     now: datetime,
 ) -> Finding:
-    """Whether Stripe tells of events that never arrived: of its last 100."""
+    """Whether Stripe lists events that never arrived, among its last 100."""
     try:
         page = (await gateway.get(environment, "/v1/events", {"limit": 100})).data
     except BillhookError as error:
@@ -254,5 +254,5 @@ def clock(theirs: datetime | None, ours: datetime, api_base: str = STRIPE_API_BA
         state="broken" if apart >= TOLERANCE else "warning",
         message=f"The clock is {apart:.0f} seconds away from Stripe's; from {TOLERANCE} on, every "
         "webhook is refused.",
-        next_actions="Let the server keep its time by NTP, for example: timedatectl set-ntp true",
+        next_actions="Synchronise the server's clock by NTP, for example: timedatectl set-ntp true",
     )

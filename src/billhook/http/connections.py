@@ -75,7 +75,7 @@ async def remove_key(environment: Environment, services: ServicesOf) -> Response
     responses=errors(400, 401, 403, 503),
 )
 async def mirror(environment: Environment, services: ServicesOf) -> Response:
-    """How the mirror follows Stripe: its lag, failed events and dead letters, objects in doubt."""
+    """How the mirror follows Stripe: lag, failed events, dead letters, objects to refresh."""
     found = await mirror_status(services.database, environment)
     return answer(MirrorStatusResponse(mirror=found))
 
@@ -151,6 +151,6 @@ async def progress(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 409, 429, 502, 503),
 )
 async def configure_webhook(environment: Environment, services: ServicesOf) -> Response:
-    """Create or mend the managed webhook endpoint at Stripe."""
+    """Create or repair the managed webhook endpoint at Stripe."""
     connection = await services.stripe_keys.configure_webhook(environment)
     return answer(ConnectionResponse(connection=connection))

@@ -45,7 +45,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
     ),
     (
         "billhook_objects_in_doubt",
-        "Objects that are going to be asked of Stripe.",
+        "Objects that are queued to be fetched from Stripe.",
         lambda found: found.objects_in_doubt,
     ),
     (
@@ -55,7 +55,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
     ),
     (
         "billhook_drifting_objects",
-        "Objects that differed from Stripe then and were not mended.",
+        "Objects that differed from Stripe then and were not repaired.",
         lambda found: found.drifting_objects,
     ),
 )

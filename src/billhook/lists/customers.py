@@ -110,7 +110,7 @@ async def customer(database: Database, environment: Environment, customer_id: st
     if not page.rows:
         raise PaymentNotFound(
             f"There is no customer {customer_id} in the {environment} environment.",
-            next_actions="Is it of the other environment? If Stripe has it, sync first.",
+            next_actions="Does it belong to the other environment? If Stripe has it, sync first.",
         )
     return page.rows[0]
 

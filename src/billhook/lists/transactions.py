@@ -101,8 +101,8 @@ async def payment(database: Database, environment: Environment, reference: str) 
     if not rows:
         raise PaymentNotFound(
             f"There is no payment with {reference} in the {environment} environment.",
-            next_actions="Is it of the other environment? If Stripe has it, look whether its "
-            "events arrived: search them for the same id.",
+            next_actions="Does it belong to the other environment? If Stripe has it, check "
+            "whether its events arrived: search them for the same id.",
         )
     return (await _with_refunds(database, environment, rows))[0]
 

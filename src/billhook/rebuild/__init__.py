@@ -116,6 +116,6 @@ async def _lock(connection: Connection) -> None:
 def _refused(error: asyncpg.PostgresError) -> BillhookError:
     return DatabaseRefused(
         f"The rebuilt rows could not take the place of the live ones: {error.args[0]}",
-        next_actions="Mend the rule of the app's that forbids it, or the row that it names. "
+        next_actions="Fix the rule of the app that forbids it, or the row that it names. "
         "Nothing was changed.",
     )

@@ -102,7 +102,7 @@ class Recovery:
         return False
 
     async def refresh(self, environment: Environment) -> bool:
-        """Ask Stripe about objects in doubt."""
+        """Fetch the objects that are queued for refresh."""
         if not await refreshes.any_due(self._database, environment):
             return False
         if not await self._has_key(environment):

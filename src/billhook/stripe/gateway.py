@@ -362,7 +362,7 @@ def translate(error: stripe.StripeError) -> BillhookError:
     if not isinstance(said.get("error"), dict):
         # A proxy's page, a redirect: its text is not Stripe's, so it is not passed on.
         return UpstreamFailure(_RUBBISH, status=failed, next_actions=_RUBBISH_ACTIONS)
-    elsewhere = "Is it of the other environment, test or live?"
+    elsewhere = "Does it belong to the other environment, test or live?"
     return UpstreamFailure(
         message,
         status=failed,

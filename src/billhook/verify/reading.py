@@ -60,7 +60,7 @@ async def pages(
 
 @contextmanager
 def one_repair(table: str, object_id: str) -> Iterator[None]:
-    """Mend one row. Where a trigger of the app refuses it, the others are mended all the same."""
+    """Repair one row. If one of the app's triggers refuses it, the others are still repaired."""
     try:
         yield
     except asyncpg.PostgresError as error:

@@ -203,7 +203,7 @@ class AsyncClient:
         return (await self._transport.send(call)).model
 
     async def mirror(self, environment: Environment) -> MirrorStatus:
-        """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
+        """How the mirror follows Stripe: its lag, failed events, objects that need a refresh."""
         call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
         return (await self._transport.send(call)).model.mirror
 

@@ -52,6 +52,6 @@ class AsyncWebhooks:
         self._transport = transport
 
     async def configure(self, environment: Environment) -> Connection:
-        """Create the endpoint, or mend it where it is not as it should be."""
+        """Create the endpoint, or repair it if its settings are not as they should be."""
         call = Call("POST", path(environment, "webhook"), ConnectionResponse, repeatable=True)
         return (await self._transport.send(call)).model.connection

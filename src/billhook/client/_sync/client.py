@@ -202,7 +202,7 @@ class Client:
         return (self._transport.send(call)).model
 
     def mirror(self, environment: Environment) -> MirrorStatus:
-        """How the mirror follows Stripe: its lag, failed events, objects in doubt."""
+        """How the mirror follows Stripe: its lag, failed events, objects that need a refresh."""
         call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
         return (self._transport.send(call)).model.mirror
 

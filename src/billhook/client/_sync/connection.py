@@ -51,6 +51,6 @@ class SyncWebhooks:
         self._transport = transport
 
     def configure(self, environment: Environment) -> Connection:
-        """Create the endpoint, or mend it where it is not as it should be."""
+        """Create the endpoint, or repair it if its settings are not as they should be."""
         call = Call("POST", path(environment, "webhook"), ConnectionResponse, repeatable=True)
         return (self._transport.send(call)).model.connection

@@ -208,7 +208,7 @@ def _key(visit: Visit, error: BillhookError | None = None) -> str:
 
 
 def _raise_if_ours(error: BillhookError) -> None:
-    """What the visitor cannot mend in the form has a page of its own."""
+    """An error that the visitor cannot fix in the form has a page of its own."""
     if error.status >= 500 and error.code == "INTERNAL_ERROR":
         raise error
 

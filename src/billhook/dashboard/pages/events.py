@@ -102,7 +102,7 @@ async def _told(visit: Visit, done: int, failed: list[str]) -> Response:
     names = ", ".join(failed[:3]) + (" …" if len(failed) > 3 else "")
     error = BillhookError(
         f"{said} {len(failed)} failed again: {names}",
-        next_actions="Open one to see why; most often a trigger of the app raises.",
+        next_actions="Open one to see why; most often, one of the app's triggers raises an error.",
     )
     return await visit.back("/events", error)
 

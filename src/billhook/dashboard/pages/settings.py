@@ -63,7 +63,7 @@ async def set_key(visit: Visit) -> Response:
         if error.status >= 500 and error.code == "INTERNAL_ERROR":
             raise
         if isinstance(error, AnotherAccount):
-            error.next_actions = "To connect it all the same, paste the key again and confirm."
+            error.next_actions = "To connect it anyway, paste the key again and confirm."
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
     if problem is not None:
@@ -82,7 +82,7 @@ async def remove_key(visit: Visit) -> Response:
 
 
 async def configure_endpoint(visit: Visit) -> Response:
-    """Create or mend the managed endpoint."""
+    """Create or repair the managed endpoint."""
     try:
         found = await visit.services.stripe_keys.configure_webhook(visit.environment)
     except BillhookError as error:
@@ -106,7 +106,7 @@ async def _begun(visit: Visit) -> None:
 
 
 async def progress(visit: Visit) -> Response:
-    """The part of the page that tells of the sync, for the page's script."""
+    """The part of the page that shows the sync, for the page's script."""
     services, environment = visit.services, visit.environment
     connection, found = await asyncio.gather(
         services.connections.get(environment), services.sync.progress(environment)
