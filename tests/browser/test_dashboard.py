@@ -130,7 +130,7 @@ def test_a_new_user_does_it_all_in_the_browser(
         expect(row).to_contain_text("24.50 EUR")
         expect(row).to_contain_text("succeeded")
         row.get_by_role("link").first.click()
-        expect(desk.get_by_text("Nothing was refunded.")).to_be_visible()
+        expect(desk.get_by_text("No refunds.")).to_be_visible()
         intent = desk.get_by_role("button", name=re.compile("Copy pi_")).first
         reference = intent.get_attribute("data-copy")
         httpx.post(
@@ -321,7 +321,7 @@ def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None
     desk.goto(f"{busy.url}/dashboard/test/events?status=failed")
     desk.get_by_label("Choose all").check()
     desk.locator("tr.row").first.get_by_role("checkbox").uncheck()
-    desk.get_by_role("button", name="Replay the chosen").click()
+    desk.get_by_role("button", name="Replay selected").click()
     expect(desk.get_by_role("status").first).to_contain_text("replayed.")
     busy.books.execute("UPDATE billhook.event_retries SET next_at = 'infinity'")
     desk.get_by_role("link", name="dead letter").click()
