@@ -61,10 +61,10 @@ def until_synced(visitor: Visitor) -> None:
         ("/test/catalog", "what Stripe has"),
         ("/test/customers", "after a sync"),
         ("/test/subscriptions", "Open a checkout"),
-        ("/test/transactions", "as soon as Stripe tells"),
+        ("/test/transactions", "as soon as Stripe reports"),
         ("/test/events", "the moment they arrive"),
-        ("/test/transactions?search=nobody@example.com", "Search takes"),
-        ("/test/events?search=evt_unknown", "Search takes"),
+        ("/test/transactions?search=nobody@example.com", "Search for a"),
+        ("/test/events?search=evt_unknown", "Search for an event id"),
         ("/live", "Set a Stripe key"),
     ],
 )
