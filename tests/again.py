@@ -24,5 +24,5 @@ def again(path: str, *tests: str) -> dict[str, Any]:
     return {
         key: value
         for key, value in found.items()
-        if not (tests and key.startswith("test_")) or key in tests
+        if not (tests and key.lower().startswith("test_")) or key in tests
     }

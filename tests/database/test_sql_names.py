@@ -46,3 +46,10 @@ def test_operators_of_json_are_given_exact_types(texts: list[tuple[str, str]]) -
     uncast = re.compile(r"(?:->>|->|#>>|#>|(?<=\s)\?[|&]?|(?<=\s)-)\s*'[^']*'(?!::)")
     found = [f"{name}: {use}" for name, text in texts for use in uncast.findall(text)]
     assert not found, "\n".join(found)
+
+
+def test_parameters_are_of_types_that_asyncpg_knows(texts: list[tuple[str, str]]) -> None:
+    """Of other arrays it asks PostgreSQL, in SQL of its own that names no schemas."""
+    arrays = re.compile(r"(?:\$\d+|\})::(?!text\[\])\w+\[\]")
+    found = [f"{name}: {use}" for name, text in texts for use in arrays.findall(text)]
+    assert not found, "\n".join(found)

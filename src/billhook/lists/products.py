@@ -59,7 +59,9 @@ def _listing(environment: Environment, query: ProductsQuery) -> Listing:
     where = Conditions(args)
     where.add("t.environment = {}", environment)
     actives = [True, False] if query.active is None else [query.active]
-    each = f"pg_catalog.unnest({args.add(actives)}::boolean[]) AS of_state(active)"
+    # As texts: what asyncpg asks PostgreSQL of other arrays has no exact types (decisions/0010).
+    states = args.add([str(each) for each in actives])
+    each = f"pg_catalog.unnest({states}::text[]::boolean[]) AS of_state(active)"
     where.add("t.active = of_state.active")
     walks = [Walk(tuple(where.clauses), each)]
     if query.search is not None:

@@ -35,7 +35,7 @@ _COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.sub
 _PAYMENT_COLUMNS = f"{_COLUMNS}, t.related_object_ids, t.payment_id"
 _REFUNDS = f"""
 SELECT {_PAYMENT_COLUMNS} FROM payments.transactions AS t
-WHERE t.payment_id = ANY ($2::bigint[]) AND t.type = 'refund' AND t.provider = 'stripe'
+WHERE t.payment_id = ANY ($2::text[]::bigint[]) AND t.type = 'refund' AND t.provider = 'stripe'
   AND t.environment = $1
 ORDER BY {_AT}, t.id
 """
@@ -219,7 +219,8 @@ async def _with_refunds(
     }
     if refunds:
         async with database.connection() as connection:
-            for row in await connection.fetch(_REFUNDS, environment, list(refunds)):
+            payments = [str(each) for each in refunds]  # text[]: decisions/0010
+            for row in await connection.fetch(_REFUNDS, environment, payments):
                 refunds[row["payment_id"]].append(_payment(row, []))
     return [
         _payment(row, [] if row["type"] == "refund" else refunds.get(row["payment_id"], []))

@@ -45,8 +45,8 @@ SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status
      WHERE other.payment_id = t.payment_id AND other.object_type = 'payment_intent'
     ) AS intents
 FROM ROWS FROM (
-    pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::bigint[]),
-    pg_catalog.unnest($4::bigint[]), pg_catalog.unnest($5::text[])
+    pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::bigint[]),
+    pg_catalog.unnest($4::text[]::bigint[]), pg_catalog.unnest($5::text[])
 ) AS asked(id, amount, given_back, currency)
 JOIN billhook.payment_refs r
     ON r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = asked.id
@@ -217,8 +217,9 @@ async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict
                 _PAYMENTS,
                 asking.environment,
                 ids,
-                [each.amount for each in moved],
-                [each.given_back for each in moved],
+                # As texts, of which asyncpg need not ask PostgreSQL (decisions/0010).
+                [str(each.amount) for each in moved],
+                [str(each.given_back) for each in moved],
                 [each.currency for each in moved],
             )
     return {row["id"]: dict(row) for row in rows}

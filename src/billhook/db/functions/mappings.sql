@@ -28,13 +28,13 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
     SELECT c.subject_type, c.subject_id
     FROM (
         SELECT * FROM billhook.customer_claims mine
-        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind OPERATOR(pg_catalog.=) 'checkout'
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'checkout'
         ORDER BY mine.claimed_at DESC, mine.ref DESC LIMIT 1) AS c
     WHERE NOT EXISTS (
           SELECT FROM billhook.customer_claims newer
           WHERE newer.environment = env
             AND newer.subject_type = c.subject_type AND newer.subject_id = c.subject_id
-            AND newer.kind OPERATOR(pg_catalog.=) 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
+            AND newer.kind = 'checkout' AND (newer.claimed_at, newer.ref) > (c.claimed_at, c.ref))
       AND NOT EXISTS (
           SELECT FROM payments.customers gone
           WHERE gone.provider = 'stripe' AND gone.environment = env
@@ -48,7 +48,7 @@ LANGUAGE sql STABLE AS $$
         SELECT FROM (
             SELECT c.customer_id FROM billhook.customer_claims c
             WHERE c.environment = env AND c.subject_type = of_type AND c.subject_id = of_id
-              AND c.kind OPERATOR(pg_catalog.=) 'checkout'
+              AND c.kind = 'checkout'
             ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1) AS newest,
             billhook.held_by_checkout(env, newest.customer_id) held
         WHERE (held.subject_type, held.subject_id) = (of_type, of_id))
@@ -69,7 +69,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
     SELECT c.subject_type, c.subject_id
     FROM (
         SELECT * FROM billhook.customer_claims mine
-        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind OPERATOR(pg_catalog.=) 'metadata'
+        WHERE mine.environment = env AND mine.customer_id = customer AND mine.kind = 'metadata'
           AND NOT billhook.is_held_by_checkout(env, mine.subject_type, mine.subject_id)
         ORDER BY mine.claimed_at, mine.subject_type, mine.subject_id LIMIT 1) AS c
     WHERE billhook.metadata_counts(env, customer)
@@ -77,7 +77,7 @@ RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS
           SELECT FROM billhook.customer_claims older
           WHERE older.environment = env
             AND older.subject_type = c.subject_type AND older.subject_id = c.subject_id
-            AND older.kind OPERATOR(pg_catalog.=) 'metadata'
+            AND older.kind = 'metadata'
             AND (older.claimed_at, older.customer_id) < (c.claimed_at, c.customer_id)
             AND billhook.metadata_counts(env, older.customer_id))
 $$;
@@ -132,12 +132,12 @@ CREATE OR REPLACE FUNCTION billhook.subject_as_of(env text, customer text, at ti
 RETURNS TABLE (subject_type text, subject_id text) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT found.subject_type, found.subject_id FROM (
         (SELECT 1 AS choice, c.* FROM billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id = customer AND c.kind OPERATOR(pg_catalog.=) 'checkout'
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'checkout'
            AND c.claimed_at <= at
          ORDER BY c.claimed_at DESC, c.ref DESC LIMIT 1)
         UNION ALL
         (SELECT 2, c.* FROM billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id = customer AND c.kind OPERATOR(pg_catalog.=) 'metadata'
+         WHERE c.environment = env AND c.customer_id = customer AND c.kind = 'metadata'
            AND c.claimed_at <= at
          ORDER BY c.claimed_at, c.subject_type, c.subject_id LIMIT 1)
         UNION ALL
@@ -202,11 +202,11 @@ BEGIN
     INSERT INTO billhook.customer_claims AS c (
         environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
     VALUES (env, claim ->> 'customer_id'::text, claim ->> 'subject_type'::text, claim ->> 'subject_id'::text,
-        (claim ->> 'kind'::text)::billhook.claim_kind, claim ->> 'ref'::text, event_at,
+        claim ->> 'kind'::text, claim ->> 'ref'::text, event_at,
         claim ? 'outside_ledger'::text)
     ON CONFLICT (environment, customer_id, kind, subject_type, subject_id, ref) DO UPDATE
         SET claimed_at = EXCLUDED.claimed_at, outside_ledger = EXCLUDED.outside_ledger
-        WHERE CASE WHEN c.kind OPERATOR(pg_catalog.=) 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
+        WHERE CASE WHEN c.kind = 'checkout' THEN c.claimed_at < EXCLUDED.claimed_at
                           ELSE c.claimed_at > EXCLUDED.claimed_at END
     RETURNING c.* INTO new;
     IF NOT FOUND THEN
@@ -230,10 +230,10 @@ BEGIN
         SELECT FROM (
             SELECT earlier.subject_type, earlier.subject_id FROM billhook.customer_claims earlier
             WHERE earlier.environment = env AND earlier.customer_id = new.customer_id
-              AND earlier.kind OPERATOR(pg_catalog.=) 'checkout'
+              AND earlier.kind = 'checkout'
               AND (earlier.claimed_at, earlier.ref) < (new.claimed_at, new.ref)
             ORDER BY earlier.claimed_at DESC, earlier.ref DESC LIMIT 1) AS before
-        WHERE new.kind OPERATOR(pg_catalog.=) 'checkout'
+        WHERE new.kind = 'checkout'
           AND (before.subject_type, before.subject_id) = (new.subject_type, new.subject_id))
     THEN
         PERFORM billhook.resolve_subjects(env, new.customer_id);

@@ -61,13 +61,12 @@ CREATE INDEX event_retries_due ON billhook.event_retries (next_at);
 -- Who said which customer pays for which subject. `payments.customer_mappings` and every subject
 -- that a row did not bring itself are computed from these claims, so their order of arrival does
 -- not matter. A finished checkout overrides; metadata of an invoice or subscription only fills.
-CREATE TYPE billhook.claim_kind AS ENUM ('checkout', 'metadata');
 CREATE TABLE billhook.customer_claims (
     environment    text NOT NULL,
     customer_id    text NOT NULL,
     subject_type   text NOT NULL,
     subject_id     text NOT NULL,
-    kind           billhook.claim_kind NOT NULL,
+    kind           text NOT NULL CHECK (kind IN ('checkout', 'metadata')),
     ref            text NOT NULL,            -- the checkout session; '' for metadata: the oldest counts
     claimed_at     timestamptz NOT NULL,
     outside_ledger boolean NOT NULL DEFAULT false,  -- no event says so: a rebuild keeps it
