@@ -182,6 +182,7 @@ def test_who_may_not_silence_triggers_is_told_that_the_event_is_not_recorded(
             """
             GRANT USAGE ON SCHEMA payments, billhook TO stranger;
             GRANT ALL ON ALL TABLES IN SCHEMA payments, billhook TO stranger;
+            GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA billhook TO stranger;
             """
         )
         stranger = Books(
