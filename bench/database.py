@@ -11,9 +11,9 @@ from billhook.db.migrate import migrate
 
 
 @contextmanager
-def server() -> Iterator[EmbeddedPostgres]:
+def server(**settings: str) -> Iterator[EmbeddedPostgres]:
     """An empty cluster, gone at the end."""
-    with temporary(settings={}) as postgres:
+    with temporary(settings=settings) as postgres:
         yield postgres
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,8 +14,14 @@ import orjson
 
 import aside
 import stripe_events
-from billhook import ledger
 from billhook.db import Database
+from billhook.kinds import KINDS
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.ledger.transaction import Work, apply_batch
+from billhook.mirror import facts_of
+from billhook.projections import Changes, Event, project
+from billhook.rows import Fact, apply_facts
+from billhook.settings import Environment
 
 T = TypeVar("T")
 
@@ -50,21 +58,61 @@ class Books:
         """Apply events one after the other; a failed one gives its error in its place."""
 
         async def work(database: Database) -> list[Any]:
-            return [await apply_one(database, each) for each in events]
+            ledger = Ledger(database)
+            return [await apply_one(ledger, each) for each in events]
 
         return self.run(work)
 
     def apply_at_once(self, lanes: Iterable[Iterable[dict[str, Any]]]) -> list[Any]:
         """Apply several sequences of events, side by side."""
 
-        async def lane(database: Database, events: Iterable[dict[str, Any]]) -> list[Any]:
-            return [await apply_one(database, each) for each in events]
+        async def lane(ledger: Ledger, events: Iterable[dict[str, Any]]) -> list[Any]:
+            return [await apply_one(ledger, each) for each in events]
 
         async def work(database: Database) -> list[Any]:
-            answers = await asyncio.gather(*(lane(database, events) for events in lanes))
+            ledger = Ledger(database)
+            answers = await asyncio.gather(*(lane(ledger, events) for events in lanes))
             return [answer for answers_of_lane in answers for answer in answers_of_lane]
 
         return self.run(work)
+
+    def apply_in_batches(self, events: Iterable[dict[str, Any]], sizes: Iterable[int]) -> None:
+        """Apply events in transactions of these many, again and again."""
+        deliveries = [decode(stripe_events.payload(each)) for each in events]
+        works = [Work(each, project(each.event)) for each in deliveries]
+
+        async def work(database: Database) -> None:
+            begin = 0
+            for size in itertools.cycle(sizes):
+                if begin >= len(works):
+                    return
+                async with database.as_service() as connection:
+                    await apply_batch(connection, "test", works[begin : begin + size])
+                begin += size
+
+        self.run(work)
+
+    def fetch(self, kind: str, stripe_object: dict[str, Any], at: int) -> None:
+        """Show an object as Stripe answered it at a time."""
+
+        async def work(database: Database) -> None:
+            async with database.as_service() as connection:
+                facts = facts_of(KINDS[kind], [stripe_object], at)
+                await apply_facts(connection, "test", facts, outside_ledger=True)
+
+        self.run(work)
+
+    def delete(self, kind: str, object_id: str, at: int) -> None:
+        """Remove an object as Stripe answered, at a time, that it is gone."""
+
+        async def work(database: Database) -> None:
+            async with database.as_service() as connection:
+                gone = Fact(
+                    Event("", kind, at, {"id": object_id}), Changes(deleted=(kind, object_id))
+                )
+                await apply_facts(connection, "test", [gone], outside_ledger=True)
+
+        self.run(work)
 
     def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
         async def work(database: Database) -> list[dict[str, Any]]:
@@ -88,13 +136,12 @@ class Books:
         aside.run(work())
 
 
-async def apply_one(database: Database, event: dict[str, Any]) -> Any:
-    environment = "live" if event["livemode"] else "test"
+async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:
+    ledger = over if isinstance(over, Ledger) else Ledger(over)
+    environment: Environment = "live" if event["livemode"] else "test"
     try:
-        return await ledger.apply(
-            database, environment, ledger.decode(stripe_events.payload(event))
-        )
-    except (ledger.EventNotApplied, ledger.EventNotRecorded) as error:
+        return asdict(await ledger.apply(environment, decode(stripe_events.payload(event))))
+    except (EventNotApplied, EventNotRecorded) as error:
         return error
 
 

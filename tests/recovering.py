@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from api import connect
 from billhook.connections import Connections
 from billhook.db import Database
+from billhook.ledger import Ledger
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
@@ -85,7 +86,8 @@ class Station:
             gateway = Gateway(secrets.stripe_key, self.sandbox)
             sync = Sync(database, gateway, Connections(database, secrets))
             try:
-                return await what(Recovery(database, secrets, gateway, sync, self.settings))
+                ledger = Ledger(database)
+                return await what(Recovery(ledger, secrets, gateway, sync, self.settings))
             finally:
                 await sync.close()
                 await gateway.close()

@@ -18,7 +18,6 @@ from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.db.migrate import migrate
-from billhook.db.notifications import Notifications
 from billhook.endpoint import WebhookEndpoint
 from billhook.errors import BillhookError
 from billhook.http import (
@@ -39,7 +38,7 @@ from billhook.http import (
     webhooks,
 )
 from billhook.jwks import Jwks
-from billhook.ledger import CHECKOUT_ENDED
+from billhook.ledger import Ledger
 from billhook.paths import EncodedSlashes
 from billhook.policies import NO_SUPERUSER, session_tables, superuser
 from billhook.recovery import Recovery
@@ -153,8 +152,8 @@ async def _services(
         database = Database(dsn, pool_size=settings.pool_size, pool=pool)
         await database.open()
         at_end.push_async_callback(database.close)
-        notifications = Notifications(dsn, [CHECKOUT_ENDED])
-        at_end.push_async_callback(notifications.close)
+        ledger = Ledger(database)
+        at_end.push_async_callback(ledger.close)
         secrets = SecretStore(database, settings)
         api_keys = ApiKeys(database, secrets)
         rates: dict[Environment, float] = {
@@ -177,15 +176,16 @@ async def _services(
         endpoint = WebhookEndpoint(gateway, secrets, rows, settings.public_url)
         stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
-        checkout_results = CheckoutResults(database, notifications, gateway)
+        checkout_results = CheckoutResults(ledger, gateway)
         at_end.push_async_callback(checkout_results.close)
         if settings.recovery:
-            recovery = Recovery(database, secrets, gateway, sync, settings)
+            recovery = Recovery(ledger, secrets, gateway, sync, settings)
             at_end.push_async_callback(recovery.close)
             recovery.start()
         services = Services(
             settings=settings,
             database=database,
+            ledger=ledger,
             secrets=secrets,
             signing=SigningSecrets(secrets, settings),
             api_keys=api_keys,

@@ -7,17 +7,12 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-import structlog
-
 from billhook.connections import stop_readers
-from billhook.db import Connection, Database, repeat_collisions
+from billhook.db import Database, repeat_collisions
 from billhook.errors import BillhookError, NotFound
-from billhook.rebuild import fresh
+from billhook.rebuild import fresh, rebuild_in
 from billhook.rebuild.fresh import PATIENCE
-from billhook.rebuild.replay import MIRRORED, Telling
 from billhook.settings import Environment
-
-log = structlog.get_logger(__name__)
 
 _LIST = """
 SELECT id, environment, account_id, archived_at, restored_at FROM billhook.archives
@@ -42,57 +37,6 @@ WHERE provider = 'stripe' AND environment = $1
 """
 # What stood in the place of the rows that came back.
 _PRESENT = "SELECT id FROM billhook.archives WHERE environment = $1 AND archived_at = now()"
-_CLAIMS = """
-SELECT pg_temp.record_claim($1, content, (content ->> 'claimed_at'::text)::timestamptz)
-FROM billhook.archived_rows
-WHERE archive_id = $2 AND relation = 'billhook.customer_claims'
-  AND (content ->> 'outside_ledger'::text)::boolean
-"""
-_GONE = """
-SELECT pg_temp.delete_fetched($1, content ->> 'object_type'::text, content ->> 'object_id'::text,
-    extract(epoch FROM (content ->> 'deleted_at'::text)::timestamptz)::bigint)
-FROM billhook.archived_rows
-WHERE archive_id = $2 AND relation = 'billhook.tombstones'
-  AND (content ->> 'outside_ledger'::text)::boolean
-"""
-_FETCHED = """
-SELECT content -> 'raw'::text AS raw,
-    extract(epoch FROM (content ->> 'provider_event_at'::text)::timestamptz)::bigint AS at
-FROM billhook.archived_rows
-WHERE archive_id = $1 AND relation = 'payments.' || $2::text
-  AND content ->> 'provider_event_id'::text IS NULL
-  AND content ->> 'provider_event_at'::text IS NOT NULL
-"""
-_FETCHED_PAYMENTS = """
-SELECT content ->> 'event_type'::text AS event_type, content -> 'object'::text AS object,
-    extract(epoch FROM (content ->> 'told_at'::text)::timestamptz)::bigint AS at
-FROM billhook.archived_rows WHERE archive_id = $1 AND relation = 'billhook.fetched_payments'
-"""
-# All of this account but those that the archive's rows know, because they came in its time.
-_EVENTS = """
-WITH its_time AS MATERIALIZED (
-    SELECT a.archived_at AS upto, coalesce((
-        SELECT pg_catalog.max(b.archived_at) FROM billhook.archives b
-        WHERE b.environment = a.environment AND b.archived_at < a.archived_at
-          AND b.account_id <> a.account_id), '-infinity') AS since
-    FROM billhook.archives a WHERE a.id = $2)
-SELECT payload::text FROM (
-    SELECT payload, received_at FROM payments.webhook_events
-    WHERE provider = 'stripe' AND environment = $1
-    UNION ALL
-    SELECT content -> 'payload'::text, (content ->> 'received_at'::text)::timestamptz
-    FROM billhook.archived_events, its_time
-    WHERE environment = $1 AND (archived_at > upto OR since > '-infinity')) AS told, its_time
-WHERE NOT (received_at > since AND received_at <= upto)
-  AND billhook.is_of_this_account($1, received_at)
-ORDER BY received_at
-"""
-# Claims that came back may say for whom a subscription is that stayed.
-_SUBJECTS = """
-SELECT pg_temp.resolve_subjects($1, customer) FROM (
-    SELECT DISTINCT content ->> 'customer_id'::text AS customer FROM billhook.archived_rows
-    WHERE archive_id = $2 AND relation = 'payments.stripe_subscriptions') AS of_subscriptions
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +57,8 @@ async def archives(database: Database) -> list[Archive]:
 
 
 async def restore(database: Database, archive_id: UUID) -> int:
-    """Bring an archive's rows back. Rows that stand in their place are archived first; what came of
-    the same account since it is connected again is kept, and told to the rows that came back.
+    """Restore an archive's rows. Rows that stand in their place are archived first. What came of
+    the same account since it was connected again is kept, and applied to the restored rows.
 
     Returns:
         How many rows came back.
@@ -149,26 +93,8 @@ async def _restore(database: Database, archive_id: UUID) -> int:
             _RESTORE, archive_id, row["connected"], timeout=PATIENCE
         )
         if row["connected"] == row["archived"]:
-            await _tell_again(connection, row["environment"], archive_id)
+            # What came since then, to the rows in whose place these came back, is applied to them.
+            present = await connection.fetchval(_PRESENT, row["environment"])
+            await rebuild_in(connection, row["environment"], archive=present)
         await connection.execute(_CONNECTED, row["environment"], row["archived"])
     return restored
-
-
-async def _tell_again(connection: Connection, environment: Environment, restored: UUID) -> None:
-    """Tell the rows that came back what was told to those in their place. The ledger is only read:
-    no trigger of the app's on it fires."""
-    present = await connection.fetchval(_PRESENT, environment)
-    await fresh.make_for_live_tables(connection)
-    await connection.execute(_CLAIMS, environment, present, timeout=PATIENCE)
-    telling = Telling(connection, environment)
-    for kind, (table, _) in MIRRORED.items():
-        await telling.in_batches(_FETCHED, partial(telling.show, kind), present, table)
-    await connection.execute(_GONE, environment, present, timeout=PATIENCE)
-    await telling.in_batches(_FETCHED_PAYMENTS, telling.apply_fetched, present)
-    await telling.in_batches(_EVENTS, telling.apply_events, environment, restored)
-    await connection.execute(_SUBJECTS, environment, present, timeout=PATIENCE)
-    await fresh.drop(connection)
-    for each in telling.skipped:
-        log.warning(
-            "an event could not be applied again", event_id=each.event_id, reason=each.reason
-        )

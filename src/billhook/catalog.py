@@ -7,7 +7,6 @@ next read shows it before its event arrives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict as row_as_dict
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -17,6 +16,7 @@ import asyncpg
 from billhook import mirror
 from billhook.db import Database
 from billhook.errors import NotFound
+from billhook.kinds import PRICE, PRODUCT, Kind
 from billhook.lists.products import PRICE_COLUMNS, PRODUCT_COLUMNS
 from billhook.mirror import Asking
 from billhook.models import (
@@ -32,8 +32,6 @@ from billhook.models import (
     UpdatePrice,
     UpdateProduct,
 )
-from billhook.projections.catalog import price_row, product_row
-from billhook.projections.fetched import Kind
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
@@ -153,7 +151,7 @@ async def create_product(
     """
     params = _made_of(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
-    made = await _create(Asking(database, gateway, environment), "product", params, key)
+    made = await _create(Asking(database, gateway, environment), PRODUCT, params, key)
     return _product(environment, made)
 
 
@@ -166,7 +164,7 @@ async def update_product(
 ) -> Product:
     """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
-    changed = await _change(Asking(database, gateway, environment), "product", product_id, params)
+    changed = await _change(Asking(database, gateway, environment), PRODUCT, product_id, params)
     return _product(environment, changed)
 
 
@@ -178,12 +176,12 @@ async def delete_product(
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
     asking = Asking(database, gateway, environment)
-    answer = await gateway.delete(environment, mirror.path_of("product", product_id))
+    answer = await gateway.delete(environment, mirror.path_of(PRODUCT, product_id))
     deleted = answer.data.get("deleted") is True
     if deleted:
         for each in await prices(database, environment, product_id):
-            await mirror.delete(asking, "price", each.price_id, answer.at)
-        await mirror.delete(asking, "product", product_id, answer.at)
+            await mirror.delete(asking, PRICE, each.price_id, answer.at)
+        await mirror.delete(asking, PRODUCT, product_id, answer.at)
     return DeletedProduct(product_id=product_id, deleted=deleted)
 
 
@@ -203,7 +201,7 @@ async def create_price(
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
     key = _idempotency_key(environment, "price", order.idempotency_key)
-    made = await _create(Asking(database, gateway, environment), "price", params, key)
+    made = await _create(Asking(database, gateway, environment), PRICE, params, key)
     return _price(environment, made)
 
 
@@ -216,7 +214,7 @@ async def update_price(
 ) -> Price:
     """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
-    changed = await _change(Asking(database, gateway, environment), "price", price_id, params)
+    changed = await _change(Asking(database, gateway, environment), PRICE, price_id, params)
     return _price(environment, changed)
 
 
@@ -225,7 +223,7 @@ async def archive_price(
 ) -> ArchivedPrice:
     """Make a price inactive: Stripe does not delete prices. Raises as `update_price`."""
     asking = Asking(database, gateway, environment)
-    archived = _price(environment, await _change(asking, "price", price_id, {"active": False}))
+    archived = _price(environment, await _change(asking, PRICE, price_id, {"active": False}))
     return ArchivedPrice(price=archived, archived=not archived.active)
 
 
@@ -234,9 +232,7 @@ async def _create(
 ) -> StripeObject:
     """Create at Stripe and mirror it. What Stripe repeats for a known idempotency key is how the
     object was then: it may have changed, or gone, since, so it is asked for anew."""
-    answer = await asking.gateway.post(
-        asking.environment, mirror.PATHS[kind], params, idempotency_key=key
-    )
+    answer = await asking.gateway.post(asking.environment, kind.path, params, idempotency_key=key)
     if answer.replayed:
         await mirror.refresh(asking, kind, answer.data["id"])
     else:
@@ -254,15 +250,17 @@ async def _change(
 
 
 def _product(environment: Environment, found: StripeObject) -> Product:
-    return Product(
-        environment=environment, synced_at=datetime.now(UTC), **row_as_dict(product_row(found))
-    )
+    return Product.model_validate(_shown(environment, PRODUCT, found))
 
 
 def _price(environment: Environment, found: StripeObject) -> Price:
-    return Price(
-        environment=environment, synced_at=datetime.now(UTC), **row_as_dict(price_row(found))
-    )
+    return Price.model_validate(_shown(environment, PRICE, found))
+
+
+def _shown(environment: Environment, kind: Kind, found: StripeObject) -> dict[str, Any]:
+    """The mirrored row of what Stripe answered."""
+    common = {"environment": environment, "synced_at": datetime.now(UTC)}
+    return common | {kind.key: found["id"], **(kind.row(found) or {})}
 
 
 def _made_of(order: Request, *names: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from billhook.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
 )
-from billhook.ledger import CHECKOUT_ENDED
 from billhook.models import RESERVED_METADATA, CheckoutSession
 from billhook.models import CreateCheckoutSession as Order
 from billhook.settings import Environment
@@ -284,8 +283,6 @@ async def _opened(
         )
     if row is None:
         raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
-    if row["status"] != "open":
-        database.announce(CHECKOUT_ENDED, str(row_id))
     return _session(row)
 
 
@@ -293,9 +290,7 @@ async def _failed(database: Database, row_id: UUID, error: BillhookError) -> asy
     # What went wrong first is what the caller must hear; the retry heals a row left `initialized`.
     with suppress(DatabaseUnavailable):
         async with database.connection() as connection:
-            row = await connection.fetchrow(_FAILED, row_id, error.message)
-        database.announce(CHECKOUT_ENDED, str(row_id))
-        return row
+            return await connection.fetchrow(_FAILED, row_id, error.message)
     return None
 
 

@@ -19,9 +19,9 @@ import orjson
 
 from billhook.db import Database
 from billhook.errors import BillhookError
+from billhook.kinds.reading import hash_of
 from billhook.mappings import customer_of, forget_customer, is_unknown_customer
 from billhook.models import CreateCheckoutSession as Order
-from billhook.projections.shapes import hash_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 

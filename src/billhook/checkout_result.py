@@ -20,22 +20,24 @@ import asyncpg
 from billhook.auth import Caller
 from billhook.checkout import TABLE
 from billhook.db import Database
-from billhook.db.notifications import Notifications
 from billhook.db.refusals import acting_as_caller
-from billhook.errors import BillhookError, PaymentNotFound
-from billhook.ledger import CHECKOUT_ENDED
+from billhook.errors import BillhookError, DatabaseUnavailable, PaymentNotFound
+from billhook.ledger import Ledger
 from billhook.models import CheckoutSession
 from billhook.recovery.pulling import pull_due
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 
 _UNDECIDED = ("initialized", "open")
+_POLL_EVERY = 0.1  # seconds
 
 _COLUMNS = ", ".join(CheckoutSession.model_fields)
 _BY_ROW = f"SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND id = $2"  # noqa: S608
 _BY_STRIPE = f"""
 SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND checkout_session_id = $2
 """  # noqa: S608
+
+_ENDED = f"SELECT id FROM {TABLE} WHERE id = ANY ($1) AND status <> ALL ($2)"  # noqa: S608
 
 
 @dataclass(slots=True)
@@ -53,6 +55,52 @@ class _Question:
     task: asyncio.Task[None] | None = None
 
 
+class _Ended:
+    """Tells which of the sessions that pages wait for are no longer open: one query for all of
+    them, as long as there are any."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._awaited: dict[UUID, list[asyncio.Event]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def awaiting(self, row_id: UUID) -> Iterator[asyncio.Event]:
+        """An event that is set once the session may have ended."""
+        event = asyncio.Event()
+        self._awaited.setdefault(row_id, []).append(event)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._poll())
+        try:
+            yield event
+        finally:
+            self._awaited[row_id].remove(event)
+            if not self._awaited[row_id]:
+                del self._awaited[row_id]
+
+    def wake_all(self) -> None:
+        """Let everybody look."""
+        for events in self._awaited.values():
+            for event in events:
+                event.set()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        while self._awaited:
+            await asyncio.sleep(_POLL_EVERY)
+            # PostgreSQL may be away for a moment: the pages wait on.
+            with suppress(DatabaseUnavailable, asyncpg.PostgresError):
+                async with self._database.connection() as connection:
+                    rows = await connection.fetch(_ENDED, list(self._awaited), _UNDECIDED)
+                for row in rows:
+                    for event in self._awaited.get(row["id"], ()):
+                        event.set()
+
+
 class CheckoutResults:
     """How checkouts ended. `close` it at shutdown.
 
@@ -63,15 +111,15 @@ class CheckoutResults:
 
     def __init__(
         self,
-        database: Database,
-        notifications: Notifications,
+        ledger: Ledger,
         gateway: Gateway,
         *,
         ask_after: float = 1.5,
         ask_every: float = 3.0,
     ) -> None:
-        self._database = database
-        self._notifications = notifications
+        self._ledger = ledger
+        self._database = ledger.database
+        self._ended = _Ended(ledger.database)
         self._gateway = gateway
         self._ask_after = ask_after
         self._ask_every = ask_every
@@ -95,10 +143,7 @@ class CheckoutResults:
         session = await self._read(environment, session_id, caller)
         if not wait or session.status not in _UNDECIDED:
             return session
-        with (
-            self._notifications.awaiting(CHECKOUT_ENDED, str(session.id)) as waiting,
-            self._asking_about(session.id) as question,
-        ):
+        with self._ended.awaiting(session.id) as ended, self._asking_about(session.id) as question:
             while not self._stopping:
                 session = await self._read(environment, session_id, caller)
                 if session.status not in _UNDECIDED or now() >= end:
@@ -106,17 +151,20 @@ class CheckoutResults:
                 if now() >= max(ask_at, question.next_at) and question.task is None:
                     self._ask(environment, session, question)
                     question.next_at = now() + self._ask_every
-                await waiting.for_news(min(end, max(ask_at, question.next_at)) - now())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(end, max(ask_at, question.next_at))):
+                        await ended.wait()
         return session
 
     def stop(self) -> None:
         """The server shuts down: whoever waits is answered with what is known."""
         self._stopping = True
-        self._notifications.wake()
+        self._ended.wake_all()
 
     async def close(self) -> None:
         """Stop, and ask Stripe no more."""
         self.stop()
+        await self._ended.close()
         asking = [each.task for each in self._questions.values() if each.task is not None]
         for task in asking:
             task.cancel()
@@ -172,4 +220,4 @@ class CheckoutResults:
         # That Stripe cannot be asked is no reason to fail: the webhook may still come.
         with suppress(BillhookError, asyncpg.PostgresError):
             if (await self._gateway.get(environment, path)).data.get("status") != "open":
-                await pull_due(self._database, self._gateway, environment, every=None)
+                await pull_due(self._ledger, self._gateway, environment, every=None)

@@ -9,17 +9,19 @@ from typing import Any
 import asyncpg
 import orjson
 
-from billhook import ledger
 from billhook.db import Database, repeat_collisions
 from billhook.db.refusals import reason_of, refusal_in
 from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
+from billhook.ledger import Delivery, EventNotApplied, Ledger, decode
+from billhook.ledger.transaction import Work, apply_batch
 from billhook.models import (
     ReplayedEvents,
     ReplayEvents,
     WebhookEvent,
     WebhookEventWithPayload,
 )
-from billhook.projections import UnreadableObject, as_json, project
+from billhook.projections import UnreadableObject, project
+from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 
 _COLUMNS = """environment, provider_event_id AS event_id, event_type, livemode,
@@ -35,9 +37,6 @@ SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.
 WHERE id IS NOT NULL
 """  # noqa: S608
 _IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
-_PROJECT_AGAIN = """
-SELECT billhook.apply_changes($1, $2, pg_catalog.to_timestamp($3::bigint), $4, $5)
-"""
 # The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
 _TAKE_MARK = """
 UPDATE payments.webhook_events SET processing_status = 'pending', processed_at = NULL
@@ -76,7 +75,7 @@ async def event(
 
 
 async def replay(
-    database: Database, environment: Environment, event_id: str, *, refire: bool
+    ledger: Ledger, environment: Environment, event_id: str, *, refire: bool
 ) -> WebhookEvent:
     """Apply a recorded event again, from its stored payload. Safe at any time.
 
@@ -86,8 +85,9 @@ async def replay(
     Raises:
         EventNotFound: it never arrived.
         EventNotApplied: it failed again, with the reason.
-        BillhookError: 409, it was put away by age, or belongs to an account that was archived.
+        BillhookError: 409, it was archived by age, or belongs to an account that was archived.
     """
+    database = ledger.database
     try:
         row = await _row(database, environment, event_id)
     except EventNotFound:
@@ -101,7 +101,7 @@ async def replay(
             next_actions="Its changes are in the mirror; `billhook rebuild` includes it as well.",
         ) from None
     await _refuse_archived(database, environment, row["received_at"])
-    delivery = ledger.decode(orjson.dumps(row["payload"]))
+    delivery = decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
         await project_again(database, environment, delivery, refire=refire)
     elif row["processing_status"] == "ignored":
@@ -109,8 +109,8 @@ async def replay(
         await project_again(database, environment, delivery, refire=True)
     else:
         try:
-            await ledger.apply(database, environment, delivery)
-        except ledger.EventNotApplied as error:
+            await ledger.apply(environment, delivery)
+        except EventNotApplied as error:
             # It was not Stripe who sent it this time.
             error.next_actions = "Fix the cause, then replay it: the app's triggers fire once."
             raise
@@ -118,9 +118,10 @@ async def replay(
 
 
 async def replay_many(
-    database: Database, environment: Environment, order: ReplayEvents
+    ledger: Ledger, environment: Environment, order: ReplayEvents
 ) -> ReplayedEvents:
     """Replay the events that fit, the oldest first. One that fails again stops none of the rest."""
+    database = ledger.database
     async with database.connection() as connection:
         rows = await connection.fetch(
             _TO_REPLAY, environment, order.status, order.type, order.limit
@@ -129,7 +130,7 @@ async def replay_many(
     for row in rows:
         event_id = row["provider_event_id"]
         try:
-            await replay(database, environment, event_id, refire=order.refire)
+            await replay(ledger, environment, event_id, refire=order.refire)
         except BillhookError as error:
             # One that makes PostgreSQL look as if it were away is no outage, if this is answered:
             found = WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
@@ -138,35 +139,32 @@ async def replay_many(
 
 
 async def project_again(
-    database: Database, environment: Environment, delivery: ledger.Delivery, *, refire: bool
+    database: Database, environment: Environment, delivery: Delivery, *, refire: bool
 ) -> None:
-    """Project a finished event again; with `refire` it passes the app's triggers again, too.
+    """Apply a finished event again; with `refire` the app's triggers see it again, too.
 
     Raises:
         EventNotApplied: it stays as it was.
     """
     found = delivery.event
     try:
-        changes = as_json(project(found), found)
+        changes = project(found)
     except UnreadableObject as error:
-        raise ledger.EventNotApplied(f"Event {found.id} cannot be read: {error}") from error
+        raise EventNotApplied(f"Event {found.id} cannot be read: {error}") from error
 
     async def work() -> None:
         async with database.as_service() as connection:
             if refire:
                 await connection.execute(_TAKE_MARK, environment, found.id)
-                row = await ledger.apply_in(connection, environment, delivery, changes)
-                if row["processing_status"] not in ledger.FINISHED:
-                    raise asyncpg.RaiseError(ledger.DROPPED)  # it stays as it was
+                await apply_batch(connection, environment, [Work(delivery, changes)])
             else:
-                await connection.execute(
-                    _PROJECT_AGAIN, environment, changes, found.created, found.id, found.object
-                )
+                facts = [Fact(found, changes)]
+                await apply_facts(connection, environment, facts, outside_ledger=False)
 
     try:
         await repeat_collisions(work)
     except (asyncpg.PostgresError, DatabaseUnavailable) as error:
-        raise ledger.EventNotApplied(
+        raise EventNotApplied(
             f"Event {found.id} could not be replayed and stays as it was: "
             f"{reason_of(refusal_in(error))}",
             next_actions="Fix the cause, and replay it again.",

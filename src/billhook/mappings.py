@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 from billhook.db import Database, repeat_collisions
 from billhook.errors import BillhookError
 from billhook.models import BillingSubject
+from billhook.projections import Changes, Event
+from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import refusal_of
 
 _CUSTOMER_OF = """
 SELECT provider_customer_id FROM payments.customer_mappings
 WHERE provider = 'stripe' AND environment = $1 AND subject_type = $2 AND subject_id = $3
-"""
-
-
-# Tombstoned: a late event gives it no mapping back.
-_FORGET = """
-SELECT billhook.delete_fetched(
-    $1, 'customer'::text, $2, extract(epoch FROM pg_catalog.clock_timestamp())::bigint)
 """
 
 
@@ -46,8 +43,12 @@ def is_unknown_customer(error: BillhookError) -> bool:
 async def forget_customer(database: Database, environment: Environment, customer: str) -> None:
     """Remove a customer that Stripe does not have, with its mappings."""
 
+    gone = Event("", "customer", int(time.time()), {"id": customer})
+    # Tombstoned: a late event gives it no mapping back.
+    fact = Fact(gone, Changes(deleted=("customer", customer)))
+
     async def work() -> None:
         async with database.as_service() as connection:
-            await connection.execute(_FORGET, environment, customer)
+            await apply_facts(connection, environment, [fact], outside_ledger=True)
 
     await repeat_collisions(work)

@@ -6,34 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import structlog
 
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.errors import BillhookError
+from billhook.kinds import Kind
+from billhook.kinds.reading import UnreadableObject, objects
 from billhook.paths import encoded
-from billhook.projections import UnreadableObject
-from billhook.projections.fetched import Kind, fetched_row
-from billhook.projections.shapes import objects
+from billhook.projections import Changes, Event
+from billhook.projections.mirrored import claim_of, mirrored
+from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
 log = structlog.get_logger(__name__)
 
-PATHS: dict[Kind, str] = {
-    "product": "/v1/products",
-    "price": "/v1/prices",
-    "customer": "/v1/customers",
-    "subscription": "/v1/subscriptions",
-}
-EXPAND: dict[Kind, list[str]] = {
-    "customer": ["invoice_settings.default_payment_method", "default_source"]
-}
-"""What the mirror needs in full: the card that the customer list shows."""
-
-_PROJECT = "SELECT billhook.project_fetched($1, $2, $3::text::jsonb)"
-_DELETE = "SELECT billhook.delete_fetched($1, $2, $3, $4)"
 _ITEMS_PAGE = 100
 
 
@@ -66,53 +54,51 @@ class Asking:
 
 def path_of(kind: Kind, object_id: str) -> str:
     """The path of one object; whatever the id contains, it stays one segment."""
-    return f"{PATHS[kind]}/{encoded(object_id)}"
+    return f"{kind.path}/{encoded(object_id)}"
 
 
-def rows_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> str:
-    """The rows of fetched objects, a JSON array as `billhook.project_fetched` takes it.
+def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
+    """Fetched objects as facts.
 
     An object that cannot be read is left out, and logged: it must not stop the others.
+
+    Args:
+        at: epoch seconds at which Stripe certainly knew them so.
     """
-    rows = []
+    facts = []
     for each in fetched:
         try:
-            row = fetched_row(kind, each, at)
+            mirror = mirrored(kind, each)
         except UnreadableObject as error:
-            log.warning("an object of Stripe's cannot be read", kind=kind, reason=str(error))
+            log.warning("an object of Stripe's cannot be read", kind=kind.name, reason=str(error))
             continue
-        if row is not None:
-            rows.append(row)
-    return orjson.dumps(rows).decode()
+        if mirror is not None:
+            changes = Changes(mirror=mirror, claim=claim_of(kind, mirror))
+            facts.append(Fact(Event("", kind.name, at, each), changes))
+    return facts
 
 
-async def project(connection: Connection, environment: Environment, kind: Kind, rows: str) -> None:
-    """Show rows as `rows_of` gives them; older states than those shown are left out."""
-    await connection.execute(_PROJECT, environment, kind, rows)
-
-
-async def write_one(asking: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
+async def write_one(reader: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
     """Write one fetched object, in a transaction of its own; older states than that shown are
     left out."""
-    rows = rows_of(kind, [stripe_object], at)
+    await write(reader, facts_of(kind, [stripe_object], at))
+
+
+async def write(reader: Asking, facts: Sequence[Fact]) -> None:
+    """Write what Stripe answered, in a transaction of its own."""
 
     async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
-            await project(connection, asking.environment, kind, rows)
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            await apply_facts(connection, reader.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
 
 
-async def delete(asking: Asking, kind: Kind, object_id: str, at: int) -> None:
+async def delete(reader: Asking, kind: Kind, object_id: str, at: int) -> None:
     """Remove what Stripe said, at `at`, it no longer has."""
-
-    async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
-            await connection.execute(_DELETE, asking.environment, kind, object_id, at)
-
-    await repeat_collisions(work)
+    event = Event("", kind.name, at, {"id": object_id})
+    await write(reader, [Fact(event, Changes(deleted=(kind.name, object_id)))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +117,10 @@ async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
     """
     path = path_of(kind, object_id)
     try:
-        fetched = await asking.get(kind, path, {})
-        if kind in EXPAND and fetched.data.get("deleted") is not True:
+        fetched = await asking.get(kind.name, path, {})
+        if kind.expand and fetched.data.get("deleted") is not True:
             # Only now: of a deleted object there is nothing to expand, and Stripe would refuse.
-            fetched = await asking.get(kind, path, {"expand": EXPAND[kind]})
+            fetched = await asking.get(kind.name, path, {"expand": list(kind.expand)})
     except BillhookError as error:
         if error.status != 404:
             raise
@@ -145,7 +131,7 @@ async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
     if fetched.data.get("deleted") is True:
         await delete(asking, kind, object_id, fetched.at)
         return Refreshed(False, fetched.at)
-    if kind == "subscription":
+    if kind.name == "subscription":
         await complete_items(asking, fetched.data)
     await write_one(asking, kind, fetched.data, fetched.at)
     return Refreshed(True, fetched.at)

@@ -21,9 +21,11 @@ from billhook.db import Database, repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
-from billhook.projections import Event, UnreadableObject, as_json, project
-from billhook.projections.fetched import Kind
-from billhook.projections.shapes import hash_of, id_of, objects, timestamp
+from billhook.kinds import KINDS
+from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, timestamp
+from billhook.projections import Changes, Event, project
+from billhook.projections.changes import PaymentChange
+from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error
@@ -60,15 +62,14 @@ _DECIDED = """
     SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
     FROM payments.{} WHERE {} AND {} = $2
 """
-_ROWS: Mapping[Kind, tuple[str, str]] = {
-    "product": ("stripe_products", "product_id"),
-    "price": ("stripe_prices", "price_id"),
-    "customer": ("customers", "provider_customer_id"),
-    "subscription": ("stripe_subscriptions", "subscription_id"),
-}
 _SOON = """
 UPDATE billhook.refreshes SET next_at = now() + interval '2 seconds'
 WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
+"""
+_IS_KNOWN = """
+SELECT EXISTS (
+    SELECT FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = 'payment_intent' AND object_id = $2)
 """
 _NOW = "SELECT clock_timestamp()"
 # Which objects of a payment are known, whether any of them said how it ended, and whether the
@@ -96,15 +97,6 @@ FROM (
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
     LIMIT 1
 ) AS of
-"""
-_APPLY = "SELECT billhook.apply_changes($1, $2, pg_catalog.to_timestamp($3::bigint), '', $4)"
-# Joining an object to its own payment takes that payment's turn.
-_SHOW_AGAIN = """
-SELECT billhook.project_payment(
-    billhook.join_payment($1, ARRAY['payment_intent'::text], ARRAY[$2::text]))
-WHERE EXISTS (
-    SELECT FROM billhook.payment_refs
-    WHERE environment = $1 AND object_type = 'payment_intent' AND object_id = $2)
 """
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
@@ -192,11 +184,10 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
 
 async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
     """Ask Stripe. Returns whether its answer is late enough to decide."""
-    if mark.object_type in mirror.PATHS:
-        found = await mirror.refresh(asking, mark.object_type, mark.object_id)
+    if (kind := KINDS.get(mark.object_type)) is not None:
+        found = await mirror.refresh(asking, kind, mark.object_id)
         async with asking.database.connection() as connection:
-            table, key = _ROWS[mark.object_type]
-            query = _DECIDED.format(table, of_stripe(table), key)
+            query = _DECIDED.format(kind.table, of_stripe(kind.table), kind.key)
             args = (asking.environment, mark.object_id, found.at)
             return bool(await connection.fetchval(query, *args))
     if mark.object_type == "invoice":
@@ -240,7 +231,10 @@ async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
     async def work() -> None:
         async with asking.database.as_service() as connection:
             await asking.check(connection)
-            await connection.execute(_SHOW_AGAIN, asking.environment, intent_id)
+            if await connection.fetchval(_IS_KNOWN, asking.environment, intent_id):
+                again = PaymentChange(refs={"payment_intent": [intent_id]})
+                facts = [Fact(Event("", "", 0, {}), Changes(payment=again))]
+                await apply_facts(connection, asking.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
 
@@ -298,15 +292,13 @@ async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> M
 async def _apply(asking: mirror.Asking, event: Event) -> None:
     """Apply what an event would have told. It is not in the ledger, and no trigger fires; it is
     kept beside the ledger for a rebuild."""
-    changes = as_json(project(event), event)
+    facts = [Fact(event, project(event))]
     told = (event.type, event.object["id"], event.created, event.object)
 
     async def work() -> None:
         async with asking.database.as_service() as connection:
             await asking.check(connection)
-            await connection.execute(
-                _APPLY, asking.environment, changes, event.created, event.object
-            )
+            await apply_facts(connection, asking.environment, facts, outside_ledger=True)
             await connection.execute(_KEEP, asking.environment, *told)
 
     await repeat_collisions(work)

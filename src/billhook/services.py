@@ -14,6 +14,7 @@ from billhook.bodies import Bodies
 from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
+from billhook.ledger import Ledger
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
@@ -32,6 +33,7 @@ class Services:
 
     settings: Settings
     database: Database
+    ledger: Ledger
     secrets: SecretStore
     signing: SigningSecrets
     api_keys: ApiKeys

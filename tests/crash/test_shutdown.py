@@ -90,7 +90,7 @@ def test_a_server_that_stops_keeps_nobody_waiting(
                 f"Stripe-Signature: {stamp}\r\n\r\nhalf".encode()
             )
             webhook = clients.submit(sent, running.url)
-            until(lambda: books.rows(_ACTIVE, "apply_event"))
+            until(lambda: books.rows(_ACTIVE, "save_batch"))
             took = running.terminate()
             list(lines)
         assert (page.result().status_code, webhook.result().status_code) == (200, 200)
@@ -113,7 +113,7 @@ def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not
         ThreadPoolExecutor(1) as clients,
     ):
         webhook = clients.submit(sent, running.url)
-        until(lambda: books.rows(_ACTIVE, "apply_event"))
+        until(lambda: books.rows(_ACTIVE, "save_batch"))
         assert running.terminate() < 20
         assert webhook.result().status_code == 503
         assert webhook.result().json()["error"] == "INTERNAL_ERROR"

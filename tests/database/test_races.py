@@ -10,10 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 import stripe_events
-from billhook import ledger
 from billhook.connections import Connections
 from billhook.db import Connection, Database
-from billhook.projections import as_json, project
+from billhook.ledger import Ledger, decode
+from billhook.ledger.transaction import Work, apply_batch
+from billhook.projections import project
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Fetched
@@ -23,13 +24,12 @@ from stripe_events import charge, customer, event, payment_intent, refund, sessi
 
 
 async def apply_in(connection: Connection, told: dict[str, Any]) -> None:
-    delivery = ledger.decode(stripe_events.payload(told))
-    changes = as_json(project(delivery.event), delivery.event)
-    await ledger.apply_in(connection, "test", delivery, changes)
+    delivery = decode(stripe_events.payload(told))
+    await apply_batch(connection, "test", [Work(delivery, project(delivery.event))])
 
 
 async def apply(database: Database, told: dict[str, Any]) -> None:
-    await ledger.apply(database, "test", ledger.decode(stripe_events.payload(told)))
+    await Ledger(database).apply("test", decode(stripe_events.payload(told)))
 
 
 async def overlapping(database: Database, first: dict[str, Any], second: dict[str, Any]) -> None:

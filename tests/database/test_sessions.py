@@ -16,7 +16,8 @@ from billhook import mirror
 from billhook.db import Database, prepare_connection, sessions
 from billhook.db.leases import try_lease
 from billhook.errors import BillhookError, DatabaseUnavailable, SettingsError
-from billhook.ledger import apply, decode
+from billhook.kinds import KINDS
+from billhook.ledger import Ledger, decode
 from books import apply_one
 from pooler import Pooler, running
 from stripe_events import customer, event, payload
@@ -155,13 +156,13 @@ async def _event(database: Database) -> None:
 async def _retried_event(database: Database) -> None:
     async with try_lease(database, "retries") as lease:
         delivery = decode(payload(event("customer.created", customer())))
-        await _swallow(apply(database, "test", delivery, lease))
+        await _swallow(Ledger(database).apply("test", delivery, lease))
 
 
 async def _synced(database: Database) -> None:
     gateway: Any = None
     reader = mirror.Asking(database, gateway, "test")
-    await _swallow(mirror.write_one(reader, "customer", customer(), 1_780_000_000))
+    await _swallow(mirror.write_one(reader, KINDS["customer"], customer(), 1_780_000_000))
 
 
 async def _checkout(database: Database) -> None:

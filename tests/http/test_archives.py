@@ -171,7 +171,7 @@ def test_what_was_fetched_made_or_failed_before_the_restoration_is_kept(away: Aw
     v1.products.delete(gone.id)
     subscribe_team(v1, customer.id, price.id)
     away.sync()
-    away.books.rows("SELECT billhook.delete_fetched('test', 'product', $1, $2)", gone.id, 2**31)
+    away.books.delete("product", gone.id, 2**31)
     away.books.execute(f"""
         INSERT INTO payments.stripe_checkout_sessions
             (environment, mode, success_url, cancel_url, checkout_session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -89,7 +90,7 @@ def test_a_repeated_key_gives_the_same_session_to_its_owner_and_nothing_to_other
     api: Any, price: str
 ) -> None:
     api.books.execute(POLICIES)
-    body = order(price, subject=MINE, idempotencyKey="order-1")
+    body = order(price, subject=MINE, idempotencyKey=f"order-{uuid4().hex}")
     first = api.checkout(body, token()).json()["checkoutSession"]
     again = api.checkout(body, token()).json()["checkoutSession"]
     assert (again["id"], again["url"]) == (first["id"], first["url"])

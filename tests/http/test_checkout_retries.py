@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from billhook import ledger
 from billhook.auth import Caller
 from billhook.checkout import create_checkout_session
 from billhook.db import Database
+from billhook.ledger import Ledger, decode
 from billhook.models import CheckoutSession, CreateCheckoutSession, parse
 from billhook.stripe.gateway import Fetched, Gateway
 from http_tokens import ANONYMOUS_KEY, USER, token
@@ -172,7 +172,7 @@ def test_a_webhook_that_overtakes_our_own_note_is_not_undone(
                 return found
 
             event = await asyncio.to_thread(pay)
-            await ledger.apply(database_of[0], "test", ledger.decode(payload(event)))
+            await Ledger(database_of[0]).apply("test", decode(payload(event)))
             return answer
 
     database_of: list[Database] = []

@@ -1,11 +1,11 @@
-"""How the page after a checkout hears of its end: by LISTEN where it can, else by polling."""
+"""How the page after a checkout hears of its end."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +15,12 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from api import SERVERS, STRIPE_KEY, Api, connect, serving
-from billhook import Settings, create_app, ledger, prepare_connection, running
+from api import STRIPE_KEY, Api, connect, serving
+from billhook import Settings, create_app, prepare_connection, running
 from billhook.auth import Caller
 from billhook.checkout_result import CheckoutResults
 from billhook.db import Database
-from billhook.db.notifications import APPLICATION_NAME, Notifications
-from billhook.ledger import CHECKOUT_ENDED
+from billhook.ledger import EventNotApplied, Ledger
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 from books import Books, apply_one
@@ -40,10 +39,6 @@ _OPENED = """
     FROM generate_series(1, $1::integer) n
     RETURNING id, checkout_session_id AS name
 """
-_LISTENERS = """
-    SELECT pid FROM pg_stat_activity
-    WHERE application_name = $1 AND datname = current_database()
-"""
 
 
 def opened(books: Books, number: int = 1) -> list[dict[str, Any]]:
@@ -56,10 +51,6 @@ def ended(row: dict[str, Any]) -> dict[str, Any]:
     number = row["name"].removeprefix("cs_")
     paid = session(row["name"], metadata=names, payment_intent=f"pi_{number}", customer=None)
     return event("checkout.session.completed", paid)
-
-
-def listeners(books: Books) -> list[int]:
-    return [row["pid"] for row in books.rows(_LISTENERS, APPLICATION_NAME)]
 
 
 def until(condition: Callable[[], Any]) -> None:
@@ -102,16 +93,15 @@ class Pages:
             self._answers = await asyncio.gather(*waits)
 
 
-def test_without_polling_and_without_stripe_the_webhook_itself_ends_the_wait(
+def test_the_webhook_ends_the_wait_without_a_question_to_stripe(
     direct_database_url: str,
 ) -> None:
     books = Books(direct_database_url)
     (row,) = opened(books)
 
     async def work(database: Database) -> None:
-        async with reading(books, database, ask_after=NEVER) as (results, listening):
+        async with reading(database, ask_after=NEVER) as results:
             page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
-            await listening()
             assert not page.done()
             await apply_one(database, ended(row))
             assert (await page).status == "completed"
@@ -134,10 +124,9 @@ def test_an_event_that_the_apps_trigger_refuses_ends_the_wait_as_well(
     )
 
     async def work(database: Database) -> None:
-        async with reading(books, database, ask_after=NEVER) as (results, listening):
+        async with reading(database, ask_after=NEVER) as results:
             page = asyncio.create_task(results.read("test", row["name"], CALLER, NEVER))
-            await listening()
-            assert isinstance(await apply_one(database, ended(row)), ledger.EventNotApplied)
+            assert isinstance(await apply_one(database, ended(row)), EventNotApplied)
             assert (await page).status == "completed"
 
     books.run(work)
@@ -155,10 +144,9 @@ def test_while_stripe_does_not_answer_the_webhook_ends_the_wait(direct_database_
     async def work(database: Database) -> None:
         stripe = await asyncio.start_server(never, "127.0.0.1")
         address = f"http://127.0.0.1:{stripe.sockets[0].getsockname()[1]}"
-        here = reading(books, database, address, ask_after=0.01)
-        async with stripe, here as (results, listening):
+        here = reading(database, address, ask_after=0.01)
+        async with stripe, here as results:
             page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
-            await listening()
             await asked.wait()
             await apply_one(database, ended(row))
             assert (await page).status == "completed"
@@ -184,13 +172,12 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
     async def work(database: Database) -> None:
         stripe = await asyncio.start_server(still_open, "127.0.0.1")
         address = f"http://127.0.0.1:{stripe.sockets[0].getsockname()[1]}"
-        here = reading(books, database, address, ask_after=0.01)
-        async with stripe, here as (results, listening):
+        here = reading(database, address, ask_after=0.01)
+        async with stripe, here as results:
             names = [str(row["id"]), row["name"]] * 20 + [other["name"]]
             pages = [
                 asyncio.create_task(results.read("test", name, CALLER, NEVER)) for name in names
             ]
-            await listening()
             while len(asked) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             # One more comes later: what was asked a moment ago is not asked again.
@@ -206,51 +193,28 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
 
 @asynccontextmanager
 async def reading(
-    books: Books, database: Database, stripe: str = "http://127.0.0.1:9", **options: float
-) -> AsyncIterator[tuple[CheckoutResults, Callable[[], Awaitable[None]]]]:
-    """Results that never look without being told, and a way to wait until they listen."""
-    notifications = Notifications(
-        books.dsn, [CHECKOUT_ENDED], look_every=NEVER, poll_every=2 * NEVER
-    )
-
+    database: Database, stripe: str = "http://127.0.0.1:9", **options: float
+) -> AsyncIterator[CheckoutResults]:
     async def key(environment: Environment) -> str:
         return STRIPE_KEY
 
-    async def listening() -> None:
-        while notifications.longest_wait != NEVER:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
     gateway = Gateway(key, stripe)
-    results = CheckoutResults(database, notifications, gateway, ask_every=NEVER, **options)
+    results = CheckoutResults(Ledger(database), gateway, ask_every=NEVER, **options)
     async with asyncio.timeout(30):
-        yield results, listening
+        yield results
         await results.close()
-        await notifications.close()
         await gateway.close()
 
 
-def test_two_hundred_pages_wait_over_one_connection_and_hold_none_of_the_pool(shop: Api) -> None:
+def test_two_hundred_pages_wait_and_hold_no_connection_of_the_pool(shop: Api) -> None:
     rows = opened(shop.books, 200)
     pages = Pages(shop, rows)
-    until(lambda: listeners(shop.books))
     for row in rows:
         assert shop.deliver(ended(row)).status_code == 200  # over the pool's two connections
-    assert len(listeners(shop.books)) <= SERVERS
     assert pages.statuses() == ["completed"] * 200
 
 
-def test_a_page_survives_that_the_listening_connection_is_terminated(shop: Api) -> None:
-    rows = opened(shop.books, 2)
-    pages = Pages(shop, rows)
-    for row in rows:
-        until(lambda: listeners(shop.books))
-        (first,) = listeners(shop.books)
-        shop.books.rows("SELECT pg_terminate_backend($1)", first)
-        shop.deliver(ended(row))
-    assert pages.statuses() == ["completed"] * 2
-
-
-def test_behind_a_pooler_the_page_polls(
+def test_behind_a_pooler_the_page_hears_of_it_as_well(
     direct_database_url: str, sandbox: str, pooler: Pooler
 ) -> None:
     connect(direct_database_url, sandbox, STRIPE_KEY)
@@ -261,10 +225,8 @@ def test_behind_a_pooler_the_page_polls(
         pages = Pages(api, [row])
         # The page has found out, and looks again and again.
         until(lambda: looks(books) > 3)
-        assert listeners(books) == []
         api.deliver(ended(row))
         assert pages.statuses() == ["completed"]
-        assert listeners(books) == []
 
 
 def looks(books: Books) -> int:
@@ -276,9 +238,7 @@ def looks(books: Books) -> int:
     return int(found["n"])
 
 
-def test_shutdown_waits_for_no_page_and_leaves_no_connection_behind(
-    direct_database_url: str, sandbox: str
-) -> None:
+def test_shutdown_waits_for_no_page(direct_database_url: str, sandbox: str) -> None:
     connect(direct_database_url, sandbox, STRIPE_KEY)
     books = Books(direct_database_url)
     (row,) = opened(books)
@@ -295,7 +255,7 @@ def test_shutdown_waits_for_no_page_and_leaves_no_connection_behind(
             asyncio.timeout(30),
             asyncpg.create_pool(
                 direct_database_url, min_size=1, max_size=1, init=prepare_connection
-            ) as own,  # the host's: there is a direct way beside it
+            ) as own,
         ):
             app = create_app(settings, pool=own)
             async with (
@@ -309,10 +269,8 @@ def test_shutdown_waits_for_no_page_and_leaves_no_connection_behind(
             ):
                 async with running(app):
                     page = group.create_task(http.get(f"{PATH}{row['id']}", params={"wait": 30}))
-                    while not await own.fetch(_LISTENERS, APPLICATION_NAME):  # noqa: ASYNC110
+                    while not await asyncio.to_thread(looks, books):  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
-                while await own.fetch(_LISTENERS, APPLICATION_NAME):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
                 told = (await page).json()["checkoutSession"]  # what was known
                 assert told["status"] == "open"
 

@@ -11,7 +11,6 @@ from api import Api
 from billhook.db import Database
 from billhook.errors import BillhookError
 from billhook.models import RebuildOrder, Rebuilt
-from billhook.projections.fetched import fetched_row
 from billhook.rebuild import comparison, rebuild
 from billhook.rebuild.replay import Replay
 from books import Books, final_state
@@ -141,8 +140,7 @@ def test_changes_of_one_second_that_met_in_another_order_end_as_it_was_decided(
 def test_what_was_fetched_after_changes_of_its_second_stays_shown(books: Books) -> None:
     books.apply(*IN_A_RING)
     seen = IN_A_RING[2]["data"]["object"] | {"images": []}
-    told = fetched_row("product", seen, IN_A_RING[2]["created"])
-    books.rows("SELECT billhook.project_fetched('test', 'product', $1)", [told])
+    books.fetch("product", seen, IN_A_RING[2]["created"])
     (shown,) = books.row("SELECT raw FROM payments.stripe_products").values()
     assert shown == seen
     assert differing(rebuilt(books)) == {}
@@ -365,8 +363,7 @@ def test_items_beyond_an_events_page_stay_until_stripe_is_asked_again(books: Boo
     created = subscription(**of(10, True))
     books.apply(event("customer.subscription.created", created))
     whole = subscription(**of(12, False))
-    told = fetched_row("subscription", whole, T0 + 5)
-    books.rows("SELECT billhook.project_fetched('test', 'subscription', $1)", [told])
+    books.fetch("subscription", whole, T0 + 5)
     books.execute("DELETE FROM billhook.refreshes")
     changed = subscription(metadata={"a": "b"}, **of(10, True))
     books.apply(event("customer.subscription.updated", changed, at=10))

@@ -9,7 +9,7 @@ import pytest
 from api import connect
 from billhook import events
 from billhook.errors import BillhookError, DatabaseUnavailable
-from billhook.ledger import EventNotApplied, EventNotRecorded
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from recovering import Station
@@ -265,7 +265,7 @@ def test_a_trigger_that_ends_its_session_costs_no_other_failed_event_its_turn(
             continue
     assert station.fulfilled() == 3
     replayed = station.books.run(
-        lambda database: events.replay_many(database, "test", ReplayEvents())
+        lambda database: events.replay_many(Ledger(database), "test", ReplayEvents())
     )
     assert (replayed.replayed, len(replayed.failed)) == (0, 1)
 
@@ -303,7 +303,9 @@ def test_replayed_once_more_an_event_whose_trigger_drops_it_stays_as_it_was(
         CREATE TRIGGER a_drop BEFORE UPDATE ON payments.webhook_events FOR EACH ROW
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION drop()""")
     with pytest.raises(EventNotApplied, match="drops what is written"):
-        station.books.run(lambda database: events.replay(database, "test", told["id"], refire=True))
+        station.books.run(
+            lambda database: events.replay(Ledger(database), "test", told["id"], refire=True)
+        )
     assert station.statuses() == ["processed"]
 
 

@@ -7,8 +7,8 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -16,14 +16,12 @@ import pytest
 from api import Api, connect, serving
 from stripe_events import customer, event
 
-_accounts = count()
-
 
 class Account:
     """A Stripe account of one test, spoken to directly."""
 
     def __init__(self, url: str) -> None:
-        self.key = f"sk_test_sync{os.getpid()}n{next(_accounts)}_1"
+        self.key = f"sk_test_sync{uuid4().hex}_1"
         self.http = httpx.Client(base_url=url, auth=(self.key, ""), timeout=30)
 
     def post(self, path: str, **data: Any) -> Any:

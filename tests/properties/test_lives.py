@@ -19,6 +19,7 @@ from test_order import assert_all_applied
 from api import connect
 from billhook.connections import Connections
 from billhook.db import Database
+from billhook.ledger import Ledger
 from billhook.mirror import Asking
 from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
@@ -205,7 +206,7 @@ class Post:
         assert (await self.sync.run("test")).connection.last_sync_status == "succeeded"
 
     async def pulled(self) -> None:
-        await pull_due(self.asking.database, self.asking.gateway, "test", every=None)
+        await pull_due(Ledger(self.asking.database), self.asking.gateway, "test", every=None)
 
 
 @asynccontextmanager

@@ -38,6 +38,19 @@ def test_any_order_and_repetition_of_events_ends_in_the_same_rows(books: Books) 
     holds()
 
 
+def test_batches_of_any_size_end_in_the_same_rows(books: Books) -> None:
+    assert_all_applied(books.apply(*LIFE))
+    expected = final_state(books)
+
+    @given(deliveries(), st.lists(st.integers(1, 32), min_size=1))
+    def holds(shuffled: list[dict[str, Any]], sizes: list[int]) -> None:
+        books.execute(WIPE)
+        books.apply_in_batches(shuffled, sizes)
+        assert final_state(books) == expected
+
+    holds()
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_changes_of_one_second_that_lead_back_are_shown_as_they_ended_or_in_doubt(
     books: Books, order: tuple[int, ...]

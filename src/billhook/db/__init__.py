@@ -7,10 +7,9 @@ Neither is ever held open while we wait for Stripe (design I2).
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import asyncpg
@@ -37,10 +36,6 @@ _ATTEMPTS = 5
 PATIENCE = 30.0
 """Seconds that a statement may take, unless it is told otherwise."""
 
-_NOTIFY = (
-    "SELECT pg_catalog.pg_notify(channel, payload)"
-    " FROM unnest($1::text[], $2::text[]) t(channel, payload)"
-)
 _IS_PREPARED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements
     WHERE statement LIKE '%billhook looks for this statement%')
@@ -98,8 +93,6 @@ class Database:
         self._acquire_timeout = acquire_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pooled = False
-        self._announcements: list[tuple[str, str]] = []
-        self._announcing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Open the pool.
@@ -140,9 +133,6 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool, letting running transactions finish for a moment."""
-        if self._announcing is not None:
-            await asyncio.wait([self._announcing], timeout=1)
-            self._announcing.cancel()
         if self._pool is not None and self._given is None:
             await self._pool.close()
         self._pool = None
@@ -173,9 +163,16 @@ class Database:
 
     @asynccontextmanager
     async def as_service(
-        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+        self,
+        isolation: Literal["read_committed", "repeatable_read"] = "read_committed",
+        *,
+        resets_itself: bool = False,
     ) -> AsyncIterator[Connection]:
         """A transaction with Billhook's own rights.
+
+        Args:
+            resets_itself: its last statement ends with `billhook.reset_session()`, which spares a
+                message to PostgreSQL.
 
         Raises:
             DatabaseUnavailable: as `connection`.
@@ -185,7 +182,8 @@ class Database:
             try:
                 await transaction.start()
                 yield connection
-                await sessions.reset(connection)
+                if not resets_itself:
+                    await sessions.reset(connection)
             except BaseException:
                 await sessions.roll_back(connection, transaction)
                 raise
@@ -242,30 +240,6 @@ class Database:
                 json.dumps(claims),  # orjson takes no integer beyond 64 bits
             )
             yield connection
-
-    def announce(self, channel: str, payload: str) -> None:
-        """Notify whoever listens, in a moment: in a transaction of its own, together with what else
-        is announced meanwhile, and without any promise.
-
-        Transactions that notify commit one at a time in the whole server, and each waits for the
-        disk if it wrote anything: so what has happened is announced, never what is about to
-        (docs/decisions/0006-notifications.md).
-
-        Args:
-            payload: no secret. Every user of the database may listen.
-        """
-        self._announcements.append((channel, payload))
-        if self._announcing is None or self._announcing.done():
-            self._announcing = asyncio.create_task(self._announce())
-
-    async def _announce(self) -> None:
-        while self._announcements:
-            channels, payloads = zip(*self._announcements, strict=True)
-            self._announcements.clear()
-            # Who listens looks now and then without us.
-            with suppress(DatabaseUnavailable, asyncpg.PostgresError):
-                async with self.connection() as connection:
-                    await connection.execute(_NOTIFY, channels, payloads)
 
 
 def no_answer(error: Exception) -> DatabaseUnavailable:

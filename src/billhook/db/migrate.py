@@ -128,10 +128,23 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
-    """One `functions/name.sql`: functions, and the triggers of ours that call them."""
+    """One `functions/name.sql`: functions, and the triggers of ours that call them.
+
+    As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
+    text for tables elsewhere.
+    """
 
     name: str
-    sql: str
+    text: str
+
+    @property
+    def sql(self) -> str:
+        """Its text for the schemas `payments` and `billhook`."""
+        return self.sql_for(payments="payments", billhook="billhook")
+
+    def sql_for(self, **schemas: str) -> str:
+        """Its text for other schemas."""
+        return re.sub(r"(?<!:):(payments|billhook)\b", lambda name: schemas[name[1]], self.text)
 
     @property
     def checksum(self) -> str:

@@ -50,7 +50,7 @@ async def list_events(environment: Environment, request: Request, services: Serv
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Apply the events that fit again, the oldest first; `failed` ones unless said otherwise."""
     order = await read_json(request, ReplayEvents)
-    return answer(await events.replay_many(services.database, environment, order))
+    return answer(await events.replay_many(services.ledger, environment, order))
 
 
 @router.get(
@@ -78,5 +78,5 @@ async def replay(
     """Apply one event again. A processed one is projected again without firing the app's
     triggers, unless `refire` says so. 500 when it fails again: it is recorded as `failed`."""
     order = await read_json_or(request, ReplayEvent())
-    found = await events.replay(services.database, environment, event_id, refire=order.refire)
+    found = await events.replay(services.ledger, environment, event_id, refire=order.refire)
     return answer(Replayed(webhook_event=found))

@@ -32,7 +32,7 @@ async def receive(request: Request) -> Response:
     signature.check_header(header, time.time())
     async with services.bodies.read(request, WEBHOOK_LIMIT) as payload:
         receipt = await ledger.receive(
-            services.database, environment, payload, header, services.signing, time.time()
+            services.ledger, environment, payload, header, services.signing, time.time()
         )
     return Response(receipt.body, receipt.status, media_type="application/json")
 

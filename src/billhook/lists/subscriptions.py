@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import asyncpg
 
 from billhook.db import Database
+from billhook.kinds.reading import hash_of, text, timestamp
 from billhook.lists.searching import distinct, is_email, subject_of, with_email
 from billhook.models import PauseCollection, Subscription, SubscriptionItem, SubscriptionsQuery
 from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk
-from billhook.projections.shapes import hash_of, text, timestamp
 from billhook.settings import Environment
 
 _ENDED = ("canceled", "incomplete_expired")

@@ -9,26 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from billhook.kinds.reading import UnreadableObject
 from billhook.projections import (
-    catalog,
     charges,
     checkout_sessions,
-    customers,
     invoices,
+    mirrored,
     payment_intents,
     refunds,
-    subscriptions,
 )
-from billhook.projections.changes import NOTHING, Changes, Event, as_json
-from billhook.projections.shapes import UnreadableObject
+from billhook.projections.changes import NOTHING, Changes, Event
 
 Projection = Callable[[Event], Changes]
 
 PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
     {
-        "customer.created": customers.customer_changed,
-        "customer.updated": customers.customer_changed,
-        "customer.deleted": customers.customer_deleted,
+        **dict.fromkeys(mirrored.KIND_OF, mirrored.object_changed),
         "checkout.session.completed": checkout_sessions.session_completed,
         "checkout.session.async_payment_succeeded": (
             checkout_sessions.session_async_payment_succeeded
@@ -47,17 +43,6 @@ PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
         "refund.created": refunds.refund_changed,
         "refund.updated": refunds.refund_changed,
         "refund.failed": refunds.refund_changed,
-        "customer.subscription.created": subscriptions.subscription_changed,
-        "customer.subscription.updated": subscriptions.subscription_changed,
-        "customer.subscription.deleted": subscriptions.subscription_changed,
-        "customer.subscription.paused": subscriptions.subscription_changed,
-        "customer.subscription.resumed": subscriptions.subscription_changed,
-        "product.created": catalog.product_changed,
-        "product.updated": catalog.product_changed,
-        "product.deleted": catalog.product_deleted,
-        "price.created": catalog.price_changed,
-        "price.updated": catalog.price_changed,
-        "price.deleted": catalog.price_deleted,
     }
 )
 
@@ -73,4 +58,4 @@ def project(event: Event) -> Changes:
     return projection(event) if projection else NOTHING
 
 
-__all__ = ["NOTHING", "PROJECTIONS", "Changes", "Event", "UnreadableObject", "as_json", "project"]
+__all__ = ["NOTHING", "PROJECTIONS", "Changes", "Event", "UnreadableObject", "project"]

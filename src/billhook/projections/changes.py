@@ -1,17 +1,16 @@
 """What an event changes: small typed values, made by the projections, written by the ledger.
 
-Amounts are integers in the currency's minor unit, times are epoch seconds (UTC). Field names are
-those that the SQL functions of `db/functions` read.
+Amounts are integers in the currency's minor unit, times are epoch seconds (UTC).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-from billhook.projections.shapes import StripeObject
+from billhook.kinds import Kind, Row
+from billhook.kinds.reading import StripeObject, Subject
 
 Rank = Literal[0, 1, 2]
 """Within one second: created < updated < deleted (docs/ordering.md)."""
@@ -37,80 +36,18 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerRow:
-    table: ClassVar[str] = "customers"
-    customer_id: str
-    email: str | None
-    name: str | None
-    phone: str | None
-    deleted: bool
-    metadata: dict[str, str]
-    created: int | None
+class MirroredObject:
+    """The state of an object that the schema mirrors.
 
+    Attributes:
+        row: its columns, by the kind's declaration.
+        subject: the one that the object names itself.
+    """
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProductRow:
-    table: ClassVar[str] = "stripe_products"
-    product_id: str
-    name: str
-    description: str | None
-    active: bool
-    default_price_id: str | None
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceRow:
-    table: ClassVar[str] = "stripe_prices"
-    price_id: str
-    product_id: str | None
-    active: bool
-    currency: str
-    unit_amount: int | None
-    unit_amount_decimal: str | None
-    type: str
-    lookup_key: str | None
-    billing_scheme: str | None
-    tax_behavior: str | None
-    recurring_interval: str | None
-    recurring_interval_count: int | None
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionItemRow:
-    subscription_item_id: str
-    product_id: str | None
-    price_id: str | None
-    quantity: int | None
-    metadata: dict[str, str]
-    raw: StripeObject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionRow:
-    table: ClassVar[str] = "stripe_subscriptions"
-    subscription_id: str
-    customer_id: str
-    subject_type: str | None
-    subject_id: str | None
-    status: str
-    current_period_start: int | None
-    current_period_end: int | None
-    cancel_at_period_end: bool
-    cancel_at: int | None
-    canceled_at: int | None
-    trial_start: int | None
-    trial_end: int | None
-    pause_collection: dict[str, Any] | None
-    latest_invoice_id: str | None
-    metadata: dict[str, str]
-    items: list[SubscriptionItemRow]
-    items_complete: bool
-    """False where Stripe sent only the first page of items."""
-
-
-MirrorRow = CustomerRow | ProductRow | PriceRow | SubscriptionRow
+    kind: Kind
+    object_id: str
+    row: Row
+    subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +66,7 @@ class CheckoutSessionChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ClaimChange:
     """A customer pays for a subject: said by a finished checkout (which overrides), or by the
     metadata of an invoice or subscription (which only fills what is missing)."""
 
@@ -220,63 +157,15 @@ class PaymentChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeletedCatalogRow:
-    object_type: Literal["product", "price"]
-    object_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """All that one event changes. None at all: the event is `ignored`."""
 
-    mirror: MirrorRow | None = None
+    mirror: MirroredObject | None = None
     checkout_session: CheckoutSessionChange | None = None
-    claim: Claim | None = None
+    claim: ClaimChange | None = None
     payment: PaymentChange | None = None
-    deleted_customer: str | None = None
-    deleted_catalog: DeletedCatalogRow | None = None
+    deleted: tuple[str, str] | None = None
+    """The kind's name and the id of an object that Stripe no longer has."""
 
 
 NOTHING = Changes()
-
-
-def as_json(changes: Changes, event: Event) -> dict[str, Any]:
-    """`changes` as `billhook.apply_changes` takes them, each versioned by its event."""
-    found: dict[str, Any] = _known(changes)
-    version = {"at": event.created, "event_id": event.id}
-    if changes.mirror is not None:
-        found["mirror"] |= version | {"table": changes.mirror.table, "rank": event.rank}
-        if event.previous:
-            found["mirror"]["previous"] = event.previous
-    if changes.checkout_session is not None:
-        found["checkout_session"] |= version
-    return found
-
-
-def row_as_json(row: MirrorRow) -> dict[str, Any]:
-    """A mirrored row as the SQL functions take it, still without its version."""
-    found: dict[str, Any] = _known(row)
-    return found
-
-
-_PLAIN = frozenset({str, int, bool, dict})
-
-
-def _known(value: Any) -> Any:
-    """A change as JSON, without what is None: the SQL side asks whether a key is there."""
-    if isinstance(value, list):
-        return [_known(entry) for entry in value]
-    names = _field_names(value.__class__)
-    if names is None:
-        return value
-    return {
-        name: entry if entry.__class__ in _PLAIN else _known(entry)
-        for name in names
-        if (entry := getattr(value, name)) is not None
-    }
-
-
-@cache  # a sync asks for every field of every object
-def _field_names(kind: type) -> tuple[str, ...] | None:
-    """The fields of a dataclass; None of anything else."""
-    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None

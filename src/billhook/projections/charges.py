@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from billhook.projections.changes import (
-    NOTHING,
-    Changes,
-    Event,
-    Outcome,
-    PaymentChange,
-    PaymentSource,
-    Place,
-    RefundFacts,
-)
-from billhook.projections.shapes import (
+from billhook.kinds.reading import (
     StripeObject,
     compact,
     entries,
@@ -23,6 +13,16 @@ from billhook.projections.shapes import (
     subject_of,
     text,
     timestamp,
+)
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    Event,
+    Outcome,
+    PaymentChange,
+    PaymentSource,
+    Place,
+    RefundFacts,
 )
 
 

@@ -5,18 +5,7 @@ from __future__ import annotations
 from typing import Literal
 from uuid import UUID
 
-from billhook.projections.changes import (
-    NOTHING,
-    Changes,
-    CheckoutSessionChange,
-    Claim,
-    Event,
-    Outcome,
-    PaymentChange,
-    PaymentSource,
-    Place,
-)
-from billhook.projections.shapes import (
+from billhook.kinds.reading import (
     StripeObject,
     compact,
     hash_of,
@@ -27,6 +16,17 @@ from billhook.projections.shapes import (
     subject_of,
     text,
     timestamp,
+)
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    CheckoutSessionChange,
+    ClaimChange,
+    Event,
+    Outcome,
+    PaymentChange,
+    PaymentSource,
+    Place,
 )
 
 _PAYMENT_STATUSES = ("paid", "unpaid", "no_payment_required")
@@ -89,12 +89,12 @@ def _row_id(session: StripeObject) -> str | None:
         return None
 
 
-def _claim(session: StripeObject) -> Claim | None:
+def _claim(session: StripeObject) -> ClaimChange | None:
     subject = subject_of(session.get("metadata"))
     customer_id = id_of(session.get("customer"))
     if subject is None or customer_id is None:
         return None
-    return Claim(
+    return ClaimChange(
         customer_id=customer_id,
         subject_type=subject.type,
         subject_id=subject.id,

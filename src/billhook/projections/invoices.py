@@ -7,16 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from billhook.projections.changes import (
-    NOTHING,
-    Changes,
-    Claim,
-    Event,
-    PaymentChange,
-    PaymentSource,
-    Place,
-)
-from billhook.projections.shapes import (
+from billhook.kinds.reading import (
     StripeObject,
     Subject,
     compact,
@@ -29,6 +20,15 @@ from billhook.projections.shapes import (
     subject_of,
     text,
     timestamp,
+)
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    ClaimChange,
+    Event,
+    PaymentChange,
+    PaymentSource,
+    Place,
 )
 
 
@@ -124,7 +124,7 @@ def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
     )
     claim = None
     if subject and customer_id:
-        claim = Claim(
+        claim = ClaimChange(
             customer_id=customer_id,
             subject_type=subject.type,
             subject_id=subject.id,

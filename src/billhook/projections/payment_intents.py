@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from billhook.projections.changes import (
-    NOTHING,
-    Changes,
-    Event,
-    Outcome,
-    PaymentChange,
-    PaymentSource,
-    Place,
-)
-from billhook.projections.shapes import (
+from billhook.kinds.reading import (
     compact,
     hash_of,
     id_of,
@@ -21,6 +12,15 @@ from billhook.projections.shapes import (
     subject_of,
     text,
     timestamp,
+)
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    Event,
+    Outcome,
+    PaymentChange,
+    PaymentSource,
+    Place,
 )
 
 

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from billhook.projections.changes import (
-    NOTHING,
-    Changes,
-    Event,
-    PaymentChange,
-    Rank,
-    RefundFacts,
-)
-from billhook.projections.shapes import (
+from billhook.kinds.reading import (
     compact,
     id_of,
     integer,
@@ -20,6 +12,14 @@ from billhook.projections.shapes import (
     presentment_of,
     text,
     timestamp,
+)
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    Event,
+    PaymentChange,
+    Rank,
+    RefundFacts,
 )
 
 _STATUS: dict[object, tuple[Literal["pending", "refunded", "failed"], Rank]] = {

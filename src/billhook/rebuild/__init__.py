@@ -11,6 +11,7 @@ swap.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -62,19 +63,19 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
     started_at = datetime.now(UTC)
     async with database.as_service("read_committed" if swap else "repeatable_read") as connection:
-        await fresh.make(connection)
+        tables = await fresh.make(connection)
         if not swap:
             await connection.execute(_ONLY_READ)
         await connection.execute(_FILLING)
-        replay = Replay(connection, environment)
+        replay = Replay(connection, environment, tables)
         await replay.run()
         if swap:
             await _lock(connection)
             await replay.run()  # what came meanwhile
         await connection.execute(_COMPARING)
-        tables = await comparison.compare(connection, environment)
+        compared = await comparison.compare(connection, environment)
         if swap:
-            await comparison.swap(connection, environment, _differing(tables))
+            await comparison.swap(connection, environment, _differing(compared))
             await fresh.drop(connection)
     found = Rebuilt(
         environment=environment,
@@ -82,17 +83,40 @@ async def _rebuild(database: Database, environment: Environment, *, swap: bool) 
         finished_at=datetime.now(UTC),
         events=replay.events,
         skipped=replay.skipped,
-        tables=tables,
+        tables=compared,
         swapped=swap,
     )
     log.info(
         "the mirror was rebuilt",
         environment=environment,
         events=found.events,
-        differing={each.table: each.different for each in tables if each.different},
+        differing={each.table: each.different for each in compared if each.different},
         swapped=swap,
     )
     return found
+
+
+async def rebuild_in(
+    connection: Connection, environment: Environment, *, archive: UUID | None = None
+) -> None:
+    """Rebuild an environment's rows and put them in place, in the caller's transaction, which holds
+    off all writers.
+
+    Args:
+        archive: whose rows are facts as well.
+    """
+    tables = await fresh.make(connection)
+    replay = Replay(connection, environment, tables)
+    await replay.run()
+    if archive is not None:
+        await replay.run_archive(archive)
+    compared = await comparison.compare(connection, environment)
+    await comparison.swap(connection, environment, _differing(compared))
+    await fresh.drop(connection)
+    for each in replay.skipped:
+        log.warning(
+            "an event could not be applied again", event_id=each.event_id, reason=each.reason
+        )
 
 
 def _differing(tables: list[RebuiltTable]) -> frozenset[str]:

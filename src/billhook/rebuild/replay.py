@@ -6,23 +6,23 @@ was told, whatever the order (docs/ordering.md).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from uuid import UUID
 
 import asyncpg
-import orjson
 
 from billhook import ledger
 from billhook.db import Connection
 from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
-from billhook.errors import InvalidInput
+from billhook.kinds import KINDS, Kind
+from billhook.mirror import facts_of
 from billhook.models import SkippedEvent
-from billhook.projections import Event, UnreadableObject, as_json, project
-from billhook.projections.fetched import Kind, fetched_row
-from billhook.rebuild import fresh
+from billhook.projections import Changes, Event, UnreadableObject, project
+from billhook.projections.changes import ClaimChange
 from billhook.rebuild.fresh import PATIENCE
+from billhook.rows import Elsewhere, Fact, apply_facts
 from billhook.settings import Environment
 
 _BATCH = 250
@@ -80,11 +80,12 @@ _SESSIONS = (
     """,
 )
 _CLAIMS = """
-SELECT pg_temp.record_claim($1, pg_catalog.to_jsonb(c), c.claimed_at)
-FROM billhook.customer_claims c WHERE c.environment = $1 AND c.outside_ledger
+SELECT customer_id, subject_type, subject_id, kind::text AS kind, ref,
+    extract(epoch FROM claimed_at)::bigint AS at
+FROM billhook.customer_claims WHERE environment = $1 AND outside_ledger
 """
 _TOMBSTONES = """
-SELECT pg_temp.delete_fetched($1, object_type, object_id, extract(epoch FROM deleted_at)::bigint)
+SELECT object_type, object_id, extract(epoch FROM deleted_at)::bigint AS at
 FROM billhook.tombstones WHERE environment = $1 AND outside_ledger
 """
 # The rows that show what a sync fetched, and are not the same here already.
@@ -98,12 +99,6 @@ WHERE {of_stripe}
       WHERE here.environment = $1 AND here.{key} = live.{key}
         AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
 """
-MIRRORED: Mapping[Kind, tuple[str, str]] = {
-    "product": ("stripe_products", "product_id"),
-    "price": ("stripe_prices", "price_id"),
-    "customer": ("customers", "provider_customer_id"),
-    "subscription": ("stripe_subscriptions", "subscription_id"),
-}
 # Rows where several states of one second met, and not the same of them is shown. Which one it is
 # may hang on the order in which they met, and then Stripe was asked: what came of it is a fact.
 _TIED = """
@@ -125,7 +120,6 @@ WHERE t.environment = $1 AND {of_stripe} AND t.object_type = '{kind}'
 _FORGET = """
 UPDATE pg_temp.{table} SET provider_event_at = NULL WHERE environment = $1 AND {key} = ANY ($2)
 """
-_SHOW = "SELECT pg_temp.project_fetched($1, $2, $3::text::jsonb)"
 _FETCHED_PAYMENTS = """
 SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
 FROM billhook.fetched_payments WHERE environment = $1
@@ -147,139 +141,165 @@ WHERE a.environment = $1
   AND billhook.is_of_this_account($1, (a.content ->> 'received_at'::text)::timestamptz)
   AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = a.event_id)
 """  # noqa: S608
-_APPLY = """
-SELECT pg_catalog.count(pg_temp.apply_changes(
-    $1, x.changes, pg_catalog.to_timestamp(x.at), x.event_id, x.object))
-FROM pg_catalog.jsonb_to_recordset($2::text::jsonb)
-    AS x(changes jsonb, at bigint, event_id text, object jsonb)
+# The same facts in an archive.
+_ARCHIVED_CLAIMS = """
+SELECT c.customer_id, c.subject_type, c.subject_id, c.kind::text AS kind, c.ref,
+    extract(epoch FROM c.claimed_at)::bigint AS at
+FROM billhook.archived_rows a,
+    pg_catalog.jsonb_populate_record(NULL::billhook.customer_claims, a.content) c
+WHERE a.archive_id = $1 AND a.relation = 'billhook.customer_claims' AND c.outside_ledger
+"""
+_ARCHIVED_TOMBSTONES = """
+SELECT t.object_type, t.object_id, extract(epoch FROM t.deleted_at)::bigint AS at
+FROM billhook.archived_rows a,
+    pg_catalog.jsonb_populate_record(NULL::billhook.tombstones, a.content) t
+WHERE a.archive_id = $1 AND a.relation = 'billhook.tombstones' AND t.outside_ledger
+"""
+_ARCHIVED_ROWS = """
+SELECT content -> 'raw'::text AS raw,
+    extract(epoch FROM (content ->> 'provider_event_at'::text)::timestamptz)::bigint AS at
+FROM billhook.archived_rows
+WHERE archive_id = $1 AND relation = $2
+  AND content ->> 'provider_event_id'::text IS NULL
+  AND content ->> 'provider_event_at'::text IS NOT NULL
+"""
+_ARCHIVED_PAYMENTS = """
+SELECT content ->> 'event_type'::text AS event_type, content -> 'object'::text AS object,
+    extract(epoch FROM (content ->> 'told_at'::text)::timestamptz)::bigint AS at
+FROM billhook.archived_rows WHERE archive_id = $1 AND relation = 'billhook.fetched_payments'
 """
 _NOTE = "INSERT INTO pg_temp.replayed SELECT pg_catalog.unnest($1::text[]) ON CONFLICT DO NOTHING"
 
 Rows = list[asyncpg.Record]
 
 
-class Telling:
-    """Tells the functions of `fresh` what was told before, in batches.
+class Replay:
+    """Applies everything that is known to the fresh tables, in batches.
 
     Attributes:
         events: how many events were applied.
         skipped: those that could not be.
     """
 
-    def __init__(self, connection: Connection, environment: Environment) -> None:
+    def __init__(self, connection: Connection, environment: Environment, tables: Elsewhere) -> None:
         self._connection = connection
         self._environment = environment
+        self._tables = tables
         self.events = 0
         self.skipped: list[SkippedEvent] = []
 
-    async def in_batches(
-        self, query: str, tell: Callable[[Rows], Awaitable[object]], *args: object
+    async def run(self) -> None:
+        """Apply all that has not been applied yet."""
+        for statement in (*_ADOPTED, *_SESSIONS):
+            await self._connection.execute(statement, self._environment, timeout=PATIENCE)
+        await self._in_batches(_CLAIMS, self._apply_claims)
+        for kind in KINDS.values():
+            query = _FETCHED.format(
+                table=kind.table, key=kind.key, of_stripe=of_stripe(kind.table, "live")
+            )
+            await self._in_batches(query, partial(self._show, kind))
+        await self._in_batches(_TOMBSTONES, self._apply_deletions)
+        await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
+        await self._in_batches(_ARCHIVE, self._apply_events)
+        await self._in_batches(_LEDGER, self._apply_events)
+        for kind in KINDS.values():
+            query = _TIED.format(
+                kind=kind.name,
+                table=kind.table,
+                key=kind.key,
+                of_stripe=of_stripe(kind.table, "live"),
+            )
+            await self._in_batches(query, partial(self._decide, kind))
+
+    async def run_archive(self, archive: UUID) -> None:
+        """Apply the facts of an archive that no event of the ledger tells."""
+        await self._in_batches(_ARCHIVED_CLAIMS, self._apply_claims, archive)
+        for kind in KINDS.values():
+            relation = f"payments.{kind.table}"
+            await self._in_batches(_ARCHIVED_ROWS, partial(self._show, kind), archive, relation)
+        await self._in_batches(_ARCHIVED_TOMBSTONES, self._apply_deletions, archive)
+        await self._in_batches(_ARCHIVED_PAYMENTS, self._apply_fetched, archive)
+
+    async def _in_batches(
+        self, query: str, apply: Callable[[Rows], Awaitable[None]], *args: object
     ) -> None:
         """Read a query to its end, a batch in memory at a time."""
         rows: Rows = []
+        args = args or (self._environment,)
         cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
         async for row in cursor:
             rows.append(row)
             if len(rows) == _BATCH:
-                await tell(rows)
+                await apply(rows)
                 rows = []
-        await tell(rows)
+        await apply(rows)
 
-    async def show(self, kind: Kind, rows: Rows) -> None:
-        """Rows of what was fetched: `raw`, and `at` which time."""
-        found = [fetched_row(kind, row["raw"], row["at"]) for row in rows]
-        told = orjson.dumps([each for each in found if each is not None]).decode()
-        await self._connection.execute(_SHOW, self._environment, kind, told, timeout=PATIENCE)
+    async def _apply_claims(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            columns = dict(row)
+            event = Event("", "", columns.pop("at"), {}, None)
+            facts.append(Fact(event, Changes(claim=ClaimChange(**columns))))
+        await self._apply(facts, outside_ledger=True)
 
-    async def apply_fetched(self, rows: Rows) -> None:
-        """Rows of `billhook.fetched_payments`, with `at` for their time."""
+    async def _apply_deletions(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            event = Event("", "", row["at"], {"id": row["object_id"]}, None)
+            gone = (row["object_type"], row["object_id"])
+            facts.append(Fact(event, Changes(deleted=gone)))
+        await self._apply(facts, outside_ledger=True)
+
+    async def _show(self, kind: Kind, rows: Rows) -> None:
+        """What was fetched: `raw`, and `at` which time."""
+        facts = [fact for row in rows for fact in facts_of(kind, [row["raw"]], row["at"])]
+        await self._apply(facts, outside_ledger=True)
+
+    async def _apply_fetched(self, rows: Rows) -> None:
+        """Rows of `billhook.fetched_payments`."""
         events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
-        await self._apply([_as_applied(each) for each in events])
+        await self._apply([Fact(each, project(each)) for each in events], outside_ledger=True)
 
-    async def apply_events(self, rows: Rows) -> list[str]:
-        """Rows of an event's payload each. Returns the ids of those that could be read."""
-        told = []
+    async def _apply_events(self, rows: Rows) -> None:
+        """Rows of an event's payload each."""
+        facts = []
         for (payload,) in rows:
             event = ledger.decode(payload.encode()).event
             try:
-                told.append(_as_applied(event))
-            except (InvalidInput, UnreadableObject) as error:
+                facts.append(Fact(event, project(event)))
+            except UnreadableObject as error:  # it could not be applied when it came, either
                 self.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
         try:
-            await self._apply(told)
-            applied = len(told)
+            await self._apply(facts)
+            self.events += len(facts)
         except asyncpg.PostgresError:
-            applied = await self._apply_singly(told)
-        self.events += applied
-        return [each["event_id"] for each in told]
+            await self._apply_singly(facts)
+        await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
 
-    async def _apply_singly(self, told: list[dict[str, Any]]) -> int:
+    async def _apply_singly(self, facts: list[Fact]) -> None:
         """Some event cannot be applied, as it could not when it came: find it, leave it out."""
-        applied = 0
-        for each in told:
+        for fact in facts:
             try:
-                await self._apply([each])
-                applied += 1
+                await self._apply([fact])
+                self.events += 1
             except asyncpg.PostgresError as error:
                 reason = reason_of(error)
-                self.skipped.append(SkippedEvent(event_id=each["event_id"], reason=reason))
-        return applied
+                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
 
-    async def _apply(self, told: list[dict[str, Any]]) -> None:
-        async with self._connection.transaction():  # a savepoint
-            batch = orjson.dumps(told).decode()
-            await self._connection.execute(_APPLY, self._environment, batch, timeout=PATIENCE)
-
-
-class Replay(Telling):
-    """Tells the fresh tables everything."""
-
-    def __init__(self, connection: Connection, environment: Environment) -> None:
-        super().__init__(connection, environment)
-        self._count_at = _BATCH  # events, each time twice as many
-
-    async def run(self) -> None:
-        """Tell the fresh tables all that they have not been told yet."""
-        for statement in (*_ADOPTED, *_SESSIONS, _CLAIMS):
-            await self._execute(statement)
-        for kind, (table, key) in MIRRORED.items():
-            query = _FETCHED.format(table=table, key=key, of_stripe=of_stripe(table, "live"))
-            await self._tell(query, partial(self.show, kind))
-        await self._execute(_TOMBSTONES)
-        await self._tell(_FETCHED_PAYMENTS, self.apply_fetched)
-        await self._tell(_ARCHIVE, self._apply_and_note)
-        await self._tell(_LEDGER, self._apply_and_note)
-        for kind, (table, key) in MIRRORED.items():
-            ours = of_stripe(table, "live")
-            query = _TIED.format(kind=kind, table=table, key=key, of_stripe=ours)
-            forget = _FORGET.format(table=table, key=key)
-            await self._tell(query, partial(self._decide, kind, forget))
-
-    async def _execute(self, statement: str) -> None:
-        await self._connection.execute(statement, self._environment, timeout=PATIENCE)
-
-    async def _tell(self, query: str, tell: Callable[[Rows], Awaitable[None]]) -> None:
-        await self.in_batches(query, tell, self._environment)
-
-    async def _decide(self, kind: Kind, forget: str, rows: Rows) -> None:
-        """Let that state win which won there."""
+    async def _decide(self, kind: Kind, rows: Rows) -> None:
+        """Let the state win that won in the live table."""
+        forget = _FORGET.format(table=kind.table, key=kind.key)
         await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
-        await self.show(kind, [row for row in rows if row["payload"] is None])
+        await self._show(kind, [row for row in rows if row["payload"] is None])
         events = [ledger.decode(row["payload"].encode()).event for row in rows if row["payload"]]
-        await self._apply([_as_applied(each) for each in events])
+        await self._apply([Fact(each, project(each)) for each in events])
 
-    async def _apply_and_note(self, rows: Rows) -> None:
-        await self._connection.execute(_NOTE, await self.apply_events(rows))
-        if self.events >= self._count_at:
-            self._count_at = 2 * self.events
-            await fresh.count(self._connection)
-
-
-def _as_applied(event: Event) -> dict[str, Any]:
-    """An event as `_APPLY` takes it."""
-    return {
-        "changes": as_json(project(event), event),
-        "at": event.created,
-        "event_id": event.id,
-        "object": event.object,
-    }
+    async def _apply(self, facts: list[Fact], *, outside_ledger: bool = False) -> None:
+        async with self._connection.transaction():  # a savepoint
+            await apply_facts(
+                self._connection,
+                self._environment,
+                facts,
+                outside_ledger=outside_ledger,
+                elsewhere=self._tables,
+            )

@@ -18,9 +18,9 @@ import asyncpg
 import structlog
 
 from billhook import mirror, refreshes, verify
-from billhook.db import Database
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
+from billhook.ledger import Ledger
 from billhook.models import Verify
 from billhook.recovery import housekeeping, pulling, retries
 from billhook.secrets import SecretStore
@@ -45,13 +45,14 @@ class Recovery:
 
     def __init__(
         self,
-        database: Database,
+        ledger: Ledger,
         secrets: SecretStore,
         gateway: Gateway,
         sync: Sync,
         settings: Settings,
     ) -> None:
-        self._database = database
+        self._ledger = ledger
+        self._database = ledger.database
         self._secrets = secrets
         self._gateway = gateway
         self._sync = sync
@@ -83,7 +84,7 @@ class Recovery:
 
     async def retry(self) -> bool:
         """Try failed events again whose time has come."""
-        return await retries.retry_due(self._database, self._settings.retry_attempts)
+        return await retries.retry_due(self._ledger, self._settings.retry_attempts)
 
     async def take_up(self, environment: Environment) -> bool:
         """Give unfinished events that nobody tries again a turn."""
@@ -96,7 +97,7 @@ class Recovery:
             # Whatever turn was taken before: whoever took it may be what has just died.
             every = self._settings.pull_every if environment in self._pulled else None
             self._pulled.add(environment)
-            gap = await pulling.pull_due(self._database, self._gateway, environment, every)
+            gap = await pulling.pull_due(self._ledger, self._gateway, environment, every)
             if gap:
                 await self._sync.run(environment)
         return False

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 import structlog
 
-from billhook import ledger, mirror
-from billhook.db import Database
+from billhook import mirror
 from billhook.db.leases import Lease, try_lease
 from billhook.endpoint import EVENTS
-from billhook.errors import BillhookError, DatabaseUnavailable, InvalidInput
-from billhook.projections.shapes import objects
+from billhook.errors import BillhookError, InvalidInput
+from billhook.kinds.reading import objects
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, check, decode
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -91,7 +91,7 @@ class _Seen:
 
 
 async def pull_due(
-    database: Database, gateway: Gateway, environment: Environment, every: float | None
+    ledger: Ledger, gateway: Gateway, environment: Environment, every: float | None
 ) -> bool:
     """Read what is new in Stripe's event list, if it is time and nobody else does.
 
@@ -105,6 +105,7 @@ async def pull_due(
         BillhookError: Stripe did not answer; it is tried again later, from the same cursor.
         LeaseLost: the key was changed meanwhile.
     """
+    database = ledger.database
     async with try_lease(database, f"pull:{environment}") as lease:
         if lease is None:
             return False
@@ -117,14 +118,14 @@ async def pull_due(
         key = await gateway.key(environment)
         asking = mirror.Asking(database, gateway, environment, key, lease)
         try:
-            return await _pull(asking, lease, max(row["since"], row["cursor_at"] - OVERLAP))
+            return await _pull(ledger, asking, lease, max(row["since"], row["cursor_at"] - OVERLAP))
         except BillhookError as error:
             async with database.connection() as connection:
                 await connection.execute(_FAILED, environment, error.message)
             raise
 
 
-async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
+async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int) -> bool:
     """Apply what Stripe lists from `since` on, window by window, the oldest first."""
     page = await _list(asking, since, None)
     end = page.at + 1
@@ -134,7 +135,7 @@ async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
         log.warning("events are older than Stripe lists them", environment=asking.environment)
     seen = _Seen()
     if page.data.get("has_more") is not True:
-        await _apply(asking, lease, objects(page.data), seen)
+        await _apply(ledger, asking, lease, objects(page.data), seen)
     else:
         width = end - begin
         while begin < end:
@@ -142,7 +143,7 @@ async def _pull(asking: mirror.Asking, lease: Lease, since: int) -> bool:
             if events is None:
                 width //= 2
                 continue
-            await _apply(asking, lease, events, seen)
+            await _apply(ledger, asking, lease, events, seen)
             begin += width
             if seen.unrecorded is None:
                 await _execute(asking, lease, _MOVE, min(begin, end))
@@ -177,7 +178,7 @@ async def _list(
 
 
 async def _apply(
-    asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
+    ledger: Ledger, asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
 ) -> None:
     """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
     wanted = [each for each in events if each.get("type") in _TYPES and _is_event(each)]
@@ -185,8 +186,8 @@ async def _apply(
     for each in reversed(wanted):
         if each["id"] not in status:
             try:
-                status[each["id"]] = await _apply_one(asking, lease, each)
-            except ledger.EventNotRecorded as error:
+                status[each["id"]] = await _apply_one(ledger, asking.environment, lease, each)
+            except EventNotRecorded as error:
                 status[each["id"]] = "unrecorded"
                 seen.unrecorded = error
     finished = [e["created"] for e in wanted if status[e["id"]] in ("processed", "ignored")]
@@ -197,7 +198,7 @@ async def _apply(
 def _is_event(found: StripeObject) -> bool:
     """Whether it can be recorded. What cannot will never be: it must not hold up the others."""
     try:
-        ledger.check(found)
+        check(found)
     except InvalidInput as error:
         log.warning(
             "an entry of Stripe's event list is no event", id=found["id"], reason=str(error)
@@ -206,19 +207,16 @@ def _is_event(found: StripeObject) -> bool:
     return True
 
 
-async def _apply_one(asking: mirror.Asking, lease: Lease, event: StripeObject) -> str:
-    delivery = ledger.decode(orjson.dumps(event))
-    if delivery.livemode != (asking.environment == "live"):
+async def _apply_one(
+    ledger: Ledger, environment: Environment, lease: Lease, event: StripeObject
+) -> str:
+    delivery = decode(orjson.dumps(event))
+    if delivery.livemode != (environment == "live"):
         return "ignored"
     try:
-        row = await ledger.apply(asking.database, asking.environment, delivery, lease)
-    except ledger.EventNotApplied:
+        return (await ledger.apply(environment, delivery, lease)).processing_status
+    except EventNotApplied:
         return "failed"  # it is in the ledger, and will be tried again
-    except DatabaseUnavailable:
-        # A trigger may have made it look so: then what comes after this event is not held up.
-        row = await ledger.record_cut_off(asking.database, asking.environment, delivery, lease)
-    status: str = row["processing_status"]
-    return status
 
 
 async def _known(asking: mirror.Asking, ids: list[str]) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import structlog
 
-from billhook import ledger
 from billhook.db import Database
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ async def take_up(database: Database, environment: Environment) -> None:
         await connection.execute(_TAKE_UP, environment)
 
 
-async def retry_due(database: Database, most_attempts: int) -> bool:
+async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
     """Try the failed event whose time has come first, as on its first delivery.
 
     Args:
@@ -63,14 +63,14 @@ async def retry_due(database: Database, most_attempts: int) -> bool:
     Raises:
         DatabaseUnavailable: PostgreSQL is away, or it is what the app's trigger made of it.
     """
-    async with database.connection() as connection:
+    async with ledger.database.connection() as connection:
         row = await connection.fetchrow(_CLAIM, most_attempts)
     if row is None:
         return False
-    delivery = ledger.decode(orjson.dumps(row["payload"]))
+    delivery = decode(orjson.dumps(row["payload"]))
     try:
-        await ledger.apply(database, row["environment"], delivery)
-    except (ledger.EventNotApplied, ledger.EventNotRecorded) as error:
+        await ledger.apply(row["environment"], delivery)
+    except (EventNotApplied, EventNotRecorded) as error:
         log.warning(
             "event failed again",
             environment=row["environment"],

@@ -135,14 +135,14 @@ class Sync:
             return await self._finish(environment, None, lease)
         log.info("sync started", environment=environment, resumed=not complete)
         writers = asyncio.Semaphore(_WRITERS)
-        readings = [Reading(each, complete, writers) for each in LISTINGS]
+        readings = [Reading(name, kind, complete, writers) for name, kind in LISTINGS.items()]
         async with all_or_first_error() as group:
             for each in readings:
-                group.create_task(read(asking, each, ranges[each.listing.name]))
+                group.create_task(read(asking, each, ranges[each.name]))
         removed = [await remove_absent(asking, each, at) for each in readings]
         await refreshes.settle_all(asking)
         summary = await self._record(environment, readings, lease, deleted=removed[-1])
-        counts = {each.listing.name: each.objects for each in readings}
+        counts = {each.name: each.objects for each in readings}
         log.info("sync finished", environment=environment, **counts)
         return await self._finish(environment, summary, lease)
 
@@ -172,7 +172,7 @@ class Sync:
             }
             unmapped = await connection.fetchval(_UNMAPPED, environment)
         reasons = [
-            f"{each.listing.name}: {reason}"
+            f"{each.name}: {reason}"
             for each in readings
             if (reason := each.error.message if each.error else each.refused)
         ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from billhook import mirror
-from billhook.db import Connection, Database
+from billhook.db import Database
 from billhook.db.leases import Lease
-from billhook.projections.fetched import Kind
-from billhook.projections.shapes import timestamp
+from billhook.kinds import KINDS, Kind
+from billhook.kinds.reading import timestamp
+from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
@@ -20,36 +22,8 @@ OLDEST = 1_293_840_000
 """2011: Stripe has nothing older, so ranges are split above it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    name: str
-    kind: Kind
-    table: str
-    id_column: str
-    variants: tuple[dict[str, Any], ...] = ({},)
-    """The requests that give the whole list together."""
-
-
-# Without `active`, Stripe lists the active ones only (stripe-facts 24).
-_ACTIVE_OR_NOT: tuple[dict[str, Any], ...] = ({"active": True}, {"active": False})
-LISTINGS = (
-    Listing("products", "product", "payments.stripe_products", "product_id", _ACTIVE_OR_NOT),
-    Listing("prices", "price", "payments.stripe_prices", "price_id", _ACTIVE_OR_NOT),
-    Listing(
-        "customers",
-        "customer",
-        "payments.customers",
-        "provider_customer_id",
-        ({"expand": [f"data.{each}" for each in mirror.EXPAND["customer"]]},),
-    ),
-    Listing(
-        "subscriptions",
-        "subscription",
-        "payments.stripe_subscriptions",
-        "subscription_id",
-        ({"status": "all"},),
-    ),
-)
+LISTINGS = {f"{kind.name}s": kind for kind in KINDS.values()}
+"""The kinds that a sync reads, by the name of their list."""
 
 _BEGIN = """
 INSERT INTO billhook.syncs AS s (environment) VALUES ($1)
@@ -71,8 +45,8 @@ INSERT INTO billhook.sync_ranges (environment, list, variant, since, upto)
 VALUES ($1, $2, $3, $4, $5)
 RETURNING id
 """
-_WRITE_PAGE = """
-SELECT held, added FROM billhook.write_page($1, $2, $3, $4, $5::text::jsonb, $6, $7)
+_READ = """
+UPDATE billhook.sync_ranges SET since = $2, after = $3, objects = $4, done = $5 WHERE id = $1
 """
 
 
@@ -92,7 +66,7 @@ async def begin(
     database: Database, environment: Environment, lease: Lease
 ) -> tuple[dict[str, list[Range]], bool]:
     """The ranges to read, and whether they are whole lists (not those of a stopped sync)."""
-    ranges: dict[str, list[Range]] = {each.name: [] for each in LISTINGS}
+    ranges: dict[str, list[Range]] = {name: [] for name in LISTINGS}
     async with database.as_service() as connection:
         await lease.check(connection)
         stopped = await connection.fetchval(_STOPPED, environment)
@@ -104,60 +78,52 @@ async def begin(
             return ranges, False
         await connection.execute(_FORGET_RANGES, environment)
         await connection.execute(_BEGIN, environment)
-        for each in LISTINGS:
-            for variant in range(len(each.variants)):
+        for name, kind in LISTINGS.items():
+            for variant in range(len(kind.variants)):
                 row_id = await connection.fetchval(
-                    _ADD_RANGE, environment, each.name, variant, OLDEST, None
+                    _ADD_RANGE, environment, name, variant, OLDEST, None
                 )
-                ranges[each.name].append(Range(row_id, variant, OLDEST, None))
+                ranges[name].append(Range(row_id, variant, OLDEST, None))
     return ranges, True
 
 
 async def write_page(
-    connection: Connection,
-    asking: mirror.Asking,
-    listing: Listing,
-    rows: str,
+    reader: mirror.Asking,
+    name: str,
+    facts: Sequence[Fact],
     part: Range,
     older: Range | None,
     *,
     done: bool,
 ) -> None:
-    """Write a page of a range, how far the range is now read, and what was split off from it: one
-    statement, so one round trip and one transaction.
+    """Write a page of a list, how far its range is now read, and the range that was split off from
+    it, in one transaction.
 
     Raises:
         LeaseLost: somebody else syncs now, or the key was changed.
     """
-    lease = asking.lease
-    keep = {"id": part.id, "since": part.since, "after": part.after, "objects": part.objects}
-    split_off = {"list": listing.name, "variant": part.variant}
-    written = await connection.fetchrow(
-        _WRITE_PAGE,
-        lease.name if lease else None,
-        lease.holder if lease else None,
-        asking.environment,
-        listing.kind,
-        rows,
-        keep | {"done": done},
-        split_off | {"since": older.since, "upto": older.upto} if older else None,
-    )
-    if lease and not (written and written["held"]):
-        raise lease.lost()
-    if older and written:
-        older.id = written["added"]
+    async with reader.database.as_service() as connection:
+        await reader.check(connection)
+        await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+        await connection.execute(_READ, part.id, part.since, part.after, part.objects, done)
+        if older is not None:
+            older.id = await connection.fetchval(
+                _ADD_RANGE, reader.environment, name, part.variant, older.since, older.upto
+            )
 
 
 def _range(row: asyncpg.Record) -> Range:
     return Range(row["id"], row["variant"], row["since"], row["upto"], row["after"], row["objects"])
 
 
-def params_of(listing: Listing, part: Range) -> dict[str, Any]:
+def params_of(kind: Kind, part: Range) -> dict[str, Any]:
     """The request for the next page of a range."""
     created = {"gte": part.since} if part.since > OLDEST else {}
     if part.upto is not None:
         created["lt"] = part.upto
-    params: dict[str, Any] = {"limit": _PAGE, **listing.variants[part.variant]}
+    params: dict[str, Any] = {"limit": _PAGE, **kind.variants[part.variant]}
+    if kind.expand:
+        params["expand"] = [f"data.{each}" for each in kind.expand]
     if created:
         params["created"] = created
     if part.after is not None:

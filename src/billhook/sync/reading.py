@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,9 +16,11 @@ from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
 from billhook.errors import BillhookError
-from billhook.projections.shapes import objects
+from billhook.kinds import Kind
+from billhook.kinds.reading import objects
+from billhook.rows import Fact
 from billhook.stripe.gateway import StripeObject
-from billhook.sync.ranges import Listing, Range, params_of, split, write_page
+from billhook.sync.ranges import Range, params_of, split, write_page
 from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
@@ -34,7 +36,8 @@ _CONFIRM_MOST = 2_000
 class Reading:
     """One list while it is read."""
 
-    listing: Listing
+    name: str
+    kind: Kind
     complete: bool
     """Whether all of it is read here: what a resumed one saw before the stop is not known."""
     writers: asyncio.Semaphore
@@ -63,7 +66,7 @@ async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range])
         log.warning(
             "a list could not be synced",
             environment=asking.environment,
-            list=reading.listing.name,
+            list=reading.name,
             reason=reason.message,
         )
 
@@ -73,11 +76,11 @@ async def _walk(
 ) -> None:
     more = True
     while more:
-        listing = reading.listing
-        page = await asking.get(listing.name, mirror.PATHS[listing.kind], params_of(listing, part))
+        kind = reading.kind
+        page = await asking.get(reading.name, kind.path, params_of(kind, part))
         found = objects(page.data)
         more = page.data.get("has_more") is True and bool(found)
-        if listing.kind == "subscription":
+        if kind.name == "subscription":
             for each in found:
                 await mirror.complete_items(asking, each)
         older = split(part, found) if more and reading.active < _AT_ONCE else None
@@ -99,23 +102,21 @@ async def _write(
     done: bool,
 ) -> None:
     """Write a page and what is left of its range, in one transaction."""
-    listing = reading.listing
     part.objects += len(found)
     part.after = found[-1]["id"] if found else part.after
     if older is not None and older.upto is not None:
         part.since = older.upto
-    rows = mirror.rows_of(listing.kind, found, at)
+    facts = mirror.facts_of(reading.kind, found, at)
 
-    async def write(rows: str) -> None:
-        async with asking.database.connection() as connection:
-            await write_page(connection, asking, listing, rows, part, older, done=done)
+    async def write(facts: Sequence[Fact]) -> None:
+        await write_page(asking, reading.name, facts, part, older, done=done)
 
     async with reading.writers:
         try:
-            await repeat_collisions(partial(write, rows))
+            await repeat_collisions(partial(write, facts))
         except asyncpg.PostgresError:
             await _write_singly(asking, reading, found, at)
-            await repeat_collisions(partial(write, "[]"))
+            await repeat_collisions(partial(write, ()))
     reading.objects += len(found)
     reading.seen.update(each["id"] for each in found)
 
@@ -126,7 +127,7 @@ async def _write_singly(
     """Some row of a page is refused: find it, leave it out."""
     for each in found:
         try:
-            await mirror.write_one(asking, reading.listing.kind, each, at)
+            await mirror.write_one(asking, reading.kind, each, at)
         except asyncpg.PostgresError as error:
             _refuse(asking, reading, each["id"], error)
 
@@ -138,7 +139,7 @@ def _refuse(
     log.warning(
         "a row could not be written",
         environment=asking.environment,
-        list=reading.listing.name,
+        list=reading.name,
         object_id=object_id,
         reason=reason_of(error),
     )
@@ -156,23 +157,23 @@ ORDER BY 1 LIMIT $2
 
 
 async def absent(
-    asking: mirror.Asking, listing: Listing, seen: set[str], at: int, most: int
+    asking: mirror.Asking, kind: Kind, seen: set[str], at: int, most: int
 ) -> list[str]:
     """Objects that the mirror shows since before `at`, and that were not seen in Stripe's list; and
     customers that someone pays for and that were never mirrored, or are deleted."""
-    alive = "AND NOT t.deleted" if listing.kind == "customer" else ""
+    alive = "AND NOT t.deleted" if kind.keeps_deleted else ""
     query = f"""
-        SELECT {listing.id_column} AS id FROM {listing.table} AS t
-        WHERE {of_stripe(listing.table)}
+        SELECT {kind.key} AS id FROM payments.{kind.table} AS t
+        WHERE {of_stripe(kind.table)}
           AND coalesce(provider_event_at, '-infinity') < pg_catalog.to_timestamp($3)
           {alive}
           AND NOT EXISTS (
-              SELECT FROM pg_catalog.unnest($2::text[]) AS seen WHERE seen = t.{listing.id_column})
+              SELECT FROM pg_catalog.unnest($2::text[]) AS seen WHERE seen = t.{kind.key})
         ORDER BY provider_event_at NULLS FIRST LIMIT $4
-    """  # noqa: S608 — names from LISTINGS, nothing of the caller's
+    """  # noqa: S608 — names from KINDS, nothing of the caller's
     async with asking.database.connection() as connection:
         rows = await connection.fetch(query, asking.environment, list(seen), at, most)
-        if listing.kind == "customer":
+        if kind.name == "customer":
             rows += await connection.fetch(_UNKNOWN_PAYERS, asking.environment, most)
     return [row["id"] for row in rows]
 
@@ -181,8 +182,7 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
     """Ask Stripe about each object that its list did not show, and remove what is gone."""
     if not reading.complete or reading.error is not None:
         return 0
-    listing = reading.listing
-    gone_perhaps = await absent(asking, listing, reading.seen, at, _CONFIRM_MOST)
+    gone_perhaps = await absent(asking, reading.kind, reading.seen, at, _CONFIRM_MOST)
     slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
     gone = 0
 
@@ -190,7 +190,7 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
         nonlocal gone
         async with slots:
             try:
-                gone += not (await mirror.refresh(asking, listing.kind, object_id)).exists
+                gone += not (await mirror.refresh(asking, reading.kind, object_id)).exists
             except asyncpg.PostgresError as error:
                 _refuse(asking, reading, object_id, error)
 

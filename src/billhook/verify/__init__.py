@@ -16,10 +16,10 @@ import structlog
 from billhook import mirror
 from billhook.db import Database
 from billhook.db.leases import Busy, Lease, try_lease
+from billhook.kinds import KINDS
 from billhook.models import Verification, Verify
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
-from billhook.sync.ranges import LISTINGS
 from billhook.task_groups import all_or_first_error
 from billhook.verify.mirrored import compare_list
 from billhook.verify.paid import compare_payments
@@ -91,7 +91,7 @@ async def _compare(asking: mirror.Asking, order: Verify) -> Verification:
     async with all_or_first_error() as group:
         comparing = [
             group.create_task(compare_list(asking, each, until, repair=order.repair))
-            for each in LISTINGS
+            for each in KINDS.values()
         ]
         paid = group.create_task(compare_payments(asking, until, repair=order.repair))
     payments, refunds, money = paid.result()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
-from billhook import ledger
 from billhook.endpoint import EVENTS
 from billhook.events import project_again
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import Asking
 from billhook.stripe.gateway import StripeObject
 
@@ -48,10 +48,10 @@ async def apply_events(asking: Asking, payment_id: str, object_id: str, created:
             if each["type"] in EVENTS and any(name in orjson.dumps(each) for name in named)
         ]
     for each in reversed(events):
-        delivery = ledger.decode(orjson.dumps(each))
+        delivery = decode(orjson.dumps(each))
         try:
-            row = await ledger.apply(asking.database, asking.environment, delivery, asking.lease)
-            if row["processing_status"] == "processed" and not row["handled"]:
+            entry = await Ledger(asking.database).apply(asking.environment, delivery, asking.lease)
+            if entry.processing_status == "processed" and not entry.handled:
                 await project_again(asking.database, asking.environment, delivery, refire=False)
-        except (ledger.EventNotApplied, ledger.EventNotRecorded):
+        except (EventNotApplied, EventNotRecorded):
             continue  # it will be tried again

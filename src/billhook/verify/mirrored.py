@@ -5,72 +5,58 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
-
-import asyncpg
 
 from billhook import mirror
 from billhook.db import repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
+from billhook.kinds import Kind, Row
+from billhook.kinds.reading import UnreadableObject
 from billhook.models import Drift, VerifiedTable
-from billhook.projections import UnreadableObject
-from billhook.projections.changes import MirrorRow, SubscriptionItemRow, SubscriptionRow
-from billhook.projections.fetched import row_of
+from billhook.rows import apply_facts
 from billhook.stripe.gateway import StripeObject
-from billhook.sync.ranges import OLDEST, Listing
+from billhook.sync.ranges import OLDEST
 from billhook.sync.reading import absent
 from billhook.task_groups import all_or_first_error
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 _AT_ONCE = 4
 
-_ITEMS = """
-SELECT subscription_id, subscription_item_id, product_id, price_id, quantity, metadata
-FROM payments.stripe_subscription_items
-WHERE environment = $1 AND subscription_id = ANY ($2)
-"""
-# Whatever they show: they are written anew.
-_UNKNOWN_ITEMS = """
-UPDATE payments.stripe_subscription_items SET raw = '{}'
-WHERE environment = $1 AND subscription_id = $2
+# Whatever they show: they are written again.
+_UNKNOWN_CHILDREN = """
+UPDATE payments.{} SET raw = '{{}}' WHERE environment = $1 AND {} = $2
 """
 _MAPPED_SINCE = """
 SELECT updated_at FROM payments.customer_mappings
 WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = $2
 """
-# Columns that are not called as the row's field is.
-_COLUMNS = {"created": "provider_created_at"}
-_NOT_COLUMNS = frozenset({"items", "items_complete"})
-# Known from elsewhere where Stripe's object does not name it (contract section 5).
-_MAY_BE_KNOWN = frozenset({"subject_type", "subject_id"})
 
 Shown = Mapping[str, Any]
 
 
 async def compare_list(
-    asking: mirror.Asking, listing: Listing, until: float | None, *, repair: bool
+    asking: mirror.Asking, kind: Kind, until: float | None, *, repair: bool
 ) -> VerifiedTable:
     """Compare one list with its table. What Stripe refuses ends this list only."""
-    found = VerifiedTable(table=listing.table)
+    found = VerifiedTable(table=_table(kind))
     seen: set[str] = set()
     suspects: set[str] = set()
     try:
         at = (await asking.get("account", "/v1/account", {})).at
-        for variant in listing.variants:
+        for variant in kind.variants:
             async for page in pages(
-                asking, listing.name, mirror.PATHS[listing.kind], variant, OLDEST, until
+                asking, f"{kind.name}s", kind.path, dict(variant), OLDEST, until
             ):
                 objects = page.data.get("data") or []
                 seen.update(each["id"] for each in objects)
-                suspects |= await _suspects(asking, listing, objects, page.at, found)
+                suspects |= await _suspects(asking, kind, objects, page.at, found)
         found.complete = until is None or time.monotonic() < until
         if found.complete:
-            suspects.update(await absent(asking, listing, seen, at, CONFIRMED))
-        await _confirm(asking, listing, sorted(suspects), found, repair=repair)
+            suspects.update(await absent(asking, kind, seen, at, CONFIRMED))
+        await _confirm(asking, kind, sorted(suspects), found, repair=repair)
     except LeaseLost:
         raise
     except BillhookError as error:
@@ -80,21 +66,21 @@ async def compare_list(
 
 async def _suspects(
     asking: mirror.Asking,
-    listing: Listing,
+    kind: Kind,
     objects: list[StripeObject],
     at: int,
     found: VerifiedTable,
 ) -> set[str]:
     """The ids of those objects that are not shown as they are. Counts what is in flight."""
-    if listing.kind == "subscription":
+    if kind.children is not None:
         for each in objects:
             await mirror.complete_items(asking, each)
-    shown, items = await _shown(asking, listing, [each["id"] for each in objects])
+    shown, items = await _shown(asking, kind, [each["id"] for each in objects])
     suspects = set()
     for each in objects:
         found.objects += 1
         row = shown.get(each["id"])
-        if not _differences(listing, each, row, items.get(each["id"], ())):
+        if not _differences(kind, each, row, items.get(each["id"], ())):
             continue
         if _in_flight(each, row, at):
             found.in_flight += 1
@@ -105,7 +91,7 @@ async def _suspects(
 
 async def _confirm(
     asking: mirror.Asking,
-    listing: Listing,
+    kind: Kind,
     suspects: Sequence[str],
     found: VerifiedTable,
     *,
@@ -117,11 +103,11 @@ async def _confirm(
 
     async def one(object_id: str) -> None:
         async with slots:
-            drift = await _drift(asking, listing, object_id)
+            drift = await _drift(asking, kind, object_id)
             if drift is not None and repair:
-                with one_repair(listing.table, object_id):
-                    await _mend(asking, listing, object_id)
-                drift.repaired = await _drift(asking, listing, object_id) is None
+                with one_repair(_table(kind), object_id):
+                    await _mend(asking, kind, object_id)
+                drift.repaired = await _drift(asking, kind, object_id) is None
             if drift is not None:
                 found.drift.append(drift)
 
@@ -130,26 +116,26 @@ async def _confirm(
             group.create_task(one(each))
 
 
-async def _drift(asking: mirror.Asking, listing: Listing, object_id: str) -> Drift | None:
+async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
     """How a row differs from what Stripe says of its object just now, or None."""
-    asked = await _fetch(asking, listing, object_id)
-    shown, items = await _shown(asking, listing, [object_id])
+    asked = await _fetch(asking, kind, object_id)
+    shown, items = await _shown(asking, kind, [object_id])
     row = shown.get(object_id)
     since = row["provider_event_at"] or row["created_at"] if row else None
     if asked is None:
         # A customer's row stays, marked, when the customer is deleted. Its mapping goes.
         if row is None or row.get("deleted"):
-            return await _dead_mapping(asking, listing, object_id)
-        return Drift(table=listing.table, object_id=object_id, problem="extra", since=since)
-    differing = _differences(listing, asked[0], row, items.get(object_id, ()))
+            return await _dead_mapping(asking, kind, object_id)
+        return Drift(table=_table(kind), object_id=object_id, problem="extra", since=since)
+    differing = _differences(kind, asked[0], row, items.get(object_id, ()))
     if not differing or _in_flight(asked[0], row, asked[1]):
         return None
     if row is None:
         created = asked[0].get("created")
         since = datetime.fromtimestamp(created, UTC) if isinstance(created, int) else None
-        return Drift(table=listing.table, object_id=object_id, problem="missing", since=since)
+        return Drift(table=_table(kind), object_id=object_id, problem="missing", since=since)
     return Drift(
-        table=listing.table,
+        table=_table(kind),
         object_id=object_id,
         problem="different",
         fields=differing,
@@ -157,9 +143,9 @@ async def _drift(asking: mirror.Asking, listing: Listing, object_id: str) -> Dri
     )
 
 
-async def _dead_mapping(asking: mirror.Asking, listing: Listing, object_id: str) -> Drift | None:
+async def _dead_mapping(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
     """A subject whose customer is deleted at Stripe, or was never there."""
-    if listing.kind != "customer":
+    if kind.name != "customer":
         return None
     async with asking.database.connection() as connection:
         since = await connection.fetchval(_MAPPED_SINCE, asking.environment, object_id)
@@ -171,111 +157,117 @@ async def _dead_mapping(asking: mirror.Asking, listing: Listing, object_id: str)
 
 
 async def _fetch(
-    asking: mirror.Asking, listing: Listing, object_id: str
+    asking: mirror.Asking, kind: Kind, object_id: str
 ) -> tuple[StripeObject, int] | None:
     """An object and since when it is so; None when Stripe does not have it."""
     try:
-        found = await asking.get(listing.kind, mirror.path_of(listing.kind, object_id), {})
+        found = await asking.get(kind.name, mirror.path_of(kind, object_id), {})
     except BillhookError as error:
         if error.status != 404:
             raise
         return None
     if found.data.get("deleted") is True:
         return None
-    if listing.kind == "subscription":
+    if kind.children is not None:
         await mirror.complete_items(asking, found.data)
     return found.data, found.at
 
 
-async def _mend(asking: mirror.Asking, listing: Listing, object_id: str) -> None:
+async def _mend(asking: mirror.Asking, kind: Kind, object_id: str) -> None:
     """Show what Stripe says. A row that was changed by other hands has a version that forbids that:
     it is taken away, unless the row has become newer than this answer."""
-    asked = await _fetch(asking, listing, object_id)
+    asked = await _fetch(asking, kind, object_id)
     if asked is None:
-        await mirror.refresh(asking, listing.kind, object_id)
+        await mirror.refresh(asking, kind, object_id)
         return
-    rows = mirror.rows_of(listing.kind, [asked[0]], asked[1])
+    facts = mirror.facts_of(kind, [asked[0]], asked[1])
 
     async def work() -> None:
         async with asking.database.as_service() as connection:
             await asking.check(connection)
             await connection.execute(
-                f"UPDATE {listing.table} SET provider_event_at = NULL "  # noqa: S608
-                f"WHERE {of_stripe(listing.table)} AND {listing.id_column} = $2 "
+                f"UPDATE {_table(kind)} SET provider_event_at = NULL "  # noqa: S608
+                f"WHERE {of_stripe(kind.table)} AND {kind.key} = $2 "
                 "AND provider_event_at <= pg_catalog.to_timestamp($3)",
                 asking.environment,
                 object_id,
                 asked[1],
             )
-            if listing.kind == "subscription":
-                await connection.execute(_UNKNOWN_ITEMS, asking.environment, object_id)
-            await mirror.project(connection, asking.environment, listing.kind, rows)
+            if kind.children is not None:
+                await connection.execute(
+                    _UNKNOWN_CHILDREN.format(kind.children.table, kind.children.parent),
+                    asking.environment,
+                    object_id,
+                )
+            await apply_facts(connection, asking.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
 
 
+def _table(kind: Kind) -> str:
+    return f"payments.{kind.table}"
+
+
 async def _shown(
-    asking: mirror.Asking, listing: Listing, ids: list[str]
+    asking: mirror.Asking, kind: Kind, ids: list[str]
 ) -> tuple[dict[str, Shown], dict[str, list[Shown]]]:
-    """The rows of these objects, and the items of those that are subscriptions, by id."""
-    query = (
-        f"SELECT * FROM {listing.table} "  # noqa: S608 — names from LISTINGS
-        f"WHERE {of_stripe(listing.table)} AND {listing.id_column} = ANY ($2)"
-    )
-    rows: list[asyncpg.Record] = []
-    items: dict[str, list[Shown]] = {}
+    """The rows of these objects, and of the children of each, by id."""
+    children: dict[str, list[Shown]] = {}
     async with asking.database.connection() as connection:
-        rows = await connection.fetch(query, asking.environment, ids)
-        if listing.kind == "subscription":
-            for each in await connection.fetch(_ITEMS, asking.environment, ids):
-                items.setdefault(each["subscription_id"], []).append(dict(each))
-    return {row[listing.id_column]: dict(row) for row in rows}, items
+        rows = await connection.fetch(
+            f"SELECT * FROM {_table(kind)} "  # noqa: S608 — names from KINDS
+            f"WHERE {of_stripe(kind.table)} AND {kind.key} = ANY ($2)",
+            asking.environment,
+            ids,
+        )
+        if kind.children is not None:
+            found = await connection.fetch(
+                f"SELECT * FROM payments.{kind.children.table} "  # noqa: S608
+                f"WHERE environment = $1 AND {kind.children.parent} = ANY ($2)",
+                asking.environment,
+                ids,
+            )
+            for each in found:
+                children.setdefault(each[kind.children.parent], []).append(dict(each))
+    return {row[kind.key]: dict(row) for row in rows}, children
 
 
 def _differences(
-    listing: Listing, stripe_object: StripeObject, shown: Shown | None, items: Iterable[Shown]
+    kind: Kind, stripe_object: StripeObject, shown: Shown | None, children: Iterable[Shown]
 ) -> list[str]:
     """The columns in which a row differs from its object; all of the row, when there is none."""
     try:
-        row = row_of(listing.kind, stripe_object)
+        row = kind.row(stripe_object)
     except UnreadableObject:
         return []
     if row is None:
         return []
     if shown is None:
         return ["*"]
-    found = _different(
-        row, shown, {"customer_id": listing.id_column} if listing.kind == "customer" else {}
-    )
-    if isinstance(row, SubscriptionRow) and _different_items(row.items, items):
-        found.append("items")
+    subject = kind.subject(stripe_object) if kind.subject else None
+    if subject is not None:
+        row |= {"subject_type": subject.type, "subject_id": subject.id}
+    found = _different(row, shown)
+    if kind.children is not None:
+        expected = kind.children.rows(stripe_object)
+        by_id = {each[kind.children.key]: each for each in children}
+        if by_id.keys() != expected.keys() or any(
+            _different({k: v for k, v in each.items() if k != "raw"}, by_id[child])
+            for child, each in expected.items()
+        ):
+            found.append("items")
     return found
 
 
-def _different(
-    row: MirrorRow | SubscriptionItemRow, shown: Shown, names: Mapping[str, str]
-) -> list[str]:
+def _different(row: Row, shown: Shown) -> list[str]:
     found = []
-    for each in fields(row):
-        column = names.get(each.name) or _COLUMNS.get(each.name, each.name)
-        expected = getattr(row, each.name)
-        if each.name in _NOT_COLUMNS or column not in shown:
-            continue
-        if expected is None and each.name in _MAY_BE_KNOWN:
-            continue
+    for column, expected in row.items():
         actual = shown[column]
         if isinstance(actual, datetime):
             actual = int(actual.timestamp())
         if actual != expected:
             found.append(column)
     return found
-
-
-def _different_items(expected: list[SubscriptionItemRow], shown: Iterable[Shown]) -> bool:
-    by_id = {each["subscription_item_id"]: each for each in shown}
-    return by_id.keys() != {each.subscription_item_id for each in expected} or any(
-        _different(each, by_id[each.subscription_item_id], {}) for each in expected
-    )
 
 
 def _in_flight(stripe_object: StripeObject, row: Shown | None, at: int) -> bool:

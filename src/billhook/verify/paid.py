@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from billhook import refreshes
+from billhook.db import Connection
 from billhook.db.leases import LeaseLost
 from billhook.errors import BillhookError
+from billhook.kinds.reading import id_of, integer, objects, text, timestamp
 from billhook.mirror import Asking
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.projections import Event
 from billhook.projections.charges import captured, given_back
 from billhook.projections.refunds import refund_changed
-from billhook.projections.shapes import id_of, integer, objects, text, timestamp
+from billhook.reducers.payments import Payment
+from billhook.reducers.worth import Worth
+from billhook.rows import payment_with
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error
 from billhook.verify.listed_events import apply_events
@@ -26,17 +30,12 @@ TABLE = "payments.transactions"
 
 _AT_ONCE = 4
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
-# The rows of these PaymentIntents, and what Stripe says in the currency of each row. A refund that
+# The rows of these PaymentIntents, and what Stripe says of them. A refund that
 # is pending or failed may be part of what the charge gave back, or not (stripe-facts 30).
 _PAYMENTS = """
 SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
     t.raw = '{}' AS bare,
-    CASE WHEN t.currency = asked.currency THEN asked.amount
-        ELSE billhook.converted(t.payment_id, asked.amount, asked.currency, t.currency)
-    END AS expected,
-    CASE WHEN t.currency = asked.currency THEN asked.given_back
-        ELSE billhook.converted(t.payment_id, asked.given_back, asked.currency, t.currency)
-    END AS given_back,
+    asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
     (SELECT coalesce(pg_catalog.sum(f.amount), 0)::bigint FROM billhook.payment_refunds f
      WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
     ) AS unsettled,
@@ -222,7 +221,19 @@ async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict
                 [str(each.given_back) for each in moved],
                 [each.currency for each in moved],
             )
-    return {row["id"]: dict(row) for row in rows}
+        found = [dict(row) for row in rows]
+        for row in found:
+            if kind == "charge" and row["asked_currency"] != row["currency"]:
+                await _convert(connection, asking, row)
+    return {row["id"]: row for row in found}
+
+
+async def _convert(connection: Connection, asking: Asking, row: dict[str, Any]) -> None:
+    """Express what Stripe says in the currency of the payment's row, where it says how."""
+    payment = await payment_with(connection, asking.environment, "payment_intent", row["id"])
+    worth = Worth(payment or Payment(0), row["currency"])
+    for name in ("expected", "given_back"):
+        row[name] = worth.of(row[name], row["asked_currency"])
 
 
 def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:

@@ -66,7 +66,7 @@ async def replay(visit: Visit) -> Response:
     refire = visit.field("refire") == "yes"
     try:
         found = await events.replay(
-            visit.services.database, visit.environment, event_id, refire=refire
+            visit.services.ledger, visit.environment, event_id, refire=refire
         )
     except BillhookError as error:
         return await visit.back(f"/events/{encoded(event_id)}", error)
@@ -77,17 +77,17 @@ async def replay(visit: Visit) -> Response:
 
 async def replay_many(visit: Visit) -> Response:
     """Apply the chosen events again, or all that failed."""
-    database, environment = visit.services.database, visit.environment
+    environment = visit.environment
     if visit.field("all") == "failed":
         of_type = {"type": visit.field("type")} if visit.field("type") else {}
         order = parse(ReplayEvents, {"limit": _REPLAYED, **of_type})
-        result = await events.replay_many(database, environment, order)
+        result = await events.replay_many(visit.services.ledger, environment, order)
         return await _told(visit, result.replayed, [each.event_id for each in result.failed])
     failed = []
     chosen = visit.fields("event")
     for event_id in chosen:
         try:
-            await events.replay(database, environment, event_id, refire=False)
+            await events.replay(visit.services.ledger, environment, event_id, refire=False)
         except BillhookError as error:
             if error.status == 503:
                 return await visit.back("/events", error)

@@ -1,0 +1,526 @@
+-- Load the versions of mirrored objects. `wanted` holds arrays of ids by kind; the states of those
+-- in `ties` come whole.
+--
+-- Without statistics the planner takes every index that begins with `environment` for as good as
+-- the complete key. Nothing of the app's runs in here, so the settings leave it no choice.
+CREATE OR REPLACE FUNCTION :billhook.load_objects(
+    env text, wanted jsonb, ties jsonb, OUT loaded json)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    of_product json; of_price json; of_customer json; of_subscription json;
+BEGIN
+    IF wanted ? 'product'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.product_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN ties -> 'product'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_product
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'product'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_products t
+            WHERE t.environment = env AND t.product_id >= k.id AND t.product_id <= k.id
+            ORDER BY t.product_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'price'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.price_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN ties -> 'price'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_price
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'price'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_prices t
+            WHERE t.environment = env AND t.price_id >= k.id AND t.price_id <= k.id
+            ORDER BY t.price_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'customer'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.provider_customer_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            t.deleted,
+            NULL::json,
+            CASE WHEN ties -> 'customer'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_customer
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'customer'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customers t
+            WHERE t.provider = 'stripe'::text AND t.environment = env AND t.provider_customer_id >= k.id AND t.provider_customer_id <= k.id
+            ORDER BY t.provider_customer_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'subscription'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.subscription_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            (
+                SELECT pg_catalog.json_agg(c.subscription_item_id)
+                FROM :payments.stripe_subscription_items c
+                WHERE c.environment = env AND c.subscription_id >= k.id
+                  AND c.subscription_id <= k.id),
+            CASE WHEN ties -> 'subscription'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_subscription
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'subscription'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_subscriptions t
+            WHERE t.environment = env AND t.subscription_id >= k.id AND t.subscription_id <= k.id
+            ORDER BY t.subscription_id LIMIT 1) t;
+    END IF;
+    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription);
+END $$;
+
+-- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
+-- subject themselves, their objects tell.
+CREATE OR REPLACE FUNCTION :billhook.load_unnamed(env text, customers jsonb)
+RETURNS SETOF json LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    RETURN QUERY SELECT pg_catalog.json_build_array('subscription', t.subscription_id, t.customer_id,
+        extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)
+    FROM pg_catalog.jsonb_array_elements_text(customers) AS k(id) CROSS JOIN LATERAL (
+        SELECT * FROM :payments.stripe_subscriptions t
+        WHERE t.environment = env AND t.customer_id >= k.id AND t.customer_id <= k.id
+        ORDER BY t.customer_id OFFSET 0) t
+    WHERE t.provider_event_at IS NOT NULL;
+END $$;
+
+-- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
+-- that go. A row's `raw` is the number of one of `documents`, in which `object_path` leads to
+-- Stripe's object.
+CREATE OR REPLACE FUNCTION :billhook.save_rows(
+    env text, rows jsonb, documents jsonb[], object_path text[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    gone text;
+    named record;
+BEGIN
+    IF rows ? 'stripe_products_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_products_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_products WHERE environment = env AND product_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_prices_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_prices_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_prices WHERE environment = env AND price_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_subscriptions_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscriptions_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_subscriptions WHERE environment = env AND subscription_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_subscription_items_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscription_items_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_subscription_items WHERE environment = env AND subscription_item_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'customer_mappings_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'customer_mappings_deleted'::text)
+        LOOP
+            DELETE FROM :payments.customer_mappings WHERE provider = 'stripe'::text AND environment = env AND provider_customer_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'transactions_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'transactions_deleted'::text)
+        LOOP
+            DELETE FROM :payments.transactions WHERE id = gone::uuid;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_products'::text THEN
+        INSERT INTO :payments.stripe_products AS old (
+            environment, product_id, name, description, active, default_price_id, metadata, raw,
+            provider_event_at, provider_event_rank, provider_event_id, provider_event_previous,
+            synced_at)
+        SELECT
+            env, r.product_id, r.name, r.description, r.active, r.default_price_id, r.metadata,
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_products'::text) AS r(
+            product_id text, name text, description text, active boolean, default_price_id text,
+            metadata jsonb, raw integer, provider_event_at bigint, provider_event_rank smallint,
+            provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, product_id) DO UPDATE SET
+            name = EXCLUDED.name,
+            description = EXCLUDED.description,
+            active = EXCLUDED.active,
+            default_price_id = EXCLUDED.default_price_id,
+            metadata = EXCLUDED.metadata,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_prices'::text THEN
+        INSERT INTO :payments.stripe_prices AS old (
+            environment, price_id, product_id, active, currency, unit_amount,
+            unit_amount_decimal, type, lookup_key, billing_scheme, tax_behavior,
+            recurring_interval, recurring_interval_count, metadata, raw, provider_event_at,
+            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.price_id, r.product_id, r.active, r.currency, r.unit_amount,
+            r.unit_amount_decimal, r.type, r.lookup_key, r.billing_scheme, r.tax_behavior,
+            r.recurring_interval, r.recurring_interval_count, r.metadata,
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_prices'::text) AS r(
+            price_id text, product_id text, active boolean, currency text, unit_amount bigint,
+            unit_amount_decimal text, type text, lookup_key text, billing_scheme text,
+            tax_behavior text, recurring_interval text, recurring_interval_count integer,
+            metadata jsonb, raw integer, provider_event_at bigint, provider_event_rank smallint,
+            provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, price_id) DO UPDATE SET
+            product_id = EXCLUDED.product_id,
+            active = EXCLUDED.active,
+            currency = EXCLUDED.currency,
+            unit_amount = EXCLUDED.unit_amount,
+            unit_amount_decimal = EXCLUDED.unit_amount_decimal,
+            type = EXCLUDED.type,
+            lookup_key = EXCLUDED.lookup_key,
+            billing_scheme = EXCLUDED.billing_scheme,
+            tax_behavior = EXCLUDED.tax_behavior,
+            recurring_interval = EXCLUDED.recurring_interval,
+            recurring_interval_count = EXCLUDED.recurring_interval_count,
+            metadata = EXCLUDED.metadata,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'customers'::text THEN
+        INSERT INTO :payments.customers AS old (
+            provider, environment, provider_customer_id, email, name, phone, metadata,
+            provider_created_at, deleted, raw, provider_event_at, provider_event_rank,
+            provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            'stripe', env, r.provider_customer_id, r.email, r.name, r.phone, r.metadata,
+            pg_catalog.to_timestamp(r.provider_created_at::double precision), r.deleted,
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'customers'::text) AS r(
+            provider_customer_id text, email text, name text, phone text, metadata jsonb,
+            provider_created_at bigint, deleted boolean, raw integer, provider_event_at bigint,
+            provider_event_rank smallint, provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (provider, environment, provider_customer_id) DO UPDATE SET
+            email = EXCLUDED.email,
+            name = EXCLUDED.name,
+            phone = EXCLUDED.phone,
+            metadata = EXCLUDED.metadata,
+            provider_created_at = coalesce(EXCLUDED.provider_created_at, old.provider_created_at),
+            deleted = old.deleted OR EXCLUDED.deleted,
+            raw = billhook.keep_expanded(old.raw, EXCLUDED.raw),
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_subscriptions'::text THEN
+        INSERT INTO :payments.stripe_subscriptions AS old (
+            environment, subscription_id, customer_id, status, current_period_start,
+            current_period_end, cancel_at_period_end, cancel_at, canceled_at, trial_start,
+            trial_end, pause_collection, latest_invoice_id, metadata, subject_type, subject_id,
+            raw, provider_event_at, provider_event_rank, provider_event_id,
+            provider_event_previous, synced_at)
+        SELECT
+            env, r.subscription_id, r.customer_id, r.status,
+            pg_catalog.to_timestamp(r.current_period_start::double precision),
+            pg_catalog.to_timestamp(r.current_period_end::double precision),
+            r.cancel_at_period_end, pg_catalog.to_timestamp(r.cancel_at::double precision),
+            pg_catalog.to_timestamp(r.canceled_at::double precision),
+            pg_catalog.to_timestamp(r.trial_start::double precision),
+            pg_catalog.to_timestamp(r.trial_end::double precision), r.pause_collection,
+            r.latest_invoice_id, r.metadata, r.subject_type, r.subject_id,
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_subscriptions'::text) AS r(
+            subscription_id text, customer_id text, status text, current_period_start bigint,
+            current_period_end bigint, cancel_at_period_end boolean, cancel_at bigint,
+            canceled_at bigint, trial_start bigint, trial_end bigint, pause_collection jsonb,
+            latest_invoice_id text, metadata jsonb, subject_type text, subject_id text, raw
+            integer, provider_event_at bigint, provider_event_rank smallint, provider_event_id
+            text, provider_event_previous jsonb)
+        ON CONFLICT (environment, subscription_id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            status = EXCLUDED.status,
+            current_period_start = EXCLUDED.current_period_start,
+            current_period_end = EXCLUDED.current_period_end,
+            cancel_at_period_end = EXCLUDED.cancel_at_period_end,
+            cancel_at = EXCLUDED.cancel_at,
+            canceled_at = EXCLUDED.canceled_at,
+            trial_start = EXCLUDED.trial_start,
+            trial_end = EXCLUDED.trial_end,
+            pause_collection = EXCLUDED.pause_collection,
+            latest_invoice_id = EXCLUDED.latest_invoice_id,
+            metadata = EXCLUDED.metadata,
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_subscription_items'::text THEN
+        INSERT INTO :payments.stripe_subscription_items AS old (
+            environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
+            metadata, raw)
+        SELECT
+            env, r.subscription_item_id, r.subscription_id, r.product_id, r.price_id,
+            r.quantity, r.metadata, r.raw
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_subscription_items'::text) AS r(
+            subscription_item_id text, subscription_id text, product_id text, price_id text,
+            quantity bigint, metadata jsonb, raw jsonb)
+        ON CONFLICT (environment, subscription_item_id) DO UPDATE SET
+            subscription_id = EXCLUDED.subscription_id,
+            product_id = EXCLUDED.product_id,
+            price_id = EXCLUDED.price_id,
+            quantity = EXCLUDED.quantity,
+            metadata = EXCLUDED.metadata,
+            raw = EXCLUDED.raw
+        WHERE NOT (old.raw = EXCLUDED.raw AND old.subscription_id = EXCLUDED.subscription_id);
+    END IF;
+    IF rows ? 'tombstones'::text THEN
+        INSERT INTO :billhook.tombstones AS old (
+            environment, object_type, object_id, deleted_at, outside_ledger)
+        SELECT
+            env, r.object_type, r.object_id, pg_catalog.to_timestamp(r.deleted_at::double
+            precision), r.outside_ledger
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'tombstones'::text) AS r(
+            object_type text, object_id text, deleted_at bigint, outside_ledger boolean)
+        ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+            deleted_at = greatest(old.deleted_at, EXCLUDED.deleted_at),
+            outside_ledger = old.outside_ledger OR EXCLUDED.outside_ledger;
+    END IF;
+    IF rows ? 'ties'::text THEN
+        INSERT INTO :billhook.ties AS old (
+            environment, object_type, object_id, event_id)
+        SELECT
+            env, r.object_type, r.object_id, r.event_id
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'ties'::text) AS r(
+            object_type text, object_id text, event_id text)
+        ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+            event_id = EXCLUDED.event_id;
+    END IF;
+    IF rows ? 'customer_claims'::text THEN
+        INSERT INTO :billhook.customer_claims AS old (
+            environment, customer_id, kind, subject_type, subject_id, ref, claimed_at,
+            outside_ledger)
+        SELECT
+            env, r.customer_id, r.kind, r.subject_type, r.subject_id, r.ref,
+            pg_catalog.to_timestamp(r.claimed_at::double precision), r.outside_ledger
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'customer_claims'::text) AS r(
+            customer_id text, kind text, subject_type text, subject_id text, ref text,
+            claimed_at bigint, outside_ledger boolean)
+        ON CONFLICT (environment, customer_id, kind, subject_type, subject_id, ref) DO UPDATE SET
+            claimed_at = EXCLUDED.claimed_at,
+            outside_ledger = EXCLUDED.outside_ledger;
+    END IF;
+    IF rows ? 'customer_mappings'::text THEN
+        INSERT INTO :payments.customer_mappings AS old (
+            provider, environment, provider_customer_id, subject_type, subject_id)
+        SELECT
+            'stripe', env, r.provider_customer_id, r.subject_type, r.subject_id
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'customer_mappings'::text) AS r(
+            provider_customer_id text, subject_type text, subject_id text)
+        ON CONFLICT (provider, environment, provider_customer_id) DO UPDATE SET
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id;
+    END IF;
+    IF rows ? 'payment_refs'::text THEN
+        INSERT INTO :billhook.payment_refs AS old (
+            environment, object_type, object_id, payment_id)
+        SELECT
+            env, r.object_type, r.object_id, r.payment_id
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'payment_refs'::text) AS r(
+            object_type text, object_id text, payment_id bigint)
+        ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+            payment_id = EXCLUDED.payment_id;
+    END IF;
+    IF rows ? 'payment_sources'::text THEN
+        INSERT INTO :billhook.payment_sources AS old (
+            environment, object_type, object_id, outcome, payment_id, version_at,
+            version_event_id, place, type, subject_type, subject_id, customer_id, email, amount,
+            full_amount, currency, presentment_amount, presentment_currency, out_of_band,
+            description, happened_at, provider_created_at, related)
+        SELECT
+            env, r.object_type, r.object_id, r.outcome, r.payment_id,
+            pg_catalog.to_timestamp(r.version_at::double precision), r.version_event_id,
+            r.place, r.type, r.subject_type, r.subject_id, r.customer_id, r.email, r.amount,
+            r.full_amount, r.currency, r.presentment_amount, r.presentment_currency,
+            r.out_of_band, r.description, pg_catalog.to_timestamp(r.happened_at::double
+            precision), pg_catalog.to_timestamp(r.provider_created_at::double precision),
+            r.related
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'payment_sources'::text) AS r(
+            object_type text, object_id text, outcome text, payment_id bigint, version_at
+            bigint, version_event_id text, place smallint, type text, subject_type text,
+            subject_id text, customer_id text, email text, amount bigint, full_amount bigint,
+            currency text, presentment_amount bigint, presentment_currency text, out_of_band
+            boolean, description text, happened_at bigint, provider_created_at bigint, related
+            jsonb)
+        ON CONFLICT (environment, object_type, object_id, outcome) DO UPDATE SET
+            payment_id = EXCLUDED.payment_id,
+            version_at = EXCLUDED.version_at,
+            version_event_id = EXCLUDED.version_event_id,
+            place = EXCLUDED.place,
+            type = EXCLUDED.type,
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id,
+            customer_id = EXCLUDED.customer_id,
+            email = EXCLUDED.email,
+            amount = EXCLUDED.amount,
+            full_amount = EXCLUDED.full_amount,
+            currency = EXCLUDED.currency,
+            presentment_amount = EXCLUDED.presentment_amount,
+            presentment_currency = EXCLUDED.presentment_currency,
+            out_of_band = EXCLUDED.out_of_band,
+            description = EXCLUDED.description,
+            happened_at = EXCLUDED.happened_at,
+            provider_created_at = EXCLUDED.provider_created_at,
+            related = EXCLUDED.related;
+    END IF;
+    IF rows ? 'payment_refunds'::text THEN
+        INSERT INTO :billhook.payment_refunds AS old (
+            environment, object_type, object_id, payment_id, version_at, version_rank,
+            version_event_id, status, amount, currency, presentment_amount,
+            presentment_currency, description, payment_intent_id, charge_id, provider_created_at)
+        SELECT
+            env, r.object_type, r.object_id, r.payment_id,
+            pg_catalog.to_timestamp(r.version_at::double precision), r.version_rank,
+            r.version_event_id, r.status, r.amount, r.currency, r.presentment_amount,
+            r.presentment_currency, r.description, r.payment_intent_id, r.charge_id,
+            pg_catalog.to_timestamp(r.provider_created_at::double precision)
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'payment_refunds'::text) AS r(
+            object_type text, object_id text, payment_id bigint, version_at bigint, version_rank
+            smallint, version_event_id text, status text, amount bigint, currency text,
+            presentment_amount bigint, presentment_currency text, description text,
+            payment_intent_id text, charge_id text, provider_created_at bigint)
+        ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+            payment_id = EXCLUDED.payment_id,
+            version_at = EXCLUDED.version_at,
+            version_rank = EXCLUDED.version_rank,
+            version_event_id = EXCLUDED.version_event_id,
+            status = EXCLUDED.status,
+            amount = EXCLUDED.amount,
+            currency = EXCLUDED.currency,
+            presentment_amount = EXCLUDED.presentment_amount,
+            presentment_currency = EXCLUDED.presentment_currency,
+            description = EXCLUDED.description,
+            payment_intent_id = EXCLUDED.payment_intent_id,
+            charge_id = EXCLUDED.charge_id,
+            provider_created_at = EXCLUDED.provider_created_at;
+    END IF;
+    IF rows ? 'transactions'::text THEN
+        INSERT INTO :payments.transactions AS old (
+            id, type, status, subject_type, subject_id, provider_customer_id,
+            customer_email_snapshot, provider_object_type, provider_object_id,
+            provider_parent_object_type, provider_parent_object_id, related_object_ids, amount,
+            amount_refunded, amount_out_of_band, currency, description, paid_at, failed_at,
+            refunded_at, canceled_at, provider_created_at, raw, payment_id, provider,
+            environment)
+        SELECT
+            r.id, r.type, r.status, r.subject_type, r.subject_id, r.provider_customer_id,
+            r.customer_email_snapshot, r.provider_object_type, r.provider_object_id,
+            r.provider_parent_object_type, r.provider_parent_object_id, r.related_object_ids,
+            r.amount, r.amount_refunded, r.amount_out_of_band, r.currency, r.description,
+            pg_catalog.to_timestamp(r.paid_at::double precision),
+            pg_catalog.to_timestamp(r.failed_at::double precision),
+            pg_catalog.to_timestamp(r.refunded_at::double precision),
+            pg_catalog.to_timestamp(r.canceled_at::double precision),
+            pg_catalog.to_timestamp(r.provider_created_at::double precision),
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb), r.payment_id, 'stripe', env
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'transactions'::text) AS r(
+            id uuid, type text, status text, subject_type text, subject_id text,
+            provider_customer_id text, customer_email_snapshot text, provider_object_type text,
+            provider_object_id text, provider_parent_object_type text, provider_parent_object_id
+            text, related_object_ids jsonb, amount bigint, amount_refunded bigint,
+            amount_out_of_band bigint, currency text, description text, paid_at bigint,
+            failed_at bigint, refunded_at bigint, canceled_at bigint, provider_created_at
+            bigint, raw integer, payment_id bigint)
+        ON CONFLICT (id) DO UPDATE SET
+            type = EXCLUDED.type,
+            status = EXCLUDED.status,
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id,
+            provider_customer_id = EXCLUDED.provider_customer_id,
+            customer_email_snapshot = EXCLUDED.customer_email_snapshot,
+            provider_object_type = EXCLUDED.provider_object_type,
+            provider_object_id = EXCLUDED.provider_object_id,
+            provider_parent_object_type = EXCLUDED.provider_parent_object_type,
+            provider_parent_object_id = EXCLUDED.provider_parent_object_id,
+            related_object_ids = EXCLUDED.related_object_ids,
+            amount = EXCLUDED.amount,
+            amount_refunded = EXCLUDED.amount_refunded,
+            amount_out_of_band = EXCLUDED.amount_out_of_band,
+            currency = EXCLUDED.currency,
+            description = EXCLUDED.description,
+            paid_at = EXCLUDED.paid_at,
+            failed_at = EXCLUDED.failed_at,
+            refunded_at = EXCLUDED.refunded_at,
+            canceled_at = EXCLUDED.canceled_at,
+            provider_created_at = EXCLUDED.provider_created_at,
+            raw = CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END,
+            payment_id = EXCLUDED.payment_id;
+    END IF;
+    IF rows ? 'customers_marked'::text THEN
+        INSERT INTO :payments.customers AS old (provider, environment, provider_customer_id, deleted, raw)
+        SELECT 'stripe', env, k.id, true, pg_catalog.jsonb_build_object('id'::text, k.id)
+        FROM pg_catalog.jsonb_array_elements_text(rows -> 'customers_marked'::text) AS k(id)
+        ON CONFLICT (provider, environment, provider_customer_id) DO UPDATE SET
+            deleted = true, synced_at = pg_catalog.now()
+        WHERE NOT old.deleted;
+    END IF;
+    IF rows ? 'stripe_subscriptions_subjects'::text THEN
+        FOR named IN SELECT * FROM pg_catalog.jsonb_to_recordset(
+            rows -> 'stripe_subscriptions_subjects'::text) AS r(id text, subject_type text, subject_id text)
+        LOOP
+            UPDATE :payments.stripe_subscriptions
+            SET subject_type = named.subject_type, subject_id = named.subject_id
+            WHERE environment = env AND subscription_id = named.id;
+        END LOOP;
+    END IF;
+END $$;

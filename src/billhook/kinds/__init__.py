@@ -1,0 +1,27 @@
+"""The mirrored kinds: one declaration each (design section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from billhook.kinds.catalog import PRICE, PRODUCT
+from billhook.kinds.customers import CUSTOMER
+from billhook.kinds.kind import Children, Column, Kind, Row, Value, by_name
+from billhook.kinds.subscriptions import SUBSCRIPTION
+
+KINDS: Mapping[str, Kind] = MappingProxyType(by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION)))
+"""By Stripe's name, in the order of a sync."""
+
+__all__ = [
+    "CUSTOMER",
+    "KINDS",
+    "PRICE",
+    "PRODUCT",
+    "SUBSCRIPTION",
+    "Children",
+    "Column",
+    "Kind",
+    "Row",
+    "Value",
+]

@@ -1,0 +1,160 @@
+"""What a mirrored kind is: one declaration that everything else follows from.
+
+The upsert of a batch, the sync, verify, rebuild, archive, refresh and the lists are driven by these
+declarations (design section 7). A new kind is one declaration, one migration and its tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from billhook.kinds import reading
+from billhook.kinds.reading import StripeObject, Subject
+
+Value = str | int | bool | dict[str, str] | StripeObject | None
+Row = dict[str, Value]
+"""Column name to value. Times are epoch seconds, amounts are in the currency's minor unit."""
+Type = Literal["text", "bigint", "integer", "boolean", "jsonb", "timestamptz"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a mirrored table.
+
+    Attributes:
+        type: its PostgreSQL type. A `timestamptz` is read as epoch seconds.
+        read: takes the column's value from a Stripe object.
+        keep: a later state without this fact keeps the earlier one.
+    """
+
+    name: str
+    type: Type
+    read: Callable[[StripeObject], Value]
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Rows of their own that Stripe sends inside their parent, such as subscription items.
+
+    Attributes:
+        parent: the column that names the parent.
+        entries: the children in the parent's object.
+        complete: whether the object shows all of them; Stripe sends the first page only.
+    """
+
+    table: str
+    key: str
+    parent: str
+    columns: tuple[Column, ...]
+    entries: Callable[[StripeObject], Sequence[StripeObject]]
+    complete: Callable[[StripeObject], bool]
+
+    def rows(self, parent: StripeObject) -> dict[str, Row]:
+        """The children by id."""
+        found = {}
+        for entry in self.entries(parent):
+            if (entry_id := reading.id_of(entry)) is not None:
+                found[entry_id] = {each.name: each.read(entry) for each in self.columns}
+                found[entry_id]["raw"] = entry
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A Stripe object that the schema `payments` mirrors.
+
+    Attributes:
+        name: Stripe's name of the object, as in its field `object`.
+        table: the mirrored table, without its schema.
+        key: the column of Stripe's id.
+        columns: all others that are read from the object.
+        path: where Stripe lists it; `{path}/{id}` retrieves it.
+        variants: the requests that give the whole list together.
+        expand: what a sync and a refresh ask for in full.
+        changed_by: event types whose object is its new state.
+        deleted_by: event types after which Stripe no longer has it.
+        keeps_deleted: deleted objects keep their row, marked `deleted`, instead of losing it.
+        has_provider: the table has InsForge's column `provider`.
+        customer: the column of its customer: rows without a subject of their own get the one that
+            the customer pays for.
+        subject: the subject that the object names itself.
+        readable: whether the object has what its row cannot be without.
+    """
+
+    name: str
+    table: str
+    key: str
+    columns: tuple[Column, ...]
+    path: str
+    changed_by: tuple[str, ...]
+    deleted_by: tuple[str, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ({},)
+    expand: tuple[str, ...] = ()
+    keeps_deleted: bool = False
+    has_provider: bool = False
+    customer: str | None = None
+    subject: Callable[[StripeObject], Subject | None] | None = None
+    children: Children | None = None
+    readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
+
+    def row(self, stripe_object: StripeObject) -> Row | None:
+        """The row of an object; None where there is nothing to show.
+
+        Raises:
+            UnreadableObject: it lacks what its row cannot be without.
+        """
+        if reading.id_of(stripe_object) is None or not self.readable(stripe_object):
+            return None
+        return {column.name: column.read(stripe_object) for column in self.columns}
+
+
+def text(name: str, source: str | None = None) -> Column:
+    """A string; empty ones count as missing."""
+    source = source or name
+    return Column(name, "text", lambda found: reading.text(found.get(source)))
+
+
+def required(name: str, source: str | None = None) -> Column:
+    """A string that the row cannot be without."""
+    source = source or name
+    return Column(name, "text", lambda found: reading.required(found, source))
+
+
+def reference(name: str, source: str) -> Column:
+    """The id of another object, which may come expanded."""
+    return Column(name, "text", lambda found: reading.id_of(found.get(source)))
+
+
+def integer(name: str, source: str | None = None, *, type: Type = "bigint") -> Column:
+    """An integer, such as an amount in the currency's minor unit."""
+    source = source or name
+    return Column(name, type, lambda found: reading.integer(found.get(source)))
+
+
+def flag(name: str, source: str | None = None) -> Column:
+    """True or false; missing is false."""
+    source = source or name
+    return Column(name, "boolean", lambda found: found.get(source) is True)
+
+
+def time(name: str, source: str | None = None, *, keep: bool = False) -> Column:
+    """A time in epoch seconds."""
+    source = source or name
+    return Column(name, "timestamptz", lambda found: reading.timestamp(found.get(source)), keep)
+
+
+def metadata() -> Column:
+    """The object's metadata."""
+    return Column("metadata", "jsonb", lambda found: reading.metadata(found.get("metadata")))
+
+
+def computed(name: str, type: Type, read: Callable[[StripeObject], Value]) -> Column:
+    """A column with a rule of its own."""
+    return Column(name, type, read)
+
+
+def by_name(kinds: Iterable[Kind]) -> dict[str, Kind]:
+    return {kind.name: kind for kind in kinds}

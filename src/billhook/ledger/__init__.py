@@ -1,0 +1,20 @@
+"""The ledger: every verified event is recorded in `payments.webhook_events` and applied, in one
+transaction (design section 2)."""
+
+from billhook.ledger.applying import EventNotApplied, EventNotRecorded, Ledger
+from billhook.ledger.delivery import Delivery, check, decode
+from billhook.ledger.receiving import Receipt, receive
+from billhook.ledger.transaction import FINISHED, Entry
+
+__all__ = [
+    "FINISHED",
+    "Delivery",
+    "Entry",
+    "EventNotApplied",
+    "EventNotRecorded",
+    "Ledger",
+    "Receipt",
+    "check",
+    "decode",
+    "receive",
+]

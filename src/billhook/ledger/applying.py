@@ -1,0 +1,190 @@
+"""Recording and applying events: one event, one transaction (design I1).
+
+If the app's triggers raise, the mirror still moves on, the event is kept as `failed` with their
+message, and it is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import asyncpg
+import structlog
+
+from billhook.db import Database, repeat_collisions
+from billhook.db.leases import Lease
+from billhook.db.refusals import place_of, reason_of, refusal_in
+from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.kinds.reading import UnreadableObject
+from billhook.ledger.delivery import Delivery
+from billhook.ledger.queue import Queue
+from billhook.ledger.transaction import FINISHED, Entry, OtherAccount, Work, apply_batch
+from billhook.projections import NOTHING, Changes, project
+from billhook.settings import ENVIRONMENTS, Environment
+
+log = structlog.get_logger(__name__)
+
+_CUT_OFF = "its transaction was cut off: a trigger took too long, or ended its session"
+
+
+class EventNotApplied(BillhookError):
+    """500: the event is in the ledger as `failed`, with this reason. Stripe sends it again."""
+
+
+class EventNotRecorded(BillhookError):
+    """500: the app's triggers let nothing be written to the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an event could not be applied.
+
+    Attributes:
+        place: the function and line of the app that raised.
+        was_cut_off: a trigger may be what makes PostgreSQL look as if it were away.
+    """
+
+    reason: str
+    place: str | None = None
+    was_cut_off: bool = False
+
+
+class Ledger:
+    """Records and applies the events of both environments."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._queues = {each: Queue(each, self._transact) for each in ENVIRONMENTS}
+
+    async def close(self) -> None:
+        """Give up the transactions that still run. Nobody waits for their answer any more."""
+        for queue in self._queues.values():
+            await queue.close()
+
+    async def apply(
+        self, environment: Environment, delivery: Delivery, lease: Lease | None = None
+    ) -> Entry:
+        """Record, apply and mark one event.
+
+        Args:
+            lease: record nothing once it is lost.
+
+        Raises:
+            EventNotApplied: it was recorded as `failed`.
+            EventNotRecorded: the app's triggers let nothing be recorded.
+            LeaseLost: `lease` is gone; nothing was recorded.
+            DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
+        """
+        try:
+            changes = project(delivery.event)
+        except UnreadableObject as error:
+            changes, failure = NOTHING, _Failure(str(error))
+        else:
+            outcome = await self._try(environment, Work(delivery, changes), lease)
+            if isinstance(outcome, Entry):
+                return outcome
+            failure = outcome
+        entry = await self._record_failure(environment, delivery, changes, failure, lease)
+        if entry.processing_status in FINISHED:
+            return entry  # another delivery of it succeeded meanwhile
+        raise EventNotApplied(
+            f"Event {delivery.event.id} was recorded, but could not be applied: {failure.reason}",
+            next_actions="Fix the cause; Stripe sends the event again.",
+        )
+
+    async def _try(
+        self, environment: Environment, work: Work, lease: Lease | None
+    ) -> Entry | _Failure:
+        """Apply an event. A lost connection may be an outage or a trigger's doing: a second try
+        tells."""
+        for _ in range(2):
+            try:
+                return await self._apply(environment, work, lease)
+            except OtherAccount:
+                raise EventNotApplied(
+                    f"Event {work.delivery.event.id} failed before and stays so: it is of a Stripe "
+                    "account that is not connected.",
+                    next_actions="Set a key of that account, restore its archive, and replay the "
+                    "event: `billhook archive list`.",
+                ) from None
+            except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+                try:
+                    refusal = refusal_in(error)
+                except DatabaseUnavailable:
+                    if await self._is_away():
+                        raise
+                    if isinstance(error.__cause__, TimeoutError):
+                        break  # it would take as long again
+                else:
+                    return _Failure(reason_of(refusal), place_of(refusal))
+        return _Failure(_CUT_OFF, was_cut_off=True)
+
+    async def _is_away(self) -> bool:
+        """Whether PostgreSQL accepts no changes just now: then no trigger cut the event off."""
+        try:
+            async with self.database.connection() as connection:
+                return bool(await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()"))
+        except (asyncpg.PostgresError, DatabaseUnavailable):
+            return True
+
+    async def _apply(self, environment: Environment, work: Work, lease: Lease | None) -> Entry:
+        if lease is None:
+            return await self._queues[environment].apply(work)
+        (entry,) = await self._transact(environment, [work], lease)
+        return entry
+
+    async def _transact(
+        self,
+        environment: Environment,
+        batch: Sequence[Work],
+        lease: Lease | None = None,
+        *,
+        silently: bool = False,
+    ) -> list[Entry]:
+        async def transaction() -> list[Entry]:
+            async with self.database.as_service(resets_itself=not silently) as connection:
+                if lease is not None:
+                    await lease.check(connection)
+                return await apply_batch(connection, environment, batch, silently=silently)
+
+        return await repeat_collisions(transaction)
+
+    async def _record_failure(
+        self,
+        environment: Environment,
+        delivery: Delivery,
+        changes: Changes,
+        failure: _Failure,
+        lease: Lease | None,
+    ) -> Entry:
+        """Mark the event `failed`. The mirror moves on, unless its own rows were refused. As a last
+        resort the app's triggers on the ledger are disabled for that one transaction
+        (docs/decisions/0008-silenced-triggers.md)."""
+        log.warning(
+            "event failed",
+            environment=environment,
+            event_id=delivery.event.id,
+            event_type=delivery.event.type,
+            error=failure.reason,
+            raised_in=failure.place,
+        )
+        outage: DatabaseUnavailable | None = None
+        full = Work(delivery, changes, failure.reason)
+        bare = replace(full, changes=NOTHING)
+        for work, silently in ((full, False), (bare, False), (full, True), (bare, True)):
+            try:
+                entries = await self._transact(environment, [work], lease, silently=silently)
+            except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+                if not failure.was_cut_off:
+                    refusal_in(error)
+                outage = error if isinstance(error, DatabaseUnavailable) else None
+            else:
+                return entries[0]
+        if outage is not None:
+            raise outage
+        raise EventNotRecorded(
+            f"Event {delivery.event.id} could not be recorded: {failure.reason}",
+            next_actions="Fix the trigger on payments.webhook_events that refuses every write; "
+            "Stripe sends the event again.",
+        )

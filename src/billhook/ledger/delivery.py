@@ -1,0 +1,97 @@
+"""What Stripe delivers: an event, decoded, with what the ledger keeps of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from billhook.errors import InvalidInput
+from billhook.kinds.reading import StripeObject, hash_of, text
+from billhook.projections import Event
+from billhook.stripe.decoding import decode as decode_json
+
+_REQUIRED = (("id", str), ("type", str), ("created", int), ("livemode", bool))
+_YEAR_10000 = 253_402_300_800
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event as it arrived.
+
+    Attributes:
+        account_id: the connected account that it is about.
+        payload: its JSON, as PostgreSQL can store it.
+    """
+
+    event: Event
+    livemode: bool
+    account_id: str | None
+    object_type: str | None
+    object_id: str | None
+    payload: str
+
+
+def decode(payload: bytes) -> Delivery:
+    """Read a Stripe event.
+
+    Raises:
+        InvalidInput: not JSON, or not an event.
+    """
+    try:
+        body, payload = decode_json(payload)
+    except ValueError:
+        raise InvalidInput("The body is not valid JSON.") from None
+    stripe_object = check(body)
+    previous = body["data"].get("previous_attributes")
+    return Delivery(
+        event=Event(
+            id=body["id"],
+            type=body["type"],
+            created=body["created"],
+            object=stripe_object,
+            previous=previous if isinstance(previous, dict) else None,
+            account=text(body.get("account")),
+        ),
+        livemode=body["livemode"],
+        account_id=_name(body.get("account")),
+        object_type=_name(stripe_object.get("object")),
+        object_id=_name(stripe_object.get("id")),
+        payload=payload.decode(),
+    )
+
+
+def _name(value: Any) -> str | None:
+    """An id or a type, unless it is longer than any of Stripe's: they are indexed."""
+    found = text(value)
+    return found if found and len(found) <= _LONGEST_NAME else None
+
+
+def check(body: Any) -> StripeObject:
+    """Make sure that decoded JSON is an event. Returns its object.
+
+    Raises:
+        InvalidInput: it is not, or lacks what the ledger cannot be without.
+    """
+    if not isinstance(body, dict):
+        raise InvalidInput("The body is not a Stripe event.")
+    if any(str(body.get(each)).startswith("v2.") for each in ("object", "type")):
+        # Not `ignored`: the sender must notice that nothing can come of it.
+        raise InvalidInput(
+            "This is a thin event (v2.core.event), which says only that something happened. "
+            "Billhook needs snapshot events, which carry their object.",
+            next_actions="In Stripe's dashboard (Workbench, Webhooks) create a destination with "
+            "the payload style Snapshot and its events of the API v1, or let Billhook manage one: "
+            "billhook webhooks configure",
+        )
+    for field, kind in _REQUIRED:
+        if not isinstance(body.get(field), kind) or body[field] == "":
+            raise InvalidInput(f"{field}: a Stripe event has a {kind.__name__} here")
+    if _name(body["id"]) is None or _name(body["type"]) is None:
+        raise InvalidInput(f"id, type: at most {_LONGEST_NAME} characters")
+    if not 0 < body["created"] < _YEAR_10000:
+        raise InvalidInput("created: a Stripe event has a time in epoch seconds here")
+    stripe_object = hash_of(body.get("data")).get("object")
+    if not isinstance(stripe_object, dict):
+        raise InvalidInput("data.object: a Stripe event has an object here")
+    return stripe_object

@@ -1,0 +1,124 @@
+"""Webhook deliveries: verify, decode, apply, answer (contract section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import orjson
+
+from billhook.errors import InvalidInput
+from billhook.kinds.reading import text
+from billhook.ledger.applying import Ledger
+from billhook.ledger.delivery import Delivery, decode
+from billhook.ledger.transaction import Entry
+from billhook.settings import Environment
+from billhook.stripe.decoding import decode as decode_json
+
+_PING = b"v2.core.event_destination.ping"
+
+
+class SignatureVerifier(Protocol):
+    """Knows the signing secrets of an environment."""
+
+    async def verify(
+        self, environment: Environment, payload: bytes, header: str | None, now: float
+    ) -> None:
+        """Return if the signature is good, raise the contract's error if not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The answer to a delivered event, ready to send."""
+
+    status: int
+    body: bytes
+
+
+async def receive(
+    ledger: Ledger,
+    environment: Environment,
+    payload: bytes,
+    signature_header: str | None,
+    secrets: SignatureVerifier,
+    now: float,
+) -> Receipt:
+    """Take one of Stripe's deliveries: all of `POST /api/webhooks/stripe/{environment}`.
+
+    Args:
+        payload: the raw body, exactly as it came.
+        signature_header: `Stripe-Signature`, or None.
+        now: epoch seconds, for the signature's tolerance.
+
+    Returns:
+        200 `{received, handled, event}` (contract section 3.1).
+
+    Raises:
+        BillhookError: 401 no signature; 400 a bad one, no event, or one of the other mode;
+            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
+            acknowledged is ever lost.
+    """
+    await secrets.verify(environment, payload, signature_header, now)
+    if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
+        return receipt
+    delivery = decode(payload)
+    if delivery.livemode != (environment == "live"):
+        raise InvalidInput(
+            f"The event is from {'live' if delivery.livemode else 'test'} mode, but this is the "
+            f"{environment} endpoint. It was not recorded.",
+            next_actions="Point each Stripe mode at its own address: …/webhooks/stripe/test and "
+            "…/webhooks/stripe/live.",
+        )
+    entry = await ledger.apply(environment, delivery)
+    return Receipt(200, _receipt(environment, delivery, entry))
+
+
+def _receipt(environment: Environment, delivery: Delivery, entry: Entry) -> bytes:
+    return orjson.dumps(
+        {
+            "received": True,
+            "handled": entry.handled,
+            "event": {
+                "environment": environment,
+                "eventId": delivery.event.id,
+                "eventType": delivery.event.type,
+                "livemode": delivery.livemode,
+                "accountId": delivery.account_id,
+                "objectType": delivery.object_type,
+                "objectId": delivery.object_id,
+                "processingStatus": entry.processing_status,
+                "attemptCount": entry.attempt_count,
+                "lastError": entry.last_error,
+                "receivedAt": _iso(entry.received_at),
+                "processedAt": _iso(entry.processed_at),
+                "createdAt": _iso(entry.created_at),
+                "updatedAt": _iso(entry.updated_at),
+            },
+        }
+    )
+
+
+def _ping_receipt(environment: Environment, payload: bytes) -> Receipt | None:
+    """The answer to Stripe's ping of an event destination: it holds nothing to record. None when
+    the payload is something else."""
+    try:
+        body, _ = decode_json(payload)
+    except ValueError:
+        return None
+    if not isinstance(body, dict) or body.get("type") != _PING.decode():
+        return None
+    event = {
+        "environment": environment,
+        "eventId": text(body.get("id")),
+        "eventType": body["type"],
+        "processingStatus": "ignored",
+    }
+    return Receipt(200, orjson.dumps({"received": True, "handled": False, "event": event}))
+
+
+def _iso(at: datetime | None) -> str | None:
+    """ISO 8601 UTC with milliseconds and `Z` (contract section 1)."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,231 @@
+"""One transaction for a batch of events: lock and load, reduce, save and mark (design section 2).
+
+Four round trips, however many events: BEGIN, load, save, COMMIT. A rule that asks for something
+rare costs another load.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from billhook.db import Connection
+from billhook.ledger.delivery import Delivery
+from billhook.projections.changes import Changes
+from billhook.reducers.reduce import apply
+from billhook.reducers.state import State
+from billhook.rows.facts import reduced
+from billhook.rows.saving import Rows
+from billhook.rows.wanted import Wanted
+from billhook.settings import Environment
+
+_SAVE = """
+SELECT saved.*, CASE WHEN saved.number = 1 THEN billhook.reset_session() END
+FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
+    $9::text[]::jsonb[], $10, $11, $12::text::jsonb) AS saved
+"""
+_SILENCE = "SELECT billhook.silence_triggers()"
+_RESTORE = "SELECT billhook.restore_triggers($1)"
+_ARCHIVED_AFTER = 30 * 86400 - 3600
+"""Seconds after which an event may have left the ledger for the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An event to be applied.
+
+    Attributes:
+        failure: why it could not be applied before: it is recorded as `failed`.
+    """
+
+    delivery: Delivery
+    changes: Changes
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The ledger's row of an event, and how it came to be.
+
+    Attributes:
+        handled: the event was applied now, and changed something.
+        spent: seconds that its mark took, mostly in the app's triggers.
+    """
+
+    handled: bool
+    processing_status: str
+    attempt_count: int
+    last_error: str | None
+    received_at: datetime
+    processed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    spent: float = 0.0
+
+
+class OtherAccount(Exception):
+    """The event failed when another Stripe account was connected; its rows are archived."""
+
+
+FINISHED = ("processed", "ignored")
+
+
+async def apply_batch(
+    connection: Connection,
+    environment: Environment,
+    batch: Sequence[Work],
+    *,
+    silently: bool = False,
+) -> list[Entry]:
+    """Apply events in the caller's transaction.
+
+    Args:
+        silently: without the app's triggers on the ledger. They are disabled only when everything
+            else is locked: other transactions lock in this order, too.
+
+    Returns:
+        The entry of each, in order.
+
+    Raises:
+        OtherAccount: one of them is of an account that is not connected.
+        asyncpg.PostgresError: nothing was done; most likely a trigger of the app's raised.
+    """
+
+    def reduce(state: State, loaded: Mapping[str, Any]) -> _Reduced:
+        known = _known(loaded)
+        todo, marks = [], []
+        for work in _unfinished(batch, known):
+            todo.append(work)
+            ours = apply(state, work.delivery.event, work.changes, len(todo))
+            marks.append("failed" if work.failure else "processed" if ours else "ignored")
+        return _Reduced(known, todo, marks)
+
+    result, rows = await reduced(connection, _wanted(environment, batch), reduce)
+    known = result.known
+    saved = {}
+    if result.todo:
+        silenced = await connection.fetchval(_SILENCE) if silently else None
+        saved = await _save(connection, environment, result, rows)
+        if silently:
+            await connection.execute(_RESTORE, silenced)
+    entries = []
+    for work in batch:
+        event_id = work.delivery.event.id
+        # Of a repeated event, the first delivery is the one that was handled.
+        entry = saved.get(event_id) or known[event_id].entry
+        entries.append(entry)
+        if entry.handled:
+            saved[event_id] = replace(entry, handled=False)
+    return entries
+
+
+@dataclass(slots=True)
+class _Known:
+    """An event that the ledger, or the archive, has."""
+
+    row_id: str | None
+    entry: Entry
+    ours: bool = True
+
+
+def locks_of(environment: Environment, work: Work) -> frozenset[str]:
+    """What nobody else may change while an event is applied."""
+    return frozenset(_wanted(environment, [work]).locks)
+
+
+def _wanted(environment: Environment, batch: Sequence[Work]) -> Wanted:
+    wanted = Wanted(environment)
+    archived_before = time.time() - _ARCHIVED_AFTER
+    for work in batch:
+        event = work.delivery.event
+        wanted.events.add(event.id)
+        wanted.locks.add(f"event:{event.id}")
+        if event.created < archived_before:
+            wanted.old_events.add(event.id)
+        wanted.add(work.changes)
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    """The events that are to be saved, and the mark of each."""
+
+    known: dict[str, _Known]
+    todo: list[Work]
+    marks: list[str]
+
+
+def _known(loaded: Mapping[str, Any]) -> dict[str, _Known]:
+    known = {}
+    for event_id, content in loaded["archived"] or ():
+        columns = [content[name] for name in _COLUMNS]
+        known[event_id] = _Known(None, _entry_of(columns))
+    for event_id, row_id, *columns, ours in loaded["ledger"] or ():
+        known[event_id] = _Known(row_id, _entry_of(columns), ours)
+    return known
+
+
+_COLUMNS = (
+    "processing_status", "attempt_count", "last_error", "received_at", "processed_at",
+    "created_at", "updated_at",
+)  # fmt: skip
+
+
+def _entry_of(columns: Sequence[Any]) -> Entry:
+    status, attempts, error, *times = columns
+    received, processed, created, updated = (
+        datetime.fromisoformat(each) if each else None for each in times
+    )
+    assert received is not None
+    assert created is not None
+    assert updated is not None
+    return Entry(False, status, attempts, error, received, processed, created, updated)
+
+
+def _unfinished(batch: Sequence[Work], known: Mapping[str, _Known]) -> list[Work]:
+    """The events that are to be applied: each once, and none that is in its final state."""
+    todo: dict[str, Work] = {}
+    for work in batch:
+        event_id = work.delivery.event.id
+        found = known.get(event_id)
+        if found is not None:
+            if found.row_id is None or found.entry.processing_status in FINISHED:
+                continue
+            if not found.ours:
+                raise OtherAccount(event_id)
+        todo.setdefault(event_id, work)
+    return list(todo.values())
+
+
+async def _save(
+    connection: Connection,
+    environment: Environment,
+    result: _Reduced,
+    rows: Rows,
+) -> dict[str, Entry]:
+    deliveries = [work.delivery for work in result.todo]
+    before = [result.known.get(each.event.id) for each in deliveries]
+    records = await connection.fetch(
+        _SAVE,
+        environment,
+        environment == "live",
+        [each.row_id if each else None for each in before],
+        [each.event.id for each in deliveries],
+        [each.event.type for each in deliveries],
+        [each.account_id for each in deliveries],
+        [each.object_type for each in deliveries],
+        [each.object_id for each in deliveries],
+        [each.payload for each in deliveries],
+        result.marks,
+        [work.failure for work in result.todo],
+        orjson.dumps(rows).decode(),
+    )
+    saved = {}
+    for delivery, (_, *columns, _) in zip(deliveries, records, strict=True):
+        saved[delivery.event.id] = Entry(columns[0] == "processed", *columns)
+    return saved

@@ -1,0 +1,62 @@
+"""Events whose object the schema mirrors → its new state, or its deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from billhook.kinds import KINDS, Kind
+from billhook.kinds.reading import StripeObject, Subject, id_of
+from billhook.projections.changes import NOTHING, Changes, ClaimChange, Event, MirroredObject
+
+KIND_OF: Mapping[str, Kind] = MappingProxyType(
+    {type: kind for kind in KINDS.values() for type in (*kind.changed_by, *kind.deleted_by)}
+)
+"""The mirrored kind of each event type."""
+
+
+def object_changed(event: Event) -> Changes:
+    """An event of a mirrored kind."""
+    kind = KIND_OF[event.type]
+    object_id = id_of(event.object)
+    if object_id is None:
+        return NOTHING
+    deleted = event.type in kind.deleted_by or event.object.get("deleted") is True
+    if deleted and not kind.keeps_deleted:
+        return Changes(deleted=(kind.name, object_id))
+    mirror = mirrored(kind, event.object)
+    return Changes(
+        mirror=mirror,
+        claim=claim_of(kind, mirror) if mirror else None,
+        # The event's type says so: its object is the whole customer, without a key `deleted`
+        # (stripe-facts 23).
+        deleted=(kind.name, object_id) if deleted else None,
+    )
+
+
+def mirrored(kind: Kind, stripe_object: StripeObject) -> MirroredObject | None:
+    """The state of an object; None where there is nothing to show.
+
+    Raises:
+        UnreadableObject: it lacks what its row cannot be without.
+    """
+    row = kind.row(stripe_object)
+    object_id = id_of(stripe_object)
+    if row is None or object_id is None:
+        return None
+    subject = kind.subject(stripe_object) if kind.subject else None
+    return MirroredObject(kind=kind, object_id=object_id, row=row, subject=subject)
+
+
+def claim_of(kind: Kind, mirror: MirroredObject) -> ClaimChange | None:
+    """Whom its customer pays for, if the object names a subject."""
+    customer = mirror.row[kind.customer] if kind.customer else None
+    if mirror.subject is None or not isinstance(customer, str):
+        return None
+    return _metadata_claim(customer, mirror.subject)
+
+
+def _metadata_claim(customer: str, subject: Subject) -> ClaimChange:
+    return ClaimChange(
+        customer_id=customer, subject_type=subject.type, subject_id=subject.id, kind="metadata"
+    )

@@ -1,0 +1,256 @@
+"""Which customer pays for which subject (docs/ordering.md).
+
+Finished checkouts, and the metadata of subscriptions and invoices, claim that a customer pays for a
+subject. `payments.customer_mappings`, and the subject of every row that names none itself, follow
+from these claims, so their order of arrival does not matter:
+
+- A customer has one subject and a subject one customer: the newest checkout wins both ways.
+- Metadata fills what no checkout holds, the oldest claim first.
+- A deleted customer has no subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from billhook.reducers.missing import Missing, Subject
+
+ClaimKind = Literal["checkout", "metadata"]
+ClaimKey = tuple[str, ClaimKind, Subject, str]
+
+
+class Claim(NamedTuple):
+    """A customer pays for a subject, said at a time (epoch seconds).
+
+    Attributes:
+        ref: the Checkout Session; empty for metadata, of which the oldest claim counts.
+    """
+
+    at: int
+    ref: str
+    customer: str
+    subject: Subject
+    kind: ClaimKind
+
+    @property
+    def key(self) -> ClaimKey:
+        """A claim with the same key replaces this one."""
+        return self.customer, self.kind, self.subject, self.ref
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return sum(len(each.encode()) for each in (self.customer, *self.subject, self.ref))
+
+
+@dataclass(slots=True)
+class Known:
+    """The claims of one customer, or on one subject, as far as they were loaded.
+
+    Attributes:
+        checkouts: at least the newest ones.
+        metadata: at least the oldest ones.
+        all_checkouts, all_metadata: none is missing.
+    """
+
+    checkouts: set[Claim] = field(default_factory=set)
+    metadata: set[Claim] = field(default_factory=set)
+    all_checkouts: bool = True
+    all_metadata: bool = True
+
+    def of_kind(self, kind: ClaimKind) -> set[Claim]:
+        return self.checkouts if kind == "checkout" else self.metadata
+
+
+class Claims:
+    """The claims that a batch touches, and what follows from them.
+
+    Attributes:
+        mappings: customer to subject, as `payments.customer_mappings` has them.
+        holders: the same, the other way round.
+        recorded: the claims to save.
+        moved: customers whose rows without a subject of their own may have another one now.
+    """
+
+    def __init__(self) -> None:
+        self.by_customer: dict[str, Known] = {}
+        self.by_subject: dict[Subject, Known] = {}
+        self.deleted_customers: set[str] = set()
+        self.mappings: dict[str, Subject] = {}
+        self.holders: dict[Subject, str] = {}
+        self.recorded: dict[ClaimKey, Claim] = {}
+        self.moved: set[str] = set()
+        self._unsettled: set[str] = set()
+
+    # --- what changes ------------------------------------------------------------------------
+
+    def record(self, claim: Claim) -> None:
+        """Add a claim. One that tells nothing new changes nothing."""
+        of_customer = self._of_customer(claim.customer).of_kind(claim.kind)
+        on_subject = self._on_subject(claim.subject).of_kind(claim.kind)
+        earlier = next((each for each in of_customer if each.key == claim.key), None)
+        if earlier is not None and (
+            earlier.at >= claim.at if claim.kind == "checkout" else earlier.at <= claim.at
+        ):
+            return
+        if self.subject_at(claim.customer, claim.at) != claim.subject:
+            self.moved.add(claim.customer)
+        rival = self._newest_on(claim.subject)
+        customers = {claim.customer, rival.customer} if rival else {claim.customer}
+        before = {each: self.held_by_checkout(each) for each in customers}
+        for claims in (of_customer, on_subject):
+            if earlier is not None:
+                claims.discard(earlier)
+            claims.add(claim)
+        self.recorded[claim.key] = claim
+        self._unsettled.add(claim.customer)
+        if (holder := self.holders.get(claim.subject)) is not None:
+            self._unsettled.add(holder)
+        for customer, held in before.items():
+            self._note_change(customer, held)
+
+    def delete_customer(self, customer: str) -> None:
+        """Stripe deleted a customer: no claim of it counts, also none that comes later."""
+        if customer in self.deleted_customers:
+            return
+        held = self.held_by_checkout(customer)
+        self.deleted_customers.add(customer)
+        self._unsettled.add(customer)
+        self._note_change(customer, held)
+        if held is None:
+            self._note_rivals(customer)
+
+    def _note_change(self, customer: str, before: Subject | None) -> None:
+        """Note whose mapping follows from what a customer's checkouts hold, if that changed."""
+        after = self.held_by_checkout(customer)
+        if after == before:
+            return
+        self._unsettled.add(customer)
+        for subject in (before, after):
+            if subject is not None:
+                self._note_claimants(subject)
+        if before is None or after is None:
+            self._note_rivals(customer)
+
+    def _note_rivals(self, customer: str) -> None:
+        """Note whose metadata names the same subjects as this customer's."""
+        known = self._of_customer(customer)
+        if not known.all_metadata:
+            raise Missing(customers=[customer])
+        for claim in known.metadata:
+            self._note_claimants(claim.subject)
+
+    def _note_claimants(self, subject: Subject) -> None:
+        known = self._on_subject(subject)
+        if not known.all_metadata:
+            raise Missing(subjects=[subject])
+        self._unsettled.update(claim.customer for claim in known.metadata)
+
+    def settle(self) -> tuple[list[str], dict[str, Subject]]:
+        """Compute the mappings that changed.
+
+        Returns:
+            Customers that lose their mapping, and the new mappings by customer.
+        """
+        while True:
+            held = {customer: self.held(customer) for customer in sorted(self._unsettled)}
+            new = {
+                customer: subject
+                for customer, subject in held.items()
+                if subject is not None and self.mappings.get(customer) != subject
+            }
+            displaced = {self.holders[each] for each in new.values() if each in self.holders}
+            if displaced <= self._unsettled:
+                break
+            self._unsettled |= displaced
+        lost = [
+            customer
+            for customer, subject in held.items()
+            if self.mappings.get(customer) not in (None, subject)
+        ]
+        return lost, new
+
+    # --- the rules -----------------------------------------------------------------------------
+
+    def held(self, customer: str) -> Subject | None:
+        """The subject that a customer pays for now."""
+        if customer in self.deleted_customers:
+            return None
+        return self.held_by_checkout(customer) or self._held_by_metadata(customer)
+
+    def held_by_checkout(self, customer: str) -> Subject | None:
+        """The subject of the customer's newest checkout, unless another customer's is newer."""
+        newest = _newest(self._of_customer(customer).checkouts)
+        if newest is None or customer in self.deleted_customers:
+            return None
+        return newest.subject if self._newest_on(newest.subject) == newest else None
+
+    def _held_by_metadata(self, customer: str) -> Subject | None:
+        """The oldest subject of the customer's metadata that no checkout holds, unless another
+        customer's metadata named it earlier."""
+        for claim in self._oldest_first(self._of_customer(customer), Missing(customers=[customer])):
+            if self._is_held_by_checkout(claim.subject):
+                continue
+            first = self._first_that_counts(claim.subject)
+            return claim.subject if first == customer else None
+        return None
+
+    def _first_that_counts(self, subject: Subject) -> str | None:
+        known = self._on_subject(subject)
+        for claim in self._oldest_first(known, Missing(subjects=[subject])):
+            if self._metadata_counts(claim.customer):
+                return claim.customer
+        return None
+
+    def _metadata_counts(self, customer: str) -> bool:
+        return customer not in self.deleted_customers and self.held_by_checkout(customer) is None
+
+    def _is_held_by_checkout(self, subject: Subject) -> bool:
+        newest = self._newest_on(subject)
+        return newest is not None and self.held_by_checkout(newest.customer) == subject
+
+    def subject_at(self, customer: str, at: int) -> Subject | None:
+        """The subject that a customer paid for at a time: that of the newest checkout until then,
+        else the first that metadata named until then, else whatever was named first afterwards."""
+        known = self._of_customer(customer)
+        until = [claim for claim in known.checkouts if claim.at <= at]
+        if until:
+            return max(until).subject
+        if not known.all_checkouts:
+            raise Missing(customers=[customer])
+        named = [claim for claim in known.metadata if claim.at <= at]
+        if named:
+            return min((claim.at, claim.subject) for claim in named)[1]
+        later = known.checkouts | known.metadata
+        if later:
+            return min((claim.at, claim.kind, claim.ref, claim.subject) for claim in later)[3]
+        return None
+
+    # --- what was loaded ---------------------------------------------------------------------
+
+    def _of_customer(self, customer: str) -> Known:
+        if (known := self.by_customer.get(customer)) is None:
+            raise Missing(customers=[customer])
+        return known
+
+    def _on_subject(self, subject: Subject) -> Known:
+        if (known := self.by_subject.get(subject)) is None:
+            raise Missing(subjects=[subject])
+        return known
+
+    def _newest_on(self, subject: Subject) -> Claim | None:
+        return _newest(self._on_subject(subject).checkouts)
+
+    @staticmethod
+    def _oldest_first(known: Known, missing: Missing) -> Iterator[Claim]:
+        yield from sorted(
+            known.metadata, key=lambda claim: (claim.at, claim.customer, claim.subject)
+        )
+        if not known.all_metadata:
+            raise missing
+
+
+def _newest(checkouts: Iterable[Claim]) -> Claim | None:
+    return max(checkouts, default=None)

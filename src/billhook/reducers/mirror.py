@@ -1,0 +1,158 @@
+"""Mirrored objects: the newest state is shown, and a deletion stays (docs/ordering.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from billhook.kinds import Kind, Row
+from billhook.reducers.missing import Missing, ObjectKey
+from billhook.reducers.versions import Version, break_tie
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A Stripe object as it came: an event's `data.object`, or a fetched one.
+
+    Attributes:
+        number: its place in the batch, counted from 1.
+    """
+
+    number: int
+    object: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The state that a row shows.
+
+    Attributes:
+        version: None for a row that no event and no fetch has written, such as an adopted one.
+        state: the whole object, where it is known; it is loaded only to break a tie.
+    """
+
+    version: Version | None
+    state: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Mirrored:
+    """One mirrored object: what its row shows, and what is to be saved.
+
+    Attributes:
+        key: its kind's name and its id.
+        shown: None where there is no row.
+        deleted: its row is marked so (kinds that keep deleted objects).
+        deleted_at: Stripe deleted it then; a tombstone says so.
+        children: the ids of the rows that belong to it.
+        tied: which event's state won when two of one second met; empty: a fetched one.
+        row, document: the new state, if it is to be saved.
+        new_children: the children of the new state.
+        gone_children: the ids of those that are no longer there.
+        removed: its row goes.
+        newly_deleted: the deletion is to be saved.
+        newly_tied: `tied` is to be saved.
+    """
+
+    kind: Kind
+    key: ObjectKey
+    shown: Shown | None = None
+    deleted: bool = False
+    deleted_at: int | None = None
+    children: frozenset[str] = frozenset()
+    tied: str | None = None
+    row: Row | None = None
+    document: Document | None = None
+    new_children: dict[str, Row] = field(default_factory=dict)
+    gone_children: set[str] = field(default_factory=set)
+    removed: bool = False
+    newly_deleted: bool = False
+    newly_tied: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return self.row is not None or self.newly_deleted or self.newly_tied
+
+
+def show(mirrored: Mirrored, row: Row, version: Version, document: Document) -> set[str]:
+    """Show a state of an object, unless a newer one is shown.
+
+    Returns:
+        Why Stripe must be asked for the object.
+
+    Raises:
+        Missing: it ties with the shown state, which was not loaded.
+    """
+    is_gone = mirrored.deleted_at is not None and mirrored.deleted_at >= version.at
+    if is_gone and not mirrored.kind.keeps_deleted:
+        return set()
+    reasons = set()
+    shown = mirrored.shown
+    if shown is not None and shown.version is not None:
+        if version.order < shown.version.order:
+            return set()
+        if version.order == shown.version.order:
+            wins, undecided = _breaks_tie(mirrored, shown, version, document)
+            if undecided:
+                reasons.add("several changes in one second")
+            if not wins:
+                return reasons
+    mirrored.row = row
+    mirrored.document = document
+    mirrored.shown = Shown(version, document.object)
+    mirrored.removed = False
+    if _replace_children(mirrored, document):
+        reasons.add("more than one page of items")
+    return reasons
+
+
+def _breaks_tie(
+    mirrored: Mirrored, shown: Shown, version: Version, document: Document
+) -> tuple[bool, bool]:
+    assert shown.version is not None
+    if version.event_id is not None and version.event_id == shown.version.event_id:
+        return False, False
+    if shown.state is None:
+        raise Missing(ties=[mirrored.key])
+    tie = break_tie(shown.version, shown.state, version, document.object)
+    # A third state of one second may lead back to the first: then `previous_attributes` deceive.
+    third = mirrored.tied == (shown.version.event_id or "")
+    winner = version if tie.wins else shown.version
+    mirrored.tied = winner.event_id or ""
+    mirrored.newly_tied = True
+    undecided = tie.undecided or (third and shown.state != document.object)
+    return tie.wins, undecided
+
+
+def _replace_children(mirrored: Mirrored, document: Document) -> bool:
+    """Take the children of the new state. Returns whether it does not show all of them."""
+    if mirrored.kind.children is None:
+        return False
+    complete = mirrored.kind.children.complete(document.object)
+    mirrored.new_children = mirrored.kind.children.rows(document.object)
+    now = frozenset(mirrored.new_children)
+    if complete:
+        mirrored.gone_children = (mirrored.gone_children | mirrored.children) - now
+        mirrored.children = now
+    else:
+        mirrored.gone_children -= now
+        mirrored.children |= now
+    return not complete
+
+
+def delete(mirrored: Mirrored, at: int) -> None:
+    """Stripe deleted an object. A row whose state is newer was created again and stays."""
+    mirrored.newly_deleted = True
+    mirrored.deleted_at = max(at, mirrored.deleted_at or at)
+    if mirrored.kind.keeps_deleted:
+        mirrored.deleted = True
+        return
+    shown = mirrored.shown
+    if shown is None or (shown.version is not None and shown.version.at > at):
+        return
+    mirrored.removed = True
+    mirrored.shown = mirrored.row = mirrored.document = None
+    mirrored.gone_children |= mirrored.children
+    mirrored.children = frozenset()
+    mirrored.new_children = {}

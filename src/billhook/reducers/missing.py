@@ -1,0 +1,37 @@
+"""What a rule needs and was not loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Subject = tuple[str, str]
+"""A subject's type and id."""
+ObjectKey = tuple[str, str]
+"""A Stripe object's type and id."""
+
+
+class Missing(Exception):
+    """A rule asks for rows that were not loaded. The batch loads them, too, and reduces again.
+
+    Rare by construction: what events usually need is loaded at once.
+
+    Attributes:
+        customers: all claims of these customers.
+        subjects: all claims on these subjects.
+        ties: the full state of mirrored objects that two events of one second changed.
+        unnamed: the customers' subscriptions and payments that name no subject themselves.
+    """
+
+    def __init__(
+        self,
+        *,
+        customers: Iterable[str] = (),
+        subjects: Iterable[Subject] = (),
+        ties: Iterable[ObjectKey] = (),
+        unnamed: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        self.customers = frozenset(customers)
+        self.subjects = frozenset(subjects)
+        self.ties = frozenset(ties)
+        self.unnamed = frozenset(unnamed)

@@ -1,0 +1,275 @@
+"""The rows of a payment and its refunds in `payments.transactions`, from what is known of it.
+
+For each fact the first source that knows it (contract section 5); nothing known is ever replaced by
+null. Only what Stripe took is money, and one payment has one currency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from billhook.projections.changes import Outcome, PaymentSource, RefundFacts
+from billhook.reducers.claims import Claims
+from billhook.reducers.payments import Payment, Source, Transaction, ranked, was_tried
+from billhook.reducers.worth import Worth
+
+T = TypeVar("T")
+
+# In which currency a payment was sold comes before that in which it was charged.
+_CURRENCY_OF = ("checkout_session", "invoice", "payment_intent")
+_BIGINT_MAX = 2**63 - 1
+_NAMED_BY = ("payment_intent", "checkout_session", "invoice", "charge")
+_STATUS: dict[Outcome, str] = {
+    "succeeded": "succeeded",
+    "canceled": "failed",
+    "failed": "failed",
+    "pending": "pending",
+}
+
+
+def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
+    """The payment's row; None where there is nothing to show: a refund that came before its
+    payment, a payment that nobody tried."""
+    sources = ranked(payment.sources.values())
+    if not any(was_tried(source.facts) for source in sources):
+        return None
+    facts = [source.facts for source in sources]
+    worth = Worth(payment, _currency(facts))
+    status = _STATUS[facts[0].outcome]
+    failed_at = _first(each.happened_at for each in facts if each.outcome == "failed")
+    canceled_at = _first(each.happened_at for each in facts if each.outcome == "canceled")
+    amount, out_of_band = _first(worth.of_source(each) for each in facts), 0
+    refunded, refunded_at = 0, None
+    if status == "succeeded":
+        amount, out_of_band = _taken(facts, worth, amount)
+        refunded, refunded_at = _refunded(payment, worth)
+    if refunded > 0:
+        whole = amount is not None and refunded >= amount
+        status = "refunded" if whole else "partially_refunded"
+    has_failed = any(each.outcome == "failed" for each in facts)
+    nothing_taken = facts[0].outcome == "canceled"
+    related = _related(payment, facts)
+    named_by = next(kind for kind in _NAMED_BY if kind in related or kind == "charge")
+    customer = _first(each.customer_id for each in facts)
+    subject_type, subject_id = _subject(sources, customer, claims)
+    return Transaction(
+        type=_type(facts),
+        status=status,
+        subject_type=subject_type,
+        subject_id=subject_id,
+        provider_customer_id=customer,
+        customer_email_snapshot=_first(each.email for each in facts),
+        provider_object_type=named_by,
+        provider_object_id=related.get(named_by, ""),
+        provider_parent_object_type=None,
+        provider_parent_object_id=None,
+        related_object_ids=related,
+        amount=None if amount is None else _clamped(amount),
+        amount_refunded=_clamped(refunded),
+        amount_out_of_band=_clamped(out_of_band),
+        currency=worth.currency,
+        description=_first(each.description for each in facts),
+        paid_at=_first(each.happened_at for each in facts if each.outcome == "succeeded"),
+        failed_at=failed_at or (canceled_at if nothing_taken else None),
+        refunded_at=refunded_at if refunded > 0 else None,
+        canceled_at=canceled_at if nothing_taken and not has_failed else None,
+        provider_created_at=_first(each.created for each in facts),
+    )
+
+
+def _clamped(amount: int) -> int:
+    """An amount as a bigint holds it."""
+    return max(-_BIGINT_MAX, min(amount, _BIGINT_MAX))
+
+
+def _first(values: Iterable[T | None]) -> T | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _type(facts: list[PaymentSource]) -> str:
+    is_invoice = any(each.type == "subscription_invoice" for each in facts)
+    return "subscription_invoice" if is_invoice else facts[0].type
+
+
+def _currency(facts: list[PaymentSource]) -> str | None:
+    """One payment, one currency: that in which it was sold, else that in which it was charged."""
+
+    def place(each: PaymentSource) -> int:
+        known = each.object_type in _CURRENCY_OF
+        return _CURRENCY_OF.index(each.object_type) if known else len(_CURRENCY_OF)
+
+    return _first(each.currency for each in sorted(facts, key=place))
+
+
+def _related(payment: Payment, facts: list[PaymentSource]) -> dict[str, Any]:
+    related: dict[str, Any] = dict(payment.objects)
+    for each in reversed(facts):
+        related |= each.related
+    intents = sorted(object_id for kind, object_id in payment.refs if kind == "payment_intent")
+    if len(intents) > 1:
+        related["payment_intents"] = intents
+    return related
+
+
+def _subject(
+    sources: list[Source], customer: str | None, claims: Claims
+) -> tuple[str | None, str | None]:
+    """The subject that a source names, else the one that the customer paid for then."""
+    for source in sources:
+        if source.facts.subject_type is not None:
+            return source.facts.subject_type, source.facts.subject_id
+    if customer is None:
+        return None, None
+    at = next(source.at for source in sources if source.facts.customer_id is not None)
+    return claims.subject_at(customer, at) or (None, None)
+
+
+def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tuple[int | None, int]:
+    """How much a payment that succeeded took, and how much was paid past Stripe.
+
+    PaymentIntents and charges say what was taken. An invoice says what was paid in all, which
+    counts until they are known. A Checkout Session counts where nothing else does.
+    """
+    charged = [f for f in facts if f.outcome == "succeeded"]
+    taken = _sum(worth.of_source(f) for f in _that_took(charged))
+    invoiced = _sum(worth.of_source(f) for f in charged if f.object_type == "invoice")
+    recorded = [f for f in charged if f.object_type == "invoice_payment" and f.out_of_band]
+    out_of_band = _sum(worth.of_source(f) for f in recorded) or 0
+    if any(f.out_of_band and f.object_type == "invoice" for f in charged):
+        out_of_band = max(out_of_band, (invoiced or 0) - (taken or 0))
+    if invoiced is not None:
+        return max(taken or 0, invoiced - out_of_band), out_of_band
+    if taken is not None:
+        return taken, out_of_band
+    if recorded:
+        return 0, out_of_band
+    sold = _first(worth.of_source(f) for f in charged if f.object_type == "checkout_session")
+    return (amount if sold is None else sold), out_of_band
+
+
+def _that_took(charged: list[PaymentSource]) -> Iterator[PaymentSource]:
+    """PaymentIntents and charges, and payments of an invoice whose PaymentIntent is unknown."""
+    counted = {f.object_id for f in charged if f.object_type in ("payment_intent", "charge")}
+    for each in charged:
+        if each.object_type in ("payment_intent", "charge"):
+            yield each
+        elif each.object_type == "invoice_payment" and not each.out_of_band:
+            paid_by = each.related.get("payment_intent") or each.related.get("charge")
+            if paid_by is not None and paid_by not in counted:
+                yield each
+
+
+def _sum(amounts: Iterable[int | None]) -> int | None:
+    """None where none is known."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    amount: int
+    at: int | None
+
+
+def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
+    """How much was refunded, and when last.
+
+    Only refunds that succeeded count. What a charge says beyond the refunds that are known was
+    refunded as well; a refund that failed is not counted again.
+    """
+    refunds, charges = [], []
+    for refund in payment.refunds.values():
+        facts = refund.facts
+        if facts.object_type == "refund":
+            if facts.status == "refunded":
+                refunds.append(_Returned(worth.of_refund(facts, facts.amount), facts.created))
+        elif (unknown := _beyond_known_refunds(payment, facts)) > 0:
+            charges.append(_Returned(worth.of_refund(facts, unknown), facts.created))
+    amount = sum(each.amount for each in (*refunds, *charges))
+    times = [each.at for each in refunds if each.at is not None]
+    if not times:
+        times = [each.at for each in charges if each.at is not None]
+    return amount, max(times, default=None)
+
+
+def _beyond_known_refunds(payment: Payment, charge: RefundFacts) -> int:
+    """What a charge says was refunded, without its refunds that are known. Nothing where those are
+    in another currency: then they cannot be told apart."""
+    known = [
+        refund.facts
+        for refund in payment.refunds.values()
+        if refund.facts.object_type == "refund"
+        and (refund.facts.charge_id or charge.object_id) == charge.object_id
+    ]
+    if any(each.currency != charge.currency for each in known if each.currency and charge.currency):
+        return 0
+    return charge.amount - sum(each.amount for each in known)
+
+
+def refund_transactions(
+    payment: Payment, transaction: Transaction | None
+) -> Iterator[tuple[str, Transaction]]:
+    """The rows of a payment's refunds: what they know themselves, the rest from their payment."""
+    first = next(iter(ranked(payment.sources.values())), None)
+    nothing_taken = first is not None and first.facts.outcome == "canceled"
+    for (object_type, refund_id), refund in payment.refunds.items():
+        if object_type == "refund":
+            yield refund_id, _refund_row(payment, transaction, refund.facts, nothing_taken)
+
+
+def _refund_row(
+    payment: Payment, transaction: Transaction | None, facts: RefundFacts, nothing_taken: bool
+) -> Transaction:
+    """A refund of what was never taken returned nothing: it is `failed`."""
+    related: dict[str, Any] = dict(payment.objects)
+    related |= transaction.related_object_ids if transaction else {}
+    related.pop("payment_intent", None)
+    intent = _parent_intent(payment, facts)
+    if intent is not None:
+        related["payment_intent"] = intent
+    if facts.charge_id is not None:
+        related["charge"] = facts.charge_id
+    related["refund"] = facts.object_id
+    parent = "payment_intent" if intent else "charge" if "charge" in related else None
+    status = "failed" if facts.status == "refunded" and nothing_taken else facts.status
+    return Transaction(
+        type="refund",
+        status=status,
+        subject_type=transaction.subject_type if transaction else None,
+        subject_id=transaction.subject_id if transaction else None,
+        provider_customer_id=transaction.provider_customer_id if transaction else None,
+        customer_email_snapshot=transaction.customer_email_snapshot if transaction else None,
+        provider_object_type="refund",
+        provider_object_id=facts.object_id,
+        provider_parent_object_type=parent,
+        provider_parent_object_id=related[parent] if parent else None,
+        related_object_ids=related,
+        amount=facts.amount,
+        amount_refunded=facts.amount,
+        amount_out_of_band=0,
+        currency=facts.currency,
+        description=facts.description or (transaction.description if transaction else None),
+        paid_at=None,
+        failed_at=facts.created if status == "failed" else None,
+        refunded_at=facts.created if status == "refunded" else None,
+        canceled_at=None,
+        provider_created_at=facts.created,
+    )
+
+
+def _parent_intent(payment: Payment, facts: RefundFacts) -> str | None:
+    """The PaymentIntent that a refund names, else the one whose charge it names, else that of its
+    payment."""
+    if facts.payment_intent_id is not None:
+        return facts.payment_intent_id
+    intents = sorted(object_id for kind, object_id in payment.refs if kind == "payment_intent")
+    if len(intents) <= 1:
+        return intents[0] if intents else None
+    of_charge = sorted(
+        (source.facts.place, source.facts.object_id, source.facts.related.get("payment_intent"))
+        for source in payment.sources.values()
+        if source.facts.related.get("charge") == facts.charge_id and facts.charge_id is not None
+    )
+    return of_charge[0][2] if of_charge else None

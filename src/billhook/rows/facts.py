@@ -1,0 +1,136 @@
+"""Facts of Stripe → rows, in the caller's transaction: lock and load, reduce, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+
+from billhook.db import Connection
+from billhook.projections.changes import Changes, Event
+from billhook.reducers.missing import Missing
+from billhook.reducers.payments import Payment
+from billhook.reducers.reduce import apply
+from billhook.reducers.state import State
+from billhook.rows.loading import payments_of, state_of
+from billhook.rows.saving import Rows, rows_of
+from billhook.rows.wanted import Wanted
+from billhook.settings import Environment
+
+T = TypeVar("T")
+
+_LOAD = "SELECT {}.load_batch($1, $2::text::jsonb)::text"
+_LOAD_PAYMENTS = "SELECT billhook.load_payments($1, $2::text::jsonb)::text"
+_SAVE = "SELECT {}.save_facts($1, $2::text::jsonb, $3::text[]::jsonb[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Tables other than the live ones, which nobody else writes: nothing is locked.
+
+    Attributes:
+        schema: where `load_batch` and `save_facts` are, and the tables that they work on.
+        payment_ids: numbers for new payments, ascending.
+    """
+
+    schema: str
+    payment_ids: Iterator[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What an event said, or Stripe answered in the form of the event that would have said it.
+
+    Attributes:
+        event: its id is empty where Stripe was asked.
+    """
+
+    event: Event
+    changes: Changes
+
+
+async def apply_facts(
+    connection: Connection,
+    environment: Environment,
+    facts: Sequence[Fact],
+    *,
+    outside_ledger: bool,
+    elsewhere: Elsewhere | None = None,
+) -> None:
+    """Write what follows from facts, without recording them in the ledger.
+
+    Args:
+        outside_ledger: no event of the ledger says so. A rebuild keeps what follows from it.
+        elsewhere: write into other tables than the live ones.
+
+    Raises:
+        asyncpg.PostgresError: nothing was done; most likely a trigger of the app's raised.
+    """
+    if not facts:
+        return
+    wanted = Wanted(environment)
+    for fact in facts:
+        wanted.add(fact.changes)
+
+    def reduce(state: State, _: dict[str, Any]) -> None:
+        for number, fact in enumerate(facts, start=1):
+            apply(state, fact.event, fact.changes, number)
+
+    _, rows = await reduced(
+        connection, wanted, reduce, outside_ledger=outside_ledger, elsewhere=elsewhere
+    )
+    if rows:
+        documents = [orjson.dumps(fact.event.object).decode() for fact in facts]
+        save = _SAVE.format(elsewhere.schema if elsewhere else "billhook")
+        await connection.execute(save, environment, orjson.dumps(rows).decode(), documents)
+
+
+async def payment_with(
+    connection: Connection, environment: Environment, object_type: str, object_id: str
+) -> Payment | None:
+    """What is known of the payment that an object belongs to."""
+    ref = {"type": object_type, "id": object_id}
+    asked = orjson.dumps({"refs": [ref], "new_payments": 0}).decode()
+    loaded = orjson.loads(await connection.fetchval(_LOAD_PAYMENTS, environment, asked))
+    return payments_of(loaded).by_ref.get((object_type, object_id))
+
+
+async def reduced(
+    connection: Connection,
+    wanted: Wanted,
+    reduce: Callable[[State, dict[str, Any]], T],
+    *,
+    outside_ledger: bool = False,
+    elsewhere: Elsewhere | None = None,
+) -> tuple[T, Rows]:
+    """Lock and load what is wanted, and reduce it. A rule that asks for something rare costs
+    another load.
+
+    Args:
+        reduce: changes the state, given also what was loaded. It may be called several times.
+
+    Returns:
+        What `reduce` returned, and the rows to save.
+    """
+    load = _LOAD.format(elsewhere.schema if elsewhere else "billhook")
+    held: frozenset[int] = frozenset()
+    while True:
+        asked = wanted.as_json(held)
+        if elsewhere is not None:
+            del asked["locks"]
+            asked["new_payments"] = 0
+        text = orjson.dumps(asked).decode()
+        loaded = orjson.loads(await connection.fetchval(load, wanted.environment, text))
+        held |= frozenset(wanted.lock_keys())
+        try:
+            state = state_of(loaded, wanted)
+            if elsewhere is not None:
+                state.payments.spare_ids = [
+                    next(elsewhere.payment_ids) for _ in range(wanted.new_payments)
+                ][::-1]
+            result = reduce(state, loaded)
+            return result, rows_of(state, outside_ledger=outside_ledger)
+        except Missing as missing:
+            wanted.add_missing(missing)

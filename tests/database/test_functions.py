@@ -1,0 +1,42 @@
+"""The SQL functions that are made from the declarations of kinds."""
+
+from __future__ import annotations
+
+import pytest
+
+from billhook.db.migrate import function_files
+from billhook.kinds import KINDS
+from billhook.rows import tables
+from books import Books
+
+
+def test_the_generated_functions_are_those_of_the_declarations() -> None:
+    """`python -m billhook.rows.tables > src/billhook/db/functions/batch.sql` makes them so."""
+    (batch,) = (file for file in function_files() if file.name == "batch")
+    assert batch.text == tables.functions()
+
+
+@pytest.mark.parametrize("table", tables.TABLES, ids=lambda table: table.label)
+def test_every_declared_column_has_its_type_in_the_schema(
+    books: Books, table: tables.Table
+) -> None:
+    found = {
+        row["name"]: row["type"]
+        for row in books.rows(
+            """
+            SELECT attname::text AS name, format_type(atttypid, atttypmod) AS type
+            FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0
+            """,
+            table.name.removeprefix(":"),
+        )
+    }
+    for name, type in (table.key | table.columns).items():
+        expected = {"timestamptz": "timestamp with time zone", "document": "jsonb"}.get(type, type)
+        assert found[name] == (expected or "text"), name
+
+
+def test_every_kind_says_what_changes_and_lists_it() -> None:
+    for name, kind in KINDS.items():
+        assert kind.path.startswith("/v1/"), name
+        assert kind.changed_by, name
+        assert kind.deleted_by or not kind.keeps_deleted, name

@@ -1,0 +1,174 @@
+"""Batches: events that arrive while a transaction runs share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from billhook.ledger import queue
+from billhook.ledger.delivery import Delivery, decode
+from billhook.ledger.queue import Queue
+from billhook.ledger.transaction import Entry, Work
+from billhook.projections import project
+from billhook.settings import Environment
+from stripe_events import customer, event, payload
+
+NOW = datetime(2026, 5, 28, tzinfo=UTC)
+
+
+def work(name: str, type: str = "customer.created") -> Work:
+    delivery: Delivery = decode(payload(event(type, customer(name))))
+    return Work(delivery, project(delivery.event))
+
+
+def entry(spent: float = 0.0) -> Entry:
+    return Entry(True, "processed", 1, None, NOW, NOW, NOW, NOW, spent)
+
+
+class Transactions:
+    """In place of PostgreSQL: notes what is applied together, and waits until it is let go.
+
+    Attributes:
+        begun: the customers of each transaction, in the order in which they begin.
+        running: the transactions that run now.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[list[str]] = []
+        self.running: list[list[str]] = []
+        self.refuses: set[str] = set()
+        self.hangs: set[str] = set()
+        self.spent: dict[str, float] = {}
+        self._gates: list[asyncio.Event] = []
+
+    async def apply(self, _: Environment, batch: Sequence[Work]) -> list[Entry]:
+        names = [str(each.delivery.object_id) for each in batch]
+        self.begun.append(names)
+        self.running.append(names)
+        gate = asyncio.Event()
+        self._gates.append(gate)
+        try:
+            if len(batch) > 1 and self.hangs & set(names):
+                await asyncio.Event().wait()
+            await gate.wait()
+            if self.refuses & set(names):
+                raise asyncpg.RaiseError("no stock left")
+            return [entry(self.spent.get(each.delivery.event.type, 0.0)) for each in batch]
+        finally:
+            self.running.remove(names)
+
+    def commit(self) -> None:
+        """Let all go that run now."""
+        for gate in self._gates:
+            gate.set()
+
+    async def commit_all(self, answers: Sequence[asyncio.Future[Any]]) -> None:
+        while not all(answer.done() for answer in answers):
+            self.commit()
+            await asyncio.sleep(0)
+
+
+def run(test: Callable[[Queue, Transactions], Awaitable[None]]) -> None:
+    async def main() -> None:
+        transactions = Transactions()
+        async with asyncio.timeout(20):
+            await test(Queue("test", transactions.apply), transactions)
+
+    asyncio.run(main())
+
+
+async def begin(queue: Queue, *names: str, type: str = "customer.created") -> list[Any]:
+    tasks = [asyncio.create_task(queue.apply(work(name, type))) for name in names]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return tasks
+
+
+def test_a_lone_event_goes_at_once_and_those_that_come_meanwhile_share_the_next() -> None:
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        answers = await begin(queue, "cus_1")
+        answers += await begin(queue, "cus_2", "cus_3", "cus_4")
+        assert transactions.begun == [["cus_1"]]
+        await transactions.commit_all(answers)
+        assert transactions.begun == [["cus_1"], ["cus_2", "cus_3", "cus_4"]]
+        assert {answer.result().processing_status for answer in answers} == {"processed"}
+
+    run(test)
+
+
+def test_an_event_that_is_refused_fails_alone() -> None:
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        transactions.refuses = {"cus_3"}
+        answers = await begin(queue, "cus_1")
+        answers += await begin(queue, "cus_2", "cus_3", "cus_4")
+        await transactions.commit_all(answers)
+        failed = [answer for answer in answers if answer.exception() is not None]
+        assert failed == [answers[2]]
+        assert str(failed[0].exception()) == "no stock left"
+        assert transactions.begun[2:] == [["cus_2"], ["cus_3"], ["cus_4"]]
+
+    run(test)
+
+
+def test_events_of_one_object_never_run_in_two_transactions_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "_STUCK_AFTER", 0.0)
+
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        answers = await begin(queue, "cus_1")
+        await asyncio.sleep(0.01)  # the first is stuck now: another transaction may start
+        answers += await begin(queue, "cus_1", "cus_2")
+        await asyncio.sleep(0.01)
+        assert transactions.running == [["cus_1"], ["cus_2"]]
+        await transactions.commit_all(answers)
+        assert transactions.begun == [["cus_1"], ["cus_2"], ["cus_1"]]
+
+    run(test)
+
+
+def test_types_whose_triggers_are_slow_go_alone_beside_the_batches() -> None:
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        transactions.spent = {"customer.updated": 0.05}
+        await transactions.commit_all(await begin(queue, "cus_0", type="customer.updated"))
+        slow = await begin(queue, "cus_1", "cus_2", type="customer.updated")
+        fast = await begin(queue, "cus_3")
+        fast += await begin(queue, "cus_4", "cus_5")
+        assert transactions.running == [["cus_1"], ["cus_2"], ["cus_3"]]
+        await transactions.commit_all(slow + fast)
+        assert transactions.begun[-1] == ["cus_4", "cus_5"]
+
+    run(test)
+
+
+def test_a_batch_that_hangs_is_given_up_and_its_events_go_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "_BATCH_TIMEOUT", 0.05)
+
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        transactions.hangs = {"cus_2"}
+        answers = await begin(queue, "cus_1")
+        answers += await begin(queue, "cus_2", "cus_3")
+        transactions.commit()
+        while len(transactions.begun) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        await transactions.commit_all(answers)
+        assert transactions.begun == [["cus_1"], ["cus_2", "cus_3"], ["cus_2"], ["cus_3"]]
+
+    run(test)
+
+
+def test_a_batch_has_a_limit() -> None:
+    async def test(queued: Queue, transactions: Transactions) -> None:
+        answers = await begin(queued, "cus_first")
+        answers += await begin(queued, *(f"cus_{n}" for n in range(40)))
+        await transactions.commit_all(answers)
+        assert [len(each) for each in transactions.begun] == [1, queue.MOST_EVENTS, 8]
+
+    run(test)
