@@ -175,3 +175,16 @@ def test_a_hostile_query_string_stops_nobody_and_is_not_logged(running: process.
     assert time.monotonic() - began < 5
     assert "ada@example.com" not in running.log.read_text()
     assert "postgres://a:" not in running.log.read_text()
+
+
+def test_requests_that_are_sent_without_waiting_for_answers_hold_no_memory(
+    running: process.Process,
+) -> None:
+    address = httpx.URL(running.url)
+    many = b"GET /aaaaaaaaaaaaaa HTTP/1.1\r\n\r\n" * 1024
+    before = running.memory()
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            connection.sendall(many * 400)
+        assert running.memory() - before < 40_000_000
+    assert httpx.get(f"{running.url}/health").status_code == 200

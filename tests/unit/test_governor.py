@@ -109,3 +109,15 @@ def test_live_traffic_takes_its_share_and_never_waits() -> None:
         await time.run(*(request(time, governor, at, str(n)) for n in range(2)))
 
     assert sent(scenario, total={"test": 10.0}) == [0.2, 0.3]
+
+
+def test_live_traffic_holds_up_the_rest_for_a_second_at_most() -> None:
+    def flood(_: Time, governor: Governor, at: list[float]) -> Any:
+        for _ in range(1000):
+            governor.live("test")
+        return governor.turn("test", "events")
+
+    time = Time()
+    governor = Governor(10, {"test": 22}, clock=time, sleep=time.sleep)
+    asyncio.run(time.run(flood(time, governor, [])))
+    assert time.now - 100.0 <= 1.1

@@ -16,6 +16,7 @@ _HEAD_WITHIN = 10.0
 """Seconds for the request line and the headers."""
 _BODY_WITHIN = 30.0
 """Seconds for a body: longer than `Bodies` wait, whose answer is a better one."""
+_MOST_PIPELINED = 8
 _LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
 """Bytes of request line and headers: what is beyond reason and not what `Limits` refuses."""
 
@@ -53,6 +54,8 @@ class Protocol(HttpToolsProtocol):
         self._await(self._part or ("head" if is_idle else None))
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= _MOST_PIPELINED:
+            raise ValueError("too many requests at once")  # httptools: 400, and the end
         super().on_message_begin()
         self._part, self._head_size = "head", 0
 

@@ -50,6 +50,15 @@ class _Failure:
     was_cut_off: bool = False
 
 
+_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""An event that Billhook itself stumbles over is recorded as `failed`, and the next ones go on."""
+
+
+def _bug(error: Exception) -> _Failure:
+    log.error("event cannot be applied: a bug in Billhook", exc_info=error)
+    return _Failure(f"Billhook cannot apply it ({type(error).__name__}); please report this")
+
+
 class Ledger:
     """Records and applies the events of both environments."""
 
@@ -80,6 +89,8 @@ class Ledger:
             changes = project(delivery.event)
         except UnreadableObject as error:
             changes, failure = NOTHING, _Failure(str(error))
+        except _BUGS as error:
+            changes, failure = NOTHING, _bug(error)
         else:
             outcome = await self._try(environment, Work(delivery, changes), lease)
             if isinstance(outcome, Entry):
@@ -108,6 +119,8 @@ class Ledger:
                     next_actions="Set a key of that account, restore its archive, and replay the "
                     "event: `billhook archive list`.",
                 ) from None
+            except _BUGS as error:
+                return _bug(error)
             except (asyncpg.PostgresError, DatabaseUnavailable) as error:
                 try:
                     refusal = refusal_in(error)
@@ -179,6 +192,8 @@ class Ledger:
                 if not failure.was_cut_off:
                     refusal_in(error)
                 outage = error if isinstance(error, DatabaseUnavailable) else None
+            except _BUGS as error:
+                _bug(error)
             else:
                 return entries[0]
         if outage is not None:

@@ -11,10 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
-import asyncpg
-
-from billhook.errors import DatabaseUnavailable
-from billhook.ledger.transaction import Entry, OtherAccount, Work, locks_of
+from billhook.ledger.transaction import Entry, Work, locks_of
 from billhook.settings import Environment
 
 Apply = Callable[[Environment, Sequence[Work]], Awaitable[list[Entry]]]
@@ -33,8 +30,6 @@ batches, so that others don't wait for them."""
 _MOST_ALONE = 8
 _MEMORY = 0.8
 """How much of a type's average time stays when another event of it was applied."""
-
-_REFUSED = (asyncpg.PostgresError, DatabaseUnavailable, OtherAccount)
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +61,7 @@ class Queue:
         """Apply an event, together with others that are waiting.
 
         Raises:
-            OtherAccount, asyncpg.PostgresError, DatabaseUnavailable: it was not applied.
+            Exception: it was not applied.
         """
         answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, answer, locks_of(self._environment, work)))
@@ -161,7 +156,8 @@ class Queue:
         try:
             async with asyncio.timeout(_BATCH_TIMEOUT):
                 entries = await self._apply(self._environment, work)
-        except (*_REFUSED, TimeoutError):
+        except Exception:
+            # Refused, stuck, or a bug that one of them meets: none takes the others along.
             await self._apply_each(batch)
             return
         for waiting, entry in zip(batch, entries, strict=True):
@@ -179,7 +175,7 @@ class Queue:
     async def _apply_alone(self, waiting: _Waiting) -> None:
         try:
             (entry,) = await self._apply(self._environment, [waiting.work])
-        except _REFUSED as error:
+        except Exception as error:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
         else:

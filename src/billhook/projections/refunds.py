@@ -35,7 +35,7 @@ def refund_changed(event: Event) -> Changes:
     refund_id = id_of(refund)
     if refund_id is None:
         return NOTHING
-    status, rank = _STATUS.get(refund.get("status"), ("pending", 0))
+    status, rank = _STATUS.get(text(refund.get("status")), ("pending", 0))
     intent_id, charge_id = id_of(refund.get("payment_intent")), id_of(refund.get("charge"))
     presentment_amount, presentment_currency = presentment_of(refund)
     facts = RefundFacts(

@@ -91,11 +91,9 @@ class Claims:
         of_customer = self._of_customer(claim.customer).of_kind(claim.kind)
         on_subject = self._on_subject(claim.subject).of_kind(claim.kind)
         earlier = next((each for each in of_customer if each.key == claim.key), None)
-        if earlier is not None and (
-            earlier.at >= claim.at if claim.kind == "checkout" else earlier.at <= claim.at
-        ):
+        if earlier is not None and earlier.at <= claim.at:
             return
-        if self.subject_at(claim.customer, claim.at) != claim.subject:
+        if earlier is not None or self.subject_at(claim.customer, claim.at) != claim.subject:
             self.moved.add(claim.customer)
         rival = self._newest_on(claim.subject)
         customers = {claim.customer, rival.customer} if rival else {claim.customer}

@@ -111,7 +111,8 @@ def _object_row(state: State, mirrored: Mirrored) -> dict[str, Any]:
 def _add_moved_subjects(rows: Rows, state: State) -> None:
     for key, unnamed in state.unnamed.items():
         mirrored = state.objects.get(key)
-        if unnamed.customer not in state.claims.moved or (mirrored and mirrored.changed):
+        saved = mirrored is not None and (mirrored.row is not None or mirrored.removed)
+        if saved or unnamed.customer not in state.claims.moved:
             continue
         now = state.claims.subject_at(unnamed.customer, unnamed.at)
         if now != unnamed.subject:

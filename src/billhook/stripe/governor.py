@@ -39,6 +39,10 @@ class _Clock:
         return reading - self.reading - (self.now() - self.goes_at)
 
 
+_LONGEST_DEBT = 1.0
+"""Seconds that live traffic may hold up the rest, however much of it there is."""
+
+
 @dataclass(slots=True)
 class _Lane:
     """Evenly spaced turns; `gap` seconds apart, none at all when 0."""
@@ -92,7 +96,9 @@ class Governor:
     def live(self, environment: Environment) -> None:
         """A request of live traffic goes out now."""
         account = self._account(environment)
-        account.total.take(account.clock())
+        now = account.clock()
+        account.total.take(now)
+        account.total.free_at = min(account.total.free_at, now + _LONGEST_DEBT)
 
     def pause(self, environment: Environment, seconds: float) -> None:
         """Stripe asked to slow down: no turns for a while, and then one after the other."""

@@ -204,7 +204,8 @@ BEGIN
             WHERE t.provider = 'stripe'::text AND t.environment = env
               AND t.provider_customer_id >= k.customer AND t.provider_customer_id <= k.customer
             ORDER BY t.provider_customer_id OFFSET 0) t
-        WHERE NOT EXISTS (
+        WHERE t.payment_id IS NOT NULL  -- a row that Billhook did not write
+          AND NOT EXISTS (
             SELECT FROM :billhook.payment_sources s
             WHERE s.payment_id = t.payment_id AND s.subject_type IS NOT NULL OFFSET 0);
     END IF;

@@ -1,0 +1,81 @@
+"""What an event that Billhook itself stumbles over does to others: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billhook.ledger import EventNotApplied
+from books import WIPE, Books
+from stripe_events import T0, charge, event, payment_intent, refund, session, subject, subscription
+
+
+def test_an_event_that_meets_a_bug_is_recorded_as_failed_and_the_others_are_applied(
+    books: Books,
+) -> None:
+    most = 2**63 - 1
+    product = {"object": "product", "name": "Tea", "active": True, "metadata": {}, "created": T0}
+    events = [event("product.updated", {"id": f"prod_{n}", **product}) for n in range(5)]
+    odd = charge(amount=-most, amount_captured=most, amount_refunded=most)
+    bad = event("charge.refunded", odd, id="evt_bad")
+    answers = books.apply_at_once([[each] for each in [*events, bad]])
+    assert isinstance(answers[-1], EventNotApplied)
+    assert [each["processing_status"] for each in answers[:-1]] == ["processed"] * 5
+    failed = books.rows(
+        "SELECT provider_event_id AS id FROM payments.webhook_events "
+        "WHERE processing_status = 'failed'"
+    )
+    assert failed == [{"id": "evt_bad"}]
+
+
+def test_a_refund_of_an_odd_status_is_pending(books: Books) -> None:
+    (answer,) = books.apply(event("refund.updated", refund(status=["succeeded"])))
+    assert not isinstance(answer, Exception)
+
+
+def test_a_transaction_that_billhook_did_not_write_holds_up_nothing(books: Books) -> None:
+    books.execute(
+        """INSERT INTO payments.transactions (provider, environment, type, status,
+            provider_customer_id, provider_object_type, provider_object_id, amount, currency)
+        VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 'cus_1', 'charge', 'ch_old',
+            100, 'eur')"""
+    )
+    paid = session(metadata={"insforge_checkout_mode": "payment", **subject("team", "t1")})
+    (answer,) = books.apply(event("checkout.session.completed", paid))
+    assert answer["processing_status"] == "processed"
+
+
+def test_a_subscription_has_its_customers_subject_however_its_events_are_batched(
+    books: Books,
+) -> None:
+    bought = session(
+        mode="subscription",
+        payment_intent=None,
+        subscription="sub_1",
+        metadata={"insforge_checkout_mode": "subscription", **subject("team", "A")},
+    )
+    shown = event("customer.subscription.updated", subscription(), at=5, id="evt_9")
+    lost = event("customer.subscription.updated", subscription(status="past_due"), at=5, id="evt_1")
+    paid = event("checkout.session.completed", bought, at=3, id="evt_5")
+    books.apply_in_batches([shown, lost, paid], [1, 2])
+    row = books.row("SELECT subject_id FROM payments.stripe_subscriptions")
+    assert row == {"subject_id": "A"}
+
+
+def test_a_late_payment_of_a_checkout_does_not_move_its_claim(books: Books) -> None:
+    def checkout(name: str, team: str, **more: Any) -> dict[str, Any]:
+        metadata = {"insforge_checkout_mode": "payment", **subject("team", team)}
+        return session(name, metadata=metadata, payment_intent=None, **more)
+
+    paid, unpaid = checkout("cs_a", "A"), checkout("cs_b", "B", payment_status="unpaid")
+    events = [
+        event("checkout.session.completed", paid, at=0),
+        event("checkout.session.completed", unpaid, at=10),
+        event("payment_intent.succeeded", payment_intent("pi_c", metadata={}), at=20),
+        event("checkout.session.async_payment_succeeded", checkout("cs_b", "B"), at=1000),
+    ]
+    named = "SELECT subject_id FROM payments.transactions WHERE provider_object_id = 'pi_c'"
+    books.apply(*events)
+    assert books.row(named) == {"subject_id": "B"}
+    books.execute(WIPE)
+    books.apply(*reversed(events))
+    assert books.row(named) == {"subject_id": "B"}
