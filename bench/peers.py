@@ -22,6 +22,7 @@ import uvloop
 from bench.database import server
 from bench.sync import KEY, LIST_RATE, peak_memory, sandbox, syncing
 from billhook.db.migrate import migrate
+from billhook.kinds import KINDS
 
 HERE = Path(__file__).with_name("peer_programs")
 INSTALLED = Path(".bench")
@@ -51,11 +52,10 @@ class Outcome:
 
 def billhook(list_rate: float) -> Program:
     """This module, run as a program."""
-    names = ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions")
     return Program(
         "billhook",
         (sys.executable, "-m", "bench.peers", str(list_rate)),
-        tuple(f"payments.{name}" for name in names),
+        tuple(f"payments.{kind.table}" for kind in KINDS.values()),
     )
 
 

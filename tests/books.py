@@ -15,7 +15,7 @@ import orjson
 import aside
 import stripe_events
 from billhook.db import Database
-from billhook.kinds import KINDS
+from billhook.kinds import KINDS, TABLES
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.mirror import facts_of
@@ -25,10 +25,9 @@ from billhook.settings import Environment
 
 T = TypeVar("T")
 
-WIPE = """
-    TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
-        payments.customer_mappings, payments.stripe_subscriptions,
-        payments.stripe_subscription_items, payments.webhook_events, payments.transactions,
+WIPE = f"""
+    TRUNCATE {", ".join(f"payments.{table}" for table in TABLES)},
+        payments.customer_mappings, payments.webhook_events, payments.transactions,
         billhook.tombstones, billhook.refreshes, billhook.ties, billhook.customer_claims,
         billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
         billhook.fetched_payments;
@@ -148,16 +147,7 @@ async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:
 # What may differ between two orders of arrival: surrogate keys and our own clock.
 _INCIDENTAL = ("id", "created_at", "updated_at", "synced_at", "payment_id", "received_at")
 
-_PROJECTIONS = (
-    "stripe_products",
-    "stripe_prices",
-    "customers",
-    "customer_mappings",
-    "stripe_checkout_sessions",
-    "stripe_subscriptions",
-    "stripe_subscription_items",
-    "transactions",
-)
+_PROJECTIONS = (*TABLES, "customer_mappings", "stripe_checkout_sessions", "transactions")
 
 
 def final_state(books: Books, but: Collection[str] = ()) -> dict[str, list[str]]:

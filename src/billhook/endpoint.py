@@ -15,7 +15,7 @@ import structlog
 
 from billhook.connections import Connections
 from billhook.errors import BillhookError, PaymentConfigInvalid
-from billhook.projections import PROJECTIONS
+from billhook.projections import TYPES
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
@@ -30,7 +30,7 @@ _OLD_SECRET_LIFE = timedelta(hours=24)
 # PaymentIntent, which says more.
 _NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded", "charge.succeeded"})
 
-EVENTS: tuple[str, ...] = tuple(sorted(PROJECTIONS.keys() - _NOT_ASKED_FOR))
+EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
 """What the endpoint is sent: whatever is projected."""
 
 

@@ -22,7 +22,7 @@ from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
 log = structlog.get_logger(__name__)
 
-_ITEMS_PAGE = 100
+_CHILDREN_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,30 +128,30 @@ async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
         at = (await asking.get("account", "/v1/account", {})).at
         await delete(asking, kind, object_id, at)
         return Refreshed(False, at)
-    if fetched.data.get("deleted") is True:
+    if not kind.exists(fetched.data):
         await delete(asking, kind, object_id, fetched.at)
         return Refreshed(False, fetched.at)
-    if kind.name == "subscription":
-        await complete_items(asking, fetched.data)
+    await complete_children(asking, kind, fetched.data)
     await write_one(asking, kind, fetched.data, fetched.at)
     return Refreshed(True, fetched.at)
 
 
-async def complete_items(asking: Asking, subscription: StripeObject) -> None:
-    """Add the items beyond the first page to a fetched subscription."""
-    items = subscription.get("items")
-    if not isinstance(items, dict) or items.get("has_more") is not True:
+async def complete_children(asking: Asking, kind: Kind, parent: StripeObject) -> None:
+    """Add to a fetched object what its list of children holds beyond the first page."""
+    children = kind.children
+    if children is None or children.complete(parent):
         return
-    found = objects(items)
+    listed = parent[children.field]
+    found = objects(listed)
     more = True
     while more and found:
         params = {
-            "subscription": subscription["id"],
-            "limit": _ITEMS_PAGE,
+            children.parameter: parent["id"],
+            "limit": _CHILDREN_PAGE,
             "starting_after": found[-1]["id"],
         }
-        page = await asking.get("subscription_item", "/v1/subscription_items", params)
+        page = await asking.get(children.name, children.path, params)
         further = objects(page.data)
         found += further
         more = page.data.get("has_more") is True and bool(further)
-    subscription["items"] = {**items, "data": found, "has_more": False}
+    parent[children.field] = {**listed, "data": found, "has_more": False}

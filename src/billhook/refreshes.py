@@ -25,6 +25,7 @@ from billhook.kinds import KINDS
 from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, timestamp
 from billhook.projections import Changes, Event, project
 from billhook.projections.changes import PaymentChange
+from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
@@ -190,7 +191,7 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
             query = _DECIDED.format(kind.table, of_stripe(kind.table), kind.key)
             args = (asking.environment, mark.object_id, found.at)
             return bool(await connection.fetchval(query, *args))
-    if mark.object_type == "invoice":
+    if mark.object_type == INVOICE_PAYMENTS:
         await _link_invoice(asking, mark.object_id)
     else:
         await _find_payment(asking, mark)

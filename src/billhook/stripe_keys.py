@@ -18,6 +18,7 @@ from billhook.db import Database
 from billhook.db.leases import lease
 from billhook.endpoint import WebhookEndpoint
 from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, SecretUnreadable
+from billhook.kinds import KINDS
 from billhook.models import Connection
 from billhook.secrets import SecretStore
 from billhook.settings import Environment
@@ -33,10 +34,7 @@ _SYNC_PATIENCE = 20.0
 # permission before it looks at the parameters, and these have none (unconfirmed by Stripe's
 # documents: a key that passes here may still be refused later, with Stripe's own words).
 _READS: Mapping[str, str] = {
-    "Products: read": "/v1/products",
-    "Prices: read": "/v1/prices",
-    "Customers: read": "/v1/customers",
-    "Subscriptions: read": "/v1/subscriptions",
+    f"{kind.plural.replace('_', ' ').title()}: read": kind.path for kind in KINDS.values()
 }
 _WRITES: Mapping[str, str] = {
     "Products: write": "/v1/products",

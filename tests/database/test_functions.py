@@ -6,6 +6,7 @@ import pytest
 
 from billhook.db.migrate import function_files
 from billhook.kinds import KINDS
+from billhook.rebuild import fresh
 from billhook.rows import tables
 from books import Books
 
@@ -33,6 +34,17 @@ def test_every_declared_column_has_its_type_in_the_schema(
     for name, type in (table.key | table.columns).items():
         expected = {"timestamptz": "timestamp with time zone", "document": "jsonb"}.get(type, type)
         assert found[name] == (expected or "text"), name
+
+
+@pytest.mark.parametrize("table", fresh.TABLES)
+def test_a_rebuild_knows_all_columns_of_ours(books: Books, table: str) -> None:
+    """Others are the app's, and are left out of the tables that it fills."""
+    columns = """
+        SELECT array_agg(attname::text) AS names FROM pg_attribute
+        WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
+    """
+    found = set(books.row(columns, table)["names"])
+    assert found - fresh.OWN_COLUMNS[table] == set()
 
 
 def test_every_kind_says_what_changes_and_lists_it() -> None:

@@ -19,6 +19,7 @@ from test_order import assert_all_applied
 from api import connect
 from billhook.connections import Connections
 from billhook.db import Database
+from billhook.kinds import TABLES
 from billhook.ledger import Ledger
 from billhook.mirror import Asking
 from billhook.models import RebuildOrder
@@ -69,18 +70,11 @@ async def in_doubt(database: Database) -> set[str]:
 
 def sure(state: dict[str, list[str]], doubtful: set[str]) -> dict[str, list[str]]:
     """Without the rows of the mirror that show what is in doubt."""
-    mirrored = (
-        "stripe_products",
-        "stripe_prices",
-        "customers",
-        "stripe_subscriptions",
-        "stripe_subscription_items",
-    )
     return {
         table: [
             row
             for row in rows
-            if table not in mirrored or not any(f'"{each}"' in row for each in doubtful)
+            if table not in TABLES or not any(f'"{each}"' in row for each in doubtful)
         ]
         for table, rows in state.items()
     }

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import asyncpg
 
+from billhook import kinds
 from billhook.db import Connection
 
 Object: TypeAlias = tuple[str, str]
@@ -24,11 +25,11 @@ _PUBLIC = "PUBLIC"
 _USERS = ("anon", "authenticated")
 _CALLERS = (*_USERS, "project_admin")
 _SESSIONS = ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
-_TABLES = (
-    *("provider_connections", "stripe_products", "stripe_prices", "customers"),
-    *("customer_mappings", *_SESSIONS, "stripe_subscriptions", "stripe_subscription_items"),
-    *("webhook_events", "transactions"),
+TABLES = (
+    *("provider_connections", "customer_mappings", *_SESSIONS, "webhook_events", "transactions"),
+    *kinds.TABLES,
 )
+"""The tables of ours in `payments`."""
 _SECRETS = ("TABLE", "system.secrets")
 
 # Everything of ours, and what others than the owner may do with it. A grant is `by_default` where
@@ -103,7 +104,7 @@ class Grants:
 async def read(connection: Connection) -> Grants:
     """The grants in the database, in a transaction whose search_path is `pg_catalog, pg_temp`."""
     await connection.execute("SET LOCAL quote_all_identifiers = off")
-    rows = await connection.fetch(_ACTUAL, [*_TABLES])
+    rows = await connection.fetch(_ACTUAL, [*TABLES])
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]
         for row in rows
@@ -120,7 +121,7 @@ def intended(objects: Collection[Object]) -> set[Grant]:
     """The contract's grants on these objects. Whatever is not here is Billhook's alone."""
     wanted = [("SCHEMA", "payments", role, "USAGE") for role in _CALLERS]
     wanted += [("SCHEMA", "auth", role, "USAGE") for role in _CALLERS]
-    for table in _TABLES:
+    for table in TABLES:
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "SELECT"))
     for table in _SESSIONS:
         for role in _CALLERS:

@@ -26,7 +26,9 @@ import asyncpg
 
 from billhook.database_url import dsn_of
 from billhook.db import grants, no_answer, rights
+from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
+from billhook.kinds import TABLES
 
 LOCK_PATIENCE = 60.0
 """Seconds for which a migration tries to get the locks that it needs."""
@@ -126,12 +128,25 @@ class Migration:
         return _checksum(self.sql)
 
 
+def _quoted(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
+
+
+_NAMES = [_quoted(f"payments.{table}") for table in TABLES]
+_CONDITIONS = [_quoted(of_stripe(table)) for table in TABLES]
+_MIRRORED = {
+    "mirrored_tables": ", ".join(_NAMES),
+    "mirrored_rows": ", ".join(map("({}, {})".format, _NAMES, _CONDITIONS)),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
     """One `functions/name.sql`: functions, and the triggers of ours that call them.
 
     As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
-    text for tables elsewhere.
+    text for tables elsewhere. `:mirrored_tables` and `:mirrored_rows` stand for the tables of the
+    mirrored kinds, and for which of their rows are Stripe's, as lists of SQL values.
     """
 
     name: str
@@ -144,7 +159,8 @@ class FunctionFile:
 
     def sql_for(self, **schemas: str) -> str:
         """Its text for other schemas."""
-        return re.sub(r"(?<!:):(payments|billhook)\b", lambda name: schemas[name[1]], self.text)
+        values = schemas | _MIRRORED
+        return re.sub(rf"(?<!:):({'|'.join(values)})\b", lambda name: values[name[1]], self.text)
 
     @property
     def checksum(self) -> str:

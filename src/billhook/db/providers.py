@@ -3,8 +3,11 @@ Billhook neither shows nor changes."""
 
 from __future__ import annotations
 
+from billhook.kinds import KINDS
+
 _OF_SEVERAL_PROVIDERS = frozenset(
-    {"customers", "customer_mappings", "transactions", "webhook_events", "provider_connections"}
+    {"customer_mappings", "transactions", "webhook_events", "provider_connections"}
+    | {kind.table for kind in KINDS.values() if kind.has_provider}
 )
 
 

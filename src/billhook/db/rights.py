@@ -6,22 +6,11 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from billhook.db.grants import TABLES
+
 _SCHEMAS = ("billhook", "payments", "system")
 _ROLES = ("anon", "authenticated", "project_admin")
 _HELPERS = ("jwt", "uid", "role", "email")
-_TABLES = (
-    "provider_connections",
-    "stripe_products",
-    "stripe_prices",
-    "customers",
-    "customer_mappings",
-    "stripe_checkout_sessions",
-    "stripe_customer_portal_sessions",
-    "stripe_subscriptions",
-    "stripe_subscription_items",
-    "webhook_events",
-    "transactions",
-)
 
 _MISSING_SCHEMAS = """
 SELECT format('The schema %s is missing, and %I may not create one in the database %I.',
@@ -86,8 +75,8 @@ _CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_MISSING_SCHEMAS, (*_SCHEMAS, "auth")),
     (_CLOSED_SCHEMAS, _SCHEMAS),
     (_CLOSED_AUTH, _HELPERS),
-    (_NO_TABLES, _TABLES),
-    (_TABLES_OF_OTHERS, _TABLES),
+    (_NO_TABLES, TABLES),
+    (_TABLES_OF_OTHERS, TABLES),
     (_MISSING_ROLES, _ROLES),
 )
 
@@ -126,7 +115,7 @@ async def missing(connection: asyncpg.Connection[asyncpg.Record]) -> list[Missin
 
 async def forced(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     """Our tables on which `FORCE ROW LEVEL SECURITY` keeps Billhook out of its own rows."""
-    return [row["name"] for row in await connection.fetch(_FORCED, _TABLES)]
+    return [row["name"] for row in await connection.fetch(_FORCED, TABLES)]
 
 
 async def open_forced(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:

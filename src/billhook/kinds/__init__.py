@@ -13,12 +13,16 @@ from billhook.kinds.subscriptions import SUBSCRIPTION
 KINDS: Mapping[str, Kind] = MappingProxyType(by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION)))
 """By Stripe's name, in the order of a sync."""
 
+TABLES: tuple[str, ...] = tuple(table for kind in KINDS.values() for table in kind.tables)
+"""All tables of mirrored objects, without their schema."""
+
 __all__ = [
     "CUSTOMER",
     "KINDS",
     "PRICE",
     "PRODUCT",
     "SUBSCRIPTION",
+    "TABLES",
     "Children",
     "Column",
     "Kind",

@@ -40,17 +40,28 @@ class Children:
     """Rows of their own that Stripe sends inside their parent, such as subscription items.
 
     Attributes:
+        name: Stripe's name of a child.
         parent: the column that names the parent.
-        entries: the children in the parent's object.
-        complete: whether the object shows all of them; Stripe sends the first page only.
+        field: of the parent's object, a list of its first children.
+        path: where Stripe lists all children of the parent that `parameter` names.
     """
 
+    name: str
     table: str
     key: str
     parent: str
     columns: tuple[Column, ...]
-    entries: Callable[[StripeObject], Sequence[StripeObject]]
-    complete: Callable[[StripeObject], bool]
+    field: str
+    path: str
+    parameter: str
+
+    def entries(self, parent: StripeObject) -> Sequence[StripeObject]:
+        """The children in the parent's object."""
+        return reading.entries(parent.get(self.field))
+
+    def complete(self, parent: StripeObject) -> bool:
+        """Whether the object shows all of them; Stripe sends the first page only."""
+        return reading.hash_of(parent.get(self.field)).get("has_more") is not True
 
     def rows(self, parent: StripeObject) -> dict[str, Row]:
         """The children by id."""
@@ -81,6 +92,7 @@ class Kind:
         customer: the column of its customer: rows without a subject of their own get the one that
             the customer pays for.
         subject: the subject that the object names itself.
+        claims: that subject pays for the object's customer (docs/ordering.md).
         readable: whether the object has what its row cannot be without.
     """
 
@@ -97,8 +109,23 @@ class Kind:
     has_provider: bool = False
     customer: str | None = None
     subject: Callable[[StripeObject], Subject | None] | None = None
+    claims: bool = False
     children: Children | None = None
     readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
+
+    @property
+    def plural(self) -> str:
+        """The name of its list."""
+        return f"{self.name}s"
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Its table, and that of its children."""
+        return (self.table, self.children.table) if self.children else (self.table,)
+
+    def exists(self, stripe_object: StripeObject) -> bool:
+        """Whether a fetched object says that there is something to show."""
+        return stripe_object.get("deleted") is not True and self.readable(stripe_object)
 
     def row(self, stripe_object: StripeObject) -> Row | None:
         """The row of an object; None where there is nothing to show.

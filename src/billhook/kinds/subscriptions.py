@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from billhook.kinds import kind
 from billhook.kinds.kind import Children, Kind
 from billhook.kinds.reading import (
     StripeObject,
     Subject,
-    entries,
     hash_of,
     id_of,
     subject_of,
@@ -17,19 +14,12 @@ from billhook.kinds.reading import (
 )
 
 
-def _items(subscription: StripeObject) -> Sequence[StripeObject]:
-    return entries(subscription.get("items"))
-
-
-def _shows_all_items(subscription: StripeObject) -> bool:
-    return hash_of(subscription.get("items")).get("has_more") is not True
-
-
 def _price(item: StripeObject) -> object:
     return item.get("price") or item.get("plan")
 
 
 ITEMS = Children(
+    name="subscription_item",
     table="stripe_subscription_items",
     key="subscription_item_id",
     parent="subscription_id",
@@ -39,15 +29,16 @@ ITEMS = Children(
         kind.integer("quantity"),
         kind.metadata(),
     ),
-    entries=_items,
-    complete=_shows_all_items,
+    field="items",
+    path="/v1/subscription_items",
+    parameter="subscription",
 )
 
 
 def _periods(subscription: StripeObject, edge: str) -> list[int]:
     """On the items since basil, before that on the subscription (stripe-facts 25)."""
     field = f"current_period_{edge}"
-    found = [at for item in _items(subscription) if (at := timestamp(item.get(field)))]
+    found = [at for item in ITEMS.entries(subscription) if (at := timestamp(item.get(field)))]
     own = timestamp(subscription.get(field))
     return found or ([own] if own else [])
 
@@ -99,6 +90,7 @@ SUBSCRIPTION = Kind(
     ),
     customer="customer_id",
     subject=_subject,
+    claims=True,
     children=ITEMS,
     readable=_has_customer,
 )

@@ -1,13 +1,13 @@
 """Stripe event in, changes out: pure functions, one per event type (contract §5, Events).
 
 To add an event type: write its function in the module of its object family, add it here, and
-test it.
+test it. The events of mirrored kinds follow from their declarations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from dataclasses import replace
 
 from billhook.kinds.reading import UnreadableObject
 from billhook.projections import (
@@ -22,40 +22,49 @@ from billhook.projections.changes import NOTHING, Changes, Event
 
 Projection = Callable[[Event], Changes]
 
-PROJECTIONS: Mapping[str, Projection] = MappingProxyType(
-    {
-        **dict.fromkeys(mirrored.KIND_OF, mirrored.object_changed),
-        "checkout.session.completed": checkout_sessions.session_completed,
-        "checkout.session.async_payment_succeeded": (
-            checkout_sessions.session_async_payment_succeeded
-        ),
-        "checkout.session.async_payment_failed": checkout_sessions.session_async_payment_failed,
-        "checkout.session.expired": checkout_sessions.session_expired,
-        "invoice.paid": invoices.invoice_paid,
-        "invoice.payment_succeeded": invoices.invoice_paid,
-        "invoice.payment_failed": invoices.invoice_payment_failed,
-        "invoice_payment.paid": invoices.invoice_payment_paid,
-        "payment_intent.succeeded": payment_intents.payment_intent_succeeded,
-        "payment_intent.payment_failed": payment_intents.payment_intent_failed,
-        "payment_intent.canceled": payment_intents.payment_intent_canceled,
-        "charge.succeeded": charges.charge_succeeded,
-        "charge.refunded": charges.charge_refunded,
-        "refund.created": refunds.refund_changed,
-        "refund.updated": refunds.refund_changed,
-        "refund.failed": refunds.refund_changed,
-    }
-)
+_PROJECTIONS: Mapping[str, Projection] = {
+    "checkout.session.completed": checkout_sessions.session_completed,
+    "checkout.session.async_payment_succeeded": checkout_sessions.session_async_payment_succeeded,
+    "checkout.session.async_payment_failed": checkout_sessions.session_async_payment_failed,
+    "checkout.session.expired": checkout_sessions.session_expired,
+    "invoice.paid": invoices.invoice_paid,
+    "invoice.payment_succeeded": invoices.invoice_paid,
+    "invoice.payment_failed": invoices.invoice_payment_failed,
+    "invoice_payment.paid": invoices.invoice_payment_paid,
+    "payment_intent.succeeded": payment_intents.payment_intent_succeeded,
+    "payment_intent.payment_failed": payment_intents.payment_intent_failed,
+    "payment_intent.canceled": payment_intents.payment_intent_canceled,
+    "charge.succeeded": charges.charge_succeeded,
+    "charge.refunded": charges.charge_refunded,
+    "refund.created": refunds.refund_changed,
+    "refund.updated": refunds.refund_changed,
+    "refund.failed": refunds.refund_changed,
+}
+
+TYPES: frozenset[str] = frozenset(_PROJECTIONS.keys() | mirrored.KIND_OF.keys())
+"""The types of events that change something."""
 
 
 def project(event: Event) -> Changes:
     """What `event` changes; `NOTHING` for a type that we don't use, and for events of connected
     accounts (Connect), whose customers and payments are not this account's.
 
+    An object that is mirrored may tell of a payment as well.
+
     Raises:
         UnreadableObject: its object lacks what the row cannot be without.
     """
-    projection = None if event.account else PROJECTIONS.get(event.type)
-    return projection(event) if projection else NOTHING
+    if event.account:
+        return NOTHING
+    shown = mirrored.object_changed(event) if event.type in mirrored.KIND_OF else NOTHING
+    if (projection := _PROJECTIONS.get(event.type)) is None:
+        return shown
+    told = projection(event)
+    if shown is NOTHING:
+        return told
+    return replace(
+        told, mirror=shown.mirror, deleted=shown.deleted, claim=told.claim or shown.claim
+    )
 
 
-__all__ = ["NOTHING", "PROJECTIONS", "Changes", "Event", "UnreadableObject", "project"]
+__all__ = ["NOTHING", "TYPES", "Changes", "Event", "UnreadableObject", "project"]

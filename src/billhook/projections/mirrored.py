@@ -49,9 +49,9 @@ def mirrored(kind: Kind, stripe_object: StripeObject) -> MirroredObject | None:
 
 
 def claim_of(kind: Kind, mirror: MirroredObject) -> ClaimChange | None:
-    """Whom its customer pays for, if the object names a subject."""
+    """Whom its customer pays for, if the object names a subject that says so."""
     customer = mirror.row[kind.customer] if kind.customer else None
-    if mirror.subject is None or not isinstance(customer, str):
+    if not kind.claims or mirror.subject is None or not isinstance(customer, str):
         return None
     return _metadata_claim(customer, mirror.subject)
 

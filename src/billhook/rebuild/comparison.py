@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from billhook.db import Connection
 from billhook.db.providers import of_stripe
+from billhook.kinds import KINDS
 from billhook.models import Difference, RebuiltTable
 from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
@@ -46,18 +47,19 @@ def _of(expression: str, alias: str) -> str:
     return expression.replace("$", f"{alias}.")
 
 
+# Each table of mirrored objects, and the column of Stripe's id.
+_MIRRORED = [
+    (each.table, each.key)
+    for kind in KINDS.values()
+    for each in (kind, kind.children)
+    if each is not None
+]
 TABLES = (
-    Table("payments.stripe_products", ("$product_id",), "$product_id"),
-    Table("payments.stripe_prices", ("$price_id",), "$price_id"),
-    Table("payments.customers", ("$provider_customer_id",), "$provider_customer_id"),
+    *(Table(f"payments.{name}", (f"${key}",), f"${key}") for name, key in _MIRRORED),
     Table(
         "payments.customer_mappings",
         ("$subject_type", "$subject_id", "$provider_customer_id"),
         "$provider_customer_id",
-    ),
-    Table("payments.stripe_subscriptions", ("$subscription_id",), "$subscription_id"),
-    Table(
-        "payments.stripe_subscription_items", ("$subscription_item_id",), "$subscription_item_id"
     ),
     Table("payments.stripe_checkout_sessions", ("$id",), "$id::text"),
     Table(
@@ -118,21 +120,19 @@ UPDATE pg_temp.{} t SET payment_id = n.live FROM pg_temp.renumbered n WHERE t.pa
 """
 # A sync asks for a customer's card in full, an event names its id only.
 _KEEP_EXPANDED = """
-UPDATE pg_temp.customers here SET raw = billhook.keep_expanded(live.raw, here.raw)
-FROM payments.customers live
-WHERE live.environment = $1 AND live.provider = 'stripe'
-  AND live.provider_customer_id = here.provider_customer_id
-  AND live.raw IS DISTINCT FROM here.raw
+UPDATE pg_temp.{table} here SET raw = billhook.keep_expanded(live.raw, here.raw)
+FROM payments.{table} live
+WHERE {of_stripe} AND live.{key} = here.{key} AND live.raw IS DISTINCT FROM here.raw
 """
 # Where an event showed a subscription with the first page of its items only, the others are what
 # Stripe answered before, and will be asked again.
-_KEEP_ITEMS = """
-INSERT INTO pg_temp.stripe_subscription_items
-SELECT ours.* FROM payments.stripe_subscription_items live
-JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
+_KEEP_CHILDREN = """
+INSERT INTO pg_temp.{children}
+SELECT ours.* FROM payments.{children} live
+JOIN pg_temp.{table} s USING (environment, {parent})
 CROSS JOIN pg_catalog.jsonb_populate_record(
-    NULL::pg_temp.stripe_subscription_items, pg_catalog.to_jsonb(live)) AS ours
-WHERE live.environment = $1 AND s.raw #> '{items,has_more}'::text[] = 'true'
+    NULL::pg_temp.{children}, pg_catalog.to_jsonb(live)) AS ours
+WHERE live.environment = $1 AND s.raw #> '{{{field},has_more}}'::text[] = 'true'
 ON CONFLICT DO NOTHING
 """
 
@@ -176,10 +176,25 @@ async def compare(connection: Connection, environment: Environment) -> list[Rebu
     await connection.execute(_RENUMBER, timeout=PATIENCE)
     for name in _NUMBERED:
         await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
-    for keep in (_KEEP_EXPANDED, _KEEP_ITEMS):
+    for keep in _kept():
         await connection.execute(keep, environment, timeout=PATIENCE)
     await fresh.count(connection)
     return [await _compared(connection, environment, table) for table in TABLES]
+
+
+def _kept() -> Iterator[str]:
+    for kind in KINDS.values():
+        if kind.expand:
+            yield _KEEP_EXPANDED.format(
+                table=kind.table, key=kind.key, of_stripe=of_stripe(kind.table, "live")
+            )
+        if (children := kind.children) is not None:
+            yield _KEEP_CHILDREN.format(
+                children=children.table,
+                table=kind.table,
+                parent=children.parent,
+                field=children.field,
+            )
 
 
 async def _compared(connection: Connection, environment: Environment, table: Table) -> RebuiltTable:

@@ -7,32 +7,37 @@ transaction or the process, however it ends.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 from billhook.db import Connection
 from billhook.db.migrate import function_files
-from billhook.rows import Elsewhere
+from billhook.rows import Elsewhere, tables
 
 PATIENCE = 6 * 3600.0
 """Seconds that one statement of a rebuild may take."""
 
-# All that the functions below read or write, except their types.
-TABLES = (
-    "payments.stripe_products",
-    "payments.stripe_prices",
-    "payments.customers",
-    "payments.customer_mappings",
-    "payments.stripe_subscriptions",
-    "payments.stripe_subscription_items",
-    "payments.stripe_checkout_sessions",
-    "payments.transactions",
-    "billhook.customer_claims",
-    "billhook.payment_refs",
-    "billhook.payment_sources",
-    "billhook.payment_refunds",
-    "billhook.tombstones",
-    "billhook.refreshes",
-    "billhook.ties",
-)
+_SURROGATE = ("id", "created_at", "updated_at")
+# Tables that no generated function writes, and their columns.
+_OTHERS = {
+    "payments.stripe_checkout_sessions": """
+        id environment mode status payment_status subject_type subject_id customer_email
+        line_items success_url cancel_url idempotency_key metadata checkout_session_id
+        customer_id payment_intent_id subscription_id url last_error request_hash raw created_at
+        updated_at provider_event_at provider_event_rank provider_event_id
+        provider_event_previous""",
+    "billhook.refreshes": "environment object_type object_id reason marked_at attempts next_at",
+}
+OWN_COLUMNS: Mapping[str, frozenset[str]] = {
+    name: frozenset(columns.split()) for name, columns in _OTHERS.items()
+} | {
+    table.name.removeprefix(":"): frozenset(
+        (*_SURROGATE, *table.key, *table.columns, *table.constants)
+    )
+    for table in tables.TABLES
+}
+"""Of each table that the functions below read or write. The app may have added others."""
+TABLES = tuple(OWN_COLUMNS)
+
 _FUNCTIONS = ("load", "save", "batch")
 _SCHEMA = "pg_temp"
 
@@ -41,7 +46,7 @@ _NOT_OURS = """
 SELECT pg_catalog.string_agg(pg_catalog.format('DROP COLUMN %I CASCADE', attname), ', ')
 FROM pg_catalog.pg_attribute
 WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped
-  AND attname NOT IN (SELECT name FROM billhook.own_columns WHERE relation = $1::text)
+  AND attname::text <> ALL ($2::text[])
 """
 # Numbers that no live payment has; the smaller is still the older.
 _FIRST_NUMBER = -(2**63)
@@ -55,7 +60,7 @@ async def make(connection: Connection) -> Elsewhere:
     for table in TABLES:
         name = table.partition(".")[2]
         await connection.execute(f"CREATE TEMPORARY TABLE {name} (LIKE {table} INCLUDING ALL)")
-        if not_ours := await connection.fetchval(_NOT_OURS, table):
+        if not_ours := await connection.fetchval(_NOT_OURS, table, list(OWN_COLUMNS[table])):
             await connection.execute(f"ALTER TABLE pg_temp.{name} {not_ours}")
     await connection.execute(_REPLAYED)
     await connection.execute(_RENUMBERED)

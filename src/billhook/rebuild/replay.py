@@ -39,16 +39,20 @@ _ADOPTED = (
           AND live.provider_event_at IS NULL
         ON CONFLICT DO NOTHING
         """  # noqa: S608
-        for table in ("stripe_products", "stripe_prices", "customers", "stripe_subscriptions")
+        for table in (kind.table for kind in KINDS.values())
     ),
-    f"""
-    INSERT INTO pg_temp.stripe_subscription_items
-    SELECT ours.* FROM payments.stripe_subscription_items live
-    JOIN pg_temp.stripe_subscriptions s USING (environment, subscription_id)
-    CROSS JOIN {_OURS.format("stripe_subscription_items")}
-    WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT} AND s.provider_event_at IS NULL
-    ON CONFLICT DO NOTHING
-    """,  # noqa: S608
+    *(
+        f"""
+        INSERT INTO pg_temp.{of.table} SELECT ours.* FROM payments.{of.table} live
+        JOIN pg_temp.{kind.table} s USING (environment, {of.parent})
+        CROSS JOIN {_OURS.format(of.table)}
+        WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
+          AND s.provider_event_at IS NULL
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for kind in KINDS.values()
+        if (of := kind.children) is not None
+    ),
     f"""
     INSERT INTO pg_temp.transactions
     SELECT ours.* FROM payments.transactions live, {_OURS.format("transactions")}

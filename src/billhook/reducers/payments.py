@@ -15,6 +15,9 @@ from uuid import uuid4
 from billhook.projections.changes import Event, PaymentChange, PaymentSource, RefundFacts
 from billhook.reducers.missing import ObjectKey
 
+INVOICE_PAYMENTS = "invoice_payments"
+"""The type of a refresh by an invoice's id that asks for its payments, not for the invoice."""
+
 SourceKey = tuple[str, str, str]
 """An object's type and id, and the outcome that it tells of."""
 
@@ -227,7 +230,7 @@ def _unknown(payment: Payment, change: PaymentChange) -> Iterator[tuple[ObjectKe
         and not source.out_of_band
         and (source.full_amount is not None or not payment.has("payment_intent"))
     ):
-        yield ("invoice", source.object_id), "it is not known which PaymentIntents paid it"
+        yield (INVOICE_PAYMENTS, source.object_id), "it is not known which PaymentIntents paid it"
 
 
 def ranked(sources: Iterable[Source]) -> list[Source]:

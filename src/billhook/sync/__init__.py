@@ -1,11 +1,10 @@
 """Sync: read Stripe's lists page by page into the mirror (contract section 5, design section 6).
 
-Products, prices, customers and subscriptions are read at once, and each list in several ranges of
-`created` at once: a range is split whenever others have nothing to do. Pages are written as they
-come, in one set-based statement each, under the version guard that events are under, and what did
-not change is not written. The state of every range is kept with its pages, so that a sync that was
-stopped goes on where it was. What a list no longer has is asked of Stripe one by one before it is
-removed.
+All lists of mirrored objects are read at once, and each list in several ranges of `created` at
+once: a range is split whenever others have nothing to do. Pages are written as they come, in one
+set-based statement each, under the version guard that events are under, and what did not change is
+not written. The state of every range is kept with its pages, so that a sync that was stopped goes
+on where it was. What a list no longer has is asked of Stripe one by one before it is removed.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from billhook.connections import Connections, not_configured
 from billhook.db import Database
 from billhook.db.leases import Lease, LeaseLost, try_lease
 from billhook.errors import BillhookError, PaymentConfigInvalid
+from billhook.kinds import SUBSCRIPTION
 from billhook.models import SubscriptionsSummary, SyncProgress, SyncResult
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
@@ -34,6 +34,7 @@ from billhook.task_groups import all_or_first_error
 log = structlog.get_logger(__name__)
 
 _WRITERS = 3
+_SUBSCRIPTIONS = SUBSCRIPTION.plural  # of which the contract wants more than a count
 _LOOK_EVERY = 0.25  # seconds, while another process syncs
 
 _FINISH = """
@@ -139,9 +140,9 @@ class Sync:
         async with all_or_first_error() as group:
             for each in readings:
                 group.create_task(read(asking, each, ranges[each.name]))
-        removed = [await remove_absent(asking, each, at) for each in readings]
+        removed = {each.name: await remove_absent(asking, each, at) for each in readings}
         await refreshes.settle_all(asking)
-        summary = await self._record(environment, readings, lease, deleted=removed[-1])
+        summary = await self._record(environment, readings, lease, deleted=removed[_SUBSCRIPTIONS])
         counts = {each.name: each.objects for each in readings}
         log.info("sync finished", environment=environment, **counts)
         return await self._finish(environment, summary, lease)
@@ -180,11 +181,11 @@ class Sync:
             await self._connections.failed(environment, "error", "; ".join(reasons), lease)
         else:
             await self._connections.synced(environment, counts, lease)
-        if readings[-1].error is not None:
+        if any(each.error for each in readings if each.name == _SUBSCRIPTIONS):
             return None
         return SubscriptionsSummary(
             environment=environment,
-            synced=counts.get("subscriptions", 0),
+            synced=counts.get(_SUBSCRIPTIONS, 0),
             unmapped=unmapped,
             deleted=deleted,
         )

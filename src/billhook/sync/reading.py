@@ -80,9 +80,8 @@ async def _walk(
         page = await asking.get(reading.name, kind.path, params_of(kind, part))
         found = objects(page.data)
         more = page.data.get("has_more") is True and bool(found)
-        if kind.name == "subscription":
-            for each in found:
-                await mirror.complete_items(asking, each)
+        for each in found:
+            await mirror.complete_children(asking, kind, each)
         older = split(part, found) if more and reading.active < _AT_ONCE else None
         reading.active += 1 if older else 0
         await _write(asking, reading, part, found, page.at, older, done=not more)

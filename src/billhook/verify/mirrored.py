@@ -1,4 +1,4 @@
-"""The mirrored tables against Stripe's lists: products, prices, customers, subscriptions."""
+"""The mirrored tables against Stripe's lists."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ async def compare_list(
     try:
         at = (await asking.get("account", "/v1/account", {})).at
         for variant in kind.variants:
-            async for page in pages(
-                asking, f"{kind.name}s", kind.path, dict(variant), OLDEST, until
-            ):
+            async for page in pages(asking, kind.plural, kind.path, dict(variant), OLDEST, until):
                 objects = page.data.get("data") or []
                 seen.update(each["id"] for each in objects)
                 suspects |= await _suspects(asking, kind, objects, page.at, found)
@@ -72,9 +70,8 @@ async def _suspects(
     found: VerifiedTable,
 ) -> set[str]:
     """The ids of those objects that are not shown as they are. Counts what is in flight."""
-    if kind.children is not None:
-        for each in objects:
-            await mirror.complete_items(asking, each)
+    for each in objects:
+        await mirror.complete_children(asking, kind, each)
     shown, items = await _shown(asking, kind, [each["id"] for each in objects])
     suspects = set()
     for each in objects:
@@ -166,10 +163,9 @@ async def _fetch(
         if error.status != 404:
             raise
         return None
-    if found.data.get("deleted") is True:
+    if not kind.exists(found.data):
         return None
-    if kind.children is not None:
-        await mirror.complete_items(asking, found.data)
+    await mirror.complete_children(asking, kind, found.data)
     return found.data, found.at
 
 
@@ -255,7 +251,7 @@ def _differences(
             _different({k: v for k, v in each.items() if k != "raw"}, by_id[child])
             for child, each in expected.items()
         ):
-            found.append("items")
+            found.append(kind.children.field)
     return found
 
 

@@ -6,14 +6,10 @@
 CREATE OR REPLACE FUNCTION billhook.account_tables()
 RETURNS TABLE (relation text, condition text) LANGUAGE sql IMMUTABLE AS $$
     VALUES
-        ('payments.stripe_products', 'environment = $1'),
-        ('payments.stripe_prices', 'environment = $1'),
-        ('payments.customers', 'environment = $1 AND provider = ''stripe'''),
+        :mirrored_rows,
         ('payments.customer_mappings', 'environment = $1 AND provider = ''stripe'''),
         ('payments.stripe_checkout_sessions', 'environment = $1'),
         ('payments.stripe_customer_portal_sessions', 'environment = $1'),
-        ('payments.stripe_subscriptions', 'environment = $1'),
-        ('payments.stripe_subscription_items', 'environment = $1'),
         ('payments.transactions', 'environment = $1 AND provider = ''stripe'''),
         ('billhook.customer_claims', 'environment = $1'),
         ('billhook.payment_refs', 'environment = $1'),
@@ -129,9 +125,8 @@ BEGIN
     IF found.account_id = account_now THEN
         INSERT INTO billhook.pulls SELECT pull.* WHERE pull.environment IS NOT NULL;
         FOREACH of_table IN ARRAY ARRAY[
-            'payments.stripe_products', 'payments.stripe_prices', 'payments.customers',
+            :mirrored_tables,
             'payments.stripe_checkout_sessions', 'payments.stripe_customer_portal_sessions',
-            'payments.stripe_subscriptions', 'payments.stripe_subscription_items',
             'payments.transactions', 'billhook.payment_refs', 'billhook.event_retries']
         LOOP
             PERFORM billhook.bring_back(present, of_table, 'ON CONFLICT DO NOTHING');

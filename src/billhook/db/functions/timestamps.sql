@@ -11,11 +11,11 @@ DECLARE
     tab text;
 BEGIN
     FOREACH tab IN ARRAY ARRAY[
-        'provider_connections', 'stripe_products', 'stripe_prices', 'customers', 'customer_mappings',
-        'stripe_checkout_sessions', 'stripe_customer_portal_sessions', 'stripe_subscriptions',
-        'stripe_subscription_items', 'webhook_events', 'transactions'
+        'payments.provider_connections', 'payments.customer_mappings', 'payments.stripe_checkout_sessions',
+        'payments.stripe_customer_portal_sessions', 'payments.webhook_events', 'payments.transactions',
+        :mirrored_tables
     ] LOOP
-        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.%I
+        EXECUTE pg_catalog.format('CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON %s
             FOR EACH ROW EXECUTE FUNCTION billhook.touch_updated_at()', tab);
     END LOOP;
 END $$;
