@@ -174,6 +174,23 @@ def subscription(name: str = "sub_1", /, **more: Any) -> dict[str, Any]:
     }
 
 
+def dispute(name: str = "dp_1", /, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "dispute",
+        "amount": 1500,
+        "charge": "ch_1",
+        "currency": "eur",
+        "created": T0 + 200,
+        "evidence_details": {"due_by": T0 + 1_000_000, "submission_count": 0},
+        "metadata": {},
+        "payment_intent": "pi_1",
+        "reason": "fraudulent",
+        "status": "needs_response",
+        **more,
+    }
+
+
 def product(name: str = "prod_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,

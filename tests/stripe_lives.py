@@ -7,6 +7,7 @@ from typing import Any
 from stripe_events import (
     charge,
     customer,
+    dispute,
     event,
     invoice,
     invoice_payment,
@@ -98,7 +99,24 @@ def catalog_life() -> list[dict[str, Any]]:
     ]
 
 
-LIFE = one_time_payment() + subscription_life() + catalog_life()
+def dispute_life() -> list[dict[str, Any]]:
+    """Answered and won. Closed and paid back come in one second, with one state."""
+    won = dispute(status="won")
+    return [
+        event("charge.dispute.created", dispute(), at=200),
+        event("charge.dispute.funds_withdrawn", dispute(), at=200),
+        event(
+            "charge.dispute.updated",
+            dispute(status="under_review"),
+            at=250,
+            previous={"status": "needs_response"},
+        ),
+        event("charge.dispute.closed", won, at=300, previous={"status": "under_review"}),
+        event("charge.dispute.funds_reinstated", won, at=300),
+    ]
+
+
+LIFE = [*one_time_payment(), *subscription_life(), *catalog_life(), *dispute_life()]
 
 
 IN_A_RING = [

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
-from billhook.cli import archive, config, events, keys, prices, products, webhooks
+from billhook.cli import archive, config, events, keys, mirrored, prices, products, webhooks
 from billhook.cli.catalog import catalog
 from billhook.cli.customers import customers
 from billhook.cli.doctor import doctor
@@ -216,6 +216,7 @@ app.add_typer(prices.app, name="prices")
 app.command(epilog="Example: billhook customers --email ada@example.com")(customers)
 app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
+mirrored.add_to(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")

@@ -1,4 +1,4 @@
-"""Transactions, subscriptions and customers (contract section 3.2)."""
+"""Transactions, subscriptions, customers (contract section 3.2), and every other mirrored kind."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from billhook import lists
 from billhook.http.admin import ADMIN, answer, page_headers, query_of
 from billhook.http.openapi import errors, query_parameters
 from billhook.models import (
+    LISTS,
     Customers,
     CustomersQuery,
+    MirroredList,
     Subscriptions,
     SubscriptionsQuery,
     Transactions,
@@ -63,3 +65,30 @@ async def customers(environment: Environment, request: Request, services: Servic
     query = query_of(request, CustomersQuery)
     page = await lists.customers(services.database, environment, query)
     return answer(Customers(customers=page.rows), headers=page_headers(request, page))
+
+
+def _add(of: MirroredList) -> None:
+    """The route of a list that follows from its kind's declaration."""
+
+    async def mirrored(
+        environment: Environment, request: Request, services: ServicesOf
+    ) -> Response:
+        query = query_of(request, of.query)
+        page = await lists.mirrored(services.database, environment, of, query)
+        answered = of.page.model_validate({of.name: page.rows})
+        return answer(answered, headers=page_headers(request, page))
+
+    router.add_api_route(
+        f"/{of.route}",
+        mirrored,
+        methods=["GET"],
+        name=of.name,
+        description=f"{of.listed.about} The newest come first.",
+        response_model=of.page,
+        responses=_ERRORS,
+        openapi_extra=query_parameters(of.query),
+    )
+
+
+for _each in LISTS.values():
+    _add(_each)

@@ -7,10 +7,13 @@ from types import MappingProxyType
 
 from billhook.kinds.catalog import PRICE, PRODUCT
 from billhook.kinds.customers import CUSTOMER
+from billhook.kinds.disputes import DISPUTE
 from billhook.kinds.kind import Children, Column, Kind, Row, Value, by_name
 from billhook.kinds.subscriptions import SUBSCRIPTION
 
-KINDS: Mapping[str, Kind] = MappingProxyType(by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION)))
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION, DISPUTE))
+)
 """By Stripe's name, in the order of a sync."""
 
 TABLES: tuple[str, ...] = tuple(table for kind in KINDS.values() for table in kind.tables)
@@ -18,6 +21,7 @@ TABLES: tuple[str, ...] = tuple(table for kind in KINDS.values() for table in ki
 
 __all__ = [
     "CUSTOMER",
+    "DISPUTE",
     "KINDS",
     "PRICE",
     "PRODUCT",

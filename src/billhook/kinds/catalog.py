@@ -49,7 +49,7 @@ PRICE = Kind(
         kind.reference("product_id", "product"),
         kind.flag("active"),
         kind.required("currency"),
-        kind.integer("unit_amount"),
+        kind.amount("unit_amount"),
         kind.computed("unit_amount_decimal", "text", _decimal),
         kind.required("type"),
         kind.text("lookup_key"),

@@ -7,7 +7,7 @@ declarations (design section 7). A new kind is one declaration, one migration an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from billhook.kinds import reading
@@ -27,12 +27,16 @@ class Column:
         type: its PostgreSQL type. A `timestamptz` is read as epoch seconds.
         read: takes the column's value from a Stripe object.
         keep: a later state without this fact keeps the earlier one.
+        required: it is never null.
+        amount: it is an amount of money in the currency's minor unit.
     """
 
     name: str
     type: Type
     read: Callable[[StripeObject], Value]
     keep: bool = False
+    required: bool = False
+    amount: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,33 @@ class Children:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """The list of a kind in the API, the Python clients and the command line, the newest first.
+
+    Its table has an index on (environment, column) for each of `references`, and one on
+    (environment, choice, coalesce(provider_created_at, created_at) DESC, id DESC).
+
+    Attributes:
+        about: what is listed.
+        references: columns with ids of other objects, by which it is filtered.
+        choice: a column, never null, with few different values, by which it is filtered.
+        choices: those values; empty where Stripe has too many to name.
+        summary: the columns that a person looks at first.
+    """
+
+    about: str
+    references: tuple[str, ...]
+    choice: str
+    choices: tuple[str, ...]
+    summary: tuple[str, ...]
+
+    @staticmethod
+    def filter_of(column: str) -> str:
+        """The filter by a column of `references`: `customer` for `customer_id`."""
+        return column.removesuffix("_id")
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A Stripe object that the schema `payments` mirrors.
 
@@ -94,6 +125,7 @@ class Kind:
         subject: the subject that the object names itself.
         claims: that subject pays for the object's customer (docs/ordering.md).
         readable: whether the object has what its row cannot be without.
+        listed: its list, where that follows from the declaration.
     """
 
     name: str
@@ -112,6 +144,7 @@ class Kind:
     claims: bool = False
     children: Children | None = None
     readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
+    listed: Listed | None = None
 
     @property
     def plural(self) -> str:
@@ -147,7 +180,7 @@ def text(name: str, source: str | None = None) -> Column:
 def required(name: str, source: str | None = None) -> Column:
     """A string that the row cannot be without."""
     source = source or name
-    return Column(name, "text", lambda found: reading.required(found, source))
+    return Column(name, "text", lambda found: reading.required(found, source), required=True)
 
 
 def reference(name: str, source: str) -> Column:
@@ -156,15 +189,20 @@ def reference(name: str, source: str) -> Column:
 
 
 def integer(name: str, source: str | None = None, *, type: Type = "bigint") -> Column:
-    """An integer, such as an amount in the currency's minor unit."""
+    """An integer."""
     source = source or name
     return Column(name, type, lambda found: reading.integer(found.get(source)))
+
+
+def amount(name: str, source: str | None = None) -> Column:
+    """An amount in the currency's minor unit."""
+    return replace(integer(name, source), amount=True)
 
 
 def flag(name: str, source: str | None = None) -> Column:
     """True or false; missing is false."""
     source = source or name
-    return Column(name, "boolean", lambda found: found.get(source) is True)
+    return Column(name, "boolean", lambda found: found.get(source) is True, required=True)
 
 
 def time(name: str, source: str | None = None, *, keep: bool = False) -> Column:
@@ -175,12 +213,16 @@ def time(name: str, source: str | None = None, *, keep: bool = False) -> Column:
 
 def metadata() -> Column:
     """The object's metadata."""
-    return Column("metadata", "jsonb", lambda found: reading.metadata(found.get("metadata")))
+    return Column(
+        "metadata", "jsonb", lambda found: reading.metadata(found.get("metadata")), required=True
+    )
 
 
-def computed(name: str, type: Type, read: Callable[[StripeObject], Value]) -> Column:
+def computed(
+    name: str, type: Type, read: Callable[[StripeObject], Value], *, required: bool = False
+) -> Column:
     """A column with a rule of its own."""
-    return Column(name, type, read)
+    return Column(name, type, read, required=required)
 
 
 def by_name(kinds: Iterable[Kind]) -> dict[str, Kind]:

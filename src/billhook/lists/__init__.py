@@ -7,6 +7,7 @@ time) once for each pair and merges what it finds, so it never passes by rows th
 
 from billhook.lists.customers import customer, customers, names_of, subjects_of
 from billhook.lists.events import event_types, events
+from billhook.lists.mirrored import mirrored
 from billhook.lists.products import products
 from billhook.lists.subscriptions import subscriptions
 from billhook.lists.transactions import payment, payments, transactions
@@ -16,6 +17,7 @@ __all__ = [
     "customers",
     "event_types",
     "events",
+    "mirrored",
     "names_of",
     "payment",
     "payments",

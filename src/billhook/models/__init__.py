@@ -44,6 +44,7 @@ from billhook.models.admin import (
     WebhookEvents,
     WebhookEventWithPayload,
 )
+from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
     DayFigures,
@@ -104,6 +105,7 @@ from billhook.models.wire import (
 )
 
 __all__ = [
+    "LISTS",
     "RESERVED_METADATA",
     "ArchivedPrice",
     "AwaitQuery",
@@ -138,6 +140,9 @@ __all__ = [
     "ListQuery",
     "MirrorStatus",
     "MirrorStatusResponse",
+    "MirroredList",
+    "MirroredQuery",
+    "MirroredRow",
     "Money",
     "NoQuery",
     "Overview",

@@ -89,7 +89,9 @@ class CustomersQuery(ListQuery):
     order: Literal["name", "newest", "oldest"] = "name"
 
 
-class _OfSubject(ListQuery):
+class OfSubject(ListQuery):
+    """Of one subject, or of one customer."""
+
     subject_type: (
         Annotated[str, StringConstraints(min_length=1, max_length=500), TRIM, NO_NUL] | None
     ) = None
@@ -124,7 +126,7 @@ SubscriptionStatus = Literal[
 ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
 
 
-class TransactionsQuery(_OfSubject):
+class TransactionsQuery(OfSubject):
     """Query of `GET …/transactions`. `since` ≤ time < `until`. `search`: an id of the payment at
     Stripe, the customer's e-mail, or its subject as `type:id`."""
 
@@ -136,7 +138,7 @@ class TransactionsQuery(_OfSubject):
     order: Literal["newest", "oldest", "largest"] = "newest"
 
 
-class SubscriptionsQuery(_OfSubject):
+class SubscriptionsQuery(OfSubject):
     """Query of `GET …/subscriptions`. `search`: its id or the customer's, the customer's e-mail, or
     its subject as `type:id`. `order=renewal`: the period that ends soonest comes first."""
 

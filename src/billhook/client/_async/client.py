@@ -14,6 +14,7 @@ from billhook.client._async.connection import AsyncConfig, AsyncWebhooks
 from billhook.client._async.lists import (
     AsyncCustomers,
     AsyncEvents,
+    AsyncMirrored,
     AsyncSubscriptions,
     AsyncTransactions,
 )
@@ -86,6 +87,15 @@ class AsyncClient:
         self.subscriptions = AsyncSubscriptions(self._transport)
         self.transactions = AsyncTransactions(self._transport)
         self.events = AsyncEvents(self._transport)
+
+    def mirrored(self, name: str) -> AsyncMirrored:
+        """The list of a mirrored kind that has none of its own here, by the name that its table
+        has without `stripe_`.
+
+        Raises:
+            ValueError: there is no such list.
+        """
+        return AsyncMirrored(self._transport, name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

@@ -15,6 +15,7 @@ from billhook.client._sync.connection import SyncConfig, SyncWebhooks
 from billhook.client._sync.lists import (
     SyncCustomers,
     SyncEvents,
+    SyncMirrored,
     SyncSubscriptions,
     SyncTransactions,
 )
@@ -87,6 +88,15 @@ class Client:
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
         self.events = SyncEvents(self._transport)
+
+    def mirrored(self, name: str) -> SyncMirrored:
+        """The list of a mirrored kind that has none of its own here, by the name that its table
+        has without `stripe_`.
+
+        Raises:
+            ValueError: there is no such list.
+        """
+        return SyncMirrored(self._transport, name)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

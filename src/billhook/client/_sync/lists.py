@@ -1,5 +1,6 @@
 # Made of _async/lists.py by `python src/billhook/client/generate.py`. Change that one.
-"""Lists that come in pages: customers, subscriptions, transactions, webhook events."""
+"""Lists that come in pages: customers, subscriptions, transactions, webhook events, and the other
+mirrored kinds."""
 
 from __future__ import annotations
 
@@ -7,12 +8,16 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
 
+from pydantic.alias_generators import to_camel
+
 from billhook.client._sync.transport import SyncTransport
 from billhook.client.inputs import given, query
 from billhook.client.request import Call, Page, path
 from billhook.models import (
+    LISTS,
     Customer,
     Customers,
+    MirroredRow,
     Replayed,
     ReplayedEvents,
     Subscription,
@@ -213,6 +218,75 @@ class SyncTransactions:
                 status=status,
                 since=since,
                 until=until,
+            )
+        )
+
+
+class SyncMirrored:
+    """The list of another mirrored kind, the newest first."""
+
+    def __init__(self, transport: SyncTransport, name: str) -> None:
+        if name not in LISTS:
+            raise ValueError(f"not a list: {name!r}; there are {', '.join(LISTS)}")
+        self._transport = transport
+        self._list = LISTS[name]
+
+    def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        subject: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: str | None,
+    ) -> Page[MirroredRow]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            subject: type and id.
+            since: not created before this time.
+            until: created before this time.
+            filters: such as `customer` or `status`.
+        """
+        kind, name = subject or (None, None)
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            subjectType=kind,
+            subjectId=name,
+            since=since,
+            until=until,
+            **{to_camel(each): value for each, value in filters.items()},
+        )
+        route = path(environment, self._list.route)
+        answer = self._transport.send(
+            Call("GET", route, self._list.page, query=asked, repeatable=True)
+        )
+        return Page(getattr(answer.model, self._list.name), answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        subject: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        **filters: str | None,
+    ) -> Iterator[MirroredRow]:
+        """All of them, page by page as they are used."""
+        return _follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                subject=subject,
+                since=since,
+                until=until,
+                **filters,
             )
         )
 

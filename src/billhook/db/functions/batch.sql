@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
-    of_product json; of_price json; of_customer json; of_subscription json;
+    of_product json; of_price json; of_customer json; of_subscription json; of_dispute json;
 BEGIN
     IF wanted ? 'product'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -83,7 +83,24 @@ BEGIN
             WHERE t.environment = env AND t.subscription_id >= k.id AND t.subscription_id <= k.id
             ORDER BY t.subscription_id LIMIT 1) t;
     END IF;
-    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription);
+    IF wanted ? 'dispute'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.dispute_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN ties -> 'dispute'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_dispute
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'dispute'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_disputes t
+            WHERE t.environment = env AND t.dispute_id >= k.id AND t.dispute_id <= k.id
+            ORDER BY t.dispute_id LIMIT 1) t;
+    END IF;
+    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'dispute', of_dispute);
 END $$;
 
 -- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
@@ -138,6 +155,13 @@ BEGIN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscription_items_deleted'::text)
         LOOP
             DELETE FROM :payments.stripe_subscription_items WHERE environment = env AND subscription_item_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_disputes_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_disputes_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_disputes WHERE environment = env AND dispute_id = gone;
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
@@ -323,6 +347,42 @@ BEGIN
             metadata = EXCLUDED.metadata,
             raw = EXCLUDED.raw
         WHERE NOT (old.raw = EXCLUDED.raw AND old.subscription_id = EXCLUDED.subscription_id);
+    END IF;
+    IF rows ? 'stripe_disputes'::text THEN
+        INSERT INTO :payments.stripe_disputes AS old (
+            environment, dispute_id, charge_id, payment_intent_id, amount, currency, reason,
+            status, evidence_due_by, metadata, provider_created_at, raw, provider_event_at,
+            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.dispute_id, r.charge_id, r.payment_intent_id, r.amount, r.currency, r.reason,
+            r.status, pg_catalog.to_timestamp(r.evidence_due_by::double precision), r.metadata,
+            pg_catalog.to_timestamp(r.provider_created_at::double precision),
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_disputes'::text) AS r(
+            dispute_id text, charge_id text, payment_intent_id text, amount bigint, currency
+            text, reason text, status text, evidence_due_by bigint, metadata jsonb,
+            provider_created_at bigint, raw integer, provider_event_at bigint,
+            provider_event_rank smallint, provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, dispute_id) DO UPDATE SET
+            charge_id = EXCLUDED.charge_id,
+            payment_intent_id = EXCLUDED.payment_intent_id,
+            amount = EXCLUDED.amount,
+            currency = EXCLUDED.currency,
+            reason = EXCLUDED.reason,
+            status = EXCLUDED.status,
+            evidence_due_by = EXCLUDED.evidence_due_by,
+            metadata = EXCLUDED.metadata,
+            provider_created_at = EXCLUDED.provider_created_at,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
     END IF;
     IF rows ? 'tombstones'::text THEN
         INSERT INTO :billhook.tombstones AS old (

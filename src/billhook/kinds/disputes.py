@@ -1,0 +1,59 @@
+"""Disputes: a cardholder asks the bank to return a payment. They change no row of a payment."""
+
+from __future__ import annotations
+
+from billhook.kinds import kind
+from billhook.kinds.kind import Kind, Listed
+from billhook.kinds.reading import StripeObject, hash_of, timestamp
+
+
+def _due_by(dispute: StripeObject) -> int | None:
+    return timestamp(hash_of(dispute.get("evidence_details")).get("due_by"))
+
+
+DISPUTE = Kind(
+    name="dispute",
+    table="stripe_disputes",
+    key="dispute_id",
+    columns=(
+        kind.reference("charge_id", "charge"),
+        kind.reference("payment_intent_id", "payment_intent"),
+        kind.amount("amount"),
+        kind.text("currency"),
+        kind.text("reason"),
+        kind.required("status"),
+        kind.computed("evidence_due_by", "timestamptz", _due_by),
+        kind.metadata(),
+        kind.time("provider_created_at", "created"),
+    ),
+    path="/v1/disputes",
+    changed_by=tuple(
+        f"charge.dispute.{what}"
+        for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
+    ),
+    listed=Listed(
+        about="Disputes: payments that cardholders ask their bank to return.",
+        references=("charge_id", "payment_intent_id"),
+        choice="status",
+        choices=(
+            "warning_needs_response",
+            "warning_under_review",
+            "warning_closed",
+            "needs_response",
+            "under_review",
+            "appeal_needs_response",
+            "appeal_under_review",
+            "won",
+            "lost",
+            "prevented",
+        ),
+        summary=(
+            "status",
+            "amount",
+            "reason",
+            "payment_intent_id",
+            "evidence_due_by",
+            "provider_created_at",
+        ),
+    ),
+)

@@ -1,0 +1,235 @@
+"""Kinds whose list follows from their declaration: events, sync, verify, rebuild and archives show
+the same rows, and so do the API, the clients and the command line."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from api import Api, connect
+from billhook import archives
+from billhook.client import Client
+from billhook.db import Database
+from billhook.kinds import KINDS
+from billhook.models import LISTS, RebuildOrder, Rebuilt, Verification, Verify
+from billhook.rebuild import rebuild
+from billhook.secrets import SecretStore
+from billhook.stripe.gateway import Gateway
+from billhook.verify import verify
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY
+from recovering import Station
+from stripe_events import T0, dispute, event
+
+__all__ = ["billhook"]
+
+KINDS_LISTED = [of.kind for of in LISTS.values()]
+INCIDENTAL = {"id", "created_at", "updated_at", "synced_at"}
+VERSION = {f"provider_event_{part}" for part in ("at", "rank", "id", "previous")}
+
+
+@pytest.fixture
+def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Station:
+    """A shop in which something of each kind has happened, and its events have come."""
+    monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    station = Station(database_url, sandbox)
+    dispute_happens(station)
+    station.pull()
+    station.refresh()
+    return station
+
+
+def dispute_happens(station: Station) -> None:
+    v1 = station.stripe.v1
+    payment: Any = {"amount": 2000, "currency": "usd", "confirm": True}
+    for card in ("pm_card_createDispute", "pm_card_createDisputeInquiry"):
+        v1.payment_intents.create(payment | {"payment_method": card})
+    (first, _) = v1.disputes.list().data
+    v1.disputes.close(first.id)
+
+
+def shown(station: Station, *, but: set[str] = INCIDENTAL) -> dict[str, list[dict[str, Any]]]:
+    return {
+        kind.name: sorted(
+            (
+                {key: value for key, value in row.items() if key not in but}
+                for row in station.books.rows(f"SELECT * FROM payments.{kind.table}")
+            ),
+            key=lambda row: str(row[kind.key]),
+        )
+        for kind in KINDS_LISTED
+    }
+
+
+def rebuilt(station: Station, *, swap: bool = False) -> dict[str, int]:
+    async def work(database: Database) -> Rebuilt:
+        return await rebuild(database, "test", RebuildOrder(swap=swap))
+
+    return {each.table: each.different for each in station.books.run(work).tables if each.different}
+
+
+def verified(station: Station, **order: Any) -> Verification:
+    async def work(database: Database) -> Verification:
+        secrets = SecretStore(database, station.settings)
+        gateway = Gateway(secrets.stripe_key, station.sandbox)
+        try:
+            return await verify(database, gateway, "test", Verify(**order))
+        finally:
+            await gateway.close()
+
+    found: Verification = station.books.run(work)
+    return found
+
+
+def test_a_sync_shows_what_the_events_have_shown(station: Station) -> None:
+    told = shown(station, but=INCIDENTAL | VERSION)
+    assert all(told.values())
+    tables = ", ".join(f"payments.{kind.table}" for kind in KINDS_LISTED)
+    station.books.execute(f"TRUNCATE {tables}")
+    station.sync()
+    assert shown(station, but=INCIDENTAL | VERSION) == told
+    counts = station.books.row("SELECT last_sync_counts AS c FROM payments.provider_connections")
+    assert {name: counts["c"][name] for name in LISTS} == {
+        kind.plural: len(told[kind.name]) for kind in KINDS_LISTED
+    }
+    assert rebuilt(station) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS_LISTED, ids=lambda kind: kind.name)
+def test_verify_finds_and_repairs_rows_that_others_changed(station: Station, kind: Any) -> None:
+    before = shown(station, but=INCIDENTAL | VERSION)
+    # An hour ago, or what differs could be on its way.
+    station.books.execute(
+        f"UPDATE payments.{kind.table} SET provider_event_at = provider_event_at - interval '1h'"
+    )
+    assert verified(station).drift == []
+    choice, key = kind.listed.choice, kind.key
+    station.books.execute(f"""
+        UPDATE payments.{kind.table} SET {choice} = 'hacked' WHERE {key} = (
+            SELECT min({key}) FROM payments.{kind.table});
+        INSERT INTO payments.{kind.table} (environment, {key}, {choice})
+        VALUES ('test', 'nobody', 'hacked')
+    """)
+    found = verified(station)
+    assert {(each.table, each.problem) for each in found.drift} == {
+        (f"payments.{kind.table}", "different"),
+        (f"payments.{kind.table}", "extra"),
+    }
+    assert verified(station, repair=True).sound
+    assert shown(station, but=INCIDENTAL | VERSION) == before
+
+
+def test_a_rebuild_brings_back_rows_that_are_gone(station: Station) -> None:
+    before = shown(station)
+    tables = ", ".join(f"payments.{kind.table}" for kind in KINDS_LISTED)
+    station.books.execute(f"TRUNCATE {tables}")
+    missing = {f"payments.{kind.table}": len(before[kind.name]) for kind in KINDS_LISTED}
+    assert rebuilt(station, swap=True) == missing
+    assert shown(station) == before
+    assert rebuilt(station) == {}
+
+
+def test_an_archive_takes_the_rows_along_and_brings_them_back(station: Station) -> None:
+    before = shown(station, but=set())
+    connect(station.books.dsn, station.sandbox, station.key.replace("recovery", "other"))
+    assert shown(station) == {kind.name: [] for kind in KINDS_LISTED}
+    connect(station.books.dsn, station.sandbox, station.key)
+    oldest = station.books.run(archives.archives)[-1]
+    station.books.run(lambda database: archives.restore(database, oldest.id))
+    assert shown(station, but=set()) == before
+
+
+def test_a_dispute_shows_its_state_and_changes_no_payment(station: Station) -> None:
+    won, inquiry = sorted(shown(station)["dispute"], key=lambda row: str(row["status"]))
+    assert (won["status"], inquiry["status"]) == ("needs_response", "warning_closed")
+    for row in (won, inquiry):
+        raw = row["raw"]
+        assert (row["amount"], row["currency"]) == (2000, "usd")
+        assert (row["charge_id"], row["payment_intent_id"]) == (
+            raw["charge"],
+            raw["payment_intent"],
+        )
+        assert row["evidence_due_by"].timestamp() == raw["evidence_details"]["due_by"]
+    statuses = station.books.rows("SELECT DISTINCT status FROM payments.transactions")
+    assert statuses == [{"status": "succeeded"}]
+
+
+def listed(api: Api, path: str) -> list[str]:
+    answer = api.admin("GET", f"/test/{path}")
+    assert answer.status_code == 200, answer.text
+    ((name, rows),) = answer.json().items()
+    key = next(of.kind.key for of in LISTS.values() if of.name == name)
+    first, *rest = key.split("_")
+    return [row[first + "".join(part.title() for part in rest)] for row in rows]
+
+
+def test_disputes_are_listed_newest_first_by_what_they_are_filtered_by(
+    api: Api, billhook: Billhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = itertools.cycle(("needs_response", "lost"))
+    api.books.apply(
+        *(
+            event(
+                "charge.dispute.created",
+                dispute(
+                    f"dp_{n}",
+                    created=T0 + n,
+                    charge=f"ch_{n % 3}",
+                    payment_intent=f"pi_{n}",
+                    status=next(states),
+                ),
+                at=n,
+            )
+            for n in range(6)
+        )
+    )
+    every = [f"dp_{n}" for n in range(5, -1, -1)]
+    assert listed(api, "disputes") == every
+    assert listed(api, "disputes?status=lost") == ["dp_5", "dp_3", "dp_1"]
+    assert listed(api, "disputes?charge=ch_1") == ["dp_4", "dp_1"]
+    assert listed(api, "disputes?charge=ch_1&status=lost") == ["dp_1"]
+    assert listed(api, "disputes?paymentIntent=pi_2") == ["dp_2"]
+    assert listed(api, "disputes?since=2026-05-28T20:26:42Z&until=2026-05-28T20:26:44Z") == [
+        "dp_3",
+        "dp_2",
+    ]
+    assert listed(api, "disputes?charge=none") == []
+    for wrong in ("status=open", "customer=cus_1", "limit=101"):
+        assert api.admin("GET", f"/test/disputes?{wrong}").status_code == 400
+
+    with Client(api.url, ADMIN_KEY) as client:
+        found = list(client.mirrored("disputes").all("test", status="lost"))
+        assert [each.dispute_id for each in found] == ["dp_5", "dp_3", "dp_1"]
+        assert (found[0].amount, found[0].evidence_due_by.timestamp()) == (1500, T0 + 1_000_000)
+        page = client.mirrored("disputes").page("test", limit=2)
+        assert page.next_cursor is not None
+        rest = client.mirrored("disputes").page("test", starting_after=page.next_cursor)
+        assert [each.dispute_id for each in (*page.items, *rest.items)] == every
+        with pytest.raises(ValueError, match="not a list: 'products'"):
+            client.mirrored("products")
+
+    monkeypatch.setenv("BILLHOOK_URL", api.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    table = billhook("disputes", "list", "--payment-intent", "pi_2").out.splitlines()
+    assert table[0].split()[:4] == ["dispute", "status", "amount", "reason"]
+    assert table[1].split()[:4] == ["dp_2", "needs_response", "15.00", "EUR"]
+    as_json = billhook("disputes", "list", "--limit", "1", "--json").json
+    assert as_json == api.admin("GET", "/test/disputes?limit=1").json()
+    assert billhook("disputes", "list", "--status", "won").out == (
+        "There are no disputes that match.\n"
+    )
+
+
+def test_rows_of_the_new_kinds_are_for_the_service_alone(station: Station) -> None:
+    for kind in KINDS.values():
+        for table in kind.tables:
+            rights = station.books.row(
+                f"""SELECT has_table_privilege('anon', 'payments.{table}', 'SELECT') AS anon,
+                    has_table_privilege('authenticated', 'payments.{table}', 'SELECT') AS users,
+                    has_table_privilege('project_admin', 'payments.{table}', 'SELECT') AS admin,
+                    has_table_privilege('project_admin', 'payments.{table}', 'UPDATE') AS writes"""
+            )
+            assert rights == {"anon": False, "users": False, "admin": True, "writes": False}
