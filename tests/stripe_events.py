@@ -120,6 +120,7 @@ def invoice(name: str = "in_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,
         "object": "invoice",
+        "status": "paid",
         "amount_paid": 2900,
         "amount_due": 2900,
         "currency": "usd",

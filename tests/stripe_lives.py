@@ -58,18 +58,26 @@ def subscription_life() -> list[dict[str, Any]]:
     moved = session(
         "cs_3", mode="subscription", payment_intent=None, metadata=subject(name="t2"), **who
     )
+    fresh: dict[str, Any] = {"amount_paid": 0, "status_transitions": {}, **who}
+    first = invoice(status="draft", number=None, **fresh)
+    draft = invoice("in_9", status="draft", number=None, **fresh)
     return [
         event("customer.created", customer("cus_2"), at=0),
         event("checkout.session.completed", bought, at=10),
         event("customer.subscription.created", subscription(status="incomplete", **who), at=10),
         event("customer.subscription.updated", subscription(**who), at=10),
+        event("invoice.created", first, at=11),
+        event("invoice.finalized", invoice(status="open", **fresh), at=11),
         event("invoice.paid", invoice(**who), at=11),
         event("invoice_payment.paid", invoice_payment(), at=30),
-        event("invoice.payment_failed", invoice("in_2", amount_paid=0, **who), at=200),
+        event("invoice.payment_failed", invoice("in_2", status="open", **fresh), at=200),
         event("customer.subscription.updated", subscription(status="past_due", **who), at=200),
         event("invoice.paid", invoice("in_2", **who), at=300),
         event("invoice_payment.paid", invoice_payment("in_2", "pi_10"), at=301),
         event("customer.subscription.updated", subscription(**who), at=300),
+        event("invoice.created", draft, at=350),
+        event("invoice.updated", draft | {"amount_due": 1}, at=351, previous={"amount_due": 2900}),
+        event("invoice.deleted", draft | {"amount_due": 1}, at=351),
         event("checkout.session.completed", moved, at=400),
         event("invoice.paid", invoice("in_3", **who), at=500),
         event("customer.subscription.deleted", subscription(status="canceled", **who), at=600),

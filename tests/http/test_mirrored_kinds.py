@@ -18,10 +18,11 @@ from billhook.rebuild import rebuild
 from billhook.secrets import SecretStore
 from billhook.stripe.gateway import Gateway
 from billhook.verify import verify
+from books import WIPE
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
 from recovering import Station
-from stripe_events import T0, dispute, event
+from stripe_events import T0, customer, dispute, event, invoice, session, subject
 
 __all__ = ["billhook"]
 
@@ -36,13 +37,51 @@ def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
     monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
     station = Station(database_url, sandbox)
-    dispute_happens(station)
+    disputes_happen(station)
+    invoices_happen(station)
     station.pull()
     station.refresh()
     return station
 
 
-def dispute_happens(station: Station) -> None:
+def invoices_happen(station: Station) -> None:
+    """One of each status, and one that was deleted."""
+    v1 = station.stripe.v1
+    card: Any = {"default_payment_method": "pm_card_visa"}
+    customer = v1.customers.create({"payment_method": "pm_card_visa", "invoice_settings": card}).id
+    product: Any = {"name": "Plan"}
+    price = v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 900,
+            "recurring": {"interval": "month"},
+            "product_data": product,
+        }
+    )
+    v1.subscriptions.create(
+        {"customer": customer, "items": [{"price": price.id}], "metadata": subject()}
+    )
+    made: Any = {"customer": customer, "collection_method": "send_invoice", "days_until_due": 30}
+    drafts = []
+    for amount in range(5):
+        drafts.append(v1.invoices.create(made).id)
+        v1.invoice_items.create(
+            {
+                "customer": customer,
+                "invoice": drafts[-1],
+                "amount": 100 + amount,
+                "currency": "usd",
+            }
+        )
+    _, opened, voided, written_off, deleted = drafts
+    for each in (opened, voided, written_off):
+        v1.invoices.finalize_invoice(each)
+    v1.invoices.void_invoice(voided)
+    v1.invoices.mark_uncollectible(written_off)
+    v1.invoices.delete(deleted)
+
+
+def disputes_happen(station: Station) -> None:
     v1 = station.stripe.v1
     payment: Any = {"amount": 2000, "currency": "usd", "confirm": True}
     for card in ("pm_card_createDispute", "pm_card_createDisputeInquiry"):
@@ -155,6 +194,79 @@ def test_a_dispute_shows_its_state_and_changes_no_payment(station: Station) -> N
         assert row["evidence_due_by"].timestamp() == raw["evidence_details"]["due_by"]
     statuses = station.books.rows("SELECT DISTINCT status FROM payments.transactions")
     assert statuses == [{"status": "succeeded"}]
+
+
+def test_an_invoice_is_shown_whatever_became_of_it(station: Station) -> None:
+    rows = {row["status"]: row for row in shown(station)["invoice"]}
+    assert sorted(rows) == ["draft", "open", "paid", "uncollectible", "void"]
+    paid, unpaid = rows["paid"], rows["open"]
+    assert paid["subscription_id"] == paid["raw"]["parent"]["subscription_details"]["subscription"]
+    assert (paid["total"], paid["amount_paid"], paid["amount_remaining"]) == (900, 900, 0)
+    assert (paid["subject_type"], paid["subject_id"]) == ("team", "t1")
+    assert (unpaid["subscription_id"], unpaid["amount_due"]) == (None, 101)
+    assert unpaid["due_date"].timestamp() == unpaid["raw"]["due_date"]
+    assert unpaid["hosted_invoice_url"] == unpaid["raw"]["hosted_invoice_url"] is not None
+    assert rows["draft"]["number"] is None
+    # The subscription says whom its customer pays for, so the others are the team's as well.
+    assert {row["subject_id"] for row in rows.values()} == {"t1"}
+    gone = station.books.rows("SELECT object_type FROM billhook.tombstones")
+    assert gone == [{"object_type": "invoice"}]
+
+
+def test_created_finalized_and_paid_in_one_second_asks_stripe_nothing(api: Api) -> None:
+    events = [
+        event("invoice.created", invoice(status="draft")),
+        event("invoice.finalized", invoice(status="open")),
+        event("invoice.paid", invoice(amount_paid=0)),
+        event("invoice.payment_succeeded", invoice(amount_paid=0)),
+    ]
+    for order in itertools.permutations(events):
+        api.books.execute(WIPE)
+        api.books.apply(*order)
+        assert api.books.row("SELECT status FROM payments.stripe_invoices") == {"status": "paid"}
+        assert api.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
+def test_a_draft_that_was_deleted_stays_away(api: Api) -> None:
+    draft = invoice(status="draft")
+    api.books.apply(
+        event("invoice.created", draft, at=0),
+        event("invoice.deleted", draft, at=5),
+        event("invoice.updated", draft, at=5, previous={"number": "A-1"}),
+        event("invoice.updated", draft, at=4, previous={"number": "A-2"}),
+    )
+    assert api.books.rows("SELECT * FROM payments.stripe_invoices") == []
+
+
+def test_an_invoice_of_an_old_api_version_names_its_subscription_at_the_top(api: Api) -> None:
+    old = invoice(parent=None, subscription="sub_7", payment_intent="pi_7", charge="ch_7")
+    del old["status"]
+    api.books.apply(event("invoice.paid", old | {"paid": True}))
+    row = api.books.row("SELECT subscription_id, status FROM payments.stripe_invoices")
+    assert row == {"subscription_id": "sub_7", "status": "paid"}
+    payment = api.books.row("SELECT provider_object_id AS id FROM payments.transactions")
+    assert payment == {"id": "pi_7"}
+
+
+def test_invoices_have_the_subject_that_their_customer_pays_for(api: Api) -> None:
+    """A draft itself says nothing about who pays for whom."""
+    named = invoice("in_2", status="draft", parent=None, metadata=subject(name="t2"))
+    api.books.apply(
+        event("customer.created", customer()),
+        event("invoice.created", invoice(status="draft", parent=None), at=10),
+        event("invoice.created", named, at=11),
+    )
+    assert api.books.rows("SELECT * FROM payments.customer_mappings") == []
+    api.books.apply(event("checkout.session.completed", session(metadata=subject()), at=5))
+    rows = api.books.rows("SELECT invoice_id, subject_id FROM payments.stripe_invoices ORDER BY 1")
+    assert rows == [
+        {"invoice_id": "in_1", "subject_id": "t1"},
+        {"invoice_id": "in_2", "subject_id": "t2"},
+    ]
+    assert listed(api, "invoices?subjectType=team&subjectId=t1") == ["in_1"]
+    assert listed(api, "invoices?customer=cus_1&status=draft") == ["in_2", "in_1"]
+    assert listed(api, "invoices?subscription=sub_1") == []
+    assert api.admin("GET", "/test/invoices?subjectType=team").status_code == 400
 
 
 def listed(api: Api, path: str) -> list[str]:

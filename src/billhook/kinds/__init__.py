@@ -8,11 +8,12 @@ from types import MappingProxyType
 from billhook.kinds.catalog import PRICE, PRODUCT
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.disputes import DISPUTE
+from billhook.kinds.invoices import INVOICE
 from billhook.kinds.kind import Children, Column, Kind, Row, Value, by_name
 from billhook.kinds.subscriptions import SUBSCRIPTION
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION, DISPUTE))
+    by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION, INVOICE, DISPUTE))
 )
 """By Stripe's name, in the order of a sync."""
 
@@ -22,6 +23,7 @@ TABLES: tuple[str, ...] = tuple(table for kind in KINDS.values() for table in ki
 __all__ = [
     "CUSTOMER",
     "DISPUTE",
+    "INVOICE",
     "KINDS",
     "PRICE",
     "PRODUCT",

@@ -125,6 +125,8 @@ class Kind:
         subject: the subject that the object names itself.
         claims: that subject pays for the object's customer (docs/ordering.md).
         readable: whether the object has what its row cannot be without.
+        progress: how far a state is along a way that leads in one direction only. Of two states of
+            one second the one further along came later.
         listed: its list, where that follows from the declaration.
     """
 
@@ -144,6 +146,7 @@ class Kind:
     claims: bool = False
     children: Children | None = None
     readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
+    progress: Callable[[StripeObject], int] = field(default=lambda _: 0)
     listed: Listed | None = None
 
     @property

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from billhook.kinds.invoices import subject_of_invoice, subscription_of_invoice
 from billhook.kinds.reading import (
     StripeObject,
-    Subject,
     compact,
     entries,
     hash_of,
@@ -17,7 +17,6 @@ from billhook.kinds.reading import (
     integer,
     listed,
     presentment_of,
-    subject_of,
     text,
     timestamp,
 )
@@ -85,9 +84,9 @@ def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
     invoice_id = id_of(invoice)
     if invoice_id is None:
         return NOTHING
-    subject = _subject(invoice)
+    subject = subject_of_invoice(invoice)
     customer_id = id_of(invoice.get("customer"))
-    subscription_id = _subscription_id(invoice)
+    subscription_id = subscription_of_invoice(invoice)
     intents = _payment_intent_ids(invoice)
     ids = compact(
         invoice=invoice_id,
@@ -131,35 +130,6 @@ def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
             kind="metadata",
         )
     return Changes(claim=claim, payment=PaymentChange(refs=refs, source=source))
-
-
-def _details(invoice: StripeObject) -> StripeObject:
-    """The subscription's snapshot: `parent.subscription_details` since basil, before that
-    `subscription_details`."""
-    parent = hash_of(invoice.get("parent"))
-    return hash_of(parent.get("subscription_details") or invoice.get("subscription_details"))
-
-
-def _subject(invoice: StripeObject) -> Subject | None:
-    """The subscription's metadata first, as InsForge does it."""
-    of_subscription = subject_of(_details(invoice).get("metadata"))
-    return of_subscription or subject_of(invoice.get("metadata"))
-
-
-def _subscription_id(invoice: StripeObject) -> str | None:
-    found = id_of(_details(invoice).get("subscription")) or id_of(invoice.get("subscription"))
-    if found:
-        return found
-    for line in entries(invoice.get("lines")):
-        parent = hash_of(line.get("parent"))
-        for place in (
-            line.get("subscription"),
-            hash_of(parent.get("subscription_item_details")).get("subscription"),
-            hash_of(parent.get("invoice_item_details")).get("subscription"),
-        ):
-            if subscription_id := id_of(place):
-                return subscription_id
-    return None
 
 
 def _payment_intent_ids(invoice: StripeObject) -> list[str]:

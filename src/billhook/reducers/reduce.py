@@ -58,7 +58,8 @@ def apply(state: State, event: Event, changes: Changes, number: int) -> bool:
 
 def _show(state: State, event: Event, shown: MirroredObject, document: Document) -> None:
     key = (shown.kind.name, shown.object_id)
-    version = Version(event.created, event.rank, event.id or None, event.previous)
+    rank = 3 * shown.kind.progress(event.object) + event.rank
+    version = Version(event.created, rank, event.id or None, event.previous)
     for reason in mirror.show(state.mirrored(key), shown.row, version, document):
         state.refreshes[key] = (reason, 0)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Rank = Literal[0, 1, 2]
-"""Within one second: created, updated (and fetched), deleted."""
+Rank = int
+"""Within one second: created, updated (and fetched), deleted; and before that, where states of a
+kind follow each other in one direction only, how far along they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
-    of_product json; of_price json; of_customer json; of_subscription json; of_dispute json;
+    of_product json; of_price json; of_customer json; of_subscription json; of_invoice json; of_dispute json;
 BEGIN
     IF wanted ? 'product'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -83,6 +83,23 @@ BEGIN
             WHERE t.environment = env AND t.subscription_id >= k.id AND t.subscription_id <= k.id
             ORDER BY t.subscription_id LIMIT 1) t;
     END IF;
+    IF wanted ? 'invoice'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.invoice_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN ties -> 'invoice'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_invoice
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'invoice'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_invoices t
+            WHERE t.environment = env AND t.invoice_id >= k.id AND t.invoice_id <= k.id
+            ORDER BY t.invoice_id LIMIT 1) t;
+    END IF;
     IF wanted ? 'dispute'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.dispute_id,
@@ -100,7 +117,7 @@ BEGIN
             WHERE t.environment = env AND t.dispute_id >= k.id AND t.dispute_id <= k.id
             ORDER BY t.dispute_id LIMIT 1) t;
     END IF;
-    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'dispute', of_dispute);
+    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'invoice', of_invoice, 'dispute', of_dispute);
 END $$;
 
 -- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
@@ -114,6 +131,13 @@ BEGIN
         extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)
     FROM pg_catalog.jsonb_array_elements_text(customers) AS k(id) CROSS JOIN LATERAL (
         SELECT * FROM :payments.stripe_subscriptions t
+        WHERE t.environment = env AND t.customer_id >= k.id AND t.customer_id <= k.id
+        ORDER BY t.customer_id OFFSET 0) t
+    WHERE t.provider_event_at IS NOT NULL;
+    RETURN QUERY SELECT pg_catalog.json_build_array('invoice', t.invoice_id, t.customer_id,
+        extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)
+    FROM pg_catalog.jsonb_array_elements_text(customers) AS k(id) CROSS JOIN LATERAL (
+        SELECT * FROM :payments.stripe_invoices t
         WHERE t.environment = env AND t.customer_id >= k.id AND t.customer_id <= k.id
         ORDER BY t.customer_id OFFSET 0) t
     WHERE t.provider_event_at IS NOT NULL;
@@ -155,6 +179,13 @@ BEGIN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscription_items_deleted'::text)
         LOOP
             DELETE FROM :payments.stripe_subscription_items WHERE environment = env AND subscription_item_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_invoices_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_invoices_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_invoices WHERE environment = env AND invoice_id = gone;
         END LOOP;
     END IF;
     IF rows ? 'stripe_disputes_deleted'::text THEN
@@ -347,6 +378,66 @@ BEGIN
             metadata = EXCLUDED.metadata,
             raw = EXCLUDED.raw
         WHERE NOT (old.raw = EXCLUDED.raw AND old.subscription_id = EXCLUDED.subscription_id);
+    END IF;
+    IF rows ? 'stripe_invoices'::text THEN
+        INSERT INTO :payments.stripe_invoices AS old (
+            environment, invoice_id, customer_id, subscription_id, number, status,
+            billing_reason, collection_method, amount_due, amount_paid, amount_remaining, total,
+            currency, period_start, period_end, due_date, next_payment_attempt,
+            hosted_invoice_url, invoice_pdf, metadata, provider_created_at, subject_type,
+            subject_id, raw, provider_event_at, provider_event_rank, provider_event_id,
+            provider_event_previous, synced_at)
+        SELECT
+            env, r.invoice_id, r.customer_id, r.subscription_id, r.number, r.status,
+            r.billing_reason, r.collection_method, r.amount_due, r.amount_paid,
+            r.amount_remaining, r.total, r.currency,
+            pg_catalog.to_timestamp(r.period_start::double precision),
+            pg_catalog.to_timestamp(r.period_end::double precision),
+            pg_catalog.to_timestamp(r.due_date::double precision),
+            pg_catalog.to_timestamp(r.next_payment_attempt::double precision),
+            r.hosted_invoice_url, r.invoice_pdf, r.metadata,
+            pg_catalog.to_timestamp(r.provider_created_at::double precision), r.subject_type,
+            r.subject_id, coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_invoices'::text) AS r(
+            invoice_id text, customer_id text, subscription_id text, number text, status text,
+            billing_reason text, collection_method text, amount_due bigint, amount_paid bigint,
+            amount_remaining bigint, total bigint, currency text, period_start bigint,
+            period_end bigint, due_date bigint, next_payment_attempt bigint, hosted_invoice_url
+            text, invoice_pdf text, metadata jsonb, provider_created_at bigint, subject_type
+            text, subject_id text, raw integer, provider_event_at bigint, provider_event_rank
+            smallint, provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, invoice_id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            subscription_id = EXCLUDED.subscription_id,
+            number = EXCLUDED.number,
+            status = EXCLUDED.status,
+            billing_reason = EXCLUDED.billing_reason,
+            collection_method = EXCLUDED.collection_method,
+            amount_due = EXCLUDED.amount_due,
+            amount_paid = EXCLUDED.amount_paid,
+            amount_remaining = EXCLUDED.amount_remaining,
+            total = EXCLUDED.total,
+            currency = EXCLUDED.currency,
+            period_start = EXCLUDED.period_start,
+            period_end = EXCLUDED.period_end,
+            due_date = EXCLUDED.due_date,
+            next_payment_attempt = EXCLUDED.next_payment_attempt,
+            hosted_invoice_url = EXCLUDED.hosted_invoice_url,
+            invoice_pdf = EXCLUDED.invoice_pdf,
+            metadata = EXCLUDED.metadata,
+            provider_created_at = EXCLUDED.provider_created_at,
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
     END IF;
     IF rows ? 'stripe_disputes'::text THEN
         INSERT INTO :payments.stripe_disputes AS old (
@@ -581,6 +672,15 @@ BEGIN
             UPDATE :payments.stripe_subscriptions
             SET subject_type = named.subject_type, subject_id = named.subject_id
             WHERE environment = env AND subscription_id = named.id;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_invoices_subjects'::text THEN
+        FOR named IN SELECT * FROM pg_catalog.jsonb_to_recordset(
+            rows -> 'stripe_invoices_subjects'::text) AS r(id text, subject_type text, subject_id text)
+        LOOP
+            UPDATE :payments.stripe_invoices
+            SET subject_type = named.subject_type, subject_id = named.subject_id
+            WHERE environment = env AND invoice_id = named.id;
         END LOOP;
     END IF;
 END $$;
