@@ -12,6 +12,23 @@ from __future__ import annotations
 
 from typing import Any
 
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What Python raises where Billhook itself has a bug. The object that meets it is set aside, and
+the next ones go on."""
+
+
+def fault_of(error: Exception) -> str:
+    """What to tell people about a bug: its kind, and nothing that it may quote."""
+    return f"Billhook cannot apply it ({type(error).__name__}); please report this"
+
 
 class BillhookError(Exception):
     """An error with a place in the contract.

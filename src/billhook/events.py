@@ -11,7 +11,7 @@ import orjson
 
 from billhook.db import Database, repeat_collisions
 from billhook.db.refusals import reason_of, refusal_in
-from billhook.errors import BillhookError, DatabaseUnavailable, NotFound
+from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, NotFound, fault_of
 from billhook.ledger import Delivery, EventNotApplied, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.models import (
@@ -163,10 +163,10 @@ async def project_again(
 
     try:
         await repeat_collisions(work)
-    except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+    except (asyncpg.PostgresError, DatabaseUnavailable, *FAULTS) as error:
+        reason = fault_of(error) if isinstance(error, FAULTS) else reason_of(refusal_in(error))
         raise EventNotApplied(
-            f"Event {found.id} could not be replayed and stays as it was: "
-            f"{reason_of(refusal_in(error))}",
+            f"Event {found.id} could not be replayed and stays as it was: {reason}",
             next_actions="Fix the cause, and replay it again.",
         ) from error
 

@@ -20,7 +20,7 @@ from billhook import mirror
 from billhook.db import Database, repeat_collisions
 from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
-from billhook.errors import BillhookError
+from billhook.errors import FAULTS, BillhookError
 from billhook.kinds import KINDS
 from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, timestamp
 from billhook.projections import Changes, Event, project
@@ -93,10 +93,6 @@ SELECT (
 FROM (
     SELECT payment_id FROM billhook.payment_refs
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
-    UNION ALL
-    SELECT payment_id FROM billhook.payment_refunds
-    WHERE environment = $1 AND object_type = $2 AND object_id = $3
-    LIMIT 1
 ) AS of
 """
 _KEEP = """
@@ -160,7 +156,7 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
                 settled = await _refresh(asking, mark)
             except LeaseLost:
                 raise
-            except (BillhookError, UnreadableObject, asyncpg.PostgresError) as error:
+            except (BillhookError, UnreadableObject, asyncpg.PostgresError, *FAULTS) as error:
                 log.warning(
                     "an object could not be refreshed",
                     environment=asking.environment,

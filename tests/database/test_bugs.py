@@ -4,27 +4,88 @@ from __future__ import annotations
 
 from typing import Any
 
-from billhook.ledger import EventNotApplied
+import pytest
+
+from billhook import projections
+from billhook.events import replay
+from billhook.ledger import EventNotApplied, Ledger, transaction
+from billhook.models import RebuildOrder
+from billhook.projections.changes import NOTHING, Changes, Event
+from billhook.rebuild import rebuild
+from billhook.reducers.reduce import apply
+from billhook.reducers.state import State
+from billhook.rows import facts
 from books import WIPE, Books
 from stripe_events import T0, charge, event, payment_intent, refund, session, subject, subscription
 
+MOST = 2**63 - 1
+BUGGY = "charge.refunded"
 
-def test_an_event_that_meets_a_bug_is_recorded_as_failed_and_the_others_are_applied(
-    books: Books,
-) -> None:
-    most = 2**63 - 1
+
+def products() -> list[dict[str, Any]]:
     product = {"object": "product", "name": "Tea", "active": True, "metadata": {}, "created": T0}
-    events = [event("product.updated", {"id": f"prod_{n}", **product}) for n in range(5)]
-    odd = charge(amount=-most, amount_captured=most, amount_refunded=most)
-    bad = event("charge.refunded", odd, id="evt_bad")
-    answers = books.apply_at_once([[each] for each in [*events, bad]])
+    return [event("product.updated", {"id": f"prod_{n}", **product}) for n in range(5)]
+
+
+def failing(reading: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Billhook have a bug: in reading events of one type, or in applying them."""
+
+    def read(event: Event) -> Changes:
+        raise RecursionError
+
+    def applied(state: State, event: Event, changes: Changes, number: int) -> bool:
+        if event.type == BUGGY and changes != NOTHING:
+            raise KeyError(event.id)
+        return apply(state, event, changes, number)
+
+    if reading:
+        monkeypatch.setitem(projections._PROJECTIONS, BUGGY, read)
+    else:
+        monkeypatch.setattr(facts, "apply", applied)
+        monkeypatch.setattr(transaction, "apply", applied)
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_an_event_that_meets_a_bug_is_recorded_as_failed_and_the_others_are_applied(
+    books: Books, monkeypatch: pytest.MonkeyPatch, reading: bool
+) -> None:
+    failing(reading, monkeypatch)
+    bad = event(BUGGY, charge(amount_refunded=500), id="evt_bad")
+    answers = books.apply_at_once([[each] for each in [*products(), bad]])
     assert isinstance(answers[-1], EventNotApplied)
     assert [each["processing_status"] for each in answers[:-1]] == ["processed"] * 5
-    failed = books.rows(
-        "SELECT provider_event_id AS id FROM payments.webhook_events "
+    (failed,) = books.rows(
+        "SELECT provider_event_id AS id, last_error FROM payments.webhook_events "
         "WHERE processing_status = 'failed'"
     )
-    assert failed == [{"id": "evt_bad"}]
+    assert failed["id"] == "evt_bad"
+    assert "please report this" in failed["last_error"]
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_rebuild_skips_an_event_that_meets_a_bug_and_names_it(
+    books: Books, monkeypatch: pytest.MonkeyPatch, reading: bool
+) -> None:
+    books.apply(*products(), event(BUGGY, charge(amount_refunded=500), id="evt_bad"))
+    failing(reading, monkeypatch)
+    result = books.run(lambda database: rebuild(database, "test", RebuildOrder()))
+    assert [each.event_id for each in result.skipped] == ["evt_bad"]
+    assert result.events == 5
+
+
+def test_a_replay_that_meets_a_bug_leaves_the_event_as_it_was(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.apply(event(BUGGY, charge(amount_refunded=500), id="evt_bad"))
+    failing(False, monkeypatch)
+    with pytest.raises(EventNotApplied, match="stays as it was"):
+        books.run(lambda database: replay(Ledger(database), "test", "evt_bad", refire=False))
+
+
+def test_a_charge_of_the_largest_amounts_is_processed(books: Books) -> None:
+    odd = charge(amount=-MOST, amount_captured=MOST, amount_refunded=MOST)
+    (answer,) = books.apply(event("charge.refunded", odd))
+    assert answer["processing_status"] == "processed"
 
 
 def test_a_refund_of_an_odd_status_is_pending(books: Books) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billhook.reducers.claims import Claim, Claims, Known
+from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
 from billhook.reducers.missing import Missing, Subject
 
 CUSTOMERS = [f"cus_{n}" for n in range(4)]
@@ -40,7 +40,7 @@ class Table:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.claims: dict[object, Claim] = {}
+        self.claims: dict[ClaimKey, Claim] = {}
         self.deleted: set[str] = set()
         self.mappings: dict[str, Subject] = {}
 
@@ -48,6 +48,7 @@ class Table:
         batch = list(batch)
         customers: dict[str, int | None] = {}
         subjects: dict[Subject, int | None] = {}
+        keys = {step.key for step in batch if isinstance(step, Claim)}
         for step in batch:
             if isinstance(step, str):
                 customers[step] = self.most
@@ -55,7 +56,7 @@ class Table:
                 customers[step.customer] = self.most
                 subjects[step.subject] = self.most
         while True:
-            claims = self._load(customers, subjects)
+            claims = self._load(keys, customers, subjects)
             try:
                 for step in batch:
                     if isinstance(step, str):
@@ -75,15 +76,22 @@ class Table:
         assert len(set(self.mappings.values())) == len(self.mappings), "a subject has one customer"
 
     def _load(
-        self, customers: dict[str, int | None], subjects: dict[Subject, int | None]
+        self,
+        keys: set[ClaimKey],
+        customers: dict[str, int | None],
+        subjects: dict[Subject, int | None],
     ) -> Claims:
         found = Claims()
         for customer, most in customers.items():
             of = [claim for claim in self.claims.values() if claim.customer == customer]
-            found.by_customer[customer] = known(of, most)
+            found.by_customer[customer] = known(of, most, Missing(customers=[customer]))
         for subject, most in subjects.items():
             on = [claim for claim in self.claims.values() if claim.subject == subject]
-            found.by_subject[subject] = known(on, most)
+            found.by_subject[subject] = known(on, most, Missing(subjects=[subject]))
+        for key in keys & self.claims.keys():
+            claim = self.claims[key]
+            found.by_customer[claim.customer].of_kind(claim.kind).add(claim)
+            found.by_subject[claim.subject].of_kind(claim.kind).add(claim)
         found.deleted_customers = self.deleted & customers.keys()
         for customer, subject in self.mappings.items():
             if customer in customers or subject in subjects:
@@ -92,15 +100,12 @@ class Table:
         return found
 
 
-def known(claims: list[Claim], most: int | None) -> Known:
-    checkouts = sorted((c for c in claims if c.kind == "checkout"), reverse=True)[:most]
-    metadata = sorted(c for c in claims if c.kind == "metadata")[:most]
-    return Known(
-        set(checkouts),
-        set(metadata),
-        all_checkouts=most is None or len(checkouts) < most,
-        all_metadata=most is None or len(metadata) < most,
+def known(claims: list[Claim], most: int | None, whole: Missing) -> Known:
+    checkouts = sorted(
+        (c for c in claims if c.kind == "checkout"), key=lambda c: c.at, reverse=True
     )
+    metadata = sorted((c for c in claims if c.kind == "metadata"), key=lambda c: c.at)
+    return Known.of([*checkouts[:most], *metadata[:most]], most, whole)
 
 
 def right_mappings(steps: list[Step]) -> dict[str, Subject]:
@@ -109,8 +114,7 @@ def right_mappings(steps: list[Step]) -> dict[str, Subject]:
     for step in steps:
         if isinstance(step, Claim):
             earlier = claims.get(step.key, step)
-            best = max if step.kind == "checkout" else min
-            claims[step.key] = best(step, earlier, key=lambda claim: claim.at)
+            claims[step.key] = min(step, earlier, key=lambda claim: claim.at)
     deleted = {step for step in steps if isinstance(step, str)}
     checkouts = [claim for claim in claims.values() if claim.kind == "checkout"]
 

@@ -15,7 +15,7 @@ import structlog
 from billhook.db import Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.db.refusals import place_of, reason_of, refusal_in
-from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, fault_of
 from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
@@ -50,13 +50,9 @@ class _Failure:
     was_cut_off: bool = False
 
 
-_BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
-"""An event that Billhook itself stumbles over is recorded as `failed`, and the next ones go on."""
-
-
 def _bug(error: Exception) -> _Failure:
-    log.error("event cannot be applied: a bug in Billhook", exc_info=error)
-    return _Failure(f"Billhook cannot apply it ({type(error).__name__}); please report this")
+    log.error("an event cannot be applied: a bug in Billhook", exc_info=error)
+    return _Failure(fault_of(error))
 
 
 class Ledger:
@@ -89,8 +85,6 @@ class Ledger:
             changes = project(delivery.event)
         except UnreadableObject as error:
             changes, failure = NOTHING, _Failure(str(error))
-        except _BUGS as error:
-            changes, failure = NOTHING, _bug(error)
         else:
             outcome = await self._try(environment, Work(delivery, changes), lease)
             if isinstance(outcome, Entry):
@@ -119,7 +113,7 @@ class Ledger:
                     next_actions="Set a key of that account, restore its archive, and replay the "
                     "event: `billhook archive list`.",
                 ) from None
-            except _BUGS as error:
+            except FAULTS as error:
                 return _bug(error)
             except (asyncpg.PostgresError, DatabaseUnavailable) as error:
                 try:
@@ -192,7 +186,7 @@ class Ledger:
                 if not failure.was_cut_off:
                     refusal_in(error)
                 outage = error if isinstance(error, DatabaseUnavailable) else None
-            except _BUGS as error:
+            except FAULTS as error:
                 _bug(error)
             else:
                 return entries[0]

@@ -6,9 +6,12 @@ test it. The events of mirrored kinds follow from their declarations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
+from billhook.errors import FAULTS, fault_of
 from billhook.kinds.reading import UnreadableObject
 from billhook.projections import (
     charges,
@@ -20,9 +23,11 @@ from billhook.projections import (
 )
 from billhook.projections.changes import NOTHING, Changes, Event
 
+log = structlog.get_logger(__name__)
+
 Projection = Callable[[Event], Changes]
 
-_PROJECTIONS: Mapping[str, Projection] = {
+_PROJECTIONS: dict[str, Projection] = {
     "checkout.session.completed": checkout_sessions.session_completed,
     "checkout.session.async_payment_succeeded": checkout_sessions.session_async_payment_succeeded,
     "checkout.session.async_payment_failed": checkout_sessions.session_async_payment_failed,
@@ -52,10 +57,18 @@ def project(event: Event) -> Changes:
     An object that is mirrored may tell of a payment as well.
 
     Raises:
-        UnreadableObject: its object lacks what the row cannot be without.
+        UnreadableObject: its object lacks what the row cannot be without, or meets a bug.
     """
     if event.account:
         return NOTHING
+    try:
+        return _changes(event)
+    except FAULTS as error:
+        log.error("an event cannot be read: a bug in Billhook", event_id=event.id, exc_info=error)
+        raise UnreadableObject(fault_of(error)) from error
+
+
+def _changes(event: Event) -> Changes:
     shown = mirrored.object_changed(event) if event.type in mirrored.KIND_OF else NOTHING
     if (projection := _PROJECTIONS.get(event.type)) is None:
         return shown

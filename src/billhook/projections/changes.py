@@ -131,7 +131,8 @@ class PaymentSource:
 class RefundFacts:
     """Money that went back: a Refund, or what a Charge says of all its refunds."""
 
-    object_type: Literal["refund", "charge"]
+    object_type: Literal["refund", "charge", "transaction"]
+    """`transaction`: what an adopted row said, until a charge of it tells."""
     object_id: str
     status: Literal["pending", "refunded", "failed"]
     amount: int

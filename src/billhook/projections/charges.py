@@ -39,7 +39,7 @@ def given_back(charge: StripeObject) -> int:
     without ever being captured."""
     refunded = integer(charge.get("amount_refunded")) or 0
     amount = integer(charge.get("amount"))
-    released = 0 if amount is None else amount - (captured(charge) or 0)
+    released = 0 if amount is None else max(amount - (captured(charge) or 0), 0)
     return max(refunded - released, 0)
 
 

@@ -52,6 +52,6 @@ def refund_changed(event: Event) -> Changes:
         created=timestamp(refund.get("created")),
         rank=rank,
     )
-    # A refund that names no payment stands alone.
-    refs = compact(payment_intent=intent_id, charge=charge_id) or {"refund": refund_id}
+    # One that names no payment yet stands alone until it does.
+    refs = compact(payment_intent=intent_id, charge=charge_id, refund=refund_id)
     return Changes(payment=PaymentChange(refs=listed(refs), refund=facts))

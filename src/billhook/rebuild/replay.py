@@ -16,6 +16,7 @@ from billhook import ledger
 from billhook.db import Connection
 from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
+from billhook.errors import FAULTS, fault_of
 from billhook.kinds import KINDS, Kind
 from billhook.mirror import facts_of
 from billhook.models import SkippedEvent
@@ -276,7 +277,7 @@ class Replay:
         try:
             await self._apply(facts)
             self.events += len(facts)
-        except asyncpg.PostgresError:
+        except (asyncpg.PostgresError, *FAULTS):
             await self._apply_singly(facts)
         await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
 
@@ -288,6 +289,9 @@ class Replay:
                 self.events += 1
             except asyncpg.PostgresError as error:
                 reason = reason_of(error)
+                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
+            except FAULTS as error:
+                reason = fault_of(error)
                 self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
 
     async def _decide(self, kind: Kind, rows: Rows) -> None:

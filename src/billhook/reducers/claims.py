@@ -50,18 +50,58 @@ class Known:
     """The claims of one customer, or on one subject, as far as they were loaded.
 
     Attributes:
-        checkouts: at least the newest ones.
-        metadata: at least the oldest ones.
-        all_checkouts, all_metadata: none is missing.
+        whole: what to load to know all of them.
+        checkouts_after: later checkouts than this second's are all known; None: all are.
+        metadata_before: earlier metadata than this second's is all known; None: all is.
     """
 
+    whole: Missing
     checkouts: set[Claim] = field(default_factory=set)
     metadata: set[Claim] = field(default_factory=set)
-    all_checkouts: bool = True
-    all_metadata: bool = True
+    checkouts_after: int | None = None
+    metadata_before: int | None = None
+
+    @classmethod
+    def of(cls, claims: Iterable[Claim], most: int | None, whole: Missing) -> Known:
+        """Of each kind `most` claims were loaded, the newest checkouts and the oldest metadata;
+        None: all."""
+        known = cls(whole)
+        for claim in claims:
+            known.of_kind(claim.kind).add(claim)
+        if most is not None and len(known.checkouts) >= most:
+            known.checkouts_after = min(claim.at for claim in known.checkouts)
+        if most is not None and len(known.metadata) >= most:
+            known.metadata_before = max(claim.at for claim in known.metadata)
+        return known
 
     def of_kind(self, kind: ClaimKind) -> set[Claim]:
         return self.checkouts if kind == "checkout" else self.metadata
+
+    def newest_checkout(self, until: int | None = None) -> Claim | None:
+        """The newest checkout, or the newest of those until a time."""
+        fitting = (claim for claim in self.checkouts if until is None or claim.at <= until)
+        newest = max(fitting, default=None)
+        if self.checkouts_after is not None and (
+            newest is None or newest.at <= self.checkouts_after
+        ):
+            raise self.whole
+        return newest
+
+    def metadata_by_age(self) -> Iterator[Claim]:
+        """The metadata, the oldest first."""
+        for claim in sorted(
+            self.metadata, key=lambda claim: (claim.at, claim.customer, claim.subject)
+        ):
+            if self.metadata_before is not None and claim.at >= self.metadata_before:
+                break
+            yield claim
+        if self.metadata_before is not None:
+            raise self.whole
+
+    def all_metadata(self) -> set[Claim]:
+        if self.metadata_before is not None:
+            raise self.whole
+        return self.metadata
 
 
 class Claims:
@@ -134,17 +174,12 @@ class Claims:
 
     def _note_rivals(self, customer: str) -> None:
         """Note whose metadata names the same subjects as this customer's."""
-        known = self._of_customer(customer)
-        if not known.all_metadata:
-            raise Missing(customers=[customer])
-        for claim in known.metadata:
+        for claim in self._of_customer(customer).all_metadata():
             self._note_claimants(claim.subject)
 
     def _note_claimants(self, subject: Subject) -> None:
-        known = self._on_subject(subject)
-        if not known.all_metadata:
-            raise Missing(subjects=[subject])
-        self._unsettled.update(claim.customer for claim in known.metadata)
+        claims = self._on_subject(subject).all_metadata()
+        self._unsettled.update(claim.customer for claim in claims)
 
     def settle(self) -> tuple[list[str], dict[str, Subject]]:
         """Compute the mappings that changed.
@@ -180,7 +215,7 @@ class Claims:
 
     def held_by_checkout(self, customer: str) -> Subject | None:
         """The subject of the customer's newest checkout, unless another customer's is newer."""
-        newest = _newest(self._of_customer(customer).checkouts)
+        newest = self._of_customer(customer).newest_checkout()
         if newest is None or customer in self.deleted_customers:
             return None
         return newest.subject if self._newest_on(newest.subject) == newest else None
@@ -188,7 +223,7 @@ class Claims:
     def _held_by_metadata(self, customer: str) -> Subject | None:
         """The oldest subject of the customer's metadata that no checkout holds, unless another
         customer's metadata named it earlier."""
-        for claim in self._oldest_first(self._of_customer(customer), Missing(customers=[customer])):
+        for claim in self._of_customer(customer).metadata_by_age():
             if self._is_held_by_checkout(claim.subject):
                 continue
             first = self._first_that_counts(claim.subject)
@@ -196,8 +231,7 @@ class Claims:
         return None
 
     def _first_that_counts(self, subject: Subject) -> str | None:
-        known = self._on_subject(subject)
-        for claim in self._oldest_first(known, Missing(subjects=[subject])):
+        for claim in self._on_subject(subject).metadata_by_age():
             if self._metadata_counts(claim.customer):
                 return claim.customer
         return None
@@ -213,15 +247,12 @@ class Claims:
         """The subject that a customer paid for at a time: that of the newest checkout until then,
         else the first that metadata named until then, else whatever was named first afterwards."""
         known = self._of_customer(customer)
-        until = [claim for claim in known.checkouts if claim.at <= at]
-        if until:
-            return max(until).subject
-        if not known.all_checkouts:
-            raise Missing(customers=[customer])
-        named = [claim for claim in known.metadata if claim.at <= at]
-        if named:
-            return min((claim.at, claim.subject) for claim in named)[1]
-        later = known.checkouts | known.metadata
+        if (paid := known.newest_checkout(until=at)) is not None:
+            return paid.subject
+        named = next(known.metadata_by_age(), None)
+        if named is not None and named.at <= at:
+            return named.subject
+        later = known.checkouts if named is None else known.checkouts | {named}
         if later:
             return min((claim.at, claim.kind, claim.ref, claim.subject) for claim in later)[3]
         return None
@@ -239,16 +270,4 @@ class Claims:
         return known
 
     def _newest_on(self, subject: Subject) -> Claim | None:
-        return _newest(self._on_subject(subject).checkouts)
-
-    @staticmethod
-    def _oldest_first(known: Known, missing: Missing) -> Iterator[Claim]:
-        yield from sorted(
-            known.metadata, key=lambda claim: (claim.at, claim.customer, claim.subject)
-        )
-        if not known.all_metadata:
-            raise missing
-
-
-def _newest(checkouts: Iterable[Claim]) -> Claim | None:
-    return max(checkouts, default=None)
+        return self._on_subject(subject).newest_checkout()

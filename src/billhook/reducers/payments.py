@@ -109,8 +109,9 @@ class Payment:
 
     @property
     def objects(self) -> dict[str, str]:
-        """The ids of its objects by type; of several of one type the least."""
-        return dict(sorted(self.refs, key=lambda ref: ref[1], reverse=True))
+        """The ids of its objects by type, without its refunds; of several of one type the least."""
+        paid = (ref for ref in self.refs if ref[0] != "refund")
+        return dict(sorted(paid, key=lambda ref: ref[1], reverse=True))
 
 
 class Payments:

@@ -7,7 +7,6 @@ null. Only what Stripe took is money, and one payment has one currency.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from billhook.projections.changes import Outcome, PaymentSource, RefundFacts
@@ -167,45 +166,44 @@ def _sum(amounts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    amount: int
-    at: int | None
-
-
 def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
     """How much was refunded, and when last.
 
     Only refunds that succeeded count. What a charge says beyond the refunds that are known was
     refunded as well; a refund that failed is not counted again.
     """
-    refunds, charges = [], []
-    for refund in payment.refunds.values():
-        facts = refund.facts
-        if facts.object_type == "refund":
-            if facts.status == "refunded":
-                refunds.append(_Returned(worth.of_refund(facts, facts.amount), facts.created))
-        elif (unknown := _beyond_known_refunds(payment, facts)) > 0:
-            charges.append(_Returned(worth.of_refund(facts, unknown), facts.created))
-    amount = sum(each.amount for each in (*refunds, *charges))
-    times = [each.at for each in refunds if each.at is not None]
-    if not times:
-        times = [each.at for each in charges if each.at is not None]
-    return amount, max(times, default=None)
+    known = [refund.facts for refund in payment.refunds.values()]
+    refunds = [f for f in known if f.object_type == "refund"]
+    returned = [(f, f.amount) for f in refunds if f.status == "refunded"]
+    beyond = [(f, _beyond(f, refunds)) for f in _totals(known)]
+    beyond = [(f, amount) for f, amount in beyond if amount > 0]
+    times = [f.created for f, _ in returned or beyond if f.created is not None]
+    return worth.of_refunds([*returned, *beyond]), max(times, default=None)
 
 
-def _beyond_known_refunds(payment: Payment, charge: RefundFacts) -> int:
-    """What a charge says was refunded, without its refunds that are known. Nothing where those are
-    in another currency: then they cannot be told apart."""
-    known = [
-        refund.facts
-        for refund in payment.refunds.values()
-        if refund.facts.object_type == "refund"
-        and (refund.facts.charge_id or charge.object_id) == charge.object_id
-    ]
-    if any(each.currency != charge.currency for each in known if each.currency and charge.currency):
+def _totals(known: list[RefundFacts]) -> list[RefundFacts]:
+    """What charges say was refunded in all; until one does, what the adopted row said."""
+    charges = [f for f in known if f.object_type == "charge"]
+    return charges or [f for f in known if f.object_type == "transaction"]
+
+
+def _beyond(total: RefundFacts, refunds: list[RefundFacts]) -> int:
+    """What was refunded in all, without the refunds that are known. Nothing where those are in
+    another currency: then they cannot be told apart."""
+    parts = [refund for refund in refunds if _is_part(refund, total)]
+    if any(each.currency != total.currency for each in parts if each.currency and total.currency):
         return 0
-    return charge.amount - sum(each.amount for each in known)
+    return total.amount - sum(each.amount for each in parts)
+
+
+def _is_part(refund: RefundFacts, total: RefundFacts) -> bool:
+    """Whether a refund is counted in a total."""
+    if total.object_type == "charge":
+        return refund.charge_id in (None, total.object_id)
+    # An adopted row knew the refunds of its time.
+    if refund.created is None or total.created is None:
+        return True
+    return refund.created <= total.created
 
 
 def refund_transactions(

@@ -57,8 +57,6 @@ def break_tie(
     `previous_attributes` tell which came later. Where they don't, a fetched state is shown before
     what an event said, and of two events the one with the greater id: the same in any order.
     """
-    if new.event_id is not None and new.event_id == shown.event_id:
-        return Tie(wins=False, undecided=False)
     new_is_later = new.previous is not None and was_before(shown_state, new.previous)
     shown_is_later = shown.previous is not None and was_before(new_state, shown.previous)
     if new_is_later != shown_is_later:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from billhook.projections.changes import PaymentSource, RefundFacts
@@ -42,12 +43,20 @@ class Worth:
         """A source's amount; None where Stripe does not say what it is worth."""
         return None if facts.amount is None else self.of(facts.amount, facts.currency)
 
-    def of_refund(self, facts: RefundFacts, amount: int) -> int:
-        """A refunded amount; 0 where Stripe does not say what it is worth."""
-        differs = None not in (facts.currency, self.currency) and facts.currency != self.currency
-        if differs and facts.presentment_currency == self.currency:
-            return facts.presentment_amount or 0
-        return self.of(amount, facts.currency) or 0
+    def of_refunds(self, refunds: Iterable[tuple[RefundFacts, int]]) -> int:
+        """Refunded amounts together, without those of which Stripe does not say what they are
+        worth. They are converted at once: each by itself would be rounded, too."""
+        total = 0
+        to_convert: dict[str | None, int] = {}
+        for facts, amount in refunds:
+            differs = (
+                None not in (facts.currency, self.currency) and facts.currency != self.currency
+            )
+            if differs and facts.presentment_currency == self.currency:
+                total += facts.presentment_amount or 0
+            else:
+                to_convert[facts.currency] = to_convert.get(facts.currency, 0) + amount
+        return total + sum(self.of(amount, of) or 0 for of, amount in to_convert.items())
 
     def _converted(self, amount: int, currency: str | None) -> int | None:
         amounts = [each for each in self._amounts() if each.amount is not None and each.amount > 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from billhook.kinds import KINDS
 from billhook.projections.changes import PaymentSource, RefundFacts
 from billhook.reducers.claims import Claim, Claims, Known
 from billhook.reducers.mirror import Mirrored, Shown
+from billhook.reducers.missing import Missing
 from billhook.reducers.payments import Payment, Payments, Refund, Row, Source, Transaction
 from billhook.reducers.state import Session, State, Unnamed
 from billhook.reducers.versions import Version
@@ -57,18 +59,13 @@ def _mirrored(kind: str, row: Found) -> Mirrored:
 
 def _claims(found: dict[str, Any], wanted: Wanted) -> Claims:
     claims = Claims()
-    claims.by_customer = {customer: Known() for customer in wanted.claims_of}
-    claims.by_subject = {subject: Known() for subject in wanted.claims_on}
-    for row in found["of"] or ():
-        claim = _claim(row)
-        claims.by_customer[claim.customer].of_kind(claim.kind).add(claim)
-    for row in found["on"] or ():
-        claim = _claim(row)
-        claims.by_subject[claim.subject].of_kind(claim.kind).add(claim)
-    for customer, known in claims.by_customer.items():
-        _note_limits(known, wanted.claims_of[customer])
-    for subject, known in claims.by_subject.items():
-        _note_limits(known, wanted.claims_on[subject])
+    of, on = _by(found["of"], "customer"), _by(found["on"], "subject")
+    for customer, most in wanted.claims_of.items():
+        whole = Missing(customers=[customer])
+        claims.by_customer[customer] = Known.of(of[customer], most, whole)
+    for subject, most in wanted.claims_on.items():
+        whole = Missing(subjects=[subject])
+        claims.by_subject[subject] = Known.of(on[subject], most, whole)
     for row in found["same"] or ():
         claim = _claim(row)
         claims.by_customer[claim.customer].of_kind(claim.kind).add(claim)
@@ -85,9 +82,12 @@ def _claim(row: Found) -> Claim:
     return Claim(at, ref, customer, (subject_type, subject_id), kind)
 
 
-def _note_limits(known: Known, most: int | None) -> None:
-    known.all_checkouts = most is None or len(known.checkouts) < most
-    known.all_metadata = most is None or len(known.metadata) < most
+def _by(rows: Sequence[Found] | None, name: str) -> dict[Any, list[Claim]]:
+    """Claims by their customer or subject."""
+    claims = defaultdict(list)
+    for claim in map(_claim, rows or ()):
+        claims[getattr(claim, name)].append(claim)
+    return claims
 
 
 def payments_of(found: dict[str, Any]) -> Payments:

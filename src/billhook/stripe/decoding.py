@@ -3,12 +3,14 @@
 JSON allows texts that PostgreSQL does not: NUL, and half of a surrogate pair. Merchants paste such
 texts into names and metadata. Each such character becomes U+FFFD, the replacement character, once
 and here: in every event and every answer of Stripe's, so that one odd object stops nothing and
-all that compares two readings of it compares like with like.
+all that compares two readings of it compares like with like. What is stored is written anew from
+what was read, so a number that only PostgreSQL would refuse (`1e-20000`) is stored as it was read.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -16,55 +18,73 @@ import orjson
 
 REPLACEMENT = "\ufffd"
 
+_MOST_LEVELS = 200
+"""Stripe nests a dozen; orjson writes 254."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def storable(value: Any) -> Any:
+def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
     """The same JSON with what PostgreSQL cannot store replaced: NUL and lone surrogates by U+FFFD,
-    numbers beyond a double's range by null."""
+    what is nested deeper than `levels` by null."""
     if isinstance(value, str):
         return _UNSTORABLE.sub(REPLACEMENT, value)
     if isinstance(value, list):
-        return [storable(entry) for entry in value]
+        return [storable(entry, levels - 1) for entry in value] if levels else None
     if isinstance(value, dict):
-        return {storable(key): storable(entry) for key, entry in value.items()}
+        if not levels:
+            return None
+        return {storable(key): storable(entry, levels - 1) for key, entry in value.items()}
     return value
 
 
 def decode(body: bytes) -> tuple[Any, bytes]:
-    """Read JSON. Returns it, and its text for PostgreSQL: `body` itself unless something in it had
-    to be replaced.
+    """Read JSON.
+
+    Returns:
+        It, and its text for PostgreSQL, written anew from what was read: numbers beyond a double's
+        range are null or zero in both.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: it is not JSON, or nested too deeply to be read.
     """
     try:
         found = orjson.loads(body)
-        if b"\\u0000" not in body:
-            return found, body
+        if b"\\u0000" in body:
+            found = storable(found)
     except orjson.JSONDecodeError:
         # The standard library also reads lone surrogates and numbers out of range.
-        found = _lenient(body)
+        found = storable(_lenient(body))
     try:
-        text = orjson.dumps(storable(found))
-    except (TypeError, RecursionError) as error:
-        raise ValueError("nested too deeply") from error
-    return orjson.loads(text), text
+        text = orjson.dumps(found)
+    except TypeError:  # nested deeper than orjson writes
+        found = storable(found)
+        text = orjson.dumps(found)
+    return found, text
 
 
 def _lenient(body: bytes) -> Any:
     try:
         return json.loads(
-            body.decode(errors="replace"), parse_int=_number, parse_constant=_not_json
+            body.decode(errors="replace"),
+            parse_int=_number,
+            parse_float=_float,
+            parse_constant=_not_json,
         )
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _number(digits: str) -> int | float:
+def _number(digits: str) -> int | float | None:
     """As orjson reads it: beyond 64 bits it is a double."""
-    number = int(digits) if len(digits) <= 20 else float(digits)
+    if len(digits) > 20:
+        return _float(digits)
+    number = int(digits)
     return number if -(2**63) <= number < 2**64 else float(number)
+
+
+def _float(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _not_json(constant: str) -> None:

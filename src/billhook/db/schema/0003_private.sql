@@ -125,21 +125,21 @@ CREATE INDEX payment_sources_by_payment ON billhook.payment_sources (payment_id)
 -- for refunds whose own events never came.
 CREATE TABLE billhook.payment_refunds (
     environment          text NOT NULL,
-    object_type          text NOT NULL CHECK (object_type IN ('refund', 'charge')),
+    object_type          text NOT NULL CHECK (object_type IN ('refund', 'charge', 'transaction')),
     object_id            text NOT NULL,
     payment_id           bigint NOT NULL,
     version_at           timestamptz NOT NULL,
     version_rank         smallint NOT NULL,    -- within one second: pending < refunded < failed
     version_event_id     text NOT NULL,
     status               text NOT NULL CHECK (status IN ('pending', 'refunded', 'failed')),
-    amount               bigint NOT NULL,      -- of a charge: all that it gave back
+    amount               bigint NOT NULL,      -- of a charge, or an adopted row: refunded in all
     currency             text,
     presentment_amount   bigint,               -- the same in the buyer's currency
     presentment_currency text,
     description          text,
     payment_intent_id    text,
     charge_id            text,
-    provider_created_at  timestamptz,          -- of a charge: when it was last refunded
+    provider_created_at  timestamptz,          -- of these: when it was last refunded
     PRIMARY KEY (environment, object_type, object_id)
 );
 CREATE INDEX payment_refunds_by_payment ON billhook.payment_refunds (payment_id);

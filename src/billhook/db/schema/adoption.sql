@@ -75,8 +75,11 @@ UPDATE payments.transactions r SET payment_id = homes.payment_id FROM homes WHER
 
 INSERT INTO billhook.payment_refs (environment, object_type, object_id, payment_id)
 SELECT r.environment, ref.key, ref.value, pg_catalog.min(r.payment_id)
-FROM payments.transactions r CROSS JOIN LATERAL pg_catalog.jsonb_each_text(r.related_object_ids) AS ref
-WHERE r.provider = 'stripe' AND r.type = 'refund' AND ref.key IN ('payment_intent', 'charge')
+FROM payments.transactions r
+CROSS JOIN LATERAL pg_catalog.jsonb_each_text(
+    r.related_object_ids || CASE WHEN r.provider_object_id IS NULL THEN '{}'
+        ELSE pg_catalog.jsonb_build_object('refund', r.provider_object_id) END) AS ref
+WHERE r.provider = 'stripe' AND r.type = 'refund' AND ref.key IN ('payment_intent', 'charge', 'refund')
 GROUP BY 1, 2, 3
 ON CONFLICT DO NOTHING;
 
@@ -91,14 +94,18 @@ WHERE r.provider = 'stripe' AND r.type = 'refund' AND r.provider_object_id IS NO
   AND r.status IN ('pending', 'refunded', 'failed')
 ON CONFLICT DO NOTHING;
 
--- Money that went back by what the charge said alone.
+-- What a row says was refunded in all counts until a charge of it tells, with the refunds that the
+-- row knew: those until the last one.
 INSERT INTO billhook.payment_refunds (
     environment, object_type, object_id, payment_id, version_at, version_rank, version_event_id,
     status, amount, currency, provider_created_at)
-SELECT t.environment, 'charge', coalesce(t.related_object_ids ->> 'charge'::text, t.id::text),
-    t.payment_id, coalesce(t.refunded_at, t.created_at), 0, '', 'refunded', t.amount_refunded,
-    t.currency, t.refunded_at
+SELECT t.environment, 'transaction', t.id::text, t.payment_id,
+    coalesce(t.refunded_at, t.created_at), 0, '', 'refunded', t.amount_refunded, t.currency,
+    GREATEST(t.refunded_at, known.last_at)
 FROM payments.transactions t
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.max(r.provider_created_at) AS last_at FROM billhook.payment_refunds r
+    WHERE r.payment_id = t.payment_id AND r.object_type = 'refund') AS known ON true
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.amount_refunded > 0
 ON CONFLICT DO NOTHING;
