@@ -266,8 +266,9 @@ def _parent_intent(payment: Payment, facts: RefundFacts) -> str | None:
     if len(intents) <= 1:
         return intents[0] if intents else None
     of_charge = sorted(
-        (source.facts.place, source.facts.object_id, source.facts.related.get("payment_intent"))
+        (source.facts.place, source.facts.object_id, intent)
         for source in payment.sources.values()
-        if source.facts.related.get("charge") == facts.charge_id and facts.charge_id is not None
+        if (intent := source.facts.related.get("payment_intent")) is not None
+        and source.facts.related.get("charge") == facts.charge_id
     )
     return of_charge[0][2] if of_charge else None
