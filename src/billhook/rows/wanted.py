@@ -62,8 +62,6 @@ class Wanted:
             keys = [(kind, each) for kind, ids in payment.refs.items() for each in ids]
             self.refs.update(keys)
             self.locks.update(f"{kind}:{object_id}" for kind, object_id in keys)
-            if payment.refund is not None:
-                self.locks.add(f"{payment.refund.object_type}:{payment.refund.object_id}")
             source = payment.source
             if source is not None and source.customer_id and source.subject_id is None:
                 self._want_customer(source.customer_id)
