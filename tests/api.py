@@ -74,11 +74,19 @@ class Api:
 
 @contextmanager
 def serving(
-    database_url: str, sandbox: str, *, reachable: bool = False, **overrides: Any
+    database_url: str,
+    sandbox: str,
+    *,
+    reachable: bool = False,
+    send_buffer: int | None = None,
+    **overrides: Any,
 ) -> Iterator[Api]:
     """A running Billhook with these settings on top of the usual ones; `reachable`: its public
-    address is its own, so that the sandbox sends events to it."""
+    address is its own, so that the sandbox sends events to it; `send_buffer`: bytes of an answer
+    that the kernel takes at once."""
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     values: dict[str, Any] = {
         "database_url": SecretStr(database_url),

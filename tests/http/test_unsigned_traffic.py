@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -129,6 +130,48 @@ def test_a_client_that_never_finishes_its_request_loses_its_connection(
                 pass
         except ConnectionResetError:
             pass
+
+
+@pytest.fixture
+def answering(
+    database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Api, dict[str, str]]]:
+    """A server that waits for nobody, and the paths of a small and a large answer."""
+    monkeypatch.setattr(server, "_ANSWER_WITHIN", 0.3)
+    monkeypatch.setitem(server.OPTIONS, "timeout_keep_alive", 0)
+    with serving(database_url, sandbox, send_buffer=4096) as api:
+        paths = {}
+        for size, length in (("small", 40_000), ("large", 400_000)):
+            sent = event("customer.created", customer(metadata={"x": "y" * length}))
+            assert api.deliver(payload(sent)).status_code == 200
+            paths[size] = f"/api/payments/stripe/test/webhook-events/{sent['id']}"
+        yield api, paths
+
+
+@pytest.mark.parametrize("read_every", [30_000, 10], ids=["reads nothing", "reads slowly"])
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_client_that_does_not_take_its_answer_loses_its_connection(
+    answering: tuple[Api, dict[str, str]], size: str, connection: str, read_every: int
+) -> None:
+    api, paths = answering
+    address = httpx.URL(api.url)
+    with socket.socket() as client:
+        client.settimeout(30)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.host, address.port))
+        client.sendall(
+            f"GET {paths[size]} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+            f"Connection: {connection}\r\n\r\n".encode()
+        )
+        assert client.recv(12) == b"HTTP/1.1 200"
+        lost = select.poll()
+        lost.register(client, 0)
+        began = time.monotonic()
+        while not lost.poll(read_every):
+            assert time.monotonic() - began < 25
+            assert client.recv(100)
+    assert api.http.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ our application sees it, and an end that keeps nobody waiting."""
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Any, Literal
 
 from fastapi import FastAPI
@@ -16,15 +18,19 @@ _HEAD_WITHIN = 10.0
 """Seconds for the request line and the headers."""
 _BODY_WITHIN = 30.0
 """Seconds for a body: longer than `Bodies` wait, whose answer is a better one."""
+_ANSWER_WITHIN = 30.0
+"""Seconds in which a client takes what fills its connection: at most the largest answer at once."""
 _MOST_PIPELINED = 8
 _LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
 """Bytes of request line and headers: what is beyond reason and not what `Limits` refuses."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. uvicorn itself waits for ever for the rest of a request, and keeps headers of
-    any size."""
+    """One connection. uvicorn itself waits for ever for the rest of a request and for a client that
+    does not read its answer, and keeps headers of any size."""
 
+    _answer_clock: asyncio.TimerHandle | None = None
+    """Runs while an answer fills the connection, or while the rest of it is sent before the end."""
     _clock: asyncio.TimerHandle | None = None
     _awaited: Literal["head", "body"] | None = None
     """What the clock runs for."""
@@ -38,11 +44,31 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(None)
+        self._stop_answer_clock()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_answer_clock()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_answer_clock()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._start_answer_clock()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._start_answer_clock()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.transport.is_closing():
+            self._start_answer_clock()
             return
         if self._part == "head":
             self._head_size += len(data)
@@ -85,6 +111,21 @@ class Protocol(HttpToolsProtocol):
         if part is not None:
             seconds = _HEAD_WITHIN if part == "head" else _BODY_WITHIN
             self._clock = self.loop.call_later(seconds, self.transport.abort)
+
+    def _start_answer_clock(self) -> None:
+        if self._answer_clock is None:
+            self._answer_clock = self.loop.call_later(_ANSWER_WITHIN, self._give_up)
+
+    def _stop_answer_clock(self) -> None:
+        if self._answer_clock is not None:
+            self._answer_clock.cancel()
+            self._answer_clock = None
+
+    def _give_up(self) -> None:
+        """Close the connection and drop what was not sent, also what the kernel holds of it."""
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
 
 OPTIONS: dict[str, Any] = {
