@@ -9,21 +9,21 @@ still come first.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from urllib.parse import quote
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
 
 from billhook.auth import Caller
 from billhook.checkout import TABLE
-from billhook.db import Database
 from billhook.db.refusals import acting_as_caller
 from billhook.errors import BillhookError, DatabaseUnavailable, PaymentNotFound
 from billhook.ledger import Ledger
 from billhook.models import CheckoutSession
+from billhook.paths import encoded
 from billhook.recovery.pulling import pull_due
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
@@ -37,68 +37,29 @@ _BY_STRIPE = f"""
 SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND checkout_session_id = $2
 """  # noqa: S608
 
-_ENDED = f"SELECT id FROM {TABLE} WHERE id = ANY ($1) AND status <> ALL ($2)"  # noqa: S608
+# Texts: asyncpg would look up an array of any other type (docs/decisions/0010-search-path.md).
+_ENDED = f"""
+SELECT id FROM {TABLE} WHERE id = ANY ($1::text[]::uuid[]) AND status <> ALL ($2)
+"""  # noqa: S608
 
 
 @dataclass(slots=True)
-class _Question:
-    """What is asked of Stripe about one checkout, for all pages that wait for it.
+class _Awaited:
+    """A checkout that pages wait for.
 
     Attributes:
-        pages: how many wait.
-        next_at: no page asks before (time of the event loop).
-        task: the question that is on its way, if any.
+        pages: an event for each page, set when it should look again.
+        ask_at: Stripe is not asked before (time of the event loop).
+        question: what Stripe is asked on behalf of all pages, while it is on its way.
     """
 
-    pages: int = 0
-    next_at: float = float("-inf")
-    task: asyncio.Task[None] | None = None
+    pages: set[asyncio.Event] = field(default_factory=set)
+    ask_at: float = -math.inf
+    question: asyncio.Task[None] | None = None
 
-
-class _Ended:
-    """Tells which of the sessions that pages wait for are no longer open: one query for all of
-    them, as long as there are any."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._awaited: dict[UUID, list[asyncio.Event]] = {}
-        self._task: asyncio.Task[None] | None = None
-
-    @contextmanager
-    def awaiting(self, row_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set once the session may have ended."""
-        event = asyncio.Event()
-        self._awaited.setdefault(row_id, []).append(event)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._poll())
-        try:
-            yield event
-        finally:
-            self._awaited[row_id].remove(event)
-            if not self._awaited[row_id]:
-                del self._awaited[row_id]
-
-    def wake_all(self) -> None:
-        """Let everybody look."""
-        for events in self._awaited.values():
-            for event in events:
-                event.set()
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _poll(self) -> None:
-        while self._awaited:
-            await asyncio.sleep(_POLL_EVERY)
-            # PostgreSQL may be away for a moment: the pages wait on.
-            with suppress(DatabaseUnavailable, asyncpg.PostgresError):
-                async with self._database.connection() as connection:
-                    rows = await connection.fetch(_ENDED, list(self._awaited), _UNDECIDED)
-                for row in rows:
-                    for event in self._awaited.get(row["id"], ()):
-                        event.set()
+    def wake(self) -> None:
+        for page in self.pages:
+            page.set()
 
 
 class CheckoutResults:
@@ -106,7 +67,7 @@ class CheckoutResults:
 
     Args:
         ask_after: seconds after which a webhook is late, so that Stripe is asked.
-        ask_every: seconds from one such question to the next.
+        ask_every: seconds from Stripe's answer to the next question.
     """
 
     def __init__(
@@ -119,11 +80,11 @@ class CheckoutResults:
     ) -> None:
         self._ledger = ledger
         self._database = ledger.database
-        self._ended = _Ended(ledger.database)
         self._gateway = gateway
         self._ask_after = ask_after
         self._ask_every = ask_every
-        self._questions: dict[UUID, _Question] = {}
+        self._awaited: dict[UUID, _Awaited] = {}
+        self._poll: asyncio.Task[None] | None = None
         self._stopping = False
 
     async def read(
@@ -141,58 +102,78 @@ class CheckoutResults:
         end = now() + wait
         ask_at = now() + min(self._ask_after, wait / 2)
         session = await self._read(environment, session_id, caller)
-        if not wait or session.status not in _UNDECIDED:
+        if not wait or self._stopping or session.status not in _UNDECIDED:
             return session
-        with self._ended.awaiting(session.id) as ended, self._asking_about(session.id) as question:
-            while not self._stopping:
-                session = await self._read(environment, session_id, caller)
-                if session.status not in _UNDECIDED or now() >= end:
-                    break
-                if now() >= max(ask_at, question.next_at) and question.task is None:
-                    self._ask(environment, session, question)
-                    question.next_at = now() + self._ask_every
+        with self._awaiting(session.id) as (awaited, page):
+            while session.status in _UNDECIDED and now() < end and not self._stopping:
+                if now() >= max(ask_at, awaited.ask_at):
+                    self._ask(environment, session, awaited)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(min(end, max(ask_at, question.next_at))):
-                        await ended.wait()
+                    async with asyncio.timeout_at(min(end, max(ask_at, awaited.ask_at))):
+                        await page.wait()
+                page.clear()
+                if not self._stopping:
+                    session = await self._read(environment, session_id, caller)
         return session
 
     def stop(self) -> None:
         """The server shuts down: whoever waits is answered with what is known."""
         self._stopping = True
-        self._ended.wake_all()
+        for awaited in self._awaited.values():
+            awaited.wake()
 
     async def close(self) -> None:
-        """Stop, and ask Stripe no more."""
+        """Stop, and ask PostgreSQL and Stripe no more."""
         self.stop()
-        await self._ended.close()
-        asking = [each.task for each in self._questions.values() if each.task is not None]
-        for task in asking:
+        tasks = [self._poll, *(each.question for each in self._awaited.values())]
+        running = [task for task in tasks if task is not None]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
     @contextmanager
-    def _asking_about(self, row_id: UUID) -> Iterator[_Question]:
-        question = self._questions.setdefault(row_id, _Question())
-        question.pages += 1
+    def _awaiting(self, row_id: UUID) -> Iterator[tuple[_Awaited, asyncio.Event]]:
+        """The checkout, and the event of one page that waits for it."""
+        awaited = self._awaited.setdefault(row_id, _Awaited())
+        page = asyncio.Event()
+        awaited.pages.add(page)
+        if self._poll is None or self._poll.done():
+            self._poll = asyncio.create_task(self._wake_those_that_ended())
         try:
-            yield question
+            yield awaited, page
         finally:
-            question.pages -= 1
-            self._forget(row_id, question)
+            awaited.pages.remove(page)
+            self._forget(row_id, awaited)
 
-    def _forget(self, row_id: UUID, question: _Question) -> None:
-        if question.pages == 0 and question.task is None:
-            self._questions.pop(row_id, None)
+    def _forget(self, row_id: UUID, awaited: _Awaited) -> None:
+        if not awaited.pages and awaited.question is None:
+            self._awaited.pop(row_id, None)
 
-    def _ask(self, environment: Environment, session: CheckoutSession, question: _Question) -> None:
+    async def _wake_those_that_ended(self) -> None:
+        """One query for all checkouts that pages wait for, as long as there are any."""
+        while self._awaited:
+            await asyncio.sleep(_POLL_EVERY)
+            # PostgreSQL may be away for a moment: the pages wait on.
+            with suppress(DatabaseUnavailable, asyncpg.PostgresError):
+                async with self._database.connection() as connection:
+                    ids = [str(row_id) for row_id in self._awaited]
+                    rows = await connection.fetch(_ENDED, ids, _UNDECIDED)
+                for row in rows:
+                    if (awaited := self._awaited.get(row["id"])) is not None:
+                        awaited.wake()
+
+    def _ask(self, environment: Environment, session: CheckoutSession, awaited: _Awaited) -> None:
         """Ask Stripe in a task of its own: Stripe may be slow, and the webhook come meanwhile."""
 
         def answered(_task: object) -> None:
-            question.task = None
-            self._forget(session.id, question)
+            awaited.question = None
+            awaited.ask_at = asyncio.get_running_loop().time() + self._ask_every
+            awaited.wake()
+            self._forget(session.id, awaited)
 
-        question.task = asyncio.create_task(self._pull_its_event(environment, session))
-        question.task.add_done_callback(answered)
+        awaited.ask_at = math.inf
+        awaited.question = asyncio.create_task(self._pull_its_event(environment, session))
+        awaited.question.add_done_callback(answered)
 
     async def _read(
         self, environment: Environment, session_id: str, caller: Caller
@@ -216,7 +197,7 @@ class CheckoutResults:
         """Fetch the session. If it has ended, its event is in Stripe's list: pull it."""
         if session.checkout_session_id is None:
             return
-        path = f"/v1/checkout/sessions/{quote(session.checkout_session_id, safe='')}"
+        path = f"/v1/checkout/sessions/{encoded(session.checkout_session_id)}"
         # That Stripe cannot be asked is no reason to fail: the webhook may still come.
         with suppress(BillhookError, asyncpg.PostgresError):
             if (await self._gateway.get(environment, path)).data.get("status") != "open":

@@ -16,10 +16,11 @@ import pytest
 from pydantic import SecretStr
 
 from api import STRIPE_KEY, Api, connect, serving
-from billhook import Settings, create_app, prepare_connection, running
+from billhook import Settings, checkout_result, create_app, prepare_connection, running
 from billhook.auth import Caller
 from billhook.checkout_result import CheckoutResults
-from billhook.db import Database
+from billhook.db import Connection, Database
+from billhook.db.refusals import acting_as_caller
 from billhook.ledger import EventNotApplied, Ledger
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
@@ -67,6 +68,35 @@ def shop(direct_database_url: str, sandbox: str) -> Iterator[Api]:
         yield found
 
 
+class Looks:
+    """Counts how often pages have read their checkout, in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.done = 0
+        self.next: Callable[[], Any] = int
+        """Called once, before the next look."""
+        monkeypatch.setattr(checkout_result, "acting_as_caller", self._acting_as_caller)
+
+    async def reach(self, number: int) -> None:
+        while self.done < number:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def _acting_as_caller(self, *arguments: Any) -> AsyncIterator[Connection]:
+        self.begun += 1
+        first, self.next = self.next, int
+        await asyncio.to_thread(first)
+        async with acting_as_caller(*arguments) as connection:
+            yield connection
+        self.done += 1
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
 class Pages:
     """Pages that wait for checkouts, in a thread of theirs."""
 
@@ -94,7 +124,7 @@ class Pages:
 
 
 def test_the_webhook_ends_the_wait_without_a_question_to_stripe(
-    direct_database_url: str,
+    direct_database_url: str, looks: Looks
 ) -> None:
     books = Books(direct_database_url)
     (row,) = opened(books)
@@ -102,15 +132,37 @@ def test_the_webhook_ends_the_wait_without_a_question_to_stripe(
     async def work(database: Database) -> None:
         async with reading(database, ask_after=NEVER) as results:
             page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
-            assert not page.done()
+            await looks.reach(1)
             await apply_one(database, ended(row))
             assert (await page).status == "completed"
+            assert looks.begun == 2
+
+    books.run(work)
+
+
+def test_a_checkout_that_is_open_again_when_the_page_looks_is_waited_for(
+    direct_database_url: str, looks: Looks
+) -> None:
+    books = Books(direct_database_url)
+    (row,) = opened(books)
+    update = "UPDATE payments.stripe_checkout_sessions SET status = "
+
+    async def work(database: Database) -> None:
+        async with reading(database, ask_after=NEVER) as results:
+            page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
+            await looks.reach(1)
+            looks.next = lambda: books.execute(f"{update} 'open'")
+            await asyncio.to_thread(books.execute, f"{update} 'expired'")
+            await looks.reach(2)
+            await apply_one(database, ended(row))
+            assert (await page).status == "completed"
+            assert looks.begun <= 5  # 3, unless the query for all pages found it expired twice
 
     books.run(work)
 
 
 def test_an_event_that_the_apps_trigger_refuses_ends_the_wait_as_well(
-    direct_database_url: str,
+    direct_database_url: str, looks: Looks
 ) -> None:
     books = Books(direct_database_url)
     (row,) = opened(books)
@@ -126,13 +178,16 @@ def test_an_event_that_the_apps_trigger_refuses_ends_the_wait_as_well(
     async def work(database: Database) -> None:
         async with reading(database, ask_after=NEVER) as results:
             page = asyncio.create_task(results.read("test", row["name"], CALLER, NEVER))
+            await looks.reach(1)
             assert isinstance(await apply_one(database, ended(row)), EventNotApplied)
             assert (await page).status == "completed"
 
     books.run(work)
 
 
-def test_while_stripe_does_not_answer_the_webhook_ends_the_wait(direct_database_url: str) -> None:
+def test_while_stripe_does_not_answer_the_webhook_ends_the_wait(
+    direct_database_url: str, looks: Looks
+) -> None:
     books = Books(direct_database_url)
     (row,) = opened(books)
     asked = asyncio.Event()
@@ -144,12 +199,13 @@ def test_while_stripe_does_not_answer_the_webhook_ends_the_wait(direct_database_
     async def work(database: Database) -> None:
         stripe = await asyncio.start_server(never, "127.0.0.1")
         address = f"http://127.0.0.1:{stripe.sockets[0].getsockname()[1]}"
-        here = reading(database, address, ask_after=0.01)
+        here = reading(database, address, ask_after=0.01, ask_every=0.01)
         async with stripe, here as results:
             page = asyncio.create_task(results.read("test", str(row["id"]), CALLER, NEVER))
             await asked.wait()
             await apply_one(database, ended(row))
             assert (await page).status == "completed"
+            assert looks.begun <= 3  # at first, before Stripe is asked, and in the end
 
     books.run(work)
 
@@ -199,23 +255,24 @@ async def reading(
         return STRIPE_KEY
 
     gateway = Gateway(key, stripe)
-    results = CheckoutResults(Ledger(database), gateway, ask_every=NEVER, **options)
+    results = CheckoutResults(Ledger(database), gateway, **{"ask_every": NEVER} | options)
     async with asyncio.timeout(30):
         yield results
         await results.close()
         await gateway.close()
 
 
-def test_two_hundred_pages_wait_and_hold_no_connection_of_the_pool(shop: Api) -> None:
+def test_two_hundred_pages_wait_and_hold_no_connection_of_the_pool(shop: Api, looks: Looks) -> None:
     rows = opened(shop.books, 200)
     pages = Pages(shop, rows)
+    until(lambda: looks.done >= 200)
     for row in rows:
         assert shop.deliver(ended(row)).status_code == 200  # over the pool's two connections
     assert pages.statuses() == ["completed"] * 200
 
 
 def test_behind_a_pooler_the_page_hears_of_it_as_well(
-    direct_database_url: str, sandbox: str, pooler: Pooler
+    direct_database_url: str, sandbox: str, pooler: Pooler, looks: Looks
 ) -> None:
     connect(direct_database_url, sandbox, STRIPE_KEY)
     books = Books(direct_database_url)
@@ -223,22 +280,12 @@ def test_behind_a_pooler_the_page_hears_of_it_as_well(
     (row,) = opened(books)
     with serving(through, sandbox) as api:
         pages = Pages(api, [row])
-        # The page has found out, and looks again and again.
-        until(lambda: looks(books) > 3)
+        until(lambda: looks.done)
         api.deliver(ended(row))
         assert pages.statuses() == ["completed"]
 
 
-def looks(books: Books) -> int:
-    books.execute("SELECT pg_stat_force_next_flush()")
-    found = books.row(
-        "SELECT coalesce(idx_scan, 0) AS n FROM pg_stat_user_tables "
-        "WHERE relid = 'payments.stripe_checkout_sessions'::regclass"
-    )
-    return int(found["n"])
-
-
-def test_shutdown_waits_for_no_page(direct_database_url: str, sandbox: str) -> None:
+def test_shutdown_waits_for_no_page(direct_database_url: str, sandbox: str, looks: Looks) -> None:
     connect(direct_database_url, sandbox, STRIPE_KEY)
     books = Books(direct_database_url)
     (row,) = opened(books)
@@ -269,8 +316,7 @@ def test_shutdown_waits_for_no_page(direct_database_url: str, sandbox: str) -> N
             ):
                 async with running(app):
                     page = group.create_task(http.get(f"{PATH}{row['id']}", params={"wait": 30}))
-                    while not await asyncio.to_thread(looks, books):  # noqa: ASYNC110
-                        await asyncio.sleep(0.01)
+                    await looks.reach(1)
                 told = (await page).json()["checkoutSession"]  # what was known
                 assert told["status"] == "open"
 
