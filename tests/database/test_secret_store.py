@@ -17,6 +17,7 @@ from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
 from billhook.secrets import Examination, Reencryption, SecretStore
 from billhook.settings import Settings
+from billhook.stripe.signature import SignatureHeader, parse
 from billhook.stripe.signing import SigningSecrets
 from books import Books
 from http_tokens import JWT_SECRET, signature
@@ -197,8 +198,8 @@ class Clock:
         return self.now
 
 
-def header(secret: str) -> str:
-    return signature(BODY, secret=secret, at=NOW)
+def header(secret: str) -> SignatureHeader:
+    return parse(signature(BODY, secret=secret, at=NOW), NOW)
 
 
 def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_expires(
@@ -214,10 +215,10 @@ def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_ex
         await secrets.set("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_live")
         signing = SigningSecrets(secrets, given)
         for good in ("whsec_by_hand", "whsec_new", "whsec_old"):
-            await signing.verify("test", BODY, header(good), NOW)
+            await signing.verify("test", BODY, header(good))
         for bad in ("whsec_older", "whsec_live"):
             with pytest.raises(InvalidInput):
-                await signing.verify("test", BODY, header(bad), NOW)
+                await signing.verify("test", BODY, header(bad))
 
     books.run(work)
 
@@ -230,19 +231,19 @@ def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seco
         secrets = store(database)
         signing = SigningSecrets(secrets, settings("postgresql://"), clock=clock)
         await secrets.set(HOOK, "whsec_one")
-        await signing.verify("test", BODY, header("whsec_one"), NOW)
+        await signing.verify("test", BODY, header("whsec_one"))
         await secrets.set(HOOK, "whsec_two")
-        await signing.verify("test", BODY, header("whsec_one"), NOW)  # remembered still
+        await signing.verify("test", BODY, header("whsec_one"))  # remembered still
         clock.now += 1
         await asyncio.gather(
-            *(signing.verify("test", BODY, header("whsec_two"), NOW) for _ in range(20))
+            *(signing.verify("test", BODY, header("whsec_two")) for _ in range(20))
         )
         with pytest.raises(InvalidInput):
-            await signing.verify("test", BODY, header("whsec_one"), NOW)
+            await signing.verify("test", BODY, header("whsec_one"))
         await secrets.set(HOOK, "whsec_three")
         clock.now += 5
         with pytest.raises(InvalidInput):
-            await signing.verify("test", BODY, header("whsec_two"), NOW)
+            await signing.verify("test", BODY, header("whsec_two"))
 
     books.run(work)
 
@@ -251,13 +252,9 @@ def test_webhooks_cost_no_query_while_the_signing_secrets_are_known(books: Books
     async def work(database: Database) -> None:
         given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
         signing = SigningSecrets(SecretStore(database, given), given)
-        await signing.verify("test", BODY, header("whsec_by_hand"), NOW)
+        await signing.verify("test", BODY, header("whsec_by_hand"))
         await database.close()  # whatever asked it now would fail
-        await signing.verify("test", BODY, header("whsec_by_hand"), NOW)
-        for malformed in (None, "nonsense"):
-            with pytest.raises(BillhookError) as refused:
-                await signing.verify("live", BODY, malformed, NOW)
-            assert refused.value.status in (400, 401)
+        await signing.verify("test", BODY, header("whsec_by_hand"))
 
     books.run(work)
 
@@ -266,7 +263,7 @@ def test_without_any_signing_secret_the_answer_says_what_to_configure(books: Boo
     async def work(database: Database) -> None:
         signing = SigningSecrets(store(database), settings("postgresql://"))
         with pytest.raises(BillhookError, match="signing secret") as refused:
-            await signing.verify("test", BODY, header("whsec_x"), NOW)
+            await signing.verify("test", BODY, header("whsec_x"))
         assert (refused.value.status, refused.value.code) == (500, "INTERNAL_ERROR")
         assert HOOK in (refused.value.next_actions or "")
 
@@ -279,11 +276,11 @@ def test_an_unreadable_signing_secret_does_not_stop_those_that_can_be_read(books
     async def work(database: Database) -> None:
         by_hand = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
         secrets = SecretStore(database, by_hand)
-        await SigningSecrets(secrets, by_hand).verify("test", BODY, header("whsec_by_hand"), NOW)
+        await SigningSecrets(secrets, by_hand).verify("test", BODY, header("whsec_by_hand"))
         without = settings("postgresql://")
         with pytest.raises(SecretUnreadable, match=HOOK):
-            await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_x"), NOW)
+            await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_x"))
         await secrets.set(f"{HOOK}_OLD_1", "whsec_old")
-        await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_old"), NOW)
+        await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_old"))
 
     books.run(work)

@@ -27,12 +27,11 @@ async def receive(request: Request) -> Response:
     """Verify, record and apply one event, and answer when all of it is committed."""
     services: Services = request.app.state.services
     environment = environment_of(request.path_params["environment"])
-    header = request.headers.get("stripe-signature")
     # What is unsigned, or was signed long ago, is refused before any of its body is read.
-    signature.check_header(header, time.time())
+    header = signature.parse(request.headers.get("stripe-signature"), time.time())
     async with services.bodies.read(request, WEBHOOK_LIMIT) as payload:
         receipt = await ledger.receive(
-            services.ledger, environment, payload, header, services.signing, time.time()
+            services.ledger, environment, payload, header, services.signing
         )
     return Response(receipt.body, receipt.status, media_type="application/json")
 

@@ -15,6 +15,7 @@ from billhook.ledger.delivery import Delivery, decode
 from billhook.ledger.transaction import Entry
 from billhook.settings import Environment
 from billhook.stripe.decoding import decode as decode_json
+from billhook.stripe.signature import SignatureHeader
 
 _PING = b"v2.core.event_destination.ping"
 
@@ -23,7 +24,7 @@ class SignatureVerifier(Protocol):
     """Knows the signing secrets of an environment."""
 
     async def verify(
-        self, environment: Environment, payload: bytes, header: str | None, now: float
+        self, environment: Environment, payload: bytes, header: SignatureHeader
     ) -> None:
         """Return if the signature is good, raise the contract's error if not."""
 
@@ -40,26 +41,24 @@ async def receive(
     ledger: Ledger,
     environment: Environment,
     payload: bytes,
-    signature_header: str | None,
+    header: SignatureHeader,
     secrets: SignatureVerifier,
-    now: float,
 ) -> Receipt:
     """Take one of Stripe's deliveries: all of `POST /api/webhooks/stripe/{environment}`.
 
     Args:
         payload: the raw body, exactly as it came.
-        signature_header: `Stripe-Signature`, or None.
-        now: epoch seconds, for the signature's tolerance.
+        header: `Stripe-Signature`, whose age was checked when it came.
 
     Returns:
         200 `{received, handled, event}` (contract section 3.1).
 
     Raises:
-        BillhookError: 401 no signature; 400 a bad one, no event, or one of the other mode;
+        BillhookError: 400 a bad signature, no event, or one of the other mode;
             `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
             acknowledged is ever lost.
     """
-    await secrets.verify(environment, payload, signature_header, now)
+    await secrets.verify(environment, payload, header)
     if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
         return receipt
     delivery = decode(payload)

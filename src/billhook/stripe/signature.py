@@ -27,12 +27,17 @@ class SignatureHeader:
     signatures: tuple[str, ...]
 
 
-def parse(header: str | None) -> SignatureHeader:
-    """Read a `Stripe-Signature` header. Schemes other than v1 are ignored.
+def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> SignatureHeader:
+    """Read a `Stripe-Signature` header and check its age: all that can be judged without the body.
+    Schemes other than v1 are ignored.
+
+    Args:
+        now: Unix time in seconds.
+        tolerance: seconds.
 
     Raises:
         Unauthorized: there is no header (contract section 3.1).
-        InvalidInput: it is not one of Stripe's.
+        InvalidInput: it is not one of Stripe's, too old, or from the future.
     """
     if not header:
         raise Unauthorized(
@@ -54,54 +59,32 @@ def parse(header: str | None) -> SignatureHeader:
             "The stripe-signature header is malformed: it needs t=<unix time>,v1=<signature>.",
             next_actions="Pass the header on unchanged if a proxy stands before Billhook.",
         )
-    return SignatureHeader(timestamp, tuple(signatures))
-
-
-def check_header(header: str | None, now: float, tolerance: int = TOLERANCE) -> SignatureHeader:
-    """Read a header and check its age: all that can be judged without the body.
-
-    Raises:
-        Unauthorized: no header.
-        InvalidInput: malformed, too old, or from the future.
-    """
-    parsed = parse(header)
-    if abs(now - parsed.timestamp) > tolerance:
+    if abs(now - timestamp) > tolerance:
         raise InvalidInput(
             f"The webhook signature's timestamp is more than {tolerance} seconds away from now.",
             next_actions="Stripe signs each retry again, so wait for the next one; if all are "
             "refused, set this server's clock.",
         )
-    return parsed
+    return SignatureHeader(timestamp, tuple(signatures))
 
 
-def verify(
-    payload: bytes,
-    header: str | None,
-    secrets: Sequence[str],
-    now: float,
-    tolerance: int = TOLERANCE,
-) -> None:
-    """Check that `payload` was signed with one of `secrets`, not too long ago.
+def verify(payload: bytes, header: SignatureHeader, secrets: Sequence[str]) -> None:
+    """Check that `payload` was signed with one of `secrets`.
 
     Args:
         payload: the body, byte for byte as it came.
-        header: the `Stripe-Signature` header; several v1 stand in it while a secret is rolled.
+        header: several signatures stand in it while a secret is rolled.
         secrets: every secret that is valid now.
-        now: Unix time in seconds.
-        tolerance: seconds.
 
     Raises:
-        Unauthorized: no header.
-        InvalidInput: malformed, too old, or from the future.
         SignatureMismatch: none of the secrets fits.
     """
-    parsed = check_header(header, now, tolerance)
-    signed = b"%d." % parsed.timestamp + payload
+    signed = b"%d." % header.timestamp + payload
     # No early exit: how long it takes must not tell which secret or signature was close.
     matches = False
     for secret in secrets:
         expected = hmac.new(secret.encode(), signed, sha256).hexdigest()
-        for signature in parsed.signatures:
+        for signature in header.signatures:
             matches |= hmac.compare_digest(expected, signature)
     if not matches:
         raise SignatureMismatch(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment, Settings
-from billhook.stripe import signature
+from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
 
 
 class SigningSecrets:
@@ -37,26 +37,20 @@ class SigningSecrets:
         self._reading = asyncio.Lock()
 
     async def verify(
-        self, environment: Environment, payload: bytes, header: str | None, now: float
+        self, environment: Environment, payload: bytes, header: SignatureHeader
     ) -> None:
         """Check the signature on a webhook (contract section 3.1).
 
-        Args:
-            now: Unix time in seconds.
-
         Raises:
-            Unauthorized: no signature header.
-            InvalidInput: malformed, old, or made with another secret.
+            InvalidInput: made with another secret.
             BillhookError: 500, no signing secret is configured for `environment`.
             DatabaseUnavailable: the secrets cannot be read just now.
         """
-        signature.parse(header)  # what is no signature at all costs no query
         asked_at = self._clock()
         try:
-            signature.verify(payload, header, await self._secrets(environment, asked_at), now)
-        except signature.SignatureMismatch:
-            fresh = await self._secrets(environment, asked_at, bypass=True)
-            signature.verify(payload, header, fresh, now)
+            verify(payload, header, await self._secrets(environment, asked_at))
+        except SignatureMismatch:
+            verify(payload, header, await self._secrets(environment, asked_at, bypass=True))
 
     async def _secrets(
         self, environment: Environment, asked_at: float, *, bypass: bool = False
