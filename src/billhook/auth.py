@@ -7,7 +7,6 @@ expired user token is an error, not an anonymous visitor.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,10 +20,10 @@ from billhook.db import ROLES, Role
 from billhook.errors import Forbidden, InvalidApiKey, InvalidCredentials, Unauthorized
 from billhook.jwks import Jwks, for_algorithm
 from billhook.settings import Settings
+from billhook.storable import UNSTORABLE
 
 _ADMIN_KEY = "ik_"
 _ANONYMOUS_KEY = "anon_"
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MOST_LEVELS = 64
 
 
@@ -249,7 +248,7 @@ def _is_storable(value: object, levels: int = _MOST_LEVELS) -> bool:
     """Whether PostgreSQL's jsonb can hold a claim: no NUL character, no half of a surrogate pair,
     no number beyond all bounds, and no nesting that is deeper than anybody means."""
     if isinstance(value, str):
-        return _UNSTORABLE.search(value) is None
+        return UNSTORABLE.search(value) is None
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Who is signed in: sessions and attempts, both in PostgreSQL.
+"""Who is signed in: sessions in PostgreSQL.
 
 A session is a random cookie; only its hash is stored. It ends after twelve hours, with the token or
 the admin key that opened it, or when its owner signs out.
@@ -11,33 +11,16 @@ import secrets as random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address, ip_network
 from typing import Literal
 
 from billhook.api_keys import ApiKeys, hash_of
 from billhook.auth import Auth, Caller, Credential
 from billhook.db import Database
-from billhook.errors import BillhookError
 from billhook.models import WireModel
 from billhook.settings import Settings
 
 LIFETIME = timedelta(hours=12)
-ATTEMPTS = 10
-"""How often an address may fail within `ATTEMPTS_WITHIN`."""
-ATTEMPTS_WITHIN = timedelta(minutes=15)
 
-_ATTEMPT = """
-WITH forgotten AS (
-    DELETE FROM billhook.sign_in_attempts WHERE since < now() - $2::interval AND address <> $1
-)
-INSERT INTO billhook.sign_in_attempts AS a (address, attempts) VALUES ($1, 1)
-ON CONFLICT (address) DO UPDATE SET
-    attempts = CASE WHEN a.since > now() - $2::interval THEN a.attempts + 1 ELSE 1 END,
-    since = CASE WHEN a.since > now() - $2::interval THEN a.since ELSE now() END
-RETURNING attempts,
-    pg_catalog.ceil(extract(epoch FROM since + $2::interval - now()))::integer AS seconds
-"""
-_FORGIVE = "DELETE FROM billhook.sign_in_attempts WHERE address = $1"
 _OPEN = """
 INSERT INTO billhook.dashboard_sessions (token_hash, key_hash, who, expires_at)
 VALUES ($1, $2, $3, $4)
@@ -52,21 +35,6 @@ _SAID = """
 UPDATE billhook.dashboard_sessions SET notice = NULL WHERE token_hash = $1 AND notice = $2
 """
 _CLOSE = "DELETE FROM billhook.dashboard_sessions WHERE token_hash = $1"
-
-
-class TooManyAttempts(BillhookError):
-    """429: this address tried too often. `seconds` until it may try again."""
-
-    status = 429
-    code = "RATE_LIMITED"
-
-    def __init__(self, seconds: int) -> None:
-        minutes = -(-seconds // 60)
-        super().__init__(
-            "Too many attempts to sign in from your address.",
-            next_actions=f"Wait {minutes} minute{'s' if minutes > 1 else ''}, then try again.",
-        )
-        self.seconds = seconds
 
 
 class Notice(WireModel):
@@ -106,32 +74,23 @@ class Sessions:
         self._auth = auth
         self._api_keys = api_keys
 
-    async def open(self, credential: Credential | None, who: str, address: str) -> str:
+    async def open(self, credential: Credential | None, who: str) -> str:
         """Sign in with an admin key or a `project_admin` token.
 
         Args:
             who: how the session is called when the credential itself brings no name.
-            address: the visitor's, whose failures are counted.
 
         Returns:
             The cookie's value.
 
         Raises:
-            TooManyAttempts: too many wrong credentials came from this address. A right one always
-                signs in: keys are too long to be guessed, and an address may be shared with others.
             BillhookError: 401 or 403, as on the API's admin routes.
         """
-        try:
-            caller = await self._auth.administrator(credential)
-        except BillhookError as error:
-            if error.status < 500:
-                await self._count_failure(address)
-            raise
+        caller = await self._auth.administrator(credential)
         assert credential is not None
         token = random.token_urlsafe(32)
         is_key = credential.kind == "api_key"
         async with self._database.as_service() as connection:
-            await connection.execute(_FORGIVE, _whose(address))
             await connection.execute(_SWEEP)
             await connection.execute(
                 _OPEN,
@@ -141,13 +100,6 @@ class Sessions:
                 _ends(caller),
             )
         return token
-
-    async def _count_failure(self, address: str) -> None:
-        async with self._database.connection() as connection:
-            tried = await connection.fetchrow(_ATTEMPT, _whose(address), ATTEMPTS_WITHIN)
-        assert tried is not None
-        if tried["attempts"] > ATTEMPTS:
-            raise TooManyAttempts(tried["seconds"]) from None
 
     async def find(self, token: str | None) -> Session | None:
         """The session of a cookie, while it lasts."""
@@ -191,15 +143,6 @@ class Sessions:
 def _ends(caller: Caller) -> datetime:
     latest = datetime.now(UTC) + LIFETIME
     return min(latest, caller.expires_at) if caller.expires_at else latest
-
-
-def _whose(address: str) -> str:
-    """What failures are counted for: an IPv4 address, or the /64 network of an IPv6 one."""
-    try:
-        known = ip_address(address)
-    except ValueError:
-        return "unknown"
-    return str(known) if known.version == 4 else str(ip_network((known, 64), strict=False))
 
 
 def _csrf(token: str) -> str:

@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 from starlette.responses import RedirectResponse, Response
 
 from billhook.auth import Credential, credential
-from billhook.dashboard.sessions import TooManyAttempts
 from billhook.dashboard.visit import Visit, cookie_name
 from billhook.errors import BillhookError, InvalidApiKey, InvalidInput, Unauthorized
 from billhook.redact import mask
@@ -23,23 +22,15 @@ async def ask(visit: Visit) -> Response:
 
 async def submit(visit: Visit) -> Response:
     """Open a session with an admin key or a `project_admin` token."""
-    client = visit.request.client
     try:
         given = _readable(credential(visit.field("credential")))
-        token = await visit.sessions.open(
-            given,
-            f"admin key {mask(given.value)}",
-            client.host if client else "unknown",
-        )
+        token = await visit.sessions.open(given, f"admin key {mask(given.value)}")
     except BillhookError as error:
         if error.status >= 500:
             raise
-        response = visit.show(
+        return visit.show(
             "sign_in.html", error.status, next=visit.field("next"), error=_for_people(error)
         )
-        if isinstance(error, TooManyAttempts):
-            response.headers["retry-after"] = str(error.seconds)
-        return response
     response = RedirectResponse(_next(visit, visit.field("next")), 303)
     response.set_cookie(
         cookie_name(visit.request),

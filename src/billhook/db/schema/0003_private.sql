@@ -284,10 +284,3 @@ CREATE TABLE billhook.dashboard_sessions (
 );
 CREATE INDEX dashboard_sessions_expired ON billhook.dashboard_sessions (expires_at);
 
--- Attempts to sign in of one address, since the first of them.
-CREATE TABLE billhook.sign_in_attempts (
-    address  text PRIMARY KEY,
-    attempts integer NOT NULL,
-    since    timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX sign_in_attempts_since ON billhook.sign_in_attempts (since);
