@@ -17,7 +17,7 @@ run: .venv/run.stamp
 	@$(BIN)/billhook dev
 
 test: .venv/test.stamp
-	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist loadfile
+	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check .

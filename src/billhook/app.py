@@ -92,7 +92,8 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
         *(checkout, connections, catalog, lists, overview, events),
         *(refresh, health, metrics, docs),
     ):
-        app.include_router(routes.router)
+        # Not included, which would build each route anew for each application (0.1 s).
+        app.router.routes += routes.router.routes
     pages = dashboard.install(app)
     openapi.install(app)
     errors.install(app)
