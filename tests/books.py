@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ WIPE = f"""
 
 
 class Books:
-    """Applies events and reads tables; each call runs on a fresh event loop."""
+    """Applies events and reads tables; each call runs on an event loop and a pool of its own."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
@@ -133,6 +134,30 @@ class Books:
                 await connection.close()
 
         aside.run(work())
+
+
+class OpenBooks(Books):
+    """`Books` whose calls share an event loop and a pool: for a test that makes many calls, all in
+    one thread, on a server that stays."""
+
+    def __init__(self, dsn: str, runner: asyncio.Runner, database: Database) -> None:
+        super().__init__(dsn)
+        self._runner = runner
+        self._database = database
+
+    def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        return self._runner.run(work(self._database))
+
+
+@contextmanager
+def opened(dsn: str) -> Iterator[OpenBooks]:
+    with asyncio.Runner() as runner:
+        database = Database(dsn, pool_size=8)
+        runner.run(database.open())
+        try:
+            yield OpenBooks(dsn, runner, database)
+        finally:
+            runner.run(database.close())
 
 
 async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:

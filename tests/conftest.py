@@ -22,6 +22,7 @@ import pytest
 import stripe
 
 import aside
+import depth
 from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.db.migrate import migrate
 from pooler import Pooler, running
@@ -30,6 +31,17 @@ ROOM = 3 * 2**30
 """Bytes that all clusters of a run may need."""
 
 _numbers = count()
+
+depth.load_profile()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for a deeper run, but not what the command line names."""
+    if any("::" in argument for argument in config.args):
+        return
+    items[:], left = depth.sampled(items)
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(scope="session", autouse=True)

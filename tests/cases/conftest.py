@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from books import Books
+from books import Books, opened
 
 
 @pytest.fixture
-def books(database_url: str) -> Books:
+def books(database_url: str) -> Iterator[Books]:
     """A ledger on one database, wiped before each order."""
-    return Books(database_url)
+    with opened(database_url) as found:
+        yield found

@@ -17,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 from billhook.app import create_app
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Settings
+from depth import by_depth
 from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET, token
 
 # The description needs no database; the requests go to the running `api`.
@@ -38,7 +39,7 @@ def configured(api: Any) -> Any:
 
 
 @schema.parametrize()
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=by_depth(8, 60, 60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_whatsoever_breaks_the_server_or_the_description(
     case: Any, configured: Any
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from billhook.models import (
     SubscriptionsQuery,
     TransactionsQuery,
 )
-from books import Books
+from books import Books, opened
 from stripe_events import (
     T0,
     charge,
@@ -37,8 +38,9 @@ from stripe_events import (
 
 
 @pytest.fixture
-def books(database_url: str) -> Books:
-    return Books(database_url)
+def books(database_url: str) -> Iterator[Books]:
+    with opened(database_url) as found:
+        yield found
 
 
 def apply(books: Books, *events: dict[str, Any]) -> None:

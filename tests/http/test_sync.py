@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import httpx
 import pytest
 
 from api import Api, connect, serving
+from depth import by_depth
 from stripe_events import customer, event
 
 
@@ -333,9 +333,8 @@ def test_a_stopped_sync_goes_on_where_it_was(synced: Api, account: Account) -> N
     assert len(names(synced, "customers")) == 150
 
 
-NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-SEEDS = range(20 if NIGHTLY else 2)
-CHANGES = 10_000 if NIGHTLY else 200
+SEEDS = range(by_depth(1, 2, 20))
+CHANGES = by_depth(200, 200, 10_000)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

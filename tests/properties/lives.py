@@ -49,6 +49,37 @@ deeds = st.lists(
 Meanwhile = Callable[[list[dict[str, Any]]], Awaitable[None]]
 """What happens elsewhere after each deed, with the events that are new."""
 
+FULL_LIVES: tuple[list[Deed], ...] = (
+    [
+        ("part", 2, "pm_card_chargeDeclined"),
+        ("cancel", 1, "pm_card_visa"),
+        ("upgrade", 2, "pm_card_visa"),
+        ("part", 2, "pm_card_refundFail"),
+        ("hold", 2, "pm_card_refundFail"),
+        ("rename", 1, "pm_card_chargeDeclined"),
+        ("part", 1, "pm_card_pendingRefund"),
+    ],
+    [
+        ("fail", 2, "pm_card_refundFail"),
+        ("forget", 1, "pm_card_pendingRefund"),
+        ("subscribe", 0, "pm_card_chargeDeclined"),
+        ("day", 1, "pm_card_visa"),
+        ("buy", 0, "pm_card_refundFail"),
+        ("hour", 1, "pm_card_pendingRefund"),
+        ("fail", 1, "pm_card_pendingRefund"),
+        ("hold", 0, "pm_card_refundFail"),
+    ],
+    [
+        ("withdraw", 0, "pm_card_refundFail"),
+        ("hold", 1, "pm_card_pendingRefund"),
+        ("end", 2, "pm_card_pendingRefund"),
+        ("refund", 0, "pm_card_pendingRefund"),
+        ("buy", 1, "pm_card_pendingRefund"),
+        ("hour", 0, "pm_card_pendingRefund"),
+    ],
+)
+"""Three in which everything of WANTED happens."""
+
 # What many lives together have to have, so that they say something.
 WANTED = frozenset(
     {

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 import httpx
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lives import DAY, KEY, WANTED, Deed, deeds, listening, live, live_at, told
+from lives import DAY, FULL_LIVES, KEY, WANTED, Deed, deeds, listening, live, live_at, told
 from pydantic import SecretStr
 from test_order import assert_all_applied
 
@@ -31,11 +31,12 @@ from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.sync import Sync
 from books import WIPE, Books, apply_one, state_of
+from depth import by_depth
 from http_tokens import JWT_SECRET
 
-# A hundred lives together.
-QUICK = 60
-QUICK_OVER_HTTP = 40
+# Beside three that have all there is.
+LIVES = by_depth(4, 60, 2000)
+LIVES_OVER_HTTP = by_depth(2, 40, 2000)
 # What was fetched is shown with another version than what an event said, and in other detail.
 VERSIONS = (
     "raw",
@@ -50,11 +51,6 @@ VERSIONS = (
 chances = st.integers(0, 2**32)
 
 Events = list[dict[str, Any]]
-
-
-def lives_of(quick: int) -> settings:
-    most = settings.default.max_examples if settings.default else quick
-    return settings(max_examples=most if most > 100 else quick)
 
 
 async def in_doubt(database: Database) -> set[str]:
@@ -83,7 +79,10 @@ def sure(state: dict[str, list[str]], doubtful: set[str]) -> dict[str, list[str]
 def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(books: Books) -> None:
     drawn: set[str] = set()
 
-    @lives_of(QUICK)
+    @settings(max_examples=LIVES)
+    @example(FULL_LIVES[0], 1, 2)
+    @example(FULL_LIVES[1], 2, 3)
+    @example(FULL_LIVES[2], 3, 4)
     @given(deeds, chances, st.integers(1, 4))
     def holds(life: list[Deed], seed: int, lanes: int) -> None:
         chance = random.Random(seed)
@@ -116,7 +115,10 @@ def test_events_that_never_came_are_pulled_and_syncs_in_between_change_nothing(
     drawn: set[str] = set()
     meetings: set[str] = set()
 
-    @lives_of(QUICK_OVER_HTTP)
+    @settings(max_examples=LIVES_OVER_HTTP)
+    @example(FULL_LIVES[0], 1)
+    @example(FULL_LIVES[1], 2)
+    @example(FULL_LIVES[2], 3)
     @given(deeds, chances)
     def holds(life: list[Deed], seed: int) -> None:
         chance = random.Random(seed)

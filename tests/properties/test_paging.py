@@ -24,6 +24,7 @@ from billhook.models import (
 )
 from billhook.paging import Page
 from books import Books
+from depth import by_depth
 
 Row = dict[str, Any]
 BEGIN = datetime(2026, 5, 28, 20, 26, 40, tzinfo=UTC)
@@ -348,7 +349,7 @@ def test_pages_in_both_directions_are_parts_of_the_sorted_list(books: Books, nam
             assert rows == own(now[len(before) :][:limit])
             assert bool(previous) == bool(before)
 
-    @settings(max_examples=25)
+    @settings(max_examples=by_depth(6, 25, 200))
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         books.run(lambda database: example(database, data))

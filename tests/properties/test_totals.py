@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from books import Books
+from depth import by_depth
 from totals import DIFFERENCES, FOLD, SUBSCRIPTION_DIFFERENCES
 
-QUICK = 25
 WRITERS = 2
 FOLDER = 2
 NUMBERS = count()
@@ -82,9 +82,7 @@ steps = st.one_of(
 
 
 def test_totals_are_exact_whatever_happens_in_whatever_transactions(books: Books) -> None:
-    most = settings.default.max_examples if settings.default else QUICK
-
-    @settings(max_examples=most if most > 100 else QUICK)
+    @settings(max_examples=by_depth(8, 25, 2000))
     @given(beginnings, st.lists(steps, min_size=10, max_size=30))
     def holds(beginning: list[tuple[Any, ...]], story: list[tuple[Any, ...]]) -> None:
         committed = [("end", lane, True) for lane in range(WRITERS)]
