@@ -1,5 +1,5 @@
 # Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
-.PHONY: run test lint lock bench clean
+.PHONY: run test nightly lint lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -18,6 +18,10 @@ run: .venv/run.stamp
 
 test: .venv/test.stamp
 	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal
+
+# Every case and 2,000 examples of each property: hours.
+nightly: .venv/test.stamp
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal
 
 lint: .venv/test.stamp
 	@$(BIN)/ruff check .

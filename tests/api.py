@@ -153,6 +153,14 @@ def api(database_url: str, sandbox: str) -> Iterator[Api]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def shared_api(shared_database_url: str, sandbox: str) -> Iterator[Api]:
+    """The same, for all tests of a module that only read, or are refused."""
+    connect(shared_database_url, sandbox, STRIPE_KEY)
+    with serving(shared_database_url, sandbox) as found:
+        yield found
+
+
 def connect(database_url: str, sandbox: str, key: str) -> None:
     """Store `key` as if it had been set some time ago."""
     settings = Settings(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -99,10 +100,25 @@ def database_url(
     postgres: EmbeddedPostgres, template: str, address: Callable[[str], str]
 ) -> Iterator[str]:
     """The address of a fresh, migrated database."""
+    with _copy(postgres, template) as name:
+        yield address(name)
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(
+    postgres: EmbeddedPostgres, template: str, address: Callable[[str], str]
+) -> Iterator[str]:
+    """The same, for all tests of a module that leave it as it is."""
+    with _copy(postgres, template) as name:
+        yield address(name)
+
+
+@contextmanager
+def _copy(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     copying = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
     aside.run(_execute(postgres.dsn(), copying))
-    yield address(name)
+    yield name
     aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 

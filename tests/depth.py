@@ -28,7 +28,7 @@ def load_profile() -> None:
     seed that repeats it."""
     settings.register_profile(
         DEPTH,
-        max_examples=by_depth(15, 100, 2000),
+        max_examples=by_depth(100, 100, 2000),
         deadline=None,
         derandomize=DEPTH == "default",
         print_blob=True,

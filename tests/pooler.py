@@ -89,7 +89,7 @@ def running(postgres: EmbeddedPostgres, sessions: int = SESSIONS) -> Iterator[Po
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

@@ -21,11 +21,13 @@ import httpx
 import pytest
 
 from books import Books
+from depth import by_depth
 from http_tokens import JWT_SECRET, SIGNING_SECRET, signature
 from readme import sql_blocks
 from stripe_events import event, payload, session, subject, subscription
 
-PURCHASES = 1000
+PURCHASES = by_depth(200, 1000, 1000)
+KILLS = by_depth(2, 10, 10)
 SENDERS = 8
 
 TEAMS = 100
@@ -189,6 +191,7 @@ def assert_each_order_fulfilled_once(books: Books) -> None:
     ) == {"n": PURCHASES, "total": PURCHASES * 1500}
 
 
+@pytest.mark.full
 def test_repeated_and_shuffled_events_fulfil_each_order_once(
     servers: Servers, database_url: str
 ) -> None:
@@ -196,7 +199,7 @@ def test_repeated_and_shuffled_events_fulfil_each_order_once(
     assert_each_order_fulfilled_once(Books(database_url))
 
 
-def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
+def test_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
     servers: Servers, database_url: str
 ) -> None:
     answered = 0
@@ -207,11 +210,11 @@ def test_ten_kills_in_the_middle_of_the_rush_lose_and_double_nothing(
         nonlocal answered, kills
         with counting:
             answered += 1
-            if answered % 120 == 0 and kills < 10:
+            if answered % 120 == 0 and kills < KILLS:
                 kills += 1
                 servers.kill()
                 servers.start()
 
     send_all(servers, deliveries(seed=2), on_answer)
-    assert kills == 10
+    assert kills == KILLS
     assert_each_order_fulfilled_once(Books(database_url))

@@ -34,6 +34,8 @@ ROLES = ("anon", "authenticated", "project_admin")
 NEWEST = 18
 _names = count()
 
+pytestmark = pytest.mark.sampled(4)  # the oldest and the newest
+
 
 @dataclass
 class Place:

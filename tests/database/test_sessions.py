@@ -198,6 +198,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("trigger", ["immediate", "deferred"])
 @pytest.mark.parametrize("then", ["", "RAISE EXCEPTION 'no stock left';"], ids=["", "raises"])
 @pytest.mark.parametrize(

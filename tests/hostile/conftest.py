@@ -8,12 +8,12 @@ import pytest
 
 import aside
 import hostile_objects
-from api import api
+from api import api, shared_api
 from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import migrate
 from books import Books
 
-__all__ = ["api"]
+__all__ = ["api", "shared_api"]
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,13 @@ def database_url(database_url: str) -> Iterator[str]:
     """A copy of it, in which nothing hostile ran until the test's end."""
     yield database_url
     assert aside.run(hostile_objects.called(database_url)) is None, "a hostile object was called"
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(shared_database_url: str) -> Iterator[str]:
+    """The same for a module."""
+    yield shared_database_url
+    assert aside.run(hostile_objects.called(shared_database_url)) is None
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@ database."""
 
 from __future__ import annotations
 
+import pytest
+
 from again import again
 
 globals().update(
@@ -30,3 +32,5 @@ globals().update(
     | again("http/test_search", "test_products_are_found_by_name_id_price_and_lookup_key")
     | again("http/test_overview_api", "test_the_overview_is_a_row_for_each_day")
 )
+
+pytestmark = pytest.mark.sampled(8)

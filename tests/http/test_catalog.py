@@ -154,9 +154,9 @@ def test_a_repeated_creation_undoes_no_change_and_no_deletion(api: Api) -> None:
         ("DELETE", "/prices/price_none"),
     ],
 )
-def test_what_stripe_does_not_know_is_stripes_404(api: Api, method: str, path: str) -> None:
+def test_what_stripe_does_not_know_is_stripes_404(shared_api: Api, method: str, path: str) -> None:
     body = {"active": False} if method == "PATCH" else None
-    answer = api.admin(method, f"{CATALOG}{path}", body)
+    answer = shared_api.admin(method, f"{CATALOG}{path}", body)
     assert (answer.status_code, answer.json()["error"]) == (404, "UPSTREAM_FAILURE")
 
 
@@ -168,8 +168,8 @@ def test_what_stripe_does_not_know_is_stripes_404(api: Api, method: str, path: s
         ("/products/..%2F..%2Faccount", "PAYMENT_PRODUCT_NOT_FOUND"),
     ],
 )
-def test_what_the_mirror_does_not_have_is_a_404(api: Api, path: str, code: str) -> None:
-    answer = api.admin("GET", f"{CATALOG}{path}")
+def test_what_the_mirror_does_not_have_is_a_404(shared_api: Api, path: str, code: str) -> None:
+    answer = shared_api.admin("GET", f"{CATALOG}{path}")
     assert (answer.status_code, answer.json()["error"]) == (404, code)
 
 

@@ -55,7 +55,7 @@ def ended(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -453,11 +453,11 @@ class TestEndpoint:
     ],
 )
 def test_only_an_administrator_gets_in(
-    fresh: Api, method: str, path: str, bearer: str | None, status: int, code: str
+    shared_api: Api, method: str, path: str, bearer: str | None, status: int, code: str
 ) -> None:
     bearer = token() if bearer == "user" else bearer
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-    answer = fresh.http.request(method, f"/api/payments/stripe{path}", headers=headers)
+    answer = shared_api.http.request(method, f"/api/payments/stripe{path}", headers=headers)
     assert (answer.status_code, answer.json()["error"]) == (status, code)
 
 

@@ -262,6 +262,7 @@ def miss_event(patient: Patient) -> None:
     patient.stripe("POST", "products", name="Tea")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("harm", "check", "environment", "says", "do"),
     [

@@ -93,8 +93,8 @@ def test_transactions_are_filtered(api: Api) -> None:
 
 
 @pytest.mark.parametrize("since", ["0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59"])
-def test_a_time_beyond_the_calendar_is_refused(api: Api, since: str) -> None:
-    assert api.admin("GET", f"/test/transactions?since={since}").status_code == 400
+def test_a_time_beyond_the_calendar_is_refused(shared_api: Api, since: str) -> None:
+    assert shared_api.admin("GET", f"/test/transactions?since={since}").status_code == 400
 
 
 def test_dead_letters_are_listed_by_themselves(api: Api) -> None:
@@ -244,8 +244,8 @@ def test_customers_come_by_name_and_the_deleted_last(api: Api) -> None:
         (f"/customers?startingAfter={paging.encode(['false', 'b', 'c'])}", "startingAfter: "),
     ],
 )
-def test_a_bad_query_is_named(api: Api, path: str, problem: str) -> None:
-    answer = api.admin("GET", f"/test{path}")
+def test_a_bad_query_is_named(shared_api: Api, path: str, problem: str) -> None:
+    answer = shared_api.admin("GET", f"/test{path}")
     assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_INPUT")
     assert problem in answer.json()["message"]
 

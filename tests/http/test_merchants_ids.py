@@ -36,6 +36,8 @@ PRODUCTS = [
 ]
 PRICE = "Pro plan $699/month"
 
+pytestmark = pytest.mark.sampled(4)
+
 
 @pytest.fixture(params=PRODUCTS)
 def product_id(request: pytest.FixtureRequest, api: Api) -> str:

@@ -109,6 +109,7 @@ def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
     assert differing(rebuilt(books)) == {}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("put_away", [False, True])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_changes_of_one_second_that_met_in_another_order_end_as_it_was_decided(

@@ -27,15 +27,15 @@ UNOPENED = Settings(
 schema = schemathesis.openapi.from_dict(create_app(UNOPENED).openapi())
 
 
-@pytest.fixture
-def configured(api: Any) -> Any:
+@pytest.fixture(scope="module")
+def configured(shared_api: Any) -> Any:
     """The API with a signing secret for live mode too: without one, 500 is the right answer."""
-    api.books.run(
+    shared_api.books.run(
         lambda database: SecretStore(database, UNOPENED).set(
             webhook_secret_name("live"), SIGNING_SECRET
         )
     )
-    return api
+    return shared_api
 
 
 @schema.parametrize()

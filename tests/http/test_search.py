@@ -43,6 +43,14 @@ def books(database_url: str) -> Iterator[Books]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def shop(shared_database_url: str) -> Iterator[Books]:
+    """What a small shop sold, to be read only."""
+    with opened(shared_database_url) as found:
+        apply(found, *SHOP)
+        yield found
+
+
 def apply(books: Books, *events: dict[str, Any]) -> None:
     for each in books.apply(*events):
         assert not isinstance(each, Exception), each
@@ -136,21 +144,19 @@ class TestTransactions:
         ],
     )
     def test_are_found_by_all_that_names_them(
-        self, books: Books, search: str, found: set[str]
+        self, shop: Books, search: str, found: set[str]
     ) -> None:
-        apply(books, *SHOP)
-        assert set(transactions(books, search)) == found
+        assert set(transactions(shop, search)) == found
 
-    def test_a_search_and_filters_combine(self, books: Books) -> None:
-        apply(books, *SHOP)
-        assert transactions(books, "cus_1", type="refund") == ["pyr_2", "re_1"]
-        assert transactions(books, "cus_1", type="refund", order="oldest") == ["re_1", "pyr_2"]
-        assert transactions(books, "cus_1", order="largest") == ["pi_1", "re_1", "pyr_2"]
-        assert transactions(books, "cus_1", customer="cus_2") == []
-        assert transactions(books, "cus_1", status="partially_refunded") == ["pi_1"]
+    def test_a_search_and_filters_combine(self, shop: Books) -> None:
+        assert transactions(shop, "cus_1", type="refund") == ["pyr_2", "re_1"]
+        assert transactions(shop, "cus_1", type="refund", order="oldest") == ["re_1", "pyr_2"]
+        assert transactions(shop, "cus_1", order="largest") == ["pi_1", "re_1", "pyr_2"]
+        assert transactions(shop, "cus_1", customer="cus_2") == []
+        assert transactions(shop, "cus_1", status="partially_refunded") == ["pi_1"]
         until = "2026-05-28T20:29:00Z"  # T0 + 140
-        assert transactions(books, "cus_1", until=until) == ["re_1", "pi_1"]
-        assert transactions(books, "cus_1", until=until, order="largest") == ["pi_1", "re_1"]
+        assert transactions(shop, "cus_1", until=until) == ["re_1", "pi_1"]
+        assert transactions(shop, "cus_1", until=until, order="largest") == ["pi_1", "re_1"]
 
     def test_an_earlier_charge_of_a_payment_finds_it(self, books: Books) -> None:
         apply(
@@ -160,26 +166,23 @@ class TestTransactions:
         )
         assert transactions(books, "ch_0") == transactions(books, "ch_1") == ["pi_1"]
 
-    def test_the_largest_of_a_time_are_those_of_that_time(self, books: Books) -> None:
-        apply(books, *SHOP)
+    def test_the_largest_of_a_time_are_those_of_that_time(self, shop: Books) -> None:
         query = {"since": "2026-05-28T20:26:41Z", "until": "2026-05-28T20:28:21Z"}
-        found = payments(books, order="largest", **query)
+        found = payments(shop, order="largest", **query)
         assert [each.amount for each in found] == [2900, 1500, 1500]
-        assert payments(books, order="largest", since="2026-05-28T20:28:21Z") == []
+        assert payments(shop, order="largest", since="2026-05-28T20:28:21Z") == []
 
     def test_many_of_a_time_are_walked_by_amount(
-        self, books: Books, monkeypatch: pytest.MonkeyPatch
+        self, shop: Books, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(lists.transactions.__globals__, "_FEW", 1)
-        apply(books, *SHOP)
-        found = payments(books, order="largest", since="2026-05-28T20:26:41Z", limit=2)
+        found = payments(shop, order="largest", since="2026-05-28T20:26:41Z", limit=2)
         assert [each.amount for each in found] == [2900, 1500]
 
 
 class TestPayments:
-    def test_refunds_stand_within_their_payment(self, books: Books) -> None:
-        apply(books, *SHOP)
-        found = {each.provider_reference_id: each for each in payments(books)}
+    def test_refunds_stand_within_their_payment(self, shop: Books) -> None:
+        found = {each.provider_reference_id: each for each in payments(shop)}
         assert set(found) == {"pi_1", "pi_9", "pi_3"}
         assert [each.provider_reference_id for each in found["pi_1"].refunds] == ["re_1", "pyr_2"]
         assert found["pi_9"].refunds == []
@@ -189,11 +192,9 @@ class TestPayments:
             "checkout_session": "cs_1",
         }
 
-    def test_and_on_their_own_where_they_are_asked_for(self, books: Books) -> None:
-        apply(books, *SHOP)
-
+    def test_and_on_their_own_where_they_are_asked_for(self, shop: Books) -> None:
         def shown(**query: Any) -> list[str | None]:
-            return [each.provider_reference_id for each in payments(books, **query)]
+            return [each.provider_reference_id for each in payments(shop, **query)]
 
         assert shown(type="refund") == ["pyr_2", "re_1"]
         assert shown(search="re_1") == ["re_1"]
@@ -201,21 +202,17 @@ class TestPayments:
         assert shown(status="refunded") == []
 
     @pytest.mark.parametrize("reference", ["pi_1", "ch_1", "cs_1", "re_1", "pyr_2"])
-    def test_one_is_found_by_any_of_its_ids(self, books: Books, reference: str) -> None:
-        apply(books, *SHOP)
-        found = books.run(lambda database: lists.payment(database, "test", reference))
+    def test_one_is_found_by_any_of_its_ids(self, shop: Books, reference: str) -> None:
+        found = shop.run(lambda database: lists.payment(database, "test", reference))
         assert (found.provider_reference_id, len(found.refunds)) == ("pi_1", 2)
 
     @pytest.mark.parametrize("reference", ["pi_none", "re_none", "cus_1", "sub_1", "", "x", "ch_"])
-    def test_what_is_no_payment_is_told_with_a_next_step(
-        self, books: Books, reference: str
-    ) -> None:
-        apply(books, *SHOP)
+    def test_what_is_no_payment_is_told_with_a_next_step(self, shop: Books, reference: str) -> None:
         with pytest.raises(PaymentNotFound) as error:
-            books.run(lambda database: lists.payment(database, "test", reference))
+            shop.run(lambda database: lists.payment(database, "test", reference))
         assert error.value.next_actions
         with pytest.raises(PaymentNotFound):
-            books.run(lambda database: lists.payment(database, "live", "pi_1"))
+            shop.run(lambda database: lists.payment(database, "live", "pi_1"))
 
     def test_a_refund_whose_payment_never_came_stands_for_it(self, books: Books) -> None:
         apply(books, event("refund.created", refund("re_8", payment_intent="pi_8", charge="ch_8")))
@@ -457,7 +454,7 @@ class TestOverHttp:
             ),
         ],
     )
-    def test_a_bad_query_is_named(self, api: Api, path: str, problem: str) -> None:
-        answer = api.admin("GET", f"/test{path}")
+    def test_a_bad_query_is_named(self, shared_api: Api, path: str, problem: str) -> None:
+        answer = shared_api.admin("GET", f"/test{path}")
         assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_INPUT")
         assert problem in answer.json()["message"]

@@ -94,6 +94,7 @@ PASSWORDS = ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hun%zzter2", "hun%
 PLACES = ["127.0.0.1:9/shop", "127.0.0.1:99999/shop", "127.0.0.1:x/shop", "no where/shop"]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("command", ["migrate", "serve", "doctor"])
 def test_a_database_that_cannot_be_reached_is_said_without_the_password(

@@ -79,6 +79,7 @@ def test_the_role_that_counts_and_the_subject_cannot_be_replaced_by_claims(
 
 
 # Larger headers are refused as such, before anybody looks at a token.
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("odd", [each for each in ODD_CLAIMS if len(each) < 10_000])
 def test_an_odd_claim_is_refused_on_every_route(api: Any, price: str, odd: str) -> None:
     for role in ("authenticated", "project_admin"):

@@ -48,9 +48,9 @@ def running(database_url: str, sandbox: str, tmp_path: Path) -> Iterator[process
     ],
 )
 def test_what_is_not_signed_is_refused_before_its_body_is_sent(
-    api: Api, headers: list[str], status: bytes
+    shared_api: Api, headers: list[str], status: bytes
 ) -> None:
-    address = httpx.URL(api.url)
+    address = httpx.URL(shared_api.url)
     with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
         connection.sendall(head(4_000_000, *headers))
         assert answer(connection).split()[1] == status
@@ -190,9 +190,9 @@ def test_a_client_that_does_not_take_its_answer_loses_its_connection(
     ],
 )
 def test_what_is_too_long_is_refused_in_a_few_words(
-    api: Any, path: str, headers: dict[str, str], status: int
+    shared_api: Any, path: str, headers: dict[str, str], status: int
 ) -> None:
-    found = api.http.get(path, headers={"authorization": f"Bearer {ADMIN_KEY}", **headers})
+    found = shared_api.http.get(path, headers={"authorization": f"Bearer {ADMIN_KEY}", **headers})
     assert (found.status_code, found.json()["statusCode"]) == (status, status)
     assert len(found.content) < 1_000
 

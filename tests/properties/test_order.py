@@ -6,11 +6,14 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from books import WIPE, Books, final_state
+from depth import by_depth
 from stripe_lives import IN_A_RING, LIFE
+
+EXAMPLES = by_depth(8, 100, 2000)
 
 
 @st.composite
@@ -29,6 +32,7 @@ def test_any_order_and_repetition_of_events_ends_in_the_same_rows(books: Books) 
     expected = final_state(books)
     assert len(expected["transactions"]) == 6
 
+    @settings(max_examples=EXAMPLES)
     @given(deliveries())
     def holds(shuffled: list[dict[str, Any]]) -> None:
         books.execute(WIPE)
@@ -42,6 +46,7 @@ def test_batches_of_any_size_end_in_the_same_rows(books: Books) -> None:
     assert_all_applied(books.apply(*LIFE))
     expected = final_state(books)
 
+    @settings(max_examples=EXAMPLES)
     @given(deliveries(), st.lists(st.integers(1, 32), min_size=1))
     def holds(shuffled: list[dict[str, Any]], sizes: list[int]) -> None:
         books.execute(WIPE)
@@ -74,6 +79,7 @@ def test_events_at_once_on_many_connections_end_in_the_same_rows(books: Books) -
     assert_all_applied(books.apply(*LIFE))
     expected = final_state(books)
 
+    @settings(max_examples=EXAMPLES)
     @given(deliveries(), st.integers(2, 8))
     def holds(shuffled: list[dict[str, Any]], lanes: int) -> None:
         books.execute(WIPE)

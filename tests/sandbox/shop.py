@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import httpx
 import stripe
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds to wait for a condition before the test fails."""
 
 _accounts = count(1)

@@ -11,10 +11,11 @@ import time
 from collections import defaultdict
 from typing import Any
 
+from depth import by_depth
 from sandbox.conftest import Launch
 from sandbox.shop import Shop, web
 
-CUSTOMERS = int(os.environ.get("LIFE_CUSTOMERS", "40"))
+CUSTOMERS = int(os.environ.get("LIFE_CUSTOMERS", by_depth(20, 40, 40)))
 MONTH = 31 * 86400
 
 

@@ -11,7 +11,7 @@ import pytest
 from sandbox.referees.tools import PACKAGES
 from sandbox.shop import Receiver, Shop
 
-pytestmark = [pytest.mark.node, pytest.mark.usefixtures("node")]
+pytestmark = [pytest.mark.sampled(6), pytest.mark.node, pytest.mark.usefixtures("node")]
 
 EVENTS = (
     "billing_portal.configuration.created",
