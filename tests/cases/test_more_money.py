@@ -366,3 +366,34 @@ def test_refunds_of_two_charges_of_one_invoice_are_told_apart(books: Books) -> N
     payment, back = transactions(books)
     assert shown(payment, "amount", "amount_refunded", "status") == (2900, 2900, "refunded")
     assert back["provider_parent_object_id"] == "pi_2"
+
+
+def test_of_more_than_was_authorized_only_what_was_given_back_is_refunded(books: Books) -> None:
+    """Overcapture, such as a tip: nothing was released."""
+    taken = payment_intent(amount=1500, amount_received=1700, metadata={})
+    whole = {"amount_captured": 1700, "amount_refunded": 1700, "refunded": True}
+    play(
+        books,
+        [
+            event("payment_intent.succeeded", taken, at=1),
+            event("charge.refunded", charge(amount_refunded=500, amount_captured=1700), at=60),
+            event("charge.refunded", charge(**whole), at=90),
+        ],
+    )
+    (row,) = transactions(books)
+    assert shown(row, "amount", "amount_refunded", "status") == (1700, 1700, "refunded")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_payment_intent_of_an_api_version_before_2022_11_15_names_its_charge(
+    books: Books, listed: bool
+) -> None:
+    tries = [charge("ch_2", captured=False), charge("ch_1", status="failed")]
+    given_up = payment_intent(amount_received=0, metadata={}, status="canceled")
+    del given_up["latest_charge"]
+    given_up["charges"] = {"object": "list", "data": tries if listed else []}
+    play(books, [event("payment_intent.canceled", given_up, at=900)])
+    rows = transactions(books)
+    assert [(row["status"], row["related_object_ids"]["charge"]) for row in rows] == [
+        ("failed", "ch_2")
+    ] * listed

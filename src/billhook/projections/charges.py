@@ -36,7 +36,7 @@ def captured(charge: StripeObject) -> int | None:
 
 def given_back(charge: StripeObject) -> int:
     """What a charge gave back. `amount_refunded` also counts what was authorized and released
-    without ever being captured."""
+    without ever being captured; more may be captured than was authorized."""
     refunded = integer(charge.get("amount_refunded")) or 0
     amount = integer(charge.get("amount"))
     released = 0 if amount is None else max(amount - (captured(charge) or 0), 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from billhook.kinds.reading import (
+    StripeObject,
     compact,
+    entries,
     hash_of,
     id_of,
     integer,
@@ -49,7 +51,7 @@ def _payment(event: Event, outcome: Outcome) -> Changes:
     subject = subject_of(metadata)
     refs = compact(
         payment_intent=intent_id,
-        charge=id_of(intent.get("latest_charge")),
+        charge=_latest_charge(intent),
         invoice=id_of(intent.get("invoice")),  # before basil
     )
     asked, received = integer(intent.get("amount")), integer(intent.get("amount_received"))
@@ -79,3 +81,9 @@ def _payment(event: Event, outcome: Outcome) -> Changes:
         related=refs,
     )
     return Changes(payment=PaymentChange(refs=listed(refs), source=source))
+
+
+def _latest_charge(intent: StripeObject) -> str | None:
+    """Until 2022-11-15 a PaymentIntent listed its charges, the newest first (stripe-facts 27)."""
+    charges = entries(intent.get("charges"))
+    return id_of(intent.get("latest_charge")) or (id_of(charges[0]) if charges else None)

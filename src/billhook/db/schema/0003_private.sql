@@ -283,4 +283,3 @@ CREATE TABLE billhook.dashboard_sessions (
     notice     jsonb                    -- what the next page says first: how the last action went
 );
 CREATE INDEX dashboard_sessions_expired ON billhook.dashboard_sessions (expires_at);
-
