@@ -26,7 +26,8 @@ from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, ti
 from billhook.projections import Changes, Event, project
 from billhook.projections.changes import PaymentChange
 from billhook.reducers.payments import INVOICE_PAYMENTS
-from billhook.rows import Fact, apply_facts
+from billhook.reducers.transactions import lacks_refunds
+from billhook.rows import Fact, apply_facts, payment_with
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error
@@ -189,8 +190,10 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
             return bool(await connection.fetchval(query, *args))
     if mark.object_type == INVOICE_PAYMENTS:
         await _link_invoice(asking, mark.object_id)
-    else:
-        await _find_payment(asking, mark)
+        return True
+    await _find_payment(asking, mark)
+    if mark.object_type == "charge":
+        await _find_refunds(asking, mark.object_id)
     return True
 
 
@@ -202,7 +205,7 @@ async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
 
 
 async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
-    """Learn what a refund, or a refunded charge, gave back."""
+    """Learn what the payment of a refund, or of a refunded charge, took."""
     payment = await _payment(asking, mark.object_type, mark.object_id)
     if payment.get("ended"):
         return
@@ -216,6 +219,14 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
     if intent_id is None:
         return  # a refund that names no payment stands alone
     await show_payment(asking, intent_id)
+
+
+async def _find_refunds(asking: mirror.Asking, charge_id: str) -> None:
+    """Learn which refunds gave back what a charge says was given back."""
+    async with asking.database.connection() as connection:
+        payment = await payment_with(connection, asking.environment, "charge", charge_id)
+    if payment is not None and lacks_refunds(payment, charge_id):
+        await show_refunds_of(asking, charge_id)
 
 
 async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
@@ -249,9 +260,16 @@ async def show_refund(asking: mirror.Asking, refund: StripeObject, at: int) -> N
 
 async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
     """Ask Stripe for the refunds of a charge, and show them."""
-    page = await asking.get("refund", "/v1/refunds", {"charge": charge_id, "limit": 100})
-    for each in objects(page.data):
-        await show_refund(asking, each, page.at)
+    cursor: dict[str, str] = {}
+    more = True
+    while more:
+        params = {"charge": charge_id, "limit": 100, **cursor}
+        page = await asking.get("refund", "/v1/refunds", params)
+        listed = objects(page.data)
+        for each in listed:
+            await show_refund(asking, each, page.at)
+        more = page.data.get("has_more") is True and bool(listed)
+        cursor = {"starting_after": listed[-1]["id"]} if listed else {}
 
 
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:

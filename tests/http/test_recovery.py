@@ -13,7 +13,7 @@ from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from recovering import Station
-from stripe_events import event, invoice, payment_intent, refund, session, subject
+from stripe_events import charge, event, invoice, payment_intent, refund, session, subject
 
 
 @pytest.fixture
@@ -362,9 +362,35 @@ def test_a_refund_whose_payment_never_told_of_itself_finds_it_at_stripe(station:
     assert station.books.rows("SELECT * FROM billhook.refreshes") == []
 
 
+def test_a_refunded_charge_whose_refunds_never_told_of_themselves_finds_them_at_stripe(
+    station: Station,
+) -> None:
+    (bought,) = station.bought(1)
+    station.pull()
+    intent = station.stripe.v1.checkout.sessions.retrieve(bought).payment_intent
+    assert isinstance(intent, str)
+    for amount in (400, 100):
+        back = station.stripe.v1.refunds.create({"payment_intent": intent, "amount": amount})
+    assert isinstance(back.charge, str)
+    charged = station.stripe.v1.charges.retrieve(back.charge).to_dict()
+    station.books.apply(event("charge.refunded", charged, at=1))
+    station.refresh()
+    rows = station.books.rows("""
+        SELECT type, status, amount, amount_refunded FROM payments.transactions
+        ORDER BY amount DESC
+    """)
+    assert [tuple(row.values()) for row in rows] == [
+        ("one_time_payment", "partially_refunded", 1500, 500),
+        ("refund", "refunded", 400, 400),
+        ("refund", "refunded", 100, 100),
+    ]
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
 def test_a_doubt_that_events_cleared_meanwhile_asks_stripe_nothing(station: Station) -> None:
     metadata = subject() | {"insforge_checkout_mode": "payment"}
     station.books.apply(
+        event("charge.refunded", charge(amount_refunded=500), at=5),
         event("refund.created", refund(), at=5),
         event("payment_intent.succeeded", payment_intent(metadata=metadata), at=1),
     )

@@ -215,7 +215,6 @@ class Payments:
 
 
 def _unknown(payment: Payment, change: PaymentChange) -> Iterator[tuple[ObjectKey, str]]:
-    """What is missing usually comes with the next event, else it is fetched."""
     source, refund = change.source, change.refund
     if refund is not None and not any(
         known.facts.outcome in ("succeeded", "canceled") for known in payment.sources.values()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from billhook.projections.changes import (
     Changes,
     CheckoutSessionChange,
     ClaimChange,
     Event,
     MirroredObject,
+    PaymentChange,
 )
 from billhook.reducers import mirror
 from billhook.reducers.claims import Claim
 from billhook.reducers.mirror import Document
+from billhook.reducers.missing import ObjectKey
 from billhook.reducers.state import SessionMoved, State
+from billhook.reducers.transactions import lacks_refunds
 from billhook.reducers.versions import Version
 
 _LONGEST_CLAIM = 2500
@@ -51,9 +56,20 @@ def apply(state: State, event: Event, changes: Changes, number: int) -> bool:
             state.claims.delete_customer(gone[1])
     if changes.payment is not None:
         ours = True
-        for key, reason in state.payments.record(event, changes.payment, number):
+        for key, reason in _record_payment(state, event, changes.payment, number):
             state.refreshes.setdefault(key, (reason, 60))
     return ours
+
+
+def _record_payment(
+    state: State, event: Event, change: PaymentChange, number: int
+) -> Iterator[tuple[ObjectKey, str]]:
+    """What is missing usually comes with the next event, else it is fetched."""
+    yield from state.payments.record(event, change, number)
+    if (refund := change.refund) is not None and refund.object_type == "charge":
+        key = (refund.object_type, refund.object_id)
+        if lacks_refunds(state.payments.by_ref[key], refund.object_id):
+            yield key, "its refunds are not known"
 
 
 def _show(state: State, event: Event, shown: MirroredObject, document: Document) -> None:

@@ -173,12 +173,22 @@ def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
     refunded as well; a refund that failed is not counted again.
     """
     known = [refund.facts for refund in payment.refunds.values()]
-    refunds = [f for f in known if f.object_type == "refund"]
+    refunds = _refunds(payment)
     returned = [(f, f.amount) for f in refunds if f.status == "refunded"]
     beyond = [(f, _beyond(f, refunds)) for f in _totals(known)]
     beyond = [(f, amount) for f, amount in beyond if amount > 0]
     times = [f.created for f, _ in returned or beyond if f.created is not None]
     return worth.of_refunds([*returned, *beyond]), max(times, default=None)
+
+
+def lacks_refunds(payment: Payment, charge_id: str) -> bool:
+    """Whether a charge says that more was refunded than its refunds that are known."""
+    charge = payment.refunds.get(("charge", charge_id))
+    return charge is not None and _beyond(charge.facts, _refunds(payment)) > 0
+
+
+def _refunds(payment: Payment) -> list[RefundFacts]:
+    return [each.facts for each in payment.refunds.values() if each.facts.object_type == "refund"]
 
 
 def _totals(known: list[RefundFacts]) -> list[RefundFacts]:
