@@ -29,7 +29,7 @@ from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
 from billhook.rows import Fact, apply_facts, payment_with
 from billhook.settings import Environment
-from billhook.stripe.gateway import StripeObject
+from billhook.stripe.gateway import Fetched, StripeObject
 from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
@@ -96,6 +96,24 @@ FROM (
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
 ) AS of
 """
+# A refund as Stripe once told of it.
+_REFUND = """
+SELECT object_id AS id, 'refund'::text AS object, amount, currency, charge_id AS charge,
+    payment_intent_id AS payment_intent, extract(epoch FROM provider_created_at)::bigint AS created
+FROM billhook.payment_refunds
+WHERE environment = $1 AND object_type = 'refund' AND object_id = $2
+"""
+_REFUNDS_OF = """
+SELECT object_id FROM billhook.payment_refunds
+WHERE environment = $1 AND object_type = 'refund' AND charge_id = $2 AND payment_id = (
+    SELECT payment_id FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = 'charge' AND object_id = $2)
+"""
+_REMOVE_REFUND = f"""
+DELETE FROM payments.transactions
+WHERE {of_stripe("transactions")} AND type = 'refund'
+  AND provider_object_type = 'refund' AND provider_object_id = $2
+"""  # noqa: S608
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
 VALUES ($1, $2, $3, pg_catalog.to_timestamp($4::bigint), $5)
@@ -259,7 +277,8 @@ async def show_refund(asking: mirror.Asking, refund: StripeObject, at: int) -> N
 
 
 async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
-    """Ask Stripe for the refunds of a charge, and show them."""
+    """Ask Stripe for the refunds of a charge, and show them; also those that it does not list."""
+    shown: set[str] = set()
     cursor: dict[str, str] = {}
     more = True
     while more:
@@ -268,8 +287,44 @@ async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
         listed = objects(page.data)
         for each in listed:
             await show_refund(asking, each, page.at)
+        shown.update(each["id"] for each in listed)
         more = page.data.get("has_more") is True and bool(listed)
         cursor = {"starting_after": listed[-1]["id"]} if listed else {}
+    async with asking.database.connection() as connection:
+        known = await connection.fetch(_REFUNDS_OF, asking.environment, charge_id)
+    for (refund_id,) in known:
+        if refund_id not in shown:
+            await show_refund_again(asking, refund_id, page.at)
+
+
+async def refund(asking: mirror.Asking, refund_id: str) -> Fetched | None:
+    """A refund; None where Stripe does not have it."""
+    try:
+        return await asking.get("refund", f"/v1/refunds/{quote(refund_id, safe='')}", {})
+    except BillhookError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+async def show_refund_again(asking: mirror.Asking, refund_id: str, at: int) -> None:
+    """Show a refund as Stripe knows it. One that Stripe no longer has gave nothing back; the row of
+    one that Stripe never told of is removed.
+
+    Args:
+        at: epoch seconds; Stripe did not list it then.
+    """
+    found = await refund(asking, refund_id)
+    if found is not None:
+        await show_refund(asking, found.data, found.at)
+        return
+    async with asking.database.as_service() as connection:
+        await asking.check(connection)
+        told = await connection.fetchrow(_REFUND, asking.environment, refund_id)
+        if told is None:
+            await connection.execute(_REMOVE_REFUND, asking.environment, refund_id)
+    if told is not None:
+        await show_refund(asking, {**told, "status": "canceled"}, at)
 
 
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -10,13 +11,22 @@ from billhook.db import Database
 from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError
 from billhook.mirror_status import mirror_status
-from billhook.models import Drift, MirrorStatus, Verification, Verify
+from billhook.models import (
+    Drift,
+    MirrorStatus,
+    RebuildOrder,
+    RebuiltTable,
+    Verification,
+    Verify,
+)
+from billhook.rebuild import rebuild
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.stripe.gateway import Gateway
 from billhook.verify import last, verify
 from billhook.verify.reading import YOUNG
 from recovering import Station
+from stripe_events import event, refund
 
 
 @pytest.fixture
@@ -220,6 +230,59 @@ def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Stati
     assert (drift.problem, drift.object_id, drift.amount) == ("extra", "pi_ghost", 700)
     assert not found.sound
     assert next(each for each in found.money if each.currency == "usd").difference == 700
+
+
+def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) -> None:
+    sold.books.execute("""
+        INSERT INTO payments.transactions (provider, environment, type, status, amount, currency,
+            provider_object_type, provider_object_id, refunded_at)
+        VALUES ('stripe', 'test', 'refund', 'refunded', 300, 'eur', 'refund', 're_ghost', now())
+    """)
+    sold.control("advance", seconds=60)
+    found = verified(sold)
+    drift = only(found)
+    assert (drift.table, drift.problem, drift.object_id, drift.amount) == (
+        "payments.transactions (refunds)",
+        "extra",
+        "re_ghost",
+        300,
+    )
+    assert next(each for each in found.money if each.currency == "eur").difference == -300
+    assert only(verified(sold, repair=True)).repaired
+    assert sold.books.rows("SELECT FROM payments.transactions WHERE amount = 300") == []
+    again = verified(sold)
+    assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
+
+
+def test_a_refund_that_stripe_no_longer_has_gave_nothing_back(sold: Station) -> None:
+    state = "SELECT amount_refunded, status FROM payments.transactions WHERE type <> 'refund'"
+    (payment,) = sold.books.rows(f"{state} AND amount_refunded > 0")
+    back = sold.books.row("""
+        SELECT related_object_ids ->> 'charge' AS charge,
+            related_object_ids ->> 'payment_intent' AS intent
+        FROM payments.transactions WHERE type = 'refund'
+    """)
+    ghost = refund("re_ghost", amount=300, charge=back["charge"], payment_intent=back["intent"])
+    sold.books.apply(event("refund.created", ghost | {"created": int(time.time())}))
+    sold.control("advance", seconds=60)
+    drift = verified(sold).drift
+    assert {(each.table, each.problem) for each in drift} == {
+        ("payments.transactions (payments)", "different"),
+        ("payments.transactions (refunds)", "extra"),
+    }
+    assert verified(sold, repair=True).sound
+    assert sold.books.rows(f"{state} AND amount_refunded > 0") == [payment]
+    again = verified(sold)
+    assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
+    (rebuilt,) = [t for t in rebuilt_of(sold) if t.table == "payments.transactions"]
+    assert rebuilt.differences == []
+
+
+def rebuilt_of(station: Station) -> list[RebuiltTable]:
+    async def work(database: Database) -> list[RebuiltTable]:
+        return (await rebuild(database, "test", RebuildOrder())).tables
+
+    return station.books.run(work)
 
 
 def test_a_young_object_is_in_flight_and_no_drift(station: Station) -> None:

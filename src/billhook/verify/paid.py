@@ -11,6 +11,7 @@ from typing import Any, Literal
 from billhook import refreshes
 from billhook.db import Connection
 from billhook.db.leases import LeaseLost
+from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds.reading import id_of, integer, objects, text, timestamp
 from billhook.mirror import Asking
@@ -76,6 +77,18 @@ HAVING NOT pg_catalog.bool_or(EXISTS (
     SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
 ORDER BY t.paid_at DESC LIMIT $5
 """
+# The same for refunds; one that failed moved nothing.
+_EXTRA_REFUNDS = f"""
+SELECT t.provider_object_id AS id, t.status, t.amount, t.currency, t.refunded_at, t.updated_at
+FROM payments.transactions t
+WHERE {of_stripe("transactions", "t")} AND t.type = 'refund' AND t.status <> 'failed'
+  AND t.provider_object_type = 'refund'
+  AND coalesce(t.provider_created_at, t.created_at) >= pg_catalog.to_timestamp($2)
+  AND coalesce(t.provider_created_at, t.created_at) < pg_catalog.to_timestamp($3)
+  AND NOT EXISTS (
+      SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = t.provider_object_id)
+ORDER BY t.provider_object_id LIMIT $5
+"""  # noqa: S608
 _STATUS = """
 SELECT t.status FROM billhook.payment_refs r
 JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
@@ -170,8 +183,9 @@ async def _compare(
                     suspects.append(each)
         found.complete = until is None
         await _confirm(asking, kind, suspects, found, sums, repair=repair)
-        if found.complete and kind == "charge":
-            await _extra(asking, since, at, seen, found, sums, repair=repair)
+        if found.complete:
+            extra = _extra if kind == "charge" else _extra_refunds
+            await extra(asking, since, at, seen, found, sums, repair=repair)
     except LeaseLost:
         raise
     except BillhookError as error:
@@ -420,6 +434,42 @@ async def _extra(
                     drift.repaired = await _status_shown(asking, each) not in _PAID
         if not drift.repaired:
             sums.of(row["currency"]).payments += row["amount"]
+        found.drift.append(drift)
+
+
+async def _extra_refunds(
+    asking: Asking,
+    since: int,
+    at: int,
+    seen: set[str],
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: bool,
+) -> None:
+    """Refunds that we show and Stripe does not have."""
+    async with asking.database.connection() as connection:
+        rows = await connection.fetch(
+            _EXTRA_REFUNDS, asking.environment, since, at, list(seen), CONFIRMED
+        )
+    for row in rows:
+        if await refreshes.refund(asking, row["id"]) is not None:
+            continue  # it is older than the connection
+        drift = Drift(
+            table=found.table,
+            object_id=row["id"],
+            problem="extra",
+            since=row["refunded_at"] or row["updated_at"],
+            amount=row["amount"],
+            currency=row["currency"],
+        )
+        if repair:
+            drift.repaired = False
+            with one_repair(TABLE, row["id"]):
+                await refreshes.show_refund_again(asking, row["id"], at)
+                drift.repaired = True
+        elif row["status"] == "refunded" and row["currency"]:
+            sums.of(row["currency"]).refunds += row["amount"] or 0
         found.drift.append(drift)
 
 
