@@ -184,6 +184,28 @@ def _follow(api: Api, answer: Any, name: str) -> Any:
     return api.http.get(answer.links[name]["url"], headers=answer.request.headers)
 
 
+@pytest.mark.parametrize("length", [1800, 2600, 5000])
+def test_an_object_with_an_id_that_no_index_holds_is_not_mirrored_and_holds_up_nothing(
+    api: Api, length: int
+) -> None:
+    beyond = incompressible(length // 4 + 1)
+    assert len(beyond.encode()) > length
+    for kind, of in (("product", product), ("price", price), ("customer", customer)):
+        for change in ("created", "updated", "deleted"):
+            answer = api.deliver(event(f"{kind}.{change}", of(beyond)))
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["event"]["processingStatus"] == "ignored"
+    processed(api, "product.created", product(default_price=beyond))
+    processed(api, "price.created", price(product=beyond))
+    item = {"id": "si_1", "price": {"id": beyond, "product": beyond}}
+    processed(api, "customer.subscription.created", subscription(items={"data": [item]}))
+    processed(api, "payment_intent.succeeded", payment_intent(customer=beyond))
+    assert row(api, "stripe_products")["default_price_id"] is None
+    assert row(api, "stripe_prices")["product_id"] is None
+    assert row(api, "stripe_subscription_items")["price_id"] is None
+    assert row(api, "transactions")["provider_customer_id"] is None
+
+
 def test_an_event_of_an_object_with_an_id_beyond_all_limits_is_recorded(api: Api) -> None:
     answer = api.deliver(event("thing.created", {"id": incompressible(NAME), "object": "thing"}))
     assert answer.status_code == 200, answer.text

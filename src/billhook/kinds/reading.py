@@ -14,6 +14,8 @@ StripeObject = Mapping[str, Any]
 
 _BIGINT_MAX = 2**63 - 1
 _INT_MAX = 2**31 - 1
+_LONGEST_ID = 1800
+"""Bytes of an id: an entry of an index holds 2,700, in some with 200 characters of a name."""
 _YEAR_1 = -62_135_596_800
 _YEAR_10000 = 253_402_300_800
 
@@ -64,8 +66,10 @@ def timestamp(value: Any) -> int | None:
 
 
 def id_of(value: Any) -> str | None:
-    """The id of a reference, which comes as a string or as the expanded object."""
-    return text(value) or text(hash_of(value).get("id"))
+    """The id of a reference, which comes as a string or as the expanded object. One that no index
+    holds is none: Stripe's own have some 30 characters; merchants choose those of products."""
+    found = text(value) or text(hash_of(value).get("id"))
+    return found if found and len(found.encode(errors="replace")) <= _LONGEST_ID else None
 
 
 def entries(value: Any) -> list[dict[str, Any]]:
