@@ -54,6 +54,7 @@ def accessible(page: Page) -> None:
     """axe-core finds no violation."""
     if not AXE.exists():
         missing("axe-core", "npm ci --prefix tests/browser")
+    page.wait_for_load_state()
     page.evaluate(AXE.read_text("utf-8"))
     found = page.evaluate("axe.run()")["violations"]
     assert [(rule["id"], node["html"][:200]) for rule in found for node in rule["nodes"]] == []
@@ -82,6 +83,7 @@ def test_a_payment_is_declined_then_authenticated_and_paid(page: Page, shop: Sho
     accessible(page)
     fill_card(page, "4000 0027 6000 3184")
     page.get_by_test_id("hosted-payment-submit-button").click()
+    expect(page.get_by_test_id("authenticate-confirm")).to_be_visible()
     fits(page)
     accessible(page)
     page.get_by_test_id("authenticate-confirm").click()

@@ -1,16 +1,6 @@
-// What the pages cannot do without a script: times in the viewer's zone, copying, and news.
-// Every page works without it.
+// What the pages cannot do without a script: copying, forms, and live updates. Every page works without
+// it. Times are the business of times.js.
 "use strict";
-
-const TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
-
-function localise(root) {
-  for (const time of root.querySelectorAll("time[datetime]")) {
-    const format = "day" in time.dataset ? DAY : TIME;
-    time.textContent = format.format(new Date(time.dateTime));
-  }
-}
 
 // --- copying -----------------------------------------------------------------------------------
 
@@ -79,7 +69,6 @@ async function refresh(part) {
     if (answer.status === 401) return;
     if (!answer.ok) throw new Error(answer.statusText);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body.firstElementChild;
-    localise(fresh);
     part.replaceWith(fresh);
     watch(fresh);
   } catch {
@@ -135,7 +124,6 @@ function follow(body) {
     // Made by the server, which escapes all that is not its own.
     const page = new DOMParser().parseFromString(`<table>${row}</table>`, "text/html");
     const fresh = document.importNode(page.querySelector("tr"), true);
-    localise(fresh);
     const known = body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
     if (known) {
       fresh.querySelector("input").checked = known.querySelector("input").checked;
@@ -158,5 +146,3 @@ for (const body of document.querySelectorAll("[data-live]")) follow(body);
 
 // On narrow screens the menu is one line that scrolls.
 document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-
-localise(document);

@@ -84,15 +84,16 @@ function explain({ status, message }) {
   return message;
 }
 
-// What each kind of form does. While it does it, its button rests; what goes wrong is said.
+// What each kind of form does. Its button is disabled until this script runs, and while it works.
 const actions = { buy, pay, subscribe, portal };
 const problem = document.getElementById('problem');
 
 for (const [name, act] of Object.entries(actions)) {
   for (const form of document.querySelectorAll(`form[data-${name}]`)) {
+    const button = form.querySelector('button');
+    button.disabled = false;
     form.addEventListener('submit', async (event) => {
       event.preventDefault();
-      const button = form.querySelector('button');
       button.disabled = true;
       problem.hidden = true;
       try {
