@@ -1,7 +1,7 @@
 """Checkout: a row as the caller, a session at Stripe, the outcome in the row (contract sections
-3.1 and 5, design section 5).
+3.1 and 5).
 
-Three short steps, and no connection or lock is held while Stripe works (design I2). What may run
+Three short steps, and no connection or lock is held while Stripe works. What may run
 at once (two requests with one idempotency key) is made one by Stripe's own idempotency; what a
 crash leaves half-done is finished by the retry.
 """

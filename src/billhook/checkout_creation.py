@@ -1,7 +1,7 @@
 """A checkout's session at Stripe: what is sent, and what is learned when Stripe refuses it
 (contract section 5, "Checkout").
 
-No connection or lock is held while Stripe works (design I2).
+No connection or lock is held while Stripe works.
 """
 
 from __future__ import annotations

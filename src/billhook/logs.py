@@ -1,4 +1,4 @@
-"""JSON log lines without secrets (design I7)."""
+"""JSON log lines without secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The customer portal: a row as the caller, a session at Stripe, the outcome in the row (contract
-section 3.1). No connection is held while Stripe works (design I2)."""
+section 3.1). No connection is held while Stripe works."""
 
 from __future__ import annotations
 

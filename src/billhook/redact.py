@@ -1,4 +1,4 @@
-"""Redaction: secrets are removed from log lines, Stripe's error messages and stored reasons (I7).
+"""Redaction: secrets are removed from log lines, Stripe's error messages and stored reasons.
 
 The text may come from a stranger, so redaction takes linear time: a pattern consumes everything
 that it looks at, whether or not there is anything to hide in it, and no character is read again.

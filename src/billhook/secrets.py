@@ -1,4 +1,4 @@
-"""The encrypted store over `system.secrets` (contract section 4, design I7).
+"""The encrypted store over `system.secrets` (contract section 4).
 
 A value is written as ``bh1.<key id>.<base64url of nonce + ciphertext + tag>``: AES-256-GCM under a
 key derived from `ENCRYPTION_KEY` (else `JWT_SECRET`), with the secret's name as associated data,

@@ -1,4 +1,4 @@
-"""What the ledger keeps, and when the app's triggers fire (contract §4, design §2)."""
+"""What the ledger keeps, and when the app's triggers fire (contract section 4)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """All of Billhook's SQL names the schemas of what it calls, and casts what operators of JSON take:
-what `tests/hostile` finds by running it, this finds where nothing runs it (invariant I10)."""
+what `tests/hostile` finds by running it, this finds where nothing runs it (decision 10)."""
 
 from __future__ import annotations
 

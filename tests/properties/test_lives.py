@@ -1,4 +1,4 @@
-"""Whatever customers do, and however its events arrive: the same rows (design I3)."""
+"""Whatever customers do, and however its events arrive: the same rows."""
 
 from __future__ import annotations
 

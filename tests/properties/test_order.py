@@ -1,4 +1,4 @@
-"""Any order, any number of times: the same rows (design I3)."""
+"""Any order, any number of times: the same rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets stay in (design I7): what is struck out of log lines and messages."""
+"""Secrets stay in: what is struck out of log lines and messages."""
 
 from __future__ import annotations
 

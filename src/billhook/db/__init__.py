@@ -2,7 +2,7 @@
 
 `as_service` works with Billhook's own rights. `as_caller` works with the rights of whoever
 called: it is the only place that changes the role, and the role comes from an allow-list.
-Neither is ever held open while we wait for Stripe (design I2).
+Neither is ever held open while we wait for Stripe.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
 """
-# Nothing of ours is resolved in a schema where other users may create objects (invariant I10).
+# Nothing of ours is resolved in a schema where other users may create objects (decision 10).
 # After the lock: another process's migration may take its time.
 _LIMIT_WAITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 _HOLDER = """

@@ -1,4 +1,4 @@
-"""The mirrored kinds: one declaration each (design section 7)."""
+"""The mirrored kinds: one declaration each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a mirrored kind is: one declaration that everything else follows from.
 
 The upsert of a batch, the sync, verify, rebuild, archive, refresh and the lists are driven by these
-declarations (design section 7). A new kind is one declaration, one migration and its tests.
+declarations. A new kind is one declaration, one migration and its tests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading Stripe's objects tolerantly (design §2).
+"""Reading Stripe's objects tolerantly.
 
 Unknown keys are normal, missing ones and nulls are expected, ids may come expanded as objects,
 and some fields moved between API versions. Nothing here raises, except `required`.

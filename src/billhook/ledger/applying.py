@@ -1,4 +1,4 @@
-"""Recording and applying events: one event, one transaction (design I1).
+"""Recording and applying events: one event, one transaction (docs/ordering.md).
 
 If the app's triggers raise, the mirror still moves on, the event is kept as `failed` with their
 message, and it is tried again.

@@ -1,4 +1,4 @@
-"""One transaction for a batch of events: lock and load, reduce, save and mark (design section 2).
+"""One transaction for a batch of events: lock and load, reduce, save and mark (docs/ordering.md).
 
 Four round trips, however many events: BEGIN, load, save, COMMIT. A rule that asks for something
 rare costs another load.

@@ -1,4 +1,4 @@
-"""The recovery worker: what a webhook alone cannot promise (design section 6).
+"""The recovery worker: what a webhook alone cannot promise (docs/recovery.md).
 
 It tries failed events again, reads Stripe's event list for what never arrived, asks Stripe about
 objects in doubt, compares the books with Stripe, puts old events away, and adds up each day's

@@ -1,4 +1,4 @@
-"""The puller: Stripe's event list, through the same pipeline as webhooks (design section 6).
+"""The puller: Stripe's event list, through the same pipeline as webhooks (docs/recovery.md).
 
 It heals what a webhook missed, and stands in for webhooks where Stripe cannot reach us. The list
 is read from a stored cursor, with an overlap: an event may show in the list a moment after newer
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 OVERLAP = 300
 """Seconds before the cursor that are read again each time."""
 LISTED = 30 * 86_400
-"""Seconds for which Stripe lists an event (stripe-facts 40)."""
+"""Seconds for which Stripe lists an event (stripe-facts 33)."""
 
 _PAGE = 100
 _MOST = 1_000  # events of a window: all of them are in memory, to be applied oldest first

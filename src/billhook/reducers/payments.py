@@ -1,4 +1,4 @@
-"""Payments: one row for each, a pure function of what is known of its objects (design section 4).
+"""Payments: one row for each, a pure function of what is known of its objects (docs/ordering.md).
 
 Stripe reports a payment through up to six objects, in any order. *References* say which payment an
 object belongs to; payments that turn out to be one are merged. *Sources* and *refunds* are the

@@ -1,7 +1,7 @@
 """The rows that facts of Stripe change: load what they touch, reduce, save what differs.
 
 Events, syncs, refreshes, replays and rebuilds all write through `apply_facts` or the steps that it
-is made of, so each rule holds for all of them (design section 2).
+is made of, so each rule holds for all of them (docs/ordering.md).
 """
 
 from billhook.rows.facts import Elsewhere, Fact, apply_facts, payment_with, reduced

@@ -1,6 +1,6 @@
 """Our calls to Stripe: the official client, its errors as the contract's, answers as raw dicts.
 
-No database connection may be held around any of these (design I2).
+No database connection may be held around any of these.
 """
 
 from __future__ import annotations

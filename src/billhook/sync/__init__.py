@@ -1,4 +1,4 @@
-"""Sync: read Stripe's lists page by page into the mirror (contract section 5, design section 6).
+"""Sync: read Stripe's lists page by page into the mirror (contract section 5).
 
 All lists of mirrored objects are read at once, and each list in several ranges of `created` at
 once: a range is split whenever others have nothing to do. Pages are written as they come, in one

@@ -1,4 +1,4 @@
-"""`billhook verify`: the books against Stripe, object by object (design section 6).
+"""`billhook verify`: the mirror and the transactions against Stripe, object by object.
 
 Stripe's lists are read page by page, and each page is compared with the rows of its objects: one
 request and one or two indexed lookups per 100 objects. What differs is looked at once more, on its
