@@ -6,10 +6,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from billhook_sandbox.delivery_policy import DeliveryPolicy
 from sandbox.referees.tools import installed
 from sandbox.referees.typescript import api_version, complaints
 from sandbox.shop import Receiver, Sandbox, Shop, web
@@ -74,6 +77,13 @@ def launch() -> Iterator[Launch]:
 @pytest.fixture
 def shop(sandbox: Sandbox) -> Shop:
     return sandbox.shop()
+
+
+@pytest.fixture
+def set_delivery(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
+    """Changes the delivery policy for one test."""
+    yield partial(sandbox.control, "delivery")
+    sandbox.control("delivery", **asdict(DeliveryPolicy()))
 
 
 @pytest.fixture

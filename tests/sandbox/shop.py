@@ -135,11 +135,13 @@ class Delivery(NamedTuple):
 
 
 class Receiver:
-    """A server that stores deliveries; `answers` has the statuses of its next responses."""
+    """A server that stores deliveries; `answers` has the statuses of its next responses. With
+    `together`, a delivery is stored when so many have arrived at the same time."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.answers: list[int] = []
+        self.together = threading.Barrier(1)
         self.arrived = threading.Condition()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
@@ -155,6 +157,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 signature = self.headers["Stripe-Signature"]
+                receiver.together.wait(PATIENCE)
                 with receiver.arrived:
                     receiver.deliveries.append(Delivery(self.path, signature, body))
                     status = receiver.answers.pop(0) if receiver.answers else 200

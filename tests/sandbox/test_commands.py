@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import stripe
 
 from billhook_sandbox.commands import run
 from sandbox.conftest import Launch
@@ -85,8 +86,12 @@ def test_a_signing_secret_is_rolled(tell: Tell, shop: Shop, receiver: Receiver) 
     given = {"url": receiver.url, "enabled_events": ["customer.created"]}
     endpoint = shop.v1.webhook_endpoints.create(given)
     rolled = tell.obeyed("roll-secret", endpoint.id, "--overlap", "0")
-    assert rolled["secret"] not in (endpoint.secret, None)
     assert rolled["endpoint"] == endpoint.id
+    shop.v1.customers.create({"name": "Ada"})
+    delivery = receiver.wait_for(1)[0]
+    assert stripe.Webhook.construct_event(delivery.body, delivery.signature, rolled["secret"])
+    with pytest.raises(stripe.SignatureVerificationError):
+        stripe.Webhook.construct_event(delivery.body, delivery.signature, str(endpoint.secret))
 
 
 def test_latency_versions_deliveries_and_reset_are_controlled(

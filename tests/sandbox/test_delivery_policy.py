@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 
 import pytest
 import stripe
@@ -14,24 +13,6 @@ from sandbox.conftest import Launch
 from sandbox.shop import Delivery, Receiver, Sandbox, Shop
 
 NAMES = [f"{number}" for number in range(8)]
-
-
-@pytest.fixture
-def manner(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
-    """Changes the delivery policy for one test."""
-    yield partial(sandbox.control, "delivery")
-    before = DeliveryPolicy()
-    sandbox.control(
-        "delivery",
-        mode=before.mode,
-        order=before.order,
-        duplicate=0,
-        drop=0,
-        delay=0,
-        seed=0,
-        gather=before.gather,
-        timeout=before.timeout,
-    )
 
 
 def connect(shop: Shop, receiver: Receiver, **given: object) -> stripe.WebhookEndpoint:
@@ -55,13 +36,13 @@ def settled(shop: Shop, receiver: Receiver) -> list[str]:
 
 
 def test_fact_12_a_shuffled_order_is_determined_by_its_seed(
-    sandbox: Sandbox, receiver: Receiver, manner: Callable[..., None]
+    sandbox: Sandbox, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     orders = []
     for seed in (7, 7, 8):
         shop = sandbox.shop()
         connect(shop, receiver)
-        manner(order="shuffled", seed=seed)
+        set_delivery(order="shuffled", seed=seed)
         eight_customers(shop)
         orders.append(settled(shop, receiver))
         receiver.deliveries.clear()
@@ -71,20 +52,20 @@ def test_fact_12_a_shuffled_order_is_determined_by_its_seed(
 
 
 def test_a_reversed_order_delivers_the_newest_first(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
-    manner(order="reversed")
+    set_delivery(order="reversed")
     eight_customers(shop)
     assert settled(shop, receiver) == NAMES[::-1]
 
 
 def test_duplicates_have_the_same_id_and_their_own_signature(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     endpoint = connect(shop, receiver)
     assert endpoint.secret is not None
-    manner(duplicate=1)
+    set_delivery(duplicate=1)
     eight_customers(shop)
     assert settled(shop, receiver) == [name for name in NAMES for _ in range(2)]
     first, second = receiver.deliveries[:2]
@@ -96,10 +77,10 @@ def test_duplicates_have_the_same_id_and_their_own_signature(
 
 
 def test_lost_deliveries_are_listed_as_undelivered(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
-    manner(drop=0.5, seed=3)
+    set_delivery(drop=0.5, seed=3)
     eight_customers(shop)
     came = settled(shop, receiver)
     told = [
@@ -114,10 +95,10 @@ def test_lost_deliveries_are_listed_as_undelivered(
 
 
 def test_a_delay_lets_later_events_overtake_earlier_ones(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
-    manner(delay=600, seed=1)
+    set_delivery(delay=600, seed=1)
     eight_customers(shop)
     assert receiver.deliveries == []
     shop.sandbox.control("advance", seconds=700)
@@ -127,9 +108,9 @@ def test_a_delay_lets_later_events_overtake_earlier_ones(
 
 
 def test_a_response_that_takes_too_long_counts_as_failed(
-    shop: Shop, manner: Callable[..., None]
+    shop: Shop, set_delivery: Callable[..., None]
 ) -> None:
-    manner(timeout=0.2)
+    set_delivery(timeout=0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
         given = {"url": url, "enabled_events": ["customer.created"]}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from functools import partial
+import threading
+from collections.abc import Callable
 
 import pytest
 import stripe
 
-from sandbox.shop import Delivery, Receiver, Sandbox, Shop, wait_until
+from sandbox.shop import Delivery, Receiver, Shop, wait_until
 
 
 def connect(shop: Shop, receiver: Receiver, *types: str) -> stripe.WebhookEndpoint:
@@ -106,44 +106,50 @@ def test_fact_35_a_deleted_endpoint_gets_nothing_more(
     assert [d.event["type"] for d in receiver.wait_for(1)] == ["customer.created"]
 
 
-@pytest.fixture
-def manner(sandbox: Sandbox) -> Iterator[Callable[..., None]]:
-    """Changes the delivery policy for one test."""
-    yield partial(sandbox.control, "delivery")
-    sandbox.control("delivery", mode="on", order="created", concurrency=1)
-
-
 def test_held_deliveries_are_sent_when_turned_on_again(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
-    manner(mode="off")
+    set_delivery(mode="off")
     shop.v1.products.create({"name": "Tea"})
     assert shop.events()[0]["pending_webhooks"] == 1
+    shop.sandbox.control("settle")
+    assert shop.stats()["deliveries_waiting"] == 1
     assert receiver.deliveries == []
-    manner(mode="on")
+    set_delivery(mode="on")
     receiver.wait_for(1)
 
 
 def test_dropped_deliveries_are_listed_as_undelivered(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver)
-    manner(mode="drop")
+    set_delivery(mode="drop")
     shop.v1.products.create({"name": "Lost"})
     wait_until(lambda: shop.stats()["deliveries_waiting"] == 0)
-    manner(mode="on")
+    set_delivery(mode="on")
     shop.v1.customers.create({"name": "Ada"})
     assert [d.event["type"] for d in receiver.wait_for(1)] == ["customer.created"]
     pending = shop.get("/v1/events", delivery_success="false")["data"]
     assert [event["type"] for event in pending][-1] == "product.created"
 
 
-def test_deliveries_can_be_unordered_and_concurrent(
-    shop: Shop, receiver: Receiver, manner: Callable[..., None]
+def test_deliveries_can_be_concurrent(
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
+) -> None:
+    receiver.together = threading.Barrier(4)
+    connect(shop, receiver, "customer.created")
+    set_delivery(concurrency=4)
+    for name in "abcd":
+        shop.v1.customers.create({"name": name})
+    receiver.wait_for(4)
+
+
+def test_deliveries_can_be_unordered(
+    shop: Shop, receiver: Receiver, set_delivery: Callable[..., None]
 ) -> None:
     connect(shop, receiver, "*")
-    manner(order="shuffled", concurrency=4)
+    set_delivery(order="shuffled")
     for _ in range(4):
         shop.paid("subscription")
     shop.sandbox.control("settle")
