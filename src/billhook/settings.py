@@ -39,7 +39,6 @@ STRIPE_API_BASE = "https://api.stripe.com"
 
 ANY_AUDIENCE = "*"
 """As BILLHOOK_JWT_AUDIENCE: tokens that the identity provider issues for any application count."""
-NOT_UTF8 = ".env is not UTF-8: save it in that encoding."
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".localdomain")
 
 
@@ -58,6 +57,17 @@ class FromEnvironment(BaseSettings):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+    def __init__(self, **values: Any) -> None:
+        """Read them.
+
+        Raises:
+            SettingsError: `.env` is not UTF-8.
+        """
+        try:
+            super().__init__(**values)
+        except UnicodeDecodeError:
+            raise SettingsError(".env is not UTF-8: save it in that encoding.") from None
 
     @model_validator(mode="before")
     @classmethod
@@ -347,8 +357,6 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
-    except UnicodeDecodeError:
-        raise SettingsError(NOT_UTF8) from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = _variable(str(first["loc"][0])) if first["loc"] else "settings"

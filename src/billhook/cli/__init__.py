@@ -152,7 +152,8 @@ def _require_extra(*, embedded: bool) -> None:
     if missing:
         raise BillhookError(
             f"`billhook dev` needs {' and '.join(missing)}, which the extra `dev` brings.",
-            next_actions="pip install 'billhook[dev]', or in a clone of the repository: make run",
+            next_actions="In a clone of the repository: make run. To install the extra from one: "
+            "pip install '/path/to/billhook[dev]'",
         )
 
 

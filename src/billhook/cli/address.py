@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, SecretStr
 
 from billhook.errors import SettingsError
-from billhook.settings import NOT_UTF8, FromEnvironment
+from billhook.settings import FromEnvironment
 
 if TYPE_CHECKING:
     from billhook.client import AsyncClient, Client
@@ -89,7 +89,7 @@ def find(url: str | None) -> Address:
     Raises:
         SettingsError: no address or no key is known.
     """
-    given = _given()
+    given = _Given()
     linked = _read_link(Path.cwd())
     url = url or given.url
     if url is None:
@@ -110,16 +110,9 @@ def find(url: str | None) -> Address:
     )
 
 
-def _given() -> _Given:
-    try:
-        return _Given()
-    except UnicodeDecodeError:
-        raise SettingsError(NOT_UTF8) from None
-
-
 def stripe_api_base() -> str | None:
     """Where the server's Stripe is, if that is said here as well: a sandbox, a proxy."""
-    return _given().stripe_api_base
+    return _Given().stripe_api_base
 
 
 def is_known(url: str | None) -> bool:

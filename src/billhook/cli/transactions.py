@@ -27,7 +27,7 @@ from billhook.money import money
 
 
 def transactions(
-    type: Annotated[TransactionType | None, typer.Option(help="Only this status.")] = None,
+    type: Annotated[TransactionType | None, typer.Option(help="Only this type.")] = None,
     status: Annotated[TransactionStatus | None, typer.Option(help="Only this status.")] = None,
     subject: SubjectOption = None,
     customer: CustomerOption = None,

