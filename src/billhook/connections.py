@@ -194,7 +194,7 @@ class Connections:
         self, environment: Environment, endpoint_id: str | None, url: str | None
     ) -> None:
         """Record the managed webhook endpoint, or that there is none."""
-        await self._execute(_ENDPOINT, environment, endpoint_id, url)
+        await self._database.execute(_ENDPOINT, environment, endpoint_id, url)
 
     async def failed(
         self,
@@ -229,10 +229,6 @@ class Connections:
             await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
             await connection.execute(_REMOVED, environment, not_configured(environment))
         return True
-
-    async def _execute(self, statement: str, *args: object) -> None:
-        async with self._database.connection() as connection:
-            await connection.execute(statement, *args)
 
 
 _EMPTY: dict[str, Any] = {

@@ -122,22 +122,18 @@ class Sessions:
 
     async def note(self, session: Session, notice: Notice) -> None:
         """Let the next page say `notice` first."""
-        await self._execute(_NOTE, session.token_hash, notice.model_dump(by_alias=True))
+        await self._database.execute(_NOTE, session.token_hash, notice.model_dump(by_alias=True))
 
     async def said(self, session: Session, notice: Notice) -> None:
         """It was said; another one that came meanwhile was not."""
-        await self._execute(_SAID, session.token_hash, notice.model_dump(by_alias=True))
+        await self._database.execute(_SAID, session.token_hash, notice.model_dump(by_alias=True))
 
     async def close(self, session: Session) -> None:
         """Sign out."""
-        await self._execute(_CLOSE, session.token_hash)
+        await self._database.execute(_CLOSE, session.token_hash)
 
     def _hash(self, token: str) -> bytes:
         return hmac.new(self._secret, token.encode(), sha256).digest()
-
-    async def _execute(self, statement: str, *args: object) -> None:
-        async with self._database.connection() as connection:
-            await connection.execute(statement, *args)
 
 
 def _ends(caller: Caller) -> datetime:

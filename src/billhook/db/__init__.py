@@ -161,6 +161,11 @@ class Database:
             if not resets_itself:
                 await sessions.reset_or_close(connection)
 
+    async def execute(self, statement: str, *args: object) -> None:
+        """Run a single statement that returns nothing, as `connection` does."""
+        async with self.connection() as connection:
+            await connection.execute(statement, *args)
+
     @asynccontextmanager
     async def as_service(
         self,
