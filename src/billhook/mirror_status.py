@@ -43,7 +43,7 @@ async def mirror_status(database: Database, environment: Environment) -> MirrorS
         failed_events=row["failed"],
         dead_letters=row["dead"],
         next_retry_at=row["next_retry"],
-        objects_in_doubt=row["doubts"],
+        objects_to_refresh=row["doubts"],
         verified_at=row["verified_at"],
         drifting_objects=row["drifting"],
         gap=gap,

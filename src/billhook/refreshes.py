@@ -1,4 +1,4 @@
-"""Objects in doubt: what events alone cannot tell is asked of Stripe (docs/ordering.md).
+"""Refreshes: what events alone cannot tell is fetched from Stripe (docs/ordering.md).
 
 `billhook.refreshes` holds one mark for each such object, however often it was marked. A mark made
 anew while Stripe is asked stays, and is looked at again.

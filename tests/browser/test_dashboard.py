@@ -24,7 +24,7 @@ pytestmark = pytest.mark.browser
 
 KEY = "sk_test_browser_1"
 AXE = Path(__file__).parent / "node_modules/axe-core/axe.min.js"
-ROOMS = {
+SECTIONS = {
     "Overview": "",
     "Catalog": "/catalog",
     "Customers": "/customers",
@@ -34,7 +34,7 @@ ROOMS = {
     "Settings": "/settings",
     "API keys": "/keys",
 }
-PICTURED = {*ROOMS, "A customer", "A payment", "An event", "A product"}
+PICTURED = {*SECTIONS, "A customer", "A payment", "An event", "A product"}
 LARGEST = 200_000
 """Bytes that a page may ship, with all that it asks for."""
 
@@ -54,7 +54,7 @@ def sign_in(page: Page, url: str) -> None:
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def room(page: Page, name: str) -> None:
+def open_section(page: Page, name: str) -> None:
     page.get_by_role("navigation", name="Payments").get_by_role("link", name=name).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(name)
 
@@ -82,10 +82,10 @@ def test_a_new_user_does_it_all_in_the_browser(
         expect(desk.get_by_text("The key works and is stored")).to_be_visible()
         expect(desk.get_by_text(f"{api.url}/api/webhooks/stripe/test")).to_be_visible()
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
-        desk.get_by_role("button", name="Check and mend").click()
+        desk.get_by_role("button", name="Check and fix").click()
         expect(desk.get_by_role("status").first).to_contain_text("is in order")
 
-        room(desk, "Catalog")
+        open_section(desk, "Catalog")
         desk.get_by_role("link", name="New product").click()
         desk.get_by_label("Name").fill("Teapot")
         desk.get_by_role("button", name="Create product").click()
@@ -97,7 +97,7 @@ def test_a_new_user_does_it_all_in_the_browser(
             "data-copy"
         )
 
-        room(desk, "Webhook events")
+        open_section(desk, "Webhook events")
         expect(desk.locator("[data-live-state]")).to_have_text("Live")
         made = httpx.post(
             f"{api.url}/api/payments/stripe/test/checkout-sessions",
@@ -125,7 +125,7 @@ def test_a_new_user_does_it_all_in_the_browser(
         arrived = desk.get_by_role("row").filter(has_text="checkout.session.completed")
         expect(arrived).to_contain_text("processed")
 
-        room(desk, "Transactions")
+        open_section(desk, "Transactions")
         row = desk.locator("tr.row")
         expect(row).to_contain_text("24.50 EUR")
         expect(row).to_contain_text("succeeded")
@@ -138,14 +138,14 @@ def test_a_new_user_does_it_all_in_the_browser(
             auth=(KEY, ""),
             data={"payment_intent": reference or "", "amount": "1000"},
         ).raise_for_status()
-        room(desk, "Webhook events")
+        open_section(desk, "Webhook events")
         expect(desk.get_by_role("row").filter(has_text="refund.created")).to_contain_text(
             "processed"
         )
-        room(desk, "Transactions")
+        open_section(desk, "Transactions")
         expect(desk.locator("tr.row")).to_contain_text("partially refunded")
         expect(desk.locator("tr.nested")).to_contain_text("−10.00 EUR")
-        room(desk, "Overview")
+        open_section(desk, "Overview")
         expect(desk.locator(".figure").first).to_contain_text("24.50 EUR")
 
         desk.get_by_role("button", name="Sign out").click()
@@ -188,7 +188,7 @@ def walk(page: Page, busy: Api, look: str, width: int, found: dict[str, list[str
         "Nothing": "/planets",
         "Nothing found": "/transactions?search=nobody@example.com",
     }
-    for name, path in (ROOMS | deeper).items():
+    for name, path in (SECTIONS | deeper).items():
         shipped.clear()
         page.goto(f"{busy.url}/dashboard/test{path}")
         page.evaluate("document.querySelectorAll('main details').forEach(d => { d.open = true; })")
@@ -236,7 +236,7 @@ def picture(page: Page, name: str) -> None:
 
 def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> None:
     sign_in(desk, busy.url)
-    room(desk, "Customers")
+    open_section(desk, "Customers")
     desk.get_by_placeholder("begins with").fill("ada l")
     desk.keyboard.press("Enter")
     expect(desk.locator("tr.row")).to_have_count(1)
@@ -244,7 +244,7 @@ def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> 
     expect(desk.get_by_role("heading", name="ada@example.com")).to_be_visible()
     expect(desk.get_by_role("heading", name="Subscriptions")).to_be_visible()
 
-    room(desk, "Transactions")
+    open_section(desk, "Transactions")
     expect(desk.get_by_role("link", name="Next")).to_be_visible()  # it stands below the rows
     first = desk.locator("tr.row").first
     newest = first.inner_text()
@@ -267,7 +267,7 @@ def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> 
         desk.get_by_role("link", name="Export as CSV").click()
     assert export.value.suggested_filename == "transactions-test.csv"
 
-    room(desk, "Catalog")
+    open_section(desk, "Catalog")
     desk.get_by_text("Coffee mug", exact=True).click()
     expect(desk.get_by_text("price_mug", exact=True)).to_be_visible()
 
@@ -322,7 +322,7 @@ def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None
         CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
     sign_in(desk, busy.url)
-    room(desk, "Webhook events")
+    open_section(desk, "Webhook events")
     busy.books.apply(*a_month_of_business(days=1, prefix="late"))
     failing = desk.locator("tr.row").filter(has_text="no shelf for this")
     expect(failing.first).to_contain_text("failed")
@@ -365,7 +365,7 @@ def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None
 
 def test_keys_are_made_and_revoked(desk: Page, busy: Api) -> None:
     sign_in(desk, busy.url)
-    room(desk, "API keys")
+    open_section(desk, "API keys")
     desk.get_by_label("Kind").select_option("admin")
     desk.get_by_label("Name").fill("the night shift")
     desk.get_by_role("button", name="Create key").click()
@@ -415,7 +415,7 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         expect(desk.get_by_role("heading", level=1)).to_contain_text("archived")
         desk.get_by_role("button", name="Activate product").click()
         expect(desk.get_by_role("heading", level=1)).to_contain_text("active")
-        room(desk, "Settings")
+        open_section(desk, "Settings")
         desk.get_by_role("button", name="Sync now").click()
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
         desk.get_by_role("button", name="Compare a sample now").click()
@@ -429,7 +429,7 @@ def test_live_cannot_be_mistaken_for_test(desk: Page, busy: Api) -> None:
     sign_in(desk, busy.url)
     ground = "getComputedStyle(document.querySelector('.top')).backgroundColor"
     test = desk.evaluate(ground)
-    room(desk, "Customers")
+    open_section(desk, "Customers")
     desk.get_by_role("navigation", name="Environment").get_by_role("link", name="Live").click()
     desk.wait_for_url("**/live/customers")
     expect(desk.locator("#mode")).to_contain_text("real money")
@@ -452,7 +452,7 @@ def test_pages_work_without_scripts(browser: Browser, busy: Api) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     sign_in(page, busy.url)
-    room(page, "Transactions")
+    open_section(page, "Transactions")
     page.get_by_label("Status").select_option("failed")
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("tr.row .state").first).to_have_text("failed")

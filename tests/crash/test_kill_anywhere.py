@@ -223,7 +223,7 @@ def mirror(books: Books) -> dict[str, list[str]]:
 
 
 def test_a_replay_fulfils_once_wherever_it_is_interrupted(server: Server) -> None:
-    """The warehouse was closed when the event came; then the trigger is mended."""
+    """The warehouse was closed when the event came; then the trigger is fixed."""
     server.books.execute("".join(sql_blocks()) + FULFIL)
     server.books.execute(ORDERS)
 

@@ -299,8 +299,8 @@ def test_a_key_is_read_from_standard_input_and_shown_masked(
         endpoint = billhook("webhooks", "status", "--json").json["connection"]
         assert endpoint["webhookEndpointUrl"] == "http://127.0.0.1:9/api/webhooks/stripe/test"
         assert endpoint["webhookEndpointId"] in billhook("webhooks", "status").out
-        mended = billhook("webhooks", "configure", "--json").json["connection"]
-        assert mended["webhookEndpointId"] == endpoint["webhookEndpointId"]
+        again = billhook("webhooks", "configure", "--json").json["connection"]
+        assert again["webhookEndpointId"] == endpoint["webhookEndpointId"]
         removed = billhook("config", "remove", "--yes", "--json")
         assert removed.json["keys"][0] == {"environment": "test", "value": None}
         assert billhook("config", "show").out.splitlines()[1].split() == ["test", "-"]

@@ -73,13 +73,13 @@ def test_an_empty_page_says_what_to_do_next(visitor: Visitor, path: str, next_st
 
 
 def test_the_mode_stands_on_every_page(visitor: Visitor) -> None:
-    for room in ("", "/catalog", "/customers", "/subscriptions", "/transactions", "/events",
+    for section in ("", "/catalog", "/customers", "/subscriptions", "/transactions", "/events",
                  "/settings", "/keys"):  # fmt: skip
-        live = visitor.read(f"/live{room}")
+        live = visitor.read(f"/live{section}")
         assert '<html lang="en" data-environment="live">' in live
         assert "Live real money" in said(live)
-        assert f'href="/dashboard/test{room}"' in live
-        assert "Test no real money" in visitor.text(f"/test{room}")
+        assert f'href="/dashboard/test{section}"' in live
+        assert "Test no real money" in visitor.text(f"/test{section}")
 
 
 def test_an_unknown_page_leads_back(visitor: Visitor) -> None:

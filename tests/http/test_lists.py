@@ -285,7 +285,7 @@ class TestEvents:
         again = api.admin("POST", f"/test/webhook-events/{bought['id']}/replay")
         assert again.status_code == 500
         assert "no such order" in again.json()["message"]
-        api.books.execute(MENDED)
+        api.books.execute(REPAIRED)
         replayed = api.admin("POST", f"/test/webhook-events/{bought['id']}/replay").json()
         assert replayed["webhookEvent"]["processingStatus"] == "processed"
         assert api.books.row("SELECT count(*) AS n FROM fulfilled")["n"] == 1
@@ -302,7 +302,7 @@ class TestEvents:
             )
         answer = api.admin("POST", "/test/webhook-events/replay", {}).json()
         assert (answer["replayed"], len(answer["failed"])) == (0, 3)
-        api.books.execute(MENDED)
+        api.books.execute(REPAIRED)
         body = {"type": "checkout.session.completed", "limit": 2}
         assert api.admin("POST", "/test/webhook-events/replay", body).json()["replayed"] == 2
         assert api.admin("POST", "/test/webhook-events/replay", {}).json()["replayed"] == 1
@@ -358,7 +358,7 @@ END $$;
 CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
 FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfil();
 """
-MENDED = """
+REPAIRED = """
 CREATE OR REPLACE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO fulfilled VALUES (NEW.provider_event_id); RETURN NEW; END $$;
 """

@@ -1,4 +1,4 @@
-"""`billhook rebuild`: the ledger explains every row, and mends what it does not."""
+"""`billhook rebuild`: the ledger explains every row, and fixes what it does not."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
     found = differing(rebuilt(books))
     assert {t: sorted(rows) for t, rows in found.items()} == expected
     assert final_state(books) != right or "billhook" in bug  # only looked at, so far
-    mended = rebuilt(books, swap=True)
-    assert mended.equal
-    assert differing(mended).keys() == expected.keys()
+    swapped = rebuilt(books, swap=True)
+    assert swapped.equal
+    assert differing(swapped).keys() == expected.keys()
     assert final_state(books) == right
     assert differing(rebuilt(books)) == {}
 

@@ -1,4 +1,4 @@
-"""What a webhook alone cannot promise: retries, pulled events, objects in doubt."""
+"""What a webhook alone cannot promise: retries, pulled events, refreshes."""
 
 from __future__ import annotations
 

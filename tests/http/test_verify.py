@@ -1,4 +1,4 @@
-"""`billhook verify`: drift is found, told apart from what is in flight, and mended."""
+"""`billhook verify`: drift is found, told apart from what is in flight, and fixed."""
 
 from __future__ import annotations
 
@@ -133,9 +133,9 @@ def test_a_row_changed_by_other_hands_is_found_and_mended(
     assert drift
     assert {each.problem for each in drift} == {"different"}
     assert all(each.fields == fields and each.since and each.repaired is None for each in drift)
-    mended = verified(sold, repair=True)
-    assert [each.repaired for each in mended.drift] == [True] * len(drift)
-    assert mended.sound
+    repaired = verified(sold, repair=True)
+    assert [each.repaired for each in repaired.drift] == [True] * len(drift)
+    assert repaired.sound
     assert verified(sold).drift == []
 
 
@@ -163,9 +163,9 @@ def test_a_row_whose_repair_the_app_refuses_leaves_the_others_repaired(sold: Sta
         BEGIN RAISE 'we do not like it'; END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON payments.stripe_prices FOR EACH ROW
         WHEN (NEW.recurring_interval IS NULL) EXECUTE FUNCTION refuse()""")
-    mended = verified(sold, repair=True)
-    assert sorted(bool(each.repaired) for each in mended.drift) == [False, True]
-    assert not mended.sound
+    repaired = verified(sold, repair=True)
+    assert sorted(bool(each.repaired) for each in repaired.drift) == [False, True]
+    assert not repaired.sound
 
 
 def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> None:
@@ -177,8 +177,8 @@ def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> 
     assert drift.amount is not None
     money = next(each for each in found.money if each.currency == drift.currency)
     assert money.difference == -drift.amount
-    mended = verified(sold, repair=True)
-    assert only(mended).repaired
+    repaired = verified(sold, repair=True)
+    assert only(repaired).repaired
     assert sold.fulfilled() == before + 1
     again = verified(sold)
     assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])

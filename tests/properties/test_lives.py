@@ -65,7 +65,7 @@ async def in_doubt(database: Database) -> set[str]:
 
 
 def sure(state: dict[str, list[str]], doubtful: set[str]) -> dict[str, list[str]]:
-    """Without the rows of the mirror that show what is in doubt."""
+    """Without the rows of the mirror that show an object queued for a refresh."""
     return {
         table: [
             row

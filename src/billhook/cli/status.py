@@ -70,7 +70,7 @@ def _following(mirror: MirrorStatus) -> dict[str, object]:
         "behind Stripe": lag,
         "events pulled": cell(mirror.pulled_at),
         "events": failed if mirror.failed_events else "-",
-        "needs refresh": mirror.objects_in_doubt or "-",
+        "needs refresh": mirror.objects_to_refresh or "-",
         "verified": cell(mirror.verified_at),
         "drifted": mirror.drifting_objects or "-",
         "trouble": mirror.pull_error or "-",

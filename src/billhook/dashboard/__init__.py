@@ -1,8 +1,8 @@
-"""The dashboard: what people look at and click. Pages are made here, on the server; a little script
-of our own shows times in the viewer's zone, copies ids, and keeps what changes up to date.
+"""The dashboard: what people look at and click. Pages are rendered here, on the server; two small
+scripts of our own show times in the viewer's zone, copy ids, and keep what changes up to date.
 
 `guard` stands before every page; `visit` is what a page is handed; each module of `pages` is one
-room of the menu. Pages call what the API's routes call, and hold no rule of their own.
+section of the menu. Pages call what the API's routes call, and hold no rule of their own.
 """
 
 from __future__ import annotations

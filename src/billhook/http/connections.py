@@ -89,7 +89,7 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
 async def verify_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Compare every mirrored object and every payment with Stripe; `repair` mends what drifted."""
+    """Compare every mirrored object and every payment with Stripe; `repair` fixes what drifted."""
     order = await read_json_or(request, Verify())
     found = await verify.verify(services.database, services.gateway, environment, order)
     return answer(VerificationResponse(verification=found))

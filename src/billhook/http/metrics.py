@@ -44,13 +44,13 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
         lambda found: found.dead_letters,
     ),
     (
-        "billhook_objects_in_doubt",
+        "billhook_objects_to_refresh",
         "Objects that are queued to be fetched from Stripe.",
-        lambda found: found.objects_in_doubt,
+        lambda found: found.objects_to_refresh,
     ),
     (
         "billhook_verified_timestamp_seconds",
-        "When the books were compared with Stripe last.",
+        "When the mirror was compared with Stripe last.",
         lambda found: _epoch(found.verified_at),
     ),
     (

@@ -34,10 +34,10 @@ class MirrorStatus(WireModel):
         failed_events: that wait for another try, or for a person.
         dead_letters: those of them that are only tried again when they are replayed.
         next_retry_at: when the next failed event is tried again.
-        objects_in_doubt: that are going to be asked of Stripe.
-        verified_at: when the books were compared with Stripe last; null before the first time.
-        drifting_objects: how many differed then and were not mended; null before the first time.
-        gap: the last one that there was; a sync mended the mirror, not the payments.
+        objects_to_refresh: that are queued to be fetched from Stripe.
+        verified_at: when the mirror was compared with Stripe last; null before the first time.
+        drifting_objects: how many differed then and were not fixed; null before the first time.
+        gap: the last one that there was; a sync fixed the mirror, not the payments.
     """
 
     environment: Environment
@@ -49,7 +49,7 @@ class MirrorStatus(WireModel):
     failed_events: int
     dead_letters: int
     next_retry_at: Timestamp | None
-    objects_in_doubt: int
+    objects_to_refresh: int
     verified_at: Timestamp | None
     drifting_objects: int | None
     gap: Gap | None

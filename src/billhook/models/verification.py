@@ -51,7 +51,7 @@ class VerifiedTable(WireModel):
         complete: all of them, so that rows which Stripe does not have were looked for as well.
         in_flight: differences that are none: the row is newer than Stripe's answer, or the object
             so young that its event may be on its way.
-        unconfirmed: differences beyond those that were looked at one by one; a sync mends them.
+        unconfirmed: differences beyond those that were looked at one by one; a sync fixes them.
         error: why the list could not be read to its end.
     """
 
@@ -76,7 +76,7 @@ class Money(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> int:
-        """What our books have more than Stripe's; of it, `drift` names each transaction."""
+        """What our transactions have more than Stripe's; of it, `drift` names each one."""
         return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
 
 
@@ -97,7 +97,7 @@ class Verification(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def sound(self) -> bool:
-        """Whether the books are Stripe's: nothing drifted, or all of it was repaired."""
+        """Whether the rows are as Stripe says: nothing drifted, or all of it was repaired."""
         return all(each.repaired for each in self.drift) and not any(
             table.unconfirmed or table.error for table in self.tables
         )

@@ -1,10 +1,10 @@
 """The recovery worker: what a webhook alone cannot promise (docs/recovery.md).
 
-It tries failed events again, reads Stripe's event list for what never arrived, asks Stripe about
-objects in doubt, compares the books with Stripe, puts old events away, and adds up each day's
-totals. Everything it has to do lies in PostgreSQL, and whoever takes something claims it there: any
-number of workers may run, in the servers or alone (`billhook worker`), and one that dies leaves its
-work to the others.
+It tries failed events again, reads Stripe's event list for what never arrived, fetches objects
+that need a refresh, compares the mirror with Stripe, archives old events, and adds up each day's
+totals. Everything it has to do lies in PostgreSQL, and whoever takes something claims it there:
+any number of workers may run, in the servers or alone (`billhook worker`), and one that dies
+leaves its work to the others.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Recovery:
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
                 (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
-                (f"verify {each} books", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
+                (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
             ]
         self._tasks = [asyncio.create_task(_repeat(*each)) for each in looks]
 
@@ -122,7 +122,7 @@ class Recovery:
         return await housekeeping.fold(self._database)
 
     async def verify(self, environment: Environment) -> bool:
-        """Compare a sample of the books with Stripe, when it is time to."""
+        """Compare a sample of the mirror with Stripe, when it is time to."""
         hours = self._settings.verify_hours
         if not hours or not await verify.is_due(self._database, environment, hours):
             return False

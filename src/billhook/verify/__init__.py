@@ -43,7 +43,7 @@ FROM billhook.pulls WHERE environment = $1
 async def verify(
     database: Database, gateway: Gateway, environment: Environment, order: Verify
 ) -> Verification:
-    """Compare an environment's rows with Stripe, and mend them if asked to.
+    """Compare an environment's rows with Stripe, and fix them if asked to.
 
     Raises:
         Busy: a verification of this environment is running.

@@ -238,7 +238,7 @@ class AsyncClient:
         """Compare every mirrored object and every payment with Stripe. Takes its time.
 
         Args:
-            repair: mend what drifted.
+            repair: fix what drifted.
             budget_seconds: compare a sample of each list for about so long; None: everything.
         """
         body = {"repair": repair, "budgetSeconds": budget_seconds}

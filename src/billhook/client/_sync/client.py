@@ -237,7 +237,7 @@ class Client:
         """Compare every mirrored object and every payment with Stripe. Takes its time.
 
         Args:
-            repair: mend what drifted.
+            repair: fix what drifted.
             budget_seconds: compare a sample of each list for about so long; None: everything.
         """
         body = {"repair": repair, "budgetSeconds": budget_seconds}

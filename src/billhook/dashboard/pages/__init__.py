@@ -1,1 +1,1 @@
-"""The rooms of the menu, one module each: read what was asked for, call, show."""
+"""The sections of the menu, one module each: read what was asked for, call, show."""

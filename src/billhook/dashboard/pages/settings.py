@@ -115,7 +115,7 @@ async def progress(visit: Visit) -> Response:
 
 
 async def verify_now(visit: Visit) -> Response:
-    """Compare a sample of the books with Stripe."""
+    """Compare a sample of the mirror with Stripe."""
     services = visit.services
     order = Verify.model_validate({"budgetSeconds": _VERIFY_BUDGET})
     try:

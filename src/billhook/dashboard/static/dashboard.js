@@ -145,4 +145,4 @@ function follow(body) {
 for (const body of document.querySelectorAll("[data-live]")) follow(body);
 
 // On narrow screens the menu is one line that scrolls.
-document.querySelector(".rooms [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
