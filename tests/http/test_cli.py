@@ -12,7 +12,7 @@ import pytest
 from api import STRIPE_KEY, Api, serving
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
-from stripe_events import customer, event, payment_intent, subscription
+from stripe_events import T0, customer, event, invoice, payment_intent, subscription
 
 __all__ = ["billhook"]
 
@@ -162,6 +162,19 @@ def test_transactions_show_money_in_its_currency(linked: Billhook, api: Api) -> 
     assert linked("transactions", "--since", "2100-01-01", "--json").json == {"transactions": []}
     assert linked("transactions", "--subject", "team:t1", "--json").json == {"transactions": []}
     assert "no subscriptions" in linked("subscriptions", "--status", "active").out
+
+
+def test_transactions_show_what_was_paid_outside_stripe_and_what_was_canceled(
+    linked: Billhook, api: Api
+) -> None:
+    released = payment_intent("pi_held", amount_received=0) | {"canceled_at": T0 + 60}
+    assert api.deliver(event("payment_intent.canceled", released, at=60)).is_success
+    assert "outside Stripe" not in linked("transactions").out
+    assert api.deliver(event("invoice.paid", invoice(paid_out_of_band=True), at=9)).is_success
+    header, invoiced, held = linked("transactions").out.strip().splitlines()
+    assert "outside Stripe" in header
+    assert "29.00 USD" in invoiced
+    assert "2026-05-28 20:27" in held[header.index("canceled") :]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,12 @@ import pytest
 
 from api import STRIPE_KEY, Api, serving
 from stripe_events import (
+    T0,
     customer,
     event,
+    invoice,
     paid,
+    payment_intent,
     price,
     product,
     refund,
@@ -197,6 +200,44 @@ def test_the_export_has_a_line_for_each_payment_and_refund(api: Api, visitor: Vi
     )  # fmt: skip
     only = visitor.get("/test/transactions.csv?type=refund").text
     assert [line["reference"] for line in csv.DictReader(io.StringIO(only))] == ["re_1"]
+
+
+def test_money_paid_outside_stripe_and_a_cancellation_are_told_apart(
+    api: Api, visitor: Visitor
+) -> None:
+    untaken = {"amount_received": 0}
+    released = payment_intent("pi_held", latest_charge="ch_held", **untaken)
+    declined = payment_intent("pi_2", latest_charge="ch_2", **untaken)
+    apply(
+        api,
+        event("invoice.paid", invoice(paid_out_of_band=True), at=9),
+        event("payment_intent.canceled", released | {"canceled_at": T0 + 60}, at=60),
+        event("payment_intent.payment_failed", declined, at=70),
+        paid(2),
+    )
+    listed = visitor.text("/test/transactions")
+    assert "0.00 USD 29.00 USD outside Stripe" in listed
+    assert listed.count("canceled") == 1
+    invoiced = visitor.text("/test/transactions/in_1")
+    assert "Paid outside Stripe 29.00 USD" in invoiced
+    held = visitor.text("/test/transactions/pi_held")
+    assert "Canceled 28 May 2026" in held
+    assert "Failed" not in held
+    tried = visitor.text("/test/transactions/pi_2")
+    assert "Earlier attempt failed" in tried
+    lines = csv.DictReader(io.StringIO(visitor.get("/test/transactions.csv").text))
+    assert {
+        line["reference"]: (
+            line["outside_stripe"],
+            line["outside_stripe_minor"],
+            line["canceled_at"],
+        )
+        for line in lines
+    } == {
+        "in_1": ("29.00", "2900", ""),
+        "pi_held": ("0.00", "0", "2026-05-28T20:27:40.000Z"),
+        "pi_2": ("0.00", "0", ""),
+    }
 
 
 def test_the_export_goes_beyond_a_page(api: Api, visitor: Visitor) -> None:

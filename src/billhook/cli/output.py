@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # Columns of these names are numbers, and stand flush right.
 _RIGHT = frozenset(
-    {"amount", "refunded", "spent", "payments", "quantity", "attempts"}
+    {"amount", "refunded", "outside Stripe", "spent", "payments", "quantity", "attempts"}
     | {"came in", "refunds", "went back", "failed"}
 )
 # Free text, which may be long. Ids have no place in it.

@@ -65,7 +65,10 @@ def transactions(
         show_json(Transactions(transactions=found))
         return
     show_table(
-        ["time", "type", "status", "amount", "refunded", "subject", "email", "reference"],
+        [
+            *("time", "type", "status", "amount", "refunded", "outside Stripe", "canceled"),
+            *("subject", "email", "reference"),
+        ],
         (
             [
                 t.provider_created_at or t.created_at,
@@ -73,6 +76,8 @@ def transactions(
                 t.status,
                 money(t.amount, t.currency),
                 money(t.amount_refunded, t.currency) if t.amount_refunded else "",
+                money(t.amount_out_of_band, t.currency) if t.amount_out_of_band else "",
+                t.canceled_at,
                 t.subject_id and f"{t.subject_type}:{t.subject_id}",
                 t.customer_email_snapshot,
                 t.provider_reference_id,

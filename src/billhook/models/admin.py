@@ -385,7 +385,8 @@ class Transaction(WireModel):
     """A payment or a refund. Amounts are in the currency's minor unit.
 
     Attributes:
-        amount_out_of_band: what was paid past Stripe, and is not part of `amount` or of any sum.
+        amount_out_of_band: what was paid outside Stripe, and is not part of `amount` or of any sum.
+        failed_at: when an attempt to pay failed; it stays when a later attempt succeeds.
         canceled_at: when a payment was canceled that nobody had failed to pay, such as an
             authorization that was never captured; it is `failed`.
     """

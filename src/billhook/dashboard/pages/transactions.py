@@ -22,6 +22,7 @@ _COLUMNS = (
     "created", "type", "status", "amount", "refunded", "currency", "amount_minor",
     "refunded_minor", "description", "customer", "email", "subject_type", "subject_id",
     "reference_type", "reference", "paid_at", "failed_at", "refunded_at",
+    "canceled_at", "outside_stripe", "outside_stripe_minor",
 )  # fmt: skip
 # A spreadsheet runs text that begins so as a formula, in full-width characters too; and where it
 # separates columns by semicolons, a text with one is two columns.
@@ -106,6 +107,9 @@ def _line(t: Transaction) -> list[str]:
         _time(t.paid_at),
         _time(t.failed_at),
         _time(t.refunded_at),
+        _time(t.canceled_at),
+        decimal_text(t.amount_out_of_band, t.currency),
+        str(t.amount_out_of_band),
     ]
 
 
