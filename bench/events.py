@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import asyncpg
 import httpx
@@ -180,12 +179,13 @@ async def grow_history(dsn: str, first: int, last: int) -> None:
 def main() -> None:
     """Run it all and print ratios."""
     with database.server(autovacuum="off") as postgres:
-        run(postgres)
+        rates(postgres)
+        history(postgres)
 
 
-def run(postgres: EmbeddedPostgres) -> None:
-    dsn = postgres.create_database("bench")
-    asyncio.run(migrate(dsn))
+def rates(postgres: EmbeddedPostgres) -> None:
+    """Events per second, beside pgbench."""
+    dsn = migrated(postgres, "rates")
     with server(dsn) as address:
         print(f"purchases of eight events, one server process, fsync on, {SECONDS:g} s each")
         print("concurrency   events/s   p50 ms   p99 ms   pgbench tx/s   ratio")
@@ -196,16 +196,24 @@ def run(postgres: EmbeddedPostgres) -> None:
                 f"{senders:>11}   {rate:>8.0f}   {percentile(took, 0.5):>6.1f}   "
                 f"{percentile(took, 0.99):>6.1f}   {reference:>12.0f}   {rate / reference:>5.2f}"
             )
-        history(dsn, address)
 
 
-def history(dsn: str, address: str) -> Any:
+def history(postgres: EmbeddedPostgres) -> None:
     """The cost per event with 1,000 and with 1,000,000 transactions before it."""
-    asyncio.run(grow_history(dsn, 1, 1000))
-    small, _ = asyncio.run(load(address, 8, "small"))
-    asyncio.run(grow_history(dsn, 1001, 1_000_000))
-    large, _ = asyncio.run(load(address, 8, "large"))
+    dsn = migrated(postgres, "history")
+    with server(dsn) as address:
+        asyncio.run(grow_history(dsn, 1, 1000))
+        small, _ = asyncio.run(load(address, 8, "small"))
+        asyncio.run(grow_history(dsn, 1001, 1_000_000))
+        large, _ = asyncio.run(load(address, 8, "large"))
     print(
         f"cost per event at 1,000,000 transactions / at 1,000: {small / large:.2f} "
         f"({large:.0f} and {small:.0f} events/s at 8)"
     )
+
+
+def migrated(postgres: EmbeddedPostgres, name: str) -> str:
+    """The address of a new database."""
+    dsn = postgres.create_database(name)
+    asyncio.run(migrate(dsn))
+    return dsn
