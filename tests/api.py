@@ -176,3 +176,10 @@ def connect(database_url: str, sandbox: str, key: str) -> None:
         await Connections(database, secrets).connected("test", account)
 
     Books(database_url).run(work)
+
+
+def opened(answer: httpx.Response) -> dict[str, Any]:
+    """The checkout session of a response that must have one."""
+    assert answer.status_code == 201, answer.text
+    session: dict[str, Any] = answer.json()["checkoutSession"]
+    return session

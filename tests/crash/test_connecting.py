@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +22,7 @@ import pytest
 
 from books import Books
 from http_tokens import ADMIN_KEY, JWT_SECRET
+from waiting import until
 
 REQUESTS = 10
 """Account, endpoints, a new endpoint, account again, and six lists."""
@@ -127,13 +127,6 @@ def reachable(url: str) -> bool:
         return httpx.get(f"{url}/health").is_success
     except httpx.TransportError:
         return False
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 45) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"timed out: {what}"
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from books import Books
 from http_tokens import signature, token
 from stripe_events import customer, event, payload
 from visitor import Visitor
+from waiting import until
 
 PATH = "/api/webhooks/stripe/test"
 _OPENED = """
@@ -37,13 +37,6 @@ def slow_trigger(books: Books, seconds: float) -> None:
         FOR EACH ROW EXECUTE FUNCTION public.slow();
         """
     )
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def sent(url: str) -> httpx.Response:

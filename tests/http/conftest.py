@@ -1,5 +1,41 @@
-"""`api` and `shared_api`: the whole of Billhook, running."""
+"""`api` and `shared_api`: the whole of Billhook, running; and those who use it."""
 
-from api import api, shared_api
+from __future__ import annotations
 
-__all__ = ["api", "shared_api"]
+from collections.abc import Iterator
+
+import pytest
+
+from api import Api, api, shared_api
+from cli import Billhook, billhook
+from http_tokens import ADMIN_KEY
+from visitor import Visitor
+
+__all__ = ["api", "billhook", "shared_api"]
+
+
+@pytest.fixture
+def linked(api: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
+    """The command line of someone who set both variables."""
+    monkeypatch.setenv("BILLHOOK_URL", api.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    return billhook
+
+
+@pytest.fixture
+def visitor(api: Api) -> Iterator[Visitor]:
+    """Somebody who is signed in to the dashboard."""
+    found = Visitor(api.url)
+    found.sign_in()
+    yield found
+    found.http.close()
+
+
+@pytest.fixture
+def price(api: Api) -> str:
+    """A mug for 15 EUR."""
+    product = api.stripe.v1.products.create({"name": "Mug"})
+    made = api.stripe.v1.prices.create(
+        {"product": product.id, "currency": "eur", "unit_amount": 1500}
+    )
+    return str(made.id)

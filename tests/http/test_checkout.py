@@ -23,15 +23,6 @@ MINE = {"type": "user", "id": USER}
 OTHER = "22222222-2222-4222-8222-222222222222"
 
 
-@pytest.fixture
-def price(api: Any) -> str:
-    product = api.stripe.v1.products.create({"name": "Mug"})
-    made = api.stripe.v1.prices.create(
-        {"product": product.id, "currency": "eur", "unit_amount": 1500}
-    )
-    return str(made.id)
-
-
 def order(price: str, **more: Any) -> dict[str, Any]:
     return {
         "mode": "payment",

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api import opened
 from billhook.auth import Caller
 from billhook.checkout import create_checkout_session
 from billhook.db import Database
@@ -22,15 +23,6 @@ from stripe_events import payload
 
 PATH = "/v1/checkout/sessions"
 GUEST = Caller("anonymous", "anon", claims={"role": "anon"})
-
-
-@pytest.fixture
-def price(api: Any) -> str:
-    product = api.stripe.v1.products.create({"name": "Mug"})
-    made = api.stripe.v1.prices.create(
-        {"product": product.id, "currency": "eur", "unit_amount": 1500}
-    )
-    return str(made.id)
 
 
 @pytest.fixture
@@ -53,12 +45,6 @@ def order(price: str, key: str, **more: Any) -> dict[str, Any]:
         "idempotencyKey": key,
         **more,
     }
-
-
-def opened(answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 201, answer.text
-    session: dict[str, Any] = answer.json()["checkoutSession"]
-    return session
 
 
 def rows(api: Any) -> list[dict[str, Any]]:

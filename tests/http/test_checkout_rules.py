@@ -13,15 +13,6 @@ TABLE = "payments.stripe_checkout_sessions"
 
 
 @pytest.fixture
-def price(api: Any) -> str:
-    product = api.stripe.v1.products.create({"name": "Mug"})
-    made = api.stripe.v1.prices.create(
-        {"product": product.id, "currency": "eur", "unit_amount": 1500}
-    )
-    return str(made.id)
-
-
-@pytest.fixture
 def monthly(api: Any) -> str:
     product = api.stripe.v1.products.create({"name": "Plan"})
     recurring = {"interval": "month"}

@@ -28,6 +28,7 @@ from books import Books, apply_one
 from http_tokens import JWT_SECRET, USER, token
 from pooler import Pooler
 from stripe_events import event, session
+from waiting import until
 
 NEVER = 3600.0  # seconds; whoever is woken before was told
 PATH = "/api/payments/stripe/test/checkout-sessions/"
@@ -52,13 +53,6 @@ def ended(row: dict[str, Any]) -> dict[str, Any]:
     number = row["name"].removeprefix("cs_")
     paid = session(row["name"], metadata=names, payment_intent=f"pi_{number}", customer=None)
     return event("checkout.session.completed", paid)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture

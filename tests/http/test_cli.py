@@ -10,21 +10,11 @@ from pathlib import Path
 import pytest
 
 from api import STRIPE_KEY, Api, serving
-from cli import Billhook, billhook
+from cli import Billhook
 from http_tokens import ADMIN_KEY
 from stripe_events import T0, customer, event, invoice, payment_intent, subscription
 
-__all__ = ["billhook"]
-
 PRODUCT = {"id": "prod_1", "object": "product", "name": "Tea", "active": True, "metadata": {}}
-
-
-@pytest.fixture
-def linked(api: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
-    """The command line of someone who set both variables."""
-    monkeypatch.setenv("BILLHOOK_URL", api.url)
-    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
-    return billhook
 
 
 def test_status_is_a_column_for_each_environment_and_the_apis_json(

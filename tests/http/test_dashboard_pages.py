@@ -32,14 +32,6 @@ from visitor import Visitor, said
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 
 
-@pytest.fixture
-def visitor(api: Api) -> Iterator[Visitor]:
-    found = Visitor(api.url)
-    found.sign_in()
-    yield found
-    found.http.close()
-
-
 def apply(api: Api, *events: dict[str, Any]) -> None:
     for each in api.books.apply(*events):
         assert not isinstance(each, Exception), each

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 import insforge
-from api import Api, connect, serving
+from api import Api, connect, opened, serving
 from billhook.checkout_creation import stripe_idempotency_key
 from billhook.db.migrate import migrate
 from billhook.models import CreateCheckoutSession, parse
@@ -64,12 +64,6 @@ def order(price: str, subject: str | None = None, **more: Any) -> dict[str, Any]
         **whose,
         **more,
     }
-
-
-def opened(answer: httpx.Response) -> dict[str, Any]:
-    assert answer.status_code == 201, answer.text
-    session: dict[str, Any] = answer.json()["checkoutSession"]
-    return session
 
 
 def test_users_and_guests_use_one_key_without_meeting(api: Api, price: str) -> None:

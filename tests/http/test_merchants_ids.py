@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from html import unescape
 from typing import Any
@@ -15,12 +14,10 @@ import stripe
 
 from api import STRIPE_KEY, Api
 from billhook.client import Client
-from cli import Billhook, billhook
+from cli import Billhook
 from http_tokens import ADMIN_KEY
 from stripe_events import event, price, product
 from visitor import Visitor
-
-__all__ = ["billhook"]
 
 PRODUCTS = [
     "shop/42 100%",
@@ -55,14 +52,6 @@ def product_id(request: pytest.FixtureRequest, api: Api) -> str:
     for kind, each in shown:
         assert api.deliver(event(kind, each)).is_success
     return name
-
-
-@pytest.fixture
-def visitor(api: Api) -> Iterator[Visitor]:
-    found = Visitor(api.url)
-    found.sign_in()
-    yield found
-    found.http.close()
 
 
 def step(name: str) -> str:

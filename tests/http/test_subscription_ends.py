@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from api import Api
-from cli import Billhook, billhook
-from http_tokens import ADMIN_KEY
+from cli import Billhook
 from stripe_events import T0, customer, event, subscription
 from visitor import Visitor
-
-__all__ = ["billhook"]
 
 # As Stripe's portal does it with flexible billing.
 ENDING = {"cancel_at": T0 + 2_592_000, "cancel_at_period_end": False, "canceled_at": T0 + 20}
 PAUSED = {"pause_collection": {"behavior": "void", "resumes_at": T0 + 2_592_000}}
 END, END_OF_PEOPLE = "2026-06-27", "27 Jun 2026"
-
-
-@pytest.fixture
-def linked(api: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
-    monkeypatch.setenv("BILLHOOK_URL", api.url)
-    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
-    return billhook
-
-
-@pytest.fixture
-def visitor(api: Api) -> Iterator[Visitor]:
-    found = Visitor(api.url)
-    found.sign_in()
-    yield found
-    found.http.close()
 
 
 def show(api: Api, **fields: Any) -> None:

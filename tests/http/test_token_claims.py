@@ -20,16 +20,6 @@ POLICIES = {
 }
 
 
-@pytest.fixture
-def price(api: Any) -> str:
-    product = api.stripe.v1.products.create({"name": "Mug"})
-    return str(
-        api.stripe.v1.prices.create(
-            {"product": product.id, "currency": "eur", "unit_amount": 900}
-        ).id
-    )
-
-
 def order(price: str) -> dict[str, Any]:
     return {
         "mode": "payment",
