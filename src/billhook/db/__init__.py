@@ -138,12 +138,8 @@ class Database:
         self._pool = None
 
     @asynccontextmanager
-    async def connection(self, *, resets_itself: bool = False) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Connection]:
         """A connection for a single statement.
-
-        Args:
-            resets_itself: the statement ends with `billhook.reset_session()`, which spares a
-                message to PostgreSQL.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is away; the caller gets a 503 and may retry.
@@ -158,8 +154,7 @@ class Database:
             except BaseException:
                 await sessions.reset_or_close(connection)
                 raise
-            if not resets_itself:
-                await sessions.reset_or_close(connection)
+            await sessions.reset_or_close(connection)
 
     async def execute(self, statement: str, *args: object) -> None:
         """Run a single statement that returns nothing, as `connection` does."""

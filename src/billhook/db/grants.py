@@ -16,14 +16,14 @@ from typing import TypeAlias
 import asyncpg
 
 from billhook import kinds
-from billhook.db import Connection
+from billhook.db import ROLES, Connection
 
 Object: TypeAlias = tuple[str, str]
 """A kind and a name."""
 
 _PUBLIC = "PUBLIC"
 _USERS = ("anon", "authenticated")
-_CALLERS = (*_USERS, "project_admin")
+_CALLERS = tuple(sorted(ROLES))
 _SESSIONS = ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
 TABLES = (
     *("provider_connections", "customer_mappings", *_SESSIONS, "webhook_events", "transactions"),

@@ -63,11 +63,7 @@ class Lease:
             LeaseLost: it is not.
         """
         if not await connection.fetchval(_HELD, self.name, self.holder):
-            raise self.lost()
-
-    def lost(self) -> LeaseLost:
-        """The error for whoever finds it gone."""
-        return LeaseLost(f"The lease {self.name} was lost.")
+            raise LeaseLost(f"The lease {self.name} was lost.")
 
 
 @asynccontextmanager

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from billhook.db import ROLES
 from billhook.db.grants import TABLES
 
 _SCHEMAS = ("billhook", "payments", "system")
-_ROLES = ("anon", "authenticated", "project_admin")
 _HELPERS = ("jwt", "uid", "role", "email")
 
 _MISSING_SCHEMAS = """
@@ -77,7 +77,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CLOSED_AUTH, _HELPERS),
     (_NO_TABLES, TABLES),
     (_TABLES_OF_OTHERS, TABLES),
-    (_MISSING_ROLES, _ROLES),
+    (_MISSING_ROLES, tuple(sorted(ROLES))),
 )
 
 # Tables whose policies hold their owner back as well, that is us, and let us in nowhere.
