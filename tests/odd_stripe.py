@@ -69,3 +69,15 @@ def odd(sandbox: str, change: Change | None = None) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def with_odd_entries(path: str, answer: Any) -> None:
+    """A `Change`: every list also has entries that are no objects, and events that are none."""
+    listed = answer.get("data")
+    if not isinstance(listed, list):
+        return
+    odd_ones: list[Any] = [None, "text", {"id": None}, {"object": "something"}]
+    if path == "/v1/events" and listed:
+        odd_ones.append({key: value for key, value in listed[0].items() if key != "type"})
+        odd_ones.append(listed[0] | {"id": "evt_no_time", "created": "yesterday"})
+    answer["data"] = odd_ones + listed

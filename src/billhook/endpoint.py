@@ -15,6 +15,7 @@ import structlog
 
 from billhook.connections import Connections
 from billhook.errors import BillhookError, PaymentConfigInvalid
+from billhook.kinds.reading import objects
 from billhook.projections import TYPES
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment
@@ -124,7 +125,7 @@ class WebhookEndpoint:
         self, environment: Environment, *, key: str | None = None
     ) -> list[StripeObject]:
         page = await self._gateway.get(environment, _PATH, {"limit": 100}, key=key)
-        return [each for each in page.data.get("data") or [] if _is_managed(each, environment)]
+        return [each for each in objects(page.data) if _is_managed(each, environment)]
 
     async def _update(
         self, environment: Environment, standing: StripeObject, wanted: dict[str, Any]

@@ -6,12 +6,10 @@ anew while Stripe is asked stays, and is looked at again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
-from urllib.parse import quote
 
 import asyncpg
 import structlog
@@ -23,14 +21,15 @@ from billhook.db.providers import of_stripe
 from billhook.errors import FAULTS, BillhookError
 from billhook.kinds import KINDS
 from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, timestamp
+from billhook.paths import encoded
 from billhook.projections import Changes, Event, project
 from billhook.projections.changes import PaymentChange
 from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
-from billhook.rows import Fact, apply_facts, payment_with
+from billhook.rows import Fact, apply_facts, payments_with
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, StripeObject
-from billhook.task_groups import all_or_first_error
+from billhook.task_groups import for_each
 
 log = structlog.get_logger(__name__)
 
@@ -167,35 +166,30 @@ async def _claim(asking: mirror.Asking, before: datetime, *, every: bool) -> lis
 
 
 async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
-    slots = asyncio.Semaphore(_AT_ONCE)
-
     async def one(mark: _Mark) -> None:
-        async with slots:
-            try:
-                settled = await _refresh(asking, mark)
-            except LeaseLost:
-                raise
-            except (BillhookError, UnreadableObject, asyncpg.PostgresError, *FAULTS) as error:
-                log.warning(
-                    "an object could not be refreshed",
-                    environment=asking.environment,
-                    object_type=mark.object_type,
-                    object_id=mark.object_id,
-                    reason=str(error),
-                )
-                return
-            async with asking.database.connection() as connection:
-                await connection.execute(
-                    _SETTLED if settled else _SOON,
-                    asking.environment,
-                    mark.object_type,
-                    mark.object_id,
-                    mark.marked_at,
-                )
+        try:
+            settled = await _refresh(asking, mark)
+        except LeaseLost:
+            raise
+        except (BillhookError, UnreadableObject, asyncpg.PostgresError, *FAULTS) as error:
+            log.warning(
+                "an object could not be refreshed",
+                environment=asking.environment,
+                object_type=mark.object_type,
+                object_id=mark.object_id,
+                reason=str(error),
+            )
+            return
+        async with asking.database.connection() as connection:
+            await connection.execute(
+                _SETTLED if settled else _SOON,
+                asking.environment,
+                mark.object_type,
+                mark.object_id,
+                mark.marked_at,
+            )
 
-    async with all_or_first_error() as group:
-        for each in marks:
-            group.create_task(one(each))
+    await for_each(marks, one, _AT_ONCE)
 
 
 async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
@@ -229,28 +223,33 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
         return
     intent_id = payment.get("refs", {}).get("payment_intent")
     if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
-        charge = (await asking.get("charge", f"/v1/charges/{quote(charge_id, safe='')}", {})).data
+        charge = (await asking.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
         intent_id = id_of(charge.get("payment_intent"))
         created = timestamp(charge.get("created"))
         if intent_id is None and created is not None:  # made by Stripe's first API
             await _apply(asking, Event("", "charge.succeeded", created, charge, None))
     if intent_id is None:
         return  # a refund that names no payment stands alone
-    await show_payment(asking, intent_id)
+    await show_payment(asking, await payment_intent(asking, intent_id))
 
 
 async def _find_refunds(asking: mirror.Asking, charge_id: str) -> None:
     """Learn which refunds gave back what a charge says was given back."""
     async with asking.database.connection() as connection:
-        payment = await payment_with(connection, asking.environment, "charge", charge_id)
-    if payment is not None and lacks_refunds(payment, charge_id):
+        found = await payments_with(connection, asking.environment, "charge", [charge_id])
+    if (payment := found.get(charge_id)) is not None and lacks_refunds(payment, charge_id):
         await show_refunds_of(asking, charge_id)
 
 
-async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
-    """Ask Stripe for a PaymentIntent and the invoice that it paid, and show the payment. A row that
-    other hands changed is written again."""
-    await _apply_intent(asking, await payment_intent(asking, intent_id))
+async def show_payment(asking: mirror.Asking, intent: StripeObject) -> None:
+    """Show the payment of a fetched PaymentIntent, and fetch the invoice that it paid. A row that
+    other hands changed is written again.
+
+    Args:
+        intent: with its latest charge, as `payment_intent` returns it.
+    """
+    intent_id = intent["id"]
+    await _apply_intent(asking, intent)
     by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
     await _invoice_payments(asking, by_intent)
 
@@ -267,7 +266,7 @@ async def show_payment(asking: mirror.Asking, intent_id: str) -> None:
 
 async def payment_intent(asking: mirror.Asking, intent_id: str) -> StripeObject:
     """A PaymentIntent with its latest charge."""
-    path = f"/v1/payment_intents/{quote(intent_id, safe='')}"
+    path = f"/v1/payment_intents/{encoded(intent_id)}"
     return (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
 
 
@@ -300,7 +299,7 @@ async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
 async def refund(asking: mirror.Asking, refund_id: str) -> Fetched | None:
     """A refund; None where Stripe does not have it."""
     try:
-        return await asking.get("refund", f"/v1/refunds/{quote(refund_id, safe='')}", {})
+        return await asking.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
     except BillhookError as error:
         if error.status != 404:
             raise

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -18,3 +21,16 @@ async def all_or_first_error() -> AsyncIterator[asyncio.TaskGroup]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], at_once: int) -> None:
+    """Do `work` for every item, for `at_once` of them at a time. The first error ends the rest."""
+    slots = asyncio.Semaphore(at_once)
+
+    async def one(item: T) -> None:
+        async with slots:
+            await work(item)
+
+    async with all_or_first_error() as group:
+        for each in items:
+            group.create_task(one(each))

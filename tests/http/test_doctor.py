@@ -25,6 +25,7 @@ from billhook.doctor.stripe import clock
 from billhook.settings import Settings
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
+from odd_stripe import odd, with_odd_entries
 from strangers import as_user
 from stripe_events import customer, event
 
@@ -305,6 +306,16 @@ def test_what_is_broken_is_named_with_what_to_do(
 def test_an_event_on_its_way_is_not_missed(patient: Patient) -> None:
     miss_event(patient)
     assert only(patient.examined(), "missed events").state == "ok"
+
+
+def test_entries_of_stripes_lists_that_are_no_objects_do_not_end_an_examination(
+    patient: Patient,
+) -> None:
+    miss_event(patient)
+    with odd(patient.settings.stripe_api_base, with_odd_entries) as address:
+        report = patient.examined(hours=1, stripe_api_base=address)
+    assert only(report, "missed events").state == "broken"
+    assert only(report, "webhook endpoint").state == "ok"
 
 
 def test_without_a_public_url_events_are_pulled_and_that_is_no_fault(patient: Patient) -> None:

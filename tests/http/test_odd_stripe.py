@@ -15,7 +15,7 @@ import stripe
 
 from api import Api, connect, serving
 from http_tokens import token
-from odd_stripe import HALF, NUL, Change, odd
+from odd_stripe import HALF, NUL, Change, odd, with_odd_entries
 from recovering import Station
 from stripe_events import (
     charge,
@@ -149,6 +149,19 @@ def test_a_list_page_with_entries_that_are_no_objects_is_stored_without_them(
         assert [row["name"] for row in api.books.rows("TABLE payments.stripe_products")] == [
             "plain"
         ]
+
+
+def test_the_endpoint_is_managed_although_the_list_has_entries_that_are_no_objects(
+    database_url: str, sandbox: str, key: str
+) -> None:
+    public = "http://127.0.0.1:9"
+    with billhook(database_url, sandbox, key, with_odd_entries, public_url=public) as api:
+        first, again = (api.admin("POST", "/test/webhook") for _ in range(2))
+        assert (first.status_code, again.status_code) == (200, 200), first.text
+        assert (
+            again.json()["connection"]["webhookEndpointId"]
+            == (first.json()["connection"]["webhookEndpointId"])
+        )
 
 
 def test_a_checkout_is_opened_although_stripe_answers_with_an_odd_text(

@@ -11,6 +11,7 @@ from api import connect
 from billhook import archives
 from billhook.db import Database
 from billhook.db.providers import of_stripe
+from billhook.ledger import Ledger
 from billhook.mirror_status import mirror_status
 from billhook.models import RebuildOrder, Verification, Verify
 from billhook.overview import overview
@@ -131,7 +132,7 @@ def test_a_sync_and_verify_repair_leave_rows_of_other_providers_alone(station: S
         secrets = SecretStore(database, station.settings)
         gateway = Gateway(secrets.stripe_key, station.sandbox)
         try:
-            return await verify(database, gateway, "test", Verify(repair=True))
+            return await verify(Ledger(database), gateway, "test", Verify(repair=True))
         finally:
             await gateway.close()
 

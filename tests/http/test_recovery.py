@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from api import connect
-from billhook import events
+from billhook import event_list, events
 from billhook.errors import BillhookError, DatabaseUnavailable
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
 from billhook.models import ReplayEvents
@@ -99,10 +99,28 @@ def test_a_worker_pulls_when_it_starts_though_another_took_the_turn_and_died(
     assert station.fulfilled() == 1
 
 
+def test_a_worker_takes_no_lease_while_no_pull_is_due(station: Station) -> None:
+    station.books.execute("""
+        UPDATE billhook.pulls SET next_at = now() + interval '1 hour';
+        CREATE TABLE taken (name text);
+        CREATE FUNCTION note_lease() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO public.taken VALUES (NEW.name); RETURN NULL; END $$;
+        CREATE TRIGGER note_lease AFTER INSERT ON billhook.leases
+            FOR EACH ROW EXECUTE FUNCTION note_lease();
+    """)
+
+    async def look_twice(worker: Recovery) -> None:
+        await worker.pull("test")  # at the start
+        await worker.pull("test")
+
+    station.work(look_twice)
+    assert station.books.rows("SELECT name FROM taken") == [{"name": "pull:test"}]
+
+
 def test_many_missed_events_are_pulled_in_windows(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulling, "_PAGE", 3)
+    monkeypatch.setattr(event_list, "_PAGE", 3)
     monkeypatch.setattr(pulling, "_MOST", 6)
     for _ in range(4):
         station.bought(3)

@@ -11,6 +11,7 @@ import pytest
 
 from billhook import refreshes
 from billhook.db.leases import LeaseLost
+from billhook.task_groups import for_each
 from billhook.verify import paid
 
 
@@ -77,7 +78,42 @@ def test_a_verification_of_payments_ends_with_the_lease(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(paid, "_compare", compare)
         with pytest.raises(LeaseLost):
-            await paid.compare_payments(Asking(), None, repair=False)  # type: ignore[arg-type]
+            await paid.compare_payments(Asking(), 0, None, repair=None)  # type: ignore[arg-type]
+        return stopped.was_cancelled
+
+    assert asyncio.run(work())
+
+
+def test_each_item_is_worked_on_once_and_no_more_at_a_time_than_allowed() -> None:
+    async def work() -> tuple[list[int], int]:
+        done: list[int] = []
+        running = most = 0
+
+        async def one(item: int) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+            done.append(item)
+
+        await for_each(range(10), one, 3)
+        return done, most
+
+    done, most = asyncio.run(work())
+    assert sorted(done) == list(range(10))
+    assert most == 3
+
+
+def test_the_first_error_ends_the_work_on_the_other_items() -> None:
+    async def work() -> bool:
+        stopped = Stopped()
+
+        async def one(fails: bool) -> None:
+            await (stopped.find_the_lease_lost() if fails else stopped.go_on())
+
+        with pytest.raises(LeaseLost):
+            await for_each([False, True], one, 2)
         return stopped.was_cancelled
 
     assert asyncio.run(work())

@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import stripe
 
+from billhook import event_list
 from billhook.db import Database
 from billhook.doctor.finding import Finding, State, failure
 from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError, SecretUnreadable
+from billhook.kinds.reading import objects
 from billhook.models import Connection
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import STRIPE_API_BASE, Environment, Settings
@@ -130,7 +132,7 @@ class Endpoint:
     async def _at_stripe(self) -> StripeObject | None:
         """The endpoint that we manage, else one made by hand that leads to this environment."""
         listed = await self._gateway.get(self._environment, "/v1/webhook_endpoints", {"limit": 100})
-        endpoints: list[StripeObject] = listed.data.get("data") or []
+        endpoints = objects(listed.data)
         managed = self._connection.webhook_endpoint_id
         if managed is not None:
             return next((each for each in endpoints if each["id"] == managed), None)
@@ -198,9 +200,8 @@ async def missed(
     since = connection.webhook_configured_at or connected or datetime.fromtimestamp(0, UTC)
     due = {
         event["id"]: event["type"]
-        for event in page.get("data") or []
-        if event["type"] in EVENTS
-        and since < datetime.fromtimestamp(event["created"], UTC) < now - _GRACE
+        for event in event_list.applicable(environment, objects(page))
+        if since < datetime.fromtimestamp(event["created"], UTC) < now - _GRACE
     }
     async with database.connection() as open_connection:
         rows = await open_connection.fetch(_KNOWN, environment, list(due))

@@ -91,7 +91,7 @@ async def verify_environment(
 ) -> Response:
     """Compare every mirrored object and every payment with Stripe; `repair` fixes what drifted."""
     order = await read_json_or(request, Verify())
-    found = await verify.verify(services.database, services.gateway, environment, order)
+    found = await verify.verify(services.ledger, services.gateway, environment, order)
     return answer(VerificationResponse(verification=found))
 
 

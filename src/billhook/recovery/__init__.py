@@ -128,7 +128,7 @@ class Recovery:
             return False
         if await self._has_key(environment):
             order = Verify(budgetSeconds=_VERIFY_BUDGET)
-            await verify.verify(self._database, self._gateway, environment, order)
+            await verify.verify(self._ledger, self._gateway, environment, order)
         return False
 
     async def _has_key(self, environment: Environment) -> bool:

@@ -8,19 +8,18 @@ ones did. Events that the ledger has are left alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 import structlog
 
-from billhook import mirror
+from billhook import event_list, mirror
+from billhook.db import Database
 from billhook.db.leases import Lease, try_lease
-from billhook.endpoint import EVENTS
-from billhook.errors import BillhookError, InvalidInput
+from billhook.errors import BillhookError
 from billhook.kinds.reading import objects
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, check, decode
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+from billhook.stripe.gateway import Gateway, StripeObject
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +28,7 @@ OVERLAP = 300
 LISTED = 30 * 86_400
 """Seconds for which Stripe lists an event (stripe-facts 33)."""
 
-_PAGE = 100
 _MOST = 1_000  # events of a window: all of them are in memory, to be applied oldest first
-_TYPES = frozenset(EVENTS)
 
 # A connected account that nobody pulls, as a restored archive left it in an earlier version: from
 # when it was connected, which is not before we were here or before another account left.
@@ -45,6 +42,9 @@ SELECT $1, at, at FROM (
     WHERE c.provider = 'stripe' AND c.environment = $1
       AND c.status <> 'unconfigured' AND c.provider_account_id IS NOT NULL) AS connected
 ON CONFLICT DO NOTHING
+"""
+_IS_DUE = """
+SELECT EXISTS (SELECT FROM billhook.pulls WHERE environment = $1 AND next_at <= now())
 """
 _TAKE_TURN = """
 UPDATE billhook.pulls
@@ -106,6 +106,8 @@ async def pull_due(
         LeaseLost: the key was changed meanwhile.
     """
     database = ledger.database
+    if every is not None and not await _is_due(database, environment):
+        return False  # without writing anything: this is asked every second
     async with try_lease(database, f"pull:{environment}") as lease:
         if lease is None:
             return False
@@ -125,9 +127,14 @@ async def pull_due(
             raise
 
 
+async def _is_due(database: Database, environment: Environment) -> bool:
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_IS_DUE, environment))
+
+
 async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int) -> bool:
     """Apply what Stripe lists from `since` on, window by window, the oldest first."""
-    page = await _list(asking, since, None)
+    page = await event_list.page_of(asking, since)
     end = page.at + 1
     begin = max(since, page.at - LISTED)
     gap = (since, begin) if begin > since else None
@@ -157,31 +164,18 @@ async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int)
 async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeObject] | None:
     """The events created in [since, upto), newest first; None when they are too many at once."""
     found: list[StripeObject] = []
-    while True:
-        page = await _list(asking, since, upto, found[-1]["id"] if found else None)
-        events = objects(page.data)
-        found += events
-        if page.data.get("has_more") is not True or not events:
-            return found
-        if len(found) >= _MOST and upto - since > 1:
+    async for page in event_list.pages(asking, since, upto):
+        found += page
+        if len(found) > _MOST and upto - since > 1:
             return None
-
-
-async def _list(
-    asking: mirror.Asking, since: int, upto: int | None, after: str | None = None
-) -> Fetched:
-    created = {"gte": since} if upto is None else {"gte": since, "lt": upto}
-    params: dict[str, Any] = {"limit": _PAGE, "created": created}
-    if after is not None:
-        params["starting_after"] = after
-    return await asking.get("event", "/v1/events", params)
+    return found
 
 
 async def _apply(
     ledger: Ledger, asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
 ) -> None:
     """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
-    wanted = [each for each in events if each.get("type") in _TYPES and _is_event(each)]
+    wanted = event_list.applicable(asking.environment, events)
     status = await _known(asking, [each["id"] for each in wanted])
     for each in reversed(wanted):
         if each["id"] not in status:
@@ -195,28 +189,14 @@ async def _apply(
     seen.applied = max([*finished, seen.applied or 0]) or None
 
 
-def _is_event(found: StripeObject) -> bool:
-    """Whether it can be recorded. What cannot will never be: it must not hold up the others."""
-    try:
-        check(found)
-    except InvalidInput as error:
-        log.warning(
-            "an entry of Stripe's event list is no event", id=found["id"], reason=str(error)
-        )
-        return False
-    return True
-
-
 async def _apply_one(
     ledger: Ledger, environment: Environment, lease: Lease, event: StripeObject
 ) -> str:
-    delivery = decode(orjson.dumps(event))
-    if delivery.livemode != (environment == "live"):
-        return "ignored"
     try:
-        return (await ledger.apply(environment, delivery, lease)).processing_status
+        entry = await ledger.apply(environment, decode(orjson.dumps(event)), lease)
     except EventNotApplied:
         return "failed"  # it is in the ledger, and will be tried again
+    return entry.processing_status
 
 
 async def _known(asking: mirror.Asking, ids: list[str]) -> dict[str, str]:

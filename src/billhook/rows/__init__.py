@@ -4,6 +4,6 @@ Events, syncs, refreshes, replays and rebuilds all write through `apply_facts` o
 is made of, so each rule holds for all of them (docs/ordering.md).
 """
 
-from billhook.rows.facts import Elsewhere, Fact, apply_facts, payment_with, reduced
+from billhook.rows.facts import Elsewhere, Fact, apply_facts, payments_with, reduced
 
-__all__ = ["Elsewhere", "Fact", "apply_facts", "payment_with", "reduced"]
+__all__ = ["Elsewhere", "Fact", "apply_facts", "payments_with", "reduced"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,14 +87,15 @@ async def apply_facts(
         await connection.execute(save, environment, orjson.dumps(rows).decode(), documents)
 
 
-async def payment_with(
-    connection: Connection, environment: Environment, object_type: str, object_id: str
-) -> Payment | None:
-    """What is known of the payment that an object belongs to."""
-    ref = {"type": object_type, "id": object_id}
-    asked = orjson.dumps({"refs": [ref], "new_payments": 0}).decode()
+async def payments_with(
+    connection: Connection, environment: Environment, object_type: str, ids: Iterable[str]
+) -> dict[str, Payment]:
+    """What is known of the payments that objects of one type belong to, by the objects' ids."""
+    refs = [{"type": object_type, "id": each} for each in ids]
+    asked = orjson.dumps({"refs": refs, "new_payments": 0}).decode()
     loaded = orjson.loads(await connection.fetchval(_LOAD_PAYMENTS, environment, asked))
-    return payments_of(loaded).by_ref.get((object_type, object_id))
+    known = payments_of(loaded).by_ref
+    return {of_id: payment for (of_type, of_id), payment in known.items() if of_type == object_type}
 
 
 async def reduced(

@@ -21,7 +21,7 @@ from billhook.kinds.reading import objects
 from billhook.rows import Fact
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import Range, params_of, split, write_page
-from billhook.task_groups import all_or_first_error
+from billhook.task_groups import all_or_first_error, for_each
 
 log = structlog.get_logger(__name__)
 
@@ -182,21 +182,17 @@ async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int
     if not reading.complete or reading.error is not None:
         return 0
     gone_perhaps = await absent(asking, reading.kind, reading.seen, at, _CONFIRM_MOST)
-    slots = asyncio.Semaphore(_CONFIRM_AT_ONCE)
     gone = 0
 
     async def confirm(object_id: str) -> None:
         nonlocal gone
-        async with slots:
-            try:
-                gone += not (await mirror.refresh(asking, reading.kind, object_id)).exists
-            except asyncpg.PostgresError as error:
-                _refuse(asking, reading, object_id, error)
+        try:
+            gone += not (await mirror.refresh(asking, reading.kind, object_id)).exists
+        except asyncpg.PostgresError as error:
+            _refuse(asking, reading, object_id, error)
 
     try:
-        async with all_or_first_error() as group:
-            for each in gone_perhaps:
-                group.create_task(confirm(each))
+        await for_each(gone_perhaps, confirm, _CONFIRM_AT_ONCE)
     except LeaseLost:
         raise
     except BillhookError as error:

@@ -17,6 +17,7 @@ from billhook import mirror
 from billhook.db import Database
 from billhook.db.leases import Busy, Lease, try_lease
 from billhook.kinds import KINDS
+from billhook.ledger import Ledger
 from billhook.models import Verification, Verify
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
@@ -41,15 +42,19 @@ FROM billhook.pulls WHERE environment = $1
 
 
 async def verify(
-    database: Database, gateway: Gateway, environment: Environment, order: Verify
+    ledger: Ledger, gateway: Gateway, environment: Environment, order: Verify
 ) -> Verification:
     """Compare an environment's rows with Stripe, and fix them if asked to.
+
+    Args:
+        ledger: applies the events of payments that are repaired.
 
     Raises:
         Busy: a verification of this environment is running.
         PaymentConfigInvalid: no key, or one that Stripe refuses.
         LeaseLost: the key was changed meanwhile.
     """
+    database = ledger.database
     key = await gateway.key(environment)
     async with try_lease(database, lease_name(environment)) as lease:
         if lease is None:
@@ -57,9 +62,9 @@ async def verify(
                 f"A verification of {environment} is running already.",
                 next_actions="Wait for it, or look at its result: GET …/verify.",
             )
-        await gateway.account(environment, key=key)
+        at = (await gateway.account(environment, key=key)).at
         asking = mirror.Asking(database, gateway, environment, key, lease)
-        found = await _compare(asking, order)
+        found = await _compare(ledger, asking, at, order)
         await _keep(database, lease, found)
     drifting = [each for each in found.drift if not each.repaired]
     if drifting:
@@ -85,15 +90,16 @@ def lease_name(environment: Environment) -> str:
     return f"verify:{environment}"
 
 
-async def _compare(asking: mirror.Asking, order: Verify) -> Verification:
+async def _compare(ledger: Ledger, asking: mirror.Asking, at: int, order: Verify) -> Verification:
     started_at = datetime.now(UTC)
     until = time.monotonic() + order.budget_seconds if order.budget_seconds else None
     async with all_or_first_error() as group:
         comparing = [
-            group.create_task(compare_list(asking, each, until, repair=order.repair))
+            group.create_task(compare_list(asking, each, at, until, repair=order.repair))
             for each in KINDS.values()
         ]
-        paid = group.create_task(compare_payments(asking, until, repair=order.repair))
+        repair = ledger if order.repair else None
+        paid = group.create_task(compare_payments(asking, at, until, repair=repair))
     payments, refunds, money = paid.result()
     return Verification(
         environment=asking.environment,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,13 +13,13 @@ from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds import Kind, Row
-from billhook.kinds.reading import UnreadableObject
+from billhook.kinds.reading import UnreadableObject, objects
 from billhook.models import Drift, VerifiedTable
 from billhook.rows import apply_facts
 from billhook.stripe.gateway import StripeObject
 from billhook.sync.ranges import OLDEST
 from billhook.sync.reading import absent
-from billhook.task_groups import all_or_first_error
+from billhook.task_groups import for_each
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 _AT_ONCE = 4
@@ -38,19 +37,23 @@ Shown = Mapping[str, Any]
 
 
 async def compare_list(
-    asking: mirror.Asking, kind: Kind, until: float | None, *, repair: bool
+    asking: mirror.Asking, kind: Kind, at: int, until: float | None, *, repair: bool
 ) -> VerifiedTable:
-    """Compare one list with its table. What Stripe refuses ends this list only."""
+    """Compare one list with its table. What Stripe refuses ends this list only.
+
+    Args:
+        at: Stripe's time before the list is read.
+        until: see `pages`.
+    """
     found = VerifiedTable(table=_table(kind))
     seen: set[str] = set()
     suspects: set[str] = set()
     try:
-        at = (await asking.get("account", "/v1/account", {})).at
         for variant in kind.variants:
             async for page in pages(asking, kind.plural, kind.path, dict(variant), OLDEST, until):
-                objects = page.data.get("data") or []
-                seen.update(each["id"] for each in objects)
-                suspects |= await _suspects(asking, kind, objects, page.at, found)
+                listed = objects(page.data)
+                seen.update(each["id"] for each in listed)
+                suspects |= await _suspects(asking, kind, listed, page.at, found)
         found.complete = until is None or time.monotonic() < until
         if found.complete:
             suspects.update(await absent(asking, kind, seen, at, CONFIRMED))
@@ -65,16 +68,16 @@ async def compare_list(
 async def _suspects(
     asking: mirror.Asking,
     kind: Kind,
-    objects: list[StripeObject],
+    listed: list[StripeObject],
     at: int,
     found: VerifiedTable,
 ) -> set[str]:
     """The ids of those objects that are not shown as they are. Counts what is in flight."""
-    for each in objects:
+    for each in listed:
         await mirror.complete_children(asking, kind, each)
-    shown, items = await _shown(asking, kind, [each["id"] for each in objects])
+    shown, items = await _shown(asking, kind, [each["id"] for each in listed])
     suspects = set()
-    for each in objects:
+    for each in listed:
         found.objects += 1
         row = shown.get(each["id"])
         if not _differences(kind, each, row, items.get(each["id"], ())):
@@ -96,21 +99,17 @@ async def _confirm(
 ) -> None:
     """Ask for each suspect on its own: what differs now as well has drifted."""
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
-    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(object_id: str) -> None:
-        async with slots:
-            drift = await _drift(asking, kind, object_id)
-            if drift is not None and repair:
-                with one_repair(_table(kind), object_id):
-                    await _mend(asking, kind, object_id)
-                drift.repaired = await _drift(asking, kind, object_id) is None
-            if drift is not None:
-                found.drift.append(drift)
+        drift = await _drift(asking, kind, object_id)
+        if drift is not None and repair:
+            with one_repair(_table(kind), object_id):
+                await _mend(asking, kind, object_id)
+            drift.repaired = await _drift(asking, kind, object_id) is None
+        if drift is not None:
+            found.drift.append(drift)
 
-    async with all_or_first_error() as group:
-        for each in suspects[:CONFIRMED]:
-            group.create_task(one(each))
+    await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
 
 
 async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,17 +13,19 @@ from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds.reading import id_of, integer, objects, text, timestamp
+from billhook.ledger import Ledger
 from billhook.mirror import Asking
 from billhook.models import Drift, Money, VerifiedTable
+from billhook.paths import encoded
 from billhook.projections import Event
 from billhook.projections.charges import captured, given_back
 from billhook.projections.refunds import refund_changed
 from billhook.reducers.payments import Payment
 from billhook.reducers.worth import Worth
-from billhook.rows import payment_with
+from billhook.rows import payments_with
 from billhook.stripe.gateway import StripeObject
-from billhook.task_groups import all_or_first_error
-from billhook.verify.listed_events import apply_events
+from billhook.task_groups import all_or_first_error, for_each
+from billhook.verify.missed_events import apply_events
 from billhook.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 
 TABLE = "payments.transactions"
@@ -134,10 +135,16 @@ class _Sums:
 
 
 async def compare_payments(
-    asking: Asking, until: float | None, *, repair: bool
+    asking: Asking, at: int, until: float | None, *, repair: Ledger | None
 ) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
     """Compare payments and refunds since the account was connected: what happened before is not in
-    the ledger."""
+    the ledger.
+
+    Args:
+        at: Stripe's time before its lists are read.
+        until: see `pages`.
+        repair: applies the events of what is repaired; None to repair nothing.
+    """
     async with asking.database.connection() as connection:
         since = await connection.fetchval(_SINCE, asking.environment)
     payments = VerifiedTable(table=f"{TABLE} (payments)")
@@ -150,7 +157,9 @@ async def compare_payments(
                 ("refund", refunds),
             )
             for kind, found in kinds:
-                group.create_task(_compare(asking, kind, since, until, found, sums, repair=repair))
+                group.create_task(
+                    _compare(asking, kind, since, at, until, found, sums, repair=repair)
+                )
     return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
 
 
@@ -158,16 +167,16 @@ async def _compare(
     asking: Asking,
     kind: Kind,
     since: int,
+    at: int,
     until: float | None,
     found: VerifiedTable,
     sums: _Sums,
     *,
-    repair: bool,
+    repair: Ledger | None,
 ) -> None:
     seen: set[str] = set()
     suspects: list[_Movement] = []
     try:
-        at = (await asking.get("account", "/v1/account", {})).at
         async for page in pages(asking, kind, f"/v1/{kind}s", {}, since, until):
             moved = [m for each in objects(page.data) if (m := _movement(kind, each, page.at))]
             shown = await _shown(asking, kind, moved)
@@ -185,7 +194,7 @@ async def _compare(
         await _confirm(asking, kind, suspects, found, sums, repair=repair)
         if found.complete:
             extra = _extra if kind == "charge" else _extra_refunds
-            await extra(asking, since, at, seen, found, sums, repair=repair)
+            await extra(asking, since, at, seen, found, sums, repair=repair is not None)
     except LeaseLost:
         raise
     except BillhookError as error:
@@ -236,18 +245,22 @@ async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict
                 [each.currency for each in moved],
             )
         found = [dict(row) for row in rows]
-        for row in found:
-            if kind == "charge" and row["asked_currency"] != row["currency"]:
-                await _convert(connection, asking, row)
+        if kind == "charge":
+            await _convert(connection, asking, found)
     return {row["id"]: row for row in found}
 
 
-async def _convert(connection: Connection, asking: Asking, row: dict[str, Any]) -> None:
-    """Express what Stripe says in the currency of the payment's row, where it says how."""
-    payment = await payment_with(connection, asking.environment, "payment_intent", row["id"])
-    worth = Worth(payment or Payment(0), row["currency"])
-    for name in ("expected", "given_back"):
-        row[name] = worth.of(row[name], row["asked_currency"])
+async def _convert(connection: Connection, asking: Asking, rows: list[dict[str, Any]]) -> None:
+    """Express what Stripe says in the currencies of the payments' rows, where it says how."""
+    rows = [row for row in rows if row["asked_currency"] != row["currency"]]
+    if not rows:
+        return
+    ids = [row["id"] for row in rows]
+    payments = await payments_with(connection, asking.environment, "payment_intent", ids)
+    for row in rows:
+        worth = Worth(payments.get(row["id"]) or Payment(0), row["currency"])
+        for name in ("expected", "given_back"):
+            row[name] = worth.of(row[name], row["asked_currency"])
 
 
 def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:
@@ -315,34 +328,30 @@ async def _confirm(
     found: VerifiedTable,
     sums: _Sums,
     *,
-    repair: bool,
+    repair: Ledger | None,
 ) -> None:
     """Look at each suspect once more: what differs now as well has drifted."""
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
-    slots = asyncio.Semaphore(_AT_ONCE)
     counted: set[int] = set()
 
     async def one(suspect: _Movement) -> None:
-        async with slots:
-            moved = await _anew(asking, kind, suspect)
-            row = await _row(asking, kind, moved)
-            if row is not None and kind == "charge":
-                if row["payment_id"] in counted:
-                    return  # with another PaymentIntent of the same invoice
-                counted.add(row["payment_id"])
-            differing = _differences(kind, moved, row)
-            drift = _drift(found.table, moved, row, differing) if differing else None
-            if drift is not None and repair:
-                with one_repair(TABLE, moved.id):
-                    row = await _mend(asking, kind, moved)
-                drift.repaired = not _differences(kind, moved, row)
-            if drift is not None:
-                found.drift.append(drift)
-            _count(sums, kind, moved, row)
+        moved = await _anew(asking, kind, suspect)
+        row = await _row(asking, kind, moved)
+        if row is not None and kind == "charge":
+            if row["payment_id"] in counted:
+                return  # with another PaymentIntent of the same invoice
+            counted.add(row["payment_id"])
+        differing = _differences(kind, moved, row)
+        drift = _drift(found.table, moved, row, differing) if differing else None
+        if drift is not None and repair is not None:
+            with one_repair(TABLE, moved.id):
+                row = await _mend(asking, repair, kind, moved)
+            drift.repaired = not _differences(kind, moved, row)
+        if drift is not None:
+            found.drift.append(drift)
+        _count(sums, kind, moved, row)
 
-    async with all_or_first_error() as group:
-        for each in suspects[:CONFIRMED]:
-            group.create_task(one(each))
+    await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
 
 
 async def _row(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
@@ -352,7 +361,7 @@ async def _row(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
 async def _anew(asking: Asking, kind: Kind, suspect: _Movement) -> _Movement:
     """The same charge or refund as it is now: a refund may have failed meanwhile. Where several
     PaymentIntents paid one invoice, all of them together."""
-    found = await asking.get(kind, f"/v1/{kind}s/{suspect.object['id']}", {})
+    found = await asking.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
     moved = _movement(kind, found.data, found.at) or suspect
     row = await _row(asking, kind, moved) if kind == "charge" else None
     for intent_id in row["intents"] if row is not None else ():
@@ -382,15 +391,15 @@ def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) 
     )
 
 
-async def _mend(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
+async def _mend(asking: Asking, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
     """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
     then as fetched. Returns the row that is shown then."""
-    await apply_events(asking, moved.id, moved.object["id"], moved.created)
+    await apply_events(asking, ledger, moved.id, moved.object["id"], moved.created)
     row = await _row(asking, kind, moved)
     if not _differences(kind, moved, row):
         return row
     if intent_id := id_of(moved.object.get("payment_intent")):
-        await refreshes.show_payment(asking, intent_id)
+        await refreshes.show_payment(asking, await refreshes.payment_intent(asking, intent_id))
         row = await _row(asking, kind, moved)
     differing = _differences(kind, moved, row)
     if kind == "refund" and differing:
@@ -415,8 +424,9 @@ async def _extra(
     async with asking.database.connection() as connection:
         rows = await connection.fetch(_EXTRA, asking.environment, since, at, list(seen), CONFIRMED)
     for row in rows:
-        statuses = {each: await _intent_status(asking, each) for each in row["intents"]}
-        if "succeeded" in statuses.values():
+        intents = [await _intent(asking, each) for each in row["intents"]]
+        known = [each for each in intents if each is not None]
+        if any(each.get("status") == "succeeded" for each in known):
             continue  # its charge is older than the connection
         drift = Drift(
             table=found.table,
@@ -428,10 +438,10 @@ async def _extra(
         )
         if repair:
             drift.repaired = False
-            for each in [intent_id for intent_id, status in statuses.items() if status]:
-                with one_repair(TABLE, each):
+            for each in known:
+                with one_repair(TABLE, each["id"]):
                     await refreshes.show_payment(asking, each)
-                    drift.repaired = await _status_shown(asking, each) not in _PAID
+                    drift.repaired = await _status_shown(asking, each["id"]) not in _PAID
         if not drift.repaired:
             sums.of(row["currency"]).payments += row["amount"]
         found.drift.append(drift)
@@ -473,10 +483,10 @@ async def _extra_refunds(
         found.drift.append(drift)
 
 
-async def _intent_status(asking: Asking, intent_id: str) -> str | None:
+async def _intent(asking: Asking, intent_id: str) -> StripeObject | None:
     """What Stripe says of a PaymentIntent; None where it does not know it."""
     try:
-        return text((await refreshes.payment_intent(asking, intent_id)).get("status"))
+        return await refreshes.payment_intent(asking, intent_id)
     except BillhookError as error:
         if error.status != 404:
             raise

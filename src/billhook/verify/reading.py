@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from billhook.db.refusals import reason_of
+from billhook.kinds.reading import objects
 from billhook.mirror import Asking
 from billhook.stripe.gateway import Fetched
 
@@ -52,9 +53,9 @@ async def pages(
             page = await asking.get(
                 list_name, path, {**params, "limit": _PAGE, "created": part, **cursor}
             )
-            objects = page.data.get("data") or []
-            more = page.data.get("has_more") is True and bool(objects)
-            after = objects[-1]["id"] if objects else None
+            listed = objects(page.data)
+            more = page.data.get("has_more") is True and bool(listed)
+            after = listed[-1]["id"] if listed else None
             yield page
 
 

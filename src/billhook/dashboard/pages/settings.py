@@ -119,7 +119,7 @@ async def verify_now(visit: Visit) -> Response:
     services = visit.services
     order = Verify.model_validate({"budgetSeconds": _VERIFY_BUDGET})
     try:
-        found = await verify.verify(services.database, services.gateway, visit.environment, order)
+        found = await verify.verify(services.ledger, services.gateway, visit.environment, order)
     except BillhookError as error:
         return await visit.back("/settings", error)
     objects = sum(each.objects for each in found.tables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from billhook.endpoint import EVENTS
+from billhook import event_list
 from billhook.events import project_again
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import Asking
@@ -21,7 +21,9 @@ _AROUND = (5, 600)
 """Seconds before and after an object was made in which its events are looked for."""
 
 
-async def apply_events(asking: Asking, payment_id: str, object_id: str, created: int) -> None:
+async def apply_events(
+    asking: Asking, ledger: Ledger, payment_id: str, object_id: str, created: int
+) -> None:
     """Apply the events that name an object from around the time it was made: those that the ledger
     lacks as if they had just come, the others once more, without the app's triggers.
 
@@ -34,23 +36,16 @@ async def apply_events(asking: Asking, payment_id: str, object_id: str, created:
         known = await connection.fetch(_PARTS, asking.environment, payment_id)
     named = [payment_id.encode(), object_id.encode(), *(id.encode() for (id,) in known)]
     events: list[StripeObject] = []
-    params = {"created": {"gte": created - before, "lte": created + after}}
-    cursor: dict[str, str] = {}
-    more = True
-    while more:
-        page = await asking.get("event", "/v1/events", {"limit": 100, **params, **cursor})
-        listed: list[StripeObject] = page.data.get("data") or []
-        more = page.data.get("has_more") is True and bool(listed)
-        cursor = {"starting_after": listed[-1]["id"]} if listed else {}
+    async for page in event_list.pages(asking, created - before, created + after):
         events += [
             each
-            for each in listed
-            if each["type"] in EVENTS and any(name in orjson.dumps(each) for name in named)
+            for each in event_list.applicable(asking.environment, page)
+            if any(name in orjson.dumps(each) for name in named)
         ]
     for each in reversed(events):
         delivery = decode(orjson.dumps(each))
         try:
-            entry = await Ledger(asking.database).apply(asking.environment, delivery, asking.lease)
+            entry = await ledger.apply(asking.environment, delivery, asking.lease)
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(asking.database, asking.environment, delivery, refire=False)
         except (EventNotApplied, EventNotRecorded):
