@@ -37,7 +37,7 @@ class BillhookError(Exception):
         status: HTTP status.
         code: one of the contract's codes, for machines.
         message: one or two sentences, for people.
-        next_actions: what to do about it, or None. A class may have a usual answer.
+        next_actions: what to do about it, or None. A class may have a default.
     """
 
     status = 500
@@ -86,13 +86,13 @@ class InvalidCredentials(BillhookError):
 
 
 class InvalidApiKey(BillhookError):
-    """401: an `ik_…` key that is not (or no longer) ours."""
+    """401: an `ik_…` key that is not valid, or no longer."""
 
     status = 401
     code = "AUTH_INVALID_API_KEY"
     usual_next_actions = (
         "Use a valid admin key (ik_…): `billhook keys list` shows their last characters, "
-        "`billhook keys create --admin` makes a new one."
+        "`billhook keys create --admin` creates a new one."
     )
 
 
@@ -105,7 +105,7 @@ class Unauthorized(BillhookError):
 
 
 class Forbidden(BillhookError):
-    """403: known caller, not allowed (RLS said no, or no admin)."""
+    """403: known caller, not allowed (by row-level security, or not an admin)."""
 
     status = 403
     code = "AUTH_UNAUTHORIZED"
@@ -133,67 +133,66 @@ class CheckoutAlreadyExists(BillhookError):
 
 
 class PaymentConfigInvalid(BillhookError):
-    """400: the environment has no usable Stripe key (Stripe's own status when Stripe said so)."""
+    """400: the environment has no usable Stripe key (Stripe's status when Stripe rejected it)."""
 
     status = 400
     code = "PAYMENT_CONFIG_INVALID"
 
 
 class PayloadTooLarge(BillhookError):
-    """413: the body is larger than the route takes."""
+    """413: the body is larger than the route accepts."""
 
     status = 413
     code = "INVALID_INPUT"
 
 
 class RateLimited(BillhookError):
-    """429: Stripe asks us to slow down."""
+    """429: Stripe's rate limit."""
 
     status = 429
     code = "RATE_LIMITED"
 
 
 class PaymentMethodDeclined(BillhookError):
-    """402 (or what Stripe says): the card was refused."""
+    """402 (or Stripe's status): the card was declined."""
 
     status = 402
     code = "PAYMENT_METHOD_DECLINED"
 
 
 class UpstreamFailure(BillhookError):
-    """Stripe failed or refused: Stripe's status, 502 when there was no answer at all."""
+    """Stripe failed or refused: Stripe's status, or 502 if there was no response."""
 
     status = 502
     code = "UPSTREAM_FAILURE"
 
 
 class DatabaseRefused(BillhookError):
-    """400: a check, key or trigger of the app's own refused the row."""
+    """400: a check, key or trigger of the app rejected the row."""
 
     status = 400
     code = "DATABASE_VALIDATION_ERROR"
 
 
 class DatabaseDuplicate(BillhookError):
-    """409: a unique key of the app's own refused the row."""
+    """409: a unique key of the app rejected the row."""
 
     status = 409
     code = "DATABASE_DUPLICATE"
 
 
 class SecretUnreadable(BillhookError):
-    """500: a stored secret was encrypted with a key that we don't have. Names it, never quotes."""
+    """500: a stored secret was encrypted with another key. The message names, never quotes it."""
 
 
 class SigningKeysUnavailable(BillhookError):
-    """503: the identity provider's public keys cannot be fetched, so no token can be judged."""
+    """503: the identity provider's public keys cannot be fetched, so no token can be verified."""
 
     status = 503
 
 
 class DatabaseUnavailable(BillhookError):
-    """503: PostgreSQL cannot be reached just now; the message says whether a change may have been
-    saved."""
+    """503: PostgreSQL is unavailable; the message says whether a change may have been saved."""
 
     status = 503
     code = "INTERNAL_ERROR"

@@ -355,7 +355,7 @@ def test_a_key_that_is_refused_is_not_repeated(linked: Billhook, key: str) -> No
 def test_no_key_at_all_is_said(linked: Billhook) -> None:
     ran = linked("config", "set", stdin="")
     assert ran.code == 2
-    assert "nothing came" in ran.err
+    assert "it was empty" in ran.err
 
 
 def test_other_peoples_text_does_not_steer_the_terminal(linked: Billhook, api: Api) -> None:
@@ -406,7 +406,7 @@ class TestLink:
         billhook("link", "--url", api.url, stdin=f"{ADMIN_KEY}\n")
         elsewhere = billhook("status", "--url", "http://127.0.0.1:9")
         assert elsewhere.code == 2
-        assert "No admin key for http://127.0.0.1:9" in elsewhere.err
+        assert "There is no admin key for http://127.0.0.1:9" in elsewhere.err
         assert billhook("status", "--url", f"{api.url}/").code == 0
 
     def test_a_link_that_others_could_have_laid_is_refused(

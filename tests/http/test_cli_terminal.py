@@ -77,12 +77,12 @@ def test_a_question_is_asked_and_no_means_no(
     api: Api, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     terminal = Terminal(tmp_path, "config", "remove", **variables)
-    terminal.wait_for("Go on? [y/N]")
+    terminal.wait_for("Continue? [y/N]")
     terminal.type("n\n")
     assert terminal.ended() == 1
     assert api.admin("GET", "/config").json()["keys"][0]["value"] is not None
     terminal = Terminal(tmp_path, "config", "remove", **variables)
-    terminal.wait_for("Go on? [y/N]")
+    terminal.wait_for("Continue? [y/N]")
     terminal.type("y\n")
     assert terminal.ended() == 0
     assert api.admin("GET", "/config").json()["keys"][0]["value"] is None

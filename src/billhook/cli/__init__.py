@@ -89,19 +89,19 @@ def sandbox(context: typer.Context) -> None:
 
     With a command (advance, pay, fault, seed, dump, reset, …), control a running sandbox.
     """
-    # Replaces this process: Billhook imports nothing of the sandbox.
+    # Replaces this process: Billhook does not import the sandbox.
     os.execv(sys.executable, [sys.executable, "-m", "billhook_sandbox", *context.args])  # noqa: S606
 
 
 @app.command(epilog="Example: billhook serve --host 0.0.0.0 --workers 2")
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="The address to listen on; else HOST, else 127.0.0.1.")
+        str | None, typer.Option(help="Address to listen on. Default: HOST, else 127.0.0.1.")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="The port to listen on; else PORT, else 7130.")
+        int | None, typer.Option(help="Port to listen on. Default: PORT, else 7130.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="How many processes serve the port.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
 ) -> None:
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
@@ -109,7 +109,7 @@ def serve(
     from billhook.db.migrate import migrate as bring_up_to_date
     from billhook.http.server import OPTIONS
 
-    # Settings, port and database first: what is wrong is one line, before anything starts.
+    # Settings, port and database first: errors are one line, before anything starts.
     settings = load_settings()
     host = host or settings.host
     port = settings.port if port is None else port
@@ -121,7 +121,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        # uvicorn itself would believe whatever a local process says about the client.
+        # By default, uvicorn would trust what any local process says about the client.
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_graceful_shutdown=10,
@@ -143,7 +143,7 @@ def _require_extra(*, embedded: bool) -> None:
     """Make sure that what `billhook dev` needs beyond the API is installed.
 
     Args:
-        embedded: whether the PostgreSQL that comes along is needed.
+        embedded: whether the bundled PostgreSQL is needed.
     """
     needed = {"python_multipart": "python-multipart"}
     if embedded:
@@ -151,7 +151,7 @@ def _require_extra(*, embedded: bool) -> None:
     missing = [name for module, name in needed.items() if find_spec(module) is None]
     if missing:
         raise BillhookError(
-            f"`billhook dev` needs {' and '.join(missing)}, which the extra `dev` brings.",
+            f"`billhook dev` needs {' and '.join(missing)}, which the extra `dev` installs.",
             next_actions="In a clone of the repository: make run. To install the extra from one: "
             "pip install '/path/to/billhook[dev]'",
         )
@@ -175,17 +175,15 @@ def _require_free(host: str, port: int) -> None:
 @app.command(epilog="Example: billhook dev --port 8080")
 def dev(
     state: Annotated[
-        Path, typer.Option(help="Where the database, the sandbox and the keys are kept.")
+        Path, typer.Option(help="Folder for the database, the sandbox's data and the keys.")
     ] = Path(".billhook"),
     port: Annotated[
         int | None,
-        typer.Option(
-            help="The port of the API.", envvar="PORT", show_default="7130 or the next free"
-        ),
+        typer.Option(help="Port of the API.", envvar="PORT", show_default="7130 or the next free"),
     ] = None,
     sandbox_port: Annotated[
         int | None,
-        typer.Option(help="The port of the Stripe sandbox.", show_default="12111 or the next free"),
+        typer.Option(help="Port of the Stripe sandbox.", show_default="12111 or the next free"),
     ] = None,
     database_url: Annotated[
         str | None,

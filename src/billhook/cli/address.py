@@ -1,11 +1,11 @@
-"""Which Billhook the commands speak with, and with what key.
+"""Which server the commands call, and with what key.
 
-The address: `--url`, else BILLHOOK_URL, else that of `billhook link`. The key: BILLHOOK_API_KEY,
-else the one linked *with that address*, else ACCESS_API_KEY. A linked key goes to no other place
-than the one that it was linked with.
+The URL: `--url`, else BILLHOOK_URL, else that of `billhook link`. The key: BILLHOOK_API_KEY,
+else the one linked *to that URL*, else ACCESS_API_KEY. A linked key is sent only to the URL that it
+was linked to.
 
 The link is `.billhook/link.json` in this folder or one above it: a link belongs to a project, as
-its `.env` does, so that a command typed in one project cannot reach another's live account.
+its `.env` does, so that a command in one project cannot reach another's live account.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LINK = Path(".billhook") / "link.json"
 
 
 class _Given(FromEnvironment):
-    """What is needed here; the server's settings are not."""
+    """The settings of the command line; the server's are not needed."""
 
     url: str | None = Field(None, alias="BILLHOOK_URL")
     api_key: SecretStr | None = Field(None, alias="BILLHOOK_API_KEY")
@@ -41,7 +41,7 @@ class _Given(FromEnvironment):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A Billhook and an admin key of it."""
+    """The URL of a server and an admin key for it."""
 
     url: str
     key: str = field(repr=False)
@@ -49,10 +49,10 @@ class Address:
 
 @contextmanager
 def connected(url: str | None) -> Iterator[Client]:
-    """A client of the Billhook that is meant.
+    """A client for the selected server.
 
     Raises:
-        SettingsError: no address or no key is known.
+        SettingsError: there is no URL or no key.
     """
     from billhook.client import Client
 
@@ -81,13 +81,13 @@ def settings_errors() -> Iterator[None]:
 
 
 def find(url: str | None) -> Address:
-    """The address and the key that count.
+    """The URL and the key to use.
 
     Args:
         url: the option `--url`.
 
     Raises:
-        SettingsError: no address or no key is known.
+        SettingsError: there is no URL or no key.
     """
     given = _Given()
     linked = _read_link(Path.cwd())
@@ -95,8 +95,8 @@ def find(url: str | None) -> Address:
     if url is None:
         if linked is None:
             raise SettingsError(
-                "No Billhook is known. Give its address with --url or BILLHOOK_URL, or once and "
-                "for all with: billhook link --url https://your.host"
+                "No server is configured. Pass --url, set BILLHOOK_URL, or link this folder: "
+                "billhook link --url https://your.host"
             )
         url = linked.url
     if given.api_key is not None:
@@ -106,17 +106,17 @@ def find(url: str | None) -> Address:
     if given.access_api_key is not None:
         return Address(url, given.access_api_key.get_secret_value())
     raise SettingsError(
-        f"No admin key for {url} is known. Set BILLHOOK_API_KEY, or: billhook link --url {url}"
+        f"There is no admin key for {url}. Set BILLHOOK_API_KEY, or: billhook link --url {url}"
     )
 
 
 def stripe_api_base() -> str | None:
-    """Where the server's Stripe is, if that is said here as well: a sandbox, a proxy."""
+    """The server's STRIPE_API_BASE, if it is set here as well: a sandbox, a proxy."""
     return _Given().stripe_api_base
 
 
 def is_known(url: str | None) -> bool:
-    """Whether `find` would find something."""
+    """Whether `find` would succeed."""
     try:
         find(url)
     except SettingsError:
@@ -125,13 +125,13 @@ def is_known(url: str | None) -> bool:
 
 
 def write_link(folder: Path, address: Address) -> Path:
-    """Store `address` so that only its owner can read it, and no repository takes it in."""
+    """Store `address` so that only its owner can read it, and Git ignores it."""
     target = folder / LINK
     target.parent.mkdir(mode=0o700, exist_ok=True)
     ignore = target.parent / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
-    # mkstemp makes it 0600 from the start; replacing it is one step.
+    # mkstemp creates it with mode 0600; replacing it is atomic.
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix="link-")
     with os.fdopen(handle, "w") as file:
         json.dump({"url": address.url, "apiKey": address.key}, file)
@@ -140,7 +140,7 @@ def write_link(folder: Path, address: Address) -> Path:
 
 
 def remove_link(folder: Path) -> Path | None:
-    """Forget the link that counts in `folder`. None when there is none."""
+    """Delete the link that applies in `folder`. None if there is none."""
     found = _find_link(folder)
     if found is not None:
         found.unlink()
@@ -166,10 +166,11 @@ def _read_link(folder: Path) -> Address | None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """In a folder that others can write to, they could lay a link that leads to their server."""
+    """In a folder that others can write to, they could plant a link to their own server."""
     state = path.stat()
     mine = not hasattr(os, "getuid") or state.st_uid == os.getuid()
     if not mine or (os.name == "posix" and state.st_mode & 0o077):
         raise SettingsError(
-            f"{path} must belong to you and be closed to others. If it is yours: chmod 600 {path}"
+            f"{path} must be owned by you and not be accessible to others. If it is yours: "
+            f"chmod 600 {path}"
         )

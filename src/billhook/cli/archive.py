@@ -14,7 +14,7 @@ from billhook.cli.options import AsJson, Yes
 from billhook.cli.output import as_wire, show_json
 from billhook.settings import load_settings
 
-# Loaded when a command runs: the shell asks for every completion anew.
+# Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
     from billhook.db import Database
 
@@ -52,7 +52,7 @@ def restore(
     """Restore an archive's rows. The rows in their place are archived first."""
     from billhook import archives
 
-    asking.confirm("Present rows of that environment will be archived. Go on?", yes)
+    asking.confirm("The environment's current rows will be archived. Continue?", yes)
     print(f"{_run(lambda database: archives.restore(database, archive_id))} rows restored.")
 
 

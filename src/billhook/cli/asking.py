@@ -14,19 +14,19 @@ def secret(what: str) -> str:
     """A secret from a prompt that does not show it, or from the first line of standard input.
 
     Raises:
-        SettingsError: nothing came.
+        SettingsError: nothing was entered.
     """
     if sys.stdin.isatty():
         value: str = typer.prompt(what, hide_input=True, err=True)
     else:
         value = sys.stdin.readline()
     if not value.strip():
-        raise SettingsError(f"{what} is read from a prompt or from standard input; nothing came.")
+        raise SettingsError(f"{what} is read from a prompt or standard input, but it was empty.")
     return value.strip()
 
 
 def refuse_on_command_line(arguments: Sequence[str], command: str) -> None:
-    """Refuse a secret among the arguments, without quoting it, as the parser would.
+    """Refuse a secret among the arguments without quoting it (the parser would quote it).
 
     Raises:
         SettingsError: there is one.
@@ -34,7 +34,7 @@ def refuse_on_command_line(arguments: Sequence[str], command: str) -> None:
     if arguments:
         raise SettingsError(
             "A key on the command line ends up in the shell's history and in the process list. "
-            f"Leave it out and be asked, or: {command} < file-with-the-key"
+            f"Omit it to be prompted, or: {command} < file-with-the-key"
         )
 
 

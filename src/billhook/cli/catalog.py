@@ -44,7 +44,7 @@ def _rows(products: list[Product], prices: list[Price]) -> list[list[object]]:
 
 
 def asked(price: Price) -> str:
-    """What a price asks for, for people."""
+    """The amount of a price, for people."""
     return money.price(price.unit_amount, price.unit_amount_decimal, price.currency)
 
 

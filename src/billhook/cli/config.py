@@ -41,9 +41,9 @@ def set_key(
 ) -> None:
     """Set a Stripe key, read from a prompt or from standard input.
 
-    It is tried at Stripe first; then the webhook endpoint is set up and everything synced. A key
-    of another account archives the rows of the one before (billhook archive list), so it has to
-    be confirmed.
+    The key is checked with Stripe first; then the webhook endpoint is set up and everything is
+    synced. A key of another account archives the rows of the previous account (billhook archive
+    list), so it must be confirmed.
     """
     from billhook.client import ApiError
 
@@ -56,14 +56,14 @@ def set_key(
         except ApiError as error:
             if (error.status, error.code) != (409, "PAYMENT_CONFIG_INVALID"):
                 raise
-            asking.confirm(f"{error.message} Archive its rows and connect the other?", yes)
+            asking.confirm(f"{error.message} Archive its rows and connect the other account?", yes)
             found = client.config.set(environment, secret)
         after = _account(client, environment)
     _show(found, as_json)
     if before is not None and before != after:
         note(
-            f"The key is of another account: {after}. The rows of {before} are in an archive; "
-            "on the server, `billhook archive list` shows it."
+            f"The key belongs to another account: {after}. The rows of {before} were archived; "
+            "on the server, `billhook archive list` shows the archive."
         )
 
 
@@ -75,7 +75,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove the key and the webhook endpoint. Mirrored rows stay."""
-    asking.confirm(f"No {environment} payments will be possible or recorded. Go on?", yes)
+    asking.confirm(f"No {environment} payments will be possible or recorded. Continue?", yes)
     with connected(url) as client:
         found = client.config.remove(environment)
     _show(found, as_json)

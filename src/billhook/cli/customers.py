@@ -1,4 +1,4 @@
-"""`billhook customers`: who paid how much."""
+"""`billhook customers`: customers and their total spend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from billhook.money import money
 
 def customers(
     email: Annotated[
-        str | None, typer.Option(help="Only customers with this e-mail address.")
+        str | None, typer.Option(help="Only customers with this email address.")
     ] = None,
     customer: CustomerOption = None,
     limit: Limit = 50,
@@ -32,7 +32,7 @@ def customers(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List customers with their total spend, by e-mail address."""
+    """List customers with their total spend, by email address."""
     from billhook.models import Customers
 
     with connected(url) as client:
@@ -48,7 +48,7 @@ def customers(
         show_json(Customers(customers=found))
         return
     show_table(
-        ["customer", "email", "name", "payments", "spent", "last payment", "pays with"],
+        ["customer", "email", "name", "payments", "spent", "last payment", "payment method"],
         (
             [
                 c.provider_customer_id,

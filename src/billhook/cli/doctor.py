@@ -23,10 +23,10 @@ _STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "skipped": 
 
 
 def doctor(url: Url = None, as_json: AsJson = False) -> None:
-    """Check everything that payments depend on, and say how to fix what is wrong.
+    """Check everything that payments depend on, and suggest a fix for each problem.
 
-    With DATABASE_URL and the server's other settings it looks into the database and asks Stripe;
-    with an address and an admin key it asks the API. Exit code 1 when something is broken.
+    With DATABASE_URL and the server's other settings, it checks the database and Stripe directly;
+    with a URL and an admin key, it uses the API. Exit code 1 if something is broken.
     """
     report = asyncio.run(_examine(_settings(url), url))
     if as_json:
@@ -38,7 +38,7 @@ def doctor(url: Url = None, as_json: AsJson = False) -> None:
 
 
 def _settings(url: str | None) -> Settings | None:
-    """The server's settings, where they are known; else the API must do."""
+    """The server's settings, if they are available; otherwise the API is used."""
     try:
         return load_settings()
     except SettingsError as error:
@@ -46,7 +46,7 @@ def _settings(url: str | None) -> Settings | None:
             raise
         if not is_known(url):
             raise SettingsError(
-                "Nothing to examine: set DATABASE_URL, or give an address: billhook link"
+                "Nothing to check: set DATABASE_URL, or link a server: billhook link"
             ) from None
         return None
 
@@ -70,7 +70,7 @@ def _show(report: Report) -> None:
         said = Text.assemble((f"{place}: ", "bold"), cell(finding.message))
         lines.add_row(Text(finding.state, style=_STYLES[finding.state]), said)
         if finding.state != "ok":
-            # Line by line: a policy is there to be copied.
+            # Line by line, so that a policy can be copied.
             for line in (finding.next_actions or "").splitlines():
                 lines.add_row("", Text(line))
     out = console()

@@ -14,7 +14,7 @@ def parse_duration(text: str) -> timedelta:
     """`text` as a duration.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: it is not a duration.
     """
     match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text.strip())
     if match is None:

@@ -104,7 +104,7 @@ def replay(
         ProcessingStatus | None, typer.Option(help="All events with this status.")
     ] = None,
     type: Annotated[str | None, typer.Option(help="Only this type, such as invoice.paid.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of events.")] = 100,
     refire: Annotated[
         bool, typer.Option("--refire", help="Fire the app's triggers for processed events, too.")
     ] = False,
@@ -115,17 +115,17 @@ def replay(
 ) -> None:
     """Apply events again, from their stored payloads.
 
-    A failed event is tried as if Stripe had sent it again. A processed one is projected again, and
-    the app's triggers stay still unless --refire. Exit code 1 when one failed again.
+    A failed event is tried as if Stripe had sent it again. A processed one is projected again, but
+    the app's triggers fire only with --refire. Exit code 1 if an event fails again.
     """
     if failed:
         status = "failed"
     if type is not None and status is None:
         raise typer.BadParameter("needs --failed or --status", param_hint="--type")
     if (event is None) == (status is None):
-        raise typer.BadParameter("give one event, or --failed, or --status")
+        raise typer.BadParameter("pass one event, --failed or --status")
     if refire:
-        asking.confirm("Triggers will see events that they have seen before. Go on?", yes)
+        asking.confirm("Triggers will fire again for processed events. Continue?", yes)
     with connected(url) as client:
         if event is not None:
             _replay_one(client, environment, event, refire, as_json)

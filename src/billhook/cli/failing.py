@@ -1,4 +1,4 @@
-"""How a command tells that it failed. Standard output stays for answers."""
+"""How a command reports failure: on standard error; standard output is for results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ EXIT_SETTINGS = 2
 
 
 def failed(error: BillhookError | SettingsError, *, as_json: bool) -> int:
-    """Tell of `error` on standard error.
+    """Report `error` on standard error.
 
     Args:
-        as_json: in the form of the API's errors; `statusCode` is 0 where no server was asked.
+        as_json: in the form of the API's errors; `statusCode` is 0 if there was no response.
 
     Returns:
         The exit code.

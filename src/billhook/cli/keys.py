@@ -16,7 +16,7 @@ from billhook.cli.output import as_wire, show_json, show_table
 from billhook.errors import BillhookError
 from billhook.settings import load_settings
 
-# Loaded when a command runs: the shell asks for every completion anew.
+# Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
     from billhook.api_keys import ApiKey, ApiKeys, Kind
 
@@ -33,14 +33,14 @@ def create(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="A key for visitors who are not signed in (anon_…).")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="A name to recognise the key by.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name, to recognize the key by.")] = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime, such as 30d or 12h. Default: no expiry.")
     ] = None,
 ) -> None:
     """Create a key and print it. It is shown only once: only its hash is stored."""
     if admin == anonymous:
-        raise typer.BadParameter("give one of --admin and --anonymous")
+        raise typer.BadParameter("pass either --admin or --anonymous")
     kind: Kind = "admin" if admin else "anonymous"
     until = datetime.now(UTC) + parse_duration(expires) if expires else None
     _, key = _with_keys(lambda keys: keys.create(kind, name=name, expires_at=until))

@@ -1,4 +1,4 @@
-"""`billhook link`: remember a Billhook and a key for it."""
+"""`billhook link`: store the URL of a server and an admin key for it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 def link(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Option("--url", envvar="BILLHOOK_URL", help="The address of Billhook.")
+        str | None, typer.Option("--url", envvar="BILLHOOK_URL", help="The URL of the server.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Delete the link instead.")] = False,
 ) -> None:
-    """Store an address and its admin key for commands in this folder and its subfolders.
+    """Store a URL and an admin key for commands in this folder and its subfolders.
 
-    The key is read from a prompt or from standard input. Both are kept in .billhook/link.json,
-    readable by you alone, once the server has taken the key.
+    The key is read from a prompt or from standard input. Once the server has accepted it, both are
+    stored in .billhook/link.json, which only you can read.
     """
     if remove:
         gone = remove_link(Path.cwd())
         print(f"{gone} is removed." if gone else "There is no link here.")
         return
     if url is None:
-        raise SettingsError("Which Billhook? Give its address: billhook link --url https://…")
+        raise SettingsError("The URL of the server is missing: billhook link --url https://…")
     asking.refuse_on_command_line(context.args, f"billhook link --url {url}")
     address = Address(url.rstrip("/"), asking.secret("Admin key (ik_…)"))
     _try(address)
@@ -41,12 +41,12 @@ def link(
 
 
 def _try(address: Address) -> None:
-    """Ask for something that needs the key, so that nothing wrong is remembered."""
+    """Make a request that needs the key, so that no wrong key is stored."""
     from billhook.client import Client
 
     parts = urlsplit(address.url)
     if parts.scheme == "http" and parts.hostname not in _HERE:
-        note(f"Careful: {address.url} is not encrypted; whoever is in between can read the key.")
+        note(f"Warning: {address.url} is not encrypted; others on the network can read the key.")
     with settings_errors():
         client = Client(address.url, address.key)
     with client:

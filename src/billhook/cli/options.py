@@ -1,4 +1,4 @@
-"""Options that many commands have, spelt the same everywhere."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Url: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The address of Billhook; else BILLHOOK_URL, else that of `billhook link`.",
+        help="The URL of the server. Default: BILLHOOK_URL, else that of `billhook link`.",
         show_default=False,
     ),
 ]
@@ -23,14 +23,14 @@ InEnvironment: TypeAlias = Annotated[
 AsJson: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the API's JSON, for programs.")
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many at most.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
+Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number.")]
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="Every entry, on all pages.")]
 StartingAfter: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--starting-after",
-        help="Continue after an earlier list, which printed this cursor.",
+        help="Continue a previous list with the cursor that it printed.",
         metavar="CURSOR",
     ),
 ]
@@ -49,12 +49,12 @@ Until: TypeAlias = Annotated[
 ]
 MetadataOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--metadata", metavar="KEY=VALUE", help="May be given several times."),
+    typer.Option("--metadata", metavar="KEY=VALUE", help="May be repeated."),
 ]
 
 
 def plain_digits(text: str) -> int:
-    """`1500`. Only digits: typer takes `15.00` for 15, which is a hundredth of what was meant.
+    """`1500`. Only digits: typer reads `15.00` as 15, a hundredth of the intended amount.
 
     Raises:
         typer.BadParameter: anything else.
@@ -99,5 +99,5 @@ def metadata_of(pairs: list[str] | None) -> dict[str, str] | None:
 
 
 def utc(moment: datetime | None) -> datetime | None:
-    """What was typed without a time zone is UTC, as all that we print is."""
+    """A time without a time zone is UTC, like all times in the output."""
     return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Answers, as JSON for programs and as tables for people."""
+"""Results, as JSON for programs and as tables for people."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Columns of these names are numbers, and stand flush right.
+# Columns with these names are numbers and right-aligned.
 _RIGHT = frozenset(
     {"amount", "refunded", "outside Stripe", "spent", "payments", "quantity", "attempts"}
-    | {"came in", "refunds", "went back", "failed"}
+    | {"paid", "refunds", "failed"}
 )
-# Free text, which may be long. Ids have no place in it.
+# Free text, which may be long. No ids.
 _FREE = frozenset({"name", "description", "error", "test", "live"})
-_FOLDED = 24  # columns that free text is left when it is folded
-_MOST = 100  # that a page of the API holds
+_FOLDED = 24  # minimum width of free text that is wrapped
+_MOST = 100  # items per page of the API
 _ENDLESS = 10_000  # columns
 
 
@@ -43,15 +43,15 @@ def show_json(answer: WireModel | Mapping[str, object]) -> None:
 
 
 def as_wire(row: DataclassInstance) -> dict[str, object]:
-    """A row that no route gives, spelt as the API's answers are."""
+    """A row that no route returns, in the style of the API's responses."""
     return {to_camel(each.name): getattr(row, each.name) for each in fields(row)}
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, none: str) -> None:
-    """Print a table, or `none` when there is nothing in it. Columns that are empty are left out.
+    """Print a table, or `none` if it is empty. Empty columns are omitted.
 
-    Ids stay whole, so that they can be copied; only free text is folded. Where a terminal is too
-    narrow for that, it breaks the lines itself.
+    Ids are never truncated, so that they can be copied; only free text is wrapped. If the terminal
+    is too narrow for that, it breaks the lines itself.
     """
     cells = [[cell(value) for value in row] for row in rows]
     if not cells:
@@ -79,7 +79,7 @@ def _least(column: str, cells: Iterable[str]) -> int:
 
 
 def show_details(facts: Mapping[str, object]) -> None:
-    """Print names and values, one a line; what is empty is left out."""
+    """Print names and values, one per line; empty values are omitted."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -90,14 +90,14 @@ def show_details(facts: Mapping[str, object]) -> None:
 
 
 def console(width: int | None = None) -> Console:
-    """Where people read. Whoever reads a pipe gets whole lines."""
+    """The console. Lines in a pipe are not wrapped."""
     return Console(highlight=False, width=width or (None if sys.stdout.isatty() else _ENDLESS))
 
 
 def cell(value: object) -> str:
     """A value as people read it.
 
-    Names and messages are other people's text: what would steer the terminal is taken out.
+    Names and messages are untrusted text: terminal control characters are removed.
     """
     if value is None:
         return ""
@@ -114,12 +114,12 @@ def pairs(of: Mapping[str, object]) -> str:
 
 
 def note(text: str) -> None:
-    """Tell people something beside the answer."""
+    """Print a message on standard error, next to the result."""
     print(text, file=sys.stderr)
 
 
 def nothing(what: str, *filters: object) -> str:
-    """What a list says that is empty, by the filters that were given."""
+    """The message for an empty list, with or without filters."""
     return f"There are no {what}{' that match' if any(filters) else ' yet'}."
 
 
@@ -129,10 +129,10 @@ def gather(
     everything: bool,
     starting_after: str | None,
 ) -> list[T]:
-    """As many items of a list as were asked for; tells where it would go on.
+    """As many items of a list as requested; prints the cursor if there are more.
 
     Args:
-        page: gives a page of so many items behind a cursor.
+        page: returns a page of a given size after a cursor.
     """
     items: list[T] = []
     cursor = starting_after

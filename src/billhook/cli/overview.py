@@ -1,4 +1,4 @@
-"""`billhook overview`: what came in and went back, and how many subscriptions there are."""
+"""`billhook overview`: payments, refunds, failures, and the number of subscriptions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 
 def overview(
-    days: Annotated[int, typer.Option("--days", min=1, max=366, help="Today included.")] = 30,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=366, help="Number of days, including today.")
+    ] = 30,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Show payments, refunds and failures per currency, compared with the previous period.
 
-    `--json` tells them day by day. Days are UTC.
+    `--json` lists them by day. Days are UTC.
     """
     from billhook.models import OverviewResponse
 
@@ -33,16 +35,16 @@ def overview(
         show_json(OverviewResponse(overview=found))
         return
     show_table(
-        ["time", "payments", "came in", "refunds", "went back", "failed"],
+        ["period", "payments", "paid", "refunds", "refunded", "failed"],
         (
             row
             for each in found.currencies
             for row in (
                 _row(f"{found.since} to {found.until}", each.total, each.currency),
-                _row("as long before", each.previous, each.currency),
+                _row("previous period", each.previous, each.currency),
             )
         ),
-        none="Nothing was paid in this time.",
+        none="There were no payments in this period.",
     )
     if found.subscriptions:
         print(f"\nSubscriptions: {pairs(found.subscriptions)}")

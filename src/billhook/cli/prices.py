@@ -1,4 +1,4 @@
-"""`billhook prices`: look at and change Stripe Prices."""
+"""`billhook prices`: show and change Stripe Prices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PriceId = Annotated[str, typer.Argument(metavar="PRICE", help="Its id, such as p
 Active = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it can be sold.")]
 TaxBehavior = Annotated[
     Literal["exclusive", "inclusive", "unspecified"] | None,
-    typer.Option(help="Whether tax is on top of it."),
+    typer.Option(help="Whether the amount includes tax."),
 ]
 
 
@@ -93,7 +93,7 @@ def create(
     tax_behavior: TaxBehavior = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating the same key creates no second price.")
+        str | None, typer.Option(help="Repeating a request with this key creates no second price.")
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -133,7 +133,7 @@ def update(
 
     changes = metadata_of(metadata)
     if (active, lookup_key, tax_behavior, changes) == (None, None, None, None):
-        raise typer.BadParameter("say what is to change")
+        raise typer.BadParameter("pass at least one option to change")
     with connected(url) as client:
         changed = client.prices.update(
             environment,

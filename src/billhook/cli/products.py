@@ -1,4 +1,4 @@
-"""`billhook products`: look at and change Stripe Products."""
+"""`billhook products`: show and change Stripe Products."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def create(
     active: Active = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating the same key creates no second product.")
+        str | None,
+        typer.Option(help="Repeating a request with this key creates no second product."),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -106,7 +107,7 @@ def update(
 
     changes = metadata_of(metadata)
     if (name, description, active, changes) == (None, None, None, None):
-        raise typer.BadParameter("say what is to change")
+        raise typer.BadParameter("pass at least one option to change")
     with connected(url) as client:
         changed = client.products.update(
             environment,
@@ -128,7 +129,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a product at Stripe. A product that has prices can only be archived."""
-    asking.confirm(f"Delete {product} ({environment}) at Stripe for good?", yes)
+    asking.confirm(f"Permanently delete {product} ({environment}) at Stripe?", yes)
     with connected(url) as client:
         gone = client.products.delete(environment, product)
     if as_json:

@@ -1,4 +1,4 @@
-"""`billhook rebuild`: every projected row anew from the ledger, and how it compares."""
+"""`billhook rebuild`: recreate every projected row from the ledger, and compare."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def rebuild(
 ) -> None:
     """Rebuild every row from the recorded events, without calling Stripe, and compare.
 
-    Exit code 1 when a row differs and was not replaced.
+    Exit code 1 if a row differs and was not replaced.
     """
     if swap:
         asking.confirm(
             f"Rows of {environment} that differ from the ledger will be replaced. Events wait "
-            "meanwhile. Go on?",
+            "until this is done. Continue?",
             yes,
         )
     with connected(url) as client:
@@ -48,7 +48,7 @@ def rebuild(
 
 def _show(found: Rebuilt) -> None:
     show_table(
-        ["table", "rows", "rebuilt", "checksum", "of the rebuilt", "different"],
+        ["table", "rows", "rebuilt", "checksum", "rebuilt checksum", "different"],
         (
             [
                 each.table,
@@ -70,15 +70,15 @@ def _show(found: Rebuilt) -> None:
             for table in found.tables
             for each in table.differences
         ),
-        none=f"Every row is what the {found.events} events of the ledger make of it.",
+        none=f"Every row matches the {found.events} events of the ledger.",
     )
     if found.skipped:
         print()
         show_table(
-            ["event left out", "error"], ([e.event_id, e.reason] for e in found.skipped), none=""
+            ["skipped event", "error"], ([e.event_id, e.reason] for e in found.skipped), none=""
         )
     if found.swapped and any(each.different for each in found.tables):
-        print("\nThey were replaced by the rebuilt rows.")
+        print("\nThe different rows were replaced.")
     elif not found.equal:
         print(f"\nTo replace them: billhook rebuild --environment {found.environment} --swap")
 

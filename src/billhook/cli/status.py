@@ -1,4 +1,4 @@
-"""`billhook status`: how both environments are connected."""
+"""`billhook status`: the connections of both environments."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _following(mirror: MirrorStatus) -> dict[str, object]:
     lag = "-" if mirror.lag_seconds is None else f"{mirror.lag_seconds} s"
     failed = f"{mirror.failed_events} failed"
     if mirror.dead_letters:
-        failed += f", {mirror.dead_letters} of them left to you"
+        failed += f", {mirror.dead_letters} of them dead letters"
     return {
         "behind Stripe": lag,
         "events pulled": cell(mirror.pulled_at),

@@ -1,4 +1,4 @@
-"""`billhook subscriptions`: who is subscribed to what."""
+"""`billhook subscriptions`: subscriptions with their prices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`billhook sync`: read everything from Stripe, and show how far it is."""
+"""`billhook sync`: read everything from Stripe, and show the progress."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LOOK_EVERY = 0.5  # seconds
 def sync(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
     """Read all products, prices, customers and subscriptions from Stripe.
 
-    A sync that runs already is joined; one that was stopped goes on where it was. Exit code 1 when
-    it did not read everything.
+    Joins a sync that is already running, and resumes one that was interrupted. Exit code 1 if the
+    sync is incomplete.
     """
     result = asyncio.run(_run(url, environment))
     if as_json:
@@ -43,7 +43,7 @@ def sync(environment: InEnvironment = "test", url: Url = None, as_json: AsJson =
 
 async def _run(url: str | None, environment: Environment) -> SyncResult:
     async with awaiting(url) as client:
-        # A bar is for eyes; a log file gets the result only.
+        # Progress bars are for terminals; a log file gets only the result.
         if not sys.stderr.isatty():
             return await client.sync(environment)
         bars = _Bars(await _expected(client, environment))
@@ -59,8 +59,8 @@ async def _run(url: str | None, environment: Environment) -> SyncResult:
 
 async def _watch(client: AsyncClient, environment: Environment, bars: _Bars) -> None:
     while True:
-        # What it says before the sync has begun is the last one's; and a look that fails is no
-        # reason to give up what goes on.
+        # Before the sync starts, the progress is that of the previous one. A failed read of the
+        # progress does not stop the sync.
         with suppress(BillhookError):
             progress = await client.sync_progress(environment)
             if progress.running:
@@ -69,13 +69,13 @@ async def _watch(client: AsyncClient, environment: Environment, bars: _Bars) -> 
 
 
 async def _expected(client: AsyncClient, environment: Environment) -> dict[str, int]:
-    """As many as the last time: Stripe does not say how many there are."""
+    """The counts of the last sync: Stripe does not report totals."""
     connections = (await client.status()).connections
     return next(c.last_sync_counts for c in connections if c.environment == environment)
 
 
 class _Bars:
-    """A bar for each list, filled up to what the last sync found; without one, it just moves."""
+    """A bar for each list, relative to the last sync's count; without one, it only pulses."""
 
     def __init__(self, expected: dict[str, int]) -> None:
         self._expected = expected
@@ -104,8 +104,8 @@ def _show(result: SyncResult) -> None:
     if connection.last_sync_counts:
         print(f"  {pairs(connection.last_sync_counts)}")
     if subscriptions is not None and subscriptions.unmapped:
-        print(f"  {subscriptions.unmapped} subscriptions belong to no billing subject")
+        print(f"  {subscriptions.unmapped} subscriptions without a billing subject")
     if connection.last_sync_error:
         print(f"  {connection.last_sync_error}")
     if connection.status == "unconfigured":
-        print(f"  To set it: billhook config set --environment {result.environment}")
+        print(f"  To set a key: billhook config set --environment {result.environment}")

@@ -15,7 +15,7 @@ from billhook.settings import load_settings
 
 def token(
     sub: Annotated[str, typer.Option(help="The user's id; a UUID, for auth.uid() to read it.")],
-    email: Annotated[str | None, typer.Option(help="The user's e-mail address.")] = None,
+    email: Annotated[str | None, typer.Option(help="The user's email address.")] = None,
     role: Annotated[
         str, typer.Option(help="anon, authenticated or project_admin.")
     ] = "authenticated",
@@ -34,7 +34,7 @@ def token(
         raise typer.BadParameter(f"must be one of {', '.join(sorted(ROLES))}", param_hint="--role")
     lifetime = parse_duration(expires)
     more = _parsed(claims)
-    # Only the secret counts here: a token can be made without a database.
+    # Only the secret is needed: a token can be created without a database.
     settings = load_settings(DATABASE_URL="postgresql:///unused")
     secret = settings.jwt_secret.get_secret_value()
     print(mint(secret, sub, email, role, lifetime.total_seconds(), more=more))
@@ -64,7 +64,7 @@ def mint(
     Args:
         lifetime: seconds until it expires.
         now: Unix time; the clock's when None.
-        more: other claims; those of the other arguments win.
+        more: other claims; the other arguments take precedence.
     """
     import jwt
 

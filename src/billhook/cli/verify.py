@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def verify(
     environment: InEnvironment = "test",
-    repair: Annotated[bool, typer.Option("--repair", help="Repair what drifted.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair drift.")] = False,
     budget: Annotated[
         int | None,
         typer.Option(min=1, max=3600, help="Compare a sample for this many seconds.", metavar="S"),
@@ -27,7 +27,7 @@ def verify(
 ) -> None:
     """Compare every mirrored object and every payment with Stripe.
 
-    Exit code 1 when something is not as Stripe says and was not repaired.
+    Exit code 1 if something differs from Stripe and was not repaired.
     """
     with connected(url) as client:
         found = client.verify(environment, repair=repair, budget_seconds=budget)
@@ -43,12 +43,12 @@ def verify(
 
 def _show(found: Verification) -> None:
     show_table(
-        ["table", "compared", "", "in flight", "drift", "not looked at", "error"],
+        ["table", "compared", "", "in flight", "drift", "unconfirmed", "error"],
         (
             [
                 table.table,
                 table.objects,
-                "all" if table.complete else "a part",
+                "all" if table.complete else "sample",
                 table.in_flight or "",
                 len(table.drift) or "",
                 table.unconfirmed or "",
@@ -77,14 +77,14 @@ def _show(found: Verification) -> None:
     )
     print()
     show_table(
-        ["drifted", "object", "how", "since", "amount", "repaired"],
+        ["drifted", "object", "problem", "since", "amount", "repaired"],
         ([*_drifted(each)] for each in found.drift),
-        none="Everything that was compared is as Stripe says.",
+        none="Everything that was compared matches Stripe.",
     )
     if any(table.unconfirmed for table in found.tables):
-        print(f"\nThere is more: billhook sync --environment {found.environment}")
+        print(f"\nTo fix unconfirmed drift: billhook sync --environment {found.environment}")
     elif not found.sound and not any(each.repaired is not None for each in found.drift):
-        print(f"\nTo repair it: billhook verify --environment {found.environment} --repair")
+        print(f"\nTo repair: billhook verify --environment {found.environment} --repair")
 
 
 def _drifted(drift: Drift) -> list[object]:

@@ -22,7 +22,7 @@ app = typer.Typer(
 def configure(
     environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Create the endpoint, or repair it. No event is lost meanwhile."""
+    """Create or repair the endpoint, without losing events."""
     with connected(url) as client:
         found = client.webhooks.configure(environment)
     _show(found, as_json)
@@ -30,7 +30,7 @@ def configure(
 
 @app.command(epilog="Example: billhook webhooks status --environment live")
 def status(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Show the endpoint as last configured; `billhook doctor` checks it at Stripe."""
+    """Show the endpoint as last configured; `billhook doctor` checks it with Stripe."""
     with connected(url) as client:
         connections = client.status().connections
     _show(next(each for each in connections if each.environment == environment), as_json)
