@@ -79,11 +79,11 @@ def test_a_new_user_does_it_all_in_the_browser(
         desk.get_by_role("link", name="Set a key").click()
         desk.get_by_label("Secret key").fill(KEY)
         desk.get_by_role("button", name="Set key").click()
-        expect(desk.get_by_text("The key works and is stored")).to_be_visible()
+        expect(desk.get_by_text("The key was saved")).to_be_visible()
         expect(desk.get_by_text(f"{api.url}/api/webhooks/stripe/test")).to_be_visible()
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
-        desk.get_by_role("button", name="Check and fix").click()
-        expect(desk.get_by_role("status").first).to_contain_text("is in order")
+        desk.get_by_role("button", name="Check and repair").click()
+        expect(desk.get_by_role("status").first).to_contain_text("is set up")
 
         open_section(desk, "Catalog")
         desk.get_by_role("link", name="New product").click()
@@ -237,7 +237,7 @@ def picture(page: Page, name: str) -> None:
 def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> None:
     sign_in(desk, busy.url)
     open_section(desk, "Customers")
-    desk.get_by_placeholder("begins with").fill("ada l")
+    desk.get_by_placeholder("Beginning of a name").fill("ada l")
     desk.keyboard.press("Enter")
     expect(desk.locator("tr.row")).to_have_count(1)
     desk.get_by_role("link", name="ada@example.com").click()
@@ -334,28 +334,28 @@ def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None
     expect(desk.get_by_role("alert")).to_contain_text("no shelf for this")
     busy.books.execute("DROP TRIGGER refuse ON payments.webhook_events")
     desk.get_by_role("button", name="Replay").click()
-    expect(desk.get_by_role("status")).to_contain_text("Replayed: it is processed.")
+    expect(desk.get_by_role("status")).to_contain_text("Replayed: the event is processed.")
     busy.books.execute("""
         CREATE TABLE fired (event text);
         CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN INSERT INTO fired VALUES (NEW.provider_event_id); RETURN NULL; END $$;
         CREATE TRIGGER fire AFTER UPDATE ON payments.webhook_events FOR EACH ROW
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fire()""")
-    desk.get_by_label("fire the app's triggers again").check()
+    desk.get_by_label("Fire the app's triggers again").check()
     with desk.expect_navigation():  # the page says the same already
         desk.get_by_role("button", name="Replay").click()
-    expect(desk.get_by_role("status")).to_contain_text("Replayed: it is processed.")
+    expect(desk.get_by_role("status")).to_contain_text("Replayed: the event is processed.")
     assert len(busy.books.rows("SELECT * FROM fired")) == 1
 
     desk.goto(f"{busy.url}/dashboard/test/events?status=failed")
-    desk.get_by_label("Choose all").check()
+    desk.get_by_label("Select all").check()
     desk.locator("tr.row").first.get_by_role("checkbox").uncheck()
     desk.get_by_role("button", name="Replay selected").click()
     expect(desk.get_by_role("status").first).to_contain_text("replayed.")
     busy.books.execute("UPDATE billhook.event_retries SET next_at = 'infinity'")
     desk.get_by_role("link", name="dead letter").click()
     expect(desk.locator("tr.row")).to_have_count(1)
-    desk.get_by_role("button", name="Replay all that failed").click()
+    desk.get_by_role("button", name="Replay all failed").click()
     expect(desk.get_by_role("status").first).to_contain_text("1 event replayed.")
     assert (
         busy.books.rows("SELECT * FROM payments.webhook_events WHERE processing_status = 'failed'")
@@ -374,7 +374,7 @@ def test_keys_are_made_and_revoked(desk: Page, busy: Api) -> None:
     row = desk.get_by_role("row").filter(has_text="the night shift")
     row.get_by_text("Revoke …").click()
     row.get_by_role("button", name="Revoke").click()
-    expect(desk.get_by_role("status")).to_contain_text("is revoked")
+    expect(desk.get_by_role("status")).to_contain_text("was revoked")
     refused = httpx.get(
         f"{busy.url}/api/payments/stripe/status", headers={"authorization": f"Bearer {key}"}
     )
@@ -402,12 +402,12 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         expect(desk.get_by_role("heading", level=1)).to_contain_text("Small saucer")
         desk.get_by_label("Amount").fill("3")
         desk.get_by_label("Currency").fill("jpy")
-        desk.get_by_label("Charged").select_option("by the month")
+        desk.get_by_label("Billing period").select_option("monthly")
         desk.get_by_role("button", name="Create price").click()
         expect(desk.get_by_role("cell", name="3 JPY per month")).to_be_visible()
         desk.get_by_label("Lookup key of").fill("saucer")
         desk.get_by_role("row").get_by_role("button", name="Save").click()
-        expect(desk.get_by_role("status").first).to_contain_text("is saved")
+        expect(desk.get_by_role("status").first).to_contain_text("was saved")
         expect(desk.get_by_label("Lookup key of")).to_have_value("saucer")
         desk.get_by_role("button", name="Archive price_").click()
         expect(desk.get_by_role("button", name="Activate price_")).to_be_visible()
@@ -418,11 +418,11 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         open_section(desk, "Settings")
         desk.get_by_role("button", name="Sync now").click()
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
-        desk.get_by_role("button", name="Compare a sample now").click()
+        desk.get_by_role("button", name="Verify a sample now").click()
         expect(desk.get_by_role("status").first).to_contain_text("objects compared with Stripe")
         desk.get_by_text("Remove the key …").click()
         desk.get_by_role("button", name="Remove the test key").click()
-        expect(desk.get_by_role("status").first).to_contain_text("The key is removed")
+        expect(desk.get_by_role("status").first).to_contain_text("The key was removed")
 
 
 def test_live_cannot_be_mistaken_for_test(desk: Page, busy: Api) -> None:
@@ -443,7 +443,7 @@ def test_it_works_with_the_keyboard_alone(desk: Page, busy: Api) -> None:
     desk.keyboard.press("Enter")
     expect(desk.get_by_role("heading", name="Overview")).to_be_visible()
     desk.keyboard.press("Tab")
-    expect(desk.get_by_role("link", name="Skip to the page")).to_be_focused()
+    expect(desk.get_by_role("link", name="Skip to content")).to_be_focused()
     desk.keyboard.press("Enter")
     expect(desk.locator("main")).to_be_focused()
 

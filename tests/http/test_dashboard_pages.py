@@ -53,11 +53,11 @@ def until_synced(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("path", "next_step"),
     [
-        ("/test/catalog", "what Stripe has"),
+        ("/test/catalog", "from Stripe"),
         ("/test/customers", "after a sync"),
-        ("/test/subscriptions", "Open a checkout"),
+        ("/test/subscriptions", "Create a checkout"),
         ("/test/transactions", "as soon as Stripe reports"),
-        ("/test/events", "the moment they arrive"),
+        ("/test/events", "as soon as they arrive"),
         ("/test/transactions?search=nobody@example.com", "Search for a"),
         ("/test/events?search=evt_unknown", "Search for an event id"),
         ("/live", "Set a Stripe key"),
@@ -83,7 +83,7 @@ def test_an_unknown_page_leads_back(visitor: Visitor) -> None:
                  "/test/catalog/prod_none"):  # fmt: skip
         answer = visitor.get(path)
         assert answer.status_code == 404, path
-        assert "To the overview" in answer.text
+        assert "Back to overview" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -277,11 +277,11 @@ def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) ->
     static = sum(len(visitor.get(f"/static/dashboard.{kind}").content) for kind in ("css", "js"))
     for path, last in (
         ("/catalog", "Product 30"),
-        ("/catalog/prod_7", "The first 100 prices"),
+        ("/catalog/prod_7", "the first 100 prices"),
         ("/transactions", "All 40 refunds"),
         ("/transactions/pi_7", "re_7_40"),
         ("/subscriptions", "and 15 more"),
-        ("/events/evt_large", "the download has all of it"),
+        ("/events/evt_large", "Download the complete payload"),
     ):
         page = visitor.get(f"/test{path}")
         assert last in page.text, path
@@ -382,10 +382,10 @@ def test_a_failed_event_shows_why_and_is_fulfilled_by_a_replay(api: Api, visitor
     again = visitor.do(f"{path}/replay")
     assert "could not be applied" in again
     assert again.count("no shelf for this") == 1
-    assert "Fix the cause, then replay it" in again
+    assert "Fix the cause, then replay the event" in again
     api.books.execute("CREATE TABLE shelf ()")
-    assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
-    assert "Replayed: it is processed." in visitor.do(f"{path}/replay")
+    assert "Replayed: the event is processed." in visitor.do(f"{path}/replay")
+    assert "Replayed: the event is processed." in visitor.do(f"{path}/replay")
     assert len(api.books.rows("SELECT * FROM fulfilled")) == 1
     visitor.do(f"{path}/replay", refire="yes")
     assert len(api.books.rows("SELECT * FROM fulfilled")) == 2
@@ -413,7 +413,7 @@ def test_many_events_are_replayed_at_once(api: Api, visitor: Visitor) -> None:
         "/test/events/replay", event=[first["id"], second["id"]]
     )
     assert len(api.books.rows("SELECT * FROM payments.transactions")) == 2
-    assert "There was nothing to replay" in visitor.do("/test/events/replay", all="failed")
+    assert "There were no events to replay" in visitor.do("/test/events/replay", all="failed")
     unknown = visitor.do("/test/events/replay", event=["evt_none"])
     assert "0 events replayed. 1 failed again: evt_none" in unknown
 
@@ -505,7 +505,7 @@ def test_another_accounts_key_has_to_be_confirmed(api: Api, visitor: Visitor) ->
     assert other not in asked.text
     assert api.admin("GET", "/status").json()["connections"][0]["accountId"] == before
     page = visitor.do("/test/settings/key", secret_key=other, replace_account="yes")
-    assert "The key works and is stored" in page
+    assert "The key was saved" in page
     assert api.admin("GET", "/status").json()["connections"][0]["accountId"] != before
     until_synced(visitor)
 
@@ -521,14 +521,14 @@ def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sand
         assert "This is a live key" in said(refused.text)
         assert "sk_live_of" not in refused.text
         page = visitor.do("/test/settings/key", secret_key=key)
-        assert "The key works and is stored" in page
+        assert "The key was saved" in page
         assert "connected with sk_test_****1234" in page
         assert "acct_" in page
         until_synced(visitor)
         assert "succeeded" in visitor.text("/test/settings/sync")
         for path in ("", "/settings", "/keys", "/settings/sync"):
             assert key not in visitor.read(f"/test{path}")
-        assert "The key is removed" in visitor.do("/test/settings/key/remove")
+        assert "The key was removed" in visitor.do("/test/settings/key/remove")
         assert "not set" in visitor.text("/test/settings")
         assert "nothing to remove" in visitor.do("/test/settings/key/remove")
         visitor.http.close()
@@ -549,7 +549,7 @@ def test_the_endpoint_is_set_up_in_the_browser(database_url: str, sandbox: str) 
         visitor.do("/test/settings/key", secret_key="sk_test_of_the_endpoints_page")
         page = visitor.text("/test/settings")
         assert "https://pay.example.com/api/webhooks/stripe/test" in page
-        assert re.search(r"The endpoint we_\w+ is in order", visitor.do("/test/settings/endpoint"))
+        assert re.search(r"The endpoint we_\w+ is set up", visitor.do("/test/settings/endpoint"))
         visitor.http.close()
 
 
@@ -568,7 +568,7 @@ def test_an_endpoint_that_stripe_refuses_is_told_with_the_key(
         httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
         page = visitor.do("/test/settings/key", secret_key="sk_test_refusedendpoint_1")
         httpx.post(f"{sandbox}/_sandbox/recover", json={}).raise_for_status()
-        assert "The key works and is stored, but not the endpoint:" in page
+        assert "The key was saved, but the endpoint failed:" in page
         assert "connected with sk_test_" in page
         visitor.http.close()
 
@@ -593,7 +593,7 @@ def test_an_archive_is_restored_in_the_browser(api: Api, visitor: Visitor) -> No
     archive = api.books.row("SELECT id FROM billhook.archives")["id"]
     assert "is connected" in visitor.do(f"/test/settings/archives/{archive}")  # and refused
     visitor.do("/test/settings/key", secret_key=STRIPE_KEY, replace_account="yes")
-    assert "rows are back" in visitor.do(f"/test/settings/archives/{archive}")
+    assert "rows were restored" in visitor.do(f"/test/settings/archives/{archive}")
     assert len(api.books.rows("SELECT * FROM payments.transactions")) == 1
 
 
@@ -615,13 +615,13 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
         "/test/new-product", name="Tea <3", description="Green", metadata="kind=leaf\nbag=no",
         key=str(uuid4()),
     )  # fmt: skip
-    assert "Tea <3 is created" in page
+    assert "Tea <3 was created" in page
     tea = api.books.row("SELECT * FROM payments.stripe_products WHERE name = 'Tea <3'")
     assert tea["metadata"] == {"kind": "leaf", "bag": "no"}
     here = f"/test/catalog/{tea['product_id']}"
     form = {"amount": "15.50", "currency": "EUR", "interval": "month", "every": "3"}
     form["key"] = str(uuid4())
-    assert "is created" in visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")
+    assert "was created" in visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")
     visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")  # a second click
     (made,) = api.books.rows("SELECT * FROM payments.stripe_prices")
     assert (made["unit_amount"], made["currency"]) == (1550, "eur")
@@ -629,7 +629,7 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
     assert "15.50 EUR every 3 months" in visitor.text("/test/catalog?search=tea_quarterly")
     visitor.do(f"{here}/prices/{made['price_id']}", active="false")
     visitor.do(f"{here}/prices/{made['price_id']}", lookup_key="tea")
-    assert "is saved" in visitor.do(here, name="Tea", description="", metadata="bag=yes\nnew=1")
+    assert "was saved" in visitor.do(here, name="Tea", description="", metadata="bag=yes\nnew=1")
     assert "Tea is archived" in visitor.do(f"{here}/status", active="false")
     at_stripe = api.stripe.v1.products.retrieve(tea["product_id"])
     assert (at_stripe.name, at_stripe.active, at_stripe.description) == ("Tea", False, None)
@@ -728,14 +728,14 @@ def test_a_secret_is_not_kept_for_another_try(api: Api, visitor: Visitor) -> Non
     answer = visitor.send("/test/settings/key", secret_key="sk_test_secret_of_this_test_1")
     assert answer.status_code == 500
     assert "sk_test_secret" not in answer.text
-    assert "Send it again" not in answer.text
+    assert "Try again" not in answer.text
 
 
 def test_what_was_refused_is_not_offered_for_another_try(visitor: Visitor) -> None:
     """The same form again would be refused again."""
     answer = visitor.send("/test/customers/cus_nobody/nothing", name="Ada")
     assert answer.status_code == 404
-    assert "Send it again" not in answer.text
+    assert "Try again" not in answer.text
 
 
 def test_a_key_is_shown_once(api: Api, visitor: Visitor) -> None:

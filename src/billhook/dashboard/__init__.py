@@ -1,8 +1,8 @@
-"""The dashboard: what people look at and click. Pages are rendered here, on the server; two small
-scripts of our own show times in the viewer's zone, copy ids, and keep what changes up to date.
+"""The dashboard. Pages are rendered on the server; two small scripts show times in the viewer's
+time zone, copy ids, and update live content.
 
-`guard` stands before every page; `visit` is what a page is handed; each module of `pages` is one
-section of the menu. Pages call what the API's routes call, and hold no rule of their own.
+`guard` protects every page; `visit` holds the request that a page handles; each module of `pages`
+is one menu item. Pages call the same functions as the API's routes and contain no rules.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PATH = "/dashboard"
 
 
 def install(app: Starlette) -> Starlette:
-    """Mount the dashboard at `PATH` of `app`; `hand_over` gives it what it works with.
+    """Mount the dashboard at `PATH` of `app`; `hand_over` passes it the services.
 
     Returns:
         The dashboard, an application of its own.
@@ -57,7 +57,7 @@ def install(app: Starlette) -> Starlette:
 
 
 def hand_over(dashboard: Starlette, services: Services) -> None:
-    """Give the dashboard the services of the application around it, when that starts."""
+    """Pass the services of the enclosing application to the dashboard, at startup."""
     dashboard.state.services = services
     dashboard.state.sessions = Sessions(
         services.database, services.auth, services.api_keys, services.settings
@@ -65,7 +65,7 @@ def hand_over(dashboard: Starlette, services: Services) -> None:
 
 
 def _routes() -> list[Route | Mount]:
-    """Every page, and every form that can be sent."""
+    """Every page and every form."""
     here = "/{environment}"
     return [
         Mount("/static", StaticFiles(directory=STATIC), name="static"),

@@ -11,7 +11,7 @@ from billhook.policies import SessionTable
 from billhook.settings import Settings
 
 _LATE = 60
-"""Seconds behind Stripe from which on somebody should know."""
+"""Lag in seconds above which the overview shows a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +43,39 @@ def _connection(settings: Settings, connection: Connection) -> Iterator[Item]:
         yield Item("wait", text, "Set a key", "/settings")
         return
     if connection.last_sync_status == "failed":
-        text = f"The last sync failed: {connection.last_sync_error or 'no reason is known'}"
-        yield Item("bad", text, "Look at the sync", "/settings#sync")
+        text = f"The last sync failed: {connection.last_sync_error or 'unknown reason'}"
+        yield Item("bad", text, "View sync", "/settings#sync")
     if settings.public_url is not None and connection.webhook_endpoint_id is None:
-        text = "There is no managed webhook endpoint, though this Billhook has a public address."
-        yield Item("wait", text, "Set it up", "/settings#endpoint")
+        text = "There is no managed webhook endpoint, although a public URL is set."
+        yield Item("wait", text, "Set up endpoint", "/settings#endpoint")
 
 
 def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
     if mirror.dead_letters:
-        text = f"{_events(mirror.dead_letters)} given up after the last attempt."
-        yield Item("bad", text, "See dead letters", "/events?deadLetter=true")
+        text = f"{_events(mirror.dead_letters)} no longer retried: the last attempt failed."
+        yield Item("bad", text, "View dead letters", "/events?deadLetter=true")
     waiting = mirror.failed_events - mirror.dead_letters
     if waiting > 0:
-        text = f"{_events(waiting)} failing and will be tried again."
-        yield Item("bad", text, "See why", "/events?status=failed")
+        text = f"{_events(waiting)} failing and will be retried."
+        yield Item("bad", text, "View events", "/events?status=failed")
     if mirror.pull_error is not None:
         text = f"Stripe's event list cannot be read: {mirror.pull_error}"
-        yield Item("bad", text, "Look at the settings", "/settings")
+        yield Item("bad", text, "View settings", "/settings")
     if (mirror.lag_seconds or 0) > _LATE:
         text = f"The mirror is {mirror.lag_seconds:,} seconds behind Stripe."
-        yield Item("wait", text, "Look at the events", "/events")
+        yield Item("wait", text, "View events", "/events")
     if mirror.drifting_objects:
-        text = f"{mirror.drifting_objects:,} objects differed from Stripe when they were compared."
-        yield Item("bad", text, "See which", "/settings#verify")
+        text = f"{mirror.drifting_objects:,} objects differed from Stripe at the last verification."
+        yield Item("bad", text, "View objects", "/settings#verify")
     if mirror.gap is not None:
-        text = "There is a time whose events Stripe no longer listed; payments of then may lack."
-        yield Item("wait", text, "Compare with Stripe", "/settings#verify")
+        text = "Stripe no longer lists some missed events; payments of that time may be missing."
+        yield Item("wait", text, "Verify", "/settings#verify")
 
 
 def _policies(tables: Sequence[SessionTable]) -> Iterator[Item]:
     for table in tables:
         if table.problem is not None:
-            yield Item("wait", table.problem, "See policies", "/settings#policies")
+            yield Item("wait", table.problem, "View policies", "/settings#policies")
 
 
 def _events(number: int) -> str:

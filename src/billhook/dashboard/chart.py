@@ -1,7 +1,7 @@
 """The chart of the overview: a pair of bars for each day, as the shapes of an SVG.
 
-It is drawn on the server, so it needs no script; a table beside it tells the same to those who
-don't see it.
+It is drawn on the server, so it needs no script; a table next to it has the same figures for screen
+readers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LABELS = 6
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Payments stand on the baseline up to `payments_y`; refunds stand before them."""
+    """Payments reach from the baseline to `payments_y`; refunds are drawn in front of them."""
 
     x: float
     width: float
@@ -101,7 +101,7 @@ def bars(totals: CurrencyFigures) -> Chart:
 
 
 def _step(highest: int, currency: str) -> int:
-    """A round amount of which `_GRID` reach above the highest bar."""
+    """A round amount; `_GRID` times it is above the highest bar."""
     least = max(highest, 10 ** decimals(currency))
     size = 1
     while True:

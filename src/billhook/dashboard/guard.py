@@ -1,6 +1,6 @@
-"""What stands before every page: headers, the session, and the proof that a form is our own.
+"""The protection of every page: headers, the session, and the CSRF check of forms.
 
-It is one middleware around all routes, so no page can be written that forgets it.
+It is one middleware around all routes, so that no page can omit it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FORM_LIMIT = 200_000  # bytes
 _MOST_FIELDS = 1_000
 
 _HEADERS = {
-    # Nothing from elsewhere, nothing inline, in nobody's frame.
+    # Nothing from other hosts, nothing inline, no framing.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -43,8 +43,8 @@ _HEADERS = {
 
 
 class Guard:
-    """The middleware. `request.state.session` is set for whom it lets in, and `request.state.form`
-    for what they send."""
+    """The middleware. It sets `request.state.session` for signed-in visitors, and
+    `request.state.form` for the forms that they send."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -63,8 +63,8 @@ class Guard:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
-                # Pages show other people's payments: nothing of them is kept on the way. Of the
-                # rest the browser asks whether it is still so, also after an upgrade.
+                # Pages contain personal data and must not be cached. Static files are revalidated,
+                # so that an upgrade takes effect.
                 headers["cache-control"] = "no-cache" if path.startswith(_STATIC) else "no-store"
             await send(message)
 
@@ -72,7 +72,7 @@ class Guard:
             stopped = None if path.startswith(_STATIC) else await self._stop(request, path)
             await (stopped or self._app)(scope, receive, with_headers)
         except ClientDisconnect:
-            return  # nobody is left to answer
+            return  # the client is gone
         except Exception as error:
             if started:
                 raise
@@ -80,7 +80,7 @@ class Guard:
             await response(scope, receive, with_headers)
 
     async def _stop(self, request: Request, path: str) -> Response | None:
-        """The answer for whom it does not let in."""
+        """The response for visitors without a session."""
         services: Services = request.app.state.services
         sessions: Sessions = request.app.state.sessions
         session = await sessions.find(request.cookies.get(cookie_name(request)))
@@ -97,7 +97,7 @@ class Guard:
             here = requested(request.scope)
             wanted = f"?next={quote(here + query)}" if path not in ("", "/") else ""
             return RedirectResponse(f"{request.scope['root_path']}{SIGN_IN}{wanted}", 303)
-        # A form, or what a page's script asks for: where a redirect led to would be no answer.
+        # Forms, and requests of the page's script, must not be redirected.
         error = Forbidden("Your session has ended.", next_actions="Sign in again.", status=401)
         return self._failed(request, error)
 
@@ -109,7 +109,7 @@ class Guard:
         log.exception("unexpected error", method=request.method, path=request.url.path)
         unknown = BillhookError(
             "Something went wrong on our side.",
-            next_actions="It was logged. Try again; if it lasts, look at Billhook's log.",
+            next_actions="The error was logged. Try again; if it persists, check Billhook's log.",
         )
         return Visit(request).error(unknown)
 
@@ -118,7 +118,7 @@ def _form(body: bytes) -> dict[str, list[str]]:
     """The fields of a form.
 
     Raises:
-        InvalidInput: what is no form, or holds what PostgreSQL cannot.
+        InvalidInput: not a form, or text that PostgreSQL cannot store.
     """
     found: dict[str, list[str]] = {}
     try:
@@ -127,7 +127,7 @@ def _form(body: bytes) -> dict[str, list[str]]:
             text, keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
         )
     except ValueError:
-        raise InvalidInput("This is not a form that the dashboard sends.") from None
+        raise InvalidInput("The form could not be read.") from None
     for name, value in pairs:
         if "\0" in value:
             raise InvalidInput(f"{name}: must not contain NUL characters")
@@ -136,11 +136,11 @@ def _form(body: bytes) -> dict[str, list[str]]:
 
 
 def _require_own_form(request: Request, session: Session | None, public_url: str | None) -> None:
-    """Refuse what another site makes a browser send. The cookie is SameSite=Lax as well; but sites
-    that share our host on another port, or our domain, are the same site to a browser."""
+    """Refuse cross-site request forgery. The cookie is SameSite=Lax as well, but to a browser,
+    other ports of this host and other hosts of this domain are the same site."""
     fetched = request.headers.get("sec-fetch-site")
     if fetched is not None:
-        # The browser's own word; it knows by what name it asked, whatever a proxy made of that.
+        # The browser itself compares the origins, so a proxy that changes the host does not matter.
         ours = fetched in ("same-origin", "none")
     else:
         own = {request.headers.get("host", "")}
@@ -153,7 +153,7 @@ def _require_own_form(request: Request, session: Session | None, public_url: str
         ours = ours and hmac.compare_digest(token.encode(), session.csrf.encode())
     if not ours:
         raise Forbidden(
-            "This form was not sent by the dashboard, or it is of an earlier session.",
-            next_actions="Go back, load the page again, and repeat what you did. Behind a proxy: "
-            "let it pass on the `Host` that the browser asked for.",
+            "This form was not sent by the dashboard, or belongs to an earlier session.",
+            next_actions="Go back, reload the page and try again. A proxy must pass on the "
+            "browser's `Host` header.",
         )

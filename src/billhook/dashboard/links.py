@@ -1,4 +1,4 @@
-"""Links into Stripe's own dashboard."""
+"""Links to Stripe's Dashboard."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from billhook.paths import encoded
 from billhook.settings import Environment
 
 _SITE = "https://dashboard.stripe.com"
-# What an object's id begins with, and the page that shows it. Objects without a page of their own
-# (a Checkout Session, a refund) are shown on their payment's.
+# Prefixes of ids and the pages that show these objects. Objects without a page
+# (Checkout Sessions, refunds) are shown on the page of their payment.
 _PAGES = {
     "pi_": "payments",
     "ch_": "payments",
@@ -26,7 +26,7 @@ _PAGES = {
 
 @dataclass(frozen=True, slots=True)
 class StripeLinks:
-    """`environment` None: it is not Stripe that we talk to, so there is nothing to link to."""
+    """`environment` is None if the server does not use Stripe itself, so there are no links."""
 
     environment: Environment | None
 

@@ -1,4 +1,4 @@
-"""The templates, and the few words they have beyond Jinja's."""
+"""The templates and their filters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from billhook.paths import encoded
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
 
-# How good each of Stripe's and our own states is. The word itself is always shown, too.
+# The color of each state. The word itself is always shown, too.
 _TONES = {
     "good": ("succeeded", "active", "trialing", "processed", "connected"),
     "wait": ("pending", "paused", "incomplete", "partially_refunded", "past_due"),
@@ -27,7 +27,7 @@ _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
 
 
 class Templates:
-    """Renders the templates of the dashboard: whatever they show is escaped."""
+    """Renders the templates of the dashboard, with escaping."""
 
     def __init__(self) -> None:
         self._environment = Environment(
@@ -61,7 +61,7 @@ def moment(at: datetime | None) -> Markup:
 
 
 def day(at: datetime | None) -> Markup:
-    """A time of which the day matters."""
+    """A time, shown as its day."""
     return _time(at, "%b %Y", Markup(" data-day"))
 
 
@@ -80,17 +80,17 @@ def words(name: str | None) -> str:
 
 
 def words_pair(name: str) -> tuple[str, str]:
-    """A value to choose, and how people read it."""
+    """An option's value and its label."""
     return name, words(name)
 
 
 def same_pair(name: str) -> tuple[str, str]:
-    """A value to choose that people read as it is."""
+    """An option whose value is its label."""
     return name, name
 
 
 def tone(state: str | None) -> str:
-    """Whether a state is good, bad, or one to wait in."""
+    """Whether a state is good, bad or pending."""
     return _TONE_OF.get(state or "", "quiet")
 
 
@@ -99,7 +99,7 @@ def count(number: int) -> str:
 
 
 def ago(seconds: int) -> str:
-    """A span of time, roughly."""
+    """An approximate duration."""
     for size, word in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds // size} {word}"

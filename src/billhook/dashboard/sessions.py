@@ -1,4 +1,4 @@
-"""Who is signed in: sessions in PostgreSQL.
+"""Sign-in sessions, stored in PostgreSQL.
 
 A session is a random cookie; only its hash is stored. It ends after twelve hours, with the token or
 the admin key that opened it, or when its owner signs out.
@@ -38,7 +38,7 @@ _CLOSE = "DELETE FROM billhook.dashboard_sessions WHERE token_hash = $1"
 
 
 class Notice(WireModel):
-    """How the last action went: what the next page says first."""
+    """The result of the last action, which the next page shows at the top."""
 
     kind: Literal["done", "error"]
     text: str
@@ -50,8 +50,8 @@ class Session:
     """A signed-in administrator.
 
     Attributes:
-        who: for people: the key's masked form, or the token's e-mail or subject.
-        csrf: what each form carries, so that no other site can send it.
+        who: the name to show: the masked key, or the token's email or subject.
+        csrf: the token of each form, so that no other site can send it.
         notice: see `Notice`; it is shown once.
     """
 
@@ -78,7 +78,7 @@ class Sessions:
         """Sign in with an admin key or a `project_admin` token.
 
         Args:
-            who: how the session is called when the credential itself brings no name.
+            who: the name to show if the credential does not contain one.
 
         Returns:
             The cookie's value.
@@ -121,11 +121,11 @@ class Sessions:
         )
 
     async def note(self, session: Session, notice: Notice) -> None:
-        """Let the next page say `notice` first."""
+        """Show `notice` on the next page."""
         await self._database.execute(_NOTE, session.token_hash, notice.model_dump(by_alias=True))
 
     async def said(self, session: Session, notice: Notice) -> None:
-        """It was said; another one that came meanwhile was not."""
+        """Remove a notice that was shown, unless another one has replaced it."""
         await self._database.execute(_SAID, session.token_hash, notice.model_dump(by_alias=True))
 
     async def close(self, session: Session) -> None:
@@ -142,5 +142,5 @@ def _ends(caller: Caller) -> datetime:
 
 
 def _csrf(token: str) -> str:
-    """Follows from the cookie, which no other site can read."""
+    """Derived from the cookie, which no other site can read."""
     return hmac.new(token.encode(), b"csrf", sha256).hexdigest()

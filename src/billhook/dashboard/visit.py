@@ -1,4 +1,4 @@
-"""One request to a page: what it asks for, and the ways to answer it."""
+"""One request to a page, and the ways to respond to it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SECRET = {"credential", "secret_key"}
 
 
 class Visit:
-    """A request, and all that a page needs to answer it."""
+    """A request, and everything that a page needs to respond to it."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.says: Notice | None = self.session.notice if self.session else None
-        """What the last action left to say, on a page that shows it."""
+        """The notice of the last action, if the page shows it."""
 
     @property
     def services(self) -> Services:
@@ -44,25 +44,25 @@ class Visit:
 
     @property
     def session(self) -> Session | None:
-        """Who is signed in; None on the page that asks for it."""
+        """The session; None on the sign-in page."""
         session: Session | None = getattr(self.request.state, "session", None)
         return session
 
     @property
     def environment(self) -> Environment:
-        """The first step of the path, whether there is such a page or not; else `test`."""
+        """The environment in the path, even if the page does not exist; else `test`."""
         scope = self.request.scope
         first = scope["path"].removeprefix(scope["root_path"]).split("/")[1:2]
         return "live" if first == ["live"] else "test"
 
     @property
     def links(self) -> StripeLinks:
-        """Into Stripe's own dashboard, where it is Stripe that we talk to."""
+        """Links to Stripe's Dashboard, if the server uses Stripe itself."""
         real = self.services.settings.stripe_api_base == STRIPE_API_BASE
         return StripeLinks(self.environment if real else None)
 
     def path(self, path: str) -> str:
-        """`/customers` of this environment, as the browser must ask for it."""
+        """The full path of, for example, `/customers` in this environment."""
         return f"{self.root}/{self.environment}{path}"
 
     @property
@@ -82,7 +82,7 @@ class Visit:
         return form.get(name, [])
 
     def query(self, model: type[Q], **fixed: Any) -> Q:
-        """The query string as `model`; empty parameters are none, as forms send them.
+        """The query string as `model`; empty parameters, which forms send, count as absent.
 
         Raises:
             InvalidInput: a parameter that does not fit.
@@ -99,14 +99,14 @@ class Visit:
             raise InvalidInput(problems(found)) from None
 
     def link(self, **changes: str | None) -> str:
-        """This page with other parameters; None and "" take one away."""
+        """The URL of this page with other parameters; None and "" remove one."""
         given: dict[str, str | None] = {**self.request.query_params, **changes}
         kept = {name: value for name, value in given.items() if value}
         path = f"{self.root}{requested(self.request.scope)}"
         return f"{path}?{urlencode(kept)}" if kept else path
 
     def render(self, template: str, **values: object) -> str:
-        """A template of ours as text."""
+        """A rendered template."""
         templates: Templates = self.request.app.state.templates
         return templates.render(template, visit=self, **values)
 
@@ -115,28 +115,28 @@ class Visit:
         return HTMLResponse(self.render(template, **values), status)
 
     def error(self, error: BillhookError) -> Response:
-        """The page that tells of an error, as a sentence and the next step. What was sent may be
-        sent again from there: nothing that was typed is lost but secrets."""
+        """The page for an error: a sentence and the next step. The form can be sent again from
+        there: no input is lost except secrets."""
         self.says = None
         headers: Mapping[str, str] = {"retry-after": "5"} if error.status == 503 else {}
         body = self.render("error.html", error=error, again=self._again(error))
         return HTMLResponse(body, error.status, dict(headers))
 
     def _again(self, error: BillhookError) -> dict[str, list[str]]:
-        """The fields of a form that failed for no fault of its own."""
+        """The fields of a form whose failure was not caused by its input."""
         form: dict[str, list[str]] = getattr(self.request.state, "form", {})
         if error.status < 500 or self.session is None or _SECRET & form.keys():
             return {}
         return form
 
     async def go(self, path: str, done: str | None = None) -> Response:
-        """Lead on to a page of this environment, which begins with the sentence `done`."""
+        """Redirect to a page of this environment, which shows `done` at the top."""
         if done is not None and self.session is not None:
             await self.sessions.note(self.session, Notice(kind="done", text=done))
         return RedirectResponse(self.path(path), 303)
 
     async def back(self, path: str, error: BillhookError) -> Response:
-        """Lead back to a page of this environment, which begins with what went wrong."""
+        """Redirect to a page of this environment, which shows the error at the top."""
         if self.session is not None:
             notice = Notice(kind="error", text=error.message, next_actions=error.next_actions)
             await self.sessions.note(self.session, notice)
@@ -147,7 +147,7 @@ Handler = Callable[[Visit], Awaitable[Response]]
 
 
 def page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    """A handler of ours as Starlette calls it. What the last action left to say is said once."""
+    """A page handler as a Starlette endpoint. A notice is shown once."""
 
     async def answer(request: Request) -> Response:
         visit = Visit(request)
@@ -169,7 +169,7 @@ def page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
 
 
 def _are_ids(parameters: Mapping[str, object]) -> bool:
-    """Whether what the path names can be the id of anything."""
+    """Whether the path contains a possible id."""
     return all(
         0 < len(value.strip()) <= 255 and "\0" not in value
         for value in parameters.values()
@@ -178,12 +178,12 @@ def _are_ids(parameters: Mapping[str, object]) -> bool:
 
 
 def is_for_people(request: Request) -> bool:
-    """Whether a browser asks for a page to show, not a script for a part of one."""
+    """Whether this is a page request of the browser, not one of the page's script."""
     wanted = request.headers.get("accept", "*/*").split(",")
     return any(each.partition(";")[0].strip() in ("text/html", "*/*") for each in wanted)
 
 
 def cookie_name(request: Request) -> str:
-    """Browsers send cookies to all ports of a host: two Billhooks on one machine keep apart."""
+    """Browsers send cookies to all ports of a host: two servers on one host need two names."""
     port = request.url.port
     return f"billhook_{port}" if port else "billhook"

@@ -1,1 +1,1 @@
-"""The sections of the menu, one module each: read what was asked for, call, show."""
+"""The menu items, one module each."""

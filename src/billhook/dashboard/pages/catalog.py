@@ -26,7 +26,7 @@ from billhook.paths import encoded
 R = TypeVar("R", bound=Request)
 
 _PAGE = 25
-"""Products of a page: each comes with its prices."""
+"""Products per page, each with its prices."""
 _PRICES = 10
 _PRICES_OF_ONE = 100
 
@@ -47,7 +47,7 @@ async def show(
     error: BillhookError | None = None,
     form: str = "",
 ) -> Response:
-    """One product; `form` names the one that was sent and refused, with `error`."""
+    """One product; `form` names a form that was rejected with `error`."""
     product_id = visit.request.path_params["product"]
     wanted = visit.request.query_params.get("price", "").strip() or None
     found = await catalog.product(
@@ -101,7 +101,7 @@ async def create_product(visit: Visit) -> Response:
             value=visit.field,
         )
     return await visit.go(
-        f"/catalog/{encoded(made.product_id)}", f"{made.name} is created. Add a price."
+        f"/catalog/{encoded(made.product_id)}", f"{made.name} was created. Add a price."
     )
 
 
@@ -121,13 +121,13 @@ async def update_product(visit: Visit) -> Response:
         changed = await catalog.update_product(
             services.database, services.gateway, visit.environment, product_id, order
         )
-        return f"{changed.name} is saved."
+        return f"{changed.name} was saved."
 
     return await _change(visit, "product", change)
 
 
 async def set_status(visit: Visit) -> Response:
-    """Archive a product or bring it back."""
+    """Archive or activate a product."""
     active = visit.field("active") == "true"
 
     async def change(product_id: str) -> str:
@@ -145,7 +145,7 @@ async def set_status(visit: Visit) -> Response:
 
 
 async def create_price(visit: Visit) -> Response:
-    """Add a price to a product at Stripe. Amounts are typed as people write them."""
+    """Add a price to a product at Stripe. Amounts are entered in the major unit."""
 
     async def change(product_id: str) -> str:
         currency = visit.field("currency").lower()
@@ -162,13 +162,13 @@ async def create_price(visit: Visit) -> Response:
         made = await catalog.create_price(
             services.database, services.gateway, visit.environment, parse(CreatePrice, body)
         )
-        return f"The price {made.price_id} is created."
+        return f"The price {made.price_id} was created."
 
     return await _change(visit, "price", change)
 
 
 async def update_price(visit: Visit) -> Response:
-    """Archive a price, bring it back, or give it another lookup key."""
+    """Archive or activate a price, or change its lookup key."""
     body: dict[str, Any] = {}
     if active := visit.field("active"):
         body["active"] = active == "true"
@@ -184,13 +184,13 @@ async def update_price(visit: Visit) -> Response:
             visit.request.path_params["price"],
             parse(UpdatePrice, body),
         )
-        return f"The price {changed.price_id} is saved."
+        return f"The price {changed.price_id} was saved."
 
     return await _change(visit, "prices", change)
 
 
 async def _change(visit: Visit, form: str, change: Any) -> Response:
-    """Do it, and show the product again: what was done, or what was wrong with what was typed."""
+    """Do it, and show the product again with a notice, or with what is wrong with the input."""
     product_id = visit.request.path_params["product"]
     try:
         done = await change(product_id)
@@ -201,8 +201,8 @@ async def _change(visit: Visit, form: str, change: Any) -> Response:
 
 
 def _key(visit: Visit, error: BillhookError | None = None) -> str:
-    """The idempotency key of a form: two clicks create one thing. It is kept where nobody knows
-    whether Stripe has done it; what Stripe refused is another request when it comes again."""
+    """The idempotency key of a form: two clicks create one object. It is kept if Stripe's outcome
+    is unknown; after a refusal by Stripe, the next attempt is a new request."""
     unknown = error is not None and error.status >= 500
     return (visit.field("key") if unknown else "") or str(uuid4())
 
@@ -216,8 +216,8 @@ def _raise_if_ours(error: BillhookError) -> None:
 def _read(
     model: type[R], body: dict[str, Any], *, metadata: str, before: Mapping[str, str] | None = None
 ) -> R:
-    """The form as a request of the API's. Metadata is typed as lines of `key=value`; a key of
-    `before` that no line has is taken away."""
+    """The form as a request of the API. Metadata is entered as lines of `key=value`; a key of
+    `before` that is in no line is removed."""
     pairs = dict.fromkeys(before or {}, "")
     for line in filter(None, map(str.strip, metadata.splitlines())):
         key, equals, value = line.partition("=")
@@ -235,5 +235,5 @@ def _whole(visit: Visit, name: str) -> int:
 
 
 def _nothing(_name: str) -> str:
-    """The value of a field in a form that nobody has filled in."""
+    """The value of a field in an empty form."""
     return ""

@@ -1,4 +1,4 @@
-"""Customers, and what one customer has: subscriptions, payments, subjects."""
+"""Customers, and one customer's subscriptions, payments and subjects."""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from billhook.paths import encoded
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
 _LIVE_FOR = 5
-"""Looks, after which the browser connects again, so that its session is checked."""
+"""Reads per stream. The browser then reconnects, so that its session is checked again."""
 _REPLAYED = 1_000
 
 
 async def listing(visit: Visit) -> Response:
-    """The events that were received last; the page's script keeps the first page up to date."""
+    """The events received last; the page's script updates the first page."""
     query = visit.query(EventsQuery)
     database, environment = visit.services.database, visit.environment
     page, types, status = await asyncio.gather(
@@ -52,7 +52,7 @@ async def show(visit: Visit) -> Response:
 
 
 async def payload(visit: Visit) -> Response:
-    """The payload alone, whole, to keep."""
+    """The complete payload as a download."""
     event_id = visit.request.path_params["event"]
     found = await events.event(visit.services.database, visit.environment, event_id)
     headers = {"content-disposition": 'attachment; filename="event.json"'}
@@ -71,12 +71,12 @@ async def replay(visit: Visit) -> Response:
     except BillhookError as error:
         return await visit.back(f"/events/{encoded(event_id)}", error)
     return await visit.go(
-        f"/events/{encoded(event_id)}", f"Replayed: it is {found.processing_status}."
+        f"/events/{encoded(event_id)}", f"Replayed: the event is {found.processing_status}."
     )
 
 
 async def replay_many(visit: Visit) -> Response:
-    """Apply the chosen events again, or all that failed."""
+    """Apply the selected events again, or all that failed."""
     environment = visit.environment
     if visit.field("all") == "failed":
         of_type = {"type": visit.field("type")} if visit.field("type") else {}
@@ -98,42 +98,42 @@ async def replay_many(visit: Visit) -> Response:
 async def _told(visit: Visit, done: int, failed: list[str]) -> Response:
     said = f"{done} event{'' if done == 1 else 's'} replayed."
     if not failed:
-        return await visit.go("/events", said if done else "There was nothing to replay.")
+        return await visit.go("/events", said if done else "There were no events to replay.")
     names = ", ".join(failed[:3]) + (" …" if len(failed) > 3 else "")
     error = BillhookError(
         f"{said} {len(failed)} failed again: {names}",
-        next_actions="Open one to see why; most often, one of the app's triggers raises an error.",
+        next_actions="Open an event to see why. Usually, a trigger of your app raises an error.",
     )
     return await visit.back("/events", error)
 
 
 async def live(visit: Visit) -> Response:
-    """What changes among the newest events, as server-sent events."""
+    """Changes among the newest events, as server-sent events."""
     query = visit.query(EventsQuery)
-    # Whichever way the first page was reached, it is the newest rows that are watched.
+    # Always the newest rows, however the first page was reached.
     query = query.model_copy(update={"starting_after": None, "ending_before": None})
     stream = _changes(visit, query)
-    # Proxies that collect answers would keep the news.
+    # Ask proxies not to buffer the response.
     headers = {"x-accel-buffering": "no"}
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
 async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
-    """Each row that is new or otherwise than it was sent last, the oldest first."""
+    """Each row that is new or changed since it was last sent, the oldest first."""
     sent: dict[str, WebhookEvent] = {}
     yield b"retry: 500\n\n"
     for _ in range(_LIVE_FOR):
         try:
             page = await lists.events(visit.services.database, visit.environment, query)
         except BillhookError:
-            return  # the database is away: the browser connects again
+            return  # the database is unavailable: the browser reconnects
         for each in reversed(page.rows):
             if sent.get(each.event_id) != each:
                 row = visit.render("event_row.html", event=each)
                 data = orjson.dumps({"id": each.event_id, "row": row})
                 yield b"event: row\ndata: " + data + b"\n\n"
         shown = [each.event_id for each in page.rows]
-        # What no longer fits the filters leaves the page, and so does what newer rows pushed out.
+        # Rows leave the page if they no longer match the filters or newer rows displace them.
         if sent.keys() != set(shown):
             yield b"event: shown\ndata: " + orjson.dumps(shown) + b"\n\n"
         sent = {each.event_id: each for each in page.rows}
@@ -141,4 +141,4 @@ async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_EVERY):
                 await visit.services.stopping.wait()
-                return  # the browser connects again, to the next server
+                return  # the browser reconnects, to another server

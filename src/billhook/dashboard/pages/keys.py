@@ -1,4 +1,4 @@
-"""Admin and anonymous keys: see, make, revoke."""
+"""Admin and anonymous keys: list, create, revoke."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from billhook.errors import BillhookError
 
 
 async def listing(visit: Visit) -> Response:
-    """All keys; none of them is known any more, only how it ends."""
+    """All keys, by their last characters; the keys themselves are not stored."""
     return visit.show("keys.html", keys=await visit.services.api_keys.all(), made=None)
 
 
 async def create(visit: Visit) -> Response:
-    """Make a key and show it, once: it is in this answer and nowhere else."""
+    """Create a key and show it once, in this response only."""
     kind: Kind = "admin" if visit.field("kind") == "admin" else "anonymous"
     name = visit.field("name")[:100] or None
     _, made = await visit.services.api_keys.create(kind, name=name)
@@ -23,9 +23,9 @@ async def create(visit: Visit) -> Response:
 
 
 async def revoke(visit: Visit) -> Response:
-    """Make a key invalid for good."""
+    """Revoke a key permanently."""
     try:
         key = await visit.services.api_keys.revoke(visit.request.path_params["key"])
     except BillhookError as error:
         return await visit.back("/keys", error)
-    return await visit.go("/keys", f"The key {key.hint} is revoked.")
+    return await visit.go("/keys", f"The key {key.hint} was revoked.")

@@ -1,4 +1,4 @@
-"""The first page: how business goes, and what needs attention."""
+"""The first page: figures, and what needs attention."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERIODS = (7, 30, 90, 365)
 
 
 async def enter(visit: Visit) -> Response:
-    """`/dashboard`: into the environment that has a key, live before test."""
+    """`/dashboard`: redirect to the environment that has a key, live before test."""
     live = await visit.services.connections.get("live")
     environment = "live" if live.masked_key else "test"
     return RedirectResponse(f"{visit.root}/{environment}", 303)

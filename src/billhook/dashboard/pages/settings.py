@@ -15,7 +15,7 @@ from billhook.models import Verify
 from billhook.stripe_keys import AnotherAccount
 
 _LOOK_EVERY = 0.02  # seconds; a sync takes its lease at once
-_VERIFY_BUDGET = 20  # seconds that somebody waits for the page
+_VERIFY_BUDGET = 20  # seconds, while the visitor waits for the page
 
 
 async def show(visit: Visit, *, status: int = 200, error: BillhookError | None = None) -> Response:
@@ -48,7 +48,7 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
 
 
 async def set_key(visit: Visit) -> Response:
-    """Try a key at Stripe, store it, set up the endpoint; the sync goes on by itself."""
+    """Check a key with Stripe, store it, set up the endpoint; the sync continues on its own."""
     key = visit.field("secret_key")
     try:
         if not key:
@@ -67,9 +67,9 @@ async def set_key(visit: Visit) -> Response:
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
     if problem is not None:
-        problem.message = f"The key works and is stored, but not the endpoint: {problem.message}"
+        problem.message = f"The key was saved, but the endpoint failed: {problem.message}"
         return await visit.back("/settings", problem)
-    return await visit.go("/settings", "The key works and is stored. Billhook is reading Stripe …")
+    return await visit.go("/settings", "The key was saved. A sync is running …")
 
 
 async def remove_key(visit: Visit) -> Response:
@@ -78,7 +78,7 @@ async def remove_key(visit: Visit) -> Response:
         await visit.services.stripe_keys.remove(visit.environment)
     except BillhookError as error:
         return await visit.back("/settings", error)
-    return await visit.go("/settings", "The key is removed. What was mirrored stays.")
+    return await visit.go("/settings", "The key was removed. Mirrored data stays.")
 
 
 async def configure_endpoint(visit: Visit) -> Response:
@@ -87,17 +87,17 @@ async def configure_endpoint(visit: Visit) -> Response:
         found = await visit.services.stripe_keys.configure_webhook(visit.environment)
     except BillhookError as error:
         return await visit.back("/settings", error)
-    return await visit.go("/settings", f"The endpoint {found.webhook_endpoint_id} is in order.")
+    return await visit.go("/settings", f"The endpoint {found.webhook_endpoint_id} is set up.")
 
 
 async def sync(visit: Visit) -> Response:
-    """Start a sync; the page shows how far it is."""
+    """Start a sync; the page shows its progress."""
     await _begun(visit)
     return await visit.go("/settings")
 
 
 async def _begun(visit: Visit) -> None:
-    """Start a sync unless one runs, and wait until the page can tell that it does."""
+    """Start a sync unless one is running, and wait until the page can show it."""
     task = visit.services.sync.start(visit.environment)
     while not task.done():
         if (await visit.services.sync.progress(visit.environment)).running:
@@ -129,7 +129,7 @@ async def verify_now(visit: Visit) -> Response:
 
 
 async def restore(visit: Visit) -> Response:
-    """Bring the rows of an account back that was connected before."""
+    """Restore the archived rows of an account."""
     database, wanted = visit.services.database, visit.request.path_params["archive"]
     try:
         kept = await archives.archives(database)
@@ -138,4 +138,4 @@ async def restore(visit: Visit) -> Response:
         rows = await archives.restore(database, wanted)
     except BillhookError as error:
         return await visit.back("/settings", error)
-    return await visit.go("/settings", f"{rows:,} rows are back.")
+    return await visit.go("/settings", f"{rows:,} rows were restored.")

@@ -44,7 +44,7 @@ async def submit(visit: Visit) -> Response:
 
 
 def _is_secure(visit: Visit) -> bool:
-    """Whether the browser came by https, as far as we can know behind a proxy."""
+    """Whether the browser uses HTTPS, as far as known behind a proxy."""
     public = urlsplit(visit.services.settings.public_url or "")
     by_public_name = public.netloc == visit.request.headers.get("host")
     return visit.request.url.scheme == "https" or (public.scheme == "https" and by_public_name)
@@ -66,10 +66,10 @@ def _readable(given: Credential | None) -> Credential:
 
 
 def _for_people(error: BillhookError) -> BillhookError:
-    """The API's errors are about headers; here a credential was pasted."""
+    """The API's errors mention headers, but here a credential was pasted."""
     if isinstance(error, InvalidApiKey):
         error.next_actions = (
-            "Paste a current admin key (ik_…). `billhook keys create --admin` makes a new one."
+            "Paste a valid admin key (ik_…). `billhook keys create --admin` creates a new one."
         )
     elif isinstance(error, Unauthorized):
         error.next_actions = "Paste an admin key (ik_…) or a fresh token of an administrator."
@@ -77,7 +77,7 @@ def _for_people(error: BillhookError) -> BillhookError:
 
 
 def _next(visit: Visit, wanted: str | None) -> str:
-    """The page to go on to, which is always one of the dashboard."""
+    """The page to redirect to, which is always one of the dashboard's."""
     if wanted is None or not wanted.startswith("/"):
         return f"{visit.root}/"
     path = wanted.partition("?")[0].replace("\\", "/")

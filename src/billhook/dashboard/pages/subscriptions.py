@@ -13,7 +13,7 @@ from billhook.models.queries import SubscriptionStatus
 
 
 async def listing(visit: Visit) -> Response:
-    """Subscriptions, the last changed first or as the query says."""
+    """Subscriptions, last changed first or sorted according to the query."""
     query = visit.query(SubscriptionsQuery)
     page = await lists.subscriptions(visit.services.database, visit.environment, query)
     names = await lists.names_of(

@@ -24,13 +24,13 @@ _COLUMNS = (
     "reference_type", "reference", "paid_at", "failed_at", "refunded_at",
     "canceled_at", "outside_stripe", "outside_stripe_minor",
 )  # fmt: skip
-# A spreadsheet runs text that begins so as a formula, in full-width characters too; and where it
-# separates columns by semicolons, a text with one is two columns.
+# Spreadsheets run text that begins with one of these as a formula, full-width forms included. Where
+# semicolons separate columns, text with a semicolon becomes two columns.
 _FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\t\r＝＋－＠])")
 
 
 async def listing(visit: Visit) -> Response:
-    """The newest payments, searched, filtered and sorted as the query says."""
+    """The newest payments, searched, filtered and sorted according to the query."""
     query = visit.query(TransactionsQuery)
     page = await lists.payments(visit.services.database, visit.environment, query)
     return visit.show(
@@ -43,14 +43,14 @@ async def listing(visit: Visit) -> Response:
 
 
 async def show(visit: Visit) -> Response:
-    """One payment or refund: its references, refunds, and the events that told of it."""
+    """One payment or refund: its references, refunds and events."""
     reference = visit.request.path_params["reference"]
     found = await lists.payment(visit.services.database, visit.environment, reference)
     return visit.show("transaction.html", payment=found)
 
 
 async def export(visit: Visit) -> Response:
-    """What the list shows, whole, as CSV: payments and refunds, a line each."""
+    """The complete list as CSV: one line per payment and refund."""
     query = visit.query(TransactionsQuery)
     name = f"transactions-{visit.environment}.csv"
     return StreamingResponse(
@@ -61,7 +61,7 @@ async def export(visit: Visit) -> Response:
 
 
 async def _lines(visit: Visit, query: TransactionsQuery) -> AsyncIterator[str]:
-    """Page by page: no connection is held while the reader takes its time."""
+    """Page by page: no connection is held while the client reads."""
     yield _csv([_COLUMNS])
     cursor: str | None = None
     while True:
@@ -118,5 +118,5 @@ def _time(at: datetime | None) -> str:
 
 
 def text(value: str | None) -> str:
-    """Text of other people's: never a formula."""
+    """Untrusted text, never a formula."""
     return _FORMULA.sub("'", value or "")

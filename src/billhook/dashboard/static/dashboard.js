@@ -1,5 +1,4 @@
-// What the pages cannot do without a script: copying, forms, and live updates. Every page works without
-// it. Times are the business of times.js.
+// Copying, forms, and live updates. Every page works without this script. Times: times.js.
 "use strict";
 
 // --- copying -----------------------------------------------------------------------------------
@@ -9,7 +8,7 @@ async function copy(button) {
     await navigator.clipboard.writeText(button.dataset.copy);
     tell(button, "Copied");
   } catch {
-    // Without HTTPS browsers give no clipboard: the text is selected for the visitor to copy.
+    // Without HTTPS, browsers don't offer a clipboard: the text is selected instead.
     const text = button.parentElement.querySelector("code, pre");
     getSelection().selectAllChildren(text);
     tell(button, "Selected");
@@ -34,7 +33,7 @@ document.addEventListener("click", (event) => {
 
 // --- forms -------------------------------------------------------------------------------------
 
-// An address without what nobody chose.
+// Leave empty fields out of the URL.
 for (const form of document.querySelectorAll("[data-tools]")) {
   form.addEventListener("formdata", (event) => {
     for (const [name, value] of [...event.formData]) if (!value) event.formData.delete(name);
@@ -61,7 +60,7 @@ document.addEventListener("change", (event) => {
   }
 });
 
-// --- a part of the page that changes while something runs ----------------------------------------
+// --- parts of the page that change while something runs ------------------------------------------
 
 async function refresh(part) {
   try {
@@ -91,7 +90,7 @@ function follow(body) {
 
   const say = (text) => { state.hidden = false; state.textContent = text; };
   const heard = () => { clearTimeout(silence); silence = setTimeout(lost, 5000); say("Live"); };
-  const lost = () => { say("Connecting again …"); connect(); };
+  const lost = () => { say("Reconnecting …"); connect(); };
 
   function connect() {
     source?.close();
@@ -100,7 +99,7 @@ function follow(body) {
     source = new EventSource(body.dataset.live);
     source.addEventListener("open", heard);
     source.addEventListener("row", (event) => { heard(); show(JSON.parse(event.data)); });
-    // Rows that no longer fit the filters, or that newer ones pushed out.
+    // Rows that no longer match the filters, or that newer ones displaced.
     source.addEventListener("shown", (event) => {
       heard();
       const kept = JSON.parse(event.data);
@@ -112,16 +111,16 @@ function follow(body) {
     });
     source.addEventListener("beat", heard);
     source.addEventListener("error", () => {
-      if (source.readyState === EventSource.CLOSED) say("Not connected. If it lasts, load the page again.");
+      if (source.readyState === EventSource.CLOSED) say("Not connected. If this persists, reload the page.");
     });
   }
 
-  const shown = new Map(); // each connection begins with all rows: most are as they were
+  const shown = new Map(); // each connection starts with all rows; most are unchanged
 
   function show({ id, row }) {
     if (shown.get(id) === row) return;
     shown.set(id, row);
-    // Made by the server, which escapes all that is not its own.
+    // Rendered by the server, which escapes untrusted text.
     const page = new DOMParser().parseFromString(`<table>${row}</table>`, "text/html");
     const fresh = document.importNode(page.querySelector("tr"), true);
     const known = body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
@@ -135,7 +134,7 @@ function follow(body) {
     }
   }
 
-  // A page that nobody sees needs no connection; browsers have few for one host.
+  // Hidden pages need no connection; browsers allow only a few per host.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) { source.close(); clearTimeout(silence); } else connect();
   });
@@ -144,5 +143,5 @@ function follow(body) {
 
 for (const body of document.querySelectorAll("[data-live]")) follow(body);
 
-// On narrow screens the menu is one line that scrolls.
+// On narrow screens, the menu is a single scrollable line.
 document.querySelector(".sections [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
