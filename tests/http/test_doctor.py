@@ -273,11 +273,11 @@ def miss_event(patient: Patient) -> None:
         (alter_migration, "schema", None, "no upgrade path", "new database"),
         (disable, "webhook endpoint", "test", "has disabled", "webhooks configure"),
         (forget_events, "webhook endpoint", "test", "does not receive", "webhooks configure"),
-        (lead_astray, "webhook endpoint", "test", "and not to", "webhooks configure"),
-        (delete_endpoint, "webhook endpoint", "test", "any more", "webhooks configure"),
+        (lead_astray, "webhook endpoint", "test", ", not to", "webhooks configure"),
+        (delete_endpoint, "webhook endpoint", "test", "no longer exists", "webhooks configure"),
         (never_configured, "webhook endpoint", "test", "no endpoint", "webhooks configure"),
-        (lose_secret, "signing secret", "test", "every event is refused", "webhooks configure"),
-        (change_account, "stripe key", "test", "the mirror is of acct_other", "config set"),
+        (lose_secret, "signing secret", "test", "every event is rejected", "webhooks configure"),
+        (change_account, "stripe key", "test", "the mirror for acct_other", "config set"),
         (remove_key, "stripe key", None, "Neither environment", "config set"),
         (fail_events, "events", "test", "1 customer.created", "events replay --failed"),
         (miss_event, "missed events", "test", "never arrived", "billhook sync"),
@@ -405,8 +405,8 @@ def test_the_doctor_names_settings_without_effect(patient: Patient) -> None:
     [
         ([ED25519], "shop", "ok", "1 usable key"),
         ([ED25519, P384], "shop", "warning", "unusable: p (ES384)"),
-        ([P384], "shop", "broken", "no key that can be used; unusable: p (ES384)"),
-        ([], "shop", "broken", "no key that can be used"),
+        ([P384], "shop", "broken", "no usable key; unusable: p (ES384)"),
+        ([], "shop", "broken", "no usable key"),
         ([ED25519], "*", "warning", "for any application"),
         (None, "shop", "broken", "cannot be fetched"),
     ],
@@ -444,7 +444,7 @@ def test_a_database_user_without_rights_is_told_so(
     broken = [f for f in report.checks if f.state == "broken"]
     assert {f.check for f in broken} == {"roles", "database"}
     assert "GRANT anon TO" in (broken[0].next_actions or "")
-    assert "PostgreSQL refuses: permission denied" in broken[-1].message
+    assert "PostgreSQL rejected a query: permission denied" in broken[-1].message
 
 
 def test_an_empty_database_needs_a_migration(patient: Patient, empty_database_url: str) -> None:

@@ -1,7 +1,7 @@
-"""`billhook doctor`: everything that a support engineer would ask first.
+"""`billhook doctor`: checks what a support engineer would ask about first.
 
-With the settings of the server it looks into the database and asks Stripe; with an address and a
-key it asks the API; with both it does both.
+With the settings of the server, it checks the database and Stripe; with a URL and a key, it uses
+the API; with both, it does both.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ async def examine(
     *,
     api_base: str | None = None,
 ) -> Report:
-    """Look at everything that can be looked at from here.
+    """Check everything that can be checked from here.
 
     Args:
-        settings: the server's, with its database; None where they are not known.
-        client: of the running server; None where it is not known.
+        settings: the server's, with its database; None if they are not available.
+        client: for the running server; None if it is not known.
         now: the time of this machine.
-        api_base: where the server's Stripe is, where its settings don't say so.
+        api_base: the server's STRIPE_API_BASE, if the settings are not available.
     """
     api_base = settings.stripe_api_base if settings else api_base or STRIPE_API_BASE
     found: list[Finding] = []
     clock = status = None
-    # Clocks are compared at once: what else is asked may take its time.
+    # Clocks are compared first, because the other checks may take a while.
     if settings is not None:
         clock = at_stripe.clock(await at_stripe.stripe_time(api_base), now, api_base)
     if client is not None:
@@ -83,7 +83,7 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         found.append(await at_settings.encryption(SecretStore(database, settings), settings))
         return found + await _environments(settings, database, now)
     except asyncpg.PostgresError as error:
-        # A user without the rights that Billhook needs, most likely.
+        # Most likely a user without the privileges that Billhook needs.
         return [*found, in_database.refused(error)]
     except DatabaseUnavailable as error:
         return [*found, failure("database", error)]
@@ -125,7 +125,7 @@ async def _environment(
     found = [key]
     if key.state == "skipped":
         return found
-    # Without a key that works, Stripe has nothing more to say, and each question takes its time.
+    # Without a working key, further requests to Stripe would only take time.
     if key.state == "ok":
         endpoint = at_stripe.Endpoint(gateway, secrets, settings, environment, connection)
         found += [each async for each in endpoint.findings()]

@@ -1,4 +1,4 @@
-"""What can be seen in the database itself."""
+"""Checks of the database itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _APPLIED = """
     SELECT number::text AS part, checksum FROM billhook.migrations
     UNION ALL SELECT name, checksum FROM billhook.function_files
 """
-# pg_has_role raises for a role that does not exist; by oid, it is asked only for those that do.
+# pg_has_role raises an error for a missing role, so it is called with the oids of existing ones.
 _ROLES = """
 SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
     r.oid IS NOT NULL AND pg_catalog.pg_has_role(current_user, r.oid,
@@ -45,7 +45,7 @@ WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
 
 
 async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
-    """Whether PostgreSQL answers; and the open database, if it does."""
+    """Whether PostgreSQL responds; and the open database, if it does."""
     database = Database(settings.database_url.get_secret_value(), pool_size=2)
     try:
         await database.open()
@@ -63,15 +63,17 @@ async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
             next_actions=f"Billhook needs PostgreSQL {_OLDEST_POSTGRES} or newer.",
         )
         return old, database
-    return Finding(check="database", state="ok", message=f"PostgreSQL {version} answers."), database
+    return Finding(
+        check="database", state="ok", message=f"Connected to PostgreSQL {version}."
+    ), database
 
 
 def refused(error: asyncpg.PostgresError) -> Finding:
-    """PostgreSQL does not let us look."""
+    """PostgreSQL rejected a query."""
     return Finding(
         check="database",
         state="broken",
-        message=f"PostgreSQL refuses: {error}",
+        message=f"PostgreSQL rejected a query: {error}",
         next_actions="DATABASE_URL must name the user that ran `billhook migrate`, or one with its "
         "rights.",
     )
@@ -111,7 +113,7 @@ def _schema(state: str, message: str, next_actions: str | None) -> Finding:
 
 
 async def roles(database: Database) -> AsyncIterator[Finding]:
-    """Whether callers can be who they are, and are held by policies."""
+    """Whether the callers' roles can be used, and policies apply to them."""
     async with database.connection() as connection:
         rows = await connection.fetch(_ROLES, sorted(ROLES))
         user = await connection.fetchval("SELECT current_user")
@@ -125,17 +127,17 @@ async def roles(database: Database) -> AsyncIterator[Finding]:
             problem = (f"The database user {user} cannot become {name}.", grant)
         elif row["ignores_policies"] and name != "project_admin":
             alter = f"As an administrator run: ALTER ROLE {name} NOSUPERUSER NOBYPASSRLS"
-            problem = (f"No policy holds the role {name}: it bypasses row-level security.", alter)
+            problem = (f"The role {name} bypasses row-level security.", alter)
         else:
             continue
         sound = False
         yield Finding(check="roles", state="broken", message=problem[0], next_actions=problem[1])
     if sound:
-        yield Finding(check="roles", state="ok", message=f"{', '.join(sorted(ROLES))} are there.")
+        yield Finding(check="roles", state="ok", message=f"{', '.join(sorted(ROLES))} exist.")
 
 
 async def user(database: Database) -> AsyncIterator[Finding]:
-    """Whether the database user has more rights than Billhook needs."""
+    """Whether the database user has more privileges than Billhook needs."""
     if name := await superuser(database):
         yield Finding(
             check="database user",
@@ -146,7 +148,7 @@ async def user(database: Database) -> AsyncIterator[Finding]:
 
 
 async def opened(database: Database) -> AsyncIterator[Finding]:
-    """Whether anybody has more or fewer rights on our tables than the contract says."""
+    """Whether any role has more or fewer privileges on Billhook's tables than documented."""
     async with database.as_service() as connection:
         await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
         found = await grants.read(connection)
@@ -163,12 +165,12 @@ async def opened(database: Database) -> AsyncIterator[Finding]:
         yield Finding(
             check="grants",
             state="warning",
-            message=f"More is granted on Billhook's tables than it needs, to: {roles}.",
+            message=f"These roles have more privileges on Billhook's tables than needed: {roles}.",
             next_actions="Unless you granted it on purpose, as the owner run:\n"
             + _script(grants.revocations(excess)),
         )
     if not missing and not excess:
-        yield Finding(check="grants", state="ok", message="Nobody has more rights than they need.")
+        yield Finding(check="grants", state="ok", message="All privileges are as documented.")
 
 
 def _script(statements: list[str]) -> str:
@@ -176,7 +178,7 @@ def _script(statements: list[str]) -> str:
 
 
 async def policies(database: Database) -> AsyncIterator[Finding]:
-    """Whether the app says who may bill whom."""
+    """Whether policies decide who may bill whom."""
     for table in await session_tables(database):
         if table.problem is None:
             message = f"{table.name} has policies."
@@ -186,7 +188,7 @@ async def policies(database: Database) -> AsyncIterator[Finding]:
                 check="policies",
                 state="warning",
                 message=table.problem,
-                next_actions=f"Say who may, for example:\n{policy(table.name)}",
+                next_actions=f"Create policies, for example:\n{policy(table.name)}",
             )
 
 
@@ -223,15 +225,15 @@ def failing(environment: Environment, kinds: str, newest_error: str | None) -> F
 def last_event(
     environment: Environment, seen: tuple[datetime, str] | None, now: datetime
 ) -> Finding:
-    """When something was heard of Stripe."""
+    """When the last event arrived."""
     if seen is None:
         return Finding(
             check="last event",
             environment=environment,
             state="warning",
             message="No event has arrived yet.",
-            next_actions="Change something in Stripe, such as a product's name, and look again; "
-            "Stripe's dashboard (Developers, Webhooks) shows its deliveries.",
+            next_actions="Change something in Stripe, such as a product's name, and check again; "
+            "Stripe's Dashboard (Developers, Webhooks) shows its deliveries.",
         )
     at, kind = seen
     return Finding(

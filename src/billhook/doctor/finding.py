@@ -1,4 +1,4 @@
-"""What an examination finds."""
+"""The results of the checks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ State = Literal["ok", "warning", "broken", "skipped"]
 
 
 class Finding(WireModel):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at; a stable name, for programs.
-        environment: None where it is about both.
-        state: `broken` keeps payments from being right; `skipped` could not be looked at from here.
+        check: what was checked; a stable name, for programs.
+        environment: None if it is about both.
+        state: `broken` makes payments fail or go wrong; `skipped` cannot be checked from here.
         message: what was found.
         next_actions: what to do about it.
     """
@@ -31,7 +31,7 @@ class Finding(WireModel):
 
 
 class Report(WireModel):
-    """An examination. `healthy`: nothing is broken."""
+    """The results of all checks. `healthy`: nothing is broken."""
 
     healthy: bool
     checks: list[Finding]
@@ -42,7 +42,7 @@ def report(findings: list[Finding]) -> Report:
 
 
 def failure(check: str, error: BillhookError, environment: Environment | None = None) -> Finding:
-    """A check that ended in an error of Billhook's, which says itself what to do."""
+    """A check that ended in an error of Billhook, which includes the next step."""
     return Finding(
         check=check,
         environment=environment,

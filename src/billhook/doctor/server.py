@@ -1,4 +1,4 @@
-"""What a running Billhook reports over its API, for those who cannot reach its database."""
+"""Checks of a running server over its API, if its database cannot be reached from here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from billhook.models import Connection, Status
 
 
 async def answers(client: AsyncClient) -> tuple[Finding, datetime | None]:
-    """Whether the server works; and what time it has."""
+    """Whether the server works; and its time."""
     try:
         health = await client.health()
     except ApiError as error:
@@ -24,20 +24,22 @@ async def answers(client: AsyncClient) -> tuple[Finding, datetime | None]:
 
 
 async def takes_key(client: AsyncClient) -> tuple[Finding, Status | None]:
-    """Whether the server takes our admin key; and what it then tells."""
+    """Whether the server accepts the admin key; and its status."""
     try:
         status = await client.status()
     except ApiError as error:
         return failure("admin key", error), None
-    return Finding(check="admin key", state="ok", message="The server takes the admin key."), status
+    return Finding(
+        check="admin key", state="ok", message="The server accepts the admin key."
+    ), status
 
 
 def policies() -> Finding:
-    """What the API does not tell: who may bill whom is decided in the database."""
+    """What the API does not report: policies are in the database."""
     return Finding(
         check="policies",
         state="skipped",
-        message="Whether row-level security guards the session tables is seen in the database.",
+        message="Row-level security of the session tables can only be checked in the database.",
         next_actions="Run billhook doctor where DATABASE_URL is set.",
     )
 
@@ -45,7 +47,7 @@ def policies() -> Finding:
 async def connection(
     client: AsyncClient, found: Connection, now: datetime
 ) -> AsyncIterator[Finding]:
-    """How one environment is, as far as the API tells."""
+    """The state of one environment, as far as the API reports it."""
     environment = found.environment
     if found.status == "unconfigured":
         yield no_key(environment)
@@ -92,15 +94,15 @@ def _endpoint(found: Connection) -> Finding:
             check="webhook endpoint",
             environment=found.environment,
             state="skipped",
-            message="No endpoint is managed by Billhook: events are pulled, or come to one that "
-            "was made by hand. Which, is seen where DATABASE_URL is set.",
-            next_actions=f"To have one where Stripe can reach the server: {configure}",
+            message="Billhook manages no endpoint: events are pulled, or sent to an endpoint that "
+            "you manage. Run doctor where DATABASE_URL is set to find out.",
+            next_actions=f"To create an endpoint, if Stripe can reach the server: {configure}",
         )
     return Finding(
         check="webhook endpoint",
         environment=found.environment,
         state="ok",
         message=f"{found.webhook_endpoint_id} was set up for {found.webhook_endpoint_url}. "
-        "Whether Stripe still has it so is seen where DATABASE_URL is set.",
-        next_actions=f"To make sure: {configure}",
+        "Run doctor where DATABASE_URL is set to compare it with Stripe.",
+        next_actions=f"To check and repair it: {configure}",
     )

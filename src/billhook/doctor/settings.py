@@ -1,4 +1,4 @@
-"""What the settings say, and what follows from them."""
+"""Checks of the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def ineffective(notice: str) -> Finding:
 
 
 async def jwks(settings: Settings, url: str) -> Finding:
-    """Whether tokens of the identity provider can be checked, and whose tokens count."""
+    """Whether tokens of the identity provider can be verified, and which tokens are accepted."""
     keys = Jwks(url)
     try:
         found = await keys.fetch()
@@ -23,7 +23,7 @@ async def jwks(settings: Settings, url: str) -> Finding:
             "broken",
             f"The JWKS at {url} cannot be fetched ({type(error).__name__}), so no token of the "
             "identity provider is accepted.",
-            "Open the address from this machine, and check BILLHOOK_JWKS_URL.",
+            "Open the URL from this machine, and check BILLHOOK_JWKS_URL.",
         )
     finally:
         await keys.close()
@@ -31,8 +31,8 @@ async def jwks(settings: Settings, url: str) -> Finding:
     if not found.keys:
         return _jwks(
             "broken",
-            f"The JWKS at {url} has no key that can be used{unusable}.",
-            "Let the identity provider sign with RS256, ES256 or EdDSA (Ed25519).",
+            f"The JWKS at {url} has no usable key{unusable}.",
+            "Configure the identity provider to sign with RS256, ES256 or EdDSA (Ed25519).",
         )
     count = len(found.keys)
     usable = f"The JWKS has {count} usable key{'' if count == 1 else 's'}{unusable}"
@@ -40,8 +40,8 @@ async def jwks(settings: Settings, url: str) -> Finding:
         issuer = f" of {settings.jwt_issuer}" if settings.jwt_issuer else ""
         return _jwks(
             "warning",
-            f"{usable}. Tokens that it signs for any application{issuer} are accepted, with the "
-            "role that they name.",
+            f"{usable}. Tokens that it signs for any application{issuer} are accepted, with any "
+            "role in them.",
             "If the identity provider serves other applications too, set BILLHOOK_JWT_AUDIENCE to "
             "the audience (aud) of this one.",
         )
@@ -65,19 +65,19 @@ async def encryption(secrets: SecretStore, settings: Settings) -> Finding:
         return _encryption(
             "broken",
             f"Stored secrets cannot be read: {', '.join(examined.unreadable)}.",
-            "Give the key that they were encrypted with as ENCRYPTION_KEY_PREVIOUS and restart "
-            "Billhook, or set them again.",
+            "Set ENCRYPTION_KEY_PREVIOUS to the key that they were encrypted with and restart "
+            "Billhook, or set the secrets again.",
         )
     if examined.earlier:
         return _encryption(
             "warning",
             f"{examined.earlier} stored secrets are encrypted with a previous key.",
-            "Restart Billhook: at start it encrypts them with the present key.",
+            "Restart Billhook: at startup it encrypts them with the current key.",
         )
     if settings.previous_encryption_key is not None:
         return _encryption(
             "warning",
-            "All stored secrets are encrypted with the present key.",
+            "All stored secrets are encrypted with the current key.",
             "ENCRYPTION_KEY_PREVIOUS is no longer needed: remove it.",
         )
     return _encryption("ok", "All stored secrets can be read.")

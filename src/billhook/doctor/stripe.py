@@ -1,4 +1,4 @@
-"""What Stripe says: the key, the webhook endpoint, events that never came, the time."""
+"""Checks with Stripe: the key, the webhook endpoint, missed events, the time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.stripe.signature import TOLERANCE
 
 _GRACE = timedelta(minutes=5)
-"""An event so young may still be on its way."""
-_SUSPICIOUS = 30.0  # seconds that two clocks may be apart before anybody should care
+"""A younger event may still be in transit."""
+_SUSPICIOUS = 30.0  # seconds that the clocks may differ without a warning
 
 _CONNECTED = "SELECT since FROM billhook.pulls WHERE environment = $1"
 _KNOWN = """
@@ -36,7 +36,7 @@ WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = ANY ($2::
 async def key(
     gateway: Gateway, secrets: SecretStore, environment: Environment, connection: Connection
 ) -> Finding:
-    """Whether the stored key opens the account that the mirror is of."""
+    """Whether the stored key belongs to the mirrored account."""
     try:
         if await secrets.stripe_key(environment) is None:
             return no_key(environment)
@@ -48,15 +48,15 @@ async def key(
             check="stripe key",
             environment=environment,
             state="broken",
-            message=f"The key opens {account.get('id')}, the mirror is of {connection.account_id}.",
+            message=f"The key is for {account.get('id')}, the mirror for {connection.account_id}.",
             next_actions=f"Set the key again: billhook config set --environment {environment}",
         )
-    message = f"Stripe takes the key {connection.masked_key} ({account.get('id')})."
+    message = f"Stripe accepts the key {connection.masked_key} ({account.get('id')})."
     return Finding(check="stripe key", environment=environment, state="ok", message=message)
 
 
 def no_key(environment: Environment) -> Finding:
-    """An environment that is not in use, which is nothing bad."""
+    """An environment that is not in use, which is fine."""
     return Finding(
         check="stripe key",
         environment=environment,
@@ -67,7 +67,7 @@ def no_key(environment: Environment) -> Finding:
 
 
 class Endpoint:
-    """The examination of one environment's webhook endpoint."""
+    """The checks of one environment's webhook endpoint."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Endpoint:
         self._configure = f"billhook webhooks configure --environment {environment}"
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Whether Stripe sends what we need to where we are, and whether we believe it."""
+        """Whether Stripe sends the needed events to this server, and whether they are accepted."""
         try:
             endpoint = await self._at_stripe()
         except BillhookError as error:
@@ -106,7 +106,7 @@ class Endpoint:
             "ok",
             "No public URL is set, so events are pulled from Stripe's list every "
             f"{self._settings.pull_every:g} seconds.",
-            "To have them sent at once: set BILLHOOK_PUBLIC_URL to an address that Stripe can "
+            "To receive them immediately: set BILLHOOK_PUBLIC_URL to a URL that Stripe can "
             f"reach, then: {self._configure}",
         )
 
@@ -120,8 +120,8 @@ class Endpoint:
         if not stored and not by_hand:
             return self._found(
                 "broken",
-                "No signing secret is known, so every event is refused.",
-                f"{self._configure}, or set {name} for an endpoint of your own.",
+                "There is no signing secret, so every event is rejected.",
+                f"{self._configure}, or set {name} for an endpoint that you manage.",
                 check="signing secret",
             )
         count = len({*by_hand, *(each.value for each in stored)})
@@ -130,7 +130,7 @@ class Endpoint:
         return self._found("ok", f"{accepted} accepted ({sources}).", check="signing secret")
 
     async def _at_stripe(self) -> StripeObject | None:
-        """The endpoint that we manage, else one made by hand that leads to this environment."""
+        """The managed endpoint, else another one that points to this environment."""
         listed = await self._gateway.get(self._environment, "/v1/webhook_endpoints", {"limit": 100})
         endpoints = objects(listed.data)
         managed = self._connection.webhook_endpoint_id
@@ -141,9 +141,11 @@ class Endpoint:
 
     def _none(self) -> Finding:
         if self._connection.webhook_endpoint_id is not None:
-            message = f"Stripe has no endpoint {self._connection.webhook_endpoint_id} any more."
+            message = (
+                f"The endpoint {self._connection.webhook_endpoint_id} no longer exists at Stripe."
+            )
             return self._found("broken", message, self._configure)
-        return self._found("broken", "Stripe has no endpoint that leads here.", self._configure)
+        return self._found("broken", "Stripe has no endpoint that points here.", self._configure)
 
     def _judged(self, endpoint: dict[str, Any]) -> Finding:
         name = endpoint["id"]
@@ -154,15 +156,15 @@ class Endpoint:
         if endpoint.get("status") != "enabled":
             return self._found("broken", f"Stripe has disabled {name}.", self._configure)
         if expected and endpoint.get("url") != expected:
-            message = f"{name} leads to {endpoint.get('url')}, and not to {expected}."
+            message = f"{name} points to {endpoint.get('url')}, not to {expected}."
             return self._found("broken", message, self._configure)
         if missing:
             message = f"{name} does not receive {', '.join(missing)}."
             return self._found("broken", message, self._configure)
         if endpoint.get("api_version") not in (None, stripe.api_version):
-            message = f"{name} speaks API version {endpoint['api_version']}."
+            message = f"{name} uses API version {endpoint['api_version']}."
             return self._found("warning", message, self._configure)
-        return self._found("ok", f"{name} is enabled and leads to {endpoint.get('url')}.")
+        return self._found("ok", f"{name} is enabled and points to {endpoint.get('url')}.")
 
     def _found(
         self,
@@ -195,8 +197,8 @@ async def missed(
         return failure("missed events", error, environment)
     async with database.connection() as open_connection:
         connected = await open_connection.fetchval(_CONNECTED, environment)
-    # Nobody was to be told before there was an endpoint; nothing is pulled from before the account
-    # was connected.
+    # Events from before the endpoint existed, or from before the account was connected, are not
+    # expected.
     since = connection.webhook_configured_at or connected or datetime.fromtimestamp(0, UTC)
     due = {
         event["id"]: event["type"]
@@ -207,7 +209,7 @@ async def missed(
         rows = await open_connection.fetch(_KNOWN, environment, list(due))
     gone = [name for name in due if name not in {row["provider_event_id"] for row in rows}]
     if not gone:
-        message = "Of Stripe's last 100 events, all that concern us are recorded."
+        message = "All relevant events of Stripe's last 100 are recorded."
         return Finding(check="missed events", environment=environment, state="ok", message=message)
     return Finding(
         check="missed events",
@@ -215,14 +217,14 @@ async def missed(
         state="broken",
         message=f"{len(gone)} of Stripe's last {len(due)} events never arrived, the newest "
         f"{gone[0]} ({due[gone[0]]}).",
-        next_actions="Stripe's dashboard (Developers, Webhooks) shows why it could not deliver "
-        "them, and sends them again. Meanwhile bring the mirror up to date: "
+        next_actions="Stripe's Dashboard (Developers, Webhooks) shows why they could not be "
+        "delivered, and can resend them. To update the mirror until then: "
         f"billhook sync --environment {environment}",
     )
 
 
 async def stripe_time(api_base: str) -> datetime | None:
-    """The time that Stripe's answers carry; also the answer to a caller without a key has it."""
+    """The time in Stripe's responses; a response to a request without a key has it, too."""
     try:
         async with httpx.AsyncClient(timeout=5) as http:
             answer = await http.get(f"{api_base}/v1/account")
@@ -232,20 +234,20 @@ async def stripe_time(api_base: str) -> datetime | None:
 
 
 def clock(theirs: datetime | None, ours: datetime, api_base: str = STRIPE_API_BASE) -> Finding:
-    """Whether our clock lets us believe Stripe's signatures.
+    """Whether the clock is accurate enough for Stripe's signatures.
 
     Args:
-        theirs: Stripe's time; None when it could not be asked.
+        theirs: Stripe's time; None if it could not be read.
         ours: the time where Billhook runs, at the same moment.
-        api_base: who was asked.
+        api_base: the URL that was requested.
     """
     if theirs is None:
         return Finding(
             check="clock",
             state="warning",
-            message=f"Stripe could not be asked for the time at {api_base}.",
-            next_actions="Can this machine reach it? If the server's STRIPE_API_BASE is another, "
-            "set it here as well.",
+            message=f"The time could not be read from Stripe at {api_base}.",
+            next_actions="Check that this machine can reach it. If the server has another "
+            "STRIPE_API_BASE, set it here as well.",
         )
     apart = abs((ours - theirs).total_seconds())
     if apart < _SUSPICIOUS:
@@ -253,7 +255,8 @@ def clock(theirs: datetime | None, ours: datetime, api_base: str = STRIPE_API_BA
     return Finding(
         check="clock",
         state="broken" if apart >= TOLERANCE else "warning",
-        message=f"The clock is {apart:.0f} seconds away from Stripe's; from {TOLERANCE} on, every "
-        "webhook is refused.",
-        next_actions="Synchronise the server's clock by NTP, for example: timedatectl set-ntp true",
+        message=f"The clock differs from Stripe's by {apart:.0f} seconds; from {TOLERANCE} on, "
+        "every webhook is rejected.",
+        next_actions="Synchronize the server's clock with NTP, for example: timedatectl set-ntp "
+        "true",
     )

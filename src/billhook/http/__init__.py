@@ -1,1 +1,1 @@
-"""The HTTP face: thin routes that parse, call and answer. No business rule lives here."""
+"""The HTTP layer: thin routes that parse, call and respond. It contains no business rules."""

@@ -1,4 +1,4 @@
-"""What all admin routes share: who is calling is checked before anything else is looked at."""
+"""What all admin routes share: the caller is authenticated before anything else is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def _admin(request: Request, services: ServicesOf) -> Caller:
 
 
 Admin = Annotated[Caller, Depends(_admin)]
-# The caller first: whoever is not allowed in learns nothing about what is asked for.
+# The caller first: without permission, a response reveals nothing else.
 ADMIN = [Depends(_admin)]
 
 
@@ -33,7 +33,7 @@ def query_of(request: Request, model: type[Q]) -> Q:
     """The request's query string as `model`.
 
     Raises:
-        InvalidInput: an unknown, repeated or unfit parameter; each problem with its name.
+        InvalidInput: an unknown, repeated or invalid parameter; each problem with its name.
     """
     found: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
@@ -48,7 +48,7 @@ def query_of(request: Request, model: type[Q]) -> Q:
 
 
 async def no_query(request: Request) -> None:
-    """Refuse a query string: for routes that take none."""
+    """Reject a query string, for routes without parameters."""
     query_of(request, NoQuery)
 
 
@@ -74,8 +74,8 @@ def answer(
 
 
 def page_headers(request: Request, page: Page[Any]) -> dict[str, str]:
-    """Where the pages after and before are, for those who look; the body stays what old clients
-    know."""
+    """The `Link` header with the next and previous pages; the body stays compatible with existing
+    clients."""
     links = [
         f'<{request.url.path}?{urlencode(_elsewhere(request, name, cursor))}>; rel="{relation}"'
         for relation, name, cursor in (
@@ -88,7 +88,7 @@ def page_headers(request: Request, page: Page[Any]) -> dict[str, str]:
 
 
 def _elsewhere(request: Request, name: str, cursor: str) -> dict[str, str]:
-    """The query, from another cursor on."""
+    """The query with another cursor."""
     kept = {
         key: value
         for key, value in request.query_params.items()

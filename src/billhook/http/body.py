@@ -1,4 +1,4 @@
-"""JSON bodies, and only when the route says so."""
+"""JSON bodies, read only when the route says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from billhook.errors import InvalidInput
 from billhook.services import Services
 
 JSON_LIMIT = 1_000_000
-"""Bytes at which a request is refused: the largest sensible one has a fraction of that."""
+"""Bytes from which a request is rejected; reasonable requests are much smaller."""
 
 R = TypeVar("R", bound=models.Request)
 
@@ -22,7 +22,7 @@ async def read_json(request: Request, model: type[R]) -> R:
     """The body as `model`.
 
     Raises:
-        InvalidInput: 400, not JSON, or not what `model` asks for; 408, it did not arrive in time.
+        InvalidInput: 400, not JSON, or invalid for `model`; 408, it did not arrive in time.
         PayloadTooLarge: 413.
     """
     async with _bodies(request).read(request, JSON_LIMIT) as raw:
@@ -30,7 +30,7 @@ async def read_json(request: Request, model: type[R]) -> R:
 
 
 async def read_json_or(request: Request, absent: R) -> R:
-    """The body as the model of `absent`, which stands for no body at all. Raises as `read_json`."""
+    """The body as the model of `absent`, which replaces an empty body. Raises as `read_json`."""
     async with _bodies(request).read(request, JSON_LIMIT) as raw:
         return parse_json(raw, type(absent)) if raw.strip() else absent
 

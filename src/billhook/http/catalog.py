@@ -69,7 +69,7 @@ async def product(environment: Environment, product_id: PathId, services: Servic
 async def create_product(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a product at Stripe. With an `idempotencyKey` a repetition creates no second one."""
+    """Create a product at Stripe. With an `idempotencyKey`, repeating creates no second one."""
     order = await read_json(request, CreateProduct)
     made = await catalog.create_product(services.database, services.gateway, environment, order)
     return answer(ProductResponse(product=made), 201)
@@ -85,7 +85,7 @@ async def create_product(
 async def update_product(
     environment: Environment, product_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Change a product at Stripe. What is left out stays as it is."""
+    """Change a product at Stripe. Omitted fields keep their values."""
     order = await read_json(request, UpdateProduct)
     changed = await catalog.update_product(
         services.database, services.gateway, environment, product_id, order
@@ -141,7 +141,7 @@ async def price(environment: Environment, price_id: PathId, services: ServicesOf
 async def create_price(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a price at Stripe. With an `idempotencyKey` a repetition creates no second one."""
+    """Create a price at Stripe. With an `idempotencyKey`, repeating creates no second one."""
     order = await read_json(request, CreatePrice)
     made = await catalog.create_price(services.database, services.gateway, environment, order)
     return answer(PriceResponse(price=made), 201)
@@ -157,7 +157,7 @@ async def create_price(
 async def update_price(
     environment: Environment, price_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Change a price at Stripe. Its amount and currency never change: create another one."""
+    """Change a price at Stripe. Its amount and currency cannot change: create a new price."""
     order = await read_json(request, UpdatePrice)
     changed = await catalog.update_price(
         services.database, services.gateway, environment, price_id, order
@@ -171,7 +171,7 @@ async def update_price(
 async def archive_price(
     environment: Environment, price_id: PathId, services: ServicesOf
 ) -> Response:
-    """Make a price inactive: Stripe deletes none."""
+    """Archive a price (make it inactive): Stripe cannot delete prices."""
     return answer(
         await catalog.archive_price(services.database, services.gateway, environment, price_id)
     )

@@ -1,6 +1,6 @@
 """Checkout and portal: called by the app's frontend (contract section 3.1).
 
-Bodies are read by hand, since who is calling is checked before the body is looked at.
+Bodies are read by hand, because the caller is authenticated before the body is read.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"]
     openapi_extra=body_of(CreateCheckoutSession),
 )
 async def checkout(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Open a Stripe Checkout as the signed-in user or as a guest.
+    """Create a Checkout Session as the signed-in user or as a guest.
 
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
-    the policies of that table decide who may bill which subject. With an `idempotencyKey` the
-    request may be repeated: the earlier session comes back as long as it can be paid.
+    the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
+    request may be repeated: it returns the earlier session as long as that can be paid.
     """
     caller = await services.auth.user(request)
     await no_query(request)
@@ -54,7 +54,7 @@ async def checkout(environment: Environment, request: Request, services: Service
 
 @router.get(
     "/checkout-sessions/{session_id}",
-    summary="Read a Checkout Session, or await its end",
+    summary="Retrieve a Checkout Session, or wait for its result",
     response_model=CheckoutSessionResponse,
     responses=errors(400, 401, 403, 404, 503),
     openapi_extra=query_parameters(AwaitQuery),
@@ -83,7 +83,7 @@ async def checkout_session(
     openapi_extra=body_of(CreateCustomerPortalSession),
 )
 async def portal(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Open Stripe's customer portal for a subject that has paid before. Signed-in users only.
+    """Create a customer portal session for a subject that has paid before. Signed-in users only.
 
     The row is inserted into `payments.stripe_customer_portal_sessions` with the caller's role and
     claims: the policies of that table decide.

@@ -34,7 +34,7 @@ router = APIRouter(
 
 @router.get("/status", response_model=Status, responses=errors(400, 401, 403, 503))
 async def status(services: ServicesOf) -> Response:
-    """Both environments: account, webhook endpoint, and how the last sync went."""
+    """Both environments: account, webhook endpoint, and the result of the last sync."""
     return answer(await services.connections.status())
 
 
@@ -51,8 +51,8 @@ async def config(services: ServicesOf) -> Response:
     openapi_extra=body_of(SetKey),
 )
 async def set_key(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Set the Stripe key: it is tried at Stripe first, then stored, the webhook endpoint is set up
-    and the mirror synced. Another account's key archives the rows of the one before."""
+    """Set the Stripe key: it is checked with Stripe, then stored; the webhook endpoint is set up
+    and the mirror synced. Another account's key archives the rows of the previous account."""
     order = await read_json(request, SetKey)
     await services.stripe_keys.set(
         environment, order.secret_key, replace_account=order.replace_account
@@ -75,7 +75,7 @@ async def remove_key(environment: Environment, services: ServicesOf) -> Response
     responses=errors(400, 401, 403, 503),
 )
 async def mirror(environment: Environment, services: ServicesOf) -> Response:
-    """How the mirror follows Stripe: lag, failed events, dead letters, objects to refresh."""
+    """The state of the mirror: lag, failed events, dead letters, objects to refresh."""
     found = await mirror_status(services.database, environment)
     return answer(MirrorStatusResponse(mirror=found))
 
@@ -89,7 +89,7 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
 async def verify_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Compare every mirrored object and every payment with Stripe; `repair` fixes what drifted."""
+    """Compare every mirrored object and every payment with Stripe; `repair` fixes drift."""
     order = await read_json_or(request, Verify())
     found = await verify.verify(services.ledger, services.gateway, environment, order)
     return answer(VerificationResponse(verification=found))
@@ -101,7 +101,7 @@ async def verify_environment(
     responses=errors(400, 401, 403, 503),
 )
 async def last_verification(environment: Environment, services: ServicesOf) -> Response:
-    """The last comparison with Stripe, by hand or by schedule; null before the first."""
+    """The last comparison with Stripe, manual or scheduled; null before the first."""
     found = await verify.last(services.database, environment)
     return answer(VerificationResponse(verification=found))
 
@@ -115,8 +115,8 @@ async def last_verification(environment: Environment, services: ServicesOf) -> R
 async def rebuild_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Make every projected row anew from the ledger, without asking Stripe, and compare; `swap`
-    puts the rebuilt rows in the place of those that differ."""
+    """Recreate every projected row from the ledger, without calling Stripe, and compare; `swap`
+    replaces rows that differ with the rebuilt ones."""
     order = await read_json_or(request, RebuildOrder())
     found = await rebuild.rebuild(services.database, environment, order)
     return answer(RebuiltResponse(rebuild=found))
@@ -124,7 +124,7 @@ async def rebuild_environment(
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))
 async def sync_all(services: ServicesOf) -> Response:
-    """Sync both environments. What Stripe refuses is told in the connection, with 200."""
+    """Sync both environments. Errors of Stripe are reported in the connection, with status 200."""
     results = await asyncio.gather(*(services.sync.run(each) for each in ENVIRONMENTS))
     return answer(SyncResponse(results=list(results)))
 
@@ -133,7 +133,7 @@ async def sync_all(services: ServicesOf) -> Response:
     "/{environment}/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503)
 )
 async def sync(environment: Environment, services: ServicesOf) -> Response:
-    """Sync one environment. A sync that runs already is joined, not started twice."""
+    """Sync one environment. Joins a sync that is already running."""
     return answer(SyncResponse(results=[await services.sync.run(environment)]))
 
 
@@ -141,7 +141,7 @@ async def sync(environment: Environment, services: ServicesOf) -> Response:
     "/{environment}/sync", response_model=SyncProgress, responses=errors(400, 401, 403, 503)
 )
 async def progress(environment: Environment, services: ServicesOf) -> Response:
-    """How far the sync is that runs, or the last one was."""
+    """The progress of the running sync, or of the last one."""
     return answer(await services.sync.progress(environment))
 
 

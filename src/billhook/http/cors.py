@@ -1,8 +1,8 @@
 """CORS: any origin may call the API, with credentials headers (contract section 1; the browser
 SDK).
 
-Nothing of the API is authenticated by cookies, so an origin gains nothing but what its token
-allows. The dashboard is: no other origin may read it.
+The API does not use cookies, so an origin can only do what its token allows. The dashboard does use
+them, so no other origin may read it.
 """
 
 from __future__ import annotations

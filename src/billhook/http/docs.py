@@ -1,4 +1,4 @@
-"""`/docs`: the API's description as a page that asks no other host for anything."""
+"""`/docs`: the API's description as a page that loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def render(document: dict[str, Any]) -> str:
         f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style></head><body>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>"
         f"<p>{escape(info.get('summary', ''))}. {escape(info.get('description', ''))}</p>"
-        '<p>For machines: <a href="openapi.json">openapi.json</a></p>'
+        '<p>OpenAPI document: <a href="openapi.json">openapi.json</a></p>'
         f"<h2>Routes</h2>{operations}<h2>Models</h2>{schemas}</body></html>"
     )
 

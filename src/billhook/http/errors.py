@@ -1,4 +1,4 @@
-"""Every failure leaves in the contract's shape (section 1), whatever raised it."""
+"""Every error response has the contract's shape (section 1), whatever raised it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer(error: BillhookError, headers: Mapping[str, str] | None = None) -> Re
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error in the contract's shape."""
+    """Make `app` respond to every error in the contract's shape."""
     app.add_exception_handler(BillhookError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -58,7 +58,7 @@ async def _known(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """A path or query parameter that FastAPI refused."""
+    """A path or query parameter that FastAPI rejected."""
     assert isinstance(error, RequestValidationError)
     found: list[Any] = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
     return answer(InvalidInput(problems(found)))
@@ -78,7 +78,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request, of_one_route: Mapping[str, str] | None) -> Mapping[str, str]:
-    """`Allow` with all that the path takes: Starlette names the methods of one of its routes."""
+    """`Allow` with all methods of the path: Starlette lists those of one of its routes only."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
     for template, operations in request.app.openapi()["paths"].items():
         if compile_path(template)[0].fullmatch(path):
@@ -87,10 +87,10 @@ def _allowed(request: Request, of_one_route: Mapping[str, str] | None) -> Mappin
 
 
 class Unexpected:
-    """Turns what nobody foresaw into a 500 that tells nothing of our insides; the log tells it.
+    """Turns unexpected errors into a 500 without internal details; these are in the log.
 
-    A middleware, not a handler: Starlette calls a handler of `Exception` outside of the CORS
-    headers' place, and a browser could not read its answer.
+    A middleware, not a handler: Starlette calls a handler for `Exception` outside the CORS
+    middleware, so a browser could not read its response.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -110,7 +110,7 @@ class Unexpected:
         try:
             await self._app(scope, receive, noted_send)
         except ClientDisconnect:
-            return  # nobody is left to answer
+            return  # the client is gone
         except asyncio.CancelledError:
             if not scope["app"].state.services.stopping.is_set():
                 raise

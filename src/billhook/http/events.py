@@ -1,4 +1,4 @@
-"""The ledger: recorded webhook events, to list, to look at, to replay (contract section 3.2)."""
+"""The ledger: list, inspect and replay recorded webhook events (contract section 3.2)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ router = APIRouter(
     openapi_extra=query_parameters(EventsQuery),
 )
 async def list_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Recorded events, the last received first. The header `Link` leads to the next page."""
+    """Recorded events, the last received first. The `Link` header has the next page."""
     query = query_of(request, EventsQuery)
     page = await lists.events(services.database, environment, query)
     return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
@@ -48,7 +48,7 @@ async def list_events(environment: Environment, request: Request, services: Serv
     openapi_extra=body_of(ReplayEvents),
 )
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Apply the events that fit again, the oldest first; `failed` ones unless said otherwise."""
+    """Apply matching events again, the oldest first; `failed` ones by default."""
     order = await read_json(request, ReplayEvents)
     return answer(await events.replay_many(services.ledger, environment, order))
 
@@ -60,7 +60,7 @@ async def replay_many(environment: Environment, request: Request, services: Serv
     responses=errors(400, 401, 403, 404, 503),
 )
 async def show(environment: Environment, event_id: PathId, services: ServicesOf) -> Response:
-    """One event with Stripe's payload as it came."""
+    """One event with Stripe's original payload."""
     found = await events.event(services.database, environment, event_id)
     return answer(WebhookEventResponse(webhook_event=found))
 
@@ -75,8 +75,8 @@ async def show(environment: Environment, event_id: PathId, services: ServicesOf)
 async def replay(
     environment: Environment, event_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Apply one event again. A processed one is projected again without firing the app's
-    triggers, unless `refire` says so. 500 when it fails again: it is recorded as `failed`."""
+    """Apply one event again. A processed one is projected again; the app's triggers fire only with
+    `refire`. 500 if it fails again: it is recorded as `failed`."""
     order = await read_json_or(request, ReplayEvent())
     found = await events.replay(services.ledger, environment, event_id, refire=order.refire)
     return answer(Replayed(webhook_event=found))

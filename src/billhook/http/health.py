@@ -1,4 +1,4 @@
-"""Is this process able to work?"""
+"""The health check of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from billhook.http.openapi import errors
 from billhook.models import Health
 from billhook.services import ServicesOf
 
-_PATIENCE = 3.0  # seconds: whoever asks for health does not wait long
+_PATIENCE = 3.0  # seconds: health checks don't wait long
 
 router = APIRouter(tags=["Health"])
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["Health"])
 @router.get("/api/health", response_model=Health, responses=errors(503), operation_id="api_health")
 @router.get("/health", response_model=Health, responses=errors(503), operation_id="health")
 async def health(services: ServicesOf) -> Response:
-    """200 while the database answers, 503 otherwise. No credentials needed."""
+    """200 while the database responds, 503 otherwise. No credentials needed."""
     try:
         async with asyncio.timeout(_PATIENCE), services.database.connection() as connection:
             await connection.fetchval("SELECT 1")

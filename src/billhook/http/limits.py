@@ -1,4 +1,4 @@
-"""Limits of what every request brings before its body: the address and the headers."""
+"""Limits for the URL and the headers of every request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from billhook.errors import InvalidInput
 from billhook.http.errors import answer
 
 LONGEST_URL = 16_000
-"""Bytes of path and query: a cursor, a search and an id fit in well, escaped too."""
+"""Bytes of path and query: enough for a cursor, a search and an id, even percent-encoded."""
 LARGEST_HEAD = 32_000
-"""Bytes of all headers together: tokens and cookies are their larger part."""
+"""Bytes of all headers together; tokens and cookies are most of them."""
 
 
 class Limits:

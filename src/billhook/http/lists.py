@@ -33,7 +33,7 @@ _ERRORS = errors(400, 401, 403, 503)
 async def transactions(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Payments and refunds, newest first. The header `Link` leads to the next page."""
+    """Payments and refunds, newest first. The `Link` header has the next page."""
     query = query_of(request, TransactionsQuery)
     page = await lists.transactions(services.database, environment, query)
     return answer(Transactions(transactions=page.rows), headers=page_headers(request, page))
@@ -61,7 +61,7 @@ async def subscriptions(
     openapi_extra=query_parameters(CustomersQuery),
 )
 async def customers(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
+    """Customers with their total spend: deleted ones last, then by email, name or id."""
     query = query_of(request, CustomersQuery)
     page = await lists.customers(services.database, environment, query)
     return answer(Customers(customers=page.rows), headers=page_headers(request, page))

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. They are read from PostgreSQL, so any process tells the same."""
+"""Metrics for Prometheus. They are read from PostgreSQL, so every process reports the same."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _epoch(at: datetime | None) -> float | None:
 _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
     (
         "billhook_mirror_lag_seconds",
-        "From the newest event applied to the newest at Stripe, when it was asked last.",
+        "Time between the newest applied event and Stripe's newest, as of the last pull.",
         lambda found: found.lag_seconds,
     ),
     (
         "billhook_pulled_timestamp_seconds",
-        "When Stripe's event list was read last.",
+        "When Stripe's event list was last read.",
         lambda found: _epoch(found.pulled_at),
     ),
     (
@@ -40,7 +40,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
     ),
     (
         "billhook_dead_letters",
-        "Failed events that are not tried again by themselves.",
+        "Failed events that are no longer retried automatically.",
         lambda found: found.dead_letters,
     ),
     (
@@ -50,12 +50,12 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
     ),
     (
         "billhook_verified_timestamp_seconds",
-        "When the mirror was compared with Stripe last.",
+        "When the mirror was last compared with Stripe.",
         lambda found: _epoch(found.verified_at),
     ),
     (
         "billhook_drifting_objects",
-        "Objects that differed from Stripe then and were not repaired.",
+        "Objects that differed from Stripe at that time and were not repaired.",
         lambda found: found.drifting_objects,
     ),
 )
@@ -68,7 +68,7 @@ _TEXT: dict[int | str, dict[str, Any]] = {
 
 @router.get("/metrics", responses=_TEXT | errors(400, 401, 403, 503))
 async def metrics(services: ServicesOf) -> Response:
-    """Gauges in Prometheus' text format, per environment. The scraper brings an admin key as its
+    """Gauges in Prometheus' text format, per environment. The scraper needs an admin key as its
     bearer token."""
     found = [await mirror_status(services.database, each) for each in ENVIRONMENTS]
     lines = []

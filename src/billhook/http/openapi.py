@@ -28,11 +28,11 @@ from billhook.models import (
 WEBHOOK_PATH = "/api/webhooks/stripe/{environment}"
 _REF = "#/components/schemas/{model}"
 
-# One telling example for each status; the codes are the contract's (section 1).
+# One example for each status; the codes are the contract's (section 1).
 _ERRORS: dict[int, tuple[str, str, str]] = {
     400: (
-        "The request is wrong, the environment has no Stripe key, or Stripe or the app's own "
-        "rules refuse it.",
+        "The request is invalid, the environment has no Stripe key, or Stripe or the app's own "
+        "rules rejected it.",
         "INVALID_INPUT",
         "lineItems.0.quantity: must be a whole number",
     ),
@@ -41,19 +41,19 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "AUTH_UNAUTHORIZED",
         "The token has expired.",
     ),
-    402: ("The card was refused.", "PAYMENT_METHOD_DECLINED", "Your card was declined."),
+    402: ("The card was declined.", "PAYMENT_METHOD_DECLINED", "Your card was declined."),
     403: (
-        "Known, but not allowed.",
+        "Authenticated, but not allowed.",
         "AUTH_UNAUTHORIZED",
         "The RLS policies of payments.stripe_checkout_sessions do not allow this.",
     ),
     404: (
-        "There is no such thing.",
+        "There is no such object.",
         "PAYMENT_NOT_FOUND",
         "The team t_42 has no Stripe customer in the test environment.",
     ),
     409: (
-        "It is there already, as something else.",
+        "It conflicts with an existing object.",
         "PAYMENT_CHECKOUT_ALREADY_EXISTS",
         "The idempotency key was already used for another checkout.",
     ),
@@ -64,20 +64,20 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     ),
     413: ("The body is too large.", "INVALID_INPUT", "The body must be smaller than 1 MB."),
     414: ("The URL is too long.", "INVALID_INPUT", "The URL must have at most 16000 bytes."),
-    429: ("Stripe asks to slow down.", "RATE_LIMITED", "Too many requests."),
+    429: ("Stripe's rate limit was exceeded.", "RATE_LIMITED", "Too many requests."),
     431: (
         "The headers are too large.",
         "INVALID_INPUT",
         "The headers must have at most 32000 bytes.",
     ),
     500: (
-        "Our fault, or something is not configured.",
+        "An internal error, or something is not configured.",
         "INTERNAL_ERROR",
         "Something went wrong on our side.",
     ),
-    502: ("Stripe did not answer.", "UPSTREAM_FAILURE", "Stripe could not be reached."),
+    502: ("Stripe did not respond.", "UPSTREAM_FAILURE", "Stripe could not be reached."),
     503: (
-        "The database is away; try again.",
+        "The database is unavailable; try again.",
         "INTERNAL_ERROR",
         "The database is not available just now. Nothing was changed; try again.",
     ),
@@ -133,7 +133,7 @@ _BODIES: tuple[type[Request], ...] = (
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: its error answers, each with an example."""
+    """The `responses` of a route: its errors, each with an example."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
         description, code, message = _ERRORS[status]
@@ -169,7 +169,7 @@ def query_parameters(model: type[Query]) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Describe every route of `app`, also what FastAPI cannot see."""
+    """Describe every route of `app`, including what FastAPI cannot see."""
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
 
 
@@ -181,7 +181,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
             summary="Stripe payments on your own PostgreSQL",
             description="Wire-compatible with InsForge's payments: its SDK and CLI work unchanged.",
             routes=app.routes,
-            servers=app.servers,  # where it is mounted; FastAPI notes it at the first request
+            servers=app.servers,  # the mount path, which FastAPI records at the first request
         )
         _complete(document)
         app.openapi_schema = document
@@ -228,7 +228,7 @@ def _complete(document: dict[str, Any]) -> None:
 
 
 def _described(*statuses: int) -> dict[str, Any]:
-    """Error answers as they stand in the finished document."""
+    """Error responses as in the finished document."""
     found = {}
     for status, response in errors(*statuses).items():
         content = response["content"]["application/json"]
@@ -253,9 +253,9 @@ def _webhook() -> dict[str, Any]:
     return {
         "tags": ["Webhooks"],
         "summary": "Receive Stripe's events",
-        "description": "Called by Stripe alone. The signature is checked over the raw body; the "
-        "event, all that follows from it and the app's triggers commit together. Anything but a "
-        "2xx makes Stripe send it again.",
+        "description": "Called only by Stripe. The signature is checked over the raw body; the "
+        "event, everything derived from it and the app's triggers commit together. After any "
+        "response but a 2xx, Stripe sends the event again.",
         "operationId": "receive_stripe_event",
         "parameters": [
             {
@@ -274,7 +274,7 @@ def _webhook() -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "description": "A Stripe event, byte for byte as Stripe signed it.",
+            "description": "A Stripe event, exactly as Stripe signed it.",
             "content": {
                 "application/json": {
                     "schema": {"type": "object"},

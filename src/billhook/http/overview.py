@@ -25,8 +25,8 @@ router = APIRouter(
     openapi_extra=query_parameters(OverviewQuery),
 )
 async def show(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Payments, refunds and failures per currency and UTC day, beside the period before; how many
-    subscriptions there are in each status."""
+    """Payments, refunds and failures per currency and UTC day, with the previous period; and the
+    number of subscriptions by status."""
     days = query_of(request, OverviewQuery).days
     today = datetime.now(UTC).date()
     return answer(

@@ -1,5 +1,5 @@
 """uvicorn as `billhook serve` and `billhook dev` run it: with limits for what a client sends before
-our application sees it, and an end that keeps nobody waiting."""
+the application sees it, and a fast shutdown."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from billhook.services import Services
 _HEAD_WITHIN = 10.0
 """Seconds for the request line and the headers."""
 _BODY_WITHIN = 30.0
-"""Seconds for a body: longer than `Bodies` wait, whose answer is a better one."""
+"""Seconds for a body: longer than the limit of `Bodies`, whose response is better."""
 _ANSWER_WITHIN = 30.0
-"""Seconds in which a client takes what fills its connection: at most the largest answer at once."""
+"""Seconds for a client to read what fills its connection: at most the largest response at once."""
 _MOST_PIPELINED = 8
 _LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
-"""Bytes of request line and headers: what is beyond reason and not what `Limits` refuses."""
+"""Bytes of request line and headers: far above what `Limits` rejects."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. uvicorn itself waits for ever for the rest of a request and for a client that
-    does not read its answer, and keeps headers of any size."""
+    """One connection. uvicorn itself waits forever for the rest of a request and for a client that
+    does not read its response, and accepts headers of any size."""
 
     _answer_clock: asyncio.TimerHandle | None = None
     """Runs while an answer fills the connection, or while the rest of it is sent before the end."""
     _clock: asyncio.TimerHandle | None = None
     _awaited: Literal["head", "body"] | None = None
-    """What the clock runs for."""
+    """What the timer runs for."""
     _part: Literal["head", "body"] | None = None
-    """Which part of a request has begun and is not complete."""
+    """The part of a request that has begun and is not complete."""
     _head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -75,7 +75,7 @@ class Protocol(HttpToolsProtocol):
             if self._head_size > _LARGEST_HEAD:
                 self.send_400_response("The headers are too large.")
                 return
-        # Empty lines before a request do not begin one, and end uvicorn's own wait for it.
+        # Empty lines before a request do not begin one, but they stop uvicorn's own timer.
         is_idle = self.cycle is None or self.cycle.response_complete
         self._await(self._part or ("head" if is_idle else None))
 
@@ -94,7 +94,7 @@ class Protocol(HttpToolsProtocol):
         self._part = None
 
     def shutdown(self) -> None:
-        """uvicorn begins to shut down: it waits for the answers that are still to come."""
+        """uvicorn begins to shut down: it waits for pending responses."""
         services = _services_of(self.config.loaded_app)
         if services is not None:
             services.stop()
@@ -135,11 +135,11 @@ OPTIONS: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
 }
-"""How our servers are configured: options of uvicorn's."""
+"""uvicorn's options for `billhook serve`."""
 
 
 def _services_of(app: object) -> Services | None:
-    """The services of our application, in what uvicorn wraps around it."""
+    """The application's services, inside uvicorn's wrappers."""
     while app is not None and not isinstance(app, FastAPI):
         app = getattr(app, "app", None)
     return getattr(app.state, "services", None) if app is not None else None

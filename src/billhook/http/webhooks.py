@@ -1,7 +1,7 @@
 """Where Stripe delivers events (contract section 3.1).
 
-A plain Starlette route: this is the path that carries the load, it needs nothing but bytes, and
-FastAPI's work on a request costs as much as ours. `billhook.http.openapi` describes it.
+A plain Starlette route: this route has the highest load, needs only bytes, and FastAPI's overhead
+would be as high as Billhook's own work. `billhook.http.openapi` describes it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from billhook.settings import ENVIRONMENTS, Environment
 from billhook.stripe import signature
 
 WEBHOOK_LIMIT = 5_000_000
-"""Bytes at which a webhook is refused. Stripe's own have a hundredth of that."""
+"""Bytes from which a webhook is rejected. Stripe's are a hundredth of that."""
 
 
 async def receive(request: Request) -> Response:
-    """Verify, record and apply one event, and answer when all of it is committed."""
+    """Verify, record and apply one event, and respond when everything is committed."""
     services: Services = request.app.state.services
     environment = environment_of(request.path_params["environment"])
-    # What is unsigned, or was signed long ago, is refused before any of its body is read.
+    # Unsigned requests, and those signed too long ago, are rejected before the body is read.
     header = signature.parse(request.headers.get("stripe-signature"), time.time())
     async with services.bodies.read(request, WEBHOOK_LIMIT) as payload:
         receipt = await ledger.receive(
