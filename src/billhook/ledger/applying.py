@@ -1,7 +1,7 @@
 """Recording and applying events: one event, one transaction (docs/ordering.md).
 
-If the app's triggers raise, the mirror still moves on, the event is kept as `failed` with their
-message, and it is tried again.
+If the app's triggers raise an error, the mirror is still updated; the event is recorded as `failed`
+with their message and retried.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EventNotApplied(BillhookError):
 
 
 class EventNotRecorded(BillhookError):
-    """500: the app's triggers let nothing be written to the ledger."""
+    """500: the app's triggers reject every write to the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class _Failure:
     """Why an event could not be applied.
 
     Attributes:
-        place: the function and line of the app that raised.
-        was_cut_off: a trigger may be what makes PostgreSQL look as if it were away.
+        place: the function and line of the app that raised the error.
+        was_cut_off: PostgreSQL looks unavailable, which a trigger may have caused.
     """
 
     reason: str
@@ -63,7 +63,7 @@ class Ledger:
         self._queues = {each: Queue(each, self._transact) for each in ENVIRONMENTS}
 
     async def close(self) -> None:
-        """Give up the transactions that still run. Nobody waits for their answer any more."""
+        """Cancel the running transactions. Nobody waits for their results any more."""
         for queue in self._queues.values():
             await queue.close()
 
@@ -77,9 +77,9 @@ class Ledger:
 
         Raises:
             EventNotApplied: it was recorded as `failed`.
-            EventNotRecorded: the app's triggers let nothing be recorded.
-            LeaseLost: `lease` is gone; nothing was recorded.
-            DatabaseUnavailable: PostgreSQL is away; nothing was recorded.
+            EventNotRecorded: the app's triggers rejected every write.
+            LeaseLost: `lease` was lost; nothing was recorded.
+            DatabaseUnavailable: PostgreSQL is unavailable; nothing was recorded.
         """
         try:
             changes = project(delivery.event)
@@ -92,7 +92,7 @@ class Ledger:
             failure = outcome
         entry = await self._record_failure(environment, delivery, changes, failure, lease)
         if entry.processing_status in FINISHED:
-            return entry  # another delivery of it succeeded meanwhile
+            return entry  # another delivery has succeeded in the meantime
         raise EventNotApplied(
             f"Event {delivery.event.id} was recorded, but could not be applied: {failure.reason}",
             next_actions="Fix the cause; Stripe sends the event again.",
@@ -101,14 +101,14 @@ class Ledger:
     async def _try(
         self, environment: Environment, work: Work, lease: Lease | None
     ) -> Entry | _Failure:
-        """Apply an event. A lost connection may be an outage or a trigger's doing: a second try
-        tells."""
+        """Apply an event. A lost connection may be an outage or caused by a trigger: a second
+        attempt shows which."""
         for _ in range(2):
             try:
                 return await self._apply(environment, work, lease)
             except OtherAccount:
                 raise EventNotApplied(
-                    f"Event {work.delivery.event.id} failed before and stays so: it is of a Stripe "
+                    f"Event {work.delivery.event.id} stays failed: it belongs to a Stripe "
                     "account that is not connected.",
                     next_actions="Set a key of that account, restore its archive, and replay the "
                     "event: `billhook archive list`.",
@@ -128,7 +128,7 @@ class Ledger:
         return _Failure(_CUT_OFF, was_cut_off=True)
 
     async def _is_away(self) -> bool:
-        """Whether PostgreSQL accepts no changes just now: then no trigger cut the event off."""
+        """Whether PostgreSQL currently accepts no writes, so that no trigger is the cause."""
         try:
             async with self.database.connection() as connection:
                 return bool(await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()"))
@@ -165,8 +165,8 @@ class Ledger:
         failure: _Failure,
         lease: Lease | None,
     ) -> Entry:
-        """Mark the event `failed`. The mirror moves on, unless its own rows were refused. As a last
-        resort the app's triggers on the ledger are disabled for that one transaction
+        """Mark the event `failed`. The mirror is updated, unless its own rows were rejected. As a
+        last resort, the app's triggers on the ledger are disabled for that one transaction
         (docs/decisions/0008-silenced-triggers.md)."""
         log.warning(
             "event failed",
@@ -194,6 +194,6 @@ class Ledger:
             raise outage
         raise EventNotRecorded(
             f"Event {delivery.event.id} could not be recorded: {failure.reason}",
-            next_actions="Fix the trigger on payments.webhook_events that refuses every write; "
+            next_actions="Fix the trigger on payments.webhook_events that rejects every write; "
             "Stripe sends the event again.",
         )

@@ -1,4 +1,4 @@
-"""What Stripe delivers: an event, decoded, with what the ledger keeps of it."""
+"""A delivery of Stripe: a decoded event, with the fields that the ledger stores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Delivery:
     """An event as it arrived.
 
     Attributes:
-        account_id: the connected account that it is about.
+        account_id: the connected account of the event, if any.
         payload: its JSON, as PostgreSQL can store it.
     """
 
@@ -62,7 +62,7 @@ def decode(payload: bytes) -> Delivery:
 
 
 def _name(value: Any) -> str | None:
-    """An id or a type, unless it is longer than any of Stripe's: they are indexed."""
+    """An id or a type, unless it is too long to be one of Stripe's: they are indexed."""
     found = text(value)
     return found if found and len(found) <= _LONGEST_NAME else None
 
@@ -71,7 +71,7 @@ def check(body: Any) -> StripeObject:
     """Make sure that decoded JSON is an event. Returns its object.
 
     Raises:
-        InvalidInput: it is not, or lacks what the ledger cannot be without.
+        InvalidInput: it is not, or lacks a field that the ledger requires.
     """
     if not isinstance(body, dict):
         raise InvalidInput("The body is not a Stripe event.")

@@ -1,8 +1,8 @@
 """Events that arrive while a transaction runs are applied together by the next one.
 
-A lone event goes at once. An event is answered when its transaction is committed. If a batch fails,
-nothing of it was done, and each of its events is applied alone: a trigger that raises, sleeps or
-ends its session affects only its own event.
+A single event is applied immediately. An event is answered when its transaction has committed. If a
+batch fails, it is rolled back, and each of its events is applied alone: a trigger that raises an
+error, sleeps or ends its session affects only its own event.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Apply = Callable[[Environment, Sequence[Work]], Awaitable[list[Entry]]]
 MOST_EVENTS = 32
 MOST_BYTES = 1_000_000
 _BATCH_TIMEOUT = 1.0
-"""Seconds after which a batch is given up, and its events are applied alone."""
+"""Seconds after which a batch is canceled and its events are applied alone."""
 _STUCK_AFTER = 0.05
-"""Seconds after which another batch starts beside one that waits for a lock or a trigger."""
+"""Seconds after which another batch starts although one is waiting for a lock or a trigger."""
 _MOST_BATCHES = 3
 _SLOW = 0.005
-"""Seconds in the app's triggers from which on events of a type are applied alone, beside the
-batches, so that others don't wait for them."""
+"""If the app's triggers take longer than this (seconds), events of a type are applied alone, next
+to the batches, so that others don't wait for them."""
 _MOST_ALONE = 8
 _MEMORY = 0.8
-"""How much of a type's average time stays when another event of it was applied."""
+"""The weight of the previous average when a type's average time is updated."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,7 +44,7 @@ class _Waiting:
 
 
 class Queue:
-    """The events of one environment that wait for a transaction, in this process."""
+    """The events of one environment that are waiting for a transaction, in this process."""
 
     def __init__(self, environment: Environment, apply: Apply) -> None:
         self._environment = environment
@@ -69,7 +69,7 @@ class Queue:
         return await answer
 
     async def close(self) -> None:
-        """Give up the transactions that still run."""
+        """Cancel the running transactions."""
         self._waiting.clear()
         for task in self._tasks:
             task.cancel()
@@ -157,7 +157,7 @@ class Queue:
             async with asyncio.timeout(_BATCH_TIMEOUT):
                 entries = await self._apply(self._environment, work)
         except Exception:
-            # Refused, stuck, or a bug that one of them meets: none takes the others along.
+            # Rejected, stuck, or a bug in handling one of them: the others must not be affected.
             await self._apply_each(batch)
             return
         for waiting, entry in zip(batch, entries, strict=True):
@@ -184,5 +184,5 @@ class Queue:
     def _answer(self, waiting: _Waiting, entry: Entry) -> None:
         before = self._seconds.get(waiting.type, entry.spent)
         self._seconds[waiting.type] = _MEMORY * before + (1 - _MEMORY) * entry.spent
-        if not waiting.answer.done():  # the caller may have gone
+        if not waiting.answer.done():  # the caller may be gone
             waiting.answer.set_result(entry)

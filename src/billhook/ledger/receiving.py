@@ -21,17 +21,17 @@ _PING = b"v2.core.event_destination.ping"
 
 
 class SignatureVerifier(Protocol):
-    """Knows the signing secrets of an environment."""
+    """Verifies signatures with the signing secrets of an environment."""
 
     async def verify(
         self, environment: Environment, payload: bytes, header: SignatureHeader
     ) -> None:
-        """Return if the signature is good, raise the contract's error if not."""
+        """Return if the signature is valid, otherwise raise the contract's error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to a delivered event, ready to send."""
+    """The response to a delivered event, ready to send."""
 
     status: int
     body: bytes
@@ -44,11 +44,11 @@ async def receive(
     header: SignatureHeader,
     secrets: SignatureVerifier,
 ) -> Receipt:
-    """Take one of Stripe's deliveries: all of `POST /api/webhooks/stripe/{environment}`.
+    """Handle one delivery: everything that `POST /api/webhooks/stripe/{environment}` does.
 
     Args:
-        payload: the raw body, exactly as it came.
-        header: `Stripe-Signature`, whose age was checked when it came.
+        payload: the raw body, exactly as received.
+        header: `Stripe-Signature`, whose age was checked on arrival.
 
     Returns:
         200 `{received, handled, event}` (contract section 3.1).
@@ -66,7 +66,7 @@ async def receive(
         raise InvalidInput(
             f"The event is from {'live' if delivery.livemode else 'test'} mode, but this is the "
             f"{environment} endpoint. It was not recorded.",
-            next_actions="Point each Stripe mode at its own address: …/webhooks/stripe/test and "
+            next_actions="Point each Stripe mode at its own URL: …/webhooks/stripe/test and "
             "…/webhooks/stripe/live.",
         )
     entry = await ledger.apply(environment, delivery)
@@ -99,8 +99,8 @@ def _receipt(environment: Environment, delivery: Delivery, entry: Entry) -> byte
 
 
 def _ping_receipt(environment: Environment, payload: bytes) -> Receipt | None:
-    """The answer to Stripe's ping of an event destination: it holds nothing to record. None when
-    the payload is something else."""
+    """The response to Stripe's ping of an event destination, which contains nothing to record. None
+    if the payload is something else."""
     try:
         body, _ = decode_json(payload)
     except ValueError:

@@ -1,6 +1,6 @@
 """One transaction for a batch of events: lock and load, reduce, save and mark (docs/ordering.md).
 
-Four round trips, however many events: BEGIN, load, save, COMMIT. A rule that asks for something
+Four round trips, however many events: BEGIN, load, save, COMMIT. A rule that needs something
 rare costs another load.
 """
 
@@ -32,7 +32,7 @@ FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
 _ARCHIVED_AFTER = 30 * 86400 - 3600
-"""Seconds after which an event may have left the ledger for the archive."""
+"""Seconds after which an event may have moved from the ledger to the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Work:
     """An event to be applied.
 
     Attributes:
-        failure: why it could not be applied before: it is recorded as `failed`.
+        failure: why it could not be applied before; it is then recorded as `failed`.
     """
 
     delivery: Delivery
@@ -50,11 +50,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The ledger's row of an event, and how it came to be.
+    """The ledger's row of an event, and its outcome.
 
     Attributes:
         handled: the event was applied now, and changed something.
-        spent: seconds that its mark took, mostly in the app's triggers.
+        spent: seconds that marking it took, mostly in the app's triggers.
     """
 
     handled: bool
@@ -92,8 +92,8 @@ async def apply_batch(
         The entry of each, in order.
 
     Raises:
-        OtherAccount: one of them is of an account that is not connected.
-        asyncpg.PostgresError: nothing was done; most likely a trigger of the app's raised.
+        OtherAccount: one of them belongs to an account that is not connected.
+        asyncpg.PostgresError: nothing was done; most likely the app's trigger raised an error.
     """
 
     def reduce(state: State, loaded: Mapping[str, Any]) -> _Reduced:
@@ -116,7 +116,7 @@ async def apply_batch(
     entries = []
     for work in batch:
         event_id = work.delivery.event.id
-        # Of a repeated event, the first delivery is the one that was handled.
+        # If an event is repeated, only its first delivery counts as handled.
         entry = saved.get(event_id) or known[event_id].entry
         entries.append(entry)
         if entry.handled:
@@ -126,7 +126,7 @@ async def apply_batch(
 
 @dataclass(slots=True)
 class _Known:
-    """An event that the ledger, or the archive, has."""
+    """An event that is already in the ledger or the archive."""
 
     row_id: str | None
     entry: Entry
@@ -134,7 +134,7 @@ class _Known:
 
 
 def locks_of(environment: Environment, work: Work) -> frozenset[str]:
-    """What nobody else may change while an event is applied."""
+    """The keys to lock while an event is applied."""
     return frozenset(_wanted(environment, [work]).locks)
 
 
@@ -188,7 +188,7 @@ def _entry_of(columns: Sequence[Any]) -> Entry:
 
 
 def _unfinished(batch: Sequence[Work], known: Mapping[str, _Known]) -> list[Work]:
-    """The events that are to be applied: each once, and none that is in its final state."""
+    """The events to apply: each once, and none that is already in its final state."""
     todo: dict[str, Work] = {}
     for work in batch:
         event_id = work.delivery.event.id

@@ -51,13 +51,13 @@ TYPES: frozenset[str] = frozenset(_PROJECTIONS.keys() | mirrored.KIND_OF.keys())
 
 
 def project(event: Event) -> Changes:
-    """What `event` changes; `NOTHING` for a type that we don't use, and for events of connected
-    accounts (Connect), whose customers and payments are not this account's.
+    """What `event` changes; `NOTHING` for an unused type, and for events of connected accounts
+    (Connect), whose customers and payments are not this account's.
 
     An object that is mirrored may tell of a payment as well.
 
     Raises:
-        UnreadableObject: its object lacks what the row cannot be without, or meets a bug.
+        UnreadableObject: its object lacks a required field, or Billhook itself has a bug.
     """
     if event.account:
         return NOTHING

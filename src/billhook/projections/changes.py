@@ -1,4 +1,4 @@
-"""What an event changes: small typed values, made by the projections, written by the ledger.
+"""What an event changes: small typed values, created by projections, written by the ledger.
 
 Amounts are integers in the currency's minor unit, times are epoch seconds (UTC).
 """
@@ -26,7 +26,7 @@ class Event:
     object: StripeObject
     previous: StripeObject | None = None
     account: str | None = None
-    """The connected account that it is of (Connect); None for the account itself."""
+    """The connected account (Connect) that it belongs to; None for the account itself."""
 
     @property
     def rank(self) -> Rank:
@@ -41,7 +41,7 @@ class MirroredObject:
 
     Attributes:
         row: its columns, by the kind's declaration.
-        subject: the one that the object names itself.
+        subject: the one in the object's own metadata.
     """
 
     kind: Kind
@@ -52,7 +52,7 @@ class MirroredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutSessionChange:
-    """A Checkout Session moved on; ours is found by `session_id`, else by `row_id`."""
+    """A change of a Checkout Session; Billhook's row is found by `session_id`, else by `row_id`."""
 
     session_id: str
     row_id: str | None
@@ -67,8 +67,8 @@ class CheckoutSessionChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimChange:
-    """A customer pays for a subject: said by a finished checkout (which overrides), or by the
-    metadata of an invoice or subscription (which only fills what is missing)."""
+    """A customer pays for a subject, according to a completed checkout (which overrides) or the
+    metadata of an invoice or subscription (which only fills gaps)."""
 
     customer_id: str
     subject_type: str
@@ -79,9 +79,9 @@ class ClaimChange:
 
 
 class Place(IntEnum):
-    """Whose facts of a payment count first, where several objects know them.
+    """The precedence of sources, if several objects have a value.
 
-    An invoice comes before a PaymentIntent that only pays it, and after one of a checkout of ours.
+    An invoice comes before a PaymentIntent that only pays it, and after a checkout of Billhook.
     """
 
     OUR_PAYMENT_INTENT = 1
@@ -97,7 +97,7 @@ Outcome = Literal["succeeded", "canceled", "failed", "pending"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentSource:
-    """What one object knows of a payment (contract §5, where a transaction's columns come from)."""
+    """What one object reports about a payment (contract §5, sources of a transaction's columns)."""
 
     object_type: Literal[
         "payment_intent", "invoice", "checkout_session", "invoice_payment", "charge"
@@ -111,15 +111,15 @@ class PaymentSource:
     customer_id: str | None = None
     email: str | None = None
     amount: int | None
-    """What was taken; what was due, if it was not."""
+    """The amount paid; the amount due if it was not paid."""
     full_amount: int | None = None
-    """What was asked for in all, where that is not `amount`."""
+    """The total amount requested, if that is not `amount`."""
     currency: str | None
     presentment_amount: int | None = None
     presentment_currency: str | None = None
     """The same in the buyer's currency (adaptive pricing)."""
     out_of_band: bool = False
-    """Whether it was paid past Stripe."""
+    """Whether it was paid outside Stripe."""
     description: str | None = None
     happened_at: int | None
     """When it was paid, failed or was canceled."""
@@ -129,7 +129,7 @@ class PaymentSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundFacts:
-    """Money that went back: a Refund, or what a Charge says of all its refunds."""
+    """Refunded money: a Refund, or the total refunds that a Charge reports."""
 
     object_type: Literal["refund", "charge", "transaction"]
     """`transaction`: what an adopted row said, until a charge of it tells."""
@@ -144,12 +144,12 @@ class RefundFacts:
     charge_id: str | None
     created: int | None
     rank: Rank
-    """Within one second: pending < refunded < failed, the way a refund can go."""
+    """Within one second: pending < refunded < failed, as a refund can proceed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentChange:
-    """Objects that belong to one payment, and what one of them tells."""
+    """Objects that belong to one payment, and what one of them reports."""
 
     refs: dict[str, list[str]]
     """Ids by object type."""
@@ -159,14 +159,14 @@ class PaymentChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """All that one event changes. None at all: the event is `ignored`."""
+    """Everything that one event changes. If that is nothing, the event is `ignored`."""
 
     mirror: MirroredObject | None = None
     checkout_session: CheckoutSessionChange | None = None
     claim: ClaimChange | None = None
     payment: PaymentChange | None = None
     deleted: tuple[str, str] | None = None
-    """The kind's name and the id of an object that Stripe no longer has."""
+    """The kind's name and the id of an object that was deleted at Stripe."""
 
 
 NOTHING = Changes()

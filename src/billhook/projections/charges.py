@@ -1,4 +1,4 @@
-"""charge.* → money that a charge gave back, and charges that no PaymentIntent made."""
+"""charge.* → what a charge refunded, and charges without a PaymentIntent."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def captured(charge: StripeObject) -> int | None:
 
 
 def given_back(charge: StripeObject) -> int:
-    """What a charge gave back. `amount_refunded` also counts what was authorized and released
-    without ever being captured; more may be captured than was authorized."""
+    """The amount that a charge refunded. Stripe's `amount_refunded` also counts what was authorized
+    and released without being captured; more may be captured than was authorized."""
     refunded = integer(charge.get("amount_refunded")) or 0
     amount = integer(charge.get("amount"))
     released = 0 if amount is None else max(amount - (captured(charge) or 0), 0)
@@ -44,7 +44,7 @@ def given_back(charge: StripeObject) -> int:
 
 
 def charge_refunded(event: Event) -> Changes:
-    """Refunded, also in part, or an authorization that was released (stripe-facts 29)."""
+    """Refunded fully or partially, or a released authorization (stripe-facts 29)."""
     charge = event.object
     charge_id = id_of(charge)
     if charge_id is None or integer(charge.get("amount_refunded")) is None:
@@ -71,7 +71,7 @@ def charge_refunded(event: Event) -> Changes:
 
 
 def charge_succeeded(event: Event) -> Changes:
-    """A charge of Stripe's first API, which no PaymentIntent tells of."""
+    """A charge of the legacy Charges API, without a PaymentIntent."""
     charge = event.object
     if id_of(charge) is None or id_of(charge.get("payment_intent")):
         return NOTHING

@@ -1,4 +1,4 @@
-"""checkout.session.* → our session row, the customer's mapping, and the payment."""
+"""checkout.session.* → the session's row, the customer's mapping, and the payment."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _PAYMENT_STATUSES = ("paid", "unpaid", "no_payment_required")
 
 
 def session_completed(event: Event) -> Changes:
-    """Paid at once, free, or waiting: for an asynchronous method (stripe-facts 7), or to be
-    captured."""
+    """Paid immediately, free, or pending: with an asynchronous payment method (stripe-facts 7) or
+    not yet captured."""
     done = event.object.get("payment_status") in ("paid", "no_payment_required")
     return _finished(event, "succeeded" if done else "pending")
 
@@ -76,7 +76,7 @@ def _session(event: Event, status: Literal["completed", "expired"]) -> CheckoutS
         payment_intent_id=id_of(session.get("payment_intent")),
         subscription_id=id_of(session.get("subscription")),
         url=text(session.get("url")),
-        # The outcome of an asynchronous payment comes after the completion, even in one second.
+        # The result of an asynchronous payment comes after the completion, even in one second.
         rank=1 if "async_payment" in event.type else 0,
     )
 

@@ -32,7 +32,7 @@ from billhook.projections.changes import (
 
 
 def invoice_paid(event: Event) -> Changes:
-    """invoice.paid, and invoice.payment_succeeded, which tells the same."""
+    """invoice.paid, and invoice.payment_succeeded, which reports the same."""
     return _payment(event, "succeeded")
 
 
@@ -42,7 +42,7 @@ def invoice_payment_failed(event: Event) -> Changes:
 
 def invoice_payment_paid(event: Event) -> Changes:
     """Which PaymentIntent paid how much of which invoice; it comes last, up to 21 s later
-    (stripe-facts 11). One that was fetched may still be open: then it is a link and no money."""
+    (stripe-facts 11). A fetched one may still be open: then it is only a link, without money."""
     paid = event.object
     payment = hash_of(paid.get("payment"))
     invoice_id = id_of(paid.get("invoice"))
@@ -133,7 +133,7 @@ def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
 
 
 def _payment_intent_ids(invoice: StripeObject) -> list[str]:
-    """Several may pay one invoice. One whose payment was canceled pays it no more."""
+    """Several may pay one invoice. One whose payment was canceled no longer counts."""
     places = [
         hash_of(paid.get("payment")).get("payment_intent")
         for paid in entries(invoice.get("payments"))

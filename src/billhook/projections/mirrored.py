@@ -1,4 +1,4 @@
-"""Events whose object the schema mirrors → its new state, or its deletion."""
+"""Events of mirrored objects → the new state, or the deletion."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def object_changed(event: Event) -> Changes:
 
 
 def mirrored(kind: Kind, stripe_object: StripeObject) -> MirroredObject | None:
-    """The state of an object; None where there is nothing to show.
+    """The state of an object; None if there is nothing to show.
 
     Raises:
-        UnreadableObject: it lacks what its row cannot be without.
+        UnreadableObject: it lacks a required field.
     """
     row = kind.row(stripe_object)
     object_id = id_of(stripe_object)
@@ -49,7 +49,7 @@ def mirrored(kind: Kind, stripe_object: StripeObject) -> MirroredObject | None:
 
 
 def claim_of(kind: Kind, mirror: MirroredObject) -> ClaimChange | None:
-    """Whom its customer pays for, if the object names a subject that says so."""
+    """The claim of its customer, if the object names a subject."""
     customer = mirror.row[kind.customer] if kind.customer else None
     if not kind.claims or mirror.subject is None or not isinstance(customer, str):
         return None

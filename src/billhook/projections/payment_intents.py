@@ -1,4 +1,4 @@
-"""payment_intent.* → the payment, whoever asked for it: the sums are those of the whole account."""
+"""payment_intent.* → the payment, whoever created it: totals are those of the whole account."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def payment_intent_failed(event: Event) -> Changes:
 
 
 def payment_intent_canceled(event: Event) -> Changes:
-    """An authorization that was never captured, or a payment that was given up. One that nobody
-    ever tried to pay makes no row of its own."""
+    """An authorization that was never captured, or an abandoned payment. One that nobody tried to
+    pay creates no row."""
     return _payment(event, "canceled")
 
 

@@ -1,4 +1,4 @@
-"""refund.* → a refund, and what it gave back of its payment."""
+"""refund.* → a refund, and the amount that it refunded of its payment."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def refund_changed(event: Event) -> Changes:
         created=timestamp(refund.get("created")),
         rank=rank,
     )
-    # One that names no payment yet stands alone until it does.
+    # A refund that names no payment stands alone until it does.
     refs = compact(payment_intent=intent_id, charge=charge_id, refund=refund_id)
     return Changes(payment=PaymentChange(refs=listed(refs), refund=facts))

@@ -1,2 +1,2 @@
-"""The rules: what is loaded and what changes → what is shown. Pure, and each written once; events,
+"""The rules: loaded state and changes → rows. They are pure, and each is written once; events,
 syncs, refreshes, replays and rebuilds all go through `reduce.apply` (docs/ordering.md)."""

@@ -1,11 +1,11 @@
 """Which customer pays for which subject (docs/ordering.md).
 
-Finished checkouts, and the metadata of subscriptions and invoices, claim that a customer pays for a
-subject. `payments.customer_mappings`, and the subject of every row that names none itself, follow
+Completed checkouts, and the metadata of subscriptions and invoices, claim that a customer pays for
+a subject. `payments.customer_mappings`, and the subject of every row that names none, are derived
 from these claims, so their order of arrival does not matter:
 
 - A customer has one subject and a subject one customer: the newest checkout wins both ways.
-- Metadata fills what no checkout holds, the oldest claim first.
+- Metadata applies where no checkout does; the oldest claim wins.
 - A deleted customer has no subject.
 """
 
@@ -22,10 +22,10 @@ ClaimKey = tuple[str, ClaimKind, Subject, str]
 
 
 class Claim(NamedTuple):
-    """A customer pays for a subject, said at a time (epoch seconds).
+    """A customer pays for a subject, as of a time (epoch seconds).
 
     Attributes:
-        ref: the Checkout Session; empty for metadata, of which the oldest claim counts.
+        ref: the Checkout Session; empty for metadata, whose oldest claim counts.
     """
 
     at: int
@@ -51,8 +51,8 @@ class Known:
 
     Attributes:
         whole: what to load to know all of them.
-        checkouts_after: later checkouts than this second's are all known; None: all are.
-        metadata_before: earlier metadata than this second's is all known; None: all is.
+        checkouts_after: all checkouts after this second are known; None: all are.
+        metadata_before: all metadata before this second is known; None: all is.
     """
 
     whole: Missing
@@ -108,10 +108,10 @@ class Claims:
     """The claims that a batch touches, and what follows from them.
 
     Attributes:
-        mappings: customer to subject, as `payments.customer_mappings` has them.
-        holders: the same, the other way round.
+        mappings: customer to subject, as in `payments.customer_mappings`.
+        holders: the reverse, subject to customer.
         recorded: the claims to save.
-        moved: customers whose rows without a subject of their own may have another one now.
+        moved: customers whose rows without a subject of their own may get another one.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Claims:
     # --- what changes ------------------------------------------------------------------------
 
     def record(self, claim: Claim) -> None:
-        """Add a claim. One that tells nothing new changes nothing."""
+        """Add a claim. A claim without news changes nothing."""
         of_customer = self._of_customer(claim.customer).of_kind(claim.kind)
         on_subject = self._on_subject(claim.subject).of_kind(claim.kind)
         earlier = next((each for each in of_customer if each.key == claim.key), None)
@@ -150,7 +150,7 @@ class Claims:
             self._note_change(customer, held)
 
     def delete_customer(self, customer: str) -> None:
-        """Stripe deleted a customer: no claim of it counts, also none that comes later."""
+        """Stripe deleted a customer: none of its claims counts, not even later ones."""
         if customer in self.deleted_customers:
             return
         held = self.held_by_checkout(customer)
@@ -161,7 +161,7 @@ class Claims:
             self._note_rivals(customer)
 
     def _note_change(self, customer: str, before: Subject | None) -> None:
-        """Note whose mapping follows from what a customer's checkouts hold, if that changed."""
+        """Mark the customers whose mappings depend on this customer's changed checkouts."""
         after = self.held_by_checkout(customer)
         if after == before:
             return
@@ -173,7 +173,7 @@ class Claims:
             self._note_rivals(customer)
 
     def _note_rivals(self, customer: str) -> None:
-        """Note whose metadata names the same subjects as this customer's."""
+        """Mark the customers whose metadata names the same subjects as this customer's."""
         for claim in self._of_customer(customer).all_metadata():
             self._note_claimants(claim.subject)
 
@@ -221,7 +221,7 @@ class Claims:
         return newest.subject if self._newest_on(newest.subject) == newest else None
 
     def _held_by_metadata(self, customer: str) -> Subject | None:
-        """The oldest subject of the customer's metadata that no checkout holds, unless another
+        """The oldest subject of the customer's metadata that no checkout claims, unless another
         customer's metadata named it earlier."""
         for claim in self._of_customer(customer).metadata_by_age():
             if self._is_held_by_checkout(claim.subject):

@@ -13,7 +13,7 @@ from billhook.reducers.versions import Version, break_tie
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A Stripe object as it came: an event's `data.object`, or a fetched one.
+    """A Stripe object as received: an event's `data.object`, or a fetched one.
 
     Attributes:
         number: its place in the batch, counted from 1.
@@ -29,7 +29,7 @@ class Shown:
 
     Attributes:
         version: None for a row that no event and no fetch has written, such as an adopted one.
-        state: the whole object, where it is known; it is loaded only to break a tie.
+        state: the whole object, if known; it is loaded only to break a tie.
     """
 
     version: Version | None
@@ -38,21 +38,21 @@ class Shown:
 
 @dataclass(slots=True)
 class Mirrored:
-    """One mirrored object: what its row shows, and what is to be saved.
+    """One mirrored object: what its row shows, and what to save.
 
     Attributes:
         key: its kind's name and its id.
-        shown: None where there is no row.
-        deleted: its row is marked so (kinds that keep deleted objects).
-        deleted_at: Stripe deleted it then; a tombstone says so.
+        shown: None if there is no row.
+        deleted: its row is marked deleted (kinds that keep deleted objects).
+        deleted_at: when Stripe deleted it, according to a tombstone.
         children: the ids of the rows that belong to it.
-        tied: which event's state won when two of one second met; empty: a fetched one.
-        row, document: the new state, if it is to be saved.
+        tied: the event whose state won when two states of one second met; empty: a fetched state.
+        row, document: the new state, if it must be saved.
         new_children: the children of the new state.
-        gone_children: the ids of those that are no longer there.
-        removed: its row goes.
-        newly_deleted: the deletion is to be saved.
-        newly_tied: `tied` is to be saved.
+        gone_children: the ids of children that no longer exist.
+        removed: its row must be deleted.
+        newly_deleted: the deletion must be saved.
+        newly_tied: `tied` must be saved.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ def show(mirrored: Mirrored, row: Row, version: Version, document: Document) -> 
     """Show a state of an object, unless a newer one is shown.
 
     Returns:
-        Why Stripe must be asked for the object.
+        Why the object must be fetched from Stripe.
 
     Raises:
         Missing: it ties with the shown state, which was not loaded.
@@ -116,7 +116,7 @@ def _breaks_tie(
     if shown.state is None:
         raise Missing(ties=[mirrored.key])
     tie = break_tie(shown.version, shown.state, version, document.object)
-    # A third state of one second may lead back to the first: then `previous_attributes` deceive.
+    # A third state of one second may return to the first: then `previous_attributes` mislead.
     third = mirrored.tied == (shown.version.event_id or "")
     winner = version if tie.wins else shown.version
     mirrored.tied = winner.event_id or ""
@@ -126,7 +126,7 @@ def _breaks_tie(
 
 
 def _replace_children(mirrored: Mirrored, document: Document) -> bool:
-    """Take the children of the new state. Returns whether it does not show all of them."""
+    """Use the children of the new state. Returns whether some of them are missing in it."""
     if mirrored.kind.children is None:
         return False
     complete = mirrored.kind.children.complete(document.object)
@@ -142,7 +142,7 @@ def _replace_children(mirrored: Mirrored, document: Document) -> bool:
 
 
 def delete(mirrored: Mirrored, at: int) -> None:
-    """Stripe deleted an object. A row whose state is newer was created again and stays."""
+    """Stripe deleted an object. A row with a newer state was created again and stays."""
     mirrored.newly_deleted = True
     mirrored.deleted_at = max(at, mirrored.deleted_at or at)
     if mirrored.kind.keeps_deleted:

@@ -1,4 +1,4 @@
-"""What a rule needs and was not loaded."""
+"""Rows that a rule needs but that were not loaded."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ ObjectKey = tuple[str, str]
 
 
 class Missing(Exception):
-    """A rule asks for rows that were not loaded. The batch loads them, too, and reduces again.
+    """A rule needs rows that were not loaded. The batch loads them, too, and reduces again.
 
-    Rare by construction: what events usually need is loaded at once.
+    Rare by design: the first load contains what events usually need.
 
     Attributes:
         customers: all claims of these customers.
         subjects: all claims on these subjects.
         ties: the full state of mirrored objects that two events of one second changed.
-        unnamed: the customers' subscriptions and payments that name no subject themselves.
+        unnamed: these customers' subscriptions and payments without a subject of their own.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Payments: one row for each, a pure function of what is known of its objects (docs/ordering.md).
+"""Payments: one row for each, a pure function of what its objects report (docs/ordering.md).
 
-Stripe reports a payment through up to six objects, in any order. *References* say which payment an
+Stripe reports a payment through several objects, in any order. *References* record which payment an
 object belongs to; payments that turn out to be one are merged. *Sources* and *refunds* are the
-newest known facts of each object. The rows of `payments.transactions` follow from them.
+newest known facts of each object. The rows of `payments.transactions` are computed from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ INVOICE_PAYMENTS = "invoice_payments"
 """The type of a refresh by an invoice's id that asks for its payments, not for the invoice."""
 
 SourceKey = tuple[str, str, str]
-"""An object's type and id, and the outcome that it tells of."""
+"""An object's type and id, and the outcome that it reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Row:
     """The row of a payment or refund.
 
     Attributes:
-        stands: what the table has; None for a new row.
-        document: the number of the event whose object it shows from now on; None: as before.
+        stands: the row in the table; None for a new row.
+        document: the number of the event whose object it now shows; None: unchanged.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Row:
 
     @classmethod
     def new(cls) -> Row:
-        """A row that the table does not have yet, or no longer."""
+        """A row that is not, or no longer, in the table."""
         return cls(str(uuid4()))
 
 
@@ -91,9 +91,9 @@ class Payment:
     """What is known of one payment.
 
     Attributes:
-        row: None until a source told of it.
+        row: None until there is a source.
         refund_rows: by refund.
-        changed: something of it is to be saved.
+        changed: something must be saved.
     """
 
     id: int
@@ -109,7 +109,7 @@ class Payment:
 
     @property
     def objects(self) -> dict[str, str]:
-        """The ids of its objects by type, without its refunds; of several of one type the least."""
+        """The ids of its objects by type, without its refunds; the smallest if there are several of a type."""
         paid = (ref for ref in self.refs if ref[0] != "refund")
         return dict(sorted(paid, key=lambda ref: ref[1], reverse=True))
 
@@ -120,7 +120,7 @@ class Payments:
     Attributes:
         by_id, by_ref: as loaded and changed. References that are missing here belong to none.
         spare_ids: numbers for new payments.
-        new_refs, new_sources, new_refunds: what is to be saved, and of which payment.
+        new_refs, new_sources, new_refunds: what to save, and for which payment.
         deleted_rows: rows of payments that were merged into others.
     """
 
@@ -136,7 +136,7 @@ class Payments:
     def record(
         self, event: Event, change: PaymentChange, number: int
     ) -> Iterator[tuple[ObjectKey, str]]:
-        """Add what an event tells of a payment.
+        """Add what an event reports about a payment.
 
         Returns:
             Objects that must be fetched from Stripe, and why.
@@ -192,7 +192,7 @@ class Payments:
         return payment
 
     def _merge(self, payment: Payment, other: Payment) -> None:
-        """Merge `other` into `payment`. Of two rows the one stays whose object is shown."""
+        """Merge `other` into `payment`. Of two rows, the one whose object is shown stays."""
         if payment.row is None:
             payment.row = other.row
         elif other.row is not None:
@@ -221,7 +221,7 @@ def _unknown(payment: Payment, change: PaymentChange) -> Iterator[tuple[ObjectKe
     ):
         yield (
             (refund.object_type, refund.object_id),
-            "it is not known what its payment took",
+            "the amount of its payment is not known",
         )
     elif (
         source is not None
@@ -234,9 +234,9 @@ def _unknown(payment: Payment, change: PaymentChange) -> Iterator[tuple[ObjectKe
 
 
 def ranked(sources: Iterable[Source]) -> list[Source]:
-    """In the order in which their facts count: a success first; then that it was canceled, which is
-    final; between a failure and what is under way, whichever Stripe said last (a declined card,
-    then a bank debit). Of those that agree, by their place."""
+    """In order of precedence: success first; then cancellation, which is final; then failure or
+    pending, whichever Stripe reported last (a declined card, then a bank debit). Sources with the
+    same outcome are ordered by type."""
     sources = list(sources)
     last: dict[str, int] = {}
     for source in sources:
@@ -246,8 +246,8 @@ def ranked(sources: Iterable[Source]) -> list[Source]:
 
 
 def shown(sources: Iterable[Source]) -> Source | None:
-    """The source whose object the payment's row shows: the one that decides its status; where
-    several did, the newest, so that the event that changes the status brings its object along."""
+    """The source whose object the payment's row shows: the one that decides its status. If several
+    do, the newest, so that the event that changes the status also supplies the object."""
     return min(
         (source for source in sources if was_tried(source.facts)),
         key=lambda source: _order(
@@ -270,5 +270,5 @@ def _order(source: Source, at: int) -> tuple[bool, bool, int, str, int, str]:
 
 
 def was_tried(facts: PaymentSource) -> bool:
-    """A canceled PaymentIntent that nobody tried to pay is no transaction by itself."""
+    """A canceled PaymentIntent that nobody tried to pay is not a transaction."""
     return facts.outcome != "canceled" or "charge" in facts.related

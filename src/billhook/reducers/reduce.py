@@ -1,4 +1,4 @@
-"""One event's changes into the state of a batch: the rules, in one place for all who apply them."""
+"""Applies one event's changes to the state of a batch: one place for all callers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from billhook.reducers.transactions import lacks_refunds
 from billhook.reducers.versions import Version
 
 _LONGEST_CLAIM = 2500
-"""Bytes that an entry of an index can hold. No checkout of ours makes a longer claim; rows whose
+"""Bytes that an index entry can hold. Billhook's checkouts make no longer claims; rows whose
 metadata names a longer subject show it in full, and their customer's other rows don't get it."""
 
 
@@ -32,10 +32,10 @@ def apply(state: State, event: Event, changes: Changes, number: int) -> bool:
         number: the event's place in the batch, counted from 1.
 
     Returns:
-        Whether any of it was ours to write: the event is `processed`, else `ignored`.
+        Whether anything applied: then the event is `processed`, else `ignored`.
 
     Raises:
-        Missing: something that it touches was not loaded. The state is of no more use.
+        Missing: something that it touches was not loaded. The state must not be used any more.
     """
     document = Document(number, event.object)
     ours = False
@@ -90,7 +90,7 @@ def _move_session(
 ) -> bool:
     session = state.sessions.get(change.session_id)
     if session is None:
-        return False  # it was not created by us
+        return False  # not created by Billhook
     version = (event.created, change.rank)
     newer = session.version is None or session.version < version
     if newer:
@@ -104,7 +104,7 @@ def _move_session(
 def subject_of_row(
     state: State, named: tuple[str, str] | None, customer: str | None, at: int
 ) -> tuple[str | None, str | None]:
-    """A row's subject: the one that its object names, else the one its customer paid for then."""
+    """A row's subject: the one in its object, else the one that its customer paid for then."""
     if named is not None:
         return named
     if customer is not None and (found := state.claims.subject_at(customer, at)) is not None:

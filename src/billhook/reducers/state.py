@@ -1,4 +1,4 @@
-"""What a batch touches: as it was loaded, and as the reducers change it. No I/O, no clock."""
+"""The rows that a batch touches, as loaded and then changed by the reducers. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from billhook.reducers.payments import Payments
 
 @dataclass(slots=True)
 class Session:
-    """One of our rows of `payments.stripe_checkout_sessions`.
+    """A row of `payments.stripe_checkout_sessions`.
 
     Attributes:
-        version: the time and rank of the event that it shows; None before the first.
+        version: the time and rank of the event whose state it shows; None before the first.
     """
 
     row_id: str
@@ -26,10 +26,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SessionMoved:
-    """A change of one of our sessions that is to be saved.
+    """A change of a session to be saved.
 
     Attributes:
-        newer: it is newer than what the row shows. An older one only fills what is missing.
+        newer: it is newer than the row's state. An older one only fills gaps.
     """
 
     row_id: str
@@ -42,7 +42,7 @@ class SessionMoved:
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """A mirrored row that names no subject itself, of a customer whose subject may have changed."""
+    """A mirrored row without a subject of its own, of a customer whose subject may have changed."""
 
     customer: str
     at: int
@@ -68,13 +68,13 @@ class State:
     unnamed_of: set[str] = field(default_factory=set)
 
     def mirrored(self, key: ObjectKey) -> Mirrored:
-        """A mirrored object; one that has no row yet is made."""
+        """A mirrored object; it is created if there is no row yet."""
         if (found := self.objects.get(key)) is None:
             found = self.objects[key] = Mirrored(KINDS[key[0]], key)
         return found
 
     def require_unnamed(self) -> None:
-        """Make sure that all rows whose subject may have moved are loaded.
+        """Make sure that all rows whose subject may have changed are loaded.
 
         Raises:
             Missing: they are not.

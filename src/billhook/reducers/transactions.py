@@ -1,7 +1,7 @@
-"""The rows of a payment and its refunds in `payments.transactions`, from what is known of it.
+"""The rows of a payment and its refunds in `payments.transactions`, computed from its sources.
 
-For each fact the first source that knows it (contract section 5); nothing known is ever replaced by
-null. Only what Stripe took is money, and one payment has one currency.
+Each column comes from the first source with a value (contract section 5); a known value is never
+replaced by null. Only what Stripe collected counts, and one payment has one currency.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from billhook.reducers.worth import Worth
 
 T = TypeVar("T")
 
-# In which currency a payment was sold comes before that in which it was charged.
+# The currency of the sale takes precedence over the currency of the charge.
 _CURRENCY_OF = ("checkout_session", "invoice", "payment_intent")
 _BIGINT_MAX = 2**63 - 1
 _NAMED_BY = ("payment_intent", "checkout_session", "invoice", "charge")
@@ -29,8 +29,8 @@ _STATUS: dict[Outcome, str] = {
 
 
 def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
-    """The payment's row; None where there is nothing to show: a refund that came before its
-    payment, a payment that nobody tried."""
+    """The payment's row; None if there is nothing to show: a refund that came before its payment, a
+    payment that was never attempted."""
     sources = ranked(payment.sources.values())
     if not any(was_tried(source.facts) for source in sources):
         return None
@@ -79,7 +79,7 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
 
 
 def _clamped(amount: int) -> int:
-    """An amount as a bigint holds it."""
+    """An amount within the range of a bigint."""
     return max(-_BIGINT_MAX, min(amount, _BIGINT_MAX))
 
 
@@ -93,7 +93,7 @@ def _type(facts: list[PaymentSource]) -> str:
 
 
 def _currency(facts: list[PaymentSource]) -> str | None:
-    """One payment, one currency: that in which it was sold, else that in which it was charged."""
+    """The one currency of a payment: that of the sale, else that of the charge."""
 
     def place(each: PaymentSource) -> int:
         known = each.object_type in _CURRENCY_OF
@@ -115,7 +115,7 @@ def _related(payment: Payment, facts: list[PaymentSource]) -> dict[str, Any]:
 def _subject(
     sources: list[Source], customer: str | None, claims: Claims
 ) -> tuple[str | None, str | None]:
-    """The subject that a source names, else the one that the customer paid for then."""
+    """The subject in a source, else the one that the customer paid for at that time."""
     for source in sources:
         if source.facts.subject_type is not None:
             return source.facts.subject_type, source.facts.subject_id
@@ -126,10 +126,10 @@ def _subject(
 
 
 def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tuple[int | None, int]:
-    """How much a payment that succeeded took, and how much was paid past Stripe.
+    """The amount of a successful payment, and the amount paid outside Stripe.
 
-    PaymentIntents and charges say what was taken. An invoice says what was paid in all, which
-    counts until they are known. A Checkout Session counts where nothing else does.
+    PaymentIntents and charges report what was collected. An invoice reports the total paid, which
+    counts until they are known. A Checkout Session counts only if there is nothing else.
     """
     charged = [f for f in facts if f.outcome == "succeeded"]
     taken = _sum(worth.of_source(f) for f in _that_took(charged))
@@ -167,10 +167,10 @@ def _sum(amounts: Iterable[int | None]) -> int | None:
 
 
 def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
-    """How much was refunded, and when last.
+    """The refunded amount, and the time of the last refund.
 
-    Only refunds that succeeded count. What a charge says beyond the refunds that are known was
-    refunded as well; a refund that failed is not counted again.
+    Only refunds that succeeded count. What a charge reports beyond the known refunds was refunded
+    as well; a refund that failed is not counted again.
     """
     known = [refund.facts for refund in payment.refunds.values()]
     refunds = _refunds(payment)
@@ -182,7 +182,7 @@ def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
 
 
 def lacks_refunds(payment: Payment, charge_id: str) -> bool:
-    """Whether a charge says that more was refunded than its refunds that are known."""
+    """Whether a charge reports more refunds than its known ones."""
     charge = payment.refunds.get(("charge", charge_id))
     return charge is not None and _beyond(charge.facts, _refunds(payment)) > 0
 
@@ -192,14 +192,14 @@ def _refunds(payment: Payment) -> list[RefundFacts]:
 
 
 def _totals(known: list[RefundFacts]) -> list[RefundFacts]:
-    """What charges say was refunded in all; until one does, what the adopted row said."""
+    """The total refunds that charges report; until one does, what the adopted row said."""
     charges = [f for f in known if f.object_type == "charge"]
     return charges or [f for f in known if f.object_type == "transaction"]
 
 
 def _beyond(total: RefundFacts, refunds: list[RefundFacts]) -> int:
-    """What was refunded in all, without the refunds that are known. Nothing where those are in
-    another currency: then they cannot be told apart."""
+    """What was refunded in total, without the known refunds. Zero if those are in another currency:
+    then they cannot be told apart."""
     parts = [refund for refund in refunds if _is_part(refund, total)]
     if any(each.currency != total.currency for each in parts if each.currency and total.currency):
         return 0
@@ -219,7 +219,7 @@ def _is_part(refund: RefundFacts, total: RefundFacts) -> bool:
 def refund_transactions(
     payment: Payment, transaction: Transaction | None
 ) -> Iterator[tuple[str, Transaction]]:
-    """The rows of a payment's refunds: what they know themselves, the rest from their payment."""
+    """The rows of a payment's refunds: their own values, and the rest from their payment."""
     first = next(iter(ranked(payment.sources.values())), None)
     nothing_taken = first is not None and first.facts.outcome == "canceled"
     for (object_type, refund_id), refund in payment.refunds.items():
@@ -230,7 +230,7 @@ def refund_transactions(
 def _refund_row(
     payment: Payment, transaction: Transaction | None, facts: RefundFacts, nothing_taken: bool
 ) -> Transaction:
-    """A refund of what was never taken returned nothing: it is `failed`."""
+    """A refund of a payment that was never collected returned nothing: it is `failed`."""
     related: dict[str, Any] = dict(payment.objects)
     related |= transaction.related_object_ids if transaction else {}
     related.pop("payment_intent", None)

@@ -1,8 +1,8 @@
 """Which of two states of one object is shown: the newest wins (docs/ordering.md).
 
-Stripe's `created` has a grain of one second. Within a second the kind of change decides where it
-can (created before updated before deleted), then the events' own `previous_attributes`. Where
-neither decides, the object is queued for a refresh: Stripe knows.
+Stripe's `created` has a resolution of one second. Within a second, the kind of change decides
+(created before updated before deleted), then the events' own `previous_attributes`. If neither
+decides, the object is queued for a refresh.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """How two states of one second and kind were decided.
+    """The decision between two states of one second and kind.
 
     Attributes:
         wins: the new one is shown.
-        undecided: nothing but a fixed rule decided; Stripe must be asked.
+        undecided: only a fixed rule decided; the object must be fetched from Stripe.
     """
 
     wins: bool
@@ -54,8 +54,8 @@ def break_tie(
 ) -> Tie:
     """Decide between two states with equal `order`.
 
-    `previous_attributes` tell which came later. Where they don't, a fetched state is shown before
-    what an event said, and of two events the one with the greater id: the same in any order.
+    `previous_attributes` show which came later. If they don't, a fetched state takes precedence
+    over an event's, and of two events, the one with the greater id: the same in any order.
     """
     new_is_later = new.previous is not None and was_before(shown_state, new.previous)
     shown_is_later = shown.previous is not None and was_before(new_state, shown.previous)
@@ -71,7 +71,7 @@ def break_tie(
 def was_before(state: Mapping[str, Any], previous: Mapping[str, Any]) -> bool:
     """Whether `state` is the one that `previous` (an event's previous_attributes) describes.
 
-    Stripe compares hashes key by key, and null stands for a key that was not there
+    Stripe compares hashes key by key, and null stands for a key that did not exist
     (stripe-facts 24).
     """
     for name, was in previous.items():

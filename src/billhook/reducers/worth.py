@@ -12,7 +12,7 @@ _OF_REFUND = 9  # after the place of every source
 
 
 class _Amount(NamedTuple):
-    """What an object says of itself in one currency."""
+    """An object's amount in one currency."""
 
     place: int
     object_id: str
@@ -21,9 +21,9 @@ class _Amount(NamedTuple):
 
 
 class Worth:
-    """Converts amounts into the currency of a payment, by what Stripe says is worth the same: what
-    one object says in its own currency and in the buyer's (adaptive pricing), else what two objects
-    say of the whole payment.
+    """Converts amounts into the currency of a payment, using equivalents that Stripe reports: one
+    object's amount in its own currency and in the buyer's (adaptive pricing), else two objects'
+    amounts of the whole payment.
 
     Args:
         currency: the payment's.
@@ -34,18 +34,18 @@ class Worth:
         self.currency = currency
 
     def of(self, amount: int, currency: str | None) -> int | None:
-        """An amount; None where Stripe does not say what it is worth."""
+        """An amount; None if Stripe reports no equivalent."""
         if None in (currency, self.currency) or currency == self.currency:
             return amount
         return self._converted(amount, currency)
 
     def of_source(self, facts: PaymentSource) -> int | None:
-        """A source's amount; None where Stripe does not say what it is worth."""
+        """A source's amount; None if Stripe reports no equivalent."""
         return None if facts.amount is None else self.of(facts.amount, facts.currency)
 
     def of_refunds(self, refunds: Iterable[tuple[RefundFacts, int]]) -> int:
-        """Refunded amounts together, without those of which Stripe does not say what they are
-        worth. They are converted at once: each by itself would be rounded, too."""
+        """The sum of refunded amounts, without those for which Stripe reports no equivalent. The sum
+        is converted, not each amount: that would add up rounding errors."""
         total = 0
         to_convert: dict[str | None, int] = {}
         for facts, amount in refunds:
