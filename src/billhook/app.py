@@ -1,4 +1,4 @@
-"""The application: everything is built here and handed in."""
+"""The application: everything is built and wired together here."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ _log = structlog.get_logger(__name__)
 def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None = None) -> FastAPI:
     """Billhook's API as an ASGI application.
 
-    At start it brings the database up to date, stores the keys that the settings bring where none
-    is stored, and re-encrypts secrets of an older format. It raises `BillhookError` then when the
-    database cannot be reached or migrated. It leaves the process's logging alone, except that
-    tracebacks show no variables where structlog is as it comes: call `billhook.logs.configure` for
-    JSON lines without secrets.
+    At startup it migrates the database, stores the keys from the settings if there are none, and
+    re-encrypts secrets of an older format. Startup raises `BillhookError` if the database cannot be
+    reached or migrated. It does not change the process's logging, except that an unconfigured
+    structlog shows no variables in tracebacks: call `billhook.logs.configure` for JSON lines
+    without secrets.
 
-    Mounted in another application it does not see the server start and stop: that application's
-    lifespan enters `running(app)`.
+    Mounted in another application, it does not see the server start and stop: that application's
+    lifespan must enter `running(app)`.
 
     Args:
-        pool: an asyncpg pool to `settings.database_url`, made with `init=prepare_connection`, that
-            the caller opens before and closes after. Without one, Billhook has its own.
+        pool: an asyncpg pool for `settings.database_url`, created with `init=prepare_connection`,
+            which the caller opens and closes. Without it, Billhook creates its own.
     """
     logs.show_no_variables()
 
@@ -106,8 +106,8 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
 
 @asynccontextmanager
 async def running(app: FastAPI) -> AsyncIterator[None]:
-    """Run what `create_app` made, for as long as the block lasts: in the lifespan of the
-    application that it is mounted in."""
+    """Run the result of `create_app` while the block lasts: use it in the lifespan of the
+    application that Billhook is mounted in."""
     async with app.router.lifespan_context(app):
         yield
 
@@ -128,8 +128,8 @@ async def recover() -> None:
 
 
 async def _warn_where_unguarded(database: Database) -> None:
-    """Warn where callers may bill whom they like, and where the database user may do anything. A
-    warning is no reason not to start."""
+    """Warn if callers may bill any subject, or the database user is a superuser. Problems here
+    don't prevent the start."""
     with suppress(BillhookError, asyncpg.PostgresError):
         tables = [table.name for table in await session_tables(database) if not table.is_on]
         if tables:
@@ -204,7 +204,7 @@ async def _services(
 
 
 def _connecting(stripe_keys: StripeKeys, seeded: list[Environment]) -> asyncio.Task[None]:
-    """Bring the connections in order while the server answers already: Stripe may be slow."""
+    """Set up the connections while the server already responds: Stripe may be slow."""
 
     async def work() -> None:
         for environment in ENVIRONMENTS:
@@ -222,11 +222,11 @@ async def _stopped(task: asyncio.Task[None]) -> None:
 async def _prepare(
     settings: Settings, secrets: SecretStore, api_keys: ApiKeys
 ) -> list[Environment]:
-    """What the settings bring, and what an older format left (contract section 4). Returns the
-    environments whose key is new."""
+    """Store the keys from the settings and re-encrypt older formats (contract section 4). Returns
+    the environments whose key is new."""
     result = await secrets.reencrypt_all()
     if result.reencrypted:
-        _log.info("secrets encrypted anew", count=result.reencrypted)
+        _log.info("secrets re-encrypted", count=result.reencrypted)
     for name in result.unreadable:
         _log.warning("a stored secret cannot be read with this ENCRYPTION_KEY", secret=name)
     await api_keys.seed(settings)

@@ -1,6 +1,6 @@
-"""Who is calling: a credential becomes a `Caller` (contract section 2).
+"""Authentication: a credential becomes a `Caller` (contract section 2).
 
-A credential's shape decides how it is checked, and nothing ever falls back to a weaker kind: an
+The form of a credential decides how it is checked, and nothing ever falls back to a weaker kind: an
 expired user token is an error, not an anonymous visitor.
 """
 
@@ -34,13 +34,13 @@ class Caller:
     Attributes:
         kind: `admin` (an API key or a `project_admin` token on an admin route), `user` or
             `anonymous`.
-        role: the PostgreSQL role for work done as this caller; None for an API key, which is no
-            user and has no user context.
+        role: the PostgreSQL role for work done as this caller; None for an API key, which has no
+            user context.
         user_id: the token's subject; None for anonymous callers and API keys.
-        email: the token's, when it has one.
-        claims: what `request.jwt.claims` becomes: all claims of the token, with the `role` that
-            counts, and `sub` only when authenticated.
-        expires_at: when the token does, if it does.
+        email: the token's email, if any.
+        claims: the value of `request.jwt.claims`: all claims of the token, with the effective
+            `role`, and `sub` only if authenticated.
+        expires_at: when the token expires, if it does.
     """
 
     kind: Literal["admin", "user", "anonymous"]
@@ -64,17 +64,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A credential of a request, classified by its shape."""
+    """A credential of a request, classified by its form."""
 
     kind: Literal["api_key", "anonymous_key", "token"]
     value: str = field(repr=False)
 
 
 def credential_of(headers: Mapping[str, str]) -> Credential | None:
-    """The request's credential, or None when it has none.
+    """The request's credential, or None.
 
-    `Authorization: Bearer …` carries all of them; an API key may come in `x-api-key` instead, and
-    then counts before a bearer token that is none, as with InsForge.
+    `Authorization: Bearer …` carries all kinds. An API key may be in `x-api-key` instead, and then
+    takes precedence over a bearer token that is not an API key, as with InsForge.
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
     bearer = credential(value) if scheme.lower() == "bearer" else None
@@ -86,7 +86,7 @@ def credential_of(headers: Mapping[str, str]) -> Credential | None:
 
 
 def credential(text: str) -> Credential | None:
-    """The credential that `text` is, or None when it is empty."""
+    """`text` as a credential, or None if it is empty."""
     value = text.strip()
     if value.startswith(_ADMIN_KEY):
         return Credential("api_key", value)
@@ -96,7 +96,7 @@ def credential(text: str) -> Credential | None:
 
 
 class Auth:
-    """Checks credentials. Key lookups are remembered for a moment, see `ApiKeys`."""
+    """Checks credentials. Key lookups are cached briefly, see `ApiKeys`."""
 
     def __init__(self, settings: Settings, api_keys: ApiKeys, jwks: Jwks | None) -> None:
         self._secret = settings.jwt_secret.get_secret_value()
@@ -137,7 +137,7 @@ class Auth:
             InvalidCredentials: no credential.
             InvalidApiKey: an API key that is not ours.
             Unauthorized: an anonymous key, or a token as in `user`.
-            Forbidden: a good token whose role is not `project_admin`.
+            Forbidden: a valid token whose role is not `project_admin`.
             SigningKeysUnavailable, DatabaseUnavailable: as in `user`.
         """
         return await self.administrator(credential_of(request.headers))
@@ -204,8 +204,8 @@ class Auth:
             algorithms=[algorithm],
             audience=audiences,
             issuer=issuer,
-            # "Issued in the future" would punish a server whose clock is a second behind, and
-            # protects from nothing: nbf and exp are what counts.
+            # Checking "issued in the future" would fail on servers whose clock is a second behind,
+            # and protects from nothing: nbf and exp are what counts.
             options={
                 "verify_aud": audiences is not None,
                 "verify_iat": False,
@@ -218,10 +218,10 @@ class Auth:
 def _caller(claims: Mapping[str, Any]) -> Caller:
     """The caller that verified claims describe."""
     if not _is_storable(claims):
-        # Left out, it would make a policy decide on something else than what was signed.
+        # Without the claim, a policy would decide on something other than what was signed.
         raise Unauthorized(
-            "The token has a claim that PostgreSQL cannot hold: a NUL character, half a surrogate "
-            "pair, an infinite number, or nesting that is too deep.",
+            "The token has a claim that PostgreSQL cannot store: a NUL character, a lone "
+            "surrogate, an infinite number, or nesting that is too deep.",
             next_actions="Issue the token without it.",
         )
     subject, role, email = claims.get("sub"), claims.get("role"), claims.get("email")
@@ -245,8 +245,8 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
 
 
 def _is_storable(value: object, levels: int = _MOST_LEVELS) -> bool:
-    """Whether PostgreSQL's jsonb can hold a claim: no NUL character, no half of a surrogate pair,
-    no number beyond all bounds, and no nesting that is deeper than anybody means."""
+    """Whether PostgreSQL's jsonb can store a claim: no NUL character, no lone surrogate, no number
+    out of range, and no unreasonably deep nesting."""
     if isinstance(value, str):
         return UNSTORABLE.search(value) is None
     if isinstance(value, float):
@@ -261,7 +261,7 @@ def _is_storable(value: object, levels: int = _MOST_LEVELS) -> bool:
 
 
 def _moment(epoch: object) -> datetime | None:
-    """The time of a verified claim; one beyond the calendar is as good as none."""
+    """The time of a verified claim; None if it is out of range."""
     if not isinstance(epoch, int | float | str):
         return None
     try:
@@ -280,6 +280,6 @@ def _missing() -> InvalidCredentials:
 
 def _not_a_user() -> InvalidCredentials:
     return InvalidCredentials(
-        "An API key is no user: this route needs a user token or an anonymous key.",
+        "An API key has no user context: this route needs a user token or an anonymous key.",
         next_actions="Send the signed-in user's token, or the anonymous key for guests.",
     )

@@ -1,9 +1,9 @@
-"""Checkout: a row as the caller, a session at Stripe, the outcome in the row (contract sections
+"""Checkout: a row as the caller, a session at Stripe, the result in the row (contract sections
 3.1 and 5).
 
-Three short steps, and no connection or lock is held while Stripe works. What may run
-at once (two requests with one idempotency key) is made one by Stripe's own idempotency; what a
-crash leaves half-done is finished by the retry.
+Three short steps, and no connection or lock is held while Stripe works. Concurrent
+requests with one idempotency key are merged by Stripe's idempotency; a checkout that a crash
+interrupted is completed by the retry.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ RETURNING id, environment, mode, status, payment_status, subject_type, subject_i
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Our row, and what was known of it when its idempotency key had been used before."""
+    """The row, and its previous state if its idempotency key had been used before."""
 
     row_id: UUID
     earlier: asyncpg.Record | None
@@ -112,7 +112,7 @@ class _Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
-    """Creation is to be tried again; `replaced` is the expired session in whose place, if any."""
+    """Creation must be tried again; `replaced` is the expired session to replace, if any."""
 
     replaced: str | None
 
@@ -125,16 +125,16 @@ async def create_checkout_session(
     caller: Caller,
     now: datetime,
 ) -> CheckoutSession:
-    """Open a checkout, or return the one that the idempotency key already stands for.
+    """Create a checkout, or return the one that already has the idempotency key.
 
     Raises:
-        Forbidden: the policies of the table refuse the caller's row.
+        Forbidden: the policies of the table reject the caller's row.
         CheckoutAlreadyExists: the subject's key was used for something else, or for a row that the
             caller may not see.
-        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
-        PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe; a
-            `failed` row with the reason stays behind.
-        DatabaseUnavailable: PostgreSQL is away; the same request may be sent again.
+        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
+        PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe; a
+            `failed` row with the reason remains.
+        DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     claim = await _claim_row(database, environment, order, caller)
     with unfinished("checkout"):
@@ -149,7 +149,7 @@ async def _finish(
     claim: _Claim,
     now: datetime,
 ) -> CheckoutSession:
-    """What follows once the row is there."""
+    """The steps after the row is inserted."""
     replaced: str | None = None
     if claim.earlier is not None:
         existing = await _existing_session(gateway, environment, claim.earlier, now)
@@ -172,7 +172,7 @@ async def _finish(
     except BillhookError as error:
         row = await _failed(database, claim.row_id, error)
         if row is not None and row["status"] == "open" and row["url"]:
-            return _session(row)  # a request with the same key came through
+            return _session(row)  # a concurrent request with the same key succeeded
         raise
     return await _opened(database, claim.row_id, created, replaced)
 
@@ -180,7 +180,7 @@ async def _finish(
 async def _claim_row(
     database: Database, environment: Environment, order: Order, caller: Caller
 ) -> _Claim:
-    """Insert the row as the caller or, when its key was used before, find it as the caller."""
+    """Insert the row as the caller or, if its key was used before, find it as the caller."""
     row_id = uuid4()
     fingerprint = request_hash(_canonical(order))
     row = (
@@ -212,14 +212,14 @@ async def _claim_row(
                 return _Claim(row_id, None)
         raise DatabaseRefused(
             f"A trigger on {TABLE} drops this checkout without a reason.",
-            next_actions="Let the trigger return NEW, or raise an exception that says why.",
+            next_actions="Return NEW in the trigger, or raise an exception with the reason.",
         )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
     if fingerprint not in (earlier["request_hash"], request_hash(_canonical_of(earlier))):
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
-            next_actions="Use a new idempotencyKey for each purchase, and the same one only to "
-            "repeat a request unchanged.",
+            next_actions="Use a new idempotencyKey for each purchase, and reuse it only to "
+            "repeat an unchanged request.",
         )
     return _Claim(earlier["id"], earlier)
 
@@ -266,7 +266,7 @@ async def _opened(
     session: StripeObject,
     replaced: str | None,
 ) -> CheckoutSession:
-    """Note what Stripe answered; a row that a webhook finished meanwhile stays finished."""
+    """Store Stripe's response; a row that a webhook has completed in the meantime stays."""
     async with writing_outcome(database, TABLE) as connection:
         row = await connection.fetchrow(
             _OPENED,

@@ -1,9 +1,9 @@
-"""The page after a checkout waits here for its result.
+"""The result of a checkout, for the page after it, which waits here.
 
-The answer comes as soon as the session's event was applied. Where the webhook is late, the session
+The response comes as soon as the session's event is applied. If the webhook is late, the session
 is fetched from Stripe to see whether it has ended, and its event is pulled through the usual
-pipeline: so the app's triggers have run before the page gets its answer. Meanwhile the webhook may
-still come first.
+pipeline, so the app's triggers have run before the page gets its response. The webhook may still
+arrive first.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class _Awaited:
 
     Attributes:
         pages: an event for each page, set when it should look again.
-        ask_at: Stripe is not asked before (time of the event loop).
-        question: what Stripe is asked on behalf of all pages, while it is on its way.
+        ask_at: no request to Stripe before (time of the event loop).
+        question: the current request to Stripe, on behalf of all pages.
     """
 
     pages: set[asyncio.Event] = field(default_factory=set)
@@ -63,11 +63,11 @@ class _Awaited:
 
 
 class CheckoutResults:
-    """How checkouts ended. `close` it at shutdown.
+    """The results of checkouts. `close` it at shutdown.
 
     Args:
-        ask_after: seconds after which a webhook is late, so that Stripe is asked.
-        ask_every: seconds from Stripe's answer to the next question.
+        ask_after: seconds after which a webhook is late and the session is fetched from Stripe.
+        ask_every: seconds from Stripe's response to the next request.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class CheckoutResults:
         return session
 
     def stop(self) -> None:
-        """The server shuts down: whoever waits is answered with what is known."""
+        """The server shuts down: waiting pages get the current state."""
         self._stopping = True
         for awaited in self._awaited.values():
             awaited.wake()
 
     async def close(self) -> None:
-        """Stop, and ask PostgreSQL and Stripe no more."""
+        """Stop, and send no more requests to PostgreSQL and Stripe."""
         self.stop()
         tasks = [self._poll, *(each.question for each in self._awaited.values())]
         running = [task for task in tasks if task is not None]
@@ -153,7 +153,7 @@ class CheckoutResults:
         """One query for all checkouts that pages wait for, as long as there are any."""
         while self._awaited:
             await asyncio.sleep(_POLL_EVERY)
-            # PostgreSQL may be away for a moment: the pages wait on.
+            # PostgreSQL may be unavailable for a moment: the pages keep waiting.
             with suppress(DatabaseUnavailable, asyncpg.PostgresError):
                 async with self._database.connection() as connection:
                     ids = [str(row_id) for row_id in self._awaited]
@@ -163,7 +163,7 @@ class CheckoutResults:
                         awaited.wake()
 
     def _ask(self, environment: Environment, session: CheckoutSession, awaited: _Awaited) -> None:
-        """Ask Stripe in a task of its own: Stripe may be slow, and the webhook come meanwhile."""
+        """Fetch from Stripe in a separate task: the webhook may arrive in the meantime."""
 
         def answered(_task: object) -> None:
             awaited.question = None
@@ -188,7 +188,7 @@ class CheckoutResults:
         if row is None:
             raise PaymentNotFound(
                 "There is no such Checkout Session, or it is not yours.",
-                next_actions="Ask with the token of the user who created it; where row-level "
+                next_actions="Use the token of the user who created it; if row-level "
                 f"security is on, {TABLE} needs a SELECT policy for them.",
             )
         return CheckoutSession(**dict(row))
@@ -198,7 +198,7 @@ class CheckoutResults:
         if session.checkout_session_id is None:
             return
         path = f"/v1/checkout/sessions/{encoded(session.checkout_session_id)}"
-        # That Stripe cannot be asked is no reason to fail: the webhook may still come.
+        # A failed request to Stripe is no reason to fail: the webhook may still arrive.
         with suppress(BillhookError, asyncpg.PostgresError):
             if (await self._gateway.get(environment, path)).data.get("status") != "open":
                 await pull_due(self._ledger, self._gateway, environment, every=None)

@@ -1,4 +1,4 @@
-"""The ledger for people: list, look, replay (contract section 3.2, `webhook-events`)."""
+"""The ledger for administrators: fetch and replay events (contract section 3.2)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.
 WHERE id IS NOT NULL
 """  # noqa: S608
 _IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
-# The app's triggers wait for `processed`: taking the mark away and giving it back fires them.
+# The app's triggers wait for `processed`: removing the mark and setting it again fires them.
 _TAKE_MARK = """
 UPDATE payments.webhook_events SET processing_status = 'pending', processed_at = NULL
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
@@ -59,7 +59,7 @@ class EventNotFound(NotFound):
 async def event(
     database: Database, environment: Environment, event_id: str
 ) -> WebhookEventWithPayload:
-    """One recorded event with its payload; also one that was archived by age.
+    """One recorded event with its payload, even if it was archived by age.
 
     Raises:
         EventNotFound: it never arrived.
@@ -80,7 +80,7 @@ async def replay(
     """Apply a recorded event again, from its stored payload. Safe at any time.
 
     A failed event is tried as on its first delivery: when it succeeds, the app's triggers fire
-    once. A processed one is projected again, and the app's triggers stay still unless `refire`.
+    once. A processed one is projected again; the app's triggers fire only with `refire`.
 
     Raises:
         EventNotFound: it never arrived.
@@ -98,21 +98,23 @@ async def replay(
             "but no longer replayed.",
             status=409,
             code="DATABASE_DUPLICATE",
-            next_actions="Its changes are in the mirror; `billhook rebuild` includes it as well.",
+            next_actions="Its changes are in the mirror, and `billhook rebuild` includes it.",
         ) from None
     await _refuse_archived(database, environment, row["received_at"])
     delivery = decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
         await project_again(database, environment, delivery, refire=refire)
     elif row["processing_status"] == "ignored":
-        # A newer version may know what to do with it: then it is `processed` for the first time.
+        # A newer version may handle its type: then it is `processed` for the first time.
         await project_again(database, environment, delivery, refire=True)
     else:
         try:
             await ledger.apply(environment, delivery)
         except EventNotApplied as error:
-            # It was not Stripe who sent it this time.
-            error.next_actions = "Fix the cause, then replay it: the app's triggers fire once."
+            # Not sent by Stripe this time.
+            error.next_actions = (
+                "Fix the cause, then replay the event. Your app's triggers fire once."
+            )
             raise
     return WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
 
@@ -120,7 +122,7 @@ async def replay(
 async def replay_many(
     ledger: Ledger, environment: Environment, order: ReplayEvents
 ) -> ReplayedEvents:
-    """Replay the events that fit, the oldest first. One that fails again stops none of the rest."""
+    """Replay matching events, the oldest first. One that fails again does not stop the others."""
     database = ledger.database
     async with database.connection() as connection:
         rows = await connection.fetch(
@@ -132,7 +134,7 @@ async def replay_many(
         try:
             await replay(ledger, environment, event_id, refire=order.refire)
         except BillhookError as error:
-            # One that makes PostgreSQL look as if it were away is no outage, if this is answered:
+            # An event that makes PostgreSQL look unavailable is no outage if this query succeeds:
             found = WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
             failed.append(found.model_copy(update={"last_error": error.message}))
     return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
@@ -141,7 +143,7 @@ async def replay_many(
 async def project_again(
     database: Database, environment: Environment, delivery: Delivery, *, refire: bool
 ) -> None:
-    """Apply a finished event again; with `refire` the app's triggers see it again, too.
+    """Apply a finished event again; with `refire`, the app's triggers fire again, too.
 
     Raises:
         EventNotApplied: it stays as it was.
@@ -167,7 +169,7 @@ async def project_again(
         reason = fault_of(error) if isinstance(error, FAULTS) else reason_of(refusal_in(error))
         raise EventNotApplied(
             f"Event {found.id} could not be replayed and stays as it was: {reason}",
-            next_actions="Fix the cause, and replay it again.",
+            next_actions="Fix the cause, then replay the event.",
         ) from error
 
 
@@ -177,8 +179,8 @@ async def _row(database: Database, environment: Environment, event_id: str) -> M
     if row is None:
         raise EventNotFound(
             f"There is no event {event_id} in the {environment} environment.",
-            next_actions="Look for it in Stripe's dashboard (Developers, Events), and send it "
-            "again from there.",
+            next_actions="Look for it in Stripe's Dashboard (Developers, Events), and resend it "
+            "from there.",
         )
     return dict(row)
 

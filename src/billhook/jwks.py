@@ -15,7 +15,7 @@ import structlog
 
 from billhook.errors import SigningKeysUnavailable
 
-# What a key's `alg` may say: the algorithm that the key is pinned to, and its key type.
+# The supported values of a key's `alg`: the algorithm that the key is pinned to, and its key type.
 _ALGORITHMS = {
     "RS256": ("RS256", "RSA"),
     "ES256": ("ES256", "EC"),
@@ -29,10 +29,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """What a JWKS document holds.
+    """The content of a JWKS document.
 
     Attributes:
-        keys: the keys that tokens can be checked with, each pinned to its one algorithm.
+        keys: the keys that can verify tokens, each pinned to one algorithm.
         unusable: the other signing keys, as `key id (algorithm)`.
     """
 
@@ -48,12 +48,12 @@ class Jwks:
     """The provider's keys, kept for a bounded time.
 
     Args:
-        url: where the JWKS is.
+        url: the URL of the JWKS.
         lifetime: seconds after which the keys are fetched again; if that fails, they stay in
             use until they are `last_resort` seconds old, so that a short outage of the provider
             signs nobody out.
-        min_interval: seconds between two fetches at the least, however many unknown key ids come
-            along. A key the provider has just added therefore works after that at the latest.
+        min_interval: minimum seconds between two fetches, however many unknown key ids arrive.
+            A key that the provider has just added works after that at the latest.
         clock: monotonic seconds.
     """
 
@@ -83,12 +83,12 @@ class Jwks:
         await self._http.aclose()
 
     async def find(self, key_id: str | None) -> jwt.PyJWK | None:
-        """The key with that id; None when the provider has none such.
+        """The key with that id; None if the provider has no such key.
 
-        A token without a key id is checked with the only key, if there is but one.
+        A token without a key id is verified with the only key, if there is just one.
 
         Raises:
-            SigningKeysUnavailable: there are no keys to judge by.
+            SigningKeysUnavailable: there are no keys to verify with.
         """
         if self._must_fetch(key_id):
             async with self._fetching:
@@ -111,7 +111,7 @@ class Jwks:
         return unknown or now - self._fetched_at > self._lifetime
 
     async def fetch(self) -> KeySet:
-        """Fetch the document, whatever is remembered. Raises one of `FETCH_ERRORS`."""
+        """Fetch the document, ignoring the cache. Raises one of `FETCH_ERRORS`."""
         return _read(await self._download())
 
     async def _fetch(self) -> None:
@@ -145,7 +145,7 @@ class Jwks:
 
 
 def for_algorithm(key: jwt.PyJWK, algorithm: object) -> jwt.PyJWK | None:
-    """`key`, to check a token that names `algorithm`; None when it is not the key's own."""
+    """`key`, to verify a token with `algorithm`; None if that is not the key's algorithm."""
     if algorithm == key.algorithm_name:
         return key
     if algorithm == "Ed25519" and key.algorithm_name == "EdDSA":

@@ -32,8 +32,8 @@ async def customer_of(
 
 
 def is_unknown_customer(error: BillhookError) -> bool:
-    """Whether Stripe refused a request because it has no such customer (any more). A price or
-    anything else that is missing is another matter."""
+    """Whether Stripe rejected a request because the customer does not exist (any more), and not
+    because of a missing price or another object."""
     refusal = refusal_of(error)
     return (
         refusal is not None and refusal.code == "resource_missing" and refusal.param == "customer"
@@ -41,10 +41,10 @@ def is_unknown_customer(error: BillhookError) -> bool:
 
 
 async def forget_customer(database: Database, environment: Environment, customer: str) -> None:
-    """Remove a customer that Stripe does not have, with its mappings."""
+    """Remove a customer that does not exist at Stripe, with its mappings."""
 
     gone = Event("", "customer", int(time.time()), {"id": customer})
-    # Tombstoned: a late event gives it no mapping back.
+    # With a tombstone: a late event does not restore its mapping.
     fact = Fact(gone, Changes(deleted=("customer", customer)))
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Writing what was fetched from Stripe into the mirror, under the same version guard as events."""
+"""Writes objects fetched from Stripe to the mirror, with the same version checks as events."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _CHILDREN_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Who asks Stripe, with which key, and for how long the answers may be written.
+    """Reads from Stripe with one key, as long as the results may be written.
 
     Attributes:
         key: one for a whole sync, so that it never mixes two accounts; None for the stored one.
-        lease: whoever lost it writes no more.
+        lease: nothing is written once it is lost.
     """
 
     database: Database
@@ -41,29 +41,29 @@ class Asking:
     lease: Lease | None = None
 
     async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
-        """`GET path`, when the governor says. Raises as `Gateway.background` does."""
+        """`GET path`, when the rate governor allows. Raises as `Gateway.background` does."""
         return await self.gateway.background(
             self.environment, list_name, path, params, key=self.key
         )
 
     async def check(self, connection: Connection) -> None:
-        """Raises `LeaseLost` when writing is over."""
+        """Raises `LeaseLost` if nothing may be written any more."""
         if self.lease is not None:
             await self.lease.check(connection)
 
 
 def path_of(kind: Kind, object_id: str) -> str:
-    """The path of one object; whatever the id contains, it stays one segment."""
+    """The path of one object; the id stays one segment, whatever it contains."""
     return f"{kind.path}/{encoded(object_id)}"
 
 
 def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
     """Fetched objects as facts.
 
-    An object that cannot be read is left out, and logged: it must not stop the others.
+    An object that cannot be read is logged and skipped: it must not stop the others.
 
     Args:
-        at: epoch seconds at which Stripe certainly knew them so.
+        at: epoch seconds at which the objects certainly had this state.
     """
     facts = []
     for each in fetched:
@@ -79,13 +79,12 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
 
 
 async def write_one(reader: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
-    """Write one fetched object, in a transaction of its own; older states than that shown are
-    left out."""
+    """Write one fetched object, in a transaction of its own, unless the row shows a newer state."""
     await write(reader, facts_of(kind, [stripe_object], at))
 
 
 async def write(reader: Asking, facts: Sequence[Fact]) -> None:
-    """Write what Stripe answered, in a transaction of its own."""
+    """Write fetched objects, in a transaction of their own."""
 
     async def work() -> None:
         async with reader.database.as_service() as connection:
@@ -96,35 +95,35 @@ async def write(reader: Asking, facts: Sequence[Fact]) -> None:
 
 
 async def delete(reader: Asking, kind: Kind, object_id: str, at: int) -> None:
-    """Remove what Stripe said, at `at`, it no longer has."""
+    """Remove an object that, according to Stripe, no longer existed at `at`."""
     event = Event("", kind.name, at, {"id": object_id})
     await write(reader, [Fact(event, Changes(deleted=(kind.name, object_id)))])
 
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What Stripe said of one object, and when."""
+    """A fetched object, and when it was fetched."""
 
     exists: bool
     at: int
 
 
 async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
-    """Ask Stripe for one object and show what it says.
+    """Fetch one object from Stripe and show it.
 
     Raises:
-        BillhookError: Stripe did not answer that question.
+        BillhookError: the request failed.
     """
     path = path_of(kind, object_id)
     try:
         fetched = await asking.get(kind.name, path, {})
         if kind.expand and fetched.data.get("deleted") is not True:
-            # Only now: of a deleted object there is nothing to expand, and Stripe would refuse.
+            # Only now: Stripe rejects expanding a deleted object.
             fetched = await asking.get(kind.name, path, {"expand": list(kind.expand)})
     except BillhookError as error:
         if error.status != 404:
             raise
-        # A 404 carries no time that the SDK would show us.
+        # The SDK does not expose the time of a 404.
         at = (await asking.get("account", "/v1/account", {})).at
         await delete(asking, kind, object_id, at)
         return Refreshed(False, at)

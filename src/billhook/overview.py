@@ -1,7 +1,7 @@
-"""What came in and went back over time, and how many subscriptions there are.
+"""Payments and refunds over time, and the number of subscriptions.
 
-The figures are exact at any moment: the totals of each day, and the changes that housekeeping has
-not added to them yet, are read in one statement (docs/decisions/0007-daily-totals.md).
+The figures are exact at any moment: the totals of each day, and the changes that have not been
+folded into them yet, are read in one statement (docs/decisions/0007-daily-totals.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The customer portal: a row as the caller, a session at Stripe, the outcome in the row (contract
+"""The customer portal: a row as the caller, a session at Stripe, the result in the row (contract
 section 3.1). No connection is held while Stripe works."""
 
 from __future__ import annotations
@@ -45,16 +45,15 @@ async def create_portal_session(
     order: CreateCustomerPortalSession,
     caller: Caller,
 ) -> CustomerPortalSession:
-    """Open the customer portal for a subject that has paid before.
+    """Create a portal session for a subject that has paid before.
 
     Raises:
         InvalidCredentials: the caller is anonymous.
-        Forbidden: the policies of the table refuse the caller's row.
-        PaymentNotFound: the subject has no Stripe customer (any more); a `failed` row stays
-            behind.
-        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app's refuses the row.
-        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; a `failed` row stays behind.
-        DatabaseUnavailable: PostgreSQL is away.
+        Forbidden: the policies of the table reject the caller's row.
+        PaymentNotFound: the subject has no Stripe customer, or no longer; a `failed` row remains.
+        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
+        PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe; a `failed` row remains.
+        DatabaseUnavailable: PostgreSQL is unavailable.
     """
     signed_in(caller)
     row_id = uuid4()
@@ -145,7 +144,7 @@ def _no_customer(environment: Environment, order: CreateCustomerPortalSession) -
     return PaymentNotFound(
         f"The {order.subject.type} {order.subject.id} has no Stripe customer in the "
         f"{environment} environment.",
-        next_actions="The portal opens after the first purchase for this subject.",
+        next_actions="The portal is available after the first purchase for this subject.",
     )
 
 

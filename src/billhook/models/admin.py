@@ -73,8 +73,8 @@ class SetKey(Request):
     secret_key: Annotated[Id, Field(repr=False, examples=["sk_test_…"])]
     replace_account: bool = Field(
         True,
-        description="Whether a key of another account than the connected one is stored, which "
-        "archives the rows of that one. With false it is refused (409), and nothing is changed.",
+        description="Whether to store a key of another account than the connected one, which "
+        "archives the connected account's rows. If false, such a key is rejected (409).",
     )
 
 
@@ -91,7 +91,7 @@ class CreateProduct(Request):
 
 
 class UpdateProduct(Request):
-    """Body of `PATCH …/catalog/products/{productId}`: what is left out stays as it is."""
+    """Body of `PATCH …/catalog/products/{productId}`: omitted fields keep their values."""
 
     name: Name | None = Field(None, json_schema_extra=without_null)
     description: Description | None = None
@@ -134,7 +134,7 @@ class CreatePrice(Request):
 
 
 class UpdatePrice(Request):
-    """Body of `PATCH …/catalog/prices/{priceId}`. Amount and currency of a price never change."""
+    """Body of `PATCH …/catalog/prices/{priceId}`. Amount and currency of a price cannot change."""
 
     active: bool | None = Field(None, json_schema_extra=without_null)
     lookup_key: LookupKey | None = None
@@ -150,16 +150,16 @@ class UpdatePrice(Request):
 
 
 class ReplayEvent(Request):
-    """Body of `POST …/webhook-events/{eventId}/replay`; may be left out.
+    """Body of `POST …/webhook-events/{eventId}/replay`; optional.
 
-    `refire`: let the app's triggers see a processed event again, not only the projections.
+    `refire`: fire the app's triggers for a processed event again.
     """
 
     refire: bool = False
 
 
 class ReplayEvents(Request):
-    """Body of `POST …/webhook-events/replay`: which events, `failed` ones unless said otherwise."""
+    """Body of `POST …/webhook-events/replay`: which events; `failed` ones by default."""
 
     status: ProcessingStatus = "failed"
     type: Id | None = Field(None, json_schema_extra=without_null)
@@ -213,7 +213,7 @@ class ConnectionResponse(WireModel):
 
 
 class SubscriptionsSummary(WireModel):
-    """What a sync did to the subscriptions."""
+    """The result of a sync for subscriptions."""
 
     environment: Environment
     synced: int
@@ -222,7 +222,7 @@ class SubscriptionsSummary(WireModel):
 
 
 class SyncResult(WireModel):
-    """What a sync of one environment did."""
+    """The result of a sync of one environment."""
 
     environment: Environment
     connection: Connection
@@ -236,7 +236,7 @@ class SyncResponse(WireModel):
 
 
 class SyncProgress(WireModel):
-    """A sync that runs: how many objects of each list it has read."""
+    """The progress of a running sync: how many objects of each list it has read."""
 
     environment: Environment
     running: bool
@@ -326,7 +326,7 @@ class SubscriptionItem(WireModel):
 
 
 class PauseCollection(WireModel):
-    """Why the invoices of a running subscription are not collected, and until when."""
+    """How the invoices of a paused subscription are handled, and until when."""
 
     behavior: str | None
     resumes_at: Timestamp | None
@@ -335,8 +335,8 @@ class PauseCollection(WireModel):
 class Subscription(WireModel):
     """A Stripe Subscription with its items; the period is the earliest start to the latest end.
 
-    A cancellation that is scheduled in Stripe's customer portal may set `cancelAt` and leave
-    `cancelAtPeriodEnd` false: `endsAt` counts both.
+    A cancellation scheduled in Stripe's customer portal may set `cancelAt` and leave
+    `cancelAtPeriodEnd` false: `endsAt` considers both.
     """
 
     environment: Environment
@@ -385,10 +385,10 @@ class Transaction(WireModel):
     """A payment or a refund. Amounts are in the currency's minor unit.
 
     Attributes:
-        amount_out_of_band: what was paid outside Stripe, and is not part of `amount` or of any sum.
+        amount_out_of_band: what was paid outside Stripe; not part of `amount` or of any total.
         failed_at: when an attempt to pay failed; it stays when a later attempt succeeds.
-        canceled_at: when a payment was canceled that nobody had failed to pay, such as an
-            authorization that was never captured; it is `failed`.
+        canceled_at: when a payment without a failed attempt was canceled, such as an
+            authorization that was never captured; its status is `failed`.
     """
 
     environment: Environment
@@ -420,17 +420,17 @@ class Transactions(WireModel):
 
 
 class Payment(Transaction):
-    """A payment with the refunds of it, the first one first. `related_object_ids`: its objects at
-    Stripe, by kind."""
+    """A payment with its refunds, oldest first. `related_object_ids`: its objects at Stripe, by
+    type."""
 
     related_object_ids: dict[str, str]
     refunds: list[Payment]
 
 
 class Customer(WireModel):
-    """A Stripe Customer, with what its transactions add up to.
+    """A Stripe Customer, with the totals of its transactions.
 
-    `total_spend` is paid minus refunded; null where currencies mix.
+    `total_spend` is paid minus refunded; null if there are several currencies.
     """
 
     environment: Environment
@@ -461,7 +461,7 @@ class WebhookEvents(WireModel):
 
 
 class WebhookEventWithPayload(WebhookEvent):
-    """A ledger entry with Stripe's event as it came."""
+    """A ledger entry with Stripe's original event."""
 
     payload: dict[str, Any]
 

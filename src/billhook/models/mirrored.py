@@ -1,4 +1,4 @@
-"""The lists of mirrored kinds: their models follow from the declarations (design section 7)."""
+"""The lists of mirrored kinds: their models follow from the declarations."""
 
 from __future__ import annotations
 

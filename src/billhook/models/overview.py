@@ -13,20 +13,20 @@ from billhook.settings import Environment
 
 
 class OverviewQuery(Query):
-    """Query of `GET …/overview`: the last so many days, today included."""
+    """Query of `GET …/overview`: the number of days, including today."""
 
     days: Annotated[int, Field(ge=1, le=366)] = 30
 
 
 class Figures(WireModel):
-    """What came in and went back in some time.
+    """Payments and refunds in a period.
 
     Attributes:
-        payments: the amount of the payments that succeeded, refunded since or not.
-        refunds: the amount that went back.
-        succeeded: how many payments `payments` is made of.
-        refunded: how many refunds `refunds` is made of.
-        failed: how many payments failed.
+        payments: the total amount of successful payments, including those refunded later.
+        refunds: the total amount refunded.
+        succeeded: the number of payments in `payments`.
+        refunded: the number of refunds in `refunds`.
+        failed: the number of failed payments.
     """
 
     payments: int = 0
@@ -48,7 +48,7 @@ class CurrencyFigures(WireModel):
     Attributes:
         total: of the whole period.
         previous: of the period of the same length before it.
-        days: every day of the period in order, those on which nothing happened as well.
+        days: every day of the period in order, including those without payments.
     """
 
     currency: str
@@ -62,9 +62,9 @@ class Overview(WireModel):
 
     Attributes:
         since: the first day of the period, `until` the last.
-        currencies: those in which something happened in the period or the one before it; the one
-            with the most payments first.
-        subscriptions: how many there are now in each status that occurs.
+        currencies: those with payments or refunds in the period or the previous one; the one with
+            the most payments first.
+        subscriptions: the current number by status.
     """
 
     environment: Environment

@@ -1,4 +1,4 @@
-"""Query strings of administration: which part of a list (contract section 3.2).
+"""Query strings of admin routes: which part of a list (contract section 3.2).
 
 Times are UTC.
 """
@@ -57,12 +57,12 @@ class PricesQuery(Query):
 
 
 class NoQuery(Query):
-    """A route that takes no query."""
+    """A route without a query string."""
 
 
 class ListQuery(Query):
-    """How much of a list, and from where. `startingAfter` is the cursor of the answer's
-    `Link: <…>; rel="next"`, `endingBefore` that of its `rel="prev"`."""
+    """The size and start of a page. `startingAfter` is the cursor in the response's
+    `Link: <…>; rel="next"`, `endingBefore` that in its `rel="prev"`."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 50
     starting_after: Cursor | None = None
@@ -80,7 +80,7 @@ class ListQuery(Query):
 
 
 class CustomersQuery(ListQuery):
-    """Query of `GET …/customers`. `search`: what an e-mail or a name begins with, or a customer's
+    """Query of `GET …/customers`. `search`: the beginning of an email or name, or a customer's
     id."""
 
     email: Id | None = None
@@ -127,8 +127,8 @@ ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
 
 
 class TransactionsQuery(OfSubject):
-    """Query of `GET …/transactions`. `since` ≤ time < `until`. `search`: an id of the payment at
-    Stripe, the customer's e-mail, or its subject as `type:id`."""
+    """Query of `GET …/transactions`. `since` ≤ time < `until`. `search`: a Stripe id of the
+    payment, the customer's email, or its subject as `type:id`."""
 
     type: TransactionType | None = None
     status: TransactionStatus | None = None
@@ -139,7 +139,7 @@ class TransactionsQuery(OfSubject):
 
 
 class SubscriptionsQuery(OfSubject):
-    """Query of `GET …/subscriptions`. `search`: its id or the customer's, the customer's e-mail, or
+    """Query of `GET …/subscriptions`. `search`: its id or the customer's, the customer's email, or
     its subject as `type:id`. `order=renewal`: the period that ends soonest comes first."""
 
     status: SubscriptionStatus | None = None
@@ -156,9 +156,9 @@ class ProductsQuery(ListQuery):
 
 
 class EventsQuery(ListQuery):
-    """Query of `GET …/webhook-events`. `deadLetter=true`: only those that failed and are not tried
-    again by themselves. `search`: the id of the event or of its object, or a type, also as
-    `customer.subscription.*`."""
+    """Query of `GET …/webhook-events`. `deadLetter=true`: only failed events that are no longer
+    retried automatically. `search`: the id of the event or of its object, or a type, also with a
+    wildcard: `customer.subscription.*`."""
 
     type: Id | None = None
     status: ProcessingStatus | None = None

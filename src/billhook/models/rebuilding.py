@@ -1,4 +1,4 @@
-"""What `billhook rebuild` finds (beyond the contract)."""
+"""Results of `billhook rebuild` (beyond the contract)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from billhook.settings import Environment
 
 
 class RebuildOrder(Request):
-    """Body of `POST …/rebuild`; may be left out.
+    """Body of `POST …/rebuild`; optional.
 
     Attributes:
-        swap: put the rebuilt rows in the place of those that differ.
+        swap: replace rows that differ with the rebuilt ones.
     """
 
     swap: bool = False
 
 
 class Difference(WireModel):
-    """One row that is not what the ledger makes of it.
+    """One row that differs from the rebuilt one.
 
     Attributes:
-        object_id: Stripe's id, or what else names the row.
-        problem: `missing`: the ledger makes such a row and the table has none; `extra`: the other
-            way round.
+        object_id: Stripe's id, or another identification of the row.
+        problem: `missing`: the rebuild has the row and the table does not; `extra`: vice versa.
         fields: the columns that differ.
     """
 
@@ -36,12 +35,12 @@ class Difference(WireModel):
 
 
 class RebuiltTable(WireModel):
-    """How one table compares with what the ledger makes of it.
+    """One table compared with the rebuilt one.
 
     Attributes:
-        checksum: of all rows, without what is incidental (surrogate keys, our own clock); equal
-            checksums are equal tables.
-        different: how many rows differ; the first hundred are named.
+        checksum: of all rows, without incidental columns (surrogate keys, local times); equal
+            checksums mean equal tables.
+        different: how many rows differ; the first hundred are listed.
     """
 
     table: str
@@ -79,7 +78,7 @@ class Rebuilt(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def equal(self) -> bool:
-        """Whether every row is what the ledger makes of it, be it only now."""
+        """Whether every row now matches the ledger."""
         return self.swapped or not any(table.different for table in self.tables)
 
 

@@ -1,4 +1,4 @@
-"""How the mirror follows Stripe (beyond the contract)."""
+"""The state of the mirror (beyond the contract)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ class AwaitQuery(Query):
 
 
 class Gap(WireModel):
-    """A time whose events Stripe no longer listed when it was asked."""
+    """A period whose events Stripe no longer lists."""
 
     since: Timestamp
     until: Timestamp
 
 
 class MirrorStatus(WireModel):
-    """How the mirror of one environment follows Stripe.
+    """The state of one environment's mirror.
 
     Attributes:
-        lag_seconds: from the newest event that is applied to the newest that Stripe has, as of
-            `pulled_at`; null before Stripe was asked for the first time.
-        pulled_at: when Stripe's event list was read last; `pull_error` says why not since.
-        failed_events: that wait for another try, or for a person.
-        dead_letters: those of them that are only tried again when they are replayed.
-        next_retry_at: when the next failed event is tried again.
-        objects_to_refresh: that are queued to be fetched from Stripe.
-        verified_at: when the mirror was compared with Stripe last; null before the first time.
-        drifting_objects: how many differed then and were not fixed; null before the first time.
-        gap: the last one that there was; a sync fixed the mirror, not the payments.
+        lag_seconds: time between the newest applied event and Stripe's newest event, as of
+            `pulled_at`; null before the first pull.
+        pulled_at: when Stripe's event list was last read; `pull_error` is why it failed since.
+        failed_events: the number of failed events, retried automatically or not.
+        dead_letters: those of them that are no longer retried automatically.
+        next_retry_at: when the next failed event is retried.
+        objects_to_refresh: the number of objects that are queued for refresh.
+        verified_at: when the mirror was last compared with Stripe; null before the first time.
+        drifting_objects: how many differed then and were not repaired; null before the first time.
+        gap: the last gap; a sync updates the mirrored objects, but not the payments.
     """
 
     environment: Environment

@@ -1,4 +1,4 @@
-"""What `billhook verify` finds (beyond the contract). Amounts are in the currency's minor unit."""
+"""Results of `billhook verify` (beyond the contract). Amounts are in the currency's minor unit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from billhook.settings import Environment
 
 
 class Verify(Request):
-    """Body of `POST …/verify`; may be left out.
+    """Body of `POST …/verify`; optional.
 
     Attributes:
-        repair: bring what drifted in line with Stripe, through the normal path.
-        budget_seconds: read a sample of each list for about so long; else read everything.
+        repair: fix drift, through the normal path.
+        budget_seconds: read a sample of each list for about this long; default: everything.
     """
 
     repair: bool = False
@@ -23,14 +23,14 @@ class Verify(Request):
 
 
 class Drift(WireModel):
-    """One row that is not as Stripe says.
+    """One row that differs from Stripe.
 
     Attributes:
-        problem: `missing`: Stripe has it and the table does not; `extra`: the other way round.
+        problem: `missing`: Stripe has it and the table does not; `extra`: vice versa.
         fields: the columns that differ.
-        since: since when it may be wrong: when the object was made, or the row last followed it.
-        amount: the money at risk, of payments and refunds.
-        repaired: whether it is right now; null when nobody asked for that.
+        since: since when it may be wrong: when the object was created, or the row last updated.
+        amount: the amount that differs, for payments and refunds.
+        repaired: whether it was repaired; null without `repair`.
     """
 
     table: str
@@ -47,12 +47,12 @@ class VerifiedTable(WireModel):
     """How one table compares with Stripe.
 
     Attributes:
-        objects: how many of Stripe's objects were compared.
-        complete: all of them, so that rows which Stripe does not have were looked for as well.
-        in_flight: differences that are none: the row is newer than Stripe's answer, or the object
-            so young that its event may be on its way.
-        unconfirmed: differences beyond those that were looked at one by one; a sync fixes them.
-        error: why the list could not be read to its end.
+        objects: the number of Stripe's objects that were compared.
+        complete: whether all were compared, so that rows which Stripe lacks were found as well.
+        in_flight: changes in progress: the row is newer than Stripe's response, or the object is
+            so new that its event may still be in transit.
+        unconfirmed: further differences, which were not fetched individually; a sync fixes them.
+        error: why the list could not be read completely.
     """
 
     table: str
@@ -76,7 +76,7 @@ class Money(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> int:
-        """What our transactions have more than Stripe's; of it, `drift` names each one."""
+        """How much more the mirror has than Stripe; `drift` names the transactions."""
         return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
 
 
@@ -91,13 +91,13 @@ class Verification(WireModel):
 
     @property
     def drift(self) -> list[Drift]:
-        """All rows that are not as Stripe says."""
+        """All rows that differ from Stripe."""
         return [each for table in self.tables for each in table.drift]
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def sound(self) -> bool:
-        """Whether the rows are as Stripe says: nothing drifted, or all of it was repaired."""
+        """Whether the mirror matches Stripe: there is no drift, or all of it was repaired."""
         return all(each.repaired for each in self.drift) and not any(
             table.unconfirmed or table.error for table in self.tables
         )

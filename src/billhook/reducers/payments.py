@@ -109,7 +109,7 @@ class Payment:
 
     @property
     def objects(self) -> dict[str, str]:
-        """The ids of its objects by type, without its refunds; the smallest if there are several of a type."""
+        """The ids of its objects by type, without its refunds; the smallest of each type."""
         paid = (ref for ref in self.refs if ref[0] != "refund")
         return dict(sorted(paid, key=lambda ref: ref[1], reverse=True))
 

@@ -44,8 +44,8 @@ class Worth:
         return None if facts.amount is None else self.of(facts.amount, facts.currency)
 
     def of_refunds(self, refunds: Iterable[tuple[RefundFacts, int]]) -> int:
-        """The sum of refunded amounts, without those for which Stripe reports no equivalent. The sum
-        is converted, not each amount: that would add up rounding errors."""
+        """The sum of refunded amounts, without those for which Stripe reports no equivalent. It
+        converts the sum, not each amount: that would add up rounding errors."""
         total = 0
         to_convert: dict[str | None, int] = {}
         for facts, amount in refunds:
