@@ -175,6 +175,19 @@ def subscription(name: str = "sub_1", /, **more: Any) -> dict[str, Any]:
     }
 
 
+def payment_method(name: str = "pm_1", /, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "payment_method",
+        "card": {"brand": "visa", "exp_month": 12, "exp_year": 2034, "last4": "4242"},
+        "created": T0,
+        "customer": "cus_1",
+        "metadata": {},
+        "type": "card",
+        **more,
+    }
+
+
 def dispute(name: str = "dp_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,

@@ -12,6 +12,7 @@ from stripe_events import (
     invoice,
     invoice_payment,
     payment_intent,
+    payment_method,
     refund,
     session,
     subject,
@@ -124,7 +125,42 @@ def dispute_life() -> list[dict[str, Any]]:
     ]
 
 
-LIFE = [*one_time_payment(), *subscription_life(), *catalog_life(), *dispute_life()]
+def card_life() -> list[dict[str, Any]]:
+    """One card renewed by its bank and kept, another one detached."""
+    renewed = {"brand": "visa", "exp_month": 12, "exp_year": 2038, "last4": "4242"}
+    before = {"card": {"exp_year": 2034}}
+    second = payment_method("pm_2", customer="cus_2")
+    return [
+        event("payment_method.attached", payment_method(), at=20),
+        event(
+            "payment_method.automatically_updated",
+            payment_method(card=renewed),
+            at=20,
+            previous=before,
+        ),
+        event("payment_method.attached", second, at=21),
+        event(
+            "payment_method.updated",
+            second | {"metadata": {"main": "yes"}},
+            at=25,
+            previous={"metadata": {"main": None}},
+        ),
+        event(
+            "payment_method.detached",
+            second | {"customer": None},
+            at=25,
+            previous={"customer": "cus_2"},
+        ),
+    ]
+
+
+LIFE = [
+    *one_time_payment(),
+    *subscription_life(),
+    *catalog_life(),
+    *dispute_life(),
+    *card_life(),
+]
 
 
 IN_A_RING = [

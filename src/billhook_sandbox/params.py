@@ -201,9 +201,10 @@ def page_limit(raw: Any, param: str) -> int:
     return limit
 
 
-def list_form(**filters: ParamType) -> Form:
+def list_form(*, by_created: bool = True, **filters: ParamType) -> Form:
     paging = {"limit": page_limit, "starting_after": text, "ending_before": text}
-    return Form({**paging, **EXPAND, "created": timestamp_or_range, **filters})
+    created = {"created": timestamp_or_range} if by_created else {}
+    return Form({**paging, **EXPAND, **created, **filters})
 
 
 ADDRESS = Form(

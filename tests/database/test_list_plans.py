@@ -15,14 +15,17 @@ import pytest
 from billhook import lists
 from billhook.db import Database
 from billhook.models import (
+    LISTS,
     CustomersQuery,
     EventsQuery,
     ListQuery,
+    MirroredRow,
     ProductsQuery,
     SubscriptionsQuery,
     TransactionsQuery,
 )
 from billhook.paging import Page
+from billhook.settings import Environment
 
 ROWS = 20_000
 LIMIT = 20
@@ -59,6 +62,12 @@ _FILL = f"""
     INSERT INTO payments.stripe_subscription_items (
         environment, subscription_item_id, subscription_id)
     SELECT 'test', 'si_' || n, 'sub_' || n FROM generate_series(1, {ROWS}) n;
+    INSERT INTO payments.stripe_invoices (
+        environment, invoice_id, customer_id, subscription_id, subject_type, subject_id, status,
+        provider_created_at)
+    SELECT 'test', 'in_' || n, 'cus_' || n % 5000, 'sub_' || n, 'team', 't' || n % 5000,
+        CASE WHEN n % 5000 = 0 THEN 'open' ELSE 'paid' END, now() - n * '1 s'::interval
+    FROM generate_series(1, {ROWS}) n;
     INSERT INTO payments.webhook_events (
         provider, environment, event_type, livemode, object_type, object_id, processing_status,
         payload, received_at, provider_event_id)
@@ -75,6 +84,13 @@ _FILL = f"""
 """
 
 Ask = Callable[..., Awaitable[Page[Any]]]
+INVOICES = LISTS["invoices"]
+
+
+async def invoices(database: Database, environment: Environment, query: Any) -> Page[MirroredRow]:
+    return await lists.mirrored(database, environment, INVOICES, query)
+
+
 SINCE = {"since": "2020-01-01T00:00:00Z"}
 UNTIL = {"until": "2090-01-01T00:00:00Z"}
 CASES: list[tuple[Ask, type[ListQuery], tuple[str, ...], tuple[dict[str, Any], ...]]] = [
@@ -137,6 +153,22 @@ CASES: list[tuple[Ask, type[ListQuery], tuple[str, ...], tuple[dict[str, Any], .
         ProductsQuery,
         ("",),
         ({}, {"active": True}, *({"search": text} for text in ("tea", "prod_9", "key_9", "nix"))),
+    ),
+    (
+        invoices,
+        INVOICES.query,
+        ("",),
+        (
+            {},
+            SINCE,
+            UNTIL,
+            {"status": "open"},
+            {"status": "void"},
+            {"customer": "cus_9"},
+            {"customer": "cus_9", "status": "paid"},
+            {"subscription": "sub_9"},
+            {"subjectType": "team", "subjectId": "t9"} | SINCE,
+        ),
     ),
 ]
 

@@ -308,3 +308,9 @@ def test_fact_43_payment_method_types_are_rejected_since_endive(shop: Shop) -> N
     session = shop.get(f"/v1/checkout/sessions/{shop.session().id}")
     assert "payment_method_types" in session
     assert "allowed_payment_method_types" in session
+
+
+def test_payment_methods_are_not_listed_by_when_they_were_created(shop: Shop) -> None:
+    answer = shop.raw("GET", "/v1/payment_methods", **{"created[gte]": "1"})
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("parameter_unknown", "created")

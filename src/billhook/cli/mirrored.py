@@ -23,7 +23,7 @@ from billhook.cli.options import (
     subject_of,
     utc,
 )
-from billhook.cli.output import gather, nothing, show_json, show_table
+from billhook.cli.output import gather, nothing, show_json, show_table, words
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.kind import Listed
 from billhook.money import money
@@ -89,7 +89,7 @@ def _command(kind: Kind, listed: Listed) -> Callable[..., None]:
             [_heading(kind, column) for column in (kind.key, *listed.summary)],
             ([shown(row, column) for column in (kind.key, *listed.summary)] for row in found),
             none=nothing(
-                kind.plural.replace("_", " "),
+                words(kind.plural),
                 *(subject, since, until, starting_after, *given.values()),
             ),
         )
@@ -121,8 +121,7 @@ def _command(kind: Kind, listed: Listed) -> Callable[..., None]:
 
 def _filter(listed: Listed, name: str) -> tuple[Any, None]:
     type_: Any = Literal[listed.choices] if name == listed.choice and listed.choices else str
-    what = name.replace("_", " ")
-    return Annotated[type_ | None, typer.Option(help=f"Only this {what}.")], None
+    return Annotated[type_ | None, typer.Option(help=f"Only this {words(name)}.")], None
 
 
 def _heading(kind: Kind, column: str) -> str:

@@ -113,6 +113,16 @@ def pairs(of: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {value}" for name, value in of.items())
 
 
+def words(name: str) -> str:
+    """`payment_methods` as people write it."""
+    return name.replace("_", " ")
+
+
+def counts(of: Mapping[str, int]) -> str:
+    """How many objects each list has."""
+    return pairs({words(name): count for name, count in of.items()})
+
+
 def note(text: str) -> None:
     """Print a message on standard error, next to the result."""
     print(text, file=sys.stderr)

@@ -8,7 +8,7 @@ import typer
 
 from billhook.cli.address import connected
 from billhook.cli.options import AsJson, Url
-from billhook.cli.output import cell, pairs, show_json, show_table
+from billhook.cli.output import cell, counts, show_json, show_table
 from billhook.settings import Environment
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _facts(connection: Connection) -> dict[str, object]:
             filter(None, (connection.last_sync_status, cell(connection.last_synced_at)))
         )
         or "-",
-        "synced": pairs(connection.last_sync_counts) or "-",
+        "synced": counts(connection.last_sync_counts) or "-",
         "problem": connection.last_sync_error or "-",
     }
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from billhook.cli.address import awaiting
 from billhook.cli.options import AsJson, InEnvironment, Url
-from billhook.cli.output import pairs, show_json
+from billhook.cli.output import counts, show_json, words
 from billhook.errors import BillhookError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _LOOK_EVERY = 0.5  # seconds
 
 
 def sync(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Read all products, prices, customers and subscriptions from Stripe.
+    """Read all objects that are mirrored from Stripe.
 
     Joins a sync that is already running, and resumes one that was interrupted. Exit code 1 if the
     sync is incomplete.
@@ -81,7 +81,7 @@ class _Bars:
         self._expected = expected
         self._tasks: dict[str, TaskID] = {}
         self.progress = Progress(
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<16}"),
             BarColumn(),
             TextColumn("{task.completed:>9,.0f}"),
             TimeElapsedColumn(),
@@ -92,7 +92,7 @@ class _Bars:
     def show(self, counts: dict[str, int]) -> None:
         for name, count in counts.items():
             if name not in self._tasks:
-                self._tasks[name] = self.progress.add_task(name, total=None)
+                self._tasks[name] = self.progress.add_task(words(name), total=None)
             known = self._expected.get(name)
             total = max(known, count) if known else None
             self.progress.update(self._tasks[name], completed=count, total=total)
@@ -102,7 +102,7 @@ def _show(result: SyncResult) -> None:
     connection, subscriptions = result.connection, result.subscriptions
     print(f"{result.environment}: {connection.last_sync_status or connection.status}")
     if connection.last_sync_counts:
-        print(f"  {pairs(connection.last_sync_counts)}")
+        print(f"  {counts(connection.last_sync_counts)}")
     if subscriptions is not None and subscriptions.unmapped:
         print(f"  {subscriptions.unmapped} subscriptions without a billing subject")
     if connection.last_sync_error:

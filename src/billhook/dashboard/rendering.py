@@ -10,6 +10,7 @@ import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from billhook.kinds import KINDS
 from billhook.models import iso
 from billhook.money import money, price
 from billhook.paths import encoded
@@ -49,7 +50,9 @@ class Templates:
             ago=ago,
             step=encoded,
         )
-        self._environment.globals.update(money=money, price_of=price)
+        self._environment.globals.update(
+            money=money, price_of=price, mirrored_lists=[kind.plural for kind in KINDS.values()]
+        )
 
     def render(self, template: str, **values: object) -> str:
         return self._environment.get_template(template).render(**values)

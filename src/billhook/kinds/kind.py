@@ -114,6 +114,8 @@ class Kind:
         key: the column of Stripe's id.
         columns: all others that are read from the object.
         path: where Stripe lists it; `{path}/{id}` retrieves it.
+        by_created: its list takes a range of `created`, so that parts of it are read at once. Any
+            other is read from one end to the other.
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
         changed_by: event types whose object is its new state.
@@ -137,6 +139,7 @@ class Kind:
     path: str
     changed_by: tuple[str, ...]
     deleted_by: tuple[str, ...] = ()
+    by_created: bool = True
     variants: tuple[Mapping[str, Any], ...] = ({},)
     expand: tuple[str, ...] = ()
     keeps_deleted: bool = False
@@ -186,9 +189,9 @@ def required(name: str, source: str | None = None) -> Column:
     return Column(name, "text", lambda found: reading.required(found, source), required=True)
 
 
-def reference(name: str, source: str) -> Column:
+def reference(name: str, source: str, *, required: bool = False) -> Column:
     """The id of another object, which may come expanded."""
-    return Column(name, "text", lambda found: reading.id_of(found.get(source)))
+    return Column(name, "text", lambda found: reading.id_of(found.get(source)), required=required)
 
 
 def integer(name: str, source: str | None = None, *, type: Type = "bigint") -> Column:

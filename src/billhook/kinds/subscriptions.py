@@ -68,7 +68,7 @@ SUBSCRIPTION = Kind(
     table="stripe_subscriptions",
     key="subscription_id",
     columns=(
-        kind.reference("customer_id", "customer"),
+        kind.reference("customer_id", "customer", required=True),
         kind.required("status"),
         kind.computed("current_period_start", "timestamptz", _period_start),
         kind.computed("current_period_end", "timestamptz", _period_end),

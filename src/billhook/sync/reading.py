@@ -82,7 +82,8 @@ async def _walk(
         more = page.data.get("has_more") is True and bool(found)
         for each in found:
             await mirror.complete_children(asking, kind, each)
-        older = split(part, found) if more and reading.active < _AT_ONCE else None
+        may_split = more and kind.by_created and reading.active < _AT_ONCE
+        older = split(part, found) if may_split else None
         reading.active += 1 if older else 0
         await _write(asking, reading, part, found, page.at, older, done=not more)
         if older is not None:

@@ -61,8 +61,8 @@ CREATE = Form(
 )
 UPDATE = Form({**EXPAND, "billing_details": BILLING, "metadata": metadata})
 ATTACH = Form({**EXPAND, "customer": text}, required=("customer",))
-LIST = list_form(customer=text, type=text)
-LIST_FOR_CUSTOMER = list_form(type=text)
+LIST = list_form(by_created=False, customer=text, type=text)
+LIST_FOR_CUSTOMER = list_form(by_created=False, type=text)
 TOKENS = {card.token.replace("pm_card_", "tok_"): card for card in BY_TOKEN.values()}
 
 

@@ -9,7 +9,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
-    of_product json; of_price json; of_customer json; of_subscription json; of_invoice json; of_dispute json;
+    of_product json; of_price json; of_customer json; of_subscription json; of_invoice json; of_dispute json; of_payment_method json;
 BEGIN
     IF wanted ? 'product'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -117,7 +117,24 @@ BEGIN
             WHERE t.environment = env AND t.dispute_id >= k.id AND t.dispute_id <= k.id
             ORDER BY t.dispute_id LIMIT 1) t;
     END IF;
-    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'invoice', of_invoice, 'dispute', of_dispute);
+    IF wanted ? 'payment_method'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.payment_method_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN ties -> 'payment_method'::text ? k.id
+                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_payment_method
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'payment_method'::text) AS k(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_payment_methods t
+            WHERE t.environment = env AND t.payment_method_id >= k.id AND t.payment_method_id <= k.id
+            ORDER BY t.payment_method_id LIMIT 1) t;
+    END IF;
+    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'invoice', of_invoice, 'dispute', of_dispute, 'payment_method', of_payment_method);
 END $$;
 
 -- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
@@ -193,6 +210,13 @@ BEGIN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_disputes_deleted'::text)
         LOOP
             DELETE FROM :payments.stripe_disputes WHERE environment = env AND dispute_id = gone;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_payment_methods_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_payment_methods_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_payment_methods WHERE environment = env AND payment_method_id = gone;
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
@@ -465,6 +489,40 @@ BEGIN
             reason = EXCLUDED.reason,
             status = EXCLUDED.status,
             evidence_due_by = EXCLUDED.evidence_due_by,
+            metadata = EXCLUDED.metadata,
+            provider_created_at = EXCLUDED.provider_created_at,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_payment_methods'::text THEN
+        INSERT INTO :payments.stripe_payment_methods AS old (
+            environment, payment_method_id, customer_id, type, brand, last4, exp_month,
+            exp_year, metadata, provider_created_at, raw, provider_event_at,
+            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.payment_method_id, r.customer_id, r.type, r.brand, r.last4, r.exp_month,
+            r.exp_year, r.metadata, pg_catalog.to_timestamp(r.provider_created_at::double
+            precision), coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_payment_methods'::text) AS r(
+            payment_method_id text, customer_id text, type text, brand text, last4 text,
+            exp_month integer, exp_year integer, metadata jsonb, provider_created_at bigint, raw
+            integer, provider_event_at bigint, provider_event_rank smallint, provider_event_id
+            text, provider_event_previous jsonb)
+        ON CONFLICT (environment, payment_method_id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            type = EXCLUDED.type,
+            brand = EXCLUDED.brand,
+            last4 = EXCLUDED.last4,
+            exp_month = EXCLUDED.exp_month,
+            exp_year = EXCLUDED.exp_year,
             metadata = EXCLUDED.metadata,
             provider_created_at = EXCLUDED.provider_created_at,
             raw = EXCLUDED.raw,

@@ -1,0 +1,65 @@
+"""Payment methods of customers: cards and bank accounts that can be charged again.
+
+One that was detached can never be attached again, so its row goes. Those that no customer has (yet)
+are not mirrored: Stripe does not list them either.
+"""
+
+from __future__ import annotations
+
+from billhook.kinds import kind
+from billhook.kinds.kind import Kind, Listed
+from billhook.kinds.reading import StripeObject, hash_of, id_of, small_integer, text
+
+
+def _details(method: StripeObject) -> StripeObject:
+    """What is particular to its type: `card`, `sepa_debit` and so on."""
+    return hash_of(method.get(str(method.get("type"))))
+
+
+def _has_customer(method: StripeObject) -> bool:
+    return id_of(method.get("customer")) is not None
+
+
+PAYMENT_METHOD = Kind(
+    name="payment_method",
+    table="stripe_payment_methods",
+    key="payment_method_id",
+    columns=(
+        kind.reference("customer_id", "customer", required=True),
+        kind.required("type"),
+        kind.computed("brand", "text", lambda method: text(_details(method).get("brand"))),
+        kind.computed("last4", "text", lambda method: text(_details(method).get("last4"))),
+        kind.computed(
+            "exp_month", "integer", lambda method: small_integer(_details(method).get("exp_month"))
+        ),
+        kind.computed(
+            "exp_year", "integer", lambda method: small_integer(_details(method).get("exp_year"))
+        ),
+        kind.metadata(),
+        kind.time("provider_created_at", "created"),
+    ),
+    path="/v1/payment_methods",
+    by_created=False,
+    changed_by=(
+        "payment_method.attached",
+        "payment_method.updated",
+        "payment_method.automatically_updated",
+    ),
+    deleted_by=("payment_method.detached",),
+    readable=_has_customer,
+    listed=Listed(
+        about="Payment methods that customers have saved.",
+        references=("customer_id",),
+        choice="type",
+        choices=(),
+        summary=(
+            "customer_id",
+            "type",
+            "brand",
+            "last4",
+            "exp_month",
+            "exp_year",
+            "provider_created_at",
+        ),
+    ),
+)
