@@ -10,7 +10,7 @@ from uuid import UUID
 from billhook.connections import stop_readers
 from billhook.db import Database, repeat_collisions
 from billhook.errors import BillhookError, NotFound
-from billhook.rebuild import fresh, rebuild_in
+from billhook.rebuild import hold_writers, rebuild_in
 from billhook.rebuild.fresh import PATIENCE
 from billhook.settings import Environment
 
@@ -27,10 +27,6 @@ WHERE a.id = $1 AND a.restored_at IS NULL
 FOR UPDATE OF a
 """
 _RESTORE = "SELECT billhook.restore($1, $2)"
-# Who writes waits, who reads does not. The ledger first, as an event's transaction does.
-_LOCK = f"""
-LOCK TABLE payments.webhook_events, {", ".join(fresh.TABLES)} IN SHARE ROW EXCLUSIVE MODE
-"""
 _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
@@ -58,7 +54,8 @@ async def archives(database: Database) -> list[Archive]:
 
 async def restore(database: Database, archive_id: UUID) -> int:
     """Restore an archive's rows. Rows that stand in their place are archived first. What came of
-    the same account since it was connected again is kept, and applied to the restored rows.
+    the same account since it was connected again is kept: the environment is rebuilt from the
+    ledger, while writers wait.
 
     Returns:
         How many rows came back.
@@ -88,12 +85,12 @@ async def _restore(database: Database, archive_id: UUID) -> int:
             )
         # A sync that runs begins anew: what it wrote so far may be overtaken here.
         await stop_readers(connection, row["environment"])
-        await connection.execute(_LOCK, timeout=PATIENCE)
+        await hold_writers(connection)
         restored: int = await connection.fetchval(
             _RESTORE, archive_id, row["connected"], timeout=PATIENCE
         )
         if row["connected"] == row["archived"]:
-            # What came since then, to the rows in whose place these came back, is applied to them.
+            # What came since then, to the rows in whose place these came back, is not lost.
             present = await connection.fetchval(_PRESENT, row["environment"])
             await rebuild_in(connection, row["environment"], archive=present)
         await connection.execute(_CONNECTED, row["environment"], row["archived"])

@@ -34,7 +34,9 @@ _FILLING = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 _COMPARING = "SET LOCAL enable_seqscan = on"
 _ONLY_READ = "SET TRANSACTION READ ONLY"
 # The ledger first, as an event's transaction does.
-_LOCK = "LOCK TABLE payments.webhook_events, {} IN SHARE ROW EXCLUSIVE MODE"
+_LOCK = f"""
+LOCK TABLE payments.webhook_events, {", ".join(fresh.TABLES)} IN SHARE ROW EXCLUSIVE MODE
+"""
 
 
 async def rebuild(database: Database, environment: Environment, order: RebuildOrder) -> Rebuilt:
@@ -54,29 +56,18 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
             )
         try:
             return await _rebuild(database, environment, swap=order.swap)
-        except asyncpg.IntegrityConstraintViolationError as error:
-            raise _refused(error) from error
-        except asyncpg.RaiseError as error:
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError) as error:
             raise _refused(error) from error
 
 
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
     started_at = datetime.now(UTC)
     async with database.as_service("read_committed" if swap else "repeatable_read") as connection:
-        tables = await fresh.make(connection)
-        if not swap:
-            await connection.execute(_ONLY_READ)
-        await connection.execute(_FILLING)
-        replay = Replay(connection, environment, tables)
-        await replay.run()
+        replay = await _begun(connection, environment, read_only=not swap)
         if swap:
-            await _lock(connection)
+            await hold_writers(connection)
             await replay.run()  # what came meanwhile
-        await connection.execute(_COMPARING)
-        compared = await comparison.compare(connection, environment)
-        if swap:
-            await comparison.swap(connection, environment, _differing(compared))
-            await fresh.drop(connection)
+        compared = await _compared(connection, environment, swap=swap)
     found = Rebuilt(
         environment=environment,
         started_at=started_at,
@@ -96,45 +87,59 @@ async def _rebuild(database: Database, environment: Environment, *, swap: bool) 
     return found
 
 
-async def rebuild_in(
-    connection: Connection, environment: Environment, *, archive: UUID | None = None
-) -> None:
+async def rebuild_in(connection: Connection, environment: Environment, *, archive: UUID) -> None:
     """Rebuild an environment's rows and put them in place, in the caller's transaction, which holds
-    off all writers.
+    writers off (`hold_writers`).
 
     Args:
         archive: whose rows are facts as well.
     """
-    tables = await fresh.make(connection)
-    replay = Replay(connection, environment, tables)
-    await replay.run()
-    if archive is not None:
-        await replay.run_archive(archive)
-    compared = await comparison.compare(connection, environment)
-    await comparison.swap(connection, environment, _differing(compared))
-    await fresh.drop(connection)
+    replay = await _begun(connection, environment)
+    await replay.run_archive(archive)
+    await _compared(connection, environment, swap=True)
     for each in replay.skipped:
         log.warning(
             "an event could not be applied again", event_id=each.event_id, reason=each.reason
         )
 
 
-def _differing(tables: list[RebuiltTable]) -> frozenset[str]:
-    return frozenset(each.table for each in tables if each.different)
-
-
-async def _lock(connection: Connection) -> None:
-    """Let writers wait from here to the end. Whoever reads is not held up."""
-    lock = _LOCK.format(", ".join(each.name for each in comparison.TABLES))
+async def hold_writers(connection: Connection) -> None:
+    """Let writers wait from here to the end of the transaction. Whoever reads is not held up."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with connection.transaction():  # a savepoint: to try again costs no rebuild
-                await connection.execute(lock, timeout=fresh.PATIENCE)
+                await connection.execute(_LOCK, timeout=fresh.PATIENCE)
         except COLLISIONS:
             if attempt == _ATTEMPTS:
                 raise
         else:
             return
+
+
+async def _begun(
+    connection: Connection, environment: Environment, *, read_only: bool = False
+) -> Replay:
+    """Make the fresh tables and fill them."""
+    tables = await fresh.make(connection)
+    if read_only:
+        await connection.execute(_ONLY_READ)
+    await connection.execute(_FILLING)
+    replay = Replay(connection, environment, tables)
+    await replay.run()
+    return replay
+
+
+async def _compared(
+    connection: Connection, environment: Environment, *, swap: bool
+) -> list[RebuiltTable]:
+    """Compare the filled tables with the live ones, and swap rows that differ if asked to."""
+    await connection.execute(_COMPARING)
+    compared = await comparison.compare(connection, environment)
+    if swap:
+        differing = frozenset(each.table for each in compared if each.different)
+        await comparison.swap(connection, environment, differing)
+        await fresh.drop(connection)
+    return compared
 
 
 def _refused(error: asyncpg.PostgresError) -> BillhookError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
 from billhook.db import Connection
 from billhook.db.providers import of_stripe
@@ -11,83 +10,11 @@ from billhook.kinds import KINDS
 from billhook.models import Difference, RebuiltTable
 from billhook.rebuild import fresh
 from billhook.rebuild.fresh import PATIENCE
+from billhook.rebuild.tables import TABLES, Table, column_of
 from billhook.settings import Environment
 
 _NAMED = 100  # differences of one table
 
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table that events write.
-
-    Attributes:
-        key: the columns, or expressions, that say which rows are the same. A row whose key is null
-            in part has no equal.
-        named: what to call a row.
-        incidental: columns that say nothing of Stripe, beside those of `_INCIDENTAL`.
-        unique: nullable columns under a unique key of their own, freed before rows are changed.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    named: str
-    incidental: frozenset[str] = frozenset()
-    unique: tuple[str, ...] = ()
-
-    @property
-    def fresh(self) -> str:
-        return f"pg_temp.{self.name.partition('.')[2]}"
-
-    def same(self, one: str, other: str) -> str:
-        """The condition that rows of these two aliases are the same."""
-        return " AND ".join(f"{_of(each, one)} = {_of(each, other)}" for each in self.key)
-
-
-def _of(expression: str, alias: str) -> str:
-    return expression.replace("$", f"{alias}.")
-
-
-# Each table of mirrored objects, and the column of Stripe's id.
-_MIRRORED = [
-    (each.table, each.key)
-    for kind in KINDS.values()
-    for each in (kind, kind.children)
-    if each is not None
-]
-TABLES = (
-    *(Table(f"payments.{name}", (f"${key}",), f"${key}") for name, key in _MIRRORED),
-    Table(
-        "payments.customer_mappings",
-        ("$subject_type", "$subject_id", "$provider_customer_id"),
-        "$provider_customer_id",
-    ),
-    Table("payments.stripe_checkout_sessions", ("$id",), "$id::text"),
-    Table(
-        "payments.transactions",
-        # A payment may be known by another of its objects than before, a refund may not.
-        (
-            "($type = 'refund')",
-            "CASE WHEN $type = 'refund' THEN $provider_object_id ELSE $payment_id::text END",
-        ),
-        "$provider_object_id",
-        unique=("provider_object_id",),
-    ),
-    Table(
-        "billhook.customer_claims",
-        ("$customer_id", "$kind", "$subject_type", "$subject_id", "$ref"),
-        "$customer_id",
-        frozenset({"outside_ledger"}),
-    ),
-    Table("billhook.payment_refs", ("$object_type", "$object_id"), "$object_id"),
-    Table("billhook.payment_sources", ("$object_type", "$object_id", "$outcome"), "$object_id"),
-    Table("billhook.payment_refunds", ("$object_type", "$object_id"), "$object_id"),
-    Table(
-        "billhook.tombstones",
-        ("$object_type", "$object_id"),
-        "$object_id",
-        frozenset({"outside_ledger"}),
-    ),
-)
 # Surrogate keys and our own clock.
 _INCIDENTAL = frozenset({"id", "created_at", "updated_at", "synced_at"})
 
@@ -222,8 +149,8 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
         return found
     query = _DIFFERENT.format(
         **_parts(table, ours),
-        live_name=_of(table.named, "live"),
-        fresh_name=_of(table.named, "fresh"),
+        live_name=column_of(table.named, "live"),
+        fresh_name=column_of(table.named, "fresh"),
         fields=", ".join(
             f"CASE WHEN live.{each} IS DISTINCT FROM fresh.{each} THEN '{each}' END"
             for each in columns

@@ -168,11 +168,6 @@ WHERE archive_id = $1 AND relation = $2
   AND content ->> 'provider_event_id'::text IS NULL
   AND content ->> 'provider_event_at'::text IS NOT NULL
 """
-_ARCHIVED_PAYMENTS = """
-SELECT content ->> 'event_type'::text AS event_type, content -> 'object'::text AS object,
-    extract(epoch FROM (content ->> 'told_at'::text)::timestamptz)::bigint AS at
-FROM billhook.archived_rows WHERE archive_id = $1 AND relation = 'billhook.fetched_payments'
-"""
 _NOTE = "INSERT INTO pg_temp.replayed SELECT pg_catalog.unnest($1::text[]) ON CONFLICT DO NOTHING"
 
 Rows = list[asyncpg.Record]
@@ -223,7 +218,6 @@ class Replay:
             relation = f"payments.{kind.table}"
             await self._in_batches(_ARCHIVED_ROWS, partial(self._show, kind), archive, relation)
         await self._in_batches(_ARCHIVED_TOMBSTONES, self._apply_deletions, archive)
-        await self._in_batches(_ARCHIVED_PAYMENTS, self._apply_fetched, archive)
 
     async def _in_batches(
         self, query: str, apply: Callable[[Rows], Awaitable[None]], *args: object

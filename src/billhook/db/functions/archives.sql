@@ -87,7 +87,7 @@ END $$;
 --
 -- Where the archive is of the account that is connected, it is pulled as before, and rows that came
 -- since and have no equal in the archive stay as they are. What was told of the others, and what rows
--- follow from (claims, and what is known of payments), billhook/archives.py tells again.
+-- follow from (claims, and what is known of payments), the rebuild in billhook/archives.py recreates.
 CREATE OR REPLACE FUNCTION billhook.restore(wanted uuid, account_now text) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
