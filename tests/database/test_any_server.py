@@ -18,8 +18,11 @@ import insforge
 import servers
 from billhook import archives
 from billhook.db import Database
+from billhook.db.embedded import temporary
 from billhook.db.migrate import MigrationError, migrate
 from billhook.db.refusals import acting_as_caller, is_of_the_app
+from billhook.doctor.database import forced
+from billhook.doctor.finding import Finding
 from billhook.errors import Forbidden
 from billhook.ledger import EventNotApplied
 from billhook.lists.customers import customers
@@ -176,6 +179,25 @@ def test_forced_row_level_security_does_not_lock_billhook_out(newest: Place) -> 
     works(newest.books)
 
 
+def test_the_doctor_names_tables_whose_forced_policies_keep_billhook_out(newest: Place) -> None:
+    async def found(database: Database) -> list[Finding]:
+        return [each async for each in forced(database)]
+
+    aside.run(migrate(newest.books.dsn))
+    assert newest.books.run(found) == []
+    newest.books.execute("""
+        ALTER TABLE payments.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+        ALTER TABLE billhook.pulls ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+    """)
+    (only,) = newest.books.run(found)
+    assert only.state == "broken"
+    assert "own rows in: billhook.pulls, payments.customers." in only.message
+    said, _, statements = str(only.next_actions).partition("\n")
+    assert said.endswith(f"as the database user {newest.owner} run:")
+    newest.books.execute(statements)
+    assert newest.books.run(found) == []
+
+
 def test_a_role_that_may_not_be_taken_is_named_with_the_statement_that_allows_it(
     newest: Place,
 ) -> None:
@@ -246,23 +268,26 @@ def test_a_missing_right_is_named_with_its_owner_and_the_statement_that_grants_i
     assert newest.books.rows("SELECT * FROM payments.transactions") != []
 
 
-def test_a_missing_role_is_named_where_roles_cannot_be_created(newest: Place) -> None:
-    """The check alone: roles belong to the whole cluster of the tests."""
-    from billhook.db import rights
-
-    async def found() -> list[rights.MissingRight]:
-        connection = await asyncpg.connect(newest.books.dsn)
-        await connection.execute("SET search_path = pg_catalog")
-        try:
-            rows = await connection.fetch(rights._MISSING_ROLES, ["anon", "no_such_role"])
-            return [rights.MissingRight(row["problem"], row["statement"]) for row in rows]
-        finally:
-            await connection.close()
-
-    (only,) = aside.run(found())
-    me = newest.owner
-    assert only.problem == f"The role no_such_role is missing, and {me} may not create roles."
-    assert only.statement == f"CREATE ROLE no_such_role NOLOGIN; GRANT no_such_role TO {me}"
+def test_a_missing_role_is_named_where_roles_cannot_be_created() -> None:
+    """On a server of its own: roles belong to the whole cluster of the tests."""
+    with temporary() as server:
+        superuser = Books(server.dsn())
+        superuser.execute("CREATE ROLE me LOGIN; CREATE ROLE anon; GRANT anon TO me")
+        superuser.execute("CREATE DATABASE mine OWNER me")
+        dsn = server.dsn("mine", "me")
+        with pytest.raises(MigrationError) as found:
+            aside.run(migrate(dsn))
+        for role in ("authenticated", "project_admin"):
+            assert (
+                f"The role {role} is missing, and me may not create roles." in found.value.message
+            )
+        assert "role anon" not in found.value.message
+        told = str(found.value.next_actions).partition("Run as an administrator of the database: ")
+        assert told[2].count(";") == 4
+        superuser.execute(told[2])
+        aside.run(migrate(dsn))
+        Books(dsn).apply(*LIFE)
+        assert Books(dsn).rows("SELECT FROM payments.transactions") != []
 
 
 def test_a_policy_that_reads_a_table_without_a_grant_is_told_in_postgresqls_own_words(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import asyncpg
 
-from billhook.db import ROLES
+from billhook.db import ROLES, Connection
 from billhook.db.grants import TABLES
 
 _SCHEMAS = ("billhook", "payments", "system")
@@ -113,14 +114,20 @@ async def missing(connection: asyncpg.Connection[asyncpg.Record]) -> list[Missin
     ]
 
 
-async def forced(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
-    """Our tables on which `FORCE ROW LEVEL SECURITY` keeps Billhook out of its own rows."""
+async def forced(connection: Connection) -> list[str]:
+    """Our tables on which `FORCE ROW LEVEL SECURITY` keeps Billhook out of its own rows. The search
+    path must be `pg_catalog`."""
     return [row["name"] for row in await connection.fetch(_FORCED, TABLES)]
+
+
+def let_in(tables: Iterable[str]) -> list[str]:
+    """The statements by which Billhook's user lets itself into those tables."""
+    return [_OPEN.format(table) for table in tables]
 
 
 async def open_forced(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     """Give Billhook's user a policy on those tables. Returns what was done."""
     tables = await forced(connection)
-    for table in tables:
-        await connection.execute(_OPEN.format(table))
+    for statement in let_in(tables):
+        await connection.execute(statement)
     return [f"policy billhook_service on {table}" for table in tables]

@@ -78,6 +78,7 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         if schema.state == "broken":
             return found
         found += [each async for each in in_database.user(database)]
+        found += [each async for each in in_database.forced(database)]
         found += [each async for each in in_database.opened(database)]
         found += [each async for each in in_database.policies(database)]
         found.append(await at_settings.encryption(SecretStore(database, settings), settings))

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import asyncpg
 
-from billhook.db import ROLES, Database, grants
+from billhook.db import ROLES, Database, grants, rights
 from billhook.db.migrate import function_files, migrations
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
@@ -144,6 +144,23 @@ async def user(database: Database) -> AsyncIterator[Finding]:
             state="warning",
             message=f"DATABASE_URL names the superuser {name}.",
             next_actions=NO_SUPERUSER,
+        )
+
+
+async def forced(database: Database) -> AsyncIterator[Finding]:
+    """Whether policies keep Billhook from its own rows."""
+    async with database.as_service() as connection:
+        await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        tables = await rights.forced(connection)
+        name = await connection.fetchval("SELECT current_user")
+    if tables:
+        yield Finding(
+            check="row-level security",
+            state="broken",
+            message="FORCE ROW LEVEL SECURITY keeps Billhook from its own rows in: "
+            f"{', '.join(tables)}.",
+            next_actions=f"Run `billhook migrate`, or as the database user {name} run:\n"
+            + _script(rights.let_in(tables)),
         )
 
 
