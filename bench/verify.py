@@ -13,6 +13,7 @@ import uvloop
 
 from bench.database import migrated
 from bench.sync import PAGE, sandbox, syncing
+from billhook.ledger import Ledger
 from billhook.models import Verify
 from billhook.verify import verify
 
@@ -35,7 +36,7 @@ async def measure(dsn: str, url: str) -> None:
 
         gateway.background = counted  # type: ignore[method-assign]
         began = time.perf_counter()
-        found = await verify(sync._database, gateway, "test", Verify())
+        found = await verify(Ledger(sync._database), gateway, "test", Verify())
         took = time.perf_counter() - began
         objects = sum(each.objects for each in found.tables)
         drift = sum(len(each.drift) for each in found.tables)
