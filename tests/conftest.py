@@ -132,7 +132,7 @@ def direct_database_url(postgres: EmbeddedPostgres, database_url: str) -> str:
 def empty_database_url(postgres: EmbeddedPostgres, address: Callable[[str], str]) -> Iterator[str]:
     """The address of a fresh database that nothing was migrated into."""
     name = f"empty_{next(_numbers)}"
-    aside.run(_execute(postgres.dsn(), f"CREATE DATABASE {name}"))
+    aside.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} STRATEGY file_copy"))
     yield address(name)
     aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 

@@ -18,11 +18,12 @@ from billhook.db import Database
 from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
 from books import WIPE, Books, apply_one, state_of
+from depth import by_depth
 from stripe_events import T0, event
 
 DATA = Path(__file__).with_name("data")
-_FEW = 4
-_SHUFFLES = 12
+_FEW = by_depth(3, 4, 4)
+_SHUFFLES = by_depth(3, 12, 12)
 
 Events = list[dict[str, Any]]
 
