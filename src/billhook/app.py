@@ -134,9 +134,9 @@ async def _warn_where_unguarded(database: Database) -> None:
         tables = [table.name for table in await session_tables(database) if not table.is_on]
         if tables:
             _log.warning(
-                "row-level security is off: anybody, also without signing in, may bill any subject",
+                "row-level security is off: anyone may bill any subject, even without signing in",
                 tables=tables,
-                next_actions="Enable it and write policies; `billhook doctor` shows some.",
+                next_actions="Enable it and create policies; `billhook doctor` shows examples.",
             )
         if name := await superuser(database):
             _log.warning("DATABASE_URL names a superuser", user=name, next_actions=NO_SUPERUSER)

@@ -206,7 +206,7 @@ async def _claim_row(
     if earlier is None:
         if order.idempotency_key:
             await _require_unused(database, key)
-        # It was no key of ours: now PostgreSQL says which one it is.
+        # It was not Billhook's unique key: now PostgreSQL names it.
         async with as_caller() as db:
             if await db.execute(_INSERT, *row) == _INSERTED:
                 return _Claim(row_id, None)
@@ -287,7 +287,7 @@ async def _opened(
 
 
 async def _failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:
-    # What went wrong first is what the caller must hear; the retry heals a row left `initialized`.
+    # The caller must get the first error; a retry completes a row that stays `initialized`.
     with suppress(DatabaseUnavailable):
         async with database.connection() as connection:
             return await connection.fetchrow(_FAILED, row_id, error.message)

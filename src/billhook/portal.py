@@ -78,11 +78,11 @@ async def _finish(
     order: CreateCustomerPortalSession,
     row_id: UUID,
 ) -> CustomerPortalSession:
-    """What follows once the row is there."""
+    """The steps after the row is inserted."""
     try:
         customer, session = await _create_at_stripe(database, gateway, environment, order, row_id)
     except BillhookError as error:
-        # What went wrong first is what the caller must hear.
+        # The caller must get the first error.
         with suppress(DatabaseUnavailable):
             async with database.connection() as connection:
                 await connection.execute(_FAILED, row_id, error.message)

@@ -1,7 +1,7 @@
 """Refreshes: what events alone cannot tell is fetched from Stripe (docs/ordering.md).
 
-`billhook.refreshes` holds one mark for each such object, however often it was marked. A mark made
-anew while Stripe is asked stays, and is looked at again.
+`billhook.refreshes` has one row for each such object, however often it was queued. If an object is
+queued again during its fetch, the row stays and is handled again.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $
 _ANY = """
 SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at <= now())
 """
-# Whether the row shows nothing later than an answer of Stripe's. Where an answer is as old as the
-# changes that raised the doubt, only a later one decides.
+# Whether the row shows nothing later than a response of Stripe. If a response is as old as the
+# changes that caused the refresh, only a later one decides.
 _DECIDED = """
     SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
     FROM payments.{} WHERE {} AND {} = $2
@@ -129,20 +129,20 @@ class _Mark:
 
 
 async def any_due(database: Database, environment: Environment) -> bool:
-    """Whether there is a mark whose time has come."""
+    """Whether a refresh is due."""
     async with database.connection() as connection:
         return bool(await connection.fetchval(_ANY, environment))
 
 
 async def settle_due(asking: mirror.Asking) -> int:
-    """Ask Stripe about the marks whose time has come. Returns how many there were."""
+    """Fetch the objects whose refresh is due. Returns how many there were."""
     marks = await _claim(asking, await _now(asking), every=False)
     await _ask(asking, marks)
     return len(marks)
 
 
 async def settle_all(asking: mirror.Asking) -> None:
-    """Ask Stripe once about every mark that there is now."""
+    """Fetch every queued object once."""
     before = await _now(asking)
     asked: set[tuple[str, str]] = set()
     while True:
@@ -193,7 +193,7 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
 
 
 async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
-    """Ask Stripe. Returns whether its answer is late enough to decide."""
+    """Fetch the object. Returns whether the response is late enough to decide."""
     if (kind := KINDS.get(mark.object_type)) is not None:
         found = await mirror.refresh(asking, kind, mark.object_id)
         async with asking.database.connection() as connection:
@@ -210,7 +210,7 @@ async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
 
 
 async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
-    """Learn which PaymentIntents paid an invoice. It may be none: a credit, a payment elsewhere."""
+    """Find the PaymentIntents that paid an invoice, if any: it may have been paid elsewhere."""
     payment = await _payment(asking, "invoice", invoice_id)
     if "payment_intent" not in payment.get("refs", {}) or not payment.get("explained"):
         await _invoice_payments(asking, {"invoice": invoice_id})
@@ -226,7 +226,7 @@ async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
         charge = (await asking.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
         intent_id = id_of(charge.get("payment_intent"))
         created = timestamp(charge.get("created"))
-        if intent_id is None and created is not None:  # made by Stripe's first API
+        if intent_id is None and created is not None:  # the legacy Charges API
             await _apply(asking, Event("", "charge.succeeded", created, charge, None))
     if intent_id is None:
         return  # a refund that names no payment stands alone
@@ -271,7 +271,7 @@ async def payment_intent(asking: mirror.Asking, intent_id: str) -> StripeObject:
 
 
 async def show_refund(asking: mirror.Asking, refund: StripeObject, at: int) -> None:
-    """Show a refund as Stripe said at `at` that it is."""
+    """Show a refund in the state that Stripe reported at `at`."""
     await _apply(asking, Event("", "refund.updated", at, refund, None))
 
 
@@ -327,7 +327,7 @@ async def show_refund_again(asking: mirror.Asking, refund_id: str, at: int) -> N
 
 
 async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
-    """Show a fetched PaymentIntent as its event would have told it, if it came to an end."""
+    """Show a fetched PaymentIntent as its event would have, if its outcome is final."""
     charge = intent.get("latest_charge")
     created = timestamp(hash_of(charge).get("created"))
     if created is None:
@@ -339,7 +339,7 @@ async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
     }
     kind = kinds.get(str(intent.get("status")))
     if kind is not None:
-        # The event itself, should it still come, is not older than the charge: it wins.
+        # The event, if it still arrives, is not older than the charge: it wins.
         told = intent | {"latest_charge": id_of(charge)}
         await _apply(asking, Event("", kind, created, told, None))
 
@@ -359,8 +359,8 @@ async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> M
 
 
 async def _apply(asking: mirror.Asking, event: Event) -> None:
-    """Apply what an event would have told. It is not in the ledger, and no trigger fires; it is
-    kept beside the ledger for a rebuild."""
+    """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
+    fires; they are stored separately for rebuilds."""
     facts = [Fact(event, project(event))]
     told = (event.type, event.object["id"], event.created, event.object)
 

@@ -45,8 +45,8 @@ _LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".loc
 class FromEnvironment(BaseSettings):
     """Values of the environment and `.env`.
 
-    White space, quotes and byte-order marks around a value are removed; a value that is nothing
-    else counts as not set.
+    White space, quotes and byte-order marks around a value are removed; if nothing remains, the
+    variable counts as not set.
     """
 
     model_config = SettingsConfigDict(
@@ -72,7 +72,7 @@ class FromEnvironment(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _trim(cls, values: Any) -> Any:
-        """Remove what travels with a value and is not part of it."""
+        """Remove characters around a value that are not part of it."""
         if not isinstance(values, Mapping):
             return values
         cleaned = {name: _trimmed(value) for name, value in values.items()}
@@ -85,7 +85,7 @@ class Settings(FromEnvironment):
     database_url: SecretStr = Field(alias="DATABASE_URL")
     jwt_secret: SecretStr = Field(alias="JWT_SECRET")
     encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY")
-    # Only read with, so that the key can be changed: what it encrypted is re-encrypted at start.
+    # For decryption only, so that the key can be changed: old secrets are re-encrypted at startup.
     previous_encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY_PREVIOUS")
     access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
     access_anon_key: SecretStr | None = Field(None, alias="ACCESS_ANON_KEY")
@@ -149,7 +149,7 @@ class Settings(FromEnvironment):
         if weakness:
             raise ValueError(
                 f"{weakness}: use 32 random bytes, for example from `openssl rand -hex 32`. If "
-                "secrets are stored under the present key, give it as ENCRYPTION_KEY_PREVIOUS"
+                "secrets are stored with the current key, set ENCRYPTION_KEY_PREVIOUS to it"
             )
         return value
 
@@ -213,8 +213,8 @@ class Settings(FromEnvironment):
     def _is_said_with_a_jwks(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None and info.data.get("jwks_url"):
             raise ValueError(
-                "is not set, but BILLHOOK_JWKS_URL is: give the audience (aud) of the tokens that "
-                "are meant for this application, so that tokens of others are refused, or "
+                "is not set, but BILLHOOK_JWKS_URL is: set the audience (aud) of the tokens for "
+                "this application, so that tokens of others are rejected, or "
                 f"{ANY_AUDIENCE} to accept every token that the provider signs"
             )
         return value
@@ -256,7 +256,7 @@ class Settings(FromEnvironment):
 
     @property
     def database_notices(self) -> list[str]:
-        """What of DATABASE_URL is left out or replaced, one line each."""
+        """Ignored and replaced parameters of DATABASE_URL, one line each."""
         parsed = database_url.parse(self.database_url.get_secret_value())
         return [f"DATABASE_URL: {notice}" for notice in parsed.notices]
 
@@ -281,8 +281,8 @@ class Settings(FromEnvironment):
 
     @property
     def pull_every(self) -> float:
-        """Seconds between two looks at Stripe's event list. Where Stripe cannot reach us, that is
-        how events come."""
+        """Seconds between reads of Stripe's event list. If Stripe cannot reach this server, events
+        arrive only this way."""
         if self.pull_seconds is not None:
             return self.pull_seconds
         return 3.0 if self.public_url is None else 300.0
@@ -374,8 +374,8 @@ def _variable(name: str) -> str:
 
 def _hint(name: str) -> str:
     return {
-        "DATABASE_URL": "Give the address of a PostgreSQL (14 or newer), for example "
+        "DATABASE_URL": "Set it to the URL of a PostgreSQL (14 or newer), for example "
         "postgresql://user:password@localhost:5432/app; `make run` brings its own.",
-        "JWT_SECRET": "Give the secret (32 characters or more) that your user tokens are "
+        "JWT_SECRET": "Set it to the secret (32 characters or more) that your user tokens are "
         "signed with.",
     }.get(name, "")

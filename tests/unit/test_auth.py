@@ -406,7 +406,7 @@ def test_keys_for_encryption_or_of_other_kinds_sign_nobody_in(
 
 
 def test_a_jwks_without_an_audience_accepts_no_token(provider: Provider, rsa_key: Any) -> None:
-    with pytest.raises(ValidationError, match="give the audience"):
+    with pytest.raises(ValidationError, match="set the audience"):
         auth(jwks_url=provider.url)
     # Should an application hand one in all the same, its tokens count for nothing.
     provider.add(rsa_key, "r1")

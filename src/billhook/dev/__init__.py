@@ -1,8 +1,8 @@
 """`make run`: PostgreSQL, the Stripe sandbox, the API and a demo shop on this machine.
 
 Nothing has to be installed or configured. All state is in one folder and survives restarts and
-`kill -9`: PostgreSQL is adopted or recovers, the sandbox ends with us, and the webhook endpoint
-stays the same, so that the sandbox delivers what it still has for us.
+`kill -9`: PostgreSQL is adopted or recovers, the sandbox ends with this process, and the webhook
+endpoint stays the same, so that the sandbox sends its pending deliveries.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ SANDBOX_PORT = 12111
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `billhook dev` can be told.
+    """The options of `billhook dev`.
 
     Attributes:
-        state: the folder in which everything is kept.
+        state: the folder for all data.
         port: the API's; None means `API_PORT` or the next free one, 0 any.
         sandbox_port: the Stripe sandbox's, likewise.
         database_url: a PostgreSQL to use instead of the embedded one.
@@ -58,10 +58,10 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Start everything, say what to do, and serve until interrupted.
+    """Start everything, print a summary, and serve until interrupted.
 
     Raises:
-        BillhookError: a port is taken, or a part could not be started; says which.
+        BillhookError: a port is taken, or a part could not be started; the message names it.
     """
     console = Console(highlight=False)
     with State(options.state) as state, contextlib.ExitStack() as at_end:
@@ -76,7 +76,7 @@ def run(options: Options) -> None:
                 dsn = dsn_of(options.database_url)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_until_interrupted(_serve(console, state, keys, dsn, api, sandbox)))
-        console.print("Stopped; everything is kept.")
+        console.print("Stopped. All data is kept.")
 
 
 @contextlib.contextmanager
@@ -97,7 +97,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as at_end:
         with console.status("Starting the Stripe sandbox …"):
             await migrate(dsn)
-            # The API's port listens already: deliveries of the last run wait there, none fails.
+            # The API's port is already open: deliveries of the last run wait there and don't fail.
             sandbox = await at_end.enter_async_context(
                 start_sandbox(sandbox_at, state.folder / "sandbox.sqlite", state.folder)
             )
@@ -119,7 +119,7 @@ async def _serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: we stop several things, in an order."""
+    """uvicorn without its signal handlers: several parts are stopped in order."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -144,7 +144,7 @@ async def _serving(app: FastAPI, api: Listener) -> AsyncIterator[asyncio.Task[No
 
 
 async def _first_end(server: asyncio.Task[None], sandbox: Sandbox) -> None:
-    """Until a part ends of itself, which none should."""
+    """Wait until a part ends unexpectedly."""
     gone = asyncio.create_task(sandbox.process.wait())
     try:
         await asyncio.wait({server, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +170,7 @@ async def _until_interrupted(work: Coroutine[None, None, None]) -> None:
 
 
 def _settings(keys: Keys, dsn: str, stripe_url: str, api: Listener) -> Settings:
-    """All settings, said outright: a live key in the environment has no business here."""
+    """All settings, set explicitly: a live key in the environment must not be used here."""
     return Settings(
         _env_file=None,
         database_url=SecretStr(dsn),
@@ -192,7 +192,7 @@ def _settings(keys: Keys, dsn: str, stripe_url: str, api: Listener) -> Settings:
 
 
 def _environment(settings: Settings, api: Listener) -> dict[str, str]:
-    """What the command line needs beside us: the server's settings, its address and its key."""
+    """What the command line needs: the server's settings, its URL and its key."""
     secrets = {
         "DATABASE_URL": settings.database_url,
         "JWT_SECRET": settings.jwt_secret,
@@ -208,7 +208,7 @@ def _environment(settings: Settings, api: Listener) -> dict[str, str]:
 
 
 def _mount(app: FastAPI, shop: Starlette) -> None:
-    """The shop beside the API, and an entrance for those who type the bare address."""
+    """Mount the shop next to the API, and redirect `/`."""
 
     async def enter() -> RedirectResponse:
         return RedirectResponse("/demo/")

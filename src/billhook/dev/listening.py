@@ -1,4 +1,4 @@
-"""Ports: taken before anything starts, so that nobody can come between."""
+"""Ports: opened before anything starts, so that no other program can take them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that listens: whoever connects waits until somebody serves.
+    """A listening socket: clients wait until it is served.
 
     Attributes:
-        instead_of: the usual port, when that was taken and this is another.
+        instead_of: the usual port, if that was taken.
     """
 
     socket: socket.socket
@@ -34,7 +34,7 @@ class Listener:
 
 @contextlib.contextmanager
 def listen(wanted: int | None, usual: int) -> Iterator[Listener]:
-    """Listen on `wanted`; when that is None, on `usual` or the next free port.
+    """Listen on `wanted`; if that is None, on `usual` or the next free port.
 
     Raises:
         BillhookError: `wanted`, or everything near `usual`, is taken.

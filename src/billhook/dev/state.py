@@ -1,4 +1,4 @@
-"""The folder in which `billhook dev` keeps everything, and the keys in it."""
+"""The folder in which `billhook dev` stores everything, and the keys in it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class State:
             self._lock.seek(0)
             where = self._lock.read().strip()
             raise BillhookError(
-                f"Billhook runs already with {self.folder}{f', at {where}' if where else ''}.",
+                f"Billhook is already running in {self.folder}{f', at {where}' if where else ''}.",
                 next_actions="Stop it first, or choose another folder: billhook dev --state …",
             )
         return self
@@ -59,7 +59,7 @@ class State:
             self._lock.close()
 
     def announce(self, address: str) -> None:
-        """Tell a second `billhook dev` where the first one is."""
+        """Store the URL for a second `billhook dev` to report."""
         if self._lock is not None:
             self._lock.seek(0)
             self._lock.truncate()
@@ -67,7 +67,7 @@ class State:
             self._lock.flush()
 
     def keys(self) -> Keys:
-        """The keys of this folder, made when there are none."""
+        """The keys of this folder, created if there are none."""
         known = self._read("keys.json")
         made = Keys(
             jwt_secret=secrets.token_hex(32),
@@ -98,7 +98,7 @@ class State:
         return found if isinstance(found, dict) else {}
 
     def _write(self, name: str, content: bytes) -> None:
-        """Readable by the owner alone; whole or not at all, also through `kill -9`."""
+        """Write atomically, readable only by the owner."""
         unfinished = self.folder / f"{name}.new"
         handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(handle, "wb") as file:

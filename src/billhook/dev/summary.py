@@ -1,4 +1,4 @@
-"""What `billhook dev` says when everything runs."""
+"""The summary that `billhook dev` prints when everything is running."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from billhook.redact import redact
 def show(
     console: Console, state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str
 ) -> None:
-    """Print the addresses, the keys, and what to do.
+    """Print the URLs, the keys and the first steps.
 
-    Lines are left whole, whatever the terminal's width: they are there to be copied.
+    Lines are not wrapped, whatever the terminal's width, so that they can be copied.
     """
     for line in _lines(state, keys, api, sandbox, dsn):
         console.print(Text("  ") + line, soft_wrap=True)
@@ -27,12 +27,12 @@ def show(
 
 def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str) -> Iterator[Text]:
     yield Text()
-    yield Text("Billhook runs.", style="bold green")
+    yield Text("Billhook is running.", style="bold green")
     yield Text()
     for name, value, style in (
         ("Demo shop", f"{api.address}/demo", "bold"),
         ("Dashboard", f"{api.address}/dashboard   sign in with the admin key", "bold"),
-        ("API", f"{api.address}   described at {api.address}/docs", ""),
+        ("API", f"{api.address}   documentation at {api.address}/docs", ""),
         ("Admin key", keys.admin_key, ""),
         ("Anonymous key", keys.anonymous_key, ""),
         ("Stripe sandbox", f"{sandbox.address}   key {keys.stripe_key}", ""),
@@ -46,15 +46,15 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
             said = f"Port {each.instead_of} was taken, so this is {each.port}."
             yield Text(said, style="yellow")
     yield Text()
-    yield Text("Begin here", style="bold")
-    yield Text(f"1. Open {api.address}/demo, choose something and press Buy.")
-    yield Text("2. Pay with 4242 4242 4242 4242, any date to come, any code.")
+    yield Text("Get started", style="bold")
+    yield Text(f"1. Open {api.address}/demo, choose a product and press Buy.")
+    yield Text("2. Pay with 4242 4242 4242 4242, any future date and any CVC.")
     yield Text("   4000 0000 0000 0002 is declined; the arrow at the top left cancels.")
-    yield Text("3. Watch the order turn paid: a trigger in your database did that.")
+    yield Text("3. See the order become paid: a trigger in your database did that.")
     yield Text(f"4. Open {api.address}/dashboard and see the payment and its events.")
     yield Text()
     again = f"rm -rf {shlex.quote(_short(state.folder))}"
-    yield Text("Ctrl-C stops; the next start continues where you were. To start over: ").append(
+    yield Text("Press Ctrl-C to stop; the next run keeps all data. To start over: ").append(
         Text(again, style="bold")
     )
     yield Text()

@@ -471,13 +471,13 @@ class WebhookEventResponse(WireModel):
 
 
 class Replayed(WireModel):
-    """What a replay made of an event: its ledger entry afterwards."""
+    """The result of a replay: the event's ledger entry afterwards."""
 
     webhook_event: WebhookEvent
 
 
 class ReplayedEvents(WireModel):
-    """What a filtered replay did: how many events it applied, and those that failed again."""
+    """The result of a filtered replay: how many events were applied, and which failed again."""
 
     replayed: int
     failed: list[WebhookEvent]

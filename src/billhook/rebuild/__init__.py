@@ -1,11 +1,10 @@
-"""`billhook rebuild`: every projection made anew from the ledger, without asking Stripe.
+"""`billhook rebuild`: recreates every projected row from the ledger, without calling Stripe.
 
-Fresh tables are filled by the very functions that the event path runs (`fresh.py`), from what they
-cannot know of themselves and from every event (`replay.py`), and compared with the live rows
-(`comparison.py`). It is one transaction. Without a swap it reads one moment of the database, and
-PostgreSQL itself forbids it to write anything but its own temporary tables. With a swap, events go
-on arriving while the ledger is read; writers wait only for the last look, the comparison and the
-swap.
+Fresh tables are filled by the same functions that the event path uses (`fresh.py`), from data that
+no event contains and from every event (`replay.py`), and compared with the live rows
+(`comparison.py`). It is one transaction. Without a swap, it reads one snapshot of the database, and
+PostgreSQL allows it to write only to its own temporary tables. With a swap, events continue to
+arrive while the ledger is read; writers wait only for the final read, the comparison and the swap.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 10
 
-# Only while it is filled: the fresh tables have no statistics yet, and every lookup of the event
-# path has its index. Nothing of a rebuild is worth compiling.
+# Only while the tables are filled: they have no statistics yet, and every lookup of the event path
+# has its index. JIT compilation never pays off in a rebuild.
 _FILLING = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 _COMPARING = "SET LOCAL enable_seqscan = on"
 _ONLY_READ = "SET TRANSACTION READ ONLY"
@@ -40,18 +39,18 @@ LOCK TABLE payments.webhook_events, {", ".join(fresh.TABLES)} IN SHARE ROW EXCLU
 
 
 async def rebuild(database: Database, environment: Environment, order: RebuildOrder) -> Rebuilt:
-    """Make an environment's rows anew from its ledger, compare, and swap if asked to.
+    """Recreate an environment's rows from its ledger, compare, and swap on request.
 
     Raises:
         Busy: a rebuild of this environment is running.
-        DatabaseRefused: the swap met a rule of the app's (a foreign key, a trigger); nothing was
+        DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected the swap; nothing was
             changed.
-        DatabaseUnavailable: PostgreSQL is away; nothing was changed.
+        DatabaseUnavailable: PostgreSQL is unavailable; nothing was changed.
     """
     async with try_lease(database, f"rebuild:{environment}") as lease:
         if lease is None:
             raise Busy(
-                f"A rebuild of {environment} is running already.",
+                f"A rebuild of {environment} is already running.",
                 next_actions="Wait for it to end, and try again.",
             )
         try:
@@ -92,7 +91,7 @@ async def rebuild_in(connection: Connection, environment: Environment, *, archiv
     writers off (`hold_writers`).
 
     Args:
-        archive: whose rows are facts as well.
+        archive: its rows are facts as well.
     """
     replay = await _begun(connection, environment)
     await replay.run_archive(archive)
@@ -144,7 +143,7 @@ async def _compared(
 
 def _refused(error: asyncpg.PostgresError) -> BillhookError:
     return DatabaseRefused(
-        f"The rebuilt rows could not take the place of the live ones: {error.args[0]}",
-        next_actions="Fix the rule of the app that forbids it, or the row that it names. "
-        "Nothing was changed.",
+        f"The live rows could not be replaced: {error.args[0]}",
+        next_actions="Fix the app's constraint or trigger that prevents it, or the row that it "
+        "names. Nothing was changed.",
     )

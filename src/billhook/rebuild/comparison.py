@@ -1,4 +1,4 @@
-"""The live rows against the rebuilt ones, and the swap: a few statements for each table."""
+"""Compares the live rows with the rebuilt ones, and swaps them: a few statements per table."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
 async def swap(
     connection: Connection, environment: Environment, differing: Collection[str]
 ) -> None:
-    """Put the rebuilt rows in the place of those that differ. Equal rows are not touched, so that
-    no trigger of the app's sees them."""
+    """Replace rows that differ with the rebuilt ones. Equal rows are not touched, so that no
+    trigger of the app fires for them."""
     await connection.execute("TRUNCATE pg_temp.renumbered")
     await connection.execute(_NEW_NUMBERS, timeout=PATIENCE)
     for name in _NUMBERED:

@@ -1,6 +1,6 @@
 """Fresh, empty tables, and the functions of the event path for them.
 
-They are temporary: nobody else sees them, they cost no log to write, and they end with the
+They are temporary: nobody else sees them, they write no WAL, and they disappear with the
 transaction or the process, however it ends.
 """
 
@@ -14,7 +14,7 @@ from billhook.db.migrate import function_files
 from billhook.rows import Elsewhere, tables
 
 PATIENCE = 6 * 3600.0
-"""Seconds that one statement of a rebuild may take."""
+"""Time limit in seconds of one statement of a rebuild."""
 
 _SURROGATE = ("id", "created_at", "updated_at")
 # Tables that no generated function writes, and their columns.
@@ -41,7 +41,7 @@ TABLES = tuple(OWN_COLUMNS)
 _FUNCTIONS = ("load", "save", "batch")
 _SCHEMA = "pg_temp"
 
-# Columns that the app added. What hangs on them alone, such as an index, goes with them.
+# Columns that the app added. Objects that depend only on them, such as indexes, go with them.
 _NOT_OURS = """
 SELECT pg_catalog.string_agg(pg_catalog.format('DROP COLUMN %I CASCADE', attname), ', ')
 FROM pg_catalog.pg_attribute
@@ -55,7 +55,7 @@ _RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, li
 
 
 async def make(connection: Connection) -> Elsewhere:
-    """Make them, within the connection's transaction."""
+    """Create them, within the connection's transaction."""
     await drop(connection)  # a trigger of the app may have left some, named like ours
     for table in TABLES:
         name = table.partition(".")[2]
@@ -72,11 +72,11 @@ async def make(connection: Connection) -> Elsewhere:
 
 
 async def count(connection: Connection) -> None:
-    """Tell PostgreSQL's planner how they have grown: nobody else does that for temporary tables."""
+    """Update the planner's statistics: autovacuum does not analyze temporary tables."""
     for table in TABLES:
         await connection.execute(f"ANALYZE pg_temp.{table.partition('.')[2]}", timeout=PATIENCE)
 
 
 async def drop(connection: Connection) -> None:
-    """Take them away before the transaction commits; another that rolls back needs no such step."""
+    """Drop them before the transaction commits; a rollback removes them anyway."""
     await connection.execute("DISCARD TEMPORARY")

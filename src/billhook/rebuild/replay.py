@@ -1,7 +1,8 @@
-"""Filling the fresh tables: first what no event of the ledger says, then every event.
+"""Fills the fresh tables: first with data that no event of the ledger contains, then with every
+event.
 
-Each step may be done again, and then does only what is new: rows are a function of the set of what
-was told, whatever the order (docs/ordering.md).
+Each step can be repeated, and then does only what is new: rows are a function of the set of facts,
+whatever their order (docs/ordering.md).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from billhook.settings import Environment
 
 _BATCH = 250
 
-# Rows that an adopted database brought along are older than our first migration.
+# Rows of an adopted database are older than the first migration.
 _ADOPTED_AT = "(SELECT pg_catalog.min(applied_at) FROM billhook.migrations)"
 # A live row, without the columns that the app added.
 _OURS = "pg_catalog.jsonb_populate_record(NULL::pg_temp.{}, pg_catalog.to_jsonb(live)) AS ours"
@@ -69,7 +70,7 @@ _ADOPTED = (
         for table in ("payment_refs", "payment_sources", "payment_refunds")
     ),
 )
-# A session's row is its caller's, and Stripe's answer; only what events said of it is made anew.
+# A session's row comes from its caller and Stripe's response; only what events say is rebuilt.
 _SESSIONS = (
     """
     DELETE FROM pg_temp.stripe_checkout_sessions s USING payments.stripe_checkout_sessions live
@@ -104,8 +105,8 @@ WHERE {of_stripe}
       WHERE here.environment = $1 AND here.{key} = live.{key}
         AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
 """
-# Rows where several states of one second met, and not the same of them is shown. Which one it is
-# may hang on the order in which they met, and then Stripe was asked: what came of it is a fact.
+# Rows for which several states of one second exist, and another one of them is shown. The choice
+# may depend on the order of arrival and on what was then fetched from Stripe, so it is a fact.
 _TIED = """
 SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at,
     coalesce(e.payload, a.content -> 'payload'::text)::text AS payload, live.{key} AS key
@@ -130,7 +131,7 @@ SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
 FROM billhook.fetched_payments WHERE environment = $1
 """
 
-# An adopted database's events count from the moment on when Billhook applied them.
+# An adopted database's events count from the time when Billhook started to apply them.
 _LEDGER = f"""
 SELECT e.payload::text FROM payments.webhook_events e
 WHERE e.environment = $1 AND e.provider = 'stripe'
@@ -174,11 +175,11 @@ Rows = list[asyncpg.Record]
 
 
 class Replay:
-    """Applies everything that is known to the fresh tables, in batches.
+    """Applies all facts to the fresh tables, in batches.
 
     Attributes:
         events: how many events were applied.
-        skipped: those that could not be.
+        skipped: events that could not be applied.
     """
 
     def __init__(self, connection: Connection, environment: Environment, tables: Elsewhere) -> None:
@@ -189,7 +190,7 @@ class Replay:
         self.skipped: list[SkippedEvent] = []
 
     async def run(self) -> None:
-        """Apply all that has not been applied yet."""
+        """Apply everything that has not been applied yet."""
         for statement in (*_ADOPTED, *_SESSIONS):
             await self._connection.execute(statement, self._environment, timeout=PATIENCE)
         await self._in_batches(_CLAIMS, self._apply_claims)
@@ -212,7 +213,7 @@ class Replay:
             await self._in_batches(query, partial(self._decide, kind))
 
     async def run_archive(self, archive: UUID) -> None:
-        """Apply the facts of an archive that no event of the ledger tells."""
+        """Apply the facts of an archive that no event of the ledger contains."""
         await self._in_batches(_ARCHIVED_CLAIMS, self._apply_claims, archive)
         for kind in KINDS.values():
             relation = f"payments.{kind.table}"
@@ -222,7 +223,7 @@ class Replay:
     async def _in_batches(
         self, query: str, apply: Callable[[Rows], Awaitable[None]], *args: object
     ) -> None:
-        """Read a query to its end, a batch in memory at a time."""
+        """Read a query's result, one batch in memory at a time."""
         rows: Rows = []
         args = args or (self._environment,)
         cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
@@ -250,7 +251,7 @@ class Replay:
         await self._apply(facts, outside_ledger=True)
 
     async def _show(self, kind: Kind, rows: Rows) -> None:
-        """What was fetched: `raw`, and `at` which time."""
+        """Fetched objects: `raw`, and `at`, the time."""
         facts = [fact for row in rows for fact in facts_of(kind, [row["raw"]], row["at"])]
         await self._apply(facts, outside_ledger=True)
 
@@ -260,13 +261,13 @@ class Replay:
         await self._apply([Fact(each, project(each)) for each in events], outside_ledger=True)
 
     async def _apply_events(self, rows: Rows) -> None:
-        """Rows of an event's payload each."""
+        """Events: each row is a payload."""
         facts = []
         for (payload,) in rows:
             event = ledger.decode(payload.encode()).event
             try:
                 facts.append(Fact(event, project(event)))
-            except UnreadableObject as error:  # it could not be applied when it came, either
+            except UnreadableObject as error:  # it could not be applied when it arrived, either
                 self.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
         try:
             await self._apply(facts)
@@ -276,7 +277,7 @@ class Replay:
         await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
 
     async def _apply_singly(self, facts: list[Fact]) -> None:
-        """Some event cannot be applied, as it could not when it came: find it, leave it out."""
+        """An event cannot be applied, as when it arrived: find it and skip it."""
         for fact in facts:
             try:
                 await self._apply([fact])
@@ -289,7 +290,7 @@ class Replay:
                 self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
 
     async def _decide(self, kind: Kind, rows: Rows) -> None:
-        """Let the state win that won in the live table."""
+        """Choose the state that is shown in the live table."""
         forget = _FORGET.format(table=kind.table, key=kind.key)
         await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
         await self._show(kind, [row for row in rows if row["payload"] is None])

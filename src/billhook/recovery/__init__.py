@@ -30,14 +30,14 @@ from billhook.sync import Sync
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY = 1.0  # seconds, for what is due; each look is one short index scan
+_LOOK_EVERY = 1.0  # seconds between checks for due work; each is one short index scan
 _HOUSEKEEPING_EVERY = 60.0
 _FOLD_EVERY = 10.0
 _AFTER_ERROR = 5.0
 _VERIFY_BUDGET = 60  # seconds
 
 Work = Callable[[], Awaitable[bool]]
-"""Does a part of what is due; whether there may be more of it now."""
+"""Does a part of the due work; returns whether there may be more."""
 
 
 class Recovery:
@@ -61,7 +61,7 @@ class Recovery:
         self._pulled: set[Environment] = set()
 
     def start(self) -> None:
-        """Begin to work, in the background."""
+        """Start working, in the background."""
         looks: list[tuple[str, float, Work]] = [
             ("retry events", _LOOK_EVERY, self.retry),
             ("fold daily totals", _FOLD_EVERY, self.fold),
@@ -77,24 +77,24 @@ class Recovery:
         self._tasks = [asyncio.create_task(_repeat(*each)) for each in looks]
 
     async def close(self) -> None:
-        """Stop. What was begun is either committed or not there at all."""
+        """Stop. Unfinished work is rolled back."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def retry(self) -> bool:
-        """Try failed events again whose time has come."""
+        """Retry failed events that are due."""
         return await retries.retry_due(self._ledger, self._settings.retry_attempts)
 
     async def take_up(self, environment: Environment) -> bool:
-        """Give unfinished events that nobody tries again a turn."""
+        """Schedule a retry for unfinished events that have none."""
         await retries.take_up(self._database, environment)
         return False
 
     async def pull(self, environment: Environment) -> bool:
-        """Read Stripe's event list, at the start and when it is time to."""
+        """Read Stripe's event list, at startup and when it is due."""
         if await self._has_key(environment):
-            # Whatever turn was taken before: whoever took it may be what has just died.
+            # Regardless of earlier pulls: the process that did them may have just died.
             every = self._settings.pull_every if environment in self._pulled else None
             self._pulled.add(environment)
             gap = await pulling.pull_due(self._ledger, self._gateway, environment, every)
@@ -113,12 +113,12 @@ class Recovery:
         return await refreshes.settle_due(asking) > 0
 
     async def archive(self, environment: Environment) -> bool:
-        """Put events away that are older than the retention."""
+        """Archive events that are older than the retention."""
         days = self._settings.event_retention_days
         return days is not None and await housekeeping.archive(self._database, environment, days)
 
     async def fold(self) -> bool:
-        """Add what changed to the totals of the days."""
+        """Fold recent changes into the daily totals."""
         return await housekeeping.fold(self._database)
 
     async def verify(self, environment: Environment) -> bool:
@@ -139,7 +139,7 @@ class Recovery:
 
 
 async def _repeat(name: str, pause: float, work: Work) -> None:
-    """Work for ever. What goes wrong is logged, once for as long as it goes wrong alike."""
+    """Work forever. Errors are logged, repeated ones only once."""
     said = ""
     while True:
         wait = pause
@@ -155,10 +155,10 @@ async def _repeat(name: str, pause: float, work: Work) -> None:
                 said = str(error)
                 level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
                 level("recovery is held up", work=name, reason=said)
-        except Exception as error:  # a bug of ours; the rest of the work must not end with it
+        except Exception as error:  # a bug in Billhook; the other work must continue
             wait = max(pause, _AFTER_ERROR)
             if repr(error) != said:
                 said = repr(error)
                 log.exception("recovery is held up", work=name)
-        # A little uneven, so that several workers don't look at the same moment.
+        # With jitter, so that several workers don't check at the same moment.
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311

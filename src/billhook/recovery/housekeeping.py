@@ -1,5 +1,4 @@
-"""The ledger grows for ever, unless a retention is set; what transactions changed of their days'
-totals is added to them."""
+"""Archives old events, if a retention is set, and folds changes into the daily totals."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ _FOLD = "SELECT billhook.fold_changes($1)"
 
 
 async def archive(database: Database, environment: Environment, days: int) -> bool:
-    """Put a batch of finished events away that came more than `days` days ago, into
-    `billhook.archived_events`. Stripe telling of one of them again changes nothing.
+    """Move a batch of finished events that arrived more than `days` days ago to
+    `billhook.archived_events`. If Stripe sends one of them again, nothing changes.
 
     Returns:
         Whether there may be more.
@@ -28,7 +27,7 @@ async def archive(database: Database, environment: Environment, days: int) -> bo
 
 
 async def fold(database: Database) -> bool:
-    """Add a batch of what changed to the totals of the days (docs/decisions/0007-daily-totals.md).
+    """Fold a batch of changes into the daily totals (docs/decisions/0007-daily-totals.md).
 
     Returns:
         Whether there may be more.

@@ -1,8 +1,8 @@
 """The puller: Stripe's event list, through the same pipeline as webhooks (docs/recovery.md).
 
-It heals what a webhook missed, and stands in for webhooks where Stripe cannot reach us. The list
-is read from a stored cursor, with an overlap: an event may show in the list a moment after newer
-ones did. Events that the ledger has are left alone.
+It applies events whose webhooks were missed, and replaces webhooks if Stripe cannot reach the
+server. The list is read from a stored cursor, with an overlap: an event may appear in the list
+after newer ones. Events that are already in the ledger are skipped.
 """
 
 from __future__ import annotations
@@ -81,29 +81,29 @@ WHERE environment = $1
 
 @dataclass(slots=True)
 class _Seen:
-    """What a look at Stripe's list found: its newest event, and the newest that is applied; epoch
+    """The result of reading Stripe's list: its newest event, and the newest applied one; epoch
     seconds."""
 
     newest: int | None = None
     applied: int | None = None
     unrecorded: BillhookError | None = None
-    """Why some event could not even be recorded: the cursor waits for it, and the others don't."""
+    """Why an event could not be recorded: the cursor waits for it, but the other events don't."""
 
 
 async def pull_due(
     ledger: Ledger, gateway: Gateway, environment: Environment, every: float | None
 ) -> bool:
-    """Read what is new in Stripe's event list, if it is time and nobody else does.
+    """Read new events from Stripe's list, if it is due and no other worker is doing it.
 
     Args:
-        every: seconds from one time to the next, for all workers together; None for now.
+        every: seconds between two pulls, for all workers together; None: now.
 
     Returns:
-        Whether there is a gap: events that Stripe no longer lists. Only a sync can help then.
+        Whether there is a gap: events that Stripe no longer lists. Then only a sync helps.
 
     Raises:
-        BillhookError: Stripe did not answer; it is tried again later, from the same cursor.
-        LeaseLost: the key was changed meanwhile.
+        BillhookError: a request to Stripe failed; it is retried later, from the same cursor.
+        LeaseLost: the key was changed in the meantime.
     """
     database = ledger.database
     if every is not None and not await _is_due(database, environment):
@@ -114,7 +114,7 @@ async def pull_due(
         async with database.connection() as connection:
             row = await connection.fetchrow(_TAKE_TURN, environment, every)
             if row is None:
-                if every is None:  # nobody ever pulls it: from the next look on somebody does
+                if every is None:  # not pulled yet: from now on it is
                     await connection.execute(_BEGIN, environment)
                 return False
         key = await gateway.key(environment)
@@ -162,7 +162,7 @@ async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int)
 
 
 async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeObject] | None:
-    """The events created in [since, upto), newest first; None when they are too many at once."""
+    """The events created in [since, upto), newest first; None if there are too many at once."""
     found: list[StripeObject] = []
     async for page in event_list.pages(asking, since, upto):
         found += page

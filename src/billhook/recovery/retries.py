@@ -1,4 +1,4 @@
-"""Failed events are tried again by us, whether or not Stripe sends them again."""
+"""Retries of failed events, whether or not Stripe sends them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
 
-# The next turn is set before the event is tried: a worker that dies on the way leaves it to others.
+# The next retry is scheduled before the event is tried: if the worker dies, others take over.
 # One at a time: whatever becomes of it, the others keep their turns.
 _CLAIM = """
 WITH due AS (
@@ -29,7 +29,7 @@ SELECT c.*, e.payload FROM claimed c
 JOIN payments.webhook_events e
   ON e.provider = 'stripe' AND e.environment = c.environment AND e.provider_event_id = c.event_id
 """
-# A trigger of the app may have written the status itself, or dropped what we wrote.
+# A trigger of the app may have written the status itself, or discarded Billhook's update.
 _TAKE_UP = """
 INSERT INTO billhook.event_retries (environment, event_id)
 SELECT environment, provider_event_id FROM payments.webhook_events e
@@ -46,22 +46,22 @@ ON CONFLICT DO NOTHING
 
 
 async def take_up(database: Database, environment: Environment) -> None:
-    """See to it that each event that is not finished has its turn."""
+    """Make sure that each unfinished event is scheduled for a retry."""
     async with database.connection() as connection:
         await connection.execute(_TAKE_UP, environment)
 
 
 async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
-    """Try the failed event whose time has come first, as on its first delivery.
+    """Retry the failed event that has been due longest, as on its first delivery.
 
     Args:
-        most_attempts: after so many the event stays `failed`, a dead letter, until it is replayed.
+        most_attempts: after this many attempts, the event is a dead letter until it is replayed.
 
     Returns:
         Whether more may be due.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL is away, or it is what the app's trigger made of it.
+        DatabaseUnavailable: PostgreSQL is unavailable, or a trigger of the app makes it look so.
     """
     async with ledger.database.connection() as connection:
         row = await connection.fetchrow(_CLAIM, most_attempts)

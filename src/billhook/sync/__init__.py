@@ -56,8 +56,8 @@ class _NoKey(BillhookError):
 
 
 class Sync:
-    """Brings the mirror in line with Stripe. One runs per environment, in whatever process; who
-    asks for another meanwhile gets the result of that one."""
+    """Syncs the mirror with Stripe. One sync runs per environment, across all processes; concurrent
+    requests get its result."""
 
     def __init__(self, database: Database, gateway: Gateway, connections: Connections) -> None:
         self._database = database
@@ -66,35 +66,35 @@ class Sync:
         self._tasks: dict[Environment, asyncio.Task[SyncResult]] = {}
 
     async def run(self, environment: Environment) -> SyncResult:
-        """Sync an environment and wait for the result; the sync goes on when the caller leaves.
+        """Sync an environment and wait for the result; the sync continues if the caller leaves.
 
-        An environment without a key, or one that Stripe refuses, is a result as well: its
-        connection says why.
+        An environment without a key, or with one that Stripe rejects, is a result as well: its
+        connection has the reason.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away. The next sync goes on from there.
+            DatabaseUnavailable: PostgreSQL is unavailable. The next sync continues from there.
         """
         return await asyncio.shield(self.start(environment))
 
     def start(self, environment: Environment) -> asyncio.Task[SyncResult]:
-        """Start a sync in the background, unless this process has one already."""
+        """Start a sync in the background, unless this process is already running one."""
         task = self._tasks.get(environment)
         if task is None or task.done():
             task = asyncio.create_task(self._run(environment))
-            # Nobody may be waiting: the error, if any, is looked at here.
+            # Maybe nobody is waiting, so an error is handled here.
             task.add_done_callback(_report)
             self._tasks[environment] = task
         return task
 
     async def close(self) -> None:
-        """Stop what runs. The next sync goes on from there."""
+        """Stop the running syncs. The next ones continue from there."""
         for task in self._tasks.values():
             task.cancel()
             with suppress(asyncio.CancelledError, BillhookError):
                 await task
 
     async def progress(self, environment: Environment) -> SyncProgress:
-        """How far the sync is that runs, or the last one was."""
+        """The progress of the running sync, or of the last one."""
         async with self._database.connection() as connection:
             last = await connection.fetchrow(_LAST, environment)
             counts = await connection.fetch(_COUNTS, environment)
@@ -115,7 +115,7 @@ class Sync:
                 last = await connection.fetchrow(_LAST, environment)
             if last and last["finished_at"] and last["finished_at"] > asked_at:
                 return SyncResult.model_validate(last["result"])
-            # Overtaken by a change of the key: what it read is of no use, so begin again.
+            # The key was changed: what was read is useless, so start over.
             with suppress(LeaseLost):
                 async with try_lease(self._database, _lease_name(environment)) as lease:
                     if lease is not None:
@@ -148,8 +148,8 @@ class Sync:
         return await self._finish(environment, summary, lease)
 
     async def _account(self, environment: Environment, lease: Lease) -> tuple[mirror.Asking, int]:
-        """Make sure that the key opens the account whose rows we have. Returns who asks from now
-        on, always with this key, and Stripe's time."""
+        """Make sure that the key belongs to the mirrored account. Returns the reader to use from
+        now on, always with this key, and Stripe's time."""
         try:
             key = await self._gateway.key(environment)
         except PaymentConfigInvalid:
@@ -166,7 +166,7 @@ class Sync:
         *,
         deleted: int,
     ) -> SubscriptionsSummary | None:
-        """How it went, into the connection; the summary of the subscriptions, if they were read."""
+        """Store the result in the connection; return the summary of the subscriptions, if read."""
         async with self._database.connection() as connection:
             counts = {
                 row["list"]: row["objects"] for row in await connection.fetch(_COUNTS, environment)

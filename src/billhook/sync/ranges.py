@@ -1,4 +1,4 @@
-"""What a sync reads: lists, in ranges of `created`, whose state is kept so that it can go on."""
+"""What a sync reads: lists, in ranges of `created` with stored state, so that it can continue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INSERT INTO billhook.syncs AS s (environment) VALUES ($1)
 ON CONFLICT (environment) DO UPDATE SET started_at = now(), finished_at = NULL, result = NULL
 """
 _FORGET_RANGES = "DELETE FROM billhook.sync_ranges WHERE environment = $1"
-# A sync that was stopped an hour ago or earlier would resume into a list that has moved on.
+# A sync that stopped an hour ago or earlier would continue in a list that has changed too much.
 _STOPPED = """
 SELECT EXISTS (
     SELECT FROM billhook.syncs
@@ -65,7 +65,7 @@ class Range:
 async def begin(
     database: Database, environment: Environment, lease: Lease
 ) -> tuple[dict[str, list[Range]], bool]:
-    """The ranges to read, and whether they are whole lists (not those of a stopped sync)."""
+    """The ranges to read, and whether they are whole lists (not those of an interrupted sync)."""
     ranges: dict[str, list[Range]] = {name: [] for name in LISTINGS}
     async with database.as_service() as connection:
         await lease.check(connection)
@@ -96,11 +96,11 @@ async def write_page(
     *,
     done: bool,
 ) -> None:
-    """Write a page of a list, how far its range is now read, and the range that was split off from
-    it, in one transaction.
+    """Write a page of a list, the progress of its range, and the range that was split off from it,
+    in one transaction.
 
     Raises:
-        LeaseLost: somebody else syncs now, or the key was changed.
+        LeaseLost: another process is syncing now, or the key was changed.
     """
     async with reader.database.as_service() as connection:
         await reader.check(connection)
@@ -132,7 +132,7 @@ def params_of(kind: Kind, part: Range) -> dict[str, Any]:
 
 
 def split(part: Range, objects: list[StripeObject]) -> Range | None:
-    """The older half of what is left of a range, or None where there is nothing to halve."""
+    """The older half of the rest of a range, or None if it cannot be split."""
     oldest = timestamp(objects[-1].get("created"))
     if oldest is None or oldest - part.since < 2:
         return None

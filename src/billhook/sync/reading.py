@@ -1,4 +1,4 @@
-"""Reading one list into the mirror, and asking about what it no longer shows."""
+"""Reads one list into the mirror, and checks objects that are missing in it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from billhook.task_groups import all_or_first_error, for_each
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 6
-"""Ranges of one list that are read at the same time."""
+"""Ranges of one list that are read concurrently."""
 _CONFIRM_AT_ONCE = 4
 _CONFIRM_MOST = 2_000
-"""Absent objects asked about in one sync; the next one asks about the rest."""
+"""Missing objects fetched in one sync; the next sync fetches the rest."""
 
 
 @dataclass(slots=True)
@@ -39,20 +39,20 @@ class Reading:
     name: str
     kind: Kind
     complete: bool
-    """Whether all of it is read here: what a resumed one saw before the stop is not known."""
+    """Whether all of it is read here; a continued sync does not know what was read before."""
     writers: asyncio.Semaphore
-    """Pages that are written at the same time, of all lists: the pool serves others, too."""
+    """Limits the pages of all lists that are written concurrently: the pool has other users."""
     active: int = 0
     objects: int = 0
     seen: set[str] = field(default_factory=set)
     error: BillhookError | None = None
-    """Why it was not read to its end."""
+    """Why it was not read completely."""
     refused: str | None = None
-    """Why some row of it could not be written: a trigger of the app's, most likely."""
+    """Why a row could not be written: most likely a trigger of the app."""
 
 
 async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range]) -> None:
-    """Read one list. What goes wrong ends this list only."""
+    """Read one list. An error ends only this list."""
     try:
         async with all_or_first_error() as group:
             for each in ranges:
@@ -101,7 +101,7 @@ async def _write(
     *,
     done: bool,
 ) -> None:
-    """Write a page and what is left of its range, in one transaction."""
+    """Write a page and the rest of its range, in one transaction."""
     part.objects += len(found)
     part.after = found[-1]["id"] if found else part.after
     if older is not None and older.upto is not None:
@@ -124,7 +124,7 @@ async def _write(
 async def _write_singly(
     asking: mirror.Asking, reading: Reading, found: list[StripeObject], at: int
 ) -> None:
-    """Some row of a page is refused: find it, leave it out."""
+    """A row of a page was rejected: find it and skip it."""
     for each in found:
         try:
             await mirror.write_one(asking, reading.kind, each, at)
@@ -159,8 +159,8 @@ ORDER BY 1 LIMIT $2
 async def absent(
     asking: mirror.Asking, kind: Kind, seen: set[str], at: int, most: int
 ) -> list[str]:
-    """Objects that the mirror shows since before `at`, and that were not seen in Stripe's list; and
-    customers that someone pays for and that were never mirrored, or are deleted."""
+    """Mirrored objects from before `at` that were missing in Stripe's list; and mapped customers
+    that were never mirrored, or are deleted."""
     alive = "AND NOT t.deleted" if kind.keeps_deleted else ""
     query = f"""
         SELECT {kind.key} AS id FROM payments.{kind.table} AS t
@@ -179,7 +179,7 @@ async def absent(
 
 
 async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int:
-    """Ask Stripe about each object that its list did not show, and remove what is gone."""
+    """Fetch each object that was missing in Stripe's list, and remove those that don't exist."""
     if not reading.complete or reading.error is not None:
         return 0
     gone_perhaps = await absent(asking, reading.kind, reading.seen, at, _CONFIRM_MOST)

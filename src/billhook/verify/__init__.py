@@ -1,9 +1,9 @@
 """`billhook verify`: the mirror and the transactions against Stripe, object by object.
 
 Stripe's lists are read page by page, and each page is compared with the rows of its objects: one
-request and one or two indexed lookups per 100 objects. What differs is looked at once more, on its
-own, before it counts: an event may have arrived meanwhile. No connection is held while Stripe is
-asked, and no list is in memory as a whole, but for the ids that were seen.
+request and one or two indexed lookups per 100 objects. An object that differs is fetched again
+individually before it counts: an event may have arrived in the meantime. No connection is held
+during a request to Stripe, and no list is in memory as a whole, except for its ids.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ async def verify(
 
     Raises:
         Busy: a verification of this environment is running.
-        PaymentConfigInvalid: no key, or one that Stripe refuses.
-        LeaseLost: the key was changed meanwhile.
+        PaymentConfigInvalid: no key, or one that Stripe rejects.
+        LeaseLost: the key was changed in the meantime.
     """
     database = ledger.database
     key = await gateway.key(environment)
     async with try_lease(database, lease_name(environment)) as lease:
         if lease is None:
             raise Busy(
-                f"A verification of {environment} is running already.",
-                next_actions="Wait for it, or look at its result: GET …/verify.",
+                f"A verification of {environment} is already running.",
+                next_actions="Wait for it, then read its result: GET …/verify.",
             )
         at = (await gateway.account(environment, key=key)).at
         asking = mirror.Asking(database, gateway, environment, key, lease)
@@ -80,13 +80,13 @@ async def last(database: Database, environment: Environment) -> Verification | N
 
 
 async def is_due(database: Database, environment: Environment, hours: int) -> bool:
-    """Whether the last verification, or the connection, is longer ago than so many hours."""
+    """Whether the last verification, or the connection, is older than this many hours."""
     async with database.connection() as connection:
         return bool(await connection.fetchval(_DUE, environment, hours))
 
 
 def lease_name(environment: Environment) -> str:
-    """The lease of whoever verifies; a change of the key takes it away."""
+    """The lease of a verification; a change of the key revokes it."""
     return f"verify:{environment}"
 
 

@@ -98,7 +98,7 @@ async def _confirm(
     *,
     repair: bool,
 ) -> None:
-    """Ask for each suspect on its own: what differs now as well has drifted."""
+    """Fetch each suspect individually: if it still differs, it has drifted."""
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
 
     async def one(object_id: str) -> None:
@@ -114,7 +114,7 @@ async def _confirm(
 
 
 async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
-    """How a row differs from what Stripe says of its object just now, or None."""
+    """How a row differs from the current state of its object at Stripe, or None."""
     asked = await _fetch(asking, kind, object_id)
     shown, items = await _shown(asking, kind, [object_id])
     row = shown.get(object_id)
@@ -141,7 +141,7 @@ async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | N
 
 
 async def _dead_mapping(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
-    """A subject whose customer is deleted at Stripe, or was never there."""
+    """A subject whose customer was deleted at Stripe, or never existed."""
     if kind.name != "customer":
         return None
     async with asking.database.connection() as connection:
@@ -156,7 +156,7 @@ async def _dead_mapping(asking: mirror.Asking, kind: Kind, object_id: str) -> Dr
 async def _fetch(
     asking: mirror.Asking, kind: Kind, object_id: str
 ) -> tuple[StripeObject, int] | None:
-    """An object and since when it is so; None when Stripe does not have it."""
+    """An object and the time of its state; None if it does not exist at Stripe."""
     try:
         found = await asking.get(kind.name, mirror.path_of(kind, object_id), {})
     except BillhookError as error:
@@ -170,8 +170,8 @@ async def _fetch(
 
 
 async def _mend(asking: mirror.Asking, kind: Kind, object_id: str) -> None:
-    """Show what Stripe says. A row that was changed by other hands has a version that forbids that:
-    it is taken away, unless the row has become newer than this answer."""
+    """Show Stripe's state. A manually changed row still has a version that prevents that, so the
+    version is removed, unless the row has become newer than this response."""
     asked = await _fetch(asking, kind, object_id)
     if asked is None:
         await mirror.refresh(asking, kind, object_id)
@@ -231,7 +231,7 @@ async def _shown(
 def _differences(
     kind: Kind, stripe_object: StripeObject, shown: Shown | None, children: Iterable[Shown]
 ) -> list[str]:
-    """The columns in which a row differs from its object; all of the row, when there is none."""
+    """The columns in which a row differs from its object; all columns if there is no row."""
     try:
         row = kind.row(stripe_object)
     except UnreadableObject:
@@ -267,8 +267,8 @@ def _different(row: Row, shown: Shown) -> list[str]:
 
 
 def _in_flight(stripe_object: StripeObject, row: Shown | None, at: int) -> bool:
-    """Whether the difference is nothing but time: the row is newer than Stripe's answer, or there
-    is none yet because the object is young."""
+    """Whether the difference is only a matter of time: the row is newer than Stripe's response, or
+    there is none yet because the object is new."""
     if row is None:
         created = stripe_object.get("created")
         return isinstance(created, int) and created > at - YOUNG

@@ -1,4 +1,4 @@
-"""Repairing by Stripe's event list: what it still lists goes the way that every event goes."""
+"""Repairs with Stripe's event list: listed events are applied like any other event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import Asking
 from billhook.stripe.gateway import StripeObject
 
-# The objects of a payment: an invoice tells of it without naming its PaymentIntent.
+# The objects of a payment: an invoice reports it without naming its PaymentIntent.
 _PARTS = """
 SELECT other.object_id FROM billhook.payment_refs of
 JOIN billhook.payment_refs other USING (payment_id)
@@ -18,7 +18,7 @@ WHERE of.environment = $1 AND of.object_type = 'payment_intent' AND of.object_id
   AND other.object_type IN ('invoice', 'checkout_session')
 """
 _AROUND = (5, 600)
-"""Seconds before and after an object was made in which its events are looked for."""
+"""Seconds before and after an object's creation in which its events are searched."""
 
 
 async def apply_events(
@@ -49,4 +49,4 @@ async def apply_events(
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(asking.database, asking.environment, delivery, refire=False)
         except (EventNotApplied, EventNotRecorded):
-            continue  # it will be tried again
+            continue  # it will be retried

@@ -1,4 +1,4 @@
-"""`payments.transactions` against Stripe's charges and refunds, and the sums of both."""
+"""Compares `payments.transactions` with Stripe's charges and refunds, and the totals of both."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Movement:
-    """Money that moved at Stripe, as its transaction is to show it.
+    """Money that moved at Stripe, as its transaction should show it.
 
     Attributes:
         id: of the PaymentIntent or the refund.
         status: of a payment `taken`, or `released` if it was authorized and never captured.
-        at: when Stripe said so.
+        at: the time of Stripe's response.
     """
 
     id: str
@@ -122,7 +122,7 @@ class _Movement:
 
     @property
     def counts(self) -> bool:
-        """Whether it is part of the sums: a refund that is pending or failed is not."""
+        """Whether it is part of the totals: a pending or failed refund is not."""
         return self.status in ("taken", "refunded")
 
 
@@ -202,7 +202,7 @@ async def _compare(
 
 
 def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | None:
-    """What a charge or refund moved; None where it moved nothing and nothing is to be shown."""
+    """What a charge or refund moved; None if it moved nothing and has no row."""
     created = timestamp(stripe_object.get("created")) or 0
     if kind == "charge":
         intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
@@ -302,7 +302,7 @@ def _status(amount: int, refunded: int) -> str:
 
 
 def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
-    """Add what Stripe moved, and what we show of it, in the currency in which we show it."""
+    """Add Stripe's amounts and the mirrored ones, in the currency of the row."""
     of_nothing = row is not None and kind == "refund" and row["status"] == "failed"
     if moved.counts and not of_nothing:
         amount, currency = moved.amount, moved.currency
@@ -330,7 +330,7 @@ async def _confirm(
     *,
     repair: Ledger | None,
 ) -> None:
-    """Look at each suspect once more: what differs now as well has drifted."""
+    """Fetch each suspect again: if it still differs, it has drifted."""
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
     counted: set[int] = set()
 
@@ -419,8 +419,8 @@ async def _extra(
     *,
     repair: bool,
 ) -> None:
-    """Payments that we show and Stripe did not take. A repair shows one as Stripe knows it; one
-    that Stripe does not know is left for manual review."""
+    """Mirrored payments that Stripe did not collect. A repair shows the state at Stripe; a payment
+    that does not exist at Stripe is left for manual review."""
     async with asking.database.connection() as connection:
         rows = await connection.fetch(_EXTRA, asking.environment, since, at, list(seen), CONFIRMED)
     for row in rows:

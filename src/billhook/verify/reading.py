@@ -1,4 +1,4 @@
-"""Reading a list of Stripe's for comparison: all of it, or a sample that fits the time."""
+"""Reads one of Stripe's lists for comparison: all of it, or a sample within the time budget."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from billhook.stripe.gateway import Fetched
 log = structlog.get_logger(__name__)
 
 CONFIRMED = 500
-"""Differences of a list that are looked at one by one. Where there are more, a sync is the cure."""
+"""Differences of a list that are checked individually. If there are more, a sync fixes them."""
 
 YOUNG = 60
-"""Seconds in which the event of a new object may still be on its way."""
+"""Seconds in which the event of a new object may still be in transit."""
 
 _PAGE = 100
 
@@ -35,7 +35,7 @@ async def pages(
     since: int | None,
     until: float | None,
 ) -> AsyncIterator[Fetched]:
-    """The pages of what was created since `since`, in epoch seconds, newest first.
+    """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
         since: None for a list that takes no range of `created`; a sample of it is its newest part.
@@ -64,7 +64,7 @@ async def pages(
 
 @contextmanager
 def one_repair(table: str, object_id: str) -> Iterator[None]:
-    """Repair one row. If one of the app's triggers refuses it, the others are still repaired."""
+    """Repair one row. If a trigger of the app rejects it, the others are still repaired."""
     try:
         yield
     except asyncpg.PostgresError as error:
