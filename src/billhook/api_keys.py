@@ -1,7 +1,7 @@
 """Admin keys (`ik_…`) and anonymous keys (`anon_…`), stored as SHA-256 hashes.
 
-A key is shown once, when it is made. It carries 192 random bits, so a plain hash is enough: there
-is nothing to guess, and no salt is needed to look it up by index.
+A key is shown once, when it is created. It has 192 random bits, so a plain hash is enough: it
+cannot be guessed, and without a salt it can be looked up by index.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class ApiKey:
 class ApiKeys:
     """Creates, lists, revokes and checks keys.
 
-    A key that was found valid is remembered in this process for `ttl` seconds: so a revoked key
-    may go on working for that long, and no longer. Keys that were not found are not remembered.
+    A valid key is cached in this process for `ttl` seconds, so a revoked key may continue to work
+    for that long. Unknown keys are not cached.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class ApiKeys:
     async def create(
         self, kind: Kind, *, name: str | None = None, expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a new key. The second value is the key itself: it is never to be seen again."""
+        """Create a key. The second value is the key itself, which is never available again."""
         key = PREFIXES[kind] + random.token_hex(24)
         stored = await self._insert(kind, key, name, expires_at)
         if stored is None:  # 192 random bits met twice
@@ -109,7 +109,7 @@ class ApiKeys:
             return [ApiKey(**row) for row in await connection.fetch(_LIST)]
 
     async def revoke(self, key_id: UUID) -> ApiKey:
-        """Make a key invalid for good. Revoking it again changes nothing.
+        """Revoke a key permanently. Revoking it again changes nothing.
 
         Raises:
             NotFound: there is no such key.
@@ -122,7 +122,7 @@ class ApiKeys:
         return ApiKey(**row)
 
     async def is_valid(self, kind: Kind, key: str) -> bool:
-        """Whether `key` is a valid key of that kind, ours or one that came over from InsForge."""
+        """Whether `key` is a valid key of that kind, Billhook's or an adopted one of InsForge."""
         return await self.is_valid_hash(kind, hash_of(key))
 
     async def is_valid_hash(self, kind: Kind, digest: bytes) -> bool:
@@ -141,9 +141,9 @@ class ApiKeys:
         return True
 
     async def seed(self, settings: Settings) -> None:
-        """Store the keys of the settings where there is no valid one of their kind.
+        """Store the keys from the settings if there is no valid key of their kind.
 
-        A key that was revoked stays revoked, also when the settings still name it.
+        A revoked key stays revoked, even if it is still in the settings.
         """
         wanted: dict[Kind, SecretStr | None] = {
             "admin": settings.access_api_key,
@@ -184,7 +184,7 @@ class ApiKeys:
         try:
             found = await self._store.get_with_old(_INSFORGE_NAMES[kind])
         except SecretUnreadable as error:
-            # Our own keys go on working; the reason is in the log, the key is not.
+            # Billhook's own keys continue to work; the log has the reason, but not the key.
             _log.warning("an InsForge key cannot be read", reason=error.message)
             return []
         return [
@@ -197,5 +197,5 @@ def _fits(kind: Kind, secret: StoredSecret) -> bool:
 
 
 def hash_of(key: str) -> bytes:
-    """What is kept of a key."""
+    """The hash of a key."""
     return sha256(key.encode()).digest()

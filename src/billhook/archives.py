@@ -31,7 +31,7 @@ _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
 """
-# What stood in the place of the rows that came back.
+# The rows that the restored rows replaced.
 _PRESENT = "SELECT id FROM billhook.archives WHERE environment = $1 AND archived_at = now()"
 
 
@@ -58,7 +58,7 @@ async def restore(database: Database, archive_id: UUID) -> int:
     ledger, while writers wait.
 
     Returns:
-        How many rows came back.
+        How many rows were restored.
 
     Raises:
         NotFound: no such archive, or one that was restored already.
@@ -83,7 +83,7 @@ async def _restore(database: Database, archive_id: UUID) -> int:
                 code="DATABASE_DUPLICATE",
                 next_actions="Set a key of the archived account first, or remove the current one.",
             )
-        # A sync that runs begins anew: what it wrote so far may be overtaken here.
+        # A running sync starts over, because what it has written may be replaced here.
         await stop_readers(connection, row["environment"])
         await hold_writers(connection)
         restored: int = await connection.fetchval(

@@ -1,7 +1,7 @@
 """The catalog: products and prices, read from the mirror, changed at Stripe (contract section 3.2).
 
-A change goes to Stripe first; what Stripe answers is written to the mirror at once, so that the
-next read shows it before its event arrives.
+A change is sent to Stripe first; Stripe's response is written to the mirror immediately, so that
+the next read shows it before its event arrives.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ async def price(database: Database, environment: Environment, price_id: str) -> 
 async def create_product(
     database: Database, gateway: Gateway, environment: Environment, order: CreateProduct
 ) -> Product:
-    """Create a product at Stripe. With an idempotency key a repetition creates no second one.
+    """Create a product at Stripe. With an idempotency key, repeating creates no second one.
 
     Raises:
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
@@ -171,7 +171,7 @@ async def update_product(
 async def delete_product(
     database: Database, gateway: Gateway, environment: Environment, product_id: str
 ) -> DeletedProduct:
-    """Delete a product at Stripe, and here with its prices. Stripe refuses one that was used.
+    """Delete a product at Stripe, and in the mirror with its prices. Stripe refuses a used one.
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
@@ -188,7 +188,7 @@ async def delete_product(
 async def create_price(
     database: Database, gateway: Gateway, environment: Environment, order: CreatePrice
 ) -> Price:
-    """Create a price at Stripe. With an idempotency key a repetition creates no second one.
+    """Create a price at Stripe. With an idempotency key, repeating creates no second one.
 
     Raises as `create_product`.
     """
@@ -221,7 +221,7 @@ async def update_price(
 async def archive_price(
     database: Database, gateway: Gateway, environment: Environment, price_id: str
 ) -> ArchivedPrice:
-    """Make a price inactive: Stripe does not delete prices. Raises as `update_price`."""
+    """Archive a price: Stripe cannot delete prices. Raises as `update_price`."""
     asking = Asking(database, gateway, environment)
     archived = _price(environment, await _change(asking, PRICE, price_id, {"active": False}))
     return ArchivedPrice(price=archived, archived=not archived.active)
@@ -230,8 +230,8 @@ async def archive_price(
 async def _create(
     asking: Asking, kind: Kind, params: Mapping[str, Any], key: str | None
 ) -> StripeObject:
-    """Create at Stripe and mirror it. What Stripe repeats for a known idempotency key is how the
-    object was then: it may have changed, or gone, since, so it is asked for anew."""
+    """Create at Stripe and mirror it. For a known idempotency key, Stripe repeats the original
+    response: the object may have changed or been deleted since, so it is fetched again."""
     answer = await asking.gateway.post(asking.environment, kind.path, params, idempotency_key=key)
     if answer.replayed:
         await mirror.refresh(asking, kind, answer.data["id"])
@@ -258,19 +258,19 @@ def _price(environment: Environment, found: StripeObject) -> Price:
 
 
 def _shown(environment: Environment, kind: Kind, found: StripeObject) -> dict[str, Any]:
-    """The mirrored row of what Stripe answered."""
+    """The mirrored row of Stripe's response."""
     common = {"environment": environment, "synced_at": datetime.now(UTC)}
     return common | {kind.key: found["id"], **(kind.row(found) or {})}
 
 
 def _made_of(order: Request, *names: str) -> dict[str, Any]:
-    """The fields that the caller gave for something new: of what is null there is nothing."""
+    """The given fields of a new object, without nulls."""
     given = {name: getattr(order, name) for name in names}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _given(order: Request, *names: str) -> dict[str, Any]:
-    """The fields that the caller gave, as Stripe takes them: an empty text takes a value away."""
+    """The given fields, in Stripe's form: an empty string removes a value."""
     given = {name: getattr(order, name) for name in names if name in order.model_fields_set}
     return {name: "" if value is None else value for name, value in given.items()}
 

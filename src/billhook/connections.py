@@ -1,5 +1,5 @@
-"""`payments.provider_connections`: which Stripe account an environment is connected to, and how its
-last sync went (contract section 3.2)."""
+"""`payments.provider_connections`: the Stripe account of an environment, and the result of its last
+sync (contract section 3.2)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ UPDATE payments.provider_connections SET
 WHERE provider = 'stripe' AND environment = $1
 """
 
-# What happened at Stripe before it was connected is not ours to apply.
+# Events from before the account was connected are not applied.
 _PULL_FROM_NOW = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
 VALUES ($1, pg_catalog.to_timestamp($2::bigint), pg_catalog.to_timestamp($2::bigint))
@@ -141,17 +141,17 @@ class Connections:
         key: str | None = None,
         lease: Lease | None = None,
     ) -> None:
-        """Record the account that a key opens, and the key when it is a new one.
+        """Record the account of a key, and the key if it is new.
 
         Args:
-            fetched: Stripe's answer to `GET /v1/account`.
-            key: to be stored.
-            lease: of the sync that asked; where a change of the key has overtaken it, nothing is
-                written and `LeaseLost` is raised.
+            fetched: Stripe's response to `GET /v1/account`.
+            key: the key to store.
+            lease: of the sync that fetched it; if the key was changed since, nothing is written
+                and `LeaseLost` is raised.
 
-        When it is not the account before, its rows are archived and its signing secrets made
-        invalid: whatever it still sends must not count for the new one. All of it is one
-        transaction, and a sync that runs writes nothing after it.
+        If it is another account than before, the previous account's rows are archived and its
+        signing secrets revoked: its remaining deliveries must not count for the new account. This
+        is one transaction, after which a running sync writes nothing.
         """
         account = fetched.data
         async with self._database.as_service() as connection:
@@ -252,7 +252,7 @@ def not_configured(environment: Environment) -> str:
 
 
 async def stop_readers(connection: DatabaseConnection, environment: Environment) -> None:
-    """Whoever reads from Stripe with the key before writes no more."""
+    """Revoke the leases of syncs and verifications that use the previous key."""
     await take_away(connection, f"sync:{environment}")
     await take_away(connection, f"pull:{environment}")
     await take_away(connection, f"verify:{environment}")

@@ -1,8 +1,8 @@
 """The webhook endpoint that Billhook manages at Stripe (contract section 5, "Managed endpoint").
 
-It is recognised by its metadata, which InsForge's backend recognises too. A change never opens a
-gap: the endpoint is updated in place, or a new one is there, and its secret accepted, before the
-old one goes.
+It is recognized by its metadata, as by InsForge's backend. A change never causes a gap: the
+endpoint is updated in place, or a new one exists and its secret is accepted before the old one is
+deleted.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
 
 
 class WebhookEndpoint:
-    """Keeps the managed endpoint of each environment as it should be.
+    """Maintains the managed endpoint of each environment.
 
     Args:
-        public_url: the address under which Stripe reaches this Billhook; None where it doesn't.
+        public_url: the URL at which Stripe can reach this server; None if there is none.
     """
 
     def __init__(
@@ -55,25 +55,25 @@ class WebhookEndpoint:
         self._public_url = public_url
 
     def url(self, environment: Environment) -> str | None:
-        """Where Stripe is to send the events of `environment`."""
+        """The URL to which Stripe should send the events of `environment`."""
         return self._public_url and f"{self._public_url}{_path(environment)}"
 
     async def ensure(self, environment: Environment) -> str:
-        """Create the endpoint, or change it where it is not as it should be. Safe to repeat.
+        """Create the endpoint, or fix it. Safe to repeat.
 
         Returns:
             Its id.
 
         Raises:
             PaymentConfigInvalid: there is no public URL, no key, or one without the permission.
-            UpstreamFailure: Stripe refuses: the limit of 16 endpoints, an address it can't reach.
+            UpstreamFailure: Stripe refuses: the limit of 16 endpoints, or a URL it can't reach.
         """
         url = self.url(environment)
         if url is None:
             raise PaymentConfigInvalid(
-                "Stripe cannot reach this Billhook: no public URL is set.",
-                next_actions="Set BILLHOOK_PUBLIC_URL to an address that Stripe can reach, or "
-                "forward events by hand, for example with `stripe listen`.",
+                "Stripe cannot reach this server: no public URL is set.",
+                next_actions="Set BILLHOOK_PUBLIC_URL to a URL that Stripe can reach, or "
+                "forward events yourself, for example with `stripe listen`.",
             )
         wanted = _wanted(environment, url)
         known = await self._connections.get(environment)
@@ -100,10 +100,10 @@ class WebhookEndpoint:
         return endpoint_id
 
     async def remove(self, environment: Environment, *, key: str | None = None) -> None:
-        """Delete the endpoint at Stripe, as far as Stripe lets us: it is best effort.
+        """Delete the endpoint at Stripe (best effort).
 
         Args:
-            key: of the account that is left, when another one is connected already.
+            key: of the previous account, if another one is already connected.
         """
         try:
             known = await self._connections.get(environment)
@@ -203,6 +203,6 @@ def _is_managed(endpoint: StripeObject, environment: Environment) -> bool:
 def _sorted(
     managed: list[StripeObject], known_id: str | None, url: str | None
 ) -> tuple[list[StripeObject], list[StripeObject]]:
-    """Ours, and those of other deployments (staging beside production) on the same account."""
+    """This server's, and those of other deployments (such as staging) on the same account."""
     ours = [e for e in managed if e["id"] == known_id or e.get("url") == url]
     return ours, [e for e in managed if e not in ours]

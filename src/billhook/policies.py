@@ -1,4 +1,4 @@
-"""Who may bill whom: has the app said so, and policies to begin with (contract section 4)."""
+"""Who may bill whom: whether the app has policies, and examples (contract section 4)."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _SUPERUSER = (
 )
 
 NO_SUPERUSER = (
-    "Triggers and policies of the app run with its rights, and so does whoever may write them. "
+    "The app's triggers and policies, and everyone who may create them, get its privileges. "
     "Use a role that owns Billhook's schemas and nothing else (docs/database-roles.md)."
 )
 """What to do about a DATABASE_URL that names a superuser."""
 
 _UNGUARDED = {
-    "payments.stripe_checkout_sessions": "anybody, also without signing in, can bill any subject.",
+    "payments.stripe_checkout_sessions": "anyone can bill any subject, even without signing in.",
     "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
     "subject.",
 }
@@ -52,12 +52,12 @@ _MEMBERS = """subject_type = '{owner}' AND subject_id IN (
 GUESTS = """\
 CREATE POLICY guests ON payments.stripe_checkout_sessions FOR INSERT TO anon
     WITH CHECK (mode = 'payment' AND subject_type IS NULL AND subject_id IS NULL);"""
-"""Whoever has row-level security on and sells to guests needs this one as well."""
+"""With row-level security on, selling to guests needs this policy as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionTable:
-    """One of the two tables whose rows callers insert, and whether anything holds them back."""
+    """One of the two tables whose rows callers insert, and whether policies restrict them."""
 
     name: str
     is_on: bool
@@ -65,11 +65,11 @@ class SessionTable:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with it, as a sentence; None where the app has decided."""
+        """What is wrong with it, as a sentence; None if it has policies."""
         if not self.is_on:
             return f"Row-level security is off on {self.name}: {_UNGUARDED[self.name]}"
         if not self.has_policies:
-            return f"Row-level security is on for {self.name}, and no policy lets anybody in."
+            return f"Row-level security is on for {self.name}, but no policy allows access."
         return None
 
 
@@ -80,7 +80,7 @@ async def session_tables(database: Database) -> list[SessionTable]:
 
 
 async def superuser(database: Database) -> str | None:
-    """The name of the database user, where it is a superuser."""
+    """The name of the database user if it is a superuser, else None."""
     async with database.connection() as connection:
         name: str | None = await connection.fetchval(_SUPERUSER)
         return name

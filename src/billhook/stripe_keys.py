@@ -1,7 +1,7 @@
 """Setting and removing a Stripe key (contract section 5, "Set a key", "Remove a key").
 
-A key is tried at Stripe before anything is stored. Each step can be repeated: whatever was done
-when a process died is found again and not done twice.
+A key is checked with Stripe before anything is stored. Each step can be repeated: what was done
+before a process died is found and not done twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from billhook.sync import Sync
 log = structlog.get_logger(__name__)
 
 _SYNC_PATIENCE = 20.0
-"""Seconds that a caller who set a key waits for the sync; it goes on afterwards."""
+"""Seconds that setting a key waits for the sync, which then continues in the background."""
 
 # What Billhook does with a key, and a request for each that changes nothing: Stripe looks at the
 # permission before it looks at the parameters, and these have none (unconfirmed by Stripe's
@@ -52,13 +52,13 @@ class ConfigNotFound(NotFound):
 
 
 class AnotherAccount(PaymentConfigInvalid):
-    """409: the key opens another account than the connected one. Nothing was changed."""
+    """409: the key belongs to another account than the connected one. Nothing was changed."""
 
     status = 409
 
 
 class StripeKeys:
-    """The Stripe keys of both environments. One change at a time, in whatever process."""
+    """The Stripe keys of both environments. One change at a time, across all processes."""
 
     def __init__(
         self,
@@ -84,29 +84,29 @@ class StripeKeys:
         replace_account: bool = True,
         sync: bool = True,
     ) -> BillhookError | None:
-        """Check a key at Stripe, store it, set up the endpoint and sync.
+        """Check a key with Stripe, store it, set up the endpoint and sync.
 
         The same key again does nothing; a new key of the same account is stored; another account's
-        archives the rows of the one before.
+        key archives the rows of the previous account.
 
         Args:
-            replace_account: whether it may be another account's than the connected one.
-            sync: whether to sync, too, and wait for it for a while.
+            replace_account: whether it may belong to another account than the connected one.
+            sync: whether to also sync, and wait for it for a while.
 
         Returns:
-            Why the endpoint could not be set up, where it should have been; the key is stored.
+            Why the endpoint could not be set up, if it should have been; the key is stored.
 
         Raises:
-            AnotherAccount: it is another account's, and `replace_account` is false.
-            PaymentConfigInvalid: of the other mode, malformed, refused by Stripe, or restricted
-                without what Billhook needs: each missing permission is named.
-            UpstreamFailure: Stripe cannot be asked. Nothing was changed.
+            AnotherAccount: it belongs to another account, and `replace_account` is false.
+            PaymentConfigInvalid: of the other mode, malformed, rejected by Stripe, or restricted:
+                each missing permission is named.
+            UpstreamFailure: a request to Stripe failed. Nothing was changed.
         """
         key = trimmed(value)
         if reason := problem_of_stripe_key(environment, key):
             raise PaymentConfigInvalid(
                 f"This {reason}.",
-                next_actions=f"Give a key that begins with sk_{environment}_ or rk_{environment}_.",
+                next_actions=f"Use a key that begins with sk_{environment}_ or rk_{environment}_.",
             )
         async with lease(self._database, f"stripe key:{environment}"):
             before = await self._stored(environment)
@@ -146,7 +146,7 @@ class StripeKeys:
                 )
 
     async def configure_webhook(self, environment: Environment) -> Connection:
-        """Bring the managed endpoint in order.
+        """Create or fix the managed endpoint.
 
         Raises:
             PaymentConfigInvalid: no key, no public URL, or a key without the permission.
@@ -159,9 +159,9 @@ class StripeKeys:
         return await self._connections.get(environment)
 
     async def prepare(self, environment: Environment, *, seeded: bool) -> None:
-        """At start: finish what a stop left undone, and connect a key that the settings brought.
+        """At startup: finish interrupted work, and connect a key from the settings.
 
-        Never raises for Stripe's sake: the server starts without Stripe, and says what is wrong.
+        Errors of Stripe are not raised: the server starts without Stripe, and logs what is wrong.
         """
         try:
             if await self._stored(environment) is None:
@@ -179,7 +179,7 @@ class StripeKeys:
             )
 
     async def wait_for_sync(self, environment: Environment) -> None:
-        """Sync, and wait for it as long as a caller would."""
+        """Sync, and wait for it for a limited time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_SYNC_PATIENCE):
                 await self._sync.run(environment)
@@ -198,7 +198,7 @@ class StripeKeys:
         before: str | None,
         account_before: str | None,
     ) -> BillhookError | None:
-        """Store the key of an account that was not connected just now. Returns as `set`."""
+        """Store the key of a newly connected account. Returns as `set`."""
         if before is not None and account_before not in (None, account.data["id"]):
             await self._endpoint.remove(environment, key=before)
         await self._connections.connected(environment, account, key=key)
@@ -217,7 +217,7 @@ class StripeKeys:
         return None
 
     async def _check_permissions(self, environment: Environment, key: str) -> None:
-        """Name what a restricted key may not do. A secret key may do everything.
+        """Find the missing permissions of a restricted key. A secret key has them all.
 
         Raises:
             PaymentConfigInvalid: something is missing.
@@ -244,11 +244,11 @@ class StripeKeys:
         if missing:
             raise PaymentConfigInvalid(
                 f"The restricted key lacks permissions: {', '.join(missing)}.",
-                next_actions="Add them to the key in Stripe's dashboard (Developers, API keys), "
+                next_actions="Add them to the key in Stripe's Dashboard (Developers, API keys), "
                 "and set it again.",
             )
 
 
 def _asked_wrongly(answer: BaseException) -> bool:
-    """Stripe looked at the parameters, so the key may do this."""
+    """Whether Stripe checked the parameters, which means that the key has the permission."""
     return isinstance(answer, BillhookError) and answer.status in (400, 402, 404)

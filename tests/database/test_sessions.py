@@ -334,8 +334,8 @@ VALUES ('stripe', 'test', 'connected')
     ("lost_with", "whole_transaction", "message", "saved"),
     [
         (b"provider_connections", True, "Nothing was changed", 0),
-        (b"COMMIT;", True, "Whether the last change was saved is not known", 1),
-        (b"provider_connections", False, "Whether the last change was saved is not known", 1),
+        (b"COMMIT;", True, "It is not known whether the last change was saved", 1),
+        (b"provider_connections", False, "It is not known whether the last change was saved", 1),
     ],
 )
 def test_nothing_was_changed_is_not_said_when_only_the_answer_to_a_commit_was_lost(

@@ -581,7 +581,7 @@ def test_the_books_are_compared_from_the_page(api: Api, visitor: Visitor) -> Non
 
 def test_the_settings_tell_who_may_bill_whom(api: Api, visitor: Visitor) -> None:
     page = visitor.text("/test/settings")
-    assert "anybody, also without signing in, can bill any subject" in page
+    assert "anyone can bill any subject, even without signing in" in page
     for owner in ("user", "team", "organization"):
         assert f"CREATE POLICY own_{owner} ON payments.stripe_checkout_sessions" in page
 

@@ -168,7 +168,7 @@ class Database:
         *,
         resets_itself: bool = False,
     ) -> AsyncIterator[Connection]:
-        """A transaction with Billhook's own rights.
+        """A transaction with Billhook's own permissions.
 
         Args:
             resets_itself: its last statement ends with `billhook.reset_session()`, which spares a
@@ -224,7 +224,7 @@ class Database:
 
     @asynccontextmanager
     async def as_caller(self, role: Role, claims: Mapping[str, Any]) -> AsyncIterator[Connection]:
-        """A transaction with the caller's rights: row-level security decides (contract §2).
+        """A transaction with the caller's permissions: row-level security applies (contract §2).
 
         Args:
             role: one of the three roles; anything else is a programming error and refused.
@@ -246,13 +246,13 @@ def no_answer(error: Exception) -> DatabaseUnavailable:
     """The error for a connection that cannot be opened."""
     reason = " ".join(str(error).split()) or "there was no connection in time."
     return DatabaseUnavailable(
-        f"PostgreSQL does not answer: {reason}",
-        next_actions="Is PostgreSQL running, and is DATABASE_URL right?",
+        f"PostgreSQL does not respond: {reason}",
+        next_actions="Check that PostgreSQL is running and that DATABASE_URL is correct.",
     )
 
 
 async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
-    """Do `work`, a whole transaction, again when it met another one: nothing of it was done."""
+    """Repeat `work`, a whole transaction, if it collided with another one and was rolled back."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return await work()
@@ -262,12 +262,12 @@ async def repeat_collisions(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def is_behind_a_pooler(connection: Connection) -> bool:
-    """Whether something stands between us and PostgreSQL that shares its sessions out.
+    """Whether there is a pooler between Billhook and PostgreSQL that shares sessions.
 
-    PostgreSQL tells each client the number of its process, for cancelling. A pooler (PgBouncer and
-    its like) has to make one up: then it is not the number of the process that answers.
+    PostgreSQL sends each client the id of its process, for cancel requests. A pooler, such as
+    PgBouncer, has to invent one, which differs from the id of the process that responds.
     """
-    # Without parameters asyncpg prepares nothing, which a pooler would leave in another's session.
+    # Without parameters, asyncpg prepares nothing that a pooler would leave in another session.
     process = connection.get_server_pid()
     return await connection.execute(f"SELECT WHERE pg_backend_pid() = {process}") == "SELECT 0"
 
@@ -275,35 +275,35 @@ async def is_behind_a_pooler(connection: Connection) -> bool:
 def _unavailable(error: Exception, *, may_be_saved: bool) -> DatabaseUnavailable:
     """
     Args:
-        may_be_saved: a commit was under way; what PostgreSQL said of it may have been lost.
+        may_be_saved: a commit was in progress; PostgreSQL's response to it may have been lost.
     """
     changed = (
-        "Whether the last change was saved is not known."
+        "It is not known whether the last change was saved."
         if may_be_saved and not isinstance(error, _REFUSED_BY_SERVER)
         else "Nothing was changed; try again."
     )
     return DatabaseUnavailable(
         f"The database is not available just now. {changed}",
-        next_actions="Retry in a few seconds; if it lasts, check DATABASE_URL and the PostgreSQL "
-        "server.",
+        next_actions="Retry in a few seconds; if it persists, check DATABASE_URL and the "
+        "PostgreSQL server.",
     )
 
 
 async def _require_own_statements(connection: Connection, *, pooled: bool) -> None:
-    """That the application's pool is made as Billhook needs it.
+    """Check that the application's pool was created as Billhook needs it.
 
     Raises:
         SettingsError: it caches statements behind a pooler, or does not read jsonb.
     """
     if pooled and await _caches_statements(connection):
         raise SettingsError(
-            "The given pool caches prepared statements, but something between it and PostgreSQL "
-            "shares sessions out (PgBouncer in transaction mode, for example): make it with "
+            "The given pool caches prepared statements, but there is a connection pooler between "
+            "it and PostgreSQL (such as PgBouncer in transaction mode): create it with "
             "asyncpg.create_pool(…, statement_cache_size=0, init=billhook.prepare_connection)."
         )
     if await connection.fetchval("SELECT '{}'::jsonb") != {}:
         raise SettingsError(
-            "The given pool does not read jsonb as Billhook does: make it with "
+            "The given pool does not decode jsonb as Billhook needs it: create it with "
             "asyncpg.create_pool(…, init=billhook.prepare_connection)."
         )
 
@@ -320,8 +320,8 @@ async def _require_read_committed(connection: Connection) -> None:
     level = await connection.fetchval("SHOW default_transaction_isolation")
     if level != "read committed":
         raise SettingsError(
-            f"PostgreSQL's default_transaction_isolation is {level!r}: events that arrive at once "
-            "would miss each other. Billhook needs 'read committed': ALTER ROLE … (or DATABASE …) "
+            f"PostgreSQL's default_transaction_isolation is {level!r}: concurrent events would "
+            "miss each other. Billhook needs 'read committed': ALTER ROLE … (or DATABASE …) "
             "SET default_transaction_isolation = 'read committed', and start again."
         )
 
@@ -331,15 +331,15 @@ def _encode_json(value: object) -> str:
 
 
 async def _require_ended(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """In place of asyncpg's own reset, which `Database` does better. A connection whose commit was
-    cancelled may still be in its transaction."""
+    """Replaces asyncpg's own reset, because `Database` resets sessions. A connection whose commit
+    was cancelled may still be in its transaction."""
     if connection.is_in_transaction():
         connection.terminate()
 
 
 async def prepare_connection(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """What a pool's connections need before Billhook works with them: `init` of
-    `asyncpg.create_pool`. From then on `jsonb` values are Python objects on both sides."""
+    """Prepares the connections of a pool for Billhook: use it as `init` of `asyncpg.create_pool`.
+    `jsonb` values are then Python objects in both directions."""
     await connection.set_type_codec(
         "jsonb", encoder=_encode_json, decoder=orjson.loads, schema="pg_catalog"
     )

@@ -1,8 +1,9 @@
 """One at a time, across processes and without sessions: works behind a transaction-mode pooler.
 
-A lease is a row with an end. Its holder renews it; when the holder dies, it runs out and another
-may go on. A holder that was cut off for too long may not know that it lost its lease: each of its
-writes asks, in the same transaction. All times are PostgreSQL's: clocks of machines don't matter.
+A lease is a row with an expiration time. Its holder renews it; when the holder dies, it expires and
+another process may take over. A holder that was cut off for too long may not know that it lost its
+lease, so each of its writes checks it, in the same transaction. All times are PostgreSQL's: the
+machines' clocks don't matter.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import asyncpg
 from billhook.db import Connection, Database
 from billhook.errors import BillhookError, DatabaseUnavailable
 
-_RENEW_EVERY = 5.0  # seconds; without a sign of life a lease lasts 15
+_RENEW_EVERY = 5.0  # seconds; without a renewal, a lease expires after 15
 _LOOK_EVERY = 0.2
 
 _TAKE = """
@@ -37,21 +38,21 @@ _GIVE_BACK = "DELETE FROM billhook.leases WHERE name = $1 AND holder = $2"
 
 
 class Busy(BillhookError):
-    """409: somebody else has been doing the same for too long to wait."""
+    """409: another process holds the lease for too long to wait."""
 
     status = 409
     code = "DATABASE_DUPLICATE"
 
 
 class LeaseLost(BillhookError):
-    """503: somebody else took over, or took the lease away. Nothing more was written."""
+    """503: another process took over or revoked the lease. Nothing more was written."""
 
     status = 503
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease that was held when it was given out."""
+    """A lease that was held when this was created."""
 
     name: str
     holder: UUID
@@ -68,7 +69,7 @@ class Lease:
 
 @asynccontextmanager
 async def try_lease(database: Database, name: str) -> AsyncIterator[Lease | None]:
-    """Hold the lease `name` if nobody does; None when somebody does."""
+    """Hold the lease `name` if it is free; None if not."""
     holder = uuid4()
     async with database.connection() as connection:
         taken = bool(await connection.fetchval(_TAKE, name, holder))
@@ -80,7 +81,7 @@ async def try_lease(database: Database, name: str) -> AsyncIterator[Lease | None
         yield Lease(name, holder)
     finally:
         renewing.cancel()
-        # What cannot be given back runs out.
+        # A lease that cannot be released expires.
         with suppress(DatabaseUnavailable, asyncpg.PostgresError):
             async with database.connection() as connection:
                 await connection.execute(_GIVE_BACK, name, holder)
@@ -88,7 +89,7 @@ async def try_lease(database: Database, name: str) -> AsyncIterator[Lease | None
 
 @asynccontextmanager
 async def lease(database: Database, name: str, *, patience: float = 25.0) -> AsyncIterator[None]:
-    """Hold the lease `name`, waiting for whoever holds it.
+    """Hold the lease `name`; wait until it is free.
 
     Raises:
         Busy: it was not free within `patience` seconds.
@@ -108,7 +109,7 @@ async def lease(database: Database, name: str, *, patience: float = 25.0) -> Asy
 
 
 async def take_away(connection: Connection, name: str) -> None:
-    """End the lease of whoever holds it, with the connection's transaction."""
+    """Revoke the lease of its holder, within the connection's transaction."""
     await connection.execute("DELETE FROM billhook.leases WHERE name = $1", name)
 
 

@@ -1,9 +1,9 @@
-"""Resetting a session: nothing that the app's triggers and policies leave in it reaches another
+"""Resets sessions: no state that the app's triggers and policies leave in one reaches another
 transaction (docs/decisions/0009-sessions.md).
 
-A transaction that succeeds resets its session as its last step, before the commit: behind a pooler
-there is no later one. A transaction that fails is rolled back and its session reset in one message,
-for locks and prepared statements outlive a rollback.
+A transaction that succeeds resets its session as its last step, before the commit: behind a pooler,
+that is the last opportunity. A transaction that fails is rolled back and its session reset in one
+message, because session locks and prepared statements survive a rollback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from billhook.db import Connection
 
 _TIMEOUT = 10.0
-"""Seconds. A connection that takes longer is closed instead."""
+"""Seconds. A connection whose reset takes longer is closed."""
 
 # As a block rather than a call: a trigger may have left a role that may not call the function, and
 # `doctor` looks at databases that don't have it.
@@ -43,12 +43,12 @@ async def reset(connection: Connection) -> None:
 
 
 async def reset_or_close(connection: Connection) -> None:
-    """Reset the session of a connection, outside a transaction. Where that fails, close it."""
+    """Reset the session of a connection, outside a transaction. If that fails, close it."""
     await _or_close(connection, reset(connection))
 
 
 async def roll_back(connection: Connection, transaction: Transaction) -> None:
-    """Roll back and reset the session. Where that fails, close the connection."""
+    """Roll back and reset the session. If that fails, close the connection."""
 
     async def work() -> None:
         # asyncpg has to end the transaction that it began.
@@ -69,6 +69,6 @@ async def _or_close(connection: Connection, work: Coroutine[None, None, None]) -
 
 
 def close(connection: Connection) -> None:
-    """Close a connection at once, if it is not closed already. Its pool makes another."""
+    """Close a connection immediately, unless it is closed already. Its pool opens another."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
