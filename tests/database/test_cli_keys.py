@@ -61,4 +61,4 @@ def test_a_key_that_is_not_there_and_a_database_without_schema_are_clear_errors(
 def test_a_server_that_does_not_answer_is_a_clear_error(command: list[str]) -> None:
     result = run("postgresql://nobody@127.0.0.1:9/none", *command)
     assert isinstance(result.exception, BillhookError)
-    assert "PostgreSQL does not answer" in result.exception.message
+    assert "PostgreSQL does not respond" in result.exception.message
