@@ -140,6 +140,21 @@ def test_an_id_that_nothing_has_is_named_in_the_404(api: Api) -> None:
     assert "no%2Fsuch" in nowhere.json()["message"]
 
 
+def test_spaces_around_an_id_are_part_of_it(api: Api, visitor: Visitor) -> None:
+    for name in ("tea", " tea", "tea\t"):
+        assert api.deliver(event("product.created", product(name, name=f"Tea {name!r}"))).is_success
+        assert api.deliver(event("price.created", price(f"{name} ", product=name))).is_success
+    for name in ("tea", " tea", "tea\t"):
+        found = api.admin("GET", f"/test/catalog/products/{step(name)}").json()
+        assert found["product"]["productId"] == name
+        assert [each["priceId"] for each in found["prices"]] == [f"{name} "]
+        shown = api.admin("GET", f"/test/catalog/prices/{step(f'{name} ')}").json()
+        assert shown["price"]["productId"] == name
+        page = f"/test/catalog/{step(name)}?price={step(f'{name} ')}"
+        assert f"Tea {name!r}" in visitor.text(page)
+    assert api.admin("GET", f"/test/catalog/products/{step('tea ')}").status_code == 404
+
+
 def test_an_empty_id_is_no_route(api: Api) -> None:
     assert api.admin("GET", "/test/catalog/products/").status_code == 404
     assert api.admin("GET", "/test/catalog/products/%20").status_code == 400

@@ -56,8 +56,8 @@ NO_QUERY = [Depends(no_query)]
 
 
 def _id(value: str) -> str:
-    found = decoded(value).strip()
-    if not found or "\0" in found or len(found) > 255:
+    found = decoded(value)
+    if not found.strip() or "\0" in found or len(found) > 255:
         raise PydanticCustomError("id", "must have 1 to 255 characters and no NUL")
     return found
 

@@ -49,7 +49,7 @@ async def show(
 ) -> Response:
     """One product; `form` names a form that was rejected with `error`."""
     product_id = visit.request.path_params["product"]
-    wanted = visit.request.query_params.get("price", "").strip() or None
+    wanted = visit.request.query_params.get("price") or None
     found = await catalog.product(
         visit.services.database,
         visit.environment,
