@@ -113,6 +113,18 @@ def test_a_refund_state_that_other_hands_changed_is_found_and_repaired(
     assert_sound(station)
 
 
+def test_refunds_that_failed_may_add_up_to_more_than_a_bigint(station: Station) -> None:
+    intent = taken(station.stripe)
+    station.pull()
+    failed = {"payment_intent": intent.id, "charge": intent.latest_charge, "status": "failed"}
+    for name in ("re_1", "re_2"):
+        back = refund(name, amount=2**63 - 1, currency="usd", **failed)
+        station.books.apply(event("refund.failed", back))
+    found = verified(station)
+    assert [table.error for table in found.tables] == [None] * len(found.tables)
+    assert found.drift == []
+
+
 def test_refunds_whose_events_are_no_longer_listed_are_repaired_with_their_payment(
     station: Station,
 ) -> None:

@@ -38,7 +38,7 @@ _PAYMENTS = """
 SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
     t.raw = '{}' AS bare,
     asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
-    (SELECT coalesce(pg_catalog.sum(f.amount), 0)::bigint FROM billhook.payment_refunds f
+    (SELECT coalesce(pg_catalog.sum(f.amount), 0::numeric) FROM billhook.payment_refunds f
      WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
     ) AS unsettled,
     (SELECT pg_catalog.array_agg(other.object_id ORDER BY other.object_id)
