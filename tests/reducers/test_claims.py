@@ -122,7 +122,8 @@ def right_mappings(steps: list[Step]) -> dict[str, Subject]:
         mine = max((c for c in checkouts if c.customer == customer), default=None)
         if mine is None or customer in deleted:
             return None
-        newest = max(c for c in checkouts if c.subject == mine.subject)
+        living = [c for c in checkouts if c.customer not in deleted]
+        newest = max(c for c in living if c.subject == mine.subject)
         return mine.subject if newest == mine else None
 
     held = {each: by_checkout(each) for each in CUSTOMERS}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from billhook.reducers.missing import Missing, Subject
@@ -79,13 +80,17 @@ class Known:
 
     def newest_checkout(self, until: int | None = None) -> Claim | None:
         """The newest checkout, or the newest of those until a time."""
-        fitting = (claim for claim in self.checkouts if until is None or claim.at <= until)
-        newest = max(fitting, default=None)
-        if self.checkouts_after is not None and (
-            newest is None or newest.at <= self.checkouts_after
-        ):
+        fitting = (c for c in self.checkouts_by_age() if until is None or c.at <= until)
+        return next(fitting, None)
+
+    def checkouts_by_age(self) -> Iterator[Claim]:
+        """The checkouts, the newest first."""
+        for claim in sorted(self.checkouts, reverse=True):
+            if self.checkouts_after is not None and claim.at <= self.checkouts_after:
+                break
+            yield claim
+        if self.checkouts_after is not None:
             raise self.whole
-        return newest
 
     def metadata_by_age(self) -> Iterator[Claim]:
         """The metadata, the oldest first."""
@@ -135,9 +140,11 @@ class Claims:
             return
         if earlier is not None or self.subject_at(claim.customer, claim.at) != claim.subject:
             self.moved.add(claim.customer)
-        rival = self._newest_on(claim.subject)
-        customers = {claim.customer, rival.customer} if rival else {claim.customer}
-        before = {each: self.held_by_checkout(each) for each in customers}
+        # Only a claim that is dated back may leave its subject to another customer.
+        left = [] if earlier is None else [claim.subject]
+        before = self._held_by_checkout_around(claim.customer, left)
+        if (rival := self._newest_on(claim.subject)) is not None:
+            before[rival.customer] = self.held_by_checkout(rival.customer)
         for claims in (of_customer, on_subject):
             if earlier is not None:
                 claims.discard(earlier)
@@ -153,12 +160,25 @@ class Claims:
         """Stripe deleted a customer: none of its claims counts, not even later ones."""
         if customer in self.deleted_customers:
             return
-        held = self.held_by_checkout(customer)
+        subjects = {claim.subject for claim in self._of_customer(customer).checkouts_by_age()}
+        before = self._held_by_checkout_around(customer, sorted(subjects))
         self.deleted_customers.add(customer)
         self._unsettled.add(customer)
-        self._note_change(customer, held)
-        if held is None:
+        for each, subject in before.items():
+            self._note_change(each, subject)
+        if before[customer] is None:
             self._note_rivals(customer)
+
+    def _held_by_checkout_around(
+        self, customer: str, subjects: Iterable[Subject]
+    ) -> dict[str, Subject | None]:
+        """What the checkouts hold of a customer, and of those who would hold these subjects
+        without it."""
+        customers = {customer}
+        for subject in subjects:
+            others = (c for c in self._checkouts_on(subject) if c.customer != customer)
+            customers |= {claim.customer for claim in islice(others, 1)}
+        return {each: self.held_by_checkout(each) for each in customers}
 
     def _note_change(self, customer: str, before: Subject | None) -> None:
         """Mark the customers whose mappings depend on this customer's changed checkouts."""
@@ -214,7 +234,8 @@ class Claims:
         return self.held_by_checkout(customer) or self._held_by_metadata(customer)
 
     def held_by_checkout(self, customer: str) -> Subject | None:
-        """The subject of the customer's newest checkout, unless another customer's is newer."""
+        """The subject of the customer's newest checkout, unless that of another customer, who is
+        not deleted, is newer."""
         newest = self._of_customer(customer).newest_checkout()
         if newest is None or customer in self.deleted_customers:
             return None
@@ -270,4 +291,11 @@ class Claims:
         return known
 
     def _newest_on(self, subject: Subject) -> Claim | None:
-        return self._on_subject(subject).newest_checkout()
+        return next(self._checkouts_on(subject), None)
+
+    def _checkouts_on(self, subject: Subject) -> Iterator[Claim]:
+        """The checkouts that count on a subject, the newest first."""
+        for claim in self._on_subject(subject).checkouts_by_age():
+            self._of_customer(claim.customer)  # whether it is deleted is known with its claims
+            if claim.customer not in self.deleted_customers:
+                yield claim
