@@ -172,6 +172,8 @@ def test_an_invoice_paid_by_two_payment_intents_agrees_with_both_charges(
         for intent in (first, second)
     ]
     station.books.apply(*together, event("invoice.paid", invoice(amount_paid=10000)))
+    # Stripe knows the payments, but not this invoice of theirs.
+    station.books.execute("DELETE FROM payments.stripe_invoices")
     assert rows(station.books) == [("partially_refunded", 10000, 500)]
     assert_sound(station)
     station.books.execute("UPDATE payments.transactions SET amount = 4000 WHERE type <> 'refund'")
