@@ -233,7 +233,7 @@ def test_a_client_of_a_host_without_billhook_says_so() -> None:
         async with AsyncClient("http://host.test", ADMIN_KEY, transport=transport) as admin:
             await admin.status()
 
-    with pytest.raises(ApiError, match="not in Billhook's form") as caught:
+    with pytest.raises(ApiError, match="not in Billhook's format") as caught:
         asyncio.run(work())
     assert not isinstance(caught.value, Unreachable)
 

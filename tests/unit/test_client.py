@@ -285,7 +285,7 @@ def test_no_answer_is_an_error_with_the_address_and_without_the_key(
     assert (caught.value.status, caught.value.code) == (0, "UNREACHABLE")
     assert "https://pay.test/base could not be reached: Connection refused" in caught.value.message
     slow = Server(httpx.ReadTimeout("slow"))
-    with pytest.raises(Unreachable, match="did not answer in time"):
+    with pytest.raises(Unreachable, match="did not respond in time"):
         client(slow, lambda c: c.status())
     assert len(slow.asked) == 1
 
@@ -293,15 +293,15 @@ def test_no_answer_is_an_error_with_the_address_and_without_the_key(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"status_code": 200, "text": "<html>"}, "in a form that this client does not know"),
+        ({"status_code": 200, "text": "<html>"}, "in an unknown format"),
         (
             {"status_code": 404, "json": {"detail": "Not Found"}},
-            "answered 404, and not in Billhook",
+            "returned 404, but not in Billhook",
         ),
-        ({"status_code": 500, "text": "Internal Server Error"}, "answered 500"),
+        ({"status_code": 500, "text": "Internal Server Error"}, "returned 500"),
         (
             {"status_code": 308, "headers": {"location": "https://other.test/x"}},
-            "sends us elsewhere",
+            "redirects elsewhere",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a call can raise: one tree, with the contract's fields."""
+"""The errors of the clients: one tree, with the contract's fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class ApiError(BillhookError):
     """The server refused or failed.
 
     Attributes:
-        status: the HTTP status; 0 where no answer came.
+        status: the HTTP status; 0 if there was no response.
         code: for machines, such as `PAYMENT_PRODUCT_NOT_FOUND`.
         message: one or two sentences, for people.
         next_actions: what to do about it, or None.
@@ -24,6 +24,6 @@ class Unreachable(ApiError):
 
 
 class UnexpectedAnswer(ApiError):
-    """An answer that is none of Billhook's: another server, or a proxy's own page."""
+    """A response that is not Billhook's: another server, or a proxy's own page."""
 
     code = "UNEXPECTED_ANSWER"

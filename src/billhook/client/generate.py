@@ -1,6 +1,6 @@
-"""`python src/billhook/client/generate.py`: makes `_sync` of `_async`.
+"""`python src/billhook/client/generate.py`: generates `_sync` from `_async`.
 
-The two differ in nothing but their words for waiting, so one is written and the other made. A test
+The two differ only in `async` and `await`, so one is written and the other generated. A test
 compares them.
 """
 
@@ -29,9 +29,9 @@ _WORDS = (
     (r"__aenter__", "__enter__"),
     (r"__aexit__", "__exit__"),
     (r"\baclose\b", "close"),
-    (r"The client that awaits\.", "The client that doesn't await."),
+    (r"The asynchronous client\.", "The synchronous client."),
 )
-_HEAD = "# Made of {source} by `python src/billhook/client/generate.py`. Change that one.\n"
+_HEAD = "# Generated from {source} by `python src/billhook/client/generate.py`; don't edit.\n"
 
 
 def translate(name: str, source: str) -> str:

@@ -1,4 +1,4 @@
-"""What methods take, in Python's spelling, and how it becomes a body or a query."""
+"""The inputs of methods, in Python's style, and their conversion to a body or query."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Unset(Enum):
 
 Unset = Literal[_Unset.UNSET]
 UNSET: Final = _Unset.UNSET
-"""Leave it as it is, where None means: take it away."""
+"""Keep the value (None removes it)."""
 
 
 class SubjectInput(TypedDict):
@@ -30,7 +30,7 @@ class SubjectInput(TypedDict):
 
 
 class LineItemInput(TypedDict):
-    """A price, and how many of it (1 unless said otherwise)."""
+    """A price and a quantity (default 1)."""
 
     price_id: str
     quantity: NotRequired[int]
@@ -47,7 +47,7 @@ _CAMEL = {"price_id": "priceId", "interval_count": "intervalCount"}
 
 
 def camel(given: LineItemInput | RecurringInput) -> dict[str, Any]:
-    """An input as the wire spells it."""
+    """An input in the API's style."""
     return {_CAMEL.get(name, name): value for name, value in given.items()}
 
 

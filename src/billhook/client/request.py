@@ -1,4 +1,4 @@
-"""Requests and answers without any I/O: what both clients share."""
+"""Requests and responses without any I/O: what both clients share."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ M = TypeVar("M", bound=WireModel)
 T = TypeVar("T")
 
 PASSING = frozenset({502, 503, 504})
-"""Statuses that are likely to be gone the next time."""
+"""Statuses of temporary failures."""
 
 _LONGEST_PAUSE = 10.0
-_NO_BILLHOOK = "Is this the address of a Billhook? It is what comes before /api."
+_NO_BILLHOOK = "Check that this is the URL of a Billhook server, without /api."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Call(Generic[M]):
 
     Attributes:
         path: below the server's address; see `path`.
-        repeatable: doing it twice does no more than doing it once, so it may be tried again.
-        slow: it may take as long as Stripe takes for all objects.
+        repeatable: idempotent, so it may be retried.
+        slow: it may take as long as reading all objects from Stripe.
     """
 
     method: str
@@ -45,7 +45,7 @@ class Call(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[M]):
-    """A success, and where the next page of the list begins."""
+    """A success, and the cursor of the next page."""
 
     model: M
     next_cursor: str | None
@@ -56,7 +56,7 @@ class Page(Generic[T]):
     """A page of a list.
 
     Attributes:
-        next_cursor: give it as `starting_after` for the next page; None on the last.
+        next_cursor: pass it as `starting_after` to get the next page; None on the last.
     """
 
     items: list[T]
@@ -67,7 +67,7 @@ def path(*steps: str) -> str:
     """The path of a route of `/api/payments/stripe`.
 
     Raises:
-        ValueError: a step is empty, and would name another route.
+        ValueError: a segment is empty, and would lead to another route.
     """
     for step in steps:
         if not step.strip():
@@ -76,10 +76,10 @@ def path(*steps: str) -> str:
 
 
 def address(base_url: str) -> str:
-    """`base_url` as paths are put behind it.
+    """`base_url` without a trailing slash.
 
     Raises:
-        ValueError: it is no address of a server.
+        ValueError: it is not the URL of a server.
     """
     parts = urlsplit(base_url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -88,14 +88,14 @@ def address(base_url: str) -> str:
 
 
 def headers(credential: str, version: str) -> dict[str, str]:
-    """What every request carries.
+    """The headers of every request.
 
     Raises:
-        ValueError: `credential` can be none; it is not quoted.
+        ValueError: `credential` is malformed; it is not quoted.
     """
     credential = credential.strip()
     if not credential or not credential.isascii() or not credential.isprintable():
-        raise ValueError("the key or token is empty, or has characters that none has")
+        raise ValueError("the key or token is empty, or contains invalid characters")
     return {
         "authorization": f"Bearer {credential}",
         "accept": "application/json",
@@ -104,11 +104,11 @@ def headers(credential: str, version: str) -> dict[str, str]:
 
 
 def read(call: Call[M], response: httpx.Response) -> Answer[M]:
-    """The answer to `call`.
+    """The response to `call`.
 
     Raises:
         ApiError: the server's own error.
-        UnexpectedAnswer: it is none of Billhook's.
+        UnexpectedAnswer: it is not a response of Billhook.
     """
     if not response.is_success:
         raise _error(response)
@@ -116,19 +116,19 @@ def read(call: Call[M], response: httpx.Response) -> Answer[M]:
         return Answer(call.answer.model_validate_json(response.content), _next_cursor(response))
     except ValidationError as error:
         raise UnexpectedAnswer(
-            f"{_place(response)} answered in a form that this client does not know.",
+            f"{_place(response)} responded in an unknown format.",
             status=response.status_code,
             next_actions=_NO_BILLHOOK,
         ) from error
 
 
 def may_repeat(call: Call[M], failure: httpx.Response | httpx.RequestError) -> bool:
-    """Whether it is safe, and of use, to send `call` again."""
+    """Whether it is safe and useful to send `call` again."""
     if isinstance(failure, httpx.Response):
         return call.repeatable and failure.status_code in PASSING
     if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout):
         return True  # it was never sent
-    # Who was too slow to answer would not be faster for being asked twice.
+    # After a timeout, a second request would not be faster.
     return call.repeatable and not isinstance(failure, httpx.TimeoutException)
 
 
@@ -136,7 +136,7 @@ def pause(attempt: int, failure: httpx.Response | httpx.RequestError, chance: fl
     """Seconds to wait after the `attempt`-th failure, the first being 1.
 
     Args:
-        chance: 0 to 1, at random: many clients shall not come back at the same moment.
+        chance: a random number from 0 to 1, so that many clients don't retry at the same moment.
     """
     backoff = 0.25 * 2.0 ** (attempt - 1) * (0.5 + chance)
     asked = failure.headers.get("retry-after", "") if isinstance(failure, httpx.Response) else ""
@@ -145,14 +145,14 @@ def pause(attempt: int, failure: httpx.Response | httpx.RequestError, chance: fl
 
 
 def unreachable(base_url: str, error: httpx.RequestError) -> Unreachable:
-    """Why no answer came."""
+    """Why there was no response."""
     if isinstance(error, httpx.TimeoutException):
-        reason = "it did not answer in time"
+        reason = "it did not respond in time"
     else:
         reason = str(error) or type(error).__name__
     return Unreachable(
         f"Billhook at {base_url} could not be reached: {reason}.",
-        next_actions="Is the address right, and is `billhook serve` running there?",
+        next_actions="Check that the URL is correct and `billhook serve` is running there.",
     )
 
 
@@ -170,15 +170,15 @@ def _error(response: httpx.Response) -> ApiError:
 
 
 def _foreign(response: httpx.Response) -> UnexpectedAnswer:
-    message = f"{_place(response)} answered {response.status_code}, and not in Billhook's form."
+    message = f"{_place(response)} returned {response.status_code}, but not in Billhook's format."
     next_actions = _NO_BILLHOOK
     if response.is_redirect:
         target = urlsplit(response.headers.get("location", ""))
-        message = f"{_place(response)} sends us elsewhere ({response.status_code})."
+        message = f"{_place(response)} redirects elsewhere ({response.status_code})."
         if target.netloc:
-            next_actions = f"Give the address that it leads to: {target.scheme}://{target.netloc}"
+            next_actions = f"Use the URL that it redirects to: {target.scheme}://{target.netloc}"
     elif response.status_code in PASSING:
-        next_actions = "Billhook seems to be down behind its proxy; its log says why."
+        next_actions = "Billhook seems to be down behind its proxy; see its log."
     return UnexpectedAnswer(message, status=response.status_code, next_actions=next_actions)
 
 
@@ -190,8 +190,8 @@ def _place(response: httpx.Response) -> str:
 def _next_cursor(response: httpx.Response) -> str | None:
     """The cursor in the `Link: <…>; rel="next"` header.
 
-    Only the cursor is taken from it, never the address: the key goes to no other place than the
-    one that it was given for, and a proxy may serve Billhook under a prefix it does not know of.
+    Only the cursor is used, never the URL: the key must not be sent anywhere else, and a proxy may
+    serve Billhook with a prefix that it does not know.
     """
     url = response.links.get("next", {}).get("url", "")
     return next(iter(parse_qs(urlsplit(url).query).get("startingAfter", [])), None)

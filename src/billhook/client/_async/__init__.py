@@ -1,4 +1,4 @@
-"""The client that awaits."""
+"""The asynchronous client."""
 
 from billhook.client._async.client import AsyncClient
 

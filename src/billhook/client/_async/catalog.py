@@ -55,7 +55,7 @@ class AsyncProducts:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Product:
-        """Create a product. Without an `idempotency_key` it gets one for its own retries."""
+        """Create a product. Without an `idempotency_key`, one is generated for retries."""
         body = given(
             name=name,
             description=description,
@@ -77,7 +77,7 @@ class AsyncProducts:
         active: bool | Unset = UNSET,
         metadata: Mapping[str, str] | Unset = UNSET,
     ) -> Product:
-        """Change what is given; `description=None` takes it away."""
+        """Change the given fields; `description=None` removes it."""
         fields = {"name": name, "description": description, "active": active, "metadata": metadata}
         route = path(environment, "catalog", "products", product_id)
         call = Call("PATCH", route, ProductResponse, body=changed(fields), repeatable=True)
@@ -85,7 +85,7 @@ class AsyncProducts:
 
     async def delete(self, environment: Environment, product_id: str) -> DeletedProduct:
         """Delete a product. Stripe refuses one that has prices: set `active=False` instead."""
-        # Not repeated: the second time Stripe would answer that there is none.
+        # Not repeated: the second time, Stripe would respond that it does not exist.
         route = path(environment, "catalog", "products", product_id)
         return (await self._transport.send(Call("DELETE", route, DeletedProduct))).model
 
@@ -123,7 +123,7 @@ class AsyncPrices:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Price:
-        """Create a price. Without an `idempotency_key` it gets one for its own retries.
+        """Create a price. Without an `idempotency_key`, one is generated for retries.
 
         Args:
             unit_amount: in the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY.
@@ -153,7 +153,7 @@ class AsyncPrices:
         tax_behavior: TaxBehavior | Unset = UNSET,
         metadata: Mapping[str, str] | Unset = UNSET,
     ) -> Price:
-        """Change what is given. Amount and currency never change: create another price."""
+        """Change the given fields. Amount and currency cannot change: create a new price."""
         fields = {
             "active": active,
             "lookupKey": lookup_key,
@@ -165,7 +165,7 @@ class AsyncPrices:
         return (await self._transport.send(call)).model.price
 
     async def archive(self, environment: Environment, price_id: str) -> ArchivedPrice:
-        """Make a price inactive: Stripe deletes none."""
+        """Archive a price: Stripe cannot delete prices."""
         route = path(environment, "catalog", "prices", price_id)
         call = Call("DELETE", route, ArchivedPrice, repeatable=True)
         return (await self._transport.send(call)).model

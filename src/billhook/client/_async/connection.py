@@ -23,10 +23,10 @@ class AsyncConfig:
     async def set(
         self, environment: Environment, secret_key: str, *, replace_account: bool = True
     ) -> Config:
-        """Set a Stripe key: it is tried at Stripe, stored, and everything is set up and synced.
+        """Set a Stripe key: check it with Stripe, store it, set up the endpoint and sync.
 
-        Another account's key archives the rows of the one before; with `replace_account=False`
-        it is refused instead: `ApiError` with the status 409.
+        Another account's key archives the rows of the previous account; with
+        `replace_account=False` it is rejected instead: `ApiError` with the status 409.
         """
         call = Call(
             "PUT",
@@ -40,7 +40,7 @@ class AsyncConfig:
 
     async def remove(self, environment: Environment) -> Config:
         """Remove the key and the managed webhook endpoint. Mirrored rows stay."""
-        # Not repeated: the second time it would answer that there is none.
+        # Not repeated: the second time, the server would respond that there is none.
         call = Call("DELETE", path(environment, "config"), Config)
         return (await self._transport.send(call)).model
 

@@ -39,7 +39,7 @@ from billhook.settings import Environment
 T = TypeVar("T")
 
 LARGEST = 100
-"""The most that a page holds."""
+"""The maximum number of items per page."""
 
 
 async def _follow(next_page: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
@@ -54,7 +54,7 @@ async def _follow(next_page: Callable[[str | None], Awaitable[Page[T]]]) -> Asyn
 
 
 class AsyncCustomers:
-    """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
+    """Customers with their total spend: deleted ones last, then by email, name or id."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -359,7 +359,7 @@ class AsyncEvents:
         )
 
     async def get(self, environment: Environment, event_id: str) -> WebhookEventWithPayload:
-        """One event with Stripe's payload as it came."""
+        """One event with Stripe's original payload."""
         route = path(environment, "webhook-events", event_id)
         call = Call("GET", route, WebhookEventResponse, repeatable=True)
         return (await self._transport.send(call)).model.webhook_event
@@ -370,10 +370,10 @@ class AsyncEvents:
         """Apply an event again.
 
         Args:
-            refire: let the app's triggers see a processed event again.
+            refire: fire the app's triggers again for a processed event.
         """
         route = path(environment, "webhook-events", event_id, "replay")
-        # Triggers that are to fire again must not fire once more for a lost answer.
+        # With `refire`, a retry after a lost response would fire the triggers twice.
         call = Call("POST", route, Replayed, body={"refire": refire}, repeatable=not refire)
         return (await self._transport.send(call)).model.webhook_event
 
@@ -386,11 +386,11 @@ class AsyncEvents:
         limit: int = 100,
         refire: bool = False,
     ) -> ReplayedEvents:
-        """Apply all events that fit again, the oldest first.
+        """Apply all matching events again, the oldest first.
 
         Args:
             limit: 1 to 1000.
-            refire: let the app's triggers see processed events again.
+            refire: fire the app's triggers again for processed events.
         """
         body = given(status=status, type=type, limit=limit, refire=refire)
         route = path(environment, "webhook-events", "replay")

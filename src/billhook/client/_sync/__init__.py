@@ -1,5 +1,5 @@
-# Made of _async/__init__.py by `python src/billhook/client/generate.py`. Change that one.
-"""The client that doesn't await."""
+# Generated from _async/__init__.py by `python src/billhook/client/generate.py`; don't edit.
+"""The synchronous client."""
 
 from billhook.client._sync.client import Client
 

@@ -1,4 +1,4 @@
-# Made of _async/catalog.py by `python src/billhook/client/generate.py`. Change that one.
+# Generated from _async/catalog.py by `python src/billhook/client/generate.py`; don't edit.
 """Products and prices."""
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class SyncProducts:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Product:
-        """Create a product. Without an `idempotency_key` it gets one for its own retries."""
+        """Create a product. Without an `idempotency_key`, one is generated for retries."""
         body = given(
             name=name,
             description=description,
@@ -78,7 +78,7 @@ class SyncProducts:
         active: bool | Unset = UNSET,
         metadata: Mapping[str, str] | Unset = UNSET,
     ) -> Product:
-        """Change what is given; `description=None` takes it away."""
+        """Change the given fields; `description=None` removes it."""
         fields = {"name": name, "description": description, "active": active, "metadata": metadata}
         route = path(environment, "catalog", "products", product_id)
         call = Call("PATCH", route, ProductResponse, body=changed(fields), repeatable=True)
@@ -86,7 +86,7 @@ class SyncProducts:
 
     def delete(self, environment: Environment, product_id: str) -> DeletedProduct:
         """Delete a product. Stripe refuses one that has prices: set `active=False` instead."""
-        # Not repeated: the second time Stripe would answer that there is none.
+        # Not repeated: the second time, Stripe would respond that it does not exist.
         route = path(environment, "catalog", "products", product_id)
         return (self._transport.send(Call("DELETE", route, DeletedProduct))).model
 
@@ -124,7 +124,7 @@ class SyncPrices:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Price:
-        """Create a price. Without an `idempotency_key` it gets one for its own retries.
+        """Create a price. Without an `idempotency_key`, one is generated for retries.
 
         Args:
             unit_amount: in the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY.
@@ -154,7 +154,7 @@ class SyncPrices:
         tax_behavior: TaxBehavior | Unset = UNSET,
         metadata: Mapping[str, str] | Unset = UNSET,
     ) -> Price:
-        """Change what is given. Amount and currency never change: create another price."""
+        """Change the given fields. Amount and currency cannot change: create a new price."""
         fields = {
             "active": active,
             "lookupKey": lookup_key,
@@ -166,7 +166,7 @@ class SyncPrices:
         return (self._transport.send(call)).model.price
 
     def archive(self, environment: Environment, price_id: str) -> ArchivedPrice:
-        """Make a price inactive: Stripe deletes none."""
+        """Archive a price: Stripe cannot delete prices."""
         route = path(environment, "catalog", "prices", price_id)
         call = Call("DELETE", route, ArchivedPrice, repeatable=True)
         return (self._transport.send(call)).model

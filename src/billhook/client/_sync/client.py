@@ -1,4 +1,4 @@
-# Made of _async/client.py by `python src/billhook/client/generate.py`. Change that one.
+# Generated from _async/client.py by `python src/billhook/client/generate.py`; don't edit.
 """`Client`: one object for the whole API."""
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ from billhook.settings import Environment
 
 
 class Client:
-    """A client of one Billhook. Close it, or use it in `with`.
+    """A client for one Billhook server. Close it, or use it in `with`.
 
-    Every method raises `ApiError` where the server refuses, fails or is not there.
+    Every method raises `ApiError` if the server refuses, fails or cannot be reached.
 
     Args:
-        base_url: the address that comes before `/api`.
+        base_url: the URL before `/api`.
         key_or_token: an admin key (`ik_…`) for administration; a user's token or an anonymous key
             (`anon_…`) for `create_checkout_session` and `create_customer_portal_session`, which
-            act with that user's rights.
-        timeout: seconds to wait for an answer; a sync may take longer.
-        retries: how often a call is repeated that failed for the moment (502, 503, 504, a lost
-            connection), where repeating cannot do anything twice.
-        transport: instead of the network: `httpx.ASGITransport(app)` in tests, a proxy of yours.
+            act with that user's permissions.
+        timeout: seconds to wait for a response; a sync may take longer.
+        retries: how often a call is repeated after a temporary failure (502, 503, 504, a lost
+            connection), if repeating it is safe.
+        transport: replaces the network: `httpx.ASGITransport(app)` in tests, or a proxy.
 
     Raises:
-        ValueError: `base_url` is no address, or `key_or_token` can be none; it is not quoted.
+        ValueError: `base_url` is not a URL, or `key_or_token` is malformed; it is not quoted.
     """
 
     def __init__(
@@ -129,9 +129,9 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> CheckoutSession:
-        """Open a Stripe Checkout as the user whose token this client has; send them to its `url`.
+        """Create a Checkout Session as the user of this client's token; send them to its `url`.
 
-        With an `idempotency_key` a repetition returns the same session, so it is retried.
+        With an `idempotency_key`, repeating returns the same session, so the call is retried.
         """
         body = given(
             mode=mode,
@@ -155,11 +155,11 @@ class Client:
     def checkout_session(
         self, environment: Environment, session_id: str, *, wait: float = 0
     ) -> CheckoutSession:
-        """A checkout of the user whose token this client has, once it is no longer open or `wait`
+        """A checkout of the user of this client's token, once it is no longer open or `wait`
         seconds (at most 30) have passed.
 
         Args:
-            session_id: ours or Stripe's, which the success URL brings.
+            session_id: the row's id, or Stripe's from the success URL.
         """
         call = Call(
             "GET",
@@ -179,7 +179,7 @@ class Client:
         return_url: str | None = None,
         configuration: str | None = None,
     ) -> CustomerPortalSession:
-        """Open Stripe's customer portal for a subject that has paid before."""
+        """Create a customer portal session for a subject that has paid before."""
         body = given(subject=subject, returnUrl=return_url, configuration=configuration)
         call = Call(
             "POST",
@@ -194,25 +194,25 @@ class Client:
         return (self._transport.send(Call("GET", "/api/health", Health))).model
 
     def status(self) -> Status:
-        """Both environments: account, webhook endpoint, and how the last sync went."""
+        """Both environments: account, webhook endpoint, and the result of the last sync."""
         return (self._transport.send(Call("GET", path("status"), Status, repeatable=True))).model
 
     def sync(self, environment: Environment) -> SyncResult:
-        """Read everything from Stripe. One that runs already is joined. Takes its time.
+        """Read everything from Stripe, or join a running sync. This may take a while.
 
-        What Stripe refuses is told in the result's connection, not raised.
+        Errors of Stripe are in the result's connection and not raised.
         """
         call = Call("POST", path(environment, "sync"), SyncResponse, repeatable=True, slow=True)
         (result,) = (self._transport.send(call)).model.results
         return result
 
     def sync_progress(self, environment: Environment) -> SyncProgress:
-        """How far the sync is that runs, or the last one was."""
+        """The progress of the running sync, or of the last one."""
         call = Call("GET", path(environment, "sync"), SyncProgress, repeatable=True)
         return (self._transport.send(call)).model
 
     def mirror(self, environment: Environment) -> MirrorStatus:
-        """How the mirror follows Stripe: its lag, failed events, objects that need a refresh."""
+        """The state of the mirror: its lag, failed events, objects that need a refresh."""
         call = Call("GET", path(environment, "mirror"), MirrorStatusResponse, repeatable=True)
         return (self._transport.send(call)).model.mirror
 
@@ -220,7 +220,7 @@ class Client:
         """Payments, refunds and failures per currency and UTC day, and subscriptions by status.
 
         Args:
-            days: so many, today included; they stand beside as many before them.
+            days: the number of days, including today; compared with as many days before.
         """
         call = Call(
             "GET",
@@ -234,7 +234,7 @@ class Client:
     def verify(
         self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None
     ) -> Verification:
-        """Compare every mirrored object and every payment with Stripe. Takes its time.
+        """Compare every mirrored object and every payment with Stripe. This may take a while.
 
         Args:
             repair: fix what drifted.
@@ -254,10 +254,10 @@ class Client:
         return found
 
     def rebuild(self, environment: Environment, *, swap: bool = False) -> Rebuilt:
-        """Make every projected row anew from the ledger, and compare. Takes its time.
+        """Recreate every projected row from the ledger, and compare. This may take a while.
 
         Args:
-            swap: put the rebuilt rows in the place of those that differ.
+            swap: replace rows that differ with the rebuilt ones.
         """
         call = Call(
             "POST",

@@ -1,4 +1,4 @@
-# Made of _async/connection.py by `python src/billhook/client/generate.py`. Change that one.
+# Generated from _async/connection.py by `python src/billhook/client/generate.py`; don't edit.
 """Keys and the webhook endpoint."""
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class SyncConfig:
     def set(
         self, environment: Environment, secret_key: str, *, replace_account: bool = True
     ) -> Config:
-        """Set a Stripe key: it is tried at Stripe, stored, and everything is set up and synced.
+        """Set a Stripe key: check it with Stripe, store it, set up the endpoint and sync.
 
-        Another account's key archives the rows of the one before; with `replace_account=False`
-        it is refused instead: `ApiError` with the status 409.
+        Another account's key archives the rows of the previous account; with
+        `replace_account=False` it is rejected instead: `ApiError` with the status 409.
         """
         call = Call(
             "PUT",
@@ -39,7 +39,7 @@ class SyncConfig:
 
     def remove(self, environment: Environment) -> Config:
         """Remove the key and the managed webhook endpoint. Mirrored rows stay."""
-        # Not repeated: the second time it would answer that there is none.
+        # Not repeated: the second time, the server would respond that there is none.
         call = Call("DELETE", path(environment, "config"), Config)
         return (self._transport.send(call)).model
 

@@ -40,7 +40,7 @@ from billhook.settings import Environment
 T = TypeVar("T")
 
 LARGEST = 100
-"""The most that a page holds."""
+"""The maximum number of items per page."""
 
 
 def _follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
@@ -54,7 +54,7 @@ def _follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
 
 
 class SyncCustomers:
-    """Customers with what they paid: those not deleted first, then by e-mail, name or id."""
+    """Customers with their total spend: deleted ones last, then by email, name or id."""
 
     def __init__(self, transport: SyncTransport) -> None:
         self._transport = transport
@@ -357,7 +357,7 @@ class SyncEvents:
         )
 
     def get(self, environment: Environment, event_id: str) -> WebhookEventWithPayload:
-        """One event with Stripe's payload as it came."""
+        """One event with Stripe's original payload."""
         route = path(environment, "webhook-events", event_id)
         call = Call("GET", route, WebhookEventResponse, repeatable=True)
         return (self._transport.send(call)).model.webhook_event
@@ -368,10 +368,10 @@ class SyncEvents:
         """Apply an event again.
 
         Args:
-            refire: let the app's triggers see a processed event again.
+            refire: fire the app's triggers again for a processed event.
         """
         route = path(environment, "webhook-events", event_id, "replay")
-        # Triggers that are to fire again must not fire once more for a lost answer.
+        # With `refire`, a retry after a lost response would fire the triggers twice.
         call = Call("POST", route, Replayed, body={"refire": refire}, repeatable=not refire)
         return (self._transport.send(call)).model.webhook_event
 
@@ -384,11 +384,11 @@ class SyncEvents:
         limit: int = 100,
         refire: bool = False,
     ) -> ReplayedEvents:
-        """Apply all events that fit again, the oldest first.
+        """Apply all matching events again, the oldest first.
 
         Args:
             limit: 1 to 1000.
-            refire: let the app's triggers see processed events again.
+            refire: fire the app's triggers again for processed events.
         """
         body = given(status=status, type=type, limit=limit, refire=refire)
         route = path(environment, "webhook-events", "replay")

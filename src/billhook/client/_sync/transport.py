@@ -1,4 +1,4 @@
-# Made of _async/transport.py by `python src/billhook/client/generate.py`. Change that one.
+# Generated from _async/transport.py by `python src/billhook/client/generate.py`; don't edit.
 """Sending a call, and sending it again where that is safe and of use."""
 
 from __future__ import annotations
