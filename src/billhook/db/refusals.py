@@ -1,5 +1,5 @@
-"""When the app's own rules (policies, keys, triggers) refuse what we do: telling that from an
-outage, and saying it in the contract's errors."""
+"""Rejections by the app's own rules (policies, keys, triggers): distinguishing them from an outage,
+and turning them into the contract's errors."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _POLICY_CHECK = "ExecWithCheckOptions"
 
 
 def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.PostgresError:
-    """What was refused, and no outage. A trigger of the app may raise what sounds like one, when
-    another database that it asks is away.
+    """The rejection, if it is not an outage. A trigger of the app may raise an error that looks
+    like one, if another database that it uses is unavailable.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL itself is away, full, or takes no writes (a standby to which
-            a fail-over has led).
+        DatabaseUnavailable: PostgreSQL itself is unavailable, full, or read-only (a standby after a
+            failover).
     """
     if isinstance(error, asyncpg.PostgresError):
         return error
@@ -53,7 +53,7 @@ def refusal_in(error: asyncpg.PostgresError | DatabaseUnavailable) -> asyncpg.Po
 
 
 def is_of_the_app(error: asyncpg.PostgresError) -> bool:
-    """Whether a function of the app raised it, and the server goes on."""
+    """Whether a function of the app raised it, and the server continues."""
     where = _IN_FUNCTION.search(error.context or "")
     return where is not None and not _OF_BILLHOOK.search(where[0])
 
@@ -65,13 +65,14 @@ def place_of(error: asyncpg.PostgresError) -> str | None:
 
 
 def reason_of(error: asyncpg.PostgresError) -> str:
-    """What the app's rule said. Not its DETAIL, which may quote rows: callers and Stripe see it."""
+    """The message of the app's rule. Not its DETAIL, which may quote rows: callers and Stripe see
+    the message."""
     return redact(str(error.args[0])) if error.args else "refused"
 
 
 @asynccontextmanager
 async def writing_outcome(database: Database, table: str) -> AsyncIterator[Connection]:
-    """A connection for what Stripe answered, with what the app's rules say about it as an error.
+    """A connection for writing Stripe's response; rejections by the app's rules become errors.
 
     Raises:
         DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
@@ -90,7 +91,7 @@ async def writing_outcome(database: Database, table: str) -> AsyncIterator[Conne
 async def acting_as_caller(
     database: Database, role: Role, claims: Mapping[str, Any], table: str
 ) -> AsyncIterator[Connection]:
-    """`Database.as_caller`, with what the rules on `table` say about it turned into errors.
+    """`Database.as_caller`; rejections by the rules on `table` become errors.
 
     Raises:
         Forbidden: row-level security or a missing grant (SQLSTATE 42501); names the table.
@@ -108,8 +109,8 @@ async def acting_as_caller(
 
 @contextmanager
 def unfinished(what: str) -> Iterator[None]:
-    """For the steps after the first commit: that PostgreSQL is away then does not mean that
-    nothing was changed.
+    """For the steps after the first commit: if PostgreSQL is then unavailable, something has
+    already been changed.
 
     Raises:
         DatabaseUnavailable: says so.
@@ -120,7 +121,7 @@ def unfinished(what: str) -> Iterator[None]:
         raise DatabaseUnavailable(
             f"The database is not available just now, and the {what} is not finished.",
             next_actions="Send the same request again in a few seconds, with its idempotencyKey "
-            "if it has one: it is finished then.",
+            "if it has one, to complete it.",
         ) from error.__cause__
 
 
@@ -135,7 +136,7 @@ def _refusal(error: asyncpg.PostgresError, table: str) -> BillhookError | None:
             )
         return Forbidden(
             f"The RLS policies of {table} do not allow this.",
-            next_actions=f"Sign in as somebody who may bill this subject, or change the policies "
+            next_actions=f"Sign in as a user who may bill this subject, or change the policies "
             f"of {table}.",
         )
     if isinstance(error, asyncpg.UniqueViolationError):

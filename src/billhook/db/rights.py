@@ -81,7 +81,7 @@ _CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_MISSING_ROLES, tuple(sorted(ROLES))),
 )
 
-# Tables whose policies hold their owner back as well, that is us, and let us in nowhere.
+# Tables whose row-level security also applies to their owner (Billhook), without a policy for it.
 _FORCED = """
 SELECT c.oid::regclass::text AS name FROM pg_class c
 WHERE c.relforcerowsecurity AND c.relrowsecurity
@@ -99,7 +99,7 @@ _OPEN = "CREATE POLICY billhook_service ON {} TO CURRENT_USER USING (true) WITH 
 
 @dataclass(frozen=True, slots=True)
 class MissingRight:
-    """What stands in the way: the object and its owner; and the statement that helps."""
+    """A missing privilege, with the object and its owner; and the statement that grants it."""
 
     problem: str
     statement: str

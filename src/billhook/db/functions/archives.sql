@@ -59,7 +59,7 @@ DECLARE
     values text;
     brought bigint := 0;
 BEGIN
-    -- All of an archive were put away at one moment, with the same columns.
+    -- All rows of an archive were archived at the same time, with the same columns.
     SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '),
         pg_catalog.string_agg(pg_catalog.format('r.%I', a.attname), ', ')
     INTO names, values

@@ -1,9 +1,9 @@
--- The ledger beside its events' way (save.sql): failures, retries and old events.
+-- The ledger apart from applying events (save.sql): failures, retries and old events.
 
 
--- The last resort of an event that failed, where a trigger of the app lets nothing be written to the
--- ledger, not even `failed` (docs/decisions/0008-silenced-triggers.md): to write that without them.
--- All in one transaction, so nobody else ever sees them disabled; other writers wait meanwhile.
+-- The last resort for a failed event, if a trigger of the app rejects every write to the ledger, even
+-- `failed` (docs/decisions/0008-silenced-triggers.md): write it with the app's triggers disabled.
+-- All in one transaction, so nobody else ever sees them disabled; other writers wait until it ends.
 --
 -- Returns the silenced triggers and how each was enabled, for `restore_triggers`. Raises where they
 -- belong to somebody else, or where other writers don't end.
@@ -36,8 +36,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whether the account that was connected when an event came is the one that is connected now: that
--- of the first archive made after it, or else the present one. Its rows must be here for the event
+-- Whether the account that was connected when an event arrived is connected now: it is the account of
+-- the first archive made after the event, or else the current one. Its rows must be here for the event
 -- to be applied again.
 CREATE OR REPLACE FUNCTION billhook.is_of_this_account(env text, received_at timestamptz) RETURNS boolean
 LANGUAGE sql STABLE AS $$
@@ -50,16 +50,16 @@ LANGUAGE sql STABLE AS $$
         ORDER BY a.archived_at LIMIT 1), true)
 $$;
 
--- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, and a quarter of it
--- more or less, so that events which failed together don't come again together.
+-- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, ± 25 %, so that events
+-- that failed together are not retried together.
 CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT least(interval '6 hours', interval '5 seconds' * 2 ^ least(failures, 20))
         * (0.75 + random() / 2)
 $$;
 
--- Put a batch of finished events received before `before` away. Returns how many. An event that a
--- row of the app's refers to by a foreign key cannot go: PostgreSQL says so, and all stay.
+-- Archive a batch of finished events received before `before`. Returns how many. If a row of the app
+-- refers to an event by a foreign key, PostgreSQL raises an error, and all of them stay.
 CREATE OR REPLACE FUNCTION billhook.archive_events(env text, before timestamptz, most integer)
 RETURNS bigint LANGUAGE sql AS $$
     WITH old AS (

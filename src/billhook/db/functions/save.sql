@@ -73,7 +73,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- What follows from facts that the ledger does not record now: what Stripe answered, or a replay.
+-- Save what follows from facts that are not recorded in the ledger: fetched objects, or a replay.
 CREATE OR REPLACE FUNCTION :billhook.save_facts(env text, rows jsonb, documents jsonb[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -82,7 +82,7 @@ BEGIN
     PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
 END $$;
 
--- Our Checkout Sessions as events moved them. An older event fills only what is missing.
+-- Billhook's Checkout Sessions as changed by events. An older event fills only gaps.
 CREATE OR REPLACE FUNCTION :billhook.save_sessions(
     sessions jsonb, documents jsonb[], object_path text[])
 RETURNS void LANGUAGE plpgsql AS $$
@@ -117,7 +117,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Objects to be fetched from Stripe: at once, or should they still be missing in a minute.
+-- Objects to be fetched from Stripe: immediately, or if they are still missing after a minute.
 CREATE OR REPLACE FUNCTION :billhook.save_refreshes(env text, wanted jsonb)
 RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO :billhook.refreshes (environment, object_type, object_id, reason, next_at)
@@ -129,8 +129,8 @@ RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
         WHERE EXCLUDED.next_at <= now();
 $$;
 
--- A sync asks for a customer's default payment method and source in full, an event names their
--- ids only. What is known of the same id stays.
+-- A sync expands a customer's default payment method and source; an event contains only their ids.
+-- The expanded object of the same id is kept.
 CREATE OR REPLACE FUNCTION billhook.keep_expanded(old jsonb, new jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE

@@ -1,13 +1,13 @@
--- What came in and went back per environment, UTC day and currency, and how many subscriptions there
--- are in each status: an overview reads a few hundred rows however many there are to count
+-- Payments and refunds per environment, UTC day and currency, and the number of subscriptions by
+-- status: an overview reads a few hundred rows, however many there are to count
 -- (docs/decisions/0007-daily-totals.md).
 --
--- Whoever changes what is counted leaves a row of changes, so events never wait for each other on a
--- day's row. A reader adds totals and changes up in one statement, which is exact at any moment;
--- fold_changes moves the changes into the totals, and so keeps that short.
+-- Every write that affects the totals inserts a row of changes, so events never wait for each other
+-- on a day's row. A reader adds totals and changes in one statement, which is exact at any moment;
+-- fold_changes moves the changes into the totals, and so keeps that fast.
 
--- What a transaction adds to its day, times `sign`; no row when nothing. What was paid past Stripe is
--- no revenue, and what was canceled before anybody failed to pay it is no failure.
+-- What a transaction adds to its day, times `sign`; no row if that is nothing. Payments outside Stripe
+-- are not revenue, and a payment canceled without a failed attempt is not a failure.
 CREATE OR REPLACE FUNCTION billhook.daily_share(t payments.transactions, sign bigint)
 RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
     SELECT t.environment,
@@ -28,7 +28,7 @@ RETURNS SETOF billhook.daily_changes LANGUAGE sql IMMUTABLE AS $$
       AND (t.type <> 'refund' OR t.status = 'refunded')
 $$;
 
--- With our rights, whoever it is that the app lets change a transaction.
+-- With Billhook's permissions, whichever role changes a transaction.
 CREATE OR REPLACE FUNCTION billhook.note_daily_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -86,7 +86,7 @@ CREATE OR REPLACE TRIGGER billhook_count_update AFTER UPDATE ON payments.stripe_
         (OLD.environment, OLD.status) IS DISTINCT FROM (NEW.environment, NEW.status))
     EXECUTE FUNCTION billhook.note_subscription_change();
 
--- One at a time, whoever folds: they would wait for each other's rows of the totals.
+-- Only one fold at a time: they would wait for each other's rows of the totals.
 CREATE OR REPLACE FUNCTION billhook.fold_key() RETURNS bigint LANGUAGE sql IMMUTABLE AS
     $$ SELECT pg_catalog.hashtextextended('billhook.fold_changes', 0) $$;
 
@@ -110,8 +110,8 @@ CREATE OR REPLACE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.tra
 CREATE OR REPLACE TRIGGER billhook_count_truncate AFTER TRUNCATE ON payments.stripe_subscriptions
     FOR EACH STATEMENT EXECUTE FUNCTION billhook.clear_totals();
 
--- Move up to `most` changes of each kind into the totals. Returns how many it moved; 0 when somebody
--- else is at it.
+-- Move up to `most` changes of each kind into the totals. Returns how many were moved; 0 if another
+-- process is folding.
 CREATE OR REPLACE FUNCTION billhook.fold_changes(most integer) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
