@@ -18,11 +18,11 @@ _LAST_WORDS = 0.5  # seconds
 
 
 class Bodies:
-    """Reads the bodies of requests. A client that sends slowly, or many that send much, hold
-    neither memory nor a connection for long.
+    """Reads the bodies of requests. Slow clients, or many large bodies, cannot occupy memory or
+    connections for long.
 
     Args:
-        within: seconds in which a body has to arrive.
+        within: seconds within which a body must arrive.
     """
 
     def __init__(self, *, within: float = 10.0) -> None:
@@ -53,7 +53,7 @@ class Bodies:
                 self._large.release()
 
     def stop(self) -> None:
-        """The server shuts down: refuse what has not arrived in a moment."""
+        """The server shuts down: reject bodies that don't arrive immediately."""
         self._within = _LAST_WORDS
         until = asyncio.get_running_loop().time() + _LAST_WORDS
         for deadline in self._arriving:
@@ -87,10 +87,10 @@ class Bodies:
 
 @dataclass(slots=True)
 class _Body:
-    """A body that arrives.
+    """A body that is being received.
 
     Attributes:
-        has_room: it is one of the large ones that may be held now.
+        has_room: it is one of the large ones that may be in memory now.
         waits: it is large, and waits for others.
     """
 

@@ -17,7 +17,7 @@ _LONGEST_TRACEBACK = 20_000
 
 
 class _Redacting(logging.Formatter):
-    """Removes secrets from the finished line, so that no way into it is missed: messages, values,
+    """Removes secrets from the finished line, wherever they come from: messages, values,
     tracebacks, other libraries' records."""
 
     def __init__(self, inner: logging.Formatter, redactor: Redactor) -> None:
@@ -39,8 +39,8 @@ def _shorten(_logger: object, _name: str, event: EventDict) -> EventDict:
 
 
 def show_no_variables() -> None:
-    """Where nobody configured structlog, keep the values of variables out of its tracebacks: they
-    are keys and buyers."""
+    """If structlog is not configured, keep the values of variables out of its tracebacks: they
+    contain keys and personal data."""
     if not structlog.is_configured():
         *before, _ = structlog.get_config()["processors"]
         plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -48,7 +48,7 @@ def show_no_variables() -> None:
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send our log lines, and those of the libraries, as JSON to `stream` (standard error).
+    """Send Billhook's log lines, and those of libraries, as JSON to `stream` (standard error).
 
     Replaces the handlers of the root logger and of uvicorn.
     """

@@ -1,4 +1,4 @@
-"""How far the mirror is behind Stripe, and what waits to be done: a few reads of small tables."""
+"""The lag of the mirror and the pending work: a few reads of small tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEFT JOIN billhook.verifications v ON v.environment = $1
 
 
 async def mirror_status(database: Database, environment: Environment) -> MirrorStatus:
-    """How the mirror of `environment` follows Stripe. All times are UTC."""
+    """The state of the mirror of `environment`. All times are UTC."""
     async with database.connection() as connection:
         row = await connection.fetchrow(_GET, environment)
     assert row is not None

@@ -1,8 +1,8 @@
 """Ids in the paths of requests.
 
-Merchants choose ids of products and prices, and may put a slash into them. Servers decode a path
-before it is routed, so `%2F` would end the step of the path that it is in. `EncodedSlashes` lets a
-character stand for it that no id has, and `decoded` puts the slash back.
+Merchants choose the ids of products and prices, which may contain slashes. Servers decode a path
+before it is routed, so `%2F` would end its segment. `EncodedSlashes` replaces it with a character
+that no id contains, and `decoded` restores the slash.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _ENCODED = re.compile("%2f", re.IGNORECASE)
 
 
 def encoded(object_id: str) -> str:
-    """An id as one step of a path, whatever it contains. Clients take a step `.` or `..` for a
-    direction, unless its dots are encoded."""
+    """An id as one segment of a path, whatever it contains. The dots of `.` and `..` are encoded,
+    because clients would resolve them."""
     found = quote(object_id, safe="")
     return found.replace(".", "%2E") if found in (".", "..") else found
 
 
 def decoded(step: str) -> str:
-    """The id in a step of a path that was routed behind `EncodedSlashes`."""
+    """The id in a path segment that was routed behind `EncodedSlashes`."""
     return step.replace(_SLASH, "/")
 
 
@@ -36,7 +36,7 @@ def requested(scope: Scope) -> str:
 
 
 class EncodedSlashes:
-    """The middleware: an encoded slash ends no step of a path."""
+    """The middleware: an encoded slash does not end a path segment."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

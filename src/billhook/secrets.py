@@ -117,7 +117,7 @@ class Examination:
 
 
 class Cipher:
-    """Encrypts with the current key, and decrypts with that one or one that was in use before."""
+    """Encrypts with the current key, and decrypts with the current or a previous key."""
 
     def __init__(self, current: str, *earlier: str) -> None:
         self._keys: dict[str, AESGCM] = {}
@@ -135,7 +135,7 @@ class Cipher:
         return f"{_PREFIX}.{self.key_id}.{base64.urlsafe_b64encode(sealed).decode().rstrip('=')}"
 
     def is_current(self, ciphertext: str) -> bool:
-        """Whether it is in our format and under the current key."""
+        """Whether it is in Billhook's format and encrypted with the current key."""
         return ciphertext.startswith(f"{_PREFIX}.{self.key_id}.")
 
     def decrypt(self, name: str, ciphertext: str) -> str:
@@ -149,7 +149,7 @@ class Cipher:
             return self._decrypt_ours(name, *rest.partition(".")[::2])
         match = _INSFORGE.fullmatch(ciphertext)
         if match is None:
-            raise _unreadable(name, "it is in no format that Billhook knows")
+            raise _unreadable(name, "its format is unknown")
         nonce, tag, sealed = (bytes.fromhex(part) for part in match.groups())
         for key in self._insforge:
             try:
@@ -176,8 +176,8 @@ def _derive(material: str, purpose: bytes) -> bytes:
 def _unreadable(name: str, reason: str) -> SecretUnreadable:
     return SecretUnreadable(
         f"The stored secret {name} cannot be read: {reason}.",
-        next_actions="Give the key that it was stored with as ENCRYPTION_KEY (else JWT_SECRET) or "
-        f"ENCRYPTION_KEY_PREVIOUS and restart, or set {name} again.",
+        next_actions="Set ENCRYPTION_KEY (else JWT_SECRET) or ENCRYPTION_KEY_PREVIOUS to the key "
+        f"that it was stored with and restart, or set {name} again.",
     )
 
 
@@ -200,11 +200,11 @@ class SecretStore:
         return None if row is None else self._open(row["key"], row)
 
     async def get_with_old(self, name: str) -> list[StoredSecret]:
-        """`name` and its `name_OLD_…` that still count, the current one first.
+        """`name` and its `name_OLD_…` that are still valid, the current one first.
 
         Raises:
-            SecretUnreadable: there are some, and none can be decrypted. One that can't be among
-                others that can is logged and left out.
+            SecretUnreadable: there are some, but none can be decrypted. If only some cannot be
+                decrypted, they are logged and left out.
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(_GET_WITH_OLD, name, _old_names(name))
@@ -233,7 +233,7 @@ class SecretStore:
         async with self._database.as_service() as connection:
             row = await connection.fetchrow(_GET, name)
             if row is not None:
-                with suppress(SecretUnreadable):  # it is of no use then
+                with suppress(SecretUnreadable):  # then it is useless
                     old_name = f"{name}_OLD_{uuid4().hex}"
                     old = self.cipher.decrypt(name, row["value_ciphertext"])
                     await connection.execute(
@@ -247,8 +247,8 @@ class SecretStore:
             return bool(await connection.fetchval(_DEACTIVATE, name))
 
     async def deactivate_in(self, connection: Connection, name: str) -> bool:
-        """Make `name` and all that a rotation left of it invalid, as a part of the connection's
-        transaction. False when there was none active."""
+        """Make `name` and its rotated versions invalid, as a part of the connection's transaction.
+        False if none was active."""
         done = await connection.execute(_DEACTIVATE_WITH_OLD, name, _old_names(name))
         return not done.endswith(" 0")
 
@@ -258,12 +258,12 @@ class SecretStore:
         return secret.value if secret else None
 
     async def seed(self) -> list[Environment]:
-        """Store the Stripe keys of the settings where none is stored (contract section 4), and
-        tell which.
+        """Store the Stripe keys from the settings if none is stored (contract section 4). Returns
+        the environments whose key was stored.
 
-        A key that was removed on purpose does not come back by a restart with the same variable;
-        another value in the variable counts as a new decision. A key that is stored and in use is
-        not replaced, and a warning says so.
+        A key that was removed on purpose does not return after a restart with the same variable;
+        a different value counts as a new decision. A stored key is not replaced; a warning is
+        logged.
         """
         seeded = []
         for environment in ENVIRONMENTS:
@@ -281,7 +281,7 @@ class SecretStore:
             stored = await self.stripe_key(environment)
             if stored is not None and stored != value:
                 _log.warning(
-                    "another Stripe key is stored than the environment names: it stays in use",
+                    "the environment has another Stripe key than the stored one; that stays in use",
                     setting=stripe_key_name(environment),
                     given=mask(value),
                     stored=mask(stored),
@@ -305,7 +305,7 @@ class SecretStore:
             return False
 
     async def examine(self) -> Examination:
-        """Look at all of Billhook's secrets, without changing any."""
+        """Check all of Billhook's secrets, without changing any."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(_OURS)
         earlier, unreadable = 0, []
@@ -319,11 +319,11 @@ class SecretStore:
         return Examination(earlier, tuple(unreadable))
 
     async def reencrypt_all(self) -> Reencryption:
-        """Re-encrypt Billhook's secrets that are not under the current key.
+        """Re-encrypt Billhook's secrets that are not encrypted with the current key.
 
-        That covers what InsForge wrote and what an earlier key wrote. Safe to run at any time and
-        from several processes: a value that changes meanwhile is left as it is. What cannot be
-        read is left alone and named.
+        These are InsForge's, and those of an earlier key. Safe to run at any time and from several
+        processes: a value that changes concurrently stays as it is. Unreadable secrets are left
+        alone and reported.
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(_OURS)
@@ -347,7 +347,7 @@ class SecretStore:
 
 
 def _old_names(name: str) -> str:
-    """A LIKE pattern for what a rotation leaves behind."""
+    """A LIKE pattern for rotated versions."""
     return name.replace("_", r"\_") + r"\_OLD\_%"
 
 

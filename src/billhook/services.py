@@ -1,4 +1,4 @@
-"""What the routes work with: built once in `billhook.app`, handed in through the application."""
+"""The services that routes use: created once in `billhook.app`, passed through the application."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Services:
     stopping: asyncio.Event
 
     def stop(self) -> None:
-        """The server is about to shut down: requests that wait are answered with what is known."""
+        """The server is about to shut down: waiting requests get the current state."""
         self.stopping.set()
         self.checkout_results.stop()
         self.bodies.stop()
@@ -56,8 +56,8 @@ class Services:
 async def services_of(request: Request) -> Services:
     """The services of the application that a request came to.
 
-    A coroutine although it awaits nothing: FastAPI sends plain functions through a thread, which
-    costs more than the rest of the routing together.
+    A coroutine although it awaits nothing: FastAPI runs plain functions in a thread, which costs
+    more than the rest of the routing.
     """
     services = request.app.state.services
     assert isinstance(services, Services)

@@ -237,7 +237,7 @@ def test_a_clock_ten_minutes_off_loses_no_order(
         with serving(database_url, sandbox) as api:
             refused = deliver(api.http, body)
             assert refused.status_code == 400
-            assert "set this server's clock" in refused.json()["nextActions"]
+            assert "correct this server's clock" in refused.json()["nextActions"]
     # Nothing of it was taken; the puller, which believes Stripe's clock, brings the orders.
     assert station.statuses() == []
     station.pull()

@@ -6,7 +6,7 @@ from billhook.kinds import kind
 from billhook.kinds.kind import Kind
 from billhook.kinds.reading import StripeObject, hash_of, small_integer, text
 
-# Without `active`, Stripe lists the active ones only (stripe-facts 24).
+# Without `active`, Stripe lists only active prices (stripe-facts 24).
 _ACTIVE_AND_INACTIVE = ({"active": True}, {"active": False})
 
 PRODUCT = Kind(

@@ -8,7 +8,7 @@ from billhook.kinds.reading import StripeObject
 
 
 def _has_details(customer: StripeObject) -> bool:
-    """Not `{id, deleted: true}`, which Stripe answers for a deleted customer."""
+    """Not `{id, deleted: true}`, which Stripe returns for a deleted customer."""
     return customer.get("deleted") is not True or "created" in customer
 
 

@@ -1,4 +1,4 @@
-"""What a mirrored kind is: one declaration that everything else follows from.
+"""Mirrored kinds: one declaration each, from which everything else is derived.
 
 The upsert of a batch, the sync, verify, rebuild, archive, refresh and the lists are driven by these
 declarations. A new kind is one declaration, one migration and its tests.
@@ -41,7 +41,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """Rows of their own that Stripe sends inside their parent, such as subscription items.
+    """Objects with their own rows that Stripe sends in their parent, such as subscription items.
 
     Attributes:
         name: Stripe's name of a child.
@@ -119,7 +119,7 @@ class Kind:
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
         changed_by: event types whose object is its new state.
-        deleted_by: event types after which Stripe no longer has it.
+        deleted_by: event types after which it no longer exists at Stripe.
         keeps_deleted: deleted objects keep their row, marked `deleted`, instead of losing it.
         has_provider: the table has InsForge's column `provider`.
         customer: the column of its customer: rows without a subject of their own get the one that
@@ -167,10 +167,10 @@ class Kind:
         return stripe_object.get("deleted") is not True and self.readable(stripe_object)
 
     def row(self, stripe_object: StripeObject) -> Row | None:
-        """The row of an object; None where there is nothing to show.
+        """The row of an object; None if there is nothing to show.
 
         Raises:
-            UnreadableObject: it lacks what its row cannot be without.
+            UnreadableObject: it lacks a required field.
         """
         if reading.id_of(stripe_object) is None or not self.readable(stripe_object):
             return None
@@ -184,7 +184,7 @@ def text(name: str, source: str | None = None) -> Column:
 
 
 def required(name: str, source: str | None = None) -> Column:
-    """A string that the row cannot be without."""
+    """A required string."""
     source = source or name
     return Column(name, "text", lambda found: reading.required(found, source), required=True)
 

@@ -21,7 +21,7 @@ _YEAR_10000 = 253_402_300_800
 
 
 class UnreadableObject(Exception):
-    """A Stripe object lacks what no row can be without; `str(error)` names it."""
+    """A Stripe object lacks a required field; `str(error)` names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,14 @@ def metadata(value: Any) -> dict[str, str]:
 
 
 def subject_of(value: Any) -> Subject | None:
-    """The subject that metadata names (contract §5), or None unless both halves are there."""
+    """The subject in metadata (contract §5), or None unless both parts are present."""
     subject_type = text(hash_of(value).get("insforge_subject_type"))
     subject_id = text(hash_of(value).get("insforge_subject_id"))
     return Subject(subject_type, subject_id) if subject_type and subject_id else None
 
 
 def required(stripe_object: StripeObject, field: str) -> str:
-    """A field that the row cannot be without.
+    """A required field.
 
     Raises:
         UnreadableObject: it is missing, null or no string.

@@ -1,4 +1,4 @@
-"""The rows that facts of Stripe change: load what they touch, reduce, save what differs.
+"""Applies facts from Stripe to rows: load the affected rows, reduce, save what differs.
 
 Events, syncs, refreshes, replays and rebuilds all write through `apply_facts` or the steps that it
 is made of, so each rule holds for all of them (docs/ordering.md).

@@ -28,7 +28,7 @@ _SAVE = "SELECT {}.save_facts($1, $2::text::jsonb, $3::text[]::jsonb[])"
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """Tables other than the live ones, which nobody else writes: nothing is locked.
+    """Tables other than the live ones, which nobody else writes, so nothing is locked.
 
     Attributes:
         schema: where `load_batch` and `save_facts` are, and the tables that they work on.
@@ -41,10 +41,10 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What an event said, or Stripe answered in the form of the event that would have said it.
+    """The content of an event, or a fetched object in the form of an event.
 
     Attributes:
-        event: its id is empty where Stripe was asked.
+        event: its id is empty for a fetched object.
     """
 
     event: Event
@@ -62,11 +62,11 @@ async def apply_facts(
     """Write what follows from facts, without recording them in the ledger.
 
     Args:
-        outside_ledger: no event of the ledger says so. A rebuild keeps what follows from it.
-        elsewhere: write into other tables than the live ones.
+        outside_ledger: the facts are in no event of the ledger. A rebuild keeps their rows.
+        elsewhere: write to other tables than the live ones.
 
     Raises:
-        asyncpg.PostgresError: nothing was done; most likely a trigger of the app's raised.
+        asyncpg.PostgresError: nothing was done; most likely the app's trigger raised an error.
     """
     if not facts:
         return
@@ -106,8 +106,8 @@ async def reduced(
     outside_ledger: bool = False,
     elsewhere: Elsewhere | None = None,
 ) -> tuple[T, Rows]:
-    """Lock and load what is wanted, and reduce it. A rule that asks for something rare costs
-    another load.
+    """Lock and load the wanted rows, and reduce. A rule that needs something rare costs another
+    load.
 
     Args:
         reduce: changes the state, given also what was loaded. It may be called several times.

@@ -1,4 +1,4 @@
-"""What the reducers changed → the rows that `billhook.save_batch` takes."""
+"""The reducers' changes → the rows for `billhook.save_batch`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
     """The rows that differ from what was loaded, by table.
 
     Args:
-        outside_ledger: no event of the ledger says so.
+        outside_ledger: the facts are in no event of the ledger.
 
     Raises:
         Missing: a rule asks for what was not loaded.
@@ -38,7 +38,7 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
             {"object_type": kind, "object_id": object_id, "reason": reason, "delay": delay}
             for (kind, object_id), (reason, delay) in sorted(state.refreshes.items())
         ]
-    # In one order, so that two batches never wait for each other's rows in a circle.
+    # In a fixed order, so that two batches never deadlock.
     for table in rows.values():
         table.sort(key=str)
     return rows

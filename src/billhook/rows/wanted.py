@@ -17,11 +17,11 @@ SOME = 16
 
 @dataclass(slots=True)
 class Wanted:
-    """Grows event by event, and by what a rule finds missing.
+    """The wanted keys: grows with each event, and with what a rule finds missing.
 
     Attributes:
         claims_of, claims_on: how many claims of each kind; None: all.
-        locks: what nobody else may change meanwhile.
+        locks: the keys to lock.
     """
 
     environment: Environment
@@ -67,7 +67,7 @@ class Wanted:
                 self._want_customer(source.customer_id)
 
     def add_missing(self, missing: Missing) -> None:
-        """What a rule asked for."""
+        """Add what a rule found missing."""
         for customer in missing.customers:
             self._want_customer(customer)
             self.claims_of[customer] = None
@@ -92,7 +92,7 @@ class Wanted:
         self.locks.add(f"subject:{subject[0]}:{subject[1]}")
 
     def lock_keys(self) -> list[int]:
-        """The advisory locks, in the order in which everybody takes them."""
+        """The advisory locks, in the fixed order in which all transactions take them."""
         return sorted(_key(f"{self.environment}:{name}") for name in self.locks)
 
     def as_json(self, held: frozenset[int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stripe's JSON, as PostgreSQL can store it.
+"""Stripe's JSON, in a form that PostgreSQL can store.
 
 JSON allows texts that PostgreSQL does not: NUL, and half of a surrogate pair. Merchants paste such
 texts into names and metadata. Each such character becomes U+FFFD, the replacement character, once

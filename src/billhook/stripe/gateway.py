@@ -1,4 +1,4 @@
-"""Our calls to Stripe: the official client, its errors as the contract's, answers as raw dicts.
+"""Requests to Stripe: the official client, its errors as the contract's, responses as raw dicts.
 
 No database connection may be held around any of these.
 """
@@ -38,25 +38,25 @@ KeyOf: TypeAlias = Callable[[Environment], Awaitable[str | None]]
 TIMEOUT = 20.0
 """Seconds for a call with all its retries: InsForge's client gives up after 30."""
 
-# Three attempts and the pauses between them: who cannot reach Stripe hears of it within 10 s.
+# Three attempts and the pauses between them: an unreachable Stripe is reported within 10 s.
 _ATTEMPT_TIMEOUT = aiohttp.ClientTimeout(sock_connect=2.0, sock_read=9.0)
 _RETRIES = 2  # the SDK's: of lost connections, 409, 5xx; each under the same idempotency key
-_LIST_ATTEMPTS = 5  # of a page that Stripe refuses for now
+_LIST_ATTEMPTS = 5  # for a page that Stripe temporarily rejects
 _AGAIN = (
-    "Try again: with the same idempotencyKey, where there is one, nothing is done twice. If it "
-    "lasts, look at https://status.stripe.com and at the way out of this server's network."
+    "Try again with the same idempotencyKey, if there is one: nothing is done twice. If it "
+    "persists, check https://status.stripe.com and this server's outgoing connections."
 )
-_RUBBISH = "Stripe's answer could not be understood."
+_RUBBISH = "Stripe's response could not be understood."
 _RUBBISH_ACTIONS = (
-    "Something between this server and Stripe may have answered in its place, a proxy for example: "
-    "check the way there, and STRIPE_API_BASE if it is set. Then try again."
+    "Something between this server and Stripe, such as a proxy, may have responded instead: "
+    "check the connection, and STRIPE_API_BASE if it is set. Then try again."
 )
 _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Stripe's words for what went wrong, for those who must tell cases apart."""
+    """Stripe's error, for callers that must distinguish cases."""
 
     status: int | None
     type: str | None
@@ -66,12 +66,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An object or a page of a list, and since when it is certainly as shown.
+    """An object or a page of a list, and the time of its state.
 
     Attributes:
-        at: epoch seconds of Stripe's own clock (its `Date` header). What was read is as old as the
-            request took; what was written is the state after our own change.
-        replayed: Stripe repeats what it answered to the first request with this idempotency key.
+        at: epoch seconds of Stripe's clock (its `Date` header). The duration of a read request is
+            subtracted; the state after a write is as of the response.
+        replayed: Stripe repeats its response to the first request with this idempotency key.
     """
 
     data: StripeObject
@@ -80,7 +80,7 @@ class Fetched:
 
 
 class _Headers(CIMultiDict[str]):
-    """An answer's headers, and its body for us."""
+    """A response's headers, and its unparsed body."""
 
     def __init__(self, headers: CIMultiDictProxy[str], body: bytes) -> None:
         super().__init__(headers)
@@ -90,9 +90,9 @@ class _Headers(CIMultiDict[str]):
 class _HTTPClient(stripe.HTTPClient):
     """How the SDK reaches Stripe: over aiohttp, whose parser is written in C.
 
-    Unlike the SDK's own clients it keeps the body of a good answer from the SDK, which would parse
-    it into ordered dicts with the standard library, follows no redirect (the key must reach nobody
-    else), and uses the proxies that the environment names.
+    Unlike the SDK's own clients, it hides the body of a successful response from the SDK, which
+    would parse it into ordered dicts with the standard library, follows no redirects (the key must
+    not be sent elsewhere), and uses the proxies from the environment.
     """
 
     name = "aiohttp"
@@ -114,7 +114,7 @@ class _HTTPClient(stripe.HTTPClient):
         try:
             async with self._session.request(
                 method,
-                URL(url, encoded=True),  # it is: an id stays one segment, whatever it contains
+                URL(url, encoded=True),  # already encoded: an id stays one segment
                 headers=headers,
                 data=post_data,
                 proxy=self._via,
@@ -137,14 +137,14 @@ class _HTTPClient(stripe.HTTPClient):
 
 
 def _proxy_to(address: str) -> str | None:
-    """The proxy that the environment names for an address. Looked up once: aiohttp itself would
-    search the environment, and the disk for a .netrc, at each request."""
+    """The proxy from the environment for a URL. Looked up once: aiohttp itself would search the
+    environment, and the disk for a .netrc, at each request."""
     to = URL(address)
     return None if proxy_bypass(to.host or "") else getproxies().get(to.scheme)
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """What Stripe itself said, for an error that a `Gateway` raised; else None."""
+    """Stripe's own error, for an error raised by a `Gateway`; else None."""
     cause = error.__cause__
     if not isinstance(cause, stripe.StripeError):
         return None
@@ -161,9 +161,9 @@ class Gateway:
     """One HTTP client for all calls of the process. Close it at shutdown.
 
     Args:
-        key_of: gives the environment's key, freshly: a changed key counts from the next call.
-        api_base: where Stripe is.
-        governor: paces the lists; None for no limit.
+        key_of: returns the environment's current key, so a change applies from the next call.
+        api_base: the base URL of Stripe's API.
+        governor: limits the rate of list requests; None for no limit.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Gateway:
         self._key_of = key_of
         self._governor = governor or Governor(0, {})
         self._http = _HTTPClient(api_base)
-        # The SDK insists on a key here; each call brings its own.
+        # The SDK requires a key here; each call has its own.
         self._client = stripe.StripeClient(
             "unset",
             http_client=self._http,
@@ -213,13 +213,13 @@ class Gateway:
         idempotency_key: str | None = None,
         key: str | None = None,
     ) -> Fetched:
-        """`POST path`. Without an idempotency key the SDK makes one for its own retries.
+        """`POST path`. Without an idempotency key, the SDK generates one for its own retries.
 
         Args:
-            key: instead of the environment's own, to try a new one.
+            key: instead of the environment's, to check a new one.
 
         Raises:
-            PaymentConfigInvalid: no key, or one that Stripe refuses (Stripe's status).
+            PaymentConfigInvalid: no key, or one that Stripe rejects (Stripe's status).
             PaymentMethodDeclined, RateLimited, UpstreamFailure: see contract section 1.
         """
         options = {"idempotency_key": idempotency_key} if idempotency_key else {}
@@ -237,7 +237,7 @@ class Gateway:
         return await self._call("get", environment, path, params or {}, {}, key)
 
     async def account(self, environment: Environment, *, key: str | None = None) -> Fetched:
-        """The account that a key opens: an object with an `id`. Raises as `post` does."""
+        """The account of a key: an object with an `id`. Raises as `post` does."""
         found = await self.get(environment, "/v1/account", key=key)
         if found.data.get("object") != "account" or not isinstance(found.data.get("id"), str):
             raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
@@ -258,10 +258,10 @@ class Gateway:
         *,
         key: str | None = None,
     ) -> Fetched:
-        """`GET path` for a sync: when the governor says, again and slower when Stripe says 429.
+        """`GET path` for a sync: when the governor allows; after a 429, again and slower.
 
         Raises:
-            RateLimited: Stripe still refuses after several pauses. Else as `post` does.
+            RateLimited: still rate limited after several pauses. Else as `post` does.
         """
         for attempt in range(_LIST_ATTEMPTS):
             await self._governor.turn(environment, list_name)
@@ -304,11 +304,11 @@ class Gateway:
         except stripe.StripeError as error:
             raise translate(error) from error
         except (AttributeError, TypeError) as error:
-            # The SDK stumbles over JSON that has not the form of Stripe's errors.
+            # The SDK fails on JSON that is not in the format of Stripe's errors.
             raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS) from error
         except TimeoutError as error:
             raise UpstreamFailure(
-                f"Stripe did not answer within {TIMEOUT:.0f} seconds.",
+                f"Stripe did not respond within {TIMEOUT:.0f} seconds.",
                 next_actions=_AGAIN,
             ) from error
         data = _parsed(answer.headers)
@@ -318,7 +318,7 @@ class Gateway:
 
 
 def _parsed(headers: Mapping[str, str]) -> StripeObject:
-    """The object in a good answer, all of it storable."""
+    """The object in a successful response, in a form that PostgreSQL can store."""
     try:
         data, _ = decode(headers.body if isinstance(headers, _Headers) else b"")
     except ValueError as error:
@@ -329,7 +329,7 @@ def _parsed(headers: Mapping[str, str]) -> StripeObject:
 
 
 def _date(headers: Mapping[str, str]) -> int:
-    """Stripe's clock, to the second. A proxy that drops it leaves us ours."""
+    """Stripe's clock, to the second. If a proxy removes the header, the local clock is used."""
     try:
         return int(parsedate_to_datetime(headers["date"]).timestamp())
     except (KeyError, ValueError):
@@ -360,7 +360,7 @@ def translate(error: stripe.StripeError) -> BillhookError:
     said = error.json_body if isinstance(error.json_body, dict) else {}
     failed = status if status is not None and status >= 400 else None
     if not isinstance(said.get("error"), dict):
-        # A proxy's page, a redirect: its text is not Stripe's, so it is not passed on.
+        # A proxy's page or a redirect: the text is not Stripe's, so it is not passed on.
         return UpstreamFailure(_RUBBISH, status=failed, next_actions=_RUBBISH_ACTIONS)
     elsewhere = "Does it belong to the other environment, test or live?"
     return UpstreamFailure(

@@ -1,8 +1,8 @@
-"""How fast we may ask Stripe: a sync fills what live traffic leaves free.
+"""The rate limit for requests to Stripe: a sync uses the capacity that live traffic leaves free.
 
-Stripe limits requests per account, and each list further (stripe-facts 41). Requests of live
-traffic (a checkout, a change of the catalog) never wait here; each takes its share of the total,
-so a sync that runs at the same time slows down instead. One governor serves one process.
+Stripe limits requests per account, and further per list (stripe-facts 41). Requests of live
+traffic (a checkout, a change of the catalog) never wait here; they count toward the total, so a
+concurrent sync slows down instead. One governor serves one process.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from billhook.settings import Environment
 
 @dataclass(slots=True)
 class _Clock:
-    """Time that stands still while Stripe wants a pause: all turns that were given out move on
-    with it, in their order and as far apart as before."""
+    """A clock that stops while Stripe wants a pause: all scheduled requests are delayed, in the
+    same order and with the same gaps."""
 
     now: Callable[[], float]
     reading: float = 0.0
@@ -40,7 +40,7 @@ class _Clock:
 
 
 _LONGEST_DEBT = 1.0
-"""Seconds that live traffic may hold up the rest, however much of it there is."""
+"""Seconds that live traffic may delay other requests at most."""
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class Governor:
         account.total.free_at = min(account.total.free_at, now + _LONGEST_DEBT)
 
     def pause(self, environment: Environment, seconds: float) -> None:
-        """Stripe asked to slow down: no turns for a while, and then one after the other."""
+        """After a 429: no requests for a while, then one after the other."""
         self._account(environment).clock.pause(seconds)
 
     def _account(self, environment: Environment) -> _Account:

@@ -10,13 +10,13 @@ from hashlib import sha256
 from billhook.errors import InvalidInput, Unauthorized
 
 TOLERANCE = 300
-"""Seconds that a signature may be away from our clock, as in Stripe's own libraries."""
+"""Seconds that a signature may differ from the local clock, as in Stripe's own libraries."""
 
 _LONGEST_HEADER = 4_000  # characters: Stripe sends a signature for each of at most a few secrets
 
 
 class SignatureMismatch(InvalidInput):
-    """400: well-formed and fresh, but made with none of the secrets we know."""
+    """400: well-formed and recent, but signed with none of the known secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> Signatu
     if not header:
         raise Unauthorized(
             "The request has no stripe-signature header.",
-            next_actions="Only Stripe may call this address. Register it as a webhook endpoint in "
+            next_actions="Only Stripe may call this URL. Register it as a webhook endpoint in "
             "your Stripe account; to test it, use `stripe trigger` or the sandbox.",
         )
     timestamp: int | None = None
@@ -57,13 +57,13 @@ def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> Signatu
     if timestamp is None or not signatures or len(header) > _LONGEST_HEADER:
         raise InvalidInput(
             "The stripe-signature header is malformed: it needs t=<unix time>,v1=<signature>.",
-            next_actions="Pass the header on unchanged if a proxy stands before Billhook.",
+            next_actions="If there is a proxy in front of Billhook, it must not change the header.",
         )
     if abs(now - timestamp) > tolerance:
         raise InvalidInput(
             f"The webhook signature's timestamp is more than {tolerance} seconds away from now.",
             next_actions="Stripe signs each retry again, so wait for the next one; if all are "
-            "refused, set this server's clock.",
+            "rejected, correct this server's clock.",
         )
     return SignatureHeader(timestamp, tuple(signatures))
 
@@ -90,5 +90,5 @@ def verify(payload: bytes, header: SignatureHeader, secrets: Sequence[str]) -> N
         raise SignatureMismatch(
             "The webhook signature does not match any known signing secret.",
             next_actions="Compare the endpoint's signing secret (whsec_…) in your Stripe account "
-            "with the one set here, and make sure that nothing changes the body on its way.",
+            "with the one set here, and make sure that nothing changes the body in transit.",
         )

@@ -1,4 +1,4 @@
-"""Which signing secrets are valid now, and whether a webhook was signed with one of them."""
+"""The signing secrets that are valid now, and the verification of webhooks with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
 
 
 class SigningSecrets:
-    """The webhook signing secrets that are valid now, at no query per webhook.
+    """The webhook signing secrets that are valid now, without a query per webhook.
 
-    They come from the store (the managed endpoint's, and after a rotation its predecessor until
-    that expires) and from the settings (an endpoint managed by hand). The store's are kept for
-    `ttl` seconds. A signature that none of them fits is tried once more against a fresh read, so
-    that a new secret works at once in every process; an old one stops working within `ttl`.
+    They come from the store (the managed endpoint's, and after a rotation the previous one until
+    it expires) and from the settings (an endpoint that you manage). The store's are cached for
+    `ttl` seconds. A signature that matches none of them is checked again after a fresh read, so
+    that a new secret works immediately in every process; an old one stops working within `ttl`.
     """
 
     def __init__(
