@@ -7,6 +7,7 @@ template, which takes milliseconds.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,22 @@ ROOM = 3 * 2**30
 _numbers = count()
 
 depth.load_profile()
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis reads its option
+def pytest_configure(config: pytest.Config) -> None:
+    if depth.DEPTH != "default" and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    if exitstatus and config.option.hypothesis_seed is not None:
+        again = (
+            f"HYPOTHESIS_PROFILE={depth.DEPTH} --hypothesis-seed={config.option.hypothesis_seed}"
+        )
+        terminalreporter.write_line(f"The same examples again: {again}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -24,8 +24,8 @@ def by_depth(default: T, ci: T, nightly: T) -> T:
 
 
 def load_profile() -> None:
-    """Tell Hypothesis. Examples differ from run to run except in `make test`; a failure prints the
-    seed that repeats it."""
+    """Tell Hypothesis. Except in `make test`, each run has other examples: conftest.py draws the
+    seed, and prints it after a failure."""
     settings.register_profile(
         DEPTH,
         max_examples=by_depth(100, 100, 2000),
