@@ -166,7 +166,7 @@ def connect(database_url: str, sandbox: str, key: str) -> None:
     settings = Settings(
         database_url=SecretStr(database_url), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
     )
-    answer = httpx.get(f"{sandbox}/v1/account", auth=(key, ""))
+    answer = httpx.get(f"{sandbox}/v1/account", auth=(key, ""), timeout=60)
     at = int(parsedate_to_datetime(answer.headers["date"]).timestamp())
     account = Fetched(answer.json(), at)
 

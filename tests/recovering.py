@@ -134,7 +134,7 @@ class Station:
         )
 
     def control(self, name: str, **given: Any) -> None:
-        httpx.post(f"{self.sandbox}/_sandbox/{name}", json=given).raise_for_status()
+        httpx.post(f"{self.sandbox}/_sandbox/{name}", json=given, timeout=60).raise_for_status()
 
     def bought(self, number: int = 1) -> list[str]:
         """Checkout sessions that were paid at Stripe without our hearing of it."""

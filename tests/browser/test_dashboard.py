@@ -108,6 +108,7 @@ def test_a_new_user_does_it_all_in_the_browser(
                 "successUrl": f"{api.url}/docs",
                 "cancelUrl": f"{api.url}/docs",
             },
+            timeout=60,
         ).json()["checkoutSession"]
         shop = browser.new_context()
         buyer = shop.new_page()
@@ -137,6 +138,7 @@ def test_a_new_user_does_it_all_in_the_browser(
             f"{sandbox}/v1/refunds",
             auth=(KEY, ""),
             data={"payment_intent": reference or "", "amount": "1000"},
+            timeout=60,
         ).raise_for_status()
         open_section(desk, "Webhook events")
         expect(desk.get_by_role("row").filter(has_text="refund.created")).to_contain_text(
@@ -376,7 +378,9 @@ def test_keys_are_made_and_revoked(desk: Page, busy: Api) -> None:
     row.get_by_role("button", name="Revoke").click()
     expect(desk.get_by_role("status")).to_contain_text("was revoked")
     refused = httpx.get(
-        f"{busy.url}/api/payments/stripe/status", headers={"authorization": f"Bearer {key}"}
+        f"{busy.url}/api/payments/stripe/status",
+        headers={"authorization": f"Bearer {key}"},
+        timeout=60,
     )
     assert refused.status_code == 401
 

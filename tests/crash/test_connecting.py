@@ -50,6 +50,7 @@ class Proxy:
                         for name, value in self.headers.items()
                         if name.lower() not in ("host", "content-length", "accept-encoding")
                     },
+                    timeout=60,
                 )
                 if proxy.count():
                     proxy.fatal()
@@ -147,7 +148,7 @@ def test_a_server_killed_while_a_key_is_set_starts_clean(
     database_url: str, sandbox: str, fatal_request: int
 ) -> None:
     key = f"sk_test_kill{os.getpid()}n{fatal_request}_1"
-    stripe = httpx.Client(base_url=sandbox, auth=(key, ""))
+    stripe = httpx.Client(base_url=sandbox, auth=(key, ""), timeout=60)
     stripe.post("/v1/products", data={"name": "Tea"}).raise_for_status()
     with stage(database_url, sandbox) as (server, proxy):
         proxy.limit = fatal_request

@@ -188,11 +188,11 @@ def test_a_full_disk_acknowledges_nothing_and_recovers_when_there_is_room(api: A
 def trouble(api: Api, *faults: dict[str, Any]) -> Iterator[None]:
     for each in faults:
         fault = {"times": 100_000, **each}
-        httpx.post(f"{api.stripe_url}/_sandbox/fault", json=fault).raise_for_status()
+        httpx.post(f"{api.stripe_url}/_sandbox/fault", json=fault, timeout=60).raise_for_status()
     try:
         yield
     finally:
-        httpx.post(f"{api.stripe_url}/_sandbox/recover", json={}).raise_for_status()
+        httpx.post(f"{api.stripe_url}/_sandbox/recover", json={}, timeout=60).raise_for_status()
 
 
 def test_every_checkout_is_made_once_though_a_third_of_stripes_answers_fail(api: Api) -> None:

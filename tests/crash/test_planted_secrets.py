@@ -145,11 +145,13 @@ def test_a_planted_secret_is_found_nowhere(
     admin = "/api/payments/stripe"
     for path in ("/status", "/config", "/test/catalog", "/test/webhook-events", "/test/mirror"):
         assert operator.ask("GET", f"{admin}{path}") == 200
-    httpx.post(f"{sandbox}/_sandbox/revoke_key", json={"key": OTHER_KEY}).raise_for_status()
+    httpx.post(
+        f"{sandbox}/_sandbox/revoke_key", json={"key": OTHER_KEY}, timeout=60
+    ).raise_for_status()
     assert operator.ask("POST", f"{admin}/test/catalog/products", json={"name": "Tea"}) == 401
     careless = {"error": {"message": f"No, {OTHER_KEY}!", "type": "api_error"}}
     fault = {"status": 503, "times": 3, "path_prefix": "/v1/products", "body": careless}
-    httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+    httpx.post(f"{sandbox}/_sandbox/fault", json=fault, timeout=60).raise_for_status()
     operator.ask("POST", f"{admin}/test/catalog/products", json={"name": "Tea"})
     operator.ask("PUT", f"{admin}/test/config", json={"secretKey": STRIPE_KEY})
     operator.ask("PUT", f"{admin}/test/config", json={"secretKey": [STRIPE_KEY]})

@@ -43,6 +43,7 @@ def test_a_user_pays_and_the_row_and_transaction_follow(api: Any, price: str, sa
     paid = httpx.post(
         f"{sandbox}/_sandbox/pay",
         json={"session": session["checkoutSessionId"], "payment_method": "pm_card_visa"},
+        timeout=60,
     )
     assert paid.status_code == 200, paid.text
     for each in api.stripe.v1.events.list({"limit": 100}).data:
@@ -170,7 +171,7 @@ def test_the_portal_needs_a_customer_and_a_user(api: Any) -> None:
 def test_two_hundred_checkouts_at_once_all_finish_on_ten_connections(
     api: Any, price: str, sandbox: str
 ) -> None:
-    httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": 0.2}).raise_for_status()
+    httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": 0.2}, timeout=60).raise_for_status()
 
     async def all_at_once() -> list[httpx.Response]:
         # One thread: in a client that many share, one may close what another reads.
@@ -184,7 +185,9 @@ def test_two_hundred_checkouts_at_once_all_finish_on_ten_connections(
     try:
         answers = asyncio.run(all_at_once())
     finally:
-        httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": 0}).raise_for_status()
+        httpx.post(
+            f"{sandbox}/_sandbox/latency", json={"seconds": 0}, timeout=60
+        ).raise_for_status()
     assert [each.status_code for each in answers] == [201] * 200
 
 

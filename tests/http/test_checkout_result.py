@@ -33,11 +33,14 @@ def shop(database_url: str, sandbox: str) -> Iterator[Api]:
 
 def opened(api: Api) -> dict[str, Any]:
     auth = (KEY, "")
-    product = httpx.post(f"{api.stripe_url}/v1/products", data={"name": "Tea"}, auth=auth).json()
+    product = httpx.post(
+        f"{api.stripe_url}/v1/products", data={"name": "Tea"}, auth=auth, timeout=60
+    ).json()
     price = httpx.post(
         f"{api.stripe_url}/v1/prices",
         data={"product": product["id"], "currency": "eur", "unit_amount": "1500"},
         auth=auth,
+        timeout=60,
     ).json()
     answer = api.checkout(
         {
@@ -56,7 +59,7 @@ def opened(api: Api) -> dict[str, Any]:
 
 def pay(api: Api, session: dict[str, Any]) -> None:
     httpx.post(
-        f"{api.stripe_url}/_sandbox/pay", json={"session": session["checkoutSessionId"]}
+        f"{api.stripe_url}/_sandbox/pay", json={"session": session["checkoutSessionId"]}, timeout=60
     ).raise_for_status()
 
 

@@ -30,7 +30,7 @@ def control(sandbox: str) -> Iterator[Any]:
     """Calls the sandbox's controls, and takes latency back at the end."""
 
     def act(name: str, **given: Any) -> None:
-        httpx.post(f"{sandbox}/_sandbox/{name}", json=given).raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/{name}", json=given, timeout=60).raise_for_status()
 
     yield act
     act("latency", seconds=0, path_prefix=PATH)

@@ -34,11 +34,11 @@ def new_key(mode: str = "test") -> str:
 
 
 def stripe_get(api: Api, key: str, path: str) -> Any:
-    return httpx.get(f"{api.stripe_url}{path}", auth=(key, "")).json()
+    return httpx.get(f"{api.stripe_url}{path}", auth=(key, ""), timeout=60).json()
 
 
 def stripe_post(api: Api, key: str, path: str, **data: Any) -> Any:
-    answer = httpx.post(f"{api.stripe_url}{path}", auth=(key, ""), data=data)
+    answer = httpx.post(f"{api.stripe_url}{path}", auth=(key, ""), data=data, timeout=60)
     answer.raise_for_status()
     return answer.json()
 
@@ -130,8 +130,7 @@ def test_a_key_that_stripe_refuses_changes_nothing(fresh: Api) -> None:
     good, bad = new_key(), new_key()
     set_key(fresh, good)
     httpx.post(
-        f"{fresh.stripe_url}/_sandbox/revoke_key",
-        json={"key": bad},
+        f"{fresh.stripe_url}/_sandbox/revoke_key", json={"key": bad}, timeout=60
     ).raise_for_status()
     before = connection(fresh)
     answer = set_key(fresh, bad)
@@ -306,7 +305,9 @@ def test_a_key_removed_during_a_sync_stays_removed(fresh: Api, sandbox: str) -> 
 
 
 def latency(sandbox: str, seconds: float) -> None:
-    httpx.post(f"{sandbox}/_sandbox/latency", json={"seconds": seconds}).raise_for_status()
+    httpx.post(
+        f"{sandbox}/_sandbox/latency", json={"seconds": seconds}, timeout=60
+    ).raise_for_status()
 
 
 def test_removing_the_key_takes_the_endpoint_along_and_keeps_the_rows(fresh: Api) -> None:
@@ -481,7 +482,9 @@ def test_a_start_without_row_level_security_is_warned_of_once(
 
 def test_a_key_in_the_environment_is_connected_at_start(database_url: str, sandbox: str) -> None:
     key = new_key()
-    httpx.post(f"{sandbox}/v1/products", auth=(key, ""), data={"name": "Tea"}).raise_for_status()
+    httpx.post(
+        f"{sandbox}/v1/products", auth=(key, ""), data={"name": "Tea"}, timeout=60
+    ).raise_for_status()
     with serving(database_url, sandbox, stripe_test_secret_key=key) as api:
         # Joins the sync of the start, or comes after it.
         result = api.admin("POST", "/test/sync").json()["results"][0]

@@ -113,7 +113,7 @@ def test_an_admin_key_opens_a_session_that_scripts_and_other_sites_cannot_use(
 
 
 def test_over_https_the_cookie_never_travels_without(api: Api) -> None:
-    with httpx.Client(base_url=f"{api.url}/dashboard") as http:
+    with httpx.Client(base_url=f"{api.url}/dashboard", timeout=60) as http:
         answer = http.post(
             "/sign-in", data={"credential": ADMIN_KEY}, headers={"x-forwarded-proto": "https"}
         )

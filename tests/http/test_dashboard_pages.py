@@ -565,9 +565,9 @@ def test_an_endpoint_that_stripe_refuses_is_told_with_the_key(
             "method": "POST",
             "path_prefix": "/v1/webhook_endpoints",
         }
-        httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/fault", json=fault, timeout=60).raise_for_status()
         page = visitor.do("/test/settings/key", secret_key="sk_test_refusedendpoint_1")
-        httpx.post(f"{sandbox}/_sandbox/recover", json={}).raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/recover", json={}, timeout=60).raise_for_status()
         assert "The key was saved, but the endpoint failed:" in page
         assert "connected with sk_test_" in page
         visitor.http.close()
@@ -690,17 +690,20 @@ def test_a_price_of_which_nobody_knows_is_sent_again_under_the_same_key(
         visitor.do("/test/settings/key", secret_key="sk_test_catalog_1")
         until_synced(visitor)
         made = httpx.post(
-            f"{sandbox}/v1/products", auth=("sk_test_catalog_1", ""), data={"name": "Cup"}
+            f"{sandbox}/v1/products",
+            auth=("sk_test_catalog_1", ""),
+            data={"name": "Cup"},
+            timeout=60,
         ).json()
         visitor.do("/test/settings/sync")
         until_synced(visitor)
         assert "Cup" in visitor.text("/test/catalog")
         fault = {"status": 500, "times": 10, "method": "POST", "path_prefix": "/v1/prices"}
-        httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/fault", json=fault, timeout=60).raise_for_status()
         key = str(uuid4())
         fields = {"amount": "5", "currency": "eur", "key": key}
         answer = visitor.send(f"/test/catalog/{made['id']}/prices", **fields)
-        httpx.post(f"{sandbox}/_sandbox/recover", json={}).raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/recover", json={}, timeout=60).raise_for_status()
         assert answer.status_code >= 500
         assert key in answer.text
         assert 'value="5"' in answer.text

@@ -75,7 +75,7 @@ class Patient:
 
     def stripe(self, method: str, path: str, **data: Any) -> Any:
         url = f"{self.api.stripe_url}/v1/{path}"
-        answer = httpx.request(method, url, auth=(self.key, ""), data=data)
+        answer = httpx.request(method, url, auth=(self.key, ""), data=data, timeout=60)
         answer.raise_for_status()
         return answer.json()
 

@@ -49,7 +49,7 @@ def api(database_url: str, sandbox: str, stripe_key: str) -> Iterator[Api]:
 @pytest.fixture
 def price(sandbox: str, stripe_key: str) -> str:
     form = {"currency": "eur", "unit_amount": "1500", "product_data[name]": "Mug"}
-    made = httpx.post(f"{sandbox}/v1/prices", data=form, auth=(stripe_key, ""))
+    made = httpx.post(f"{sandbox}/v1/prices", data=form, auth=(stripe_key, ""), timeout=60)
     return str(made.json()["id"])
 
 

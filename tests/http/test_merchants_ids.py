@@ -122,7 +122,7 @@ def test_the_dashboard_leads_to_such_ids(api: Api, product_id: str, visitor: Vis
 
 def test_whoever_signs_in_comes_back_to_the_page_of_such_an_id(api: Api, product_id: str) -> None:
     page = f"/dashboard/test/catalog/{step(product_id)}"
-    with httpx.Client(base_url=api.url) as browser:
+    with httpx.Client(base_url=api.url, timeout=60) as browser:
         turned = browser.get(page, headers={"accept": "text/html"})
         assert turned.status_code == 303
         wanted = httpx.URL(turned.headers["location"]).params["next"]

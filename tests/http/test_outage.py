@@ -134,12 +134,14 @@ def test_no_secret_is_in_any_answer_log_line_or_row(database_url: str, sandbox: 
             # Were Stripe ever so careless as to quote our key:
             careless = {"error": {"message": f"No, {PLANTED['stripe_test_secret_key']}!"}}
             fault = {"status": 503, "path_prefix": "/v1/checkout", "times": 3, "body": careless}
-            httpx.post(f"{sandbox}/_sandbox/fault", json=fault).raise_for_status()
+            httpx.post(f"{sandbox}/_sandbox/fault", json=fault, timeout=60).raise_for_status()
             headers = {"authorization": f"Bearer {bearer}"}
             failed = http.post(CHECKOUT, json=ORDER, headers=headers)
             assert (failed.status_code, failed.json()["message"]) == (503, "No, sk_test_****!")
             revoked = {"key": PLANTED["stripe_test_secret_key"]}
-            httpx.post(f"{sandbox}/_sandbox/revoke_key", json=revoked).raise_for_status()
+            httpx.post(
+                f"{sandbox}/_sandbox/revoke_key", json=revoked, timeout=60
+            ).raise_for_status()
             headers = {"authorization": f"Bearer {bearer}"}
             refused = http.post(CHECKOUT, json=ORDER, headers=headers)
             assert (refused.status_code, refused.json()["error"]) == (401, "PAYMENT_CONFIG_INVALID")

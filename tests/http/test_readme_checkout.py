@@ -48,7 +48,7 @@ def test_users_and_guests_buy_the_readmes_order_and_it_is_paid(
     assert answer.status_code == 201, answer.text
     session = answer.json()["checkoutSession"]["checkoutSessionId"]
     paid = {"session": session, "payment_method": "pm_card_visa"}
-    httpx.post(f"{sandbox}/_sandbox/pay", json=paid).raise_for_status()
+    httpx.post(f"{sandbox}/_sandbox/pay", json=paid, timeout=60).raise_for_status()
     for each in api.stripe.v1.events.list({"limit": 100}).data:
         if session in str(each) and each.type == "checkout.session.completed":
             assert api.deliver(each.to_dict()).status_code == 200

@@ -72,6 +72,7 @@ def test_a_forwarded_scheme_is_believed_only_from_a_configured_proxy(
             f"{url}/dashboard/sign-in",
             data={"credential": ADMIN_KEY},
             headers={"x-forwarded-proto": "https"},
+            timeout=60,
         )
     assert answer.status_code == 303
     assert ("; secure" in answer.headers["set-cookie"].lower()) == is_secure

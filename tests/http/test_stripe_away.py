@@ -107,7 +107,9 @@ def test_a_stripe_that_takes_half_a_minute_is_given_up_in_time(
 ) -> None:
     """InsForge's client gives up after 30 seconds: it hears of it before."""
     httpx.post(
-        f"{sandbox}/_sandbox/fault", json={"seconds": 30, "path_prefix": "/v1/account", "times": 3}
+        f"{sandbox}/_sandbox/fault",
+        json={"seconds": 30, "path_prefix": "/v1/account", "times": 3},
+        timeout=60,
     ).raise_for_status()
     try:
         with serving(database_url, sandbox) as api:
@@ -118,7 +120,7 @@ def test_a_stripe_that_takes_half_a_minute_is_given_up_in_time(
             assert answer.json()["nextActions"]
             assert time.monotonic() - began < 25
     finally:
-        httpx.post(f"{sandbox}/_sandbox/reset").raise_for_status()
+        httpx.post(f"{sandbox}/_sandbox/reset", timeout=60).raise_for_status()
 
 
 def test_stripe_is_asked_through_the_proxy_that_the_environment_names(

@@ -135,7 +135,9 @@ def test_a_mapped_customer_that_stripe_does_not_have_is_replaced_and_forgotten(
     # Once and for all: the same request and the next one ask no more.
     again = shop.checkout(body, token()).json()["checkoutSession"]
     assert again["checkoutSessionId"] == session["id"]
-    paid = httpx.post(f"{shop.stripe_url}/_sandbox/pay", json={"session": session["id"]})
+    paid = httpx.post(
+        f"{shop.stripe_url}/_sandbox/pay", json={"session": session["id"]}, timeout=60
+    )
     paid.raise_for_status()
     for event in stripe.ask("GET", "events?limit=100")["data"][::-1]:
         assert shop.deliver(event).status_code == 200
@@ -146,7 +148,7 @@ def test_a_mapped_customer_that_stripe_does_not_have_is_replaced_and_forgotten(
 
 def fault(shop: Api, **more: Any) -> None:
     where = {"path_prefix": "/v1/checkout/sessions", "method": "POST", "after_effect": True}
-    made = httpx.post(f"{shop.stripe_url}/_sandbox/fault", json={**where, **more})
+    made = httpx.post(f"{shop.stripe_url}/_sandbox/fault", json={**where, **more}, timeout=60)
     made.raise_for_status()
 
 
@@ -243,7 +245,9 @@ def test_a_metered_subscription_that_was_bought_is_mirrored(shop: Api, stripe: S
     price = stripe.metered()
     session = stripe.session(shop.checkout(order(price, mode="subscription"), token()))
     httpx.post(
-        f"{shop.stripe_url}/_sandbox/pay", json={"session": session["id"], "email": "a@b.test"}
+        f"{shop.stripe_url}/_sandbox/pay",
+        json={"session": session["id"], "email": "a@b.test"},
+        timeout=60,
     ).raise_for_status()
     for event in stripe.ask("GET", "events?limit=100")["data"][::-1]:
         assert shop.deliver(event).status_code == 200

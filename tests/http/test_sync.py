@@ -293,7 +293,7 @@ def test_an_environment_without_key_is_a_result(synced: Api) -> None:
 
 
 def test_a_revoked_key_is_a_result_that_says_so(synced: Api, account: Account) -> None:
-    httpx.post(f"{synced.stripe_url}/_sandbox/revoke_key", json={"key": account.key})
+    httpx.post(f"{synced.stripe_url}/_sandbox/revoke_key", json={"key": account.key}, timeout=60)
     result = sync(synced)
     assert (result["connection"]["status"], result["subscriptions"]) == ("error", None)
     assert result["connection"]["lastSyncStatus"] == "failed"
