@@ -39,7 +39,7 @@ def configured(shared_api: Any) -> Any:
 
 
 @schema.parametrize()
-@settings(max_examples=by_depth(8, 60, 60), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=by_depth(5, 60, 60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_whatsoever_breaks_the_server_or_the_description(
     case: Any, configured: Any
 ) -> None:
