@@ -21,6 +21,7 @@ from doomed import Server, doomed
 
 from api import connect
 from billhook.db.migrate import migrate
+from billhook.kinds import TABLES
 from books import Books, final_state
 from depth import by_depth
 from http_tokens import ADMIN_KEY, SIGNING_SECRET, signature, token
@@ -179,9 +180,8 @@ def test_a_checkout_is_opened_once_wherever_it_is_interrupted(
     assert {row["status"] for row in rows} == {"open"}
 
 
-MIRROR = """
-    TRUNCATE payments.stripe_products, payments.stripe_prices, payments.customers,
-        payments.stripe_subscriptions, payments.stripe_subscription_items,
+MIRROR = f"""
+    TRUNCATE {", ".join(f"payments.{table}" for table in TABLES)},
         payments.customer_mappings, billhook.customer_claims, billhook.sync_ranges, billhook.syncs
 """
 
