@@ -230,14 +230,17 @@ def test_a_refund_that_was_missed_is_found_with_its_money(sold: Station) -> None
     assert only(verified(sold, repair=True)).repaired
 
 
+GHOST = """
+INSERT INTO billhook.payment_refs VALUES ('test', 'payment_intent', '{id}', 990001);
+INSERT INTO payments.transactions
+    (provider, environment, type, status, amount, currency, paid_at, payment_id)
+VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 700, 'usd',
+    (SELECT since FROM billhook.pulls), 990001)
+"""
+
+
 def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Station) -> None:
-    sold.books.execute("""
-        INSERT INTO billhook.payment_refs VALUES ('test', 'payment_intent', 'pi_ghost', 990001);
-        INSERT INTO payments.transactions
-            (provider, environment, type, status, amount, currency, paid_at, payment_id)
-        VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 700, 'usd',
-            (SELECT since FROM billhook.pulls), 990001)
-    """)
+    sold.books.execute(GHOST.format(id="pi_ghost"))
     found = verified(sold, repair=True)
     drift = only(found)
     assert (drift.problem, drift.object_id, drift.amount) == ("extra", "pi_ghost", 700)
@@ -306,32 +309,45 @@ def test_a_young_object_is_in_flight_and_no_drift(station: Station) -> None:
     assert sum(table.in_flight for table in found.tables) == 1
 
 
-def test_it_reads_no_more_than_a_page_for_100_objects(station: Station) -> None:
-    seeded = {"customers": 1200, "products": 300, "prices": 300}
-    station.control("seed", key=station.key, **seeded)
-    station.sync()
+def counted(station: Station, **order: Any) -> tuple[Verification, list[str]]:
+    """A verification, and what it fetched from Stripe."""
     asked: list[str] = []
 
     async def work(database: Database) -> Verification:
         gateway = Gateway(SecretStore(database, station.settings).stripe_key, station.sandbox)
         background = gateway.background
 
-        async def counted(environment: Any, name: str, *rest: Any, **more: Any) -> Any:
+        async def noted(environment: Any, name: str, *rest: Any, **more: Any) -> Any:
             asked.append(name)
             return await background(environment, name, *rest, **more)
 
-        gateway.background = counted  # type: ignore[method-assign]
+        gateway.background = noted  # type: ignore[method-assign]
         try:
-            return await verify(Ledger(database), gateway, "test", Verify())
+            return await verify(Ledger(database), gateway, "test", Verify(**order))
         finally:
             await gateway.close()
 
-    found = station.books.run(work)
+    return station.books.run(work), asked
+
+
+def test_it_reads_no_more_than_a_page_for_100_objects(station: Station) -> None:
+    seeded = {"customers": 1200, "products": 300, "prices": 300}
+    station.control("seed", key=station.key, **seeded)
+    station.sync()
+    found, asked = counted(station)
     objects = sum(table.objects for table in found.tables)
     assert objects >= 1800
     # A last page per list. Stripe's time is known since the key was checked.
     assert len(asked) <= objects / 100 + 8
     assert "account" not in asked
+
+
+def test_a_payment_that_stripe_did_not_take_is_fetched_once(sold: Station) -> None:
+    intent = sold.stripe.v1.payment_intents.create({"amount": 700, "currency": "usd"})
+    sold.books.execute(GHOST.format(id=intent.id))
+    found, asked = counted(sold, repair=True)
+    assert (only(found).problem, only(found).object_id) == ("extra", intent.id)
+    assert asked.count("payment_intent") == 1
 
 
 def test_a_sample_keeps_to_its_time_and_says_that_it_is_one(sold: Station) -> None:
