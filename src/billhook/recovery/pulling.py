@@ -146,14 +146,16 @@ async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int)
     else:
         width = end - begin
         while begin < end:
-            events = await _window(asking, begin, min(begin + width, end))
+            upto = min(begin + width, end)
+            events = await _window(asking, begin, upto)
             if events is None:
-                width //= 2
+                width = (upto - begin) // 2
                 continue
             await _apply(ledger, asking, lease, events, seen)
-            begin += width
+            begin = upto
+            width *= 2  # a busy second must not make windows of a second of all that follows
             if seen.unrecorded is None:
-                await _execute(asking, lease, _MOVE, min(begin, end))
+                await _execute(asking, lease, _MOVE, begin)
     if seen.unrecorded is not None:
         raise seen.unrecorded
     await _execute(asking, lease, _MOVE, end)
