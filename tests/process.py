@@ -1,4 +1,4 @@
-"""`billhook serve` as a process of its own, as an operator starts it."""
+"""`billhook serve` and `billhook worker` as processes of their own, as an operator starts them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET
 
 
 class Process:
-    """A running server.
+    """A running server or worker.
 
     Attributes:
-        url: where it answers.
+        url: where a server answers.
         log: what it writes.
     """
 
@@ -48,6 +48,11 @@ class Process:
         self._process.wait(60)
         return time.monotonic() - began
 
+    @property
+    def code(self) -> int | None:
+        """What it ended with."""
+        return self._process.returncode
+
 
 @contextmanager
 def serving(
@@ -55,6 +60,32 @@ def serving(
 ) -> Iterator[Process]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
+    command = ["serve", "--port", str(port), *arguments]
+    url = f"http://127.0.0.1:{port}"
+    with _running(database_url, stripe_url, folder, command, settings, url) as (server, process):
+        deadline = time.monotonic() + 120
+        while not _answers(server.url):
+            assert process.poll() is None, server.log.read_text()
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.05)
+        yield server
+
+
+@contextmanager
+def working(database_url: str, stripe_url: str, folder: Path) -> Iterator[Process]:
+    with _running(database_url, stripe_url, folder, ["worker"], {}, "") as (worker, _):
+        yield worker
+
+
+@contextmanager
+def _running(
+    database_url: str,
+    stripe_url: str,
+    folder: Path,
+    command: list[str],
+    settings: dict[str, str],
+    url: str,
+) -> Iterator[tuple[Process, subprocess.Popen[bytes]]]:
     log = folder / "server.log"
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
@@ -69,20 +100,14 @@ def serving(
     }
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "billhook.cli", "serve", "--port", str(port), *arguments],
+            [sys.executable, "-m", "billhook.cli", *command],
             env=environment,
             cwd=folder,
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    server = Process(f"http://127.0.0.1:{port}", log, process)
     try:
-        deadline = time.monotonic() + 120
-        while not _answers(server.url):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield server
+        yield Process(url, log, process), process
     finally:
         process.kill()
         process.wait()

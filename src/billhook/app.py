@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -120,11 +121,14 @@ def from_environment() -> FastAPI:
 
 
 async def recover() -> None:
-    """Run the recovery worker alone, until it is cancelled: what `billhook worker` does."""
+    """Run the recovery worker alone, until SIGTERM or until it is cancelled: what `billhook worker`
+    does."""
     settings = load_settings(recovery=True)
     logs.configure(settings)
+    stopping = asyncio.Event()
     async with _services(settings):
-        await asyncio.Event().wait()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+        await stopping.wait()
 
 
 async def _warn_where_unguarded(database: Database) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 import process
 from api import STRIPE_KEY, connect
-from books import Books
+from billhook.db import Database
+from billhook.ledger import EventNotApplied
+from books import Books, apply_one
 from http_tokens import signature, token
 from stripe_events import customer, event, payload
 from visitor import Visitor
@@ -25,7 +27,17 @@ _OPENED = """
     VALUES ('test', 'payment', 'open', 'https://shop.test', 'https://shop.test', 'cs_1')
     RETURNING id
 """
-_ACTIVE = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query ~ $1"
+_APPLIES = """
+    SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND state = 'active' AND query ~ 'save_batch'
+      AND wait_event = 'PgSleep'
+"""
+# The page has read its row, and whether it ended is asked again and again.
+_WAITS = """
+    SELECT 1 FROM pg_stat_user_tables
+    WHERE relid = 'payments.stripe_checkout_sessions'::regclass
+      AND seq_scan + coalesce(idx_scan, 0) > 3
+"""
 
 
 def slow_trigger(books: Books, seconds: float) -> None:
@@ -73,7 +85,7 @@ def test_a_server_that_stops_keeps_nobody_waiting(
             headers={"authorization": f"Bearer {token()}"},
             timeout=60,
         )
-        until(lambda: books.rows(_ACTIVE, "LISTEN"))
+        until(lambda: books.rows(_WAITS))
         with visitor.http.stream("GET", "/test/events/live") as live:
             lines = live.iter_lines()
             next(line for line in lines if line == "event: beat")
@@ -83,7 +95,7 @@ def test_a_server_that_stops_keeps_nobody_waiting(
                 f"Stripe-Signature: {stamp}\r\n\r\nhalf".encode()
             )
             webhook = clients.submit(sent, running.url)
-            until(lambda: books.rows(_ACTIVE, "save_batch"))
+            until(lambda: books.rows(_APPLIES))
             took = running.terminate()
             list(lines)
         assert (page.result().status_code, webhook.result().status_code) == (200, 200)
@@ -99,6 +111,37 @@ def test_a_server_that_stops_keeps_nobody_waiting(
     assert "Traceback" not in running.log.read_text()
 
 
+def test_a_worker_that_stops_finishes_the_event_in_hand(
+    direct_database_url: str, sandbox: str, tmp_path: Path
+) -> None:
+    books = Books(direct_database_url)
+    books.execute(
+        """
+        CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'closed'; END $$;
+        CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION public.refuse();
+        """
+    )
+
+    async def work(database: Database) -> None:
+        refused = await apply_one(database, event("customer.created", customer()))
+        assert isinstance(refused, EventNotApplied)
+
+    books.run(work)
+    books.execute("DROP TRIGGER refuse ON payments.webhook_events")
+    slow_trigger(books, 0.2)
+    books.execute("UPDATE billhook.event_retries SET next_at = now()")
+    with process.working(direct_database_url, sandbox, tmp_path) as worker:
+        until(lambda: books.rows(_APPLIES))
+        took = worker.terminate()
+    assert worker.code == 0
+    assert "Traceback" not in worker.log.read_text()
+    found = books.row("SELECT processing_status AS status FROM payments.webhook_events")
+    assert found["status"] == "processed"
+    assert took < 3, worker.log.read_text()
+
+
 def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not_half_applied(
     direct_database_url: str, sandbox: str, tmp_path: Path
 ) -> None:
@@ -109,7 +152,7 @@ def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not
         ThreadPoolExecutor(1) as clients,
     ):
         webhook = clients.submit(sent, running.url)
-        until(lambda: books.rows(_ACTIVE, "save_batch"))
+        until(lambda: books.rows(_APPLIES))
         assert running.terminate() < 20
         assert webhook.result().status_code == 503
         assert webhook.result().json()["error"] == "INTERNAL_ERROR"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import asyncpg
@@ -35,6 +36,7 @@ _HOUSEKEEPING_EVERY = 60.0
 _FOLD_EVERY = 10.0
 _AFTER_ERROR = 5.0
 _VERIFY_BUDGET = 60  # seconds
+_FINISH_WITHIN = 1.0  # seconds at shutdown; an event without slow triggers takes milliseconds
 
 Work = Callable[[], Awaitable[bool]]
 """Does a part of the due work; returns whether there may be more."""
@@ -58,6 +60,7 @@ class Recovery:
         self._sync = sync
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
         self._pulled: set[Environment] = set()
 
     def start(self) -> None:
@@ -74,10 +77,13 @@ class Recovery:
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
             ]
-        self._tasks = [asyncio.create_task(_repeat(*each)) for each in looks]
+        self._tasks = [asyncio.create_task(self._repeat(*each)) for each in looks]
 
     async def close(self) -> None:
-        """Stop. Unfinished work is rolled back."""
+        """Stop after the current work. Work that takes longer than a second is rolled back."""
+        self._stopping.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_FINISH_WITHIN)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,28 +143,29 @@ class Recovery:
         except SecretUnreadable:
             return False  # the status and the doctor say so
 
-
-async def _repeat(name: str, pause: float, work: Work) -> None:
-    """Work forever. Errors are logged, repeated ones only once."""
-    said = ""
-    while True:
-        wait = pause
-        try:
-            if await work():
-                wait = 0
-            said = ""
-        except LeaseLost:
-            pass  # the key was changed, or another worker took over
-        except (BillhookError, asyncpg.PostgresError) as error:
-            wait = max(pause, _AFTER_ERROR)
-            if str(error) != said:
-                said = str(error)
-                level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
-                level("recovery is held up", work=name, reason=said)
-        except Exception as error:  # a bug in Billhook; the other work must continue
-            wait = max(pause, _AFTER_ERROR)
-            if repr(error) != said:
-                said = repr(error)
-                log.exception("recovery is held up", work=name)
-        # With jitter, so that several workers don't check at the same moment.
-        await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311
+    async def _repeat(self, name: str, pause: float, work: Work) -> None:
+        """Work until `close`. Errors are logged, repeated ones only once."""
+        said = ""
+        while not self._stopping.is_set():
+            wait = pause
+            try:
+                if await work():
+                    wait = 0
+                said = ""
+            except LeaseLost:
+                pass  # the key was changed, or another worker took over
+            except (BillhookError, asyncpg.PostgresError) as error:
+                wait = max(pause, _AFTER_ERROR)
+                if str(error) != said:
+                    said = str(error)
+                    level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
+                    level("recovery is held up", work=name, reason=said)
+            except Exception as error:  # a bug in Billhook; the other work must continue
+                wait = max(pause, _AFTER_ERROR)
+                if repr(error) != said:
+                    said = repr(error)
+                    log.exception("recovery is held up", work=name)
+            # With jitter, so that several workers don't check at the same moment.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait * random.uniform(0.8, 1.2)):  # noqa: S311
+                    await self._stopping.wait()
