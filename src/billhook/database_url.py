@@ -39,7 +39,6 @@ _OWN_TIMEOUT = "Billhook waits 10 seconds for a connection"
 _OWN_POOL = "BILLHOOK_POOL_SIZE says how many connections Billhook opens"
 _NO_STATEMENTS = "Billhook notices a pooler by itself"
 _OWN_SCHEMAS = "Billhook's tables are in schemas of their own"
-_NOT_THE_DRIVER = "Billhook's driver does not have it"
 
 # Passed on: asyncpg reads them, or PostgreSQL takes them as settings of the session.
 _HONOURED = frozenset(
@@ -51,7 +50,7 @@ _HONOURED = frozenset(
         *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"),
     }
 )
-# Left out, and why. libpq's first, then those of ORMs, other drivers and hosts.
+# Left out, and why: what somebody may rely on. Billhook's driver does not have any other either.
 _DROPPED: dict[str, str] = {
     "channel_binding": "Billhook's driver does not do channel binding; TLS is as sslmode says",
     "connect_timeout": _OWN_TIMEOUT,
@@ -59,18 +58,6 @@ _DROPPED: dict[str, str] = {
     **dict.fromkeys(
         ("application_name", "applicationname", "fallback_application_name"),
         "Billhook's connections are named billhook",
-    ),
-    **dict.fromkeys(
-        (
-            *("hostaddr", "keepalives", "keepalives_idle"),
-            *("keepalives_interval", "keepalives_count", "tcp_user_timeout", "replication"),
-            *("gssencmode", "gssdelegation", "requiressl", "sslcompression", "sslcertmode"),
-            *("sslcrldir", "sslsni", "sslkeylogfile", "requirepeer", "require_auth"),
-            *("load_balance_hosts", "scram_client_key", "scram_server_key"),
-            *("min_protocol_version", "max_protocol_version", "servicefile"),
-            *("oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"),
-        ),
-        _NOT_THE_DRIVER,
     ),
     **dict.fromkeys(("schema", "currentschema", "current_schema", "schemas"), _OWN_SCHEMAS),
     **dict.fromkeys(
@@ -95,8 +82,6 @@ _DROPPED: dict[str, str] = {
         ),
         _NO_STATEMENTS,
     ),
-    **dict.fromkeys(("sslaccept", "sslidentity", "uselibpqcompat", "sslinline"), _NOT_THE_DRIVER),
-    **dict.fromkeys(("async_fallback", "adapter", "encoding", "reconnect"), _NOT_THE_DRIVER),
 }
 # Other names of parameters that are honoured.
 _RENAMED = {"dbname": "database", "username": "user"}
@@ -224,7 +209,7 @@ def _parameters(query: str) -> tuple[dict[str, str], list[str]]:
         elif name == "database" or (name in _HONOURED and value != ""):
             found[name] = value
         elif name not in _HONOURED:
-            reason = _DROPPED.get(name, "Billhook does not know it")
+            reason = _DROPPED.get(name, "Billhook's driver does not have it")
             notices.append(f"The parameter {_shown(name)} is ignored: {reason}.")
     _check_port_parameter(found)
     return found, notices
