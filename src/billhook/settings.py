@@ -232,24 +232,23 @@ class Settings(FromEnvironment):
                 "10.0.0.1,192.168.0.0/16"
             ) from None
 
-    @model_validator(mode="after")
-    def _keep_public(self) -> Settings:
-        """Leave out addresses that Stripe cannot reach. A Stripe that is itself at a private
-        address, as our sandbox is, may reach one that is named for it."""
-        if self.public_url is None:
-            if self.api_base_url is not None and not is_private(self.api_base_url):
-                self.public_url = self.api_base_url
-        elif is_private(self.public_url) and not is_private(self.stripe_api_base):
-            self.api_base_url, self.public_url = self.public_url, None
-        return self
+    @property
+    def reachable_url(self) -> str | None:
+        """The address at which Stripe reaches Billhook; None where it doesn't. A Stripe that is
+        itself at a private address, as our sandbox is, may reach one that is named for it."""
+        url = self.public_url or self.api_base_url
+        if url is None or not is_private(url):
+            return url
+        return self.public_url if is_private(self.stripe_api_base) else None
 
     @property
     def notices(self) -> list[str]:
         """What is not as these settings ask, one line each; without secrets."""
         found = self.database_notices
-        if self.public_url is None and self.api_base_url is not None:
+        url = self.public_url or self.api_base_url
+        if url is not None and self.reachable_url is None:
             found.append(
-                f"Stripe cannot reach {self.api_base_url}, so there is no webhook endpoint and "
+                f"Stripe cannot reach {url}, so there is no webhook endpoint and "
                 "events are pulled: set BILLHOOK_PUBLIC_URL to a public address to have them sent."
             )
         return found
@@ -285,7 +284,7 @@ class Settings(FromEnvironment):
         arrive only this way."""
         if self.pull_seconds is not None:
             return self.pull_seconds
-        return 3.0 if self.public_url is None else 300.0
+        return 3.0 if self.reachable_url is None else 300.0
 
     def secret_values(self) -> list[str]:
         """Every secret in these settings, so that the log can strike them out."""

@@ -176,9 +176,9 @@ def test_several_signing_secrets_may_be_given() -> None:
 
 def test_insforges_name_for_the_public_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_BASE_URL", "https://api.shop.example/")
-    assert load_settings(**GOOD).public_url == "https://api.shop.example"
+    assert load_settings(**GOOD).reachable_url == "https://api.shop.example"
     ours = load_settings(**GOOD, BILLHOOK_PUBLIC_URL="https://pay.shop.example")
-    assert ours.public_url == "https://pay.shop.example"
+    assert ours.reachable_url == "https://pay.shop.example"
 
 
 PRIVATE = [
@@ -194,19 +194,19 @@ def test_a_private_address_is_no_public_one(host: str) -> None:
     address = f"http://{host}"
     for name in ("API_BASE_URL", "BILLHOOK_PUBLIC_URL"):
         settings = load_settings(**GOOD, **{name: address})
-        assert settings.public_url is None
+        assert settings.reachable_url is None
         assert settings.pull_every == 3
         assert [address in notice for notice in settings.notices] == [True]
     # A sandbox beside us does reach it, if it is meant to.
     beside = {**GOOD, "STRIPE_API_BASE": "http://127.0.0.1:12111"}
-    assert load_settings(**beside, BILLHOOK_PUBLIC_URL=address).public_url == address
-    assert load_settings(**beside, API_BASE_URL=address).public_url is None
+    assert load_settings(**beside, BILLHOOK_PUBLIC_URL=address).reachable_url == address
+    assert load_settings(**beside, API_BASE_URL=address).reachable_url is None
 
 
 @pytest.mark.parametrize("host", ["pay.shop.example", "8.8.8.8", "[2606:4700::1]", "a.co:8443"])
 def test_a_public_address_is_one(host: str) -> None:
     settings = load_settings(**GOOD, API_BASE_URL=f"https://{host}")
-    assert settings.public_url == f"https://{host}"
+    assert settings.reachable_url == f"https://{host}"
     assert settings.notices == []
 
 

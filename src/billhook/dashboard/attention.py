@@ -45,7 +45,7 @@ def _connection(settings: Settings, connection: Connection) -> Iterator[Item]:
     if connection.last_sync_status == "failed":
         text = f"The last sync failed: {connection.last_sync_error or 'unknown reason'}"
         yield Item("bad", text, "View sync", "/settings#sync")
-    if settings.public_url is not None and connection.webhook_endpoint_id is None:
+    if settings.reachable_url is not None and connection.webhook_endpoint_id is None:
         text = "There is no managed webhook endpoint, although a public URL is set."
         yield Item("wait", text, "Set up endpoint", "/settings#endpoint")
 

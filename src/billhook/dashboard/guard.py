@@ -89,7 +89,7 @@ class Guard:
             if request.method not in ("GET", "HEAD"):
                 async with services.bodies.read(request, _FORM_LIMIT) as body:
                     request.state.form = _form(body)
-                _require_own_form(request, session, services.settings.public_url)
+                _require_own_form(request, session, services.settings.reachable_url)
             return None
         # Nothing that they send is read.
         if request.method == "GET" and is_for_people(request):

@@ -94,7 +94,7 @@ class Endpoint:
             yield failure("webhook endpoint", error, self._environment)
             return
         managed = self._connection.webhook_endpoint_id
-        if endpoint is None and managed is None and self._settings.public_url is None:
+        if endpoint is None and managed is None and self._settings.reachable_url is None:
             yield self._found("ok", "None is needed: events are pulled.", check="signing secret")
             yield self._pulled()
             return
@@ -149,7 +149,7 @@ class Endpoint:
 
     def _judged(self, endpoint: dict[str, Any]) -> Finding:
         name = endpoint["id"]
-        public = self._settings.public_url
+        public = self._settings.reachable_url
         expected = public and f"{public}{self._path}"
         events = set(endpoint.get("enabled_events") or ())
         missing = () if "*" in events else tuple(e for e in EVENTS if e not in events)

@@ -45,7 +45,7 @@ async def submit(visit: Visit) -> Response:
 
 def _is_secure(visit: Visit) -> bool:
     """Whether the browser uses HTTPS, as far as known behind a proxy."""
-    public = urlsplit(visit.services.settings.public_url or "")
+    public = urlsplit(visit.services.settings.reachable_url or "")
     by_public_name = public.netloc == visit.request.headers.get("host")
     return visit.request.url.scheme == "https" or (public.scheme == "https" and by_public_name)
 
