@@ -30,8 +30,10 @@ from billhook.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
 )
+from billhook.kinds.reading import id_of
 from billhook.models import RESERVED_METADATA, CheckoutSession
 from billhook.models import CreateCheckoutSession as Order
+from billhook.paths import encoded
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 
@@ -251,7 +253,9 @@ async def _existing_session(
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
     # only Stripe can say whether a new one would charge twice.
     try:
-        session = (await gateway.get(environment, f"/v1/checkout/sessions/{session_id}")).data
+        session = (
+            await gateway.get(environment, f"/v1/checkout/sessions/{encoded(session_id)}")
+        ).data
     except BillhookError as error:
         refusal = refusal_of(error)
         if refusal is not None and refusal.code == "resource_missing":
@@ -274,9 +278,9 @@ async def _opened(
             {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open"),
             session.get("payment_status"),
             session["id"],
-            _id_of(session.get("customer")),
-            _id_of(session.get("payment_intent")),
-            _id_of(session.get("subscription")),
+            id_of(session.get("customer")),
+            id_of(session.get("payment_intent")),
+            id_of(session.get("subscription")),
             session.get("url"),
             session,
             replaced,
@@ -324,13 +328,6 @@ def _canonical_of(row: asyncpg.Record) -> dict[str, Any]:
         "customerEmail": row["customer_email"],
         "metadata": metadata,
     }
-
-
-def _id_of(value: object) -> str | None:
-    """An id that may come expanded as the object itself."""
-    if isinstance(value, dict):
-        value = value.get("id")
-    return value if isinstance(value, str) else None
 
 
 def _session(row: asyncpg.Record) -> CheckoutSession:

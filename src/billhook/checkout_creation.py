@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
-from urllib.parse import quote
 from uuid import UUID
 
 import orjson
 
 from billhook.db import Database
 from billhook.errors import BillhookError
+from billhook.kinds.catalog import PRICE
 from billhook.kinds.reading import hash_of
-from billhook.mappings import customer_of, forget_customer, is_unknown_customer
+from billhook.mappings import customer_of, is_unknown_customer
+from billhook.mirror import Asking, forget_customer, path_of
 from billhook.models import CreateCheckoutSession as Order
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
@@ -28,27 +28,9 @@ from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 _SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
 
 _PRICES = """
-SELECT price_id,
-    coalesce(raw #>> '{recurring,usage_type}'::text[] = 'metered'::text, false) AS is_metered
+SELECT price_id, raw -> 'recurring'::text AS recurring
 FROM payments.stripe_prices WHERE environment = $1 AND price_id = ANY ($2::text[])
 """
-
-
-@dataclass(slots=True)
-class _Known:
-    """What is known for a request, and learned from Stripe's refusals.
-
-    Attributes:
-        customer: whose card pays, when the subject has bought before.
-        metered: whether the prices are; those that are not mirrored yet are missing.
-        replaced: the expired session in whose place the new one comes.
-        key_was_used: Stripe stored another request of this row's under its idempotency key.
-    """
-
-    customer: str | None
-    metered: dict[str, bool]
-    replaced: str | None
-    key_was_used: bool = False
 
 
 async def create_at_stripe(
@@ -75,13 +57,15 @@ async def create_at_stripe(
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe.
     """
     key = await gateway.key(environment)
-    known = _Known(
-        customer=await customer_of(database, environment, order.subject),
-        metered=await _mirrored_prices(database, environment, order),
-        replaced=replaced,
-    )
+    customer = await customer_of(database, environment, order.subject)
+    # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
+    metered: dict[str, bool] = {}
+    if order.mode == "subscription":
+        metered = await _mirrored_prices(database, environment, order)
+    in_place_of = replaced
+    key_was_used = False  # by another request of this row's
     while True:
-        params = stripe_params(order, row_id, known.customer, known.metered)
+        params = stripe_params(order, row_id, customer, metered)
         try:
             answer = await gateway.post(
                 environment,
@@ -91,31 +75,33 @@ async def create_at_stripe(
                     environment,
                     order,
                     row_id,
-                    replaced=known.replaced,
-                    params=params if known.key_was_used else None,
+                    replaced=in_place_of,
+                    params=params if key_was_used else None,
                 ),
                 key=key,
             )
         except BillhookError as error:
-            if known.customer is not None and is_unknown_customer(error):
-                await forget_customer(database, environment, known.customer)
-                known.customer = None
-            elif _is_about_quantity(error) and (
-                unknown := {item.price_id for item in order.line_items} - known.metered.keys()
+            if customer is not None and is_unknown_customer(error):
+                await forget_customer(Asking(database, gateway, environment), customer)
+                customer = None
+            elif (
+                order.mode == "subscription"
+                and _is_about_quantity(error)
+                and (unknown := {item.price_id for item in order.line_items} - metered.keys())
             ):
-                known.metered |= await _prices_at_stripe(gateway, environment, unknown, key)
-            elif repeated and _is_key_used(error) and not known.key_was_used:
+                metered |= await _prices_at_stripe(gateway, environment, unknown, key)
+            elif repeated and _is_key_used(error) and not key_was_used:
                 # By a try of this row's that had other parameters, and whose answer nobody saw.
-                known.key_was_used = True
+                key_was_used = True
             else:
                 raise
             repeated = True
             continue
         created = answer.data
         # Stripe repeats its answer for a day or longer (stripe-facts 37).
-        if known.replaced is not replaced or not is_over(created.get("expires_at"), None, now):
-            return created, known.replaced
-        known.replaced = str(created["id"])
+        if in_place_of is not replaced or not is_over(created.get("expires_at"), None, now):
+            return created, in_place_of
+        in_place_of = str(created["id"])
 
 
 async def _mirrored_prices(
@@ -126,21 +112,25 @@ async def _mirrored_prices(
         rows = await connection.fetch(
             _PRICES, environment, [item.price_id for item in order.line_items]
         )
-    return {row["price_id"]: row["is_metered"] for row in rows}
+    return {row["price_id"]: _is_metered(row["recurring"]) for row in rows}
 
 
 async def _prices_at_stripe(
     gateway: Gateway, environment: Environment, price_ids: Iterable[str], key: str
 ) -> dict[str, bool]:
     """The same for prices that are not mirrored yet."""
-    paths = {price_id: f"/v1/prices/{quote(price_id, safe='')}" for price_id in price_ids}
+    ids = list(price_ids)
     answers = await asyncio.gather(
-        *(gateway.get(environment, path, key=key) for path in paths.values())
+        *(gateway.get(environment, path_of(PRICE, each), key=key) for each in ids)
     )
     return {
-        price_id: hash_of(answer.data.get("recurring")).get("usage_type") == "metered"
-        for price_id, answer in zip(paths, answers, strict=True)
+        each: _is_metered(answer.data.get("recurring"))
+        for each, answer in zip(ids, answers, strict=True)
     }
+
+
+def _is_metered(recurring: object) -> bool:
+    return hash_of(recurring).get("usage_type") == "metered"
 
 
 def _is_about_quantity(error: BillhookError) -> bool:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
-from billhook.db import Database, repeat_collisions
+from billhook.db import Database
 from billhook.errors import BillhookError
 from billhook.models import BillingSubject
-from billhook.projections import Changes, Event
-from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import refusal_of
 
@@ -38,17 +34,3 @@ def is_unknown_customer(error: BillhookError) -> bool:
     return (
         refusal is not None and refusal.code == "resource_missing" and refusal.param == "customer"
     )
-
-
-async def forget_customer(database: Database, environment: Environment, customer: str) -> None:
-    """Remove a customer that does not exist at Stripe, with its mappings."""
-
-    gone = Event("", "customer", int(time.time()), {"id": customer})
-    # With a tombstone: a late event does not restore its mapping.
-    fact = Fact(gone, Changes(deleted=("customer", customer)))
-
-    async def work() -> None:
-        async with database.as_service() as connection:
-            await apply_facts(connection, environment, [fact], outside_ledger=True)
-
-    await repeat_collisions(work)

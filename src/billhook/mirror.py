@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.errors import BillhookError
 from billhook.kinds import Kind
+from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.reading import UnreadableObject, objects
 from billhook.paths import encoded
 from billhook.projections import Changes, Event
@@ -98,6 +100,12 @@ async def delete(reader: Asking, kind: Kind, object_id: str, at: int) -> None:
     """Remove an object that, according to Stripe, no longer existed at `at`."""
     event = Event("", kind.name, at, {"id": object_id})
     await write(reader, [Fact(event, Changes(deleted=(kind.name, object_id)))])
+
+
+async def forget_customer(reader: Asking, customer: str) -> None:
+    """Remove a customer that Stripe, just now, did not have, with its mappings: a late event gives
+    it none back."""
+    await delete(reader, CUSTOMER, customer, int(time.time()))
 
 
 @dataclass(frozen=True, slots=True)

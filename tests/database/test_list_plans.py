@@ -271,3 +271,46 @@ def test_no_page_reads_more_than_a_few_rows_beyond_its_own(
 
     wrong = asyncio.run(work())
     assert not wrong, "\n".join(wrong)
+
+
+def test_a_list_of_subscriptions_reads_the_objects_only_of_those_that_ended(
+    database_url: str,
+) -> None:
+    async def blocks(database: Database, status: str) -> int:
+        """How many blocks of large values one page reads."""
+        before = await toasted(database)
+        page = await lists.subscriptions(database, "test", SubscriptionsQuery(status=status))
+        assert len(page.rows) == 1
+        return await toasted(database) - before
+
+    async def toasted(database: Database) -> int:
+        async with database.connection() as connection:
+            await connection.execute("SELECT pg_stat_force_next_flush()")
+            found: int = await connection.fetchval(
+                "SELECT toast_blks_hit + toast_blks_read FROM pg_statio_user_tables "
+                "WHERE relid = 'payments.stripe_subscriptions'::regclass"
+            )
+            return found
+
+    async def work() -> None:
+        database = Database(database_url, pool_size=1)  # whose own statistics are read
+        await database.open()
+        try:
+            async with database.connection() as connection:
+                await connection.execute(
+                    """
+                    INSERT INTO payments.stripe_subscriptions (
+                        environment, subscription_id, customer_id, status, raw)
+                    SELECT 'test', 'sub_' || status, 'cus_1', status, jsonb_build_object(
+                        'ended_at', 1780000000,
+                        'items',
+                        (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 500) n))
+                    FROM unnest(ARRAY['active', 'canceled']) AS status
+                    """
+                )
+            assert await blocks(database, "active") == 0
+            assert await blocks(database, "canceled") > 0
+        finally:
+            await database.close()
+
+    asyncio.run(work())

@@ -44,7 +44,7 @@ def running(database_url: str, sandbox: str, tmp_path: Path) -> Iterator[process
         ([], b"401"),
         (["Stripe-Signature: nonsense"], b"400"),
         (["Stripe-Signature: t=1,v1=old"], b"400"),
-        ([f"Stripe-Signature: t={int(time.time())},v1={'0' * 5000}"], b"400"),
+        ([f"Stripe-Signature: t={{now}},v1={'0' * 5000}"], b"400"),
     ],
 )
 def test_what_is_not_signed_is_refused_before_its_body_is_sent(
@@ -52,7 +52,9 @@ def test_what_is_not_signed_is_refused_before_its_body_is_sent(
 ) -> None:
     address = httpx.URL(shared_api.url)
     with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
-        connection.sendall(head(4_000_000, *headers))
+        connection.sendall(
+            head(4_000_000, *(each.format(now=int(time.time())) for each in headers))
+        )
         assert answer(connection).split()[1] == status
         # Whatever is sent nevertheless is not kept, and the connection goes on.
         connection.sendall(
@@ -94,7 +96,7 @@ def test_forty_connections_with_five_megabytes_each_hold_no_memory(
     assert real.status_code == 200
 
 
-def test_a_large_event_waits_for_others_and_is_applied(api: Api) -> None:
+def test_an_event_of_a_megabyte_is_applied(api: Api) -> None:
     big = event("customer.created", customer(metadata={"x": "y" * 1_000_000}))
     assert api.deliver(payload(big)).status_code == 200
 
@@ -114,7 +116,7 @@ def impatient(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) 
         b"\r\n",
         b"POST ",
         b"POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
-        head(1000, f"Stripe-Signature: t={int(time.time())},v1=00"),
+        head(1000, "Stripe-Signature: t=NOW,v1=00"),
         head(1000),
         b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /health HTTP/1.1\r\n",
     ],
@@ -124,7 +126,7 @@ def test_a_client_that_never_finishes_its_request_loses_its_connection(
 ) -> None:
     address = httpx.URL(impatient.url)
     with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
-        connection.sendall(begun)
+        connection.sendall(begun.replace(b"NOW", b"%d" % time.time()))
         try:
             while connection.recv(4096):
                 pass

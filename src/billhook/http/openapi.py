@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 import billhook
+from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
     CreateCheckoutSession,
     CreateCustomerPortalSession,
@@ -63,12 +64,16 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "The body did not arrive in time.",
     ),
     413: ("The body is too large.", "INVALID_INPUT", "The body must be smaller than 1 MB."),
-    414: ("The URL is too long.", "INVALID_INPUT", "The URL must have at most 16000 bytes."),
+    414: (
+        "The URL is too long.",
+        "INVALID_INPUT",
+        f"The URL must have at most {LONGEST_URL} bytes.",
+    ),
     429: ("Stripe's rate limit was exceeded.", "RATE_LIMITED", "Too many requests."),
     431: (
         "The headers are too large.",
         "INVALID_INPUT",
-        "The headers must have at most 32000 bytes.",
+        f"The headers must have at most {LARGEST_HEAD} bytes.",
     ),
     500: (
         "An internal error, or something is not configured.",
@@ -92,7 +97,7 @@ _CHECKOUT_EXAMPLES: dict[str, dict[str, Any]] = {
             "successUrl": "https://shop.example/done?session={CHECKOUT_SESSION_ID}",
             "cancelUrl": "https://shop.example/cart",
             "metadata": {"order_id": "1001"},
-            "idempotencyKey": "order-1001",
+            "idempotencyKey": "0b6f6c1e-9d1c-4b0a-8f55-6a1f8c0f2d3e",
         },
     },
     "subscription": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import orjson
@@ -13,6 +12,7 @@ from billhook.kinds.reading import text
 from billhook.ledger.applying import Ledger
 from billhook.ledger.delivery import Delivery, decode
 from billhook.ledger.transaction import Entry
+from billhook.models import iso
 from billhook.settings import Environment
 from billhook.stripe.decoding import decode as decode_json
 from billhook.stripe.signature import SignatureHeader
@@ -89,10 +89,10 @@ def _receipt(environment: Environment, delivery: Delivery, entry: Entry) -> byte
                 "processingStatus": entry.processing_status,
                 "attemptCount": entry.attempt_count,
                 "lastError": entry.last_error,
-                "receivedAt": _iso(entry.received_at),
-                "processedAt": _iso(entry.processed_at),
-                "createdAt": _iso(entry.created_at),
-                "updatedAt": _iso(entry.updated_at),
+                "receivedAt": iso(entry.received_at),
+                "processedAt": iso(entry.processed_at) if entry.processed_at else None,
+                "createdAt": iso(entry.created_at),
+                "updatedAt": iso(entry.updated_at),
             },
         }
     )
@@ -114,10 +114,3 @@ def _ping_receipt(environment: Environment, payload: bytes) -> Receipt | None:
         "processingStatus": "ignored",
     }
     return Receipt(200, orjson.dumps({"received": True, "handled": False, "event": event}))
-
-
-def _iso(at: datetime | None) -> str | None:
-    """ISO 8601 UTC with milliseconds and `Z` (contract section 1)."""
-    if at is None:
-        return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -22,11 +22,12 @@ _ORDERS = {
 # Stripe may have more statuses by now than we know of.
 _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $1")
 
-_COLUMNS = """t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
+# `raw` is large and stored apart from its row, so it is read only where it is needed.
+_COLUMNS = f"""t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
     t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
     t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
     t.synced_at, t.created_at, t.updated_at,
-    t.raw -> 'ended_at'::text AS ended_at"""
+    CASE WHEN t.status IN {_ENDED} THEN t.raw -> 'ended_at'::text END AS ended_at"""
 _ITEMS = """
 SELECT environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
     metadata, created_at, updated_at

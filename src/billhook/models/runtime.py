@@ -74,12 +74,20 @@ class CreateCheckoutSession(Request):
     @model_validator(mode="after")
     def _metadata_leaves_room_for_ours(self) -> Self:
         """Stripe counts them together."""
-        most = MOST_METADATA_KEYS - (4 if self.subject else 2)
+        ours = 4 if self.subject else 2
+        most = MOST_METADATA_KEYS - ours
         if self.metadata is not None and len(self.metadata) > most:
             raise PydanticCustomError(
                 "too_many_keys",
-                "must have at most {most} keys: Stripe takes {all}, and Billhook adds its own",
-                {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS},
+                "must have at most {most} keys: Stripe allows {all}, and Billhook adds {ours} to a "
+                "checkout {which} a subject",
+                {
+                    "path": "metadata",
+                    "most": most,
+                    "all": MOST_METADATA_KEYS,
+                    "ours": ours,
+                    "which": "with" if self.subject else "without",
+                },
             )
         return self
 
