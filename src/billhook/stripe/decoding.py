@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 import orjson
+
+from billhook.storable import UNSTORABLE
 
 REPLACEMENT = "\ufffd"
 
 _MOST_LEVELS = 200
 """Stripe nests a dozen; orjson writes 254."""
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def storable(value: Any, levels: int = _MOST_LEVELS) -> Any:
     """The same JSON with what PostgreSQL cannot store replaced: NUL and lone surrogates by U+FFFD,
     what is nested deeper than `levels` by null."""
     if isinstance(value, str):
-        return _UNSTORABLE.sub(REPLACEMENT, value)
+        return UNSTORABLE.sub(REPLACEMENT, value)
     if isinstance(value, list):
         return [storable(entry, levels - 1) for entry in value] if levels else None
     if isinstance(value, dict):
