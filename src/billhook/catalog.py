@@ -18,7 +18,7 @@ from billhook.db import Database
 from billhook.errors import NotFound
 from billhook.kinds import PRICE, PRODUCT, Kind
 from billhook.lists.products import PRICE_COLUMNS, PRODUCT_COLUMNS
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -151,7 +151,7 @@ async def create_product(
     """
     params = _made_of(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
-    made = await _create(Asking(database, gateway, environment), PRODUCT, params, key)
+    made = await _create(StripeReader(database, gateway, environment), PRODUCT, params, key)
     return _product(environment, made)
 
 
@@ -164,7 +164,9 @@ async def update_product(
 ) -> Product:
     """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
-    changed = await _change(Asking(database, gateway, environment), PRODUCT, product_id, params)
+    changed = await _change(
+        StripeReader(database, gateway, environment), PRODUCT, product_id, params
+    )
     return _product(environment, changed)
 
 
@@ -175,13 +177,13 @@ async def delete_product(
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
-    asking = Asking(database, gateway, environment)
+    reader = StripeReader(database, gateway, environment)
     answer = await gateway.delete(environment, mirror.path_of(PRODUCT, product_id))
     deleted = answer.data.get("deleted") is True
     if deleted:
         for each in await prices(database, environment, product_id):
-            await mirror.delete(asking, PRICE, each.price_id, answer.at)
-        await mirror.delete(asking, PRODUCT, product_id, answer.at)
+            await mirror.delete(reader, PRICE, each.price_id, answer.at)
+        await mirror.delete(reader, PRODUCT, product_id, answer.at)
     return DeletedProduct(product_id=product_id, deleted=deleted)
 
 
@@ -201,7 +203,7 @@ async def create_price(
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
     key = _idempotency_key(environment, "price", order.idempotency_key)
-    made = await _create(Asking(database, gateway, environment), PRICE, params, key)
+    made = await _create(StripeReader(database, gateway, environment), PRICE, params, key)
     return _price(environment, made)
 
 
@@ -214,7 +216,7 @@ async def update_price(
 ) -> Price:
     """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
-    changed = await _change(Asking(database, gateway, environment), PRICE, price_id, params)
+    changed = await _change(StripeReader(database, gateway, environment), PRICE, price_id, params)
     return _price(environment, changed)
 
 
@@ -222,30 +224,30 @@ async def archive_price(
     database: Database, gateway: Gateway, environment: Environment, price_id: str
 ) -> ArchivedPrice:
     """Archive a price: Stripe cannot delete prices. Raises as `update_price`."""
-    asking = Asking(database, gateway, environment)
-    archived = _price(environment, await _change(asking, PRICE, price_id, {"active": False}))
+    reader = StripeReader(database, gateway, environment)
+    archived = _price(environment, await _change(reader, PRICE, price_id, {"active": False}))
     return ArchivedPrice(price=archived, archived=not archived.active)
 
 
 async def _create(
-    asking: Asking, kind: Kind, params: Mapping[str, Any], key: str | None
+    reader: StripeReader, kind: Kind, params: Mapping[str, Any], key: str | None
 ) -> StripeObject:
     """Create at Stripe and mirror it. For a known idempotency key, Stripe repeats the original
     response: the object may have changed or been deleted since, so it is fetched again."""
-    answer = await asking.gateway.post(asking.environment, kind.path, params, idempotency_key=key)
+    answer = await reader.gateway.post(reader.environment, kind.path, params, idempotency_key=key)
     if answer.replayed:
-        await mirror.refresh(asking, kind, answer.data["id"])
+        await mirror.refresh(reader, kind, answer.data["id"])
     else:
-        await mirror.write_one(asking, kind, answer.data, answer.at)
+        await mirror.write_one(reader, kind, answer.data, answer.at)
     return answer.data
 
 
 async def _change(
-    asking: Asking, kind: Kind, object_id: str, params: Mapping[str, Any]
+    reader: StripeReader, kind: Kind, object_id: str, params: Mapping[str, Any]
 ) -> StripeObject:
     path = mirror.path_of(kind, object_id)
-    answer = await asking.gateway.post(asking.environment, path, params)
-    await mirror.write_one(asking, kind, answer.data, answer.at)
+    answer = await reader.gateway.post(reader.environment, path, params)
+    await mirror.write_one(reader, kind, answer.data, answer.at)
     return answer.data
 
 

@@ -20,7 +20,7 @@ from billhook.errors import BillhookError
 from billhook.kinds.catalog import PRICE
 from billhook.kinds.reading import hash_of
 from billhook.mappings import customer_of, is_unknown_customer
-from billhook.mirror import Asking, forget_customer, path_of
+from billhook.mirror import StripeReader, forget_customer, path_of
 from billhook.models import CreateCheckoutSession as Order
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
@@ -82,7 +82,7 @@ async def create_at_stripe(
             )
         except BillhookError as error:
             if customer is not None and is_unknown_customer(error):
-                await forget_customer(Asking(database, gateway, environment), customer)
+                await forget_customer(StripeReader(database, gateway, environment), customer)
                 customer = None
             elif (
                 order.mode == "subscription"

@@ -11,7 +11,7 @@ from billhook.endpoint import EVENTS
 from billhook.errors import InvalidInput
 from billhook.kinds.reading import objects
 from billhook.ledger import check
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, StripeObject
 
@@ -22,7 +22,7 @@ _TYPES = frozenset(EVENTS)
 
 
 async def page_of(
-    asking: Asking, since: int, upto: int | None = None, *, after: str | None = None
+    reader: StripeReader, since: int, upto: int | None = None, *, after: str | None = None
 ) -> Fetched:
     """The newest events created in [since, upto), in epoch seconds.
 
@@ -34,14 +34,14 @@ async def page_of(
     params: dict[str, Any] = {"limit": _PAGE, "created": created}
     if after is not None:
         params["starting_after"] = after
-    return await asking.get("event", "/v1/events", params)
+    return await reader.get("event", "/v1/events", params)
 
 
-async def pages(asking: Asking, since: int, upto: int) -> AsyncIterator[list[StripeObject]]:
+async def pages(reader: StripeReader, since: int, upto: int) -> AsyncIterator[list[StripeObject]]:
     """All entries of the list that were created in [since, upto), newest first, page by page."""
     after: str | None = None
     while True:
-        page = await page_of(asking, since, upto, after=after)
+        page = await page_of(reader, since, upto, after=after)
         listed = objects(page.data)
         yield listed
         if page.data.get("has_more") is not True or not listed:

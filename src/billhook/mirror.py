@@ -28,7 +28,7 @@ _CHILDREN_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class StripeReader:
     """Reads from Stripe with one key, as long as the results may be written.
 
     Attributes:
@@ -80,12 +80,12 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
     return facts
 
 
-async def write_one(reader: Asking, kind: Kind, stripe_object: StripeObject, at: int) -> None:
+async def write_one(reader: StripeReader, kind: Kind, stripe_object: StripeObject, at: int) -> None:
     """Write one fetched object, in a transaction of its own, unless the row shows a newer state."""
     await write(reader, facts_of(kind, [stripe_object], at))
 
 
-async def write(reader: Asking, facts: Sequence[Fact]) -> None:
+async def write(reader: StripeReader, facts: Sequence[Fact]) -> None:
     """Write fetched objects, in a transaction of their own."""
 
     async def work() -> None:
@@ -96,13 +96,13 @@ async def write(reader: Asking, facts: Sequence[Fact]) -> None:
     await repeat_collisions(work)
 
 
-async def delete(reader: Asking, kind: Kind, object_id: str, at: int) -> None:
+async def delete(reader: StripeReader, kind: Kind, object_id: str, at: int) -> None:
     """Remove an object that, according to Stripe, no longer existed at `at`."""
     event = Event("", kind.name, at, {"id": object_id})
     await write(reader, [Fact(event, Changes(deleted=(kind.name, object_id)))])
 
 
-async def forget_customer(reader: Asking, customer: str) -> None:
+async def forget_customer(reader: StripeReader, customer: str) -> None:
     """Remove a customer that Stripe, just now, did not have, with its mappings: a late event gives
     it none back."""
     await delete(reader, CUSTOMER, customer, int(time.time()))
@@ -116,7 +116,7 @@ class Refreshed:
     at: int
 
 
-async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
+async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed:
     """Fetch one object from Stripe and show it.
 
     Raises:
@@ -124,26 +124,26 @@ async def refresh(asking: Asking, kind: Kind, object_id: str) -> Refreshed:
     """
     path = path_of(kind, object_id)
     try:
-        fetched = await asking.get(kind.name, path, {})
+        fetched = await reader.get(kind.name, path, {})
         if kind.expand and fetched.data.get("deleted") is not True:
             # Only now: Stripe rejects expanding a deleted object.
-            fetched = await asking.get(kind.name, path, {"expand": list(kind.expand)})
+            fetched = await reader.get(kind.name, path, {"expand": list(kind.expand)})
     except BillhookError as error:
         if error.status != 404:
             raise
         # The SDK does not expose the time of a 404.
-        at = (await asking.get("account", "/v1/account", {})).at
-        await delete(asking, kind, object_id, at)
+        at = (await reader.get("account", "/v1/account", {})).at
+        await delete(reader, kind, object_id, at)
         return Refreshed(False, at)
     if not kind.exists(fetched.data):
-        await delete(asking, kind, object_id, fetched.at)
+        await delete(reader, kind, object_id, fetched.at)
         return Refreshed(False, fetched.at)
-    await complete_children(asking, kind, fetched.data)
-    await write_one(asking, kind, fetched.data, fetched.at)
+    await complete_children(reader, kind, fetched.data)
+    await write_one(reader, kind, fetched.data, fetched.at)
     return Refreshed(True, fetched.at)
 
 
-async def complete_children(asking: Asking, kind: Kind, parent: StripeObject) -> None:
+async def complete_children(reader: StripeReader, kind: Kind, parent: StripeObject) -> None:
     """Add to a fetched object what its list of children holds beyond the first page."""
     children = kind.children
     if children is None or children.complete(parent):
@@ -157,7 +157,7 @@ async def complete_children(asking: Asking, kind: Kind, parent: StripeObject) ->
             "limit": _CHILDREN_PAGE,
             "starting_after": found[-1]["id"],
         }
-        page = await asking.get(children.name, children.path, params)
+        page = await reader.get(children.name, children.path, params)
         further = objects(page.data)
         found += further
         more = page.data.get("has_more") is True and bool(further)

@@ -13,7 +13,7 @@ from billhook.db import Database
 from billhook.db.refusals import acting_as_caller, unfinished, writing_outcome
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mappings import customer_of, is_unknown_customer
-from billhook.mirror import Asking, forget_customer
+from billhook.mirror import StripeReader, forget_customer
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
@@ -136,7 +136,7 @@ async def _create_at_stripe(
     except BillhookError as error:
         if not is_unknown_customer(error):
             raise
-        await forget_customer(Asking(database, gateway, environment), customer)
+        await forget_customer(StripeReader(database, gateway, environment), customer)
         raise _no_customer(environment, order) from error
     return customer, answer.data
 

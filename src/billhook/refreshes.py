@@ -134,56 +134,56 @@ async def any_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_ANY, environment))
 
 
-async def settle_due(asking: mirror.Asking) -> int:
+async def settle_due(reader: mirror.StripeReader) -> int:
     """Fetch the objects whose refresh is due. Returns how many there were."""
-    marks = await _claim(asking, await _now(asking), every=False)
-    await _ask(asking, marks)
+    marks = await _claim(reader, await _now(reader), every=False)
+    await _ask(reader, marks)
     return len(marks)
 
 
-async def settle_all(asking: mirror.Asking) -> None:
+async def settle_all(reader: mirror.StripeReader) -> None:
     """Fetch every queued object once."""
-    before = await _now(asking)
+    before = await _now(reader)
     asked: set[tuple[str, str]] = set()
     while True:
-        marks = await _claim(asking, before, every=True)
+        marks = await _claim(reader, before, every=True)
         fresh = [each for each in marks if (each.object_type, each.object_id) not in asked]
         if not fresh:
             return
         asked.update((each.object_type, each.object_id) for each in fresh)
-        await _ask(asking, fresh)
+        await _ask(reader, fresh)
 
 
-async def _now(asking: mirror.Asking) -> datetime:
-    async with asking.database.connection() as connection:
+async def _now(reader: mirror.StripeReader) -> datetime:
+    async with reader.database.connection() as connection:
         return cast(datetime, await connection.fetchval(_NOW))
 
 
-async def _claim(asking: mirror.Asking, before: datetime, *, every: bool) -> list[_Mark]:
-    async with asking.database.connection() as connection:
-        rows = await connection.fetch(_CLAIM, asking.environment, every, before, _BATCH)
+async def _claim(reader: mirror.StripeReader, before: datetime, *, every: bool) -> list[_Mark]:
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(_CLAIM, reader.environment, every, before, _BATCH)
     return [_Mark(**row) for row in rows]
 
 
-async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
+async def _ask(reader: mirror.StripeReader, marks: list[_Mark]) -> None:
     async def one(mark: _Mark) -> None:
         try:
-            settled = await _refresh(asking, mark)
+            settled = await _refresh(reader, mark)
         except LeaseLost:
             raise
         except (BillhookError, UnreadableObject, asyncpg.PostgresError, *FAULTS) as error:
             log.warning(
                 "an object could not be refreshed",
-                environment=asking.environment,
+                environment=reader.environment,
                 object_type=mark.object_type,
                 object_id=mark.object_id,
                 reason=str(error),
             )
             return
-        async with asking.database.connection() as connection:
+        async with reader.database.connection() as connection:
             await connection.execute(
                 _SETTLED if settled else _SOON,
-                asking.environment,
+                reader.environment,
                 mark.object_type,
                 mark.object_id,
                 mark.marked_at,
@@ -192,56 +192,56 @@ async def _ask(asking: mirror.Asking, marks: list[_Mark]) -> None:
     await for_each(marks, one, _AT_ONCE)
 
 
-async def _refresh(asking: mirror.Asking, mark: _Mark) -> bool:
+async def _refresh(reader: mirror.StripeReader, mark: _Mark) -> bool:
     """Fetch the object. Returns whether the response is late enough to decide."""
     if (kind := KINDS.get(mark.object_type)) is not None:
-        found = await mirror.refresh(asking, kind, mark.object_id)
-        async with asking.database.connection() as connection:
+        found = await mirror.refresh(reader, kind, mark.object_id)
+        async with reader.database.connection() as connection:
             query = _DECIDED.format(kind.table, of_stripe(kind.table), kind.key)
-            args = (asking.environment, mark.object_id, found.at)
+            args = (reader.environment, mark.object_id, found.at)
             return bool(await connection.fetchval(query, *args))
     if mark.object_type == INVOICE_PAYMENTS:
-        await _link_invoice(asking, mark.object_id)
+        await _link_invoice(reader, mark.object_id)
         return True
-    await _find_payment(asking, mark)
+    await _find_payment(reader, mark)
     if mark.object_type == "charge":
-        await _find_refunds(asking, mark.object_id)
+        await _find_refunds(reader, mark.object_id)
     return True
 
 
-async def _link_invoice(asking: mirror.Asking, invoice_id: str) -> None:
+async def _link_invoice(reader: mirror.StripeReader, invoice_id: str) -> None:
     """Find the PaymentIntents that paid an invoice, if any: it may have been paid elsewhere."""
-    payment = await _payment(asking, "invoice", invoice_id)
+    payment = await _payment(reader, "invoice", invoice_id)
     if "payment_intent" not in payment.get("refs", {}) or not payment.get("explained"):
-        await _invoice_payments(asking, {"invoice": invoice_id})
+        await _invoice_payments(reader, {"invoice": invoice_id})
 
 
-async def _find_payment(asking: mirror.Asking, mark: _Mark) -> None:
+async def _find_payment(reader: mirror.StripeReader, mark: _Mark) -> None:
     """Learn what the payment of a refund, or of a refunded charge, took."""
-    payment = await _payment(asking, mark.object_type, mark.object_id)
+    payment = await _payment(reader, mark.object_type, mark.object_id)
     if payment.get("ended"):
         return
     intent_id = payment.get("refs", {}).get("payment_intent")
     if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
-        charge = (await asking.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
+        charge = (await reader.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
         intent_id = id_of(charge.get("payment_intent"))
         created = timestamp(charge.get("created"))
         if intent_id is None and created is not None:  # the legacy Charges API
-            await _apply(asking, Event("", "charge.succeeded", created, charge, None))
+            await _apply(reader, Event("", "charge.succeeded", created, charge, None))
     if intent_id is None:
         return  # a refund that names no payment stands alone
-    await show_payment(asking, await payment_intent(asking, intent_id))
+    await show_payment(reader, await payment_intent(reader, intent_id))
 
 
-async def _find_refunds(asking: mirror.Asking, charge_id: str) -> None:
+async def _find_refunds(reader: mirror.StripeReader, charge_id: str) -> None:
     """Learn which refunds gave back what a charge says was given back."""
-    async with asking.database.connection() as connection:
-        found = await payments_with(connection, asking.environment, "charge", [charge_id])
+    async with reader.database.connection() as connection:
+        found = await payments_with(connection, reader.environment, "charge", [charge_id])
     if (payment := found.get(charge_id)) is not None and lacks_refunds(payment, charge_id):
-        await show_refunds_of(asking, charge_id)
+        await show_refunds_of(reader, charge_id)
 
 
-async def show_payment(asking: mirror.Asking, intent: StripeObject) -> None:
+async def show_payment(reader: mirror.StripeReader, intent: StripeObject) -> None:
     """Show the payment of a fetched PaymentIntent, and fetch the invoice that it paid. A row that
     other hands changed is written again.
 
@@ -249,84 +249,84 @@ async def show_payment(asking: mirror.Asking, intent: StripeObject) -> None:
         intent: with its latest charge, as `payment_intent` returns it.
     """
     intent_id = intent["id"]
-    await _apply_intent(asking, intent)
+    await _apply_intent(reader, intent)
     by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
-    await _invoice_payments(asking, by_intent)
+    await _invoice_payments(reader, by_intent)
 
     async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
-            if await connection.fetchval(_IS_KNOWN, asking.environment, intent_id):
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            if await connection.fetchval(_IS_KNOWN, reader.environment, intent_id):
                 again = PaymentChange(refs={"payment_intent": [intent_id]})
                 facts = [Fact(Event("", "", 0, {}), Changes(payment=again))]
-                await apply_facts(connection, asking.environment, facts, outside_ledger=True)
+                await apply_facts(connection, reader.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
 
 
-async def payment_intent(asking: mirror.Asking, intent_id: str) -> StripeObject:
+async def payment_intent(reader: mirror.StripeReader, intent_id: str) -> StripeObject:
     """A PaymentIntent with its latest charge."""
     path = f"/v1/payment_intents/{encoded(intent_id)}"
-    return (await asking.get("payment_intent", path, {"expand": ["latest_charge"]})).data
+    return (await reader.get("payment_intent", path, {"expand": ["latest_charge"]})).data
 
 
-async def show_refund(asking: mirror.Asking, refund: StripeObject, at: int) -> None:
+async def show_refund(reader: mirror.StripeReader, refund: StripeObject, at: int) -> None:
     """Show a refund in the state that Stripe reported at `at`."""
-    await _apply(asking, Event("", "refund.updated", at, refund, None))
+    await _apply(reader, Event("", "refund.updated", at, refund, None))
 
 
-async def show_refunds_of(asking: mirror.Asking, charge_id: str) -> None:
+async def show_refunds_of(reader: mirror.StripeReader, charge_id: str) -> None:
     """Ask Stripe for the refunds of a charge, and show them; also those that it does not list."""
     shown: set[str] = set()
     cursor: dict[str, str] = {}
     more = True
     while more:
         params = {"charge": charge_id, "limit": 100, **cursor}
-        page = await asking.get("refund", "/v1/refunds", params)
+        page = await reader.get("refund", "/v1/refunds", params)
         listed = objects(page.data)
         for each in listed:
-            await show_refund(asking, each, page.at)
+            await show_refund(reader, each, page.at)
         shown.update(each["id"] for each in listed)
         more = page.data.get("has_more") is True and bool(listed)
         cursor = {"starting_after": listed[-1]["id"]} if listed else {}
-    async with asking.database.connection() as connection:
-        known = await connection.fetch(_REFUNDS_OF, asking.environment, charge_id)
+    async with reader.database.connection() as connection:
+        known = await connection.fetch(_REFUNDS_OF, reader.environment, charge_id)
     for (refund_id,) in known:
         if refund_id not in shown:
-            await show_refund_again(asking, refund_id, page.at)
+            await show_refund_again(reader, refund_id, page.at)
 
 
-async def refund(asking: mirror.Asking, refund_id: str) -> Fetched | None:
+async def refund(reader: mirror.StripeReader, refund_id: str) -> Fetched | None:
     """A refund; None where Stripe does not have it."""
     try:
-        return await asking.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
+        return await reader.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
     except BillhookError as error:
         if error.status != 404:
             raise
         return None
 
 
-async def show_refund_again(asking: mirror.Asking, refund_id: str, at: int) -> None:
+async def show_refund_again(reader: mirror.StripeReader, refund_id: str, at: int) -> None:
     """Show a refund as Stripe knows it. One that Stripe no longer has gave nothing back; the row of
     one that Stripe never told of is removed.
 
     Args:
         at: epoch seconds; Stripe did not list it then.
     """
-    found = await refund(asking, refund_id)
+    found = await refund(reader, refund_id)
     if found is not None:
-        await show_refund(asking, found.data, found.at)
+        await show_refund(reader, found.data, found.at)
         return
-    async with asking.database.as_service() as connection:
-        await asking.check(connection)
-        told = await connection.fetchrow(_REFUND, asking.environment, refund_id)
+    async with reader.database.as_service() as connection:
+        await reader.check(connection)
+        told = await connection.fetchrow(_REFUND, reader.environment, refund_id)
         if told is None:
-            await connection.execute(_REMOVE_REFUND, asking.environment, refund_id)
+            await connection.execute(_REMOVE_REFUND, reader.environment, refund_id)
     if told is not None:
-        await show_refund(asking, {**told, "status": "canceled"}, at)
+        await show_refund(reader, {**told, "status": "canceled"}, at)
 
 
-async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
+async def _apply_intent(reader: mirror.StripeReader, intent: StripeObject) -> None:
     """Show a fetched PaymentIntent as its event would have, if its outcome is final."""
     charge = intent.get("latest_charge")
     created = timestamp(hash_of(charge).get("created"))
@@ -341,33 +341,35 @@ async def _apply_intent(asking: mirror.Asking, intent: StripeObject) -> None:
     if kind is not None:
         # The event, if it still arrives, is not older than the charge: it wins.
         told = intent | {"latest_charge": id_of(charge)}
-        await _apply(asking, Event("", kind, created, told, None))
+        await _apply(reader, Event("", kind, created, told, None))
 
 
-async def _invoice_payments(asking: mirror.Asking, which: Mapping[str, Any]) -> None:
+async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> None:
     params = {**which, "limit": 100}
-    page = await asking.get("invoice_payment", "/v1/invoice_payments", params)
+    page = await reader.get("invoice_payment", "/v1/invoice_payments", params)
     for each in objects(page.data):
-        await _apply(asking, Event("", "invoice_payment.paid", page.at, each, None))
+        await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
 
 
-async def _payment(asking: mirror.Asking, object_type: str, object_id: str) -> Mapping[str, Any]:
-    async with asking.database.connection() as connection:
-        row = await connection.fetchrow(_PAYMENT, asking.environment, object_type, object_id)
+async def _payment(
+    reader: mirror.StripeReader, object_type: str, object_id: str
+) -> Mapping[str, Any]:
+    async with reader.database.connection() as connection:
+        row = await connection.fetchrow(_PAYMENT, reader.environment, object_type, object_id)
     # None where an object is told of without any other of its payment.
     return {name: value for name, value in row.items() if value is not None} if row else {}
 
 
-async def _apply(asking: mirror.Asking, event: Event) -> None:
+async def _apply(reader: mirror.StripeReader, event: Event) -> None:
     """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
     fires; they are stored separately for rebuilds."""
     facts = [Fact(event, project(event))]
     told = (event.type, event.object["id"], event.created, event.object)
 
     async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
-            await apply_facts(connection, asking.environment, facts, outside_ledger=True)
-            await connection.execute(_KEEP, asking.environment, *told)
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+            await connection.execute(_KEEP, reader.environment, *told)
 
     await repeat_collisions(work)

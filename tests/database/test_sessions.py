@@ -161,7 +161,7 @@ async def _retried_event(database: Database) -> None:
 
 async def _synced(database: Database) -> None:
     gateway: Any = None
-    reader = mirror.Asking(database, gateway, "test")
+    reader = mirror.StripeReader(database, gateway, "test")
     await _swallow(mirror.write_one(reader, KINDS["customer"], customer(), 1_780_000_000))
 
 

@@ -21,7 +21,7 @@ from billhook.connections import Connections
 from billhook.db import Database
 from billhook.kinds import TABLES
 from billhook.ledger import Ledger
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.models import RebuildOrder
 from billhook.rebuild import rebuild
 from billhook.recovery.pulling import pull_due
@@ -151,10 +151,10 @@ class Post:
     some twice, some never; between them Stripe's lists are synced, and its events pulled."""
 
     def __init__(
-        self, url: str, asking: Asking, sync: Sync, chance: random.Random, meetings: set[str]
+        self, url: str, reader: StripeReader, sync: Sync, chance: random.Random, meetings: set[str]
     ) -> None:
         self.stripe = httpx.AsyncClient(base_url=url, timeout=60)
-        self.asking = asking
+        self.reader = reader
         self.sync = sync
         self.chance = chance
         self.meetings = meetings
@@ -185,10 +185,10 @@ class Post:
         await self.at_once(coming, sync=True, pull=True)
         await self.at_once([], sync=False, pull=True)
         await self.at_once([], sync=True, pull=False)
-        await settle_all(self.asking)
+        await settle_all(self.reader)
 
     async def at_once(self, events: Events, *, sync: bool, pull: bool) -> None:
-        database = self.asking.database
+        database = self.reader.database
         work = [arrive(database, (events[lane::3] for lane in range(3)))]
         if sync:
             self.meetings.add("sync")
@@ -202,7 +202,7 @@ class Post:
         assert (await self.sync.run("test")).connection.last_sync_status == "succeeded"
 
     async def pulled(self) -> None:
-        await pull_due(Ledger(self.asking.database), self.asking.gateway, "test", every=None)
+        await pull_due(Ledger(self.reader.database), self.reader.gateway, "test", every=None)
 
 
 @asynccontextmanager
@@ -214,7 +214,7 @@ async def post(
     secrets = SecretStore(database, Settings(**given, _env_file=None))
     gateway = Gateway(secrets.stripe_key, url)
     sync = Sync(database, gateway, Connections(database, secrets))
-    ours = Post(url, Asking(database, gateway, "test"), sync, chance, meetings)
+    ours = Post(url, StripeReader(database, gateway, "test"), sync, chance, meetings)
     try:
         async with ours.stripe:
             yield ours

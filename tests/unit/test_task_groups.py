@@ -35,8 +35,8 @@ class Stopped:
         raise LeaseLost("The lease was lost.")
 
 
-class Asking:
-    """As much of `mirror.Asking` as is needed to begin."""
+class StripeReader:
+    """As much of `mirror.StripeReader` as is needed to begin."""
 
     environment = "test"
 
@@ -63,7 +63,7 @@ def test_refreshes_end_with_the_lease(monkeypatch: pytest.MonkeyPatch) -> None:
         now = datetime.now(UTC)
         marks = [refreshes._Mark("customer", each, now) for each in ("a", "b")]
         with pytest.raises(LeaseLost):
-            await refreshes._ask(Asking(), marks)  # type: ignore[arg-type]
+            await refreshes._ask(StripeReader(), marks)  # type: ignore[arg-type]
         return stopped.was_cancelled
 
     assert asyncio.run(work())
@@ -78,7 +78,7 @@ def test_a_verification_of_payments_ends_with_the_lease(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(paid, "_compare", compare)
         with pytest.raises(LeaseLost):
-            await paid.compare_payments(Asking(), 0, None, repair=None)  # type: ignore[arg-type]
+            await paid.compare_payments(StripeReader(), 0, None, repair=None)  # type: ignore[arg-type]
         return stopped.was_cancelled
 
     assert asyncio.run(work())

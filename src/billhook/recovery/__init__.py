@@ -115,8 +115,8 @@ class Recovery:
         if not await self._has_key(environment):
             return False
         key = await self._gateway.key(environment)
-        asking = mirror.Asking(self._database, self._gateway, environment, key)
-        return await refreshes.settle_due(asking) > 0
+        reader = mirror.StripeReader(self._database, self._gateway, environment, key)
+        return await refreshes.settle_due(reader) > 0
 
     async def archive(self, environment: Environment) -> bool:
         """Archive events that are older than the retention."""

@@ -118,9 +118,9 @@ async def pull_due(
                     await connection.execute(_BEGIN, environment)
                 return False
         key = await gateway.key(environment)
-        asking = mirror.Asking(database, gateway, environment, key, lease)
+        reader = mirror.StripeReader(database, gateway, environment, key, lease)
         try:
-            return await _pull(ledger, asking, lease, max(row["since"], row["cursor_at"] - OVERLAP))
+            return await _pull(ledger, reader, lease, max(row["since"], row["cursor_at"] - OVERLAP))
         except BillhookError as error:
             async with database.connection() as connection:
                 await connection.execute(_FAILED, environment, error.message)
@@ -132,41 +132,41 @@ async def _is_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_IS_DUE, environment))
 
 
-async def _pull(ledger: Ledger, asking: mirror.Asking, lease: Lease, since: int) -> bool:
+async def _pull(ledger: Ledger, reader: mirror.StripeReader, lease: Lease, since: int) -> bool:
     """Apply what Stripe lists from `since` on, window by window, the oldest first."""
-    page = await event_list.page_of(asking, since)
+    page = await event_list.page_of(reader, since)
     end = page.at + 1
     begin = max(since, page.at - LISTED)
     gap = (since, begin) if begin > since else None
     if gap is not None:
-        log.warning("events are older than Stripe lists them", environment=asking.environment)
+        log.warning("events are older than Stripe lists them", environment=reader.environment)
     seen = _Seen()
     if page.data.get("has_more") is not True:
-        await _apply(ledger, asking, lease, objects(page.data), seen)
+        await _apply(ledger, reader, lease, objects(page.data), seen)
     else:
         width = end - begin
         while begin < end:
             upto = min(begin + width, end)
-            events = await _window(asking, begin, upto)
+            events = await _window(reader, begin, upto)
             if events is None:
                 width = (upto - begin) // 2
                 continue
-            await _apply(ledger, asking, lease, events, seen)
+            await _apply(ledger, reader, lease, events, seen)
             begin = upto
             width *= 2  # a busy second must not make windows of a second of all that follows
             if seen.unrecorded is None:
-                await _execute(asking, lease, _MOVE, begin)
+                await _execute(reader, lease, _MOVE, begin)
     if seen.unrecorded is not None:
         raise seen.unrecorded
-    await _execute(asking, lease, _MOVE, end)
-    await _execute(asking, lease, _PULLED, seen.newest, seen.applied, *(gap or (None, None)))
+    await _execute(reader, lease, _MOVE, end)
+    await _execute(reader, lease, _PULLED, seen.newest, seen.applied, *(gap or (None, None)))
     return gap is not None
 
 
-async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeObject] | None:
+async def _window(reader: mirror.StripeReader, since: int, upto: int) -> list[StripeObject] | None:
     """The events created in [since, upto), newest first; None if there are too many at once."""
     found: list[StripeObject] = []
-    async for page in event_list.pages(asking, since, upto):
+    async for page in event_list.pages(reader, since, upto):
         found += page
         if len(found) > _MOST and upto - since > 1:
             return None
@@ -174,15 +174,19 @@ async def _window(asking: mirror.Asking, since: int, upto: int) -> list[StripeOb
 
 
 async def _apply(
-    ledger: Ledger, asking: mirror.Asking, lease: Lease, events: list[StripeObject], seen: _Seen
+    ledger: Ledger,
+    reader: mirror.StripeReader,
+    lease: Lease,
+    events: list[StripeObject],
+    seen: _Seen,
 ) -> None:
     """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
-    wanted = event_list.applicable(asking.environment, events)
-    status = await _known(asking, [each["id"] for each in wanted])
+    wanted = event_list.applicable(reader.environment, events)
+    status = await _known(reader, [each["id"] for each in wanted])
     for each in reversed(wanted):
         if each["id"] not in status:
             try:
-                status[each["id"]] = await _apply_one(ledger, asking.environment, lease, each)
+                status[each["id"]] = await _apply_one(ledger, reader.environment, lease, each)
             except EventNotRecorded as error:
                 status[each["id"]] = "unrecorded"
                 seen.unrecorded = error
@@ -201,13 +205,15 @@ async def _apply_one(
     return entry.processing_status
 
 
-async def _known(asking: mirror.Asking, ids: list[str]) -> dict[str, str]:
-    async with asking.database.connection() as connection:
-        rows = await connection.fetch(_KNOWN, asking.environment, ids)
+async def _known(reader: mirror.StripeReader, ids: list[str]) -> dict[str, str]:
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(_KNOWN, reader.environment, ids)
     return {row["id"]: row["processing_status"] for row in rows}
 
 
-async def _execute(asking: mirror.Asking, lease: Lease, statement: str, *args: object) -> None:
-    async with asking.database.as_service() as connection:
+async def _execute(
+    reader: mirror.StripeReader, lease: Lease, statement: str, *args: object
+) -> None:
+    async with reader.database.as_service() as connection:
         await lease.check(connection)
-        await connection.execute(statement, asking.environment, *args)
+        await connection.execute(statement, reader.environment, *args)

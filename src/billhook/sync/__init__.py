@@ -125,7 +125,7 @@ class Sync:
     async def _sync(self, environment: Environment, lease: Lease) -> SyncResult:
         ranges, complete = await begin(self._database, environment, lease)
         try:
-            asking, at = await self._account(environment, lease)
+            reader, at = await self._account(environment, lease)
         except LeaseLost:
             raise
         except BillhookError as error:
@@ -139,15 +139,17 @@ class Sync:
         readings = [Reading(name, kind, complete, writers) for name, kind in LISTINGS.items()]
         async with all_or_first_error() as group:
             for each in readings:
-                group.create_task(read(asking, each, ranges[each.name]))
-        removed = {each.name: await remove_absent(asking, each, at) for each in readings}
-        await refreshes.settle_all(asking)
+                group.create_task(read(reader, each, ranges[each.name]))
+        removed = {each.name: await remove_absent(reader, each, at) for each in readings}
+        await refreshes.settle_all(reader)
         summary = await self._record(environment, readings, lease, deleted=removed[_SUBSCRIPTIONS])
         counts = {each.name: each.objects for each in readings}
         log.info("sync finished", environment=environment, **counts)
         return await self._finish(environment, summary, lease)
 
-    async def _account(self, environment: Environment, lease: Lease) -> tuple[mirror.Asking, int]:
+    async def _account(
+        self, environment: Environment, lease: Lease
+    ) -> tuple[mirror.StripeReader, int]:
         """Make sure that the key belongs to the mirrored account. Returns the reader to use from
         now on, always with this key, and Stripe's time."""
         try:
@@ -156,7 +158,9 @@ class Sync:
             raise _NoKey(not_configured(environment)) from None
         account = await self._gateway.account(environment, key=key)
         await self._connections.connected(environment, account, lease=lease)
-        return mirror.Asking(self._database, self._gateway, environment, key, lease), account.at
+        return mirror.StripeReader(
+            self._database, self._gateway, environment, key, lease
+        ), account.at
 
     async def _record(
         self,

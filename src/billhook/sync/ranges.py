@@ -88,7 +88,7 @@ async def begin(
 
 
 async def write_page(
-    reader: mirror.Asking,
+    reader: mirror.StripeReader,
     name: str,
     facts: Sequence[Fact],
     part: Range,

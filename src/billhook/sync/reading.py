@@ -51,13 +51,13 @@ class Reading:
     """Why a row could not be written: most likely a trigger of the app."""
 
 
-async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range]) -> None:
+async def read(reader: mirror.StripeReader, reading: Reading, ranges: Iterable[Range]) -> None:
     """Read one list. An error ends only this list."""
     try:
         async with all_or_first_error() as group:
             for each in ranges:
                 reading.active += 1
-                group.create_task(_walk(asking, reading, each, group))
+                group.create_task(_walk(reader, reading, each, group))
     except LeaseLost:
         raise
     except (BillhookError, asyncpg.PostgresError) as error:
@@ -65,34 +65,34 @@ async def read(asking: mirror.Asking, reading: Reading, ranges: Iterable[Range])
         reading.error = reason
         log.warning(
             "a list could not be synced",
-            environment=asking.environment,
+            environment=reader.environment,
             list=reading.name,
             reason=reason.message,
         )
 
 
 async def _walk(
-    asking: mirror.Asking, reading: Reading, part: Range, group: asyncio.TaskGroup
+    reader: mirror.StripeReader, reading: Reading, part: Range, group: asyncio.TaskGroup
 ) -> None:
     more = True
     while more:
         kind = reading.kind
-        page = await asking.get(reading.name, kind.path, params_of(kind, part))
+        page = await reader.get(reading.name, kind.path, params_of(kind, part))
         found = objects(page.data)
         more = page.data.get("has_more") is True and bool(found)
         for each in found:
-            await mirror.complete_children(asking, kind, each)
+            await mirror.complete_children(reader, kind, each)
         may_split = more and kind.by_created and reading.active < _AT_ONCE
         older = split(part, found) if may_split else None
         reading.active += 1 if older else 0
-        await _write(asking, reading, part, found, page.at, older, done=not more)
+        await _write(reader, reading, part, found, page.at, older, done=not more)
         if older is not None:
-            group.create_task(_walk(asking, reading, older, group))
+            group.create_task(_walk(reader, reading, older, group))
     reading.active -= 1
 
 
 async def _write(
-    asking: mirror.Asking,
+    reader: mirror.StripeReader,
     reading: Reading,
     part: Range,
     found: list[StripeObject],
@@ -109,36 +109,36 @@ async def _write(
     facts = mirror.facts_of(reading.kind, found, at)
 
     async def write(facts: Sequence[Fact]) -> None:
-        await write_page(asking, reading.name, facts, part, older, done=done)
+        await write_page(reader, reading.name, facts, part, older, done=done)
 
     async with reading.writers:
         try:
             await repeat_collisions(partial(write, facts))
         except asyncpg.PostgresError:
-            await _write_singly(asking, reading, found, at)
+            await _write_singly(reader, reading, found, at)
             await repeat_collisions(partial(write, ()))
     reading.objects += len(found)
     reading.seen.update(each["id"] for each in found)
 
 
 async def _write_singly(
-    asking: mirror.Asking, reading: Reading, found: list[StripeObject], at: int
+    reader: mirror.StripeReader, reading: Reading, found: list[StripeObject], at: int
 ) -> None:
     """A row of a page was rejected: find it and skip it."""
     for each in found:
         try:
-            await mirror.write_one(asking, reading.kind, each, at)
+            await mirror.write_one(reader, reading.kind, each, at)
         except asyncpg.PostgresError as error:
-            _refuse(asking, reading, each["id"], error)
+            _refuse(reader, reading, each["id"], error)
 
 
 def _refuse(
-    asking: mirror.Asking, reading: Reading, object_id: str, error: asyncpg.PostgresError
+    reader: mirror.StripeReader, reading: Reading, object_id: str, error: asyncpg.PostgresError
 ) -> None:
     reading.refused = f"{object_id} could not be written: {reason_of(error)}"
     log.warning(
         "a row could not be written",
-        environment=asking.environment,
+        environment=reader.environment,
         list=reading.name,
         object_id=object_id,
         reason=reason_of(error),
@@ -157,7 +157,7 @@ ORDER BY 1 LIMIT $2
 
 
 async def absent(
-    asking: mirror.Asking, kind: Kind, seen: set[str], at: int, most: int
+    reader: mirror.StripeReader, kind: Kind, seen: set[str], at: int, most: int
 ) -> list[str]:
     """Mirrored objects from before `at` that were missing in Stripe's list; and mapped customers
     that were never mirrored, or are deleted."""
@@ -171,26 +171,26 @@ async def absent(
               SELECT FROM pg_catalog.unnest($2::text[]) AS seen WHERE seen = t.{kind.key})
         ORDER BY provider_event_at NULLS FIRST LIMIT $4
     """  # noqa: S608 — names from KINDS, nothing of the caller's
-    async with asking.database.connection() as connection:
-        rows = await connection.fetch(query, asking.environment, list(seen), at, most)
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(query, reader.environment, list(seen), at, most)
         if kind.name == "customer":
-            rows += await connection.fetch(_UNKNOWN_PAYERS, asking.environment, most)
+            rows += await connection.fetch(_UNKNOWN_PAYERS, reader.environment, most)
     return [row["id"] for row in rows]
 
 
-async def remove_absent(asking: mirror.Asking, reading: Reading, at: int) -> int:
+async def remove_absent(reader: mirror.StripeReader, reading: Reading, at: int) -> int:
     """Fetch each object that was missing in Stripe's list, and remove those that don't exist."""
     if not reading.complete or reading.error is not None:
         return 0
-    gone_perhaps = await absent(asking, reading.kind, reading.seen, at, _CONFIRM_MOST)
+    gone_perhaps = await absent(reader, reading.kind, reading.seen, at, _CONFIRM_MOST)
     gone = 0
 
     async def confirm(object_id: str) -> None:
         nonlocal gone
         try:
-            gone += not (await mirror.refresh(asking, reading.kind, object_id)).exists
+            gone += not (await mirror.refresh(reader, reading.kind, object_id)).exists
         except asyncpg.PostgresError as error:
-            _refuse(asking, reading, object_id, error)
+            _refuse(reader, reading, object_id, error)
 
     try:
         await for_each(gone_perhaps, confirm, _CONFIRM_AT_ONCE)

@@ -63,8 +63,8 @@ async def verify(
                 next_actions="Wait for it, then read its result: GET …/verify.",
             )
         at = (await gateway.account(environment, key=key)).at
-        asking = mirror.Asking(database, gateway, environment, key, lease)
-        found = await _compare(ledger, asking, at, order)
+        reader = mirror.StripeReader(database, gateway, environment, key, lease)
+        found = await _compare(ledger, reader, at, order)
         await _keep(database, lease, found)
     drifting = [each for each in found.drift if not each.repaired]
     if drifting:
@@ -90,19 +90,21 @@ def lease_name(environment: Environment) -> str:
     return f"verify:{environment}"
 
 
-async def _compare(ledger: Ledger, asking: mirror.Asking, at: int, order: Verify) -> Verification:
+async def _compare(
+    ledger: Ledger, reader: mirror.StripeReader, at: int, order: Verify
+) -> Verification:
     started_at = datetime.now(UTC)
     until = time.monotonic() + order.budget_seconds if order.budget_seconds else None
     async with all_or_first_error() as group:
         comparing = [
-            group.create_task(compare_list(asking, each, at, until, repair=order.repair))
+            group.create_task(compare_list(reader, each, at, until, repair=order.repair))
             for each in KINDS.values()
         ]
         repair = ledger if order.repair else None
-        paid = group.create_task(compare_payments(asking, at, until, repair=repair))
+        paid = group.create_task(compare_payments(reader, at, until, repair=repair))
     payments, refunds, money = paid.result()
     return Verification(
-        environment=asking.environment,
+        environment=reader.environment,
         started_at=started_at,
         finished_at=datetime.now(UTC),
         tables=[*(each.result() for each in comparing), payments, refunds],

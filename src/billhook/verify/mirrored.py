@@ -37,7 +37,7 @@ Shown = Mapping[str, Any]
 
 
 async def compare_list(
-    asking: mirror.Asking, kind: Kind, at: int, until: float | None, *, repair: bool
+    reader: mirror.StripeReader, kind: Kind, at: int, until: float | None, *, repair: bool
 ) -> VerifiedTable:
     """Compare one list with its table. What Stripe refuses ends this list only.
 
@@ -51,14 +51,14 @@ async def compare_list(
     try:
         since = OLDEST if kind.by_created else None
         for variant in kind.variants:
-            async for page in pages(asking, kind.plural, kind.path, dict(variant), since, until):
+            async for page in pages(reader, kind.plural, kind.path, dict(variant), since, until):
                 listed = objects(page.data)
                 seen.update(each["id"] for each in listed)
-                suspects |= await _suspects(asking, kind, listed, page.at, found)
+                suspects |= await _suspects(reader, kind, listed, page.at, found)
         found.complete = until is None or time.monotonic() < until
         if found.complete:
-            suspects.update(await absent(asking, kind, seen, at, CONFIRMED))
-        await _confirm(asking, kind, sorted(suspects), found, repair=repair)
+            suspects.update(await absent(reader, kind, seen, at, CONFIRMED))
+        await _confirm(reader, kind, sorted(suspects), found, repair=repair)
     except LeaseLost:
         raise
     except BillhookError as error:
@@ -67,7 +67,7 @@ async def compare_list(
 
 
 async def _suspects(
-    asking: mirror.Asking,
+    reader: mirror.StripeReader,
     kind: Kind,
     listed: list[StripeObject],
     at: int,
@@ -75,8 +75,8 @@ async def _suspects(
 ) -> set[str]:
     """The ids of those objects that are not shown as they are. Counts what is in flight."""
     for each in listed:
-        await mirror.complete_children(asking, kind, each)
-    shown, items = await _shown(asking, kind, [each["id"] for each in listed])
+        await mirror.complete_children(reader, kind, each)
+    shown, items = await _shown(reader, kind, [each["id"] for each in listed])
     suspects = set()
     for each in listed:
         found.objects += 1
@@ -91,7 +91,7 @@ async def _suspects(
 
 
 async def _confirm(
-    asking: mirror.Asking,
+    reader: mirror.StripeReader,
     kind: Kind,
     suspects: Sequence[str],
     found: VerifiedTable,
@@ -102,27 +102,27 @@ async def _confirm(
     found.unconfirmed = max(0, len(suspects) - CONFIRMED)
 
     async def one(object_id: str) -> None:
-        drift = await _drift(asking, kind, object_id)
+        drift = await _drift(reader, kind, object_id)
         if drift is not None and repair:
             with one_repair(_table(kind), object_id):
-                await _mend(asking, kind, object_id)
-            drift.repaired = await _drift(asking, kind, object_id) is None
+                await _mend(reader, kind, object_id)
+            drift.repaired = await _drift(reader, kind, object_id) is None
         if drift is not None:
             found.drift.append(drift)
 
     await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
 
 
-async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
+async def _drift(reader: mirror.StripeReader, kind: Kind, object_id: str) -> Drift | None:
     """How a row differs from the current state of its object at Stripe, or None."""
-    asked = await _fetch(asking, kind, object_id)
-    shown, items = await _shown(asking, kind, [object_id])
+    asked = await _fetch(reader, kind, object_id)
+    shown, items = await _shown(reader, kind, [object_id])
     row = shown.get(object_id)
     since = row["provider_event_at"] or row["created_at"] if row else None
     if asked is None:
         # A customer's row stays, marked, when the customer is deleted. Its mapping goes.
         if row is None or row.get("deleted"):
-            return await _dead_mapping(asking, kind, object_id)
+            return await _dead_mapping(reader, kind, object_id)
         return Drift(table=_table(kind), object_id=object_id, problem="extra", since=since)
     differing = _differences(kind, asked[0], row, items.get(object_id, ()))
     if not differing or _in_flight(asked[0], row, asked[1]):
@@ -140,12 +140,12 @@ async def _drift(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | N
     )
 
 
-async def _dead_mapping(asking: mirror.Asking, kind: Kind, object_id: str) -> Drift | None:
+async def _dead_mapping(reader: mirror.StripeReader, kind: Kind, object_id: str) -> Drift | None:
     """A subject whose customer was deleted at Stripe, or never existed."""
     if kind.name != "customer":
         return None
-    async with asking.database.connection() as connection:
-        since = await connection.fetchval(_MAPPED_SINCE, asking.environment, object_id)
+    async with reader.database.connection() as connection:
+        since = await connection.fetchval(_MAPPED_SINCE, reader.environment, object_id)
     if since is None:
         return None
     return Drift(
@@ -154,48 +154,48 @@ async def _dead_mapping(asking: mirror.Asking, kind: Kind, object_id: str) -> Dr
 
 
 async def _fetch(
-    asking: mirror.Asking, kind: Kind, object_id: str
+    reader: mirror.StripeReader, kind: Kind, object_id: str
 ) -> tuple[StripeObject, int] | None:
     """An object and the time of its state; None if it does not exist at Stripe."""
     try:
-        found = await asking.get(kind.name, mirror.path_of(kind, object_id), {})
+        found = await reader.get(kind.name, mirror.path_of(kind, object_id), {})
     except BillhookError as error:
         if error.status != 404:
             raise
         return None
     if not kind.exists(found.data):
         return None
-    await mirror.complete_children(asking, kind, found.data)
+    await mirror.complete_children(reader, kind, found.data)
     return found.data, found.at
 
 
-async def _mend(asking: mirror.Asking, kind: Kind, object_id: str) -> None:
+async def _mend(reader: mirror.StripeReader, kind: Kind, object_id: str) -> None:
     """Show Stripe's state. A manually changed row still has a version that prevents that, so the
     version is removed, unless the row has become newer than this response."""
-    asked = await _fetch(asking, kind, object_id)
+    asked = await _fetch(reader, kind, object_id)
     if asked is None:
-        await mirror.refresh(asking, kind, object_id)
+        await mirror.refresh(reader, kind, object_id)
         return
     facts = mirror.facts_of(kind, [asked[0]], asked[1])
 
     async def work() -> None:
-        async with asking.database.as_service() as connection:
-            await asking.check(connection)
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
             await connection.execute(
                 f"UPDATE {_table(kind)} SET provider_event_at = NULL "  # noqa: S608
                 f"WHERE {of_stripe(kind.table)} AND {kind.key} = $2 "
                 "AND provider_event_at <= pg_catalog.to_timestamp($3)",
-                asking.environment,
+                reader.environment,
                 object_id,
                 asked[1],
             )
             if kind.children is not None:
                 await connection.execute(
                     _UNKNOWN_CHILDREN.format(kind.children.table, kind.children.parent),
-                    asking.environment,
+                    reader.environment,
                     object_id,
                 )
-            await apply_facts(connection, asking.environment, facts, outside_ledger=True)
+            await apply_facts(connection, reader.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
 
@@ -205,22 +205,22 @@ def _table(kind: Kind) -> str:
 
 
 async def _shown(
-    asking: mirror.Asking, kind: Kind, ids: list[str]
+    reader: mirror.StripeReader, kind: Kind, ids: list[str]
 ) -> tuple[dict[str, Shown], dict[str, list[Shown]]]:
     """The rows of these objects, and of the children of each, by id."""
     children: dict[str, list[Shown]] = {}
-    async with asking.database.connection() as connection:
+    async with reader.database.connection() as connection:
         rows = await connection.fetch(
             f"SELECT * FROM {_table(kind)} "  # noqa: S608 — names from KINDS
             f"WHERE {of_stripe(kind.table)} AND {kind.key} = ANY ($2)",
-            asking.environment,
+            reader.environment,
             ids,
         )
         if kind.children is not None:
             found = await connection.fetch(
                 f"SELECT * FROM payments.{kind.children.table} "  # noqa: S608
                 f"WHERE environment = $1 AND {kind.children.parent} = ANY ($2)",
-                asking.environment,
+                reader.environment,
                 ids,
             )
             for each in found:

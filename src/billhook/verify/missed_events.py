@@ -7,7 +7,7 @@ import orjson
 from billhook import event_list
 from billhook.events import project_again
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.stripe.gateway import StripeObject
 
 # The objects of a payment: an invoice reports it without naming its PaymentIntent.
@@ -22,7 +22,7 @@ _AROUND = (5, 600)
 
 
 async def apply_events(
-    asking: Asking, ledger: Ledger, payment_id: str, object_id: str, created: int
+    reader: StripeReader, ledger: Ledger, payment_id: str, object_id: str, created: int
 ) -> None:
     """Apply the events that name an object from around the time it was made: those that the ledger
     lacks as if they had just come, the others once more, without the app's triggers.
@@ -32,21 +32,21 @@ async def apply_events(
         object_id: of the charge or the refund.
     """
     before, after = _AROUND
-    async with asking.database.connection() as connection:
-        known = await connection.fetch(_PARTS, asking.environment, payment_id)
+    async with reader.database.connection() as connection:
+        known = await connection.fetch(_PARTS, reader.environment, payment_id)
     named = [payment_id.encode(), object_id.encode(), *(id.encode() for (id,) in known)]
     events: list[StripeObject] = []
-    async for page in event_list.pages(asking, created - before, created + after):
+    async for page in event_list.pages(reader, created - before, created + after):
         events += [
             each
-            for each in event_list.applicable(asking.environment, page)
+            for each in event_list.applicable(reader.environment, page)
             if any(name in orjson.dumps(each) for name in named)
         ]
     for each in reversed(events):
         delivery = decode(orjson.dumps(each))
         try:
-            entry = await ledger.apply(asking.environment, delivery, asking.lease)
+            entry = await ledger.apply(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:
-                await project_again(asking.database, asking.environment, delivery, refire=False)
+                await project_again(reader.database, reader.environment, delivery, refire=False)
         except (EventNotApplied, EventNotRecorded):
             continue  # it will be retried

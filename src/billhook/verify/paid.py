@@ -14,7 +14,7 @@ from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds.reading import id_of, integer, objects, text, timestamp
 from billhook.ledger import Ledger
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.paths import encoded
 from billhook.projections import Event
@@ -135,7 +135,7 @@ class _Sums:
 
 
 async def compare_payments(
-    asking: Asking, at: int, until: float | None, *, repair: Ledger | None
+    reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
 ) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
     """Compare payments and refunds since the account was connected: what happened before is not in
     the ledger.
@@ -145,8 +145,8 @@ async def compare_payments(
         until: see `pages`.
         repair: applies the events of what is repaired; None to repair nothing.
     """
-    async with asking.database.connection() as connection:
-        since = await connection.fetchval(_SINCE, asking.environment)
+    async with reader.database.connection() as connection:
+        since = await connection.fetchval(_SINCE, reader.environment)
     payments = VerifiedTable(table=f"{TABLE} (payments)")
     refunds = VerifiedTable(table=f"{TABLE} (refunds)")
     sums = _Sums()
@@ -158,13 +158,13 @@ async def compare_payments(
             )
             for kind, found in kinds:
                 group.create_task(
-                    _compare(asking, kind, since, at, until, found, sums, repair=repair)
+                    _compare(reader, kind, since, at, until, found, sums, repair=repair)
                 )
     return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
 
 
 async def _compare(
-    asking: Asking,
+    reader: StripeReader,
     kind: Kind,
     since: int,
     at: int,
@@ -177,9 +177,9 @@ async def _compare(
     seen: set[str] = set()
     suspects: list[_Movement] = []
     try:
-        async for page in pages(asking, kind, f"/v1/{kind}s", {}, since, until):
+        async for page in pages(reader, kind, f"/v1/{kind}s", {}, since, until):
             moved = [m for each in objects(page.data) if (m := _movement(kind, each, page.at))]
-            shown = await _shown(asking, kind, moved)
+            shown = await _shown(reader, kind, moved)
             for each in moved:
                 found.objects += 1
                 seen.add(each.id)
@@ -191,10 +191,10 @@ async def _compare(
                 else:
                     suspects.append(each)
         found.complete = until is None
-        await _confirm(asking, kind, suspects, found, sums, repair=repair)
+        await _confirm(reader, kind, suspects, found, sums, repair=repair)
         if found.complete:
             extra = _extra if kind == "charge" else _extra_refunds
-            await extra(asking, since, at, seen, found, sums, repair=repair is not None)
+            await extra(reader, since, at, seen, found, sums, repair=repair is not None)
     except LeaseLost:
         raise
     except BillhookError as error:
@@ -229,15 +229,15 @@ def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | N
     )  # fmt: skip
 
 
-async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict[str, Row]:
+async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -> dict[str, Row]:
     ids = [each.id for each in moved]
-    async with asking.database.connection() as connection:
+    async with reader.database.connection() as connection:
         if kind == "refund":
-            rows = await connection.fetch(_REFUNDS, asking.environment, ids)
+            rows = await connection.fetch(_REFUNDS, reader.environment, ids)
         else:
             rows = await connection.fetch(
                 _PAYMENTS,
-                asking.environment,
+                reader.environment,
                 ids,
                 # As texts, of which asyncpg need not ask PostgreSQL (decisions/0010).
                 [str(each.amount) for each in moved],
@@ -246,17 +246,19 @@ async def _shown(asking: Asking, kind: Kind, moved: Sequence[_Movement]) -> dict
             )
         found = [dict(row) for row in rows]
         if kind == "charge":
-            await _convert(connection, asking, found)
+            await _convert(connection, reader, found)
     return {row["id"]: row for row in found}
 
 
-async def _convert(connection: Connection, asking: Asking, rows: list[dict[str, Any]]) -> None:
+async def _convert(
+    connection: Connection, reader: StripeReader, rows: list[dict[str, Any]]
+) -> None:
     """Express what Stripe says in the currencies of the payments' rows, where it says how."""
     rows = [row for row in rows if row["asked_currency"] != row["currency"]]
     if not rows:
         return
     ids = [row["id"] for row in rows]
-    payments = await payments_with(connection, asking.environment, "payment_intent", ids)
+    payments = await payments_with(connection, reader.environment, "payment_intent", ids)
     for row in rows:
         worth = Worth(payments.get(row["id"]) or Payment(0), row["currency"])
         for name in ("expected", "given_back"):
@@ -322,7 +324,7 @@ def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
 
 
 async def _confirm(
-    asking: Asking,
+    reader: StripeReader,
     kind: Kind,
     suspects: list[_Movement],
     found: VerifiedTable,
@@ -335,8 +337,8 @@ async def _confirm(
     counted: set[int] = set()
 
     async def one(suspect: _Movement) -> None:
-        moved = await _anew(asking, kind, suspect)
-        row = await _row(asking, kind, moved)
+        moved = await _anew(reader, kind, suspect)
+        row = await _row(reader, kind, moved)
         if row is not None and kind == "charge":
             if row["payment_id"] in counted:
                 return  # with another PaymentIntent of the same invoice
@@ -345,7 +347,7 @@ async def _confirm(
         drift = _drift(found.table, moved, row, differing) if differing else None
         if drift is not None and repair is not None:
             with one_repair(TABLE, moved.id):
-                row = await _mend(asking, repair, kind, moved)
+                row = await _mend(reader, repair, kind, moved)
             drift.repaired = not _differences(kind, moved, row)
         if drift is not None:
             found.drift.append(drift)
@@ -354,19 +356,19 @@ async def _confirm(
     await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
 
 
-async def _row(asking: Asking, kind: Kind, moved: _Movement) -> Row | None:
-    return (await _shown(asking, kind, [moved])).get(moved.id)
+async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None:
+    return (await _shown(reader, kind, [moved])).get(moved.id)
 
 
-async def _anew(asking: Asking, kind: Kind, suspect: _Movement) -> _Movement:
+async def _anew(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:
     """The same charge or refund as it is now: a refund may have failed meanwhile. Where several
     PaymentIntents paid one invoice, all of them together."""
-    found = await asking.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
+    found = await reader.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
     moved = _movement(kind, found.data, found.at) or suspect
-    row = await _row(asking, kind, moved) if kind == "charge" else None
+    row = await _row(reader, kind, moved) if kind == "charge" else None
     for intent_id in row["intents"] if row is not None else ():
         if intent_id != moved.id:
-            other = await refreshes.payment_intent(asking, intent_id)
+            other = await refreshes.payment_intent(reader, intent_id)
             charge = other.get("latest_charge")
             also = _movement(kind, charge, found.at) if isinstance(charge, dict) else None
             if also is not None and also.status == "taken":
@@ -391,26 +393,26 @@ def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) 
     )
 
 
-async def _mend(asking: Asking, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
+async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
     """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
     then as fetched. Returns the row that is shown then."""
-    await apply_events(asking, ledger, moved.id, moved.object["id"], moved.created)
-    row = await _row(asking, kind, moved)
+    await apply_events(reader, ledger, moved.id, moved.object["id"], moved.created)
+    row = await _row(reader, kind, moved)
     if not _differences(kind, moved, row):
         return row
     if intent_id := id_of(moved.object.get("payment_intent")):
-        await refreshes.show_payment(asking, await refreshes.payment_intent(asking, intent_id))
-        row = await _row(asking, kind, moved)
+        await refreshes.show_payment(reader, await refreshes.payment_intent(reader, intent_id))
+        row = await _row(reader, kind, moved)
     differing = _differences(kind, moved, row)
     if kind == "refund" and differing:
-        await refreshes.show_refund(asking, moved.object, moved.at)
+        await refreshes.show_refund(reader, moved.object, moved.at)
     elif "amount_refunded" in differing:
-        await refreshes.show_refunds_of(asking, moved.object["id"])
-    return await _row(asking, kind, moved)
+        await refreshes.show_refunds_of(reader, moved.object["id"])
+    return await _row(reader, kind, moved)
 
 
 async def _extra(
-    asking: Asking,
+    reader: StripeReader,
     since: int,
     at: int,
     seen: set[str],
@@ -421,10 +423,10 @@ async def _extra(
 ) -> None:
     """Mirrored payments that Stripe did not collect. A repair shows the state at Stripe; a payment
     that does not exist at Stripe is left for manual review."""
-    async with asking.database.connection() as connection:
-        rows = await connection.fetch(_EXTRA, asking.environment, since, at, list(seen), CONFIRMED)
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
     for row in rows:
-        intents = [await _intent(asking, each) for each in row["intents"]]
+        intents = [await _intent(reader, each) for each in row["intents"]]
         known = [each for each in intents if each is not None]
         if any(each.get("status") == "succeeded" for each in known):
             continue  # its charge is older than the connection
@@ -440,15 +442,15 @@ async def _extra(
             drift.repaired = False
             for each in known:
                 with one_repair(TABLE, each["id"]):
-                    await refreshes.show_payment(asking, each)
-                    drift.repaired = await _status_shown(asking, each["id"]) not in _PAID
+                    await refreshes.show_payment(reader, each)
+                    drift.repaired = await _status_shown(reader, each["id"]) not in _PAID
         if not drift.repaired:
             sums.of(row["currency"]).payments += row["amount"]
         found.drift.append(drift)
 
 
 async def _extra_refunds(
-    asking: Asking,
+    reader: StripeReader,
     since: int,
     at: int,
     seen: set[str],
@@ -458,12 +460,12 @@ async def _extra_refunds(
     repair: bool,
 ) -> None:
     """Refunds that we show and Stripe does not have."""
-    async with asking.database.connection() as connection:
+    async with reader.database.connection() as connection:
         rows = await connection.fetch(
-            _EXTRA_REFUNDS, asking.environment, since, at, list(seen), CONFIRMED
+            _EXTRA_REFUNDS, reader.environment, since, at, list(seen), CONFIRMED
         )
     for row in rows:
-        if await refreshes.refund(asking, row["id"]) is not None:
+        if await refreshes.refund(reader, row["id"]) is not None:
             continue  # it is older than the connection
         drift = Drift(
             table=found.table,
@@ -476,24 +478,24 @@ async def _extra_refunds(
         if repair:
             drift.repaired = False
             with one_repair(TABLE, row["id"]):
-                await refreshes.show_refund_again(asking, row["id"], at)
+                await refreshes.show_refund_again(reader, row["id"], at)
                 drift.repaired = True
         elif row["status"] == "refunded" and row["currency"]:
             sums.of(row["currency"]).refunds += row["amount"] or 0
         found.drift.append(drift)
 
 
-async def _intent(asking: Asking, intent_id: str) -> StripeObject | None:
+async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
     """What Stripe says of a PaymentIntent; None where it does not know it."""
     try:
-        return await refreshes.payment_intent(asking, intent_id)
+        return await refreshes.payment_intent(reader, intent_id)
     except BillhookError as error:
         if error.status != 404:
             raise
         return None
 
 
-async def _status_shown(asking: Asking, intent_id: str) -> str | None:
-    async with asking.database.connection() as connection:
-        status: str | None = await connection.fetchval(_STATUS, asking.environment, intent_id)
+async def _status_shown(reader: StripeReader, intent_id: str) -> str | None:
+    async with reader.database.connection() as connection:
+        status: str | None = await connection.fetchval(_STATUS, reader.environment, intent_id)
     return status

@@ -13,7 +13,7 @@ import structlog
 
 from billhook.db.refusals import reason_of
 from billhook.kinds.reading import objects
-from billhook.mirror import Asking
+from billhook.mirror import StripeReader
 from billhook.stripe.gateway import Fetched
 
 log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ _PAGE = 100
 
 
 async def pages(
-    asking: Asking,
+    reader: StripeReader,
     list_name: str,
     path: str,
     params: dict[str, Any],
@@ -55,7 +55,7 @@ async def pages(
                 asked["created"] = part
             if after is not None:
                 asked["starting_after"] = after
-            page = await asking.get(list_name, path, asked)
+            page = await reader.get(list_name, path, asked)
             listed = objects(page.data)
             more = page.data.get("has_more") is True and bool(listed)
             after = listed[-1]["id"] if listed else None
