@@ -16,7 +16,7 @@ SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
      WHERE environment = $1 AND next_at = 'infinity') AS dead,
     (SELECT pg_catalog.min(next_at) FROM billhook.event_retries
      WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
-    (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS doubts,
+    (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS refreshes,
     v.finished_at AS verified_at, pg_catalog.jsonb_array_length(pg_catalog.jsonb_path_query_array(
         v.result, '$.tables[*].drift[*] ? (@.repaired != true)')) AS drifting
 FROM (SELECT 1) AS always
@@ -43,7 +43,7 @@ async def mirror_status(database: Database, environment: Environment) -> MirrorS
         failed_events=row["failed"],
         dead_letters=row["dead"],
         next_retry_at=row["next_retry"],
-        objects_to_refresh=row["doubts"],
+        objects_to_refresh=row["refreshes"],
         verified_at=row["verified_at"],
         drifting_objects=row["drifting"],
         gap=gap,

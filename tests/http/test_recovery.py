@@ -405,7 +405,7 @@ def test_a_refunded_charge_whose_refunds_never_told_of_themselves_finds_them_at_
     assert station.books.rows("SELECT * FROM billhook.refreshes") == []
 
 
-def test_a_doubt_that_events_cleared_meanwhile_asks_stripe_nothing(station: Station) -> None:
+def test_a_refresh_that_events_made_needless_asks_stripe_nothing(station: Station) -> None:
     metadata = subject() | {"insforge_checkout_mode": "payment"}
     station.books.apply(
         event("charge.refunded", charge(amount_refunded=500), at=5),

@@ -214,9 +214,9 @@ def test_entries_of_stripes_lists_that_are_no_objects_hold_up_no_repair(sold: St
     sold.bought()
     with odd(sold.sandbox, with_odd_entries) as address:
         sold.sandbox = address
-        mended = verified(sold, repair=True)
-    assert [table.error for table in mended.tables if table.error] == []
-    assert only(mended).repaired
+        repaired_now = verified(sold, repair=True)
+    assert [table.error for table in repaired_now.tables if table.error] == []
+    assert only(repaired_now).repaired
     assert sold.fulfilled() == before + 1
 
 

@@ -53,7 +53,7 @@ chances = st.integers(0, 2**32)
 Events = list[dict[str, Any]]
 
 
-async def in_doubt(database: Database) -> set[str]:
+async def queued(database: Database) -> set[str]:
     """Mirrored objects that events alone cannot tell: here is nobody to ask."""
     async with database.connection() as connection:
         return set(
@@ -64,13 +64,13 @@ async def in_doubt(database: Database) -> set[str]:
         )
 
 
-def sure(state: dict[str, list[str]], doubtful: set[str]) -> dict[str, list[str]]:
+def sure(state: dict[str, list[str]], refreshing: set[str]) -> dict[str, list[str]]:
     """Without the rows of the mirror that show an object queued for a refresh."""
     return {
         table: [
             row
             for row in rows
-            if table not in TABLES or not any(f'"{each}"' in row for each in doubtful)
+            if table not in TABLES or not any(f'"{each}"' in row for each in refreshing)
         ]
         for table, rows in state.items()
     }
@@ -96,13 +96,13 @@ def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(boo
         await wipe(database)
         await arrive(database, [events])
         expected = await state_of(database)
-        doubtful = await in_doubt(database)
+        refreshing = await queued(database)
         shuffled = events + chance.sample(events, len(events) // 3)
         chance.shuffle(shuffled)
         await wipe(database)
         await arrive(database, (shuffled[lane::lanes] for lane in range(lanes)))
-        doubtful |= await in_doubt(database)
-        assert sure(await state_of(database), doubtful) == sure(expected, doubtful)
+        refreshing |= await queued(database)
+        assert sure(await state_of(database), refreshing) == sure(expected, refreshing)
         await assert_the_ledger_tells_the_same(database)
 
     holds()

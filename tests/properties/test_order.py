@@ -57,14 +57,14 @@ def test_batches_of_any_size_end_in_the_same_rows(books: Books) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_changes_of_one_second_that_lead_back_are_shown_as_they_ended_or_in_doubt(
+def test_changes_of_one_second_that_lead_back_are_shown_as_they_ended_or_refreshed(
     books: Books, order: tuple[int, ...]
 ) -> None:
     """Each says that it came after another: a ring has no end."""
     assert_all_applied(books.apply(*(IN_A_RING[each] for each in order)))
     (shown,) = books.row("SELECT name FROM payments.stripe_products").values()
-    doubts = books.rows("SELECT object_type, object_id FROM billhook.refreshes")
-    assert shown == "Tea" or doubts == [{"object_type": "product", "object_id": "tea"}]
+    refreshes = books.rows("SELECT object_type, object_id FROM billhook.refreshes")
+    assert shown == "Tea" or refreshes == [{"object_type": "product", "object_id": "tea"}]
 
 
 def test_two_changes_of_one_second_ask_stripe_nothing(books: Books) -> None:

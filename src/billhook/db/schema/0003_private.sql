@@ -34,7 +34,7 @@ CREATE TABLE billhook.tombstones (
     PRIMARY KEY (environment, object_type, object_id)
 );
 
--- Objects in doubt: the recovery worker fetches them from Stripe. Many marks make one fetch.
+-- Objects to refresh: the recovery worker fetches them from Stripe. Many marks make one fetch.
 CREATE TABLE billhook.refreshes (
     environment text NOT NULL,
     object_type text NOT NULL,
