@@ -34,6 +34,11 @@ def test_every_column_of_insforge_is_there_with_its_type_and_nullability(books: 
             assert found[row["table"], row["column"]] == (row["type"], row["nullable"]), row
 
 
+def test_whatever_a_rebuild_fills_belongs_to_an_account_and_is_archived(books: Books) -> None:
+    archived = books.rows("SELECT relation FROM billhook.account_tables()")
+    assert set(TABLES) - {row["relation"] for row in archived} == set()
+
+
 def test_migrating_twice_and_from_many_processes_at_once_is_safe(empty_database_url: str) -> None:
     async def at_once() -> list[list[str]]:
         return await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))
