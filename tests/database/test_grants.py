@@ -10,6 +10,7 @@ import insforge
 from billhook.db import Database, grants
 from billhook.db.grants import Grants
 from billhook.db.migrate import migrate
+from billhook.kinds import TABLES
 from books import Books
 
 EVERYTHING_IS_OPEN = """
@@ -32,13 +33,13 @@ OF_SUPABASE = """
     ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated, project_admin;
     ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO anon, authenticated, project_admin;
 """
-# The whole contract, written out once more by hand.
+# The whole contract, written out once more by hand, but for what is mirrored.
 CONTRACT = {
     **{
         f"payments.{table}": {"project_admin": {"SELECT"}}
         for table in (
-            *("provider_connections", "stripe_products", "stripe_prices", "customer_mappings"),
-            *("stripe_subscriptions", "stripe_subscription_items", "transactions"),
+            *("provider_connections", "customer_mappings", "transactions"),
+            *(table for table in TABLES if table != "customers"),
         )
     },
     **{
