@@ -12,9 +12,9 @@ import structlog
 from billhook.db import Connection, Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.errors import BillhookError
-from billhook.kinds import Kind
+from billhook.kinds import KINDS, Kind
 from billhook.kinds.customers import CUSTOMER
-from billhook.kinds.reading import UnreadableObject, objects
+from billhook.kinds.reading import UnreadableObject, hash_of, objects
 from billhook.paths import encoded
 from billhook.projections import Changes, Event
 from billhook.projections.mirrored import claim_of, mirrored
@@ -77,6 +77,20 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
         if mirror is not None:
             changes = Changes(mirror=mirror, claim=claim_of(kind, mirror))
             facts.append(Fact(Event("", kind.name, at, each), changes))
+    return facts
+
+
+def facts_in(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
+    """Fetched objects as facts, and the objects of mirrored kinds that they show in full."""
+    facts = facts_of(kind, fetched, at)
+    for path in kind.expand:
+        for each in fetched:
+            shown: Any = each
+            for name in path.split("."):
+                shown = hash_of(shown).get(name)
+            of = KINDS.get(str(hash_of(shown).get("object")))
+            if of is not None:
+                facts += facts_of(of, [shown], at)
     return facts
 
 

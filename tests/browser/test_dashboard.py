@@ -391,7 +391,7 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         desk.goto(f"{api.url}/dashboard/test/settings")
         desk.get_by_label("Secret key").fill("sk_test_edits_1")
         desk.get_by_role("button", name="Set key").click()
-        expect(desk.get_by_text("The key works and is stored")).to_be_visible()
+        expect(desk.get_by_text("The key was saved")).to_be_visible()
         desk.goto(f"{api.url}/dashboard/test/new-product")
         desk.get_by_label("Name").fill("Saucer")
         desk.get_by_label("Metadata").fill("no equals sign")

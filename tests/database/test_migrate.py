@@ -13,6 +13,7 @@ import pytest
 import billhook.db.migrate
 import insforge
 from billhook.db.migrate import Migration, MigrationError, function_files, migrate, migrations
+from billhook.rebuild.fresh import TABLES
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
 

@@ -37,6 +37,7 @@ from stripe_events import (
 __all__ = ["billhook"]
 
 KINDS_LISTED = [of.kind for of in LISTS.values()]
+SYNCED = [kind for kind in KINDS_LISTED if kind.has_list]
 INCIDENTAL = {"id", "created_at", "updated_at", "synced_at"}
 VERSION = {f"provider_event_{part}" for part in ("at", "rank", "id", "previous")}
 
@@ -153,15 +154,17 @@ def test_a_sync_shows_what_the_events_have_shown(station: Station) -> None:
     tables = ", ".join(f"payments.{kind.table}" for kind in KINDS_LISTED)
     station.books.execute(f"TRUNCATE {tables}")
     station.sync()
+    # Stripe has no list of all payment methods, but customers show their default one.
+    told["payment_method"] = [row for row in told["payment_method"] if row["type"] == "card"]
     assert shown(station, but=INCIDENTAL | VERSION) == told
     counts = station.books.row("SELECT last_sync_counts AS c FROM payments.provider_connections")
-    assert {name: counts["c"][name] for name in LISTS} == {
-        kind.plural: len(told[kind.name]) for kind in KINDS_LISTED
+    assert {kind.plural: counts["c"][kind.plural] for kind in SYNCED} == {
+        kind.plural: len(told[kind.name]) for kind in SYNCED
     }
     assert rebuilt(station) == {}
 
 
-@pytest.mark.parametrize("kind", KINDS_LISTED, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", SYNCED, ids=lambda kind: kind.name)
 def test_verify_finds_and_repairs_rows_that_others_changed(station: Station, kind: Any) -> None:
     before = shown(station, but=INCIDENTAL | VERSION)
     # An hour ago, or what differs could be on its way.
@@ -247,18 +250,6 @@ def test_payment_methods_that_were_detached_are_gone(station: Station) -> None:
     assert (bank["brand"], bank["last4"], bank["exp_year"]) == (None, "3201", None)
     assert bank["metadata"] == {"main": "yes"}
     assert bank["customer_id"] == bank["raw"]["customer"]
-
-
-def test_a_detached_payment_method_whose_event_never_came_goes_with_a_sync(
-    station: Station,
-) -> None:
-    (card,) = (r for r in shown(station)["payment_method"] if r["type"] == "card")
-    station.stripe.v1.payment_methods.detach(card["payment_method_id"])
-    station.books.execute(
-        "UPDATE payments.stripe_payment_methods SET provider_event_at = now() - interval '1 hour'"
-    )
-    station.sync()
-    assert [row["type"] for row in shown(station)["payment_method"]] == ["sepa_debit"]
 
 
 def test_an_update_before_a_customer_has_it_does_not_hide_a_payment_method(api: Api) -> None:

@@ -339,7 +339,7 @@ def test_the_worker_goes_on_after_a_bug_of_ours() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("billhook.recovery._AFTER_ERROR", 0)
         with pytest.raises(asyncio.CancelledError):
-            asyncio.run(_repeat("try", 0, work))
+            asyncio.run(_repeat("try", 0, work, asyncio.Event()))
     assert tried == [0, 1]
 
 

@@ -39,7 +39,9 @@ LOCK_PAUSE = 0.5
 _TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
 _ATTEMPTS = 5
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
+_LOCK = "SELECT WHERE pg_try_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
+_LOOK_EVERY = 0.1
+"""Seconds until a process that waits for another one's migration looks again."""
 _TABLES = """
     DO $$ BEGIN  -- IF NOT EXISTS asks for the right to create one where there is one, too
         IF to_regnamespace('billhook') IS NULL THEN CREATE SCHEMA billhook; END IF;
@@ -264,6 +266,16 @@ async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationE
     )
 
 
+async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait, in a transaction, until no other process migrates.
+
+    A statement that waits for a lock keeps its snapshot, and so does one whose rows are fetched. An
+    index that the other process builds beside writers waits until no older snapshot is left.
+    """
+    while await connection.execute(_LOCK) == "SELECT 0":
+        await asyncio.sleep(_LOOK_EVERY)  # noqa: ASYNC110 — PostgreSQL sets no event
+
+
 async def _apply(
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> tuple[list[str], Migration | None]:
@@ -272,7 +284,7 @@ async def _apply(
     async with connection.transaction():
         search_path = await connection.fetchval("SHOW search_path")
         await connection.execute(_FIX_SEARCH_PATH)
-        await connection.execute(_LOCK)
+        await _take_turn(connection)
         await connection.execute(_LIMIT_WAITS)
         await _require_own_schema(connection)
         applied = await _applied(connection)
@@ -333,7 +345,8 @@ async def _build_indexes(
     guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     try:
         # The guard's transaction holds the lock, but no snapshot that the build would wait for.
-        await guard.execute(f"BEGIN; {_LOCK}")
+        await guard.execute("BEGIN")
+        await _take_turn(guard)
         if migration.number in await _applied(connection):
             return False
         for name, statement in migration.index_statements():

@@ -114,8 +114,9 @@ class Kind:
         key: the column of Stripe's id.
         columns: all others that are read from the object.
         path: where Stripe lists it; `{path}/{id}` retrieves it.
-        by_created: its list takes a range of `created`, so that parts of it are read at once. Any
-            other is read from one end to the other.
+        has_list: Stripe lists all of an account's. Others are known by their events, and where an
+            object of another kind shows them in full (`expand`): no sync and no verification reads
+            them.
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
         changed_by: event types whose object is its new state.
@@ -139,7 +140,7 @@ class Kind:
     path: str
     changed_by: tuple[str, ...]
     deleted_by: tuple[str, ...] = ()
-    by_created: bool = True
+    has_list: bool = True
     variants: tuple[Mapping[str, Any], ...] = ({},)
     expand: tuple[str, ...] = ()
     keeps_deleted: bool = False

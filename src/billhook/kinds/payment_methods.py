@@ -1,7 +1,8 @@
 """Payment methods of customers: cards and bank accounts that can be charged again.
 
-One that was detached can never be attached again, so its row goes. Those that no customer has (yet)
-are not mirrored: Stripe does not list them either.
+One that was detached can never be attached again, so its row is removed. Those without a customer
+are not mirrored. Stripe lists them for one customer at a time only: a sync reads the default one of
+each customer, which the list of customers shows, and events report the others.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ PAYMENT_METHOD = Kind(
         kind.time("provider_created_at", "created"),
     ),
     path="/v1/payment_methods",
-    by_created=False,
+    has_list=False,
     changed_by=(
         "payment_method.attached",
         "payment_method.updated",

@@ -77,7 +77,7 @@ class Recovery:
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
             ]
-        self._tasks = [asyncio.create_task(self._repeat(*each)) for each in looks]
+        self._tasks = [asyncio.create_task(_repeat(*each, self._stopping)) for each in looks]
 
     async def close(self) -> None:
         """Stop after the current work. Work that takes longer than a second is rolled back."""
@@ -143,29 +143,30 @@ class Recovery:
         except SecretUnreadable:
             return False  # the status and the doctor say so
 
-    async def _repeat(self, name: str, pause: float, work: Work) -> None:
-        """Work until `close`. Errors are logged, repeated ones only once."""
-        said = ""
-        while not self._stopping.is_set():
-            wait = pause
-            try:
-                if await work():
-                    wait = 0
-                said = ""
-            except LeaseLost:
-                pass  # the key was changed, or another worker took over
-            except (BillhookError, asyncpg.PostgresError) as error:
-                wait = max(pause, _AFTER_ERROR)
-                if str(error) != said:
-                    said = str(error)
-                    level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
-                    level("recovery is held up", work=name, reason=said)
-            except Exception as error:  # a bug in Billhook; the other work must continue
-                wait = max(pause, _AFTER_ERROR)
-                if repr(error) != said:
-                    said = repr(error)
-                    log.exception("recovery is held up", work=name)
-            # With jitter, so that several workers don't check at the same moment.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait * random.uniform(0.8, 1.2)):  # noqa: S311
-                    await self._stopping.wait()
+
+async def _repeat(name: str, pause: float, work: Work, stopping: asyncio.Event) -> None:
+    """Work until `stopping`. Errors are logged, repeated ones only once."""
+    said = ""
+    while not stopping.is_set():
+        wait = pause
+        try:
+            if await work():
+                wait = 0
+            said = ""
+        except LeaseLost:
+            pass  # the key was changed, or another worker took over
+        except (BillhookError, asyncpg.PostgresError) as error:
+            wait = max(pause, _AFTER_ERROR)
+            if str(error) != said:
+                said = str(error)
+                level = log.info if isinstance(error, PaymentConfigInvalid) else log.warning
+                level("recovery is held up", work=name, reason=said)
+        except Exception as error:  # a bug in Billhook; the other work must continue
+            wait = max(pause, _AFTER_ERROR)
+            if repr(error) != said:
+                said = repr(error)
+                log.exception("recovery is held up", work=name)
+        # With jitter, so that several workers don't check at the same moment.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait * random.uniform(0.8, 1.2)):  # noqa: S311
+                await stopping.wait()

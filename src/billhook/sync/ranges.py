@@ -22,7 +22,7 @@ OLDEST = 1_293_840_000
 """2011: Stripe has nothing older, so ranges are split above it."""
 
 
-LISTINGS = {kind.plural: kind for kind in KINDS.values()}
+LISTINGS = {kind.plural: kind for kind in KINDS.values() if kind.has_list}
 """The kinds that a sync reads, by the name of their list."""
 
 _BEGIN = """

@@ -82,7 +82,7 @@ async def _walk(
         more = page.data.get("has_more") is True and bool(found)
         for each in found:
             await mirror.complete_children(reader, kind, each)
-        may_split = more and kind.by_created and reading.active < _AT_ONCE
+        may_split = more and reading.active < _AT_ONCE
         older = split(part, found) if may_split else None
         reading.active += 1 if older else 0
         await _write(reader, reading, part, found, page.at, older, done=not more)
@@ -106,7 +106,7 @@ async def _write(
     part.after = found[-1]["id"] if found else part.after
     if older is not None and older.upto is not None:
         part.since = older.upto
-    facts = mirror.facts_of(reading.kind, found, at)
+    facts = mirror.facts_in(reading.kind, found, at)
 
     async def write(facts: Sequence[Fact]) -> None:
         await write_page(reader, reading.name, facts, part, older, done=done)

@@ -99,6 +99,7 @@ async def _compare(
         comparing = [
             group.create_task(compare_list(reader, each, at, until, repair=order.repair))
             for each in KINDS.values()
+            if each.has_list
         ]
         repair = ledger if order.repair else None
         paid = group.create_task(compare_payments(reader, at, until, repair=repair))

@@ -49,9 +49,8 @@ async def compare_list(
     seen: set[str] = set()
     suspects: set[str] = set()
     try:
-        since = OLDEST if kind.by_created else None
         for variant in kind.variants:
-            async for page in pages(reader, kind.plural, kind.path, dict(variant), since, until):
+            async for page in pages(reader, kind.plural, kind.path, dict(variant), OLDEST, until):
                 listed = objects(page.data)
                 seen.update(each["id"] for each in listed)
                 suspects |= await _suspects(reader, kind, listed, page.at, found)

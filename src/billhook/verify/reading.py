@@ -32,30 +32,27 @@ async def pages(
     list_name: str,
     path: str,
     params: dict[str, Any],
-    since: int | None,
+    since: int,
     until: float | None,
 ) -> AsyncIterator[Fetched]:
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
-        since: None for a list that takes no range of `created`; a sample of it is its newest part.
         until: monotonic time after which no other page is read. Such a sample begins at a moment
             drawn by lot, so that one after the other sees all of the list.
     """
-    created: list[dict[str, int] | None] = [{"gte": since} if since is not None else None]
-    if until is not None and since is not None:
+    created: list[dict[str, int]] = [{"gte": since}]
+    if until is not None:
         middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
         created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
     for part in created:
         after: str | None = None
         more = True
         while more and (until is None or time.monotonic() < until):
-            asked = {**params, "limit": _PAGE}
-            if part is not None:
-                asked["created"] = part
-            if after is not None:
-                asked["starting_after"] = after
-            page = await reader.get(list_name, path, asked)
+            cursor = {"starting_after": after} if after else {}
+            page = await reader.get(
+                list_name, path, {**params, "limit": _PAGE, "created": part, **cursor}
+            )
             listed = objects(page.data)
             more = page.data.get("has_more") is True and bool(listed)
             after = listed[-1]["id"] if listed else None
