@@ -226,3 +226,25 @@ def test_two_halves_of_one_payment_become_one_row(books: Books, swap: bool) -> N
     assert (payment["amount_refunded"], payment["status"]) == (500, "partially_refunded")
     assert back["related_object_ids"]["invoice"] == "in_1"
     assert payment["raw"]["object"] == "invoice"
+
+
+def test_a_row_that_a_merge_leaves_as_it_is_follows_its_payment(books: Books) -> None:
+    told = [
+        event("refund.created", refund(payment_intent=None, charge="ch_3"), at=100),
+        event(
+            "payment_intent.payment_failed",
+            payment_intent("pi_3", amount_received=0, latest_charge="ch_2"),
+            at=1,
+        ),
+        event(
+            "charge.refunded",
+            charge("ch_3", payment_intent="pi_3", amount_refunded=500, amount_captured=1500),
+            at=100,
+        ),
+        event("payment_intent.succeeded", payment_intent("pi_3", latest_charge="ch_3"), at=9),
+    ]
+    answers = books.apply(*told)
+    assert not [each for each in answers if isinstance(each, Exception)]
+    payment, given_back = books.rows("SELECT * FROM payments.transactions ORDER BY type")
+    assert (payment["status"], payment["amount_refunded"]) == ("partially_refunded", 500)
+    assert given_back["payment_id"] == payment["payment_id"]

@@ -73,11 +73,13 @@ class Row:
 
     Attributes:
         stands: the row in the table; None for a new row.
+        payment_id: the payment that the table has it for.
         document: the number of the event whose object it now shows; None: unchanged.
     """
 
     id: str
     stands: Transaction | None = None
+    payment_id: int | None = None
     document: int | None = None
 
     @classmethod

@@ -110,7 +110,7 @@ def payments_of(found: dict[str, Any]) -> Payments:
         refund = RefundFacts(**dict(zip(_REFUND, facts, strict=True)))
         of(payment_id).refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
     for row_id, payment_id, *columns in found["transactions"] or ():
-        row = Row(row_id, Transaction(*columns))
+        row = Row(row_id, Transaction(*columns), payment_id)
         assert row.stands is not None
         if row.stands.type == "refund":
             of(payment_id).refund_rows[row.stands.provider_object_id] = row

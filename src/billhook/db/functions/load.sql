@@ -17,6 +17,9 @@ DECLARE
     unnamed json;
 BEGIN
     IF wanted ? 'locks'::text THEN
+        -- A rebuild, an archive or a restoration that replaces rows holds writers off: what is read
+        -- here must not be of before it, and written after it.
+        LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE;
         PERFORM pg_advisory_xact_lock(k.key::bigint)
         FROM jsonb_array_elements_text(wanted -> 'locks'::text) AS k(key);
     END IF;
