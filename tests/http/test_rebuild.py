@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -10,14 +11,15 @@ import pytest
 from api import Api
 from billhook.db import Database
 from billhook.errors import BillhookError
+from billhook.ledger import Ledger
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.rebuild import comparison, rebuild
 from billhook.rebuild.replay import Replay
-from books import Books, final_state
+from books import Books, apply_one, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
 from recovering import Station, subscribe_team
-from stripe_events import T0, event, invoice, payment_intent, subject, subscription
+from stripe_events import T0, event, invoice, payment_intent, refund, subject, subscription
 from stripe_lives import IN_A_RING, LIFE, PAYS, one_time_payment
 
 __all__ = ["billhook"]
@@ -232,6 +234,45 @@ def test_an_event_that_arrives_while_the_ledger_is_read_is_not_lost(
     monkeypatch.undo()
     assert differing(rebuilt(books)) == {}
     assert len(final_state(books)["transactions"]) == 6
+
+
+def test_an_event_that_waits_for_a_swap_reads_what_the_swap_has_written(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.apply(event("payment_intent.succeeded", payment_intent(), at=1))
+    books.execute(
+        "DELETE FROM payments.transactions; DELETE FROM billhook.payment_refs;"
+        "DELETE FROM billhook.payment_sources"
+    )
+    waits = """
+        SELECT count(*) > 0 FROM pg_locks
+        WHERE NOT granted AND relation = 'payments.webhook_events'::regclass
+    """
+    compare = comparison.compare
+
+    async def work(database: Database) -> Any:
+        ledger = Ledger(database)
+        refunded = event("refund.created", refund(), at=100)
+
+        async def compare_meanwhile(*args: Any) -> Any:
+            nonlocal applying
+            applying = asyncio.create_task(apply_one(ledger, refunded))
+            async with database.connection() as other:
+                while not await other.fetchval(waits):
+                    assert not applying.done()
+            return await compare(*args)
+
+        applying: asyncio.Task[Any]
+        monkeypatch.setattr(comparison, "compare", compare_meanwhile)
+        await rebuild(database, "test", RebuildOrder(swap=True))
+        return await applying
+
+    assert books.run(work)["processing_status"] == "processed"
+    monkeypatch.undo()
+    rows = books.rows("SELECT amount_refunded, payment_id FROM payments.transactions")
+    assert [row["amount_refunded"] for row in rows] == [500, 500]
+    assert rows[0]["payment_id"] == rows[1]["payment_id"]
+    assert differing(rebuilt(books)) == {}
 
 
 def test_a_swap_that_is_cut_off_changes_nothing(
