@@ -6,13 +6,17 @@ import asyncio
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 
 import billhook.db.migrate
 import insforge
+from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import Migration, MigrationError, function_files, migrate, migrations
+from billhook.errors import SettingsError
 from billhook.rebuild.fresh import TABLES
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
@@ -308,3 +312,31 @@ def test_a_new_database_gets_later_indexes_with_its_tables(
     assert "9000_indexes" in asyncio.run(migrate(empty_database_url))
     books = Books(empty_database_url)
     assert books.row("SELECT to_regclass('payments.later_by_phone') AS i")["i"] is not None
+
+
+def test_a_process_that_waits_for_another_migration_says_for_whom(books: Books) -> None:
+    async def run() -> list[dict[str, Any]]:
+        holder = await asyncpg.connect(books.dsn, statement_cache_size=0)
+        await holder.execute(
+            "SET application_name = 'a stranger';"
+            "SELECT pg_advisory_lock(hashtextextended('billhook.migrate', 0))"
+        )
+        with structlog.testing.capture_logs() as logs:
+            migrating = asyncio.create_task(migrate(books.dsn))
+            while not logs:  # noqa: ASYNC110 — a list
+                await asyncio.sleep(0.01)
+            await holder.close()
+            await migrating
+        return list(logs)
+
+    (told,) = asyncio.run(run())
+    assert told["application_name"] == "a stranger"
+    assert f"pg_terminate_backend({told['pid']})" in told["next_actions"]
+
+
+def test_a_database_that_is_not_in_utf8_is_refused(postgres: EmbeddedPostgres) -> None:
+    books = Books(postgres.dsn())
+    books.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(SettingsError, match="encoding is LATIN1"):
+        asyncio.run(migrate(postgres.dsn("latin")))
+    books.execute("DROP DATABASE latin")

@@ -100,19 +100,21 @@ class Database:
         Raises:
             DatabaseUnavailable: PostgreSQL does not respond.
             SettingsError: the given pool was made in another way than Billhook needs, or PostgreSQL
-                isolates transactions more than Billhook supports.
+                isolates transactions more than Billhook supports, or the database is not in UTF-8.
         """
         if self._given is not None:
             self._pool = self._given
             async with self._acquired() as connection:
                 self._pooled = await is_behind_a_pooler(connection)
                 await _require_own_statements(connection, pooled=self._pooled)
+                await require_utf8(connection)
                 await _require_read_committed(connection)
             return
         try:
             probe = await asyncpg.connect(self._dsn, timeout=10, statement_cache_size=0)
             try:
                 self._pooled = await is_behind_a_pooler(probe)
+                await require_utf8(probe)
                 await _require_read_committed(probe)
             finally:
                 await probe.close()
@@ -314,6 +316,21 @@ async def _caches_statements(connection: Connection) -> bool:
             return bool(await connection.fetchval(_IS_PREPARED))
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
         return True
+
+
+async def require_utf8(connection: Connection) -> None:
+    """Make sure that the database can store every name that Stripe sends.
+
+    Raises:
+        SettingsError: its encoding is not UTF8.
+    """
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise SettingsError(
+            f"The database's encoding is {encoding}, which cannot store every name that Stripe "
+            "sends. Create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and "
+            "set DATABASE_URL to it."
+        )
 
 
 async def _require_read_committed(connection: Connection) -> None:

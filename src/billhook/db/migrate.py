@@ -23,12 +23,15 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 import asyncpg
+import structlog
 
 from billhook.database_url import dsn_of
-from billhook.db import grants, no_answer, rights
+from billhook.db import grants, no_answer, require_utf8, rights
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds import TABLES
+
+log = structlog.get_logger(__name__)
 
 LOCK_PATIENCE = 60.0
 """Seconds for which a migration tries to get the locks that it needs."""
@@ -42,6 +45,14 @@ _ATTEMPTS = 5
 _LOCK = "SELECT WHERE pg_try_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
 _LOOK_EVERY = 0.1
 """Seconds until a process that waits for another one's migration looks again."""
+_SAY_EVERY = 60.0
+"""Seconds after which it says again whom it waits for."""
+_MIGRATING = """
+SELECT a.pid, a.usename, a.application_name, date_trunc('second', now() - a.xact_start)::text AS age
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('billhook.migrate', 0)
+"""
 _TABLES = """
     DO $$ BEGIN  -- IF NOT EXISTS asks for the right to create one where there is one, too
         IF to_regnamespace('billhook') IS NULL THEN CREATE SCHEMA billhook; END IF;
@@ -200,6 +211,7 @@ async def migrate(dsn: str) -> list[str]:
         DatabaseUnavailable: PostgreSQL does not respond.
         MigrationError: a migration failed, the database is newer than this version of Billhook, or
             a development version made it.
+        SettingsError: the database is not in UTF-8.
     """
     try:
         # No cached statements: behind a pooler, they would stay in another client's session.
@@ -207,6 +219,7 @@ async def migrate(dsn: str) -> list[str]:
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise no_answer(error) from error
     try:
+        await require_utf8(connection)
         return await _apply_in_turn(connection, dsn)
     except asyncpg.PostgresError as error:
         hint = getattr(error, "hint", None)
@@ -272,7 +285,18 @@ async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     A statement that waits for a lock keeps its snapshot, and so does one whose rows are fetched. An
     index that the other process builds beside writers waits until no older snapshot is left.
     """
-    while await connection.execute(_LOCK) == "SELECT 0":  # noqa: ASYNC110 — nothing to wait for
+    say_at = time.monotonic() + 1
+    while await connection.execute(_LOCK) == "SELECT 0":
+        if time.monotonic() >= say_at:
+            say_at = time.monotonic() + _SAY_EVERY
+            if (holder := await connection.fetchrow(_MIGRATING)) is not None:
+                log.warning(
+                    "waiting for another process, which holds the lock of migrations",
+                    **holder,
+                    next_actions="If it is no migration of Billhook's, end it: "
+                    f"SELECT pg_terminate_backend({holder['pid']});",
+                )
+            continue  # the next statement lets the snapshot of this one go
         await asyncio.sleep(_LOOK_EVERY)
 
 
