@@ -16,7 +16,7 @@ import pytest
 import process
 from api import Api, serving
 from billhook.http import server
-from http_tokens import ADMIN_KEY, signature
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, signature
 from stripe_events import customer, event, payload
 
 PATH = "/api/webhooks/stripe/test"
@@ -206,9 +206,9 @@ def test_headers_beyond_reason_end_the_connection(api: Api) -> None:
             send_on(connection, 10_000_000)
 
 
-def send_on(connection: socket.socket, size: int) -> None:
-    for _ in range(size // 10_000):
-        connection.sendall(b"a" * 10_000)
+def send_on(connection: socket.socket, size: int, piece: bytes = b"a" * 10_000) -> None:
+    for _ in range(size // len(piece)):
+        connection.sendall(piece)
 
 
 def test_a_hostile_query_string_stops_nobody_and_is_not_logged(running: process.Process) -> None:
@@ -234,3 +234,56 @@ def test_requests_that_are_sent_without_waiting_for_answers_hold_no_memory(
             connection.sendall(many * 400)
         assert running.memory() - before < 40_000_000
     assert httpx.get(f"{running.url}/health").status_code == 200
+
+
+CHUNKED = b"POST %s HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n%s\r\n"
+
+
+@pytest.mark.parametrize("more", [b"a:b\r\n" * 2_000, b"a" * 10_000], ids=["many", "one large"])
+@pytest.mark.parametrize("when", ["before the answer", "after the answer"])
+def test_what_follows_a_chunked_body_holds_no_memory(
+    running: process.Process, when: str, more: bytes
+) -> None:
+    forged = b"Stripe-Signature: t=%d,v1=%s\r\n" % (time.time(), b"0" * 64)
+    before = running.memory()
+    with running.connection() as connection:
+        if when == "before the answer":
+            connection.sendall(CHUNKED % (PATH.encode(), forged) + b"1\r\nx\r\n0\r\na: b")
+        else:
+            connection.sendall(CHUNKED % (b"/nothing", b"") + b"0\r\na: b")
+            assert answer(connection).split()[1] == b"404"
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            send_on(connection, 30_000_000, more)
+        assert running.memory() - before < 20_000_000
+    assert httpx.get(f"{running.url}/health").status_code == 200
+
+
+def test_what_follows_a_chunked_body_is_no_header(shared_api: Api) -> None:
+    address = httpx.URL(shared_api.url)
+    path = b"/api/payments/stripe/test/checkout-sessions"
+    trailer = b"Authorization: Bearer %s\r\n" % ANONYMOUS_KEY.encode()
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        # In one piece, so that everything is there before the request is answered.
+        connection.sendall(CHUNKED % (path, b"") + b"2\r\n{}\r\n0\r\n" + trailer + b"\r\n")
+        assert answer(connection).split()[1] == b"401"
+        # A few of them are allowed, and the connection goes on.
+        connection.sendall(CHUNKED % (path, trailer) + b"2\r\n{}\r\n0\r\nX-Sum: 1\r\n\r\n")
+        assert answer(connection).split()[1] == b"400"
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answer(connection).split()[1] == b"200"
+
+
+@pytest.mark.parametrize("size", [b"", b"1" * 12], ids=["chunks", "a length"])
+def test_a_body_without_end_loses_its_connection_after_the_answer(
+    shared_api: Api, size: bytes
+) -> None:
+    address = httpx.URL(shared_api.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        if size:
+            connection.sendall(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n" % size)
+        else:
+            connection.sendall(CHUNKED % (b"/x", b""))
+        assert answer(connection).split()[1] == b"404"
+        piece = b"x" * 10_000 if size else b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            send_on(connection, 30_000_000, piece)

@@ -22,12 +22,16 @@ _ANSWER_WITHIN = 30.0
 """Seconds for a client to read what fills its connection: at most the largest response at once."""
 _MOST_PIPELINED = 8
 _LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
-"""Bytes of request line and headers: far above what `Limits` rejects."""
+"""Bytes of request line and headers, and of what else is not the body: far above what `Limits`
+rejects."""
+_MOST_AFTER_ANSWER = 5_000_000
+"""Bytes of a request that are read and dropped after its response, so that the client reads the
+response: the largest body of a route."""
 
 
 class Protocol(HttpToolsProtocol):
     """One connection. uvicorn itself waits forever for the rest of a request and for a client that
-    does not read its response, and accepts headers of any size."""
+    does not read its response, and accepts headers of any size, also after the body (trailers)."""
 
     _answer_clock: asyncio.TimerHandle | None = None
     """Runs while an answer fills the connection, or while the rest of it is sent before the end."""
@@ -36,7 +40,10 @@ class Protocol(HttpToolsProtocol):
     """What the timer runs for."""
     _part: Literal["head", "body"] | None = None
     """The part of a request that has begun and is not complete."""
-    _head_size = 0
+    _beside_body = 0
+    """Bytes that arrived since the request began, or since the last piece of its body."""
+    _after_answer = 0
+    """Bytes of the request that arrived after its response."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -66,15 +73,18 @@ class Protocol(HttpToolsProtocol):
         self._start_answer_clock()
 
     def data_received(self, data: bytes) -> None:
+        self._beside_body += len(data)
         super().data_received(data)
+        if self._part == "body" and self.cycle.response_complete:
+            self._after_answer += len(data)
+        if not self.transport.is_closing() and self._is_too_long():
+            if self._part == "head":
+                self.send_400_response("The headers are too large.")
+            else:
+                self.transport.close()
         if self.transport.is_closing():
             self._start_answer_clock()
             return
-        if self._part == "head":
-            self._head_size += len(data)
-            if self._head_size > _LARGEST_HEAD:
-                self.send_400_response("The headers are too large.")
-                return
         # Empty lines before a request do not begin one, but they stop uvicorn's own timer.
         is_idle = self.cycle is None or self.cycle.response_complete
         self._await(self._part or ("head" if is_idle else None))
@@ -83,11 +93,19 @@ class Protocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise ValueError("too many requests at once")  # httptools: 400, and the end
         super().on_message_begin()
-        self._part, self._head_size = "head", 0
+        self._part, self._beside_body, self._after_answer = "head", 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._part == "head":  # trailers are dropped: the request is already being answered
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._part = "body"
+
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        self._beside_body = 0
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -99,6 +117,12 @@ class Protocol(HttpToolsProtocol):
         if services is not None:
             services.stop()
         super().shutdown()
+
+    def _is_too_long(self) -> bool:
+        """Whether what arrived of the current request is beyond reason."""
+        return self._part is not None and (
+            self._beside_body > _LARGEST_HEAD or self._after_answer > _MOST_AFTER_ANSWER
+        )
 
     def _await(self, part: Literal["head", "body"] | None) -> None:
         """Close the connection unless this part is complete in time."""
