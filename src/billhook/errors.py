@@ -182,7 +182,8 @@ class DatabaseDuplicate(BillhookError):
 
 
 class SecretUnreadable(BillhookError):
-    """500: a stored secret was encrypted with another key. The message names, never quotes it."""
+    """500: a stored secret was encrypted with another key. The message names, never quotes it.
+    Only admins get it; other callers get a 500 without details."""
 
 
 class SigningKeysUnavailable(BillhookError):

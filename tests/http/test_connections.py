@@ -10,14 +10,18 @@ from uuid import UUID
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from api import SERVERS, Api, serving
+from api import SERVERS, STRIPE_KEY, Api, serving
 from billhook import archives
+from billhook.db import Database
 from billhook.endpoint import EVENTS
 from billhook.kinds import KINDS
+from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.settings import Settings
 from books import Books
-from http_tokens import ANONYMOUS_KEY, token
+from http_tokens import ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, token
 from stripe_events import customer, event
 
 _accounts = count()
@@ -487,3 +491,52 @@ def test_a_key_in_the_environment_is_connected_at_start(database_url: str, sandb
         result = api.admin("POST", "/test/sync").json()["results"][0]
         assert result["connection"]["status"] == "connected"
         assert result["connection"]["lastSyncCounts"]["products"] == 1
+
+
+def test_only_admins_learn_that_the_encryption_key_is_another(
+    database_url: str, sandbox: str
+) -> None:
+    stored_with = Settings(
+        database_url=SecretStr(database_url),
+        jwt_secret=SecretStr(JWT_SECRET),
+        encryption_key=SecretStr("5f0c8e1b2d7a4936b1c8e0f7a2d95346"),
+        _env_file=None,
+    )
+
+    async def work(database: Database) -> None:
+        secrets = SecretStore(database, stored_with)
+        await secrets.set(stripe_key_name("test"), STRIPE_KEY)
+        await secrets.set(webhook_secret_name("test"), SIGNING_SECRET)
+
+    Books(database_url).run(work)
+    another = SecretStr("another key that is long and varied")
+    with (
+        serving(
+            database_url, sandbox, encryption_key=another, stripe_test_webhook_secret=None
+        ) as api,
+        capture_logs() as lines,
+    ):
+        order = {
+            "mode": "payment",
+            "lineItems": [{"priceId": "price_1", "quantity": 1}],
+            "successUrl": "https://app.test/",
+            "cancelUrl": "https://app.test/",
+        }
+        for answer in (
+            api.checkout(order, ANONYMOUS_KEY),
+            api.deliver(event("customer.created", customer())),
+        ):
+            assert answer.status_code == 500
+            assert answer.json() == {
+                "error": "INTERNAL_ERROR",
+                "message": "Something went wrong on our side. It was logged.",
+                "statusCode": 500,
+            }
+        told = api.admin("POST", "/test/catalog/products", {"name": "Mug"}).json()
+    assert "STRIPE_TEST_SECRET_KEY cannot be read" in told["message"]
+    assert "Set ENCRYPTION_KEY" in told["nextActions"]
+    logged = [line for line in lines if line["event"] == "request failed"]
+    names = ["STRIPE_TEST_SECRET_KEY", "STRIPE_TEST_WEBHOOK_SECRET", "STRIPE_TEST_SECRET_KEY"]
+    for line, name in zip(logged, names, strict=True):
+        assert f"{name} cannot be read" in line["reason"]
+        assert "Set ENCRYPTION_KEY" in line["next_actions"]

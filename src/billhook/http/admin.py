@@ -21,7 +21,9 @@ Q = TypeVar("Q", bound=Query)
 
 
 async def _admin(request: Request, services: ServicesOf) -> Caller:
-    return await services.auth.admin(request)
+    caller = await services.auth.admin(request)
+    request.state.billhook_is_admin = True  # for billhook.http.errors
+    return caller
 
 
 Admin = Annotated[Caller, Depends(_admin)]

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from billhook.errors import BillhookError, InvalidInput, NotFound
+from billhook.errors import BillhookError, InvalidInput, NotFound, SecretUnreadable
 from billhook.models import problems
 from billhook.paths import requested
 from billhook.redact import shorten
@@ -52,8 +52,13 @@ async def _known(request: Request, error: Exception) -> Response:
             status=error.status,
             code=error.code,
             reason=error.message,
+            next_actions=error.next_actions,
             cause=repr(error.__cause__) if error.__cause__ else None,
         )
+    if isinstance(error, SecretUnreadable) and not getattr(
+        request.state, "billhook_is_admin", False
+    ):
+        return answer(_logged())  # its text is for operators
     return answer(error)
 
 
@@ -122,5 +127,9 @@ class Unexpected:
             log.exception("unexpected error", method=scope["method"], path=scope["path"])
             if started:
                 raise
-            response = answer(BillhookError("Something went wrong on our side. It was logged."))
-            await response(scope, receive, send)
+            await answer(_logged())(scope, receive, send)
+
+
+def _logged() -> BillhookError:
+    """What callers are told about an error whose details are not for them."""
+    return BillhookError("Something went wrong on our side. It was logged.")
