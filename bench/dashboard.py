@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from bench.database import migrated
 from bench.lists import _FILL, CUSTOMERS, EVENTS, TRANSACTIONS
 
 TIMES = 10
-_KEY = "ik_" + "b" * 48
+_KEY = "ik_" + secrets.token_hex(24)
 _PORT = 7399
 _URL = f"http://127.0.0.1:{_PORT}"
 

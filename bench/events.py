@@ -105,7 +105,7 @@ def server(dsn: str) -> Iterator[str]:
         | {
             "PORT": str(port),
             "DATABASE_URL": dsn,
-            "JWT_SECRET": "x" * 32,
+            "JWT_SECRET": "a secret of the bench, long enough",
             "STRIPE_TEST_WEBHOOK_SECRET": SECRET,
             "BILLHOOK_POOL_SIZE": "16",
             "BILLHOOK_LOG_LEVEL": "error",

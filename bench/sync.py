@@ -75,7 +75,8 @@ def read_once(url: str) -> None:
 @asynccontextmanager
 async def syncing(dsn: str, url: str, list_rate: float) -> AsyncIterator[Sync]:
     """A sync of the bench's account, ready to run."""
-    settings = Settings(database_url=SecretStr(dsn), jwt_secret=SecretStr("x" * 32), _env_file=None)
+    jwt_secret = SecretStr("a secret of the bench, long enough")
+    settings = Settings(database_url=SecretStr(dsn), jwt_secret=jwt_secret, _env_file=None)
     database = Database(dsn)
     await database.open()
     secrets = SecretStore(database, settings)

@@ -12,8 +12,8 @@ import jwt
 
 JWT_SECRET = "the JWT secret of the tests, long enough"
 SIGNING_SECRET = "whsec_of_the_tests"
-ADMIN_KEY = "ik_" + "a" * 48
-ANONYMOUS_KEY = "anon_" + "b" * 48
+ADMIN_KEY = "ik_" + hashlib.sha256(b"admin key").hexdigest()[:48]
+ANONYMOUS_KEY = "anon_" + hashlib.sha256(b"anonymous key").hexdigest()[:48]
 USER = "11111111-1111-4111-8111-111111111111"
 
 

@@ -19,6 +19,7 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
+from billhook.credentials import why_guessable
 from billhook.db import Database
 from billhook.errors import NotFound, SecretUnreadable
 from billhook.redact import mask
@@ -180,20 +181,36 @@ class ApiKeys:
             matches |= is_it and (expires_at is None or expires_at > wall)
         return matches
 
+    async def guessable(self) -> list[str]:
+        """The names of InsForge's keys that are not accepted because they are easy to guess."""
+        return [
+            secret.name
+            for kind in PREFIXES
+            for secret in await self._adopted(kind)
+            if _is_guessable(kind, secret)
+        ]
+
     async def _read_insforge(self, kind: Kind) -> list[tuple[bytes, datetime | None]]:
+        found = []
+        for secret in await self._adopted(kind):
+            if _is_guessable(kind, secret):
+                _log.warning("an InsForge key is easy to guess and not accepted", key=secret.name)
+            else:
+                found.append((hash_of(secret.value), secret.expires_at))
+        return found
+
+    async def _adopted(self, kind: Kind) -> list[StoredSecret]:
         try:
             found = await self._store.get_with_old(_INSFORGE_NAMES[kind])
         except SecretUnreadable as error:
             # Billhook's own keys continue to work; the log has the reason, but not the key.
             _log.warning("an InsForge key cannot be read", reason=error.message)
             return []
-        return [
-            (hash_of(secret.value), secret.expires_at) for secret in found if _fits(kind, secret)
-        ]
+        return [secret for secret in found if secret.value.startswith(PREFIXES[kind])]
 
 
-def _fits(kind: Kind, secret: StoredSecret) -> bool:
-    return secret.value.startswith(PREFIXES[kind])
+def _is_guessable(kind: Kind, secret: StoredSecret) -> bool:
+    return why_guessable(secret.value.removeprefix(PREFIXES[kind])) is not None
 
 
 def hash_of(key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What Stripe's keys, signing secrets and encryption keys look like, and what people paste instead.
+"""What Stripe's keys, signing secrets and our own keys look like, and what people paste instead.
 
 Values travel through files, dashboards and shells, and come with line breaks, spaces, quotes or a
 byte-order mark around them. No secret contains those, so they are removed. What is left and still
@@ -19,12 +19,14 @@ _SEPARATORS = re.compile(r"[\s,;]+")
 _STRIPE_PREFIXES = ("sk_", "rk_", "pk_", "whsec_", "acct_")
 
 _PLACEHOLDER = re.compile(
-    r"change[-_ .]?(?:me|it|this|in)|your[-_ ].*(?:key|secret)|placeholder|example|password"
-    r"|0123456789|123456789|abcdefgh",
+    r"change[-_ .]?(?:me|it|this|in)|your[-_ ].*(?:key|secret)|super[-_ ]?secret|reallyreally"
+    r"|placeholder|example|password|0123456789|123456789|abcdefgh",
     re.IGNORECASE,
 )
 SHORTEST_SECRET = 32
 """Characters that JWT_SECRET and ENCRYPTION_KEY must have."""
+SHORTEST_API_KEY = 16
+"""Characters that ACCESS_API_KEY and ACCESS_ANON_KEY must have after their prefix."""
 _FEWEST_DIFFERENT = 8
 
 
@@ -81,13 +83,21 @@ def signing_secrets(text: str) -> tuple[str, ...]:
     return parts
 
 
-def weakness_of(key: str) -> str | None:
-    """Why an encryption key is too weak: a phrase that begins with a verb; None when it is not."""
-    if len(key) < SHORTEST_SECRET:
+def weakness_of(secret: str) -> str | None:
+    """Why a secret of JWT_SECRET's or ENCRYPTION_KEY's kind is too weak: a phrase that begins with
+    a verb; None when it is not."""
+    if len(secret) < SHORTEST_SECRET:
         return f"must have at least {SHORTEST_SECRET} characters"
-    if len(set(key)) < _FEWEST_DIFFERENT or _repeats(key):
+    return why_guessable(secret)
+
+
+def why_guessable(secret: str) -> str | None:
+    """Why a secret of any length is easy to guess, as `weakness_of`. Of API keys, pass what follows
+    the prefix."""
+    # Random hexadecimal digits of half the length have fewer different ones.
+    if len(set(secret)) < min(_FEWEST_DIFFERENT, len(secret) // 4) or _repeats(secret):
         return "repeats itself, so it is easy to guess"
-    if _PLACEHOLDER.search(key):
+    if _PLACEHOLDER.search(secret):
         return "looks like a placeholder, so it is easy to guess"
     return None
 
@@ -96,5 +106,5 @@ def _repeats(key: str) -> bool:
     """Whether it is a short text over and over, the last time perhaps cut off."""
     return any(
         key == (key[:length] * (len(key) // length + 1))[: len(key)]
-        for length in range(1, SHORTEST_SECRET // 2 + 1)
+        for length in range(1, min(SHORTEST_SECRET, len(key)) // 2 + 1)
     )

@@ -24,11 +24,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from billhook import database_url
 from billhook.credentials import (
-    SHORTEST_SECRET,
+    SHORTEST_API_KEY,
     problem_of_stripe_key,
     signing_secrets,
     trimmed,
     weakness_of,
+    why_guessable,
 )
 from billhook.errors import SettingsError
 
@@ -135,21 +136,17 @@ class Settings(FromEnvironment):
         database_url.parse(value.get_secret_value())
         return value
 
-    @field_validator("jwt_secret")
+    @field_validator("jwt_secret", "encryption_key")
     @classmethod
-    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
-        if len(value.get_secret_value()) < SHORTEST_SECRET:
-            raise ValueError(f"must have at least {SHORTEST_SECRET} characters")
-        return value
-
-    @field_validator("encryption_key")
-    @classmethod
-    def _is_strong(cls, value: SecretStr | None) -> SecretStr | None:
+    def _is_strong(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         weakness = value and weakness_of(value.get_secret_value())
         if weakness:
+            signs = info.field_name == "jwt_secret"
+            where = ", here and where user tokens are signed" if signs else ""
+            key = "it and without an ENCRYPTION_KEY" if signs else "the current key"
             raise ValueError(
-                f"{weakness}: use 32 random bytes, for example from `openssl rand -hex 32`. If "
-                "secrets are stored with the current key, set ENCRYPTION_KEY_PREVIOUS to it"
+                f"{weakness}: use 32 random bytes, for example from `openssl rand -hex 32`{where}. "
+                f"If secrets are stored with {key}, set ENCRYPTION_KEY_PREVIOUS to it"
             )
         return value
 
@@ -167,10 +164,17 @@ class Settings(FromEnvironment):
             return None
         prefix = "ik_" if info.field_name == "access_api_key" else "anon_"
         key = value.get_secret_value()
-        if not key.startswith(prefix) or len(key) < len(prefix) + 16:
-            raise ValueError(f"must begin with {prefix} and have 16 characters or more after it")
+        if not key.startswith(prefix) or len(key) < len(prefix) + SHORTEST_API_KEY:
+            raise ValueError(
+                f"must begin with {prefix} and have {SHORTEST_API_KEY} characters or more after it"
+            )
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ValueError("must not contain white space or characters beyond ASCII")
+        if weakness := why_guessable(key.removeprefix(prefix)):
+            raise ValueError(
+                f"{weakness}: generate another, for example with "
+                f"`echo {prefix}$(openssl rand -hex 24)`"
+            )
         return value
 
     @field_validator("stripe_test_secret_key", "stripe_live_secret_key")

@@ -110,6 +110,18 @@ def test_settings_seed_keys_where_there_are_none_and_revoked_ones_stay_revoked(
     books.run(work)
 
 
+def test_a_published_key_that_insforge_stored_is_not_accepted(books: Books) -> None:
+    async def work(database: Database) -> None:
+        store = SecretStore(database, SETTINGS)
+        await store.set("API_KEY", "ik_your-api-key-here-32-chars-minimum")
+        keys = api_keys(database)
+        assert not await keys.is_valid("admin", "ik_your-api-key-here-32-chars-minimum")
+        await keys.seed(SETTINGS)  # so the settings' key is the first one
+        assert await keys.is_valid("admin", ADMIN_KEY)
+
+    books.run(work)
+
+
 def test_keys_of_insforge_stay_valid_and_the_old_ones_until_they_expire(books: Books) -> None:
     async def work(database: Database) -> None:
         store, soon = SecretStore(database, SETTINGS), datetime.now(UTC) + timedelta(hours=1)

@@ -20,8 +20,10 @@ from pydantic import SecretStr
 
 from api import Api, connect, serving
 from billhook.client import AsyncClient
+from billhook.db import Database
 from billhook.doctor import Finding, Report, examine
 from billhook.doctor.stripe import clock
+from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
@@ -72,6 +74,15 @@ class Patient:
         """With the settings of the server, `hours` from now."""
         settings = self.settings.model_copy(update=changes)
         return asyncio.run(examine(settings, None, datetime.now(UTC) + timedelta(hours=hours)))
+
+    def store(self, secrets: dict[str, str]) -> None:
+        """As InsForge stores them."""
+
+        async def work(database: Database) -> None:
+            for name, value in secrets.items():
+                await SecretStore(database, self.settings).set(name, value)
+
+        self.api.books.run(work)
 
     def stripe(self, method: str, path: str, **data: Any) -> Any:
         url = f"{self.api.stripe_url}/v1/{path}"
@@ -372,6 +383,16 @@ def test_a_key_of_another_encryption_is_told_apart(patient: Patient) -> None:
     assert only(report, "encryption", None).state == "broken"
 
 
+def test_the_doctor_names_published_keys_that_insforge_stored(patient: Patient) -> None:
+    secrets = {"API_KEY": "ik_your-api-key-here-32-chars-minimum", "ANON_KEY": "anon_5f0c8e1b2d7a"}
+    patient.store(secrets)
+    finding = only(patient.examined(), "api keys", None)
+    assert (finding.state, "API_KEY" in finding.message) == ("warning", True)
+    assert not {*secrets.values(), "ANON_KEY"} & set(finding.message.split())
+    patient.store({"API_KEY": "ik_5f0c8e1b2d7a4936b1c8e0f7a2d95346"})
+    assert of(patient.examined(), "api keys", None) == []
+
+
 def test_the_doctor_says_when_a_previous_encryption_key_can_go(patient: Patient) -> None:
     key = SecretStr("5f0c8e1b2d7a4936b1c8e0f7a2d95346")
     rotated = {"encryption_key": key, "previous_encryption_key": SecretStr(JWT_SECRET)}
@@ -525,6 +546,19 @@ class TestCommand:
         assert re.search(r"^broken +test webhook endpoint: .* has disabled", broken.out, re.M)
         assert "1 broken" in broken.out
         assert patient.key not in broken.out
+
+    def test_a_published_secret_is_reported(
+        self, at_server: Billhook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, published in (
+            ("ACCESS_API_KEY", "ik_your-api-key-here-32-chars-minimum"),
+            ("JWT_SECRET", "your-secret-key-here-must-be-32-char-or-above"),
+        ):
+            monkeypatch.setenv(name, published)
+            ran = at_server("doctor")
+            assert (ran.code, ran.out) == (2, "")
+            assert f"{name} looks like a placeholder" in ran.err
+            assert published not in ran.err
 
     def test_programs_get_json(self, at_server: Billhook, patient: Patient) -> None:
         fail_events(patient)

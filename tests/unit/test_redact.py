@@ -207,7 +207,7 @@ def test_a_traceback_shows_no_variables_in_an_application_that_configured_no_log
     create_app(
         Settings(
             database_url=SecretStr("postgresql://localhost/x"),
-            jwt_secret=SecretStr("y" * 40),
+            jwt_secret=SecretStr("another secret of the tests, long enough"),
             _env_file=None,
         )
     )

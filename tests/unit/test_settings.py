@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from billhook.credentials import why_guessable
 from billhook.errors import SettingsError
 from billhook.settings import Settings, load_settings
 
@@ -16,7 +20,7 @@ ENCRYPTION_KEY = "5f0c8e1b2d7a4936b1c8e0f7a2d95346"
 GOOD: dict[str, Any] = {
     "_env_file": None,
     "DATABASE_URL": "postgresql://app:hunter2@db/app",
-    "JWT_SECRET": "s" * 32,
+    "JWT_SECRET": "the JWT secret of the tests, long enough",
 }
 
 
@@ -31,7 +35,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_settings_are_enough() -> None:
     settings = load_settings(**GOOD)
     assert (settings.host, settings.port) == ("127.0.0.1", 7130)
-    assert settings.encryption_secret == "s" * 32
+    assert settings.encryption_secret == GOOD["JWT_SECRET"]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,56 @@ def test_the_encryption_key_has_its_own_setting() -> None:
 
 def test_an_earlier_encryption_key_may_be_weak_for_it_only_reads() -> None:
     settings = load_settings(**GOOD, ENCRYPTION_KEY=ENCRYPTION_KEY, ENCRYPTION_KEY_PREVIOUS="weak")
-    assert settings.earlier_encryption_secrets == ("weak", "s" * 32)
+    assert settings.earlier_encryption_secrets == ("weak", GOOD["JWT_SECRET"])
+
+
+# From InsForge's and Supabase's .env.example, Supabase's command line, PostgREST's tutorial and
+# our README.
+PUBLISHED = [
+    ("JWT_SECRET", "your secret: what user tokens are signed with", "openssl rand -hex 32"),
+    ("JWT_SECRET", "your-secret-key-here-must-be-32-char-or-above", "openssl rand -hex 32"),
+    ("JWT_SECRET", "your-super-secret-jwt-token-with-at-least-32-characters-long", "openssl"),
+    ("JWT_SECRET", "super-secret-jwt-token-with-at-least-32-characters-long", "openssl"),
+    ("JWT_SECRET", "reallyreallyreallyreallyverysafe", "openssl"),
+    ("JWT_SECRET", "dev-secret-please-change-in-production", "openssl"),
+    ("JWT_SECRET", "a" * 32, "openssl"),
+    ("JWT_SECRET", "changeme-changeme-changeme-changeme", "openssl"),
+    ("JWT_SECRET", "changeme, this is only for development", "openssl"),
+    ("ACCESS_API_KEY", "ik_your-api-key-here-32-chars-minimum", "echo ik_$(openssl rand -hex 24)"),
+    ("ACCESS_API_KEY", "ik_" + "a" * 48, "echo ik_$("),
+    ("ACCESS_API_KEY", "ik_hunter2hunter2hunter2", "echo ik_$("),
+    ("ACCESS_API_KEY", "ik_0123456789abcdef", "echo ik_$("),
+    ("ACCESS_ANON_KEY", "anon_your-anon-key-here", "echo anon_$(openssl rand -hex 24)"),
+    ("ACCESS_ANON_KEY", "anon_changeme_changeme_change", "echo anon_$("),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "command"), PUBLISHED)
+def test_a_secret_that_can_be_guessed_is_refused_with_the_command_that_makes_another(
+    name: str, value: str, command: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} .* easy to guess") as refused:
+        load_settings(**{**GOOD, name: value})
+    assert command in str(refused.value)
+    assert value not in str(refused.value)
+
+
+@pytest.mark.parametrize("length", [8, 12, 16, 24, 32, 48])
+def test_what_a_random_source_makes_is_accepted(length: int) -> None:
+    source = Random(length)
+    for _ in range(1000):
+        made = source.randbytes(length)
+        assert why_guessable(made.hex()) is None
+        assert why_guessable(base64.b64encode(made).decode()) is None
+
+
+def test_keys_that_insforge_and_openssl_make_are_accepted() -> None:
+    digits = sha256(b"a key of the tests").hexdigest()
+    for length in (16, 32, 48, 64):
+        key = digits[:length]
+        given = {"ACCESS_API_KEY": f"ik_{key}", "ACCESS_ANON_KEY": f"anon_{key}"}
+        settings = load_settings(**{**GOOD, "JWT_SECRET": digits, **given})
+        assert {f"ik_{key}", f"anon_{key}", digits} < set(settings.secret_values())
 
 
 AROUND = [
@@ -132,7 +185,7 @@ def test_what_travels_with_a_value_is_removed(around: str) -> None:
         "ENCRYPTION_KEY": ENCRYPTION_KEY,
         "STRIPE_TEST_SECRET_KEY": "sk_test_hunter2",
         "STRIPE_TEST_WEBHOOK_SECRET": "whsec_hunter2",
-        "ACCESS_API_KEY": "ik_0123456789abcdef",
+        "ACCESS_API_KEY": "ik_5f0c8e1b2d7a4936",
         "BILLHOOK_PUBLIC_URL": "https://pay.shop.example",
         "BILLHOOK_JWKS_URL": "https://id.shop.example/jwks",
         "BILLHOOK_JWT_AUDIENCE": "shop",
@@ -157,9 +210,9 @@ def test_env_files_of_windows_editors_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = f"JWT_SECRET={'s' * 32}\r\nDATABASE_URL='postgresql://app@db/app'\r\n"
+    text = f"JWT_SECRET={GOOD['JWT_SECRET']}\r\nDATABASE_URL='postgresql://app@db/app'\r\n"
     Path(".env").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert load_settings().jwt_secret.get_secret_value() == "s" * 32
+    assert load_settings().jwt_secret.get_secret_value() == GOOD["JWT_SECRET"]
     Path(".env").write_bytes(text.encode("utf-16"))
     with pytest.raises(SettingsError, match="UTF-8"):
         load_settings()

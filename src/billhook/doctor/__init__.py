@@ -10,6 +10,7 @@ from datetime import datetime
 
 import asyncpg
 
+from billhook.api_keys import ApiKeys
 from billhook.client import AsyncClient
 from billhook.connections import Connections
 from billhook.db import Database
@@ -81,7 +82,9 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         found += [each async for each in in_database.forced(database)]
         found += [each async for each in in_database.opened(database)]
         found += [each async for each in in_database.policies(database)]
-        found.append(await at_settings.encryption(SecretStore(database, settings), settings))
+        secrets = SecretStore(database, settings)
+        found += [each async for each in at_settings.adopted_keys(ApiKeys(database, secrets))]
+        found.append(await at_settings.encryption(secrets, settings))
         return found + await _environments(settings, database, now)
     except asyncpg.PostgresError as error:
         # Most likely a user without the privileges that Billhook needs.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
+from billhook.api_keys import ApiKeys
 from billhook.doctor.finding import Finding, State
 from billhook.jwks import FETCH_ERRORS, Jwks
 from billhook.secrets import SecretStore
@@ -56,6 +59,19 @@ async def jwks(settings: Settings, url: str) -> Finding:
 
 def _jwks(state: State, message: str, next_actions: str | None = None) -> Finding:
     return Finding(check="jwks", state=state, message=message, next_actions=next_actions)
+
+
+async def adopted_keys(keys: ApiKeys) -> AsyncIterator[Finding]:
+    """InsForge's keys that anybody could guess, such as those of its `.env.example`."""
+    for name in await keys.guessable():
+        yield Finding(
+            check="api keys",
+            state="warning",
+            message=f"InsForge's stored key {name} is easy to guess. Billhook does not accept it, "
+            "but InsForge does.",
+            next_actions="Replace it in InsForge, or create one for Billhook alone: "
+            "billhook keys create --help",
+        )
 
 
 async def encryption(secrets: SecretStore, settings: Settings) -> Finding:
