@@ -40,6 +40,8 @@ STRIPE_API_BASE = "https://api.stripe.com"
 
 ANY_AUDIENCE = "*"
 """As BILLHOOK_JWT_AUDIENCE: tokens that the identity provider issues for any application count."""
+# Stripe's keys go to one, and the other says whose tokens are trusted.
+_NEED_TLS = ("stripe_api_base", "jwks_url")
 _LOCAL_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".localdomain")
 
 
@@ -208,6 +210,11 @@ class Settings(FromEnvironment):
             raise ValueError("must be an http:// or https:// address")
         if "@" in parts.netloc:
             raise ValueError("must not have a user or password in the address")
+        if parts.scheme == "http" and info.field_name in _NEED_TLS and not is_private(value):
+            raise ValueError(
+                "must be an https:// address, because others on the network can read and change "
+                "what http:// carries; only private hosts need no TLS"
+            )
         if info.field_name != "jwks_url" and (parts.query or parts.fragment):
             raise ValueError("must be an address without a query (?) or a fragment (#)")
         return value.rstrip("/")

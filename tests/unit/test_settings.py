@@ -51,6 +51,8 @@ def test_two_settings_are_enough() -> None:
         ("ACCESS_API_KEY", "ik_hunter2"),
         ("ACCESS_ANON_KEY", "ik_hunter2hunter2hunter2"),
         ("STRIPE_API_BASE", "hunter2"),
+        ("STRIPE_API_BASE", "http://stripe.hunter2.example"),
+        ("BILLHOOK_JWKS_URL", "http://id.hunter2.example/jwks"),
         ("BILLHOOK_PUBLIC_URL", "ftp://hunter2"),
         ("BILLHOOK_JWKS_URL", "hunter2"),
         ("BILLHOOK_JWKS_URL", "http://hunter2:x/"),
@@ -254,6 +256,21 @@ def test_a_private_address_is_no_public_one(host: str) -> None:
     beside = {**GOOD, "STRIPE_API_BASE": "http://127.0.0.1:12111"}
     assert load_settings(**beside, BILLHOOK_PUBLIC_URL=address).reachable_url == address
     assert load_settings(**beside, API_BASE_URL=address).reachable_url is None
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_private_host_needs_no_tls(host: str) -> None:
+    there = f"http://{host}"
+    audience = {"BILLHOOK_JWT_AUDIENCE": "shop"}
+    settings = load_settings(**GOOD, STRIPE_API_BASE=there, BILLHOOK_JWKS_URL=there, **audience)
+    assert (settings.stripe_api_base, settings.jwks_url) == (there, there)
+
+
+@pytest.mark.parametrize("host", ["stripe.shop.example", "8.8.8.8", "[2606:4700::1]", "a.co:8443"])
+@pytest.mark.parametrize("name", ["STRIPE_API_BASE", "BILLHOOK_JWKS_URL"])
+def test_a_public_host_needs_tls(name: str, host: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} must be an https:// address"):
+        load_settings(**GOOD, **{name: f"http://{host}"})
 
 
 @pytest.mark.parametrize("host", ["pay.shop.example", "8.8.8.8", "[2606:4700::1]", "a.co:8443"])

@@ -8,7 +8,7 @@ from billhook.api_keys import ApiKeys
 from billhook.doctor.finding import Finding, State
 from billhook.jwks import FETCH_ERRORS, Jwks
 from billhook.secrets import SecretStore
-from billhook.settings import ANY_AUDIENCE, Settings, is_private
+from billhook.settings import ANY_AUDIENCE, Settings
 
 
 def ineffective(notice: str) -> Finding:
@@ -47,12 +47,6 @@ async def jwks(settings: Settings, url: str) -> Finding:
             "role in them.",
             "If the identity provider serves other applications too, set BILLHOOK_JWT_AUDIENCE to "
             "the audience (aud) of this one.",
-        )
-    if url.startswith("http://") and not is_private(url):
-        return _jwks(
-            "warning",
-            f"{usable}, but it is fetched without TLS: others on the network can replace it.",
-            "Set BILLHOOK_JWKS_URL to an https:// address.",
         )
     return _jwks("warning" if unusable else "ok", f"{usable}.")
 
