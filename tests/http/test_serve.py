@@ -91,6 +91,20 @@ def test_migrate_names_what_it_leaves_out_of_the_address(
     ]
 
 
+def test_a_port_in_use_is_said_to_be_another_processs(
+    billhook: Billhook, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = billhook("serve", "--port", str(port))
+    assert ran.code == 1
+    said = f"Another process, perhaps an earlier Billhook, uses 127.0.0.1, port {port}."
+    assert said in ran.err
+    assert ran.err.index("Stop") < ran.err.index("HOST and PORT")
+
+
 PASSWORDS = ["hun/ter2", "hun@ter2", "hun#ter2", "hun?ter2", "hun%zzter2", "hun%2Fter2", "hun[ter2"]
 PLACES = ["127.0.0.1:9/shop", "127.0.0.1:99999/shop", "127.0.0.1:x/shop", "no where/shop"]
 

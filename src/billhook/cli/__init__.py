@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import sys
@@ -166,9 +167,16 @@ def _require_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        another = "another address with HOST and PORT, or with --host and --port."
+        if error.errno == errno.EADDRINUSE:
+            # Workers outlive a `billhook serve` that was killed with SIGKILL.
+            raise BillhookError(
+                f"Another process, perhaps an earlier Billhook, uses {host}, port {port}.",
+                next_actions=f"Stop that process (`lsof -i :{port}` shows it), or choose {another}",
+            ) from error
         raise BillhookError(
             f"Cannot listen on {host}, port {port}: {error.strerror}.",
-            next_actions="Choose another address with HOST and PORT, or with --host and --port.",
+            next_actions=f"Choose {another}",
         ) from error
 
 
