@@ -53,14 +53,18 @@ class Transactions:
         gate = asyncio.Event()
         self._gates.append(gate)
         try:
-            if len(batch) > 1 and self.hangs & set(names):
-                await asyncio.Event().wait()
+            while self.hangs & set(names):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
             await gate.wait()
             if self.refuses & set(names):
                 raise asyncpg.RaiseError("no stock left")
             return [entry(self.spent.get(each.delivery.event.type, 0.0)) for each in batch]
         finally:
             self.running.remove(names)
+
+    def blocked(self) -> list[str]:
+        """The customers whose transactions wait for a lock of somebody else."""
+        return sorted(name for names in self.running for name in names if name in self.hangs)
 
     def commit(self) -> None:
         """Let all go that run now."""
@@ -87,6 +91,11 @@ async def begin(queue: Queue, *names: str, type: str = "customer.created") -> li
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
 
 
 def test_a_lone_event_goes_at_once_and_those_that_come_meanwhile_share_the_next() -> None:
@@ -156,8 +165,9 @@ def test_a_batch_that_hangs_is_given_up_and_its_events_go_alone(
         answers = await begin(queue, "cus_1")
         answers += await begin(queue, "cus_2", "cus_3")
         transactions.commit()
-        while len(transactions.begun) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        await until(lambda: len(transactions.begun) == 4)
+        await transactions.commit_all([answers[0], answers[2]])
+        transactions.hangs.clear()
         await transactions.commit_all(answers)
         assert transactions.begun == [["cus_1"], ["cus_2", "cus_3"], ["cus_2"], ["cus_3"]]
 
@@ -170,5 +180,69 @@ def test_a_batch_has_a_limit() -> None:
         answers += await begin(queued, *(f"cus_{n}" for n in range(40)))
         await transactions.commit_all(answers)
         assert [len(each) for each in transactions.begun] == [1, queue.MOST_EVENTS, 8]
+
+    run(test)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_blocked_events_hold_up_no_others(monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
+    """However many there are: they wait for one another, the others for none of them."""
+    monkeypatch.setattr(queue, "_STUCK_AFTER", 0.005)
+    monkeypatch.setattr(queue, "_BATCH_TIMEOUT", 0.02)
+
+    async def test(queued: Queue, transactions: Transactions) -> None:
+        names = [f"cus_blocked_{n}" for n in range(20)]
+        transactions.hangs = set(names)
+        blocked = []
+        for some in [names] if at_once else [[name] for name in names]:
+            blocked += await begin(queued, *some, type="customer.updated")
+            await asyncio.sleep(0.006)
+        await until(lambda: len(transactions.blocked()) >= queue.MOST_ASIDE)
+        for n in range(3):
+            others = await begin(queued, f"cus_{n}")
+            await transactions.commit_all(others)
+        assert not any(answer.done() for answer in blocked)
+        assert len(transactions.running) <= queue.MOST_ASIDE + 1
+        transactions.hangs.clear()
+        await transactions.commit_all(blocked)
+        assert {answer.result().processing_status for answer in blocked} == {"processed"}
+
+    run(test)
+
+
+def test_events_that_share_an_object_keep_their_order_when_their_batch_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue, "_BATCH_TIMEOUT", 0.02)
+
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        transactions.hangs = {"cus_2"}
+        answers = await begin(queue, "cus_1")
+        first = await begin(queue, "cus_2", "cus_3", type="customer.created")
+        transactions.commit()
+        await until(lambda: ["cus_2", "cus_3"] in transactions.running)
+        second = await begin(queue, "cus_2", type="customer.updated")
+        await until(lambda: ["cus_2"] in transactions.running)
+        await transactions.commit_all(await begin(queue, "cus_4"))
+        assert transactions.running == [["cus_2"]]
+        transactions.hangs.clear()
+        await transactions.commit_all(answers + first + second)
+        assert transactions.begun.count(["cus_2"]) == 2
+
+    run(test)
+
+
+def test_a_type_that_was_blocked_until_it_failed_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_STUCK_AFTER", 0.005)
+
+    async def test(queue: Queue, transactions: Transactions) -> None:
+        transactions.hangs = transactions.refuses = {"cus_1"}
+        failed = await begin(queue, "cus_1", type="customer.updated")
+        await asyncio.sleep(0.02)
+        transactions.hangs = set()
+        await transactions.commit_all(failed)
+        answers = await begin(queue, "cus_2", "cus_3", type="customer.updated")
+        assert transactions.running == [["cus_2"], ["cus_3"]]
+        await transactions.commit_all(answers)
 
     run(test)

@@ -1,14 +1,18 @@
 """Events that arrive while a transaction runs are applied together by the next one.
 
-A single event is applied immediately. An event is answered when its transaction has committed. If a
-batch fails, it is rolled back, and each of its events is applied alone: a trigger that raises an
-error, sleeps or ends its session affects only its own event.
+One batch runs at a time; a single event is applied immediately. An event is answered when its
+transaction has committed. If a batch fails or takes too long, it is rolled back, and each of its
+events is applied alone: a trigger that raises an error, sleeps, waits for a lock or ends its session
+affects only its own event.
+
+Events that are applied alone, and batches that wait, run beside the current batch: they hold up
+only each other, and events that share an object with them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from billhook.ledger.transaction import Entry, Work, locks_of
@@ -19,24 +23,31 @@ Apply = Callable[[Environment, Sequence[Work]], Awaitable[list[Entry]]]
 
 MOST_EVENTS = 32
 MOST_BYTES = 1_000_000
+_STUCK_AFTER = 0.05
+"""Seconds after which a batch is set aside and the next one starts: it waits for a lock or a
+trigger."""
 _BATCH_TIMEOUT = 1.0
 """Seconds after which a batch is canceled and its events are applied alone."""
-_STUCK_AFTER = 0.05
-"""Seconds after which another batch starts although one is waiting for a lock or a trigger."""
-_MOST_BATCHES = 3
+MOST_ASIDE = 8
+"""Transactions that run beside the batch. More would use up the pool's ten connections."""
 _SLOW = 0.005
 """If the app's triggers take longer than this (seconds), events of a type are applied alone, next
 to the batches, so that others don't wait for them."""
-_MOST_ALONE = 8
 _MEMORY = 0.8
 """The weight of the previous average when a type's average time is updated."""
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
+    """
+    Attributes:
+        alone: the batch that it was in has failed.
+    """
+
     work: Work
     answer: asyncio.Future[Entry]
     locks: frozenset[str]
+    alone: bool = False
 
     @property
     def type(self) -> str:
@@ -51,11 +62,9 @@ class Queue:
         self._apply = apply
         self._waiting: list[_Waiting] = []
         self._busy: set[str] = set()
-        self._batches = 0
-        self._stuck = 0
-        self._alone = 0
+        self._batch: asyncio.Task[None] | None = None
+        self._aside: set[asyncio.Task[None]] = set()
         self._seconds: dict[str, float] = {}  # in triggers, on average, by event type
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def apply(self, work: Work) -> Entry:
         """Apply an event, together with others that are waiting.
@@ -71,29 +80,20 @@ class Queue:
     async def close(self) -> None:
         """Cancel the running transactions."""
         self._waiting.clear()
-        for task in self._tasks:
+        running = self._aside | ({self._batch} if self._batch else set())
+        for task in running:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if running:
+            await asyncio.wait(running)
 
     def _start(self) -> None:
         """Start the transactions that may run now."""
-        while self._alone < _MOST_ALONE and (slow := self._take(1, slow=True)):
-            self._alone += 1
-            self._run(self._run_slow(slow))
-        while self._batches - self._stuck < 1 and self._batches < _MOST_BATCHES:
-            batch = self._take(MOST_EVENTS, slow=False)
-            if not batch:
-                return
-            self._batches += 1
-            self._run(self._run_batch(batch))
+        while len(self._aside) < MOST_ASIDE and (events := self._take(1, alone=True)):
+            self._aside.add(asyncio.create_task(self._run(events, None)))
+        if self._batch is None and (events := self._take(MOST_EVENTS, alone=False)):
+            self._batch = asyncio.create_task(self._run(events, _BATCH_TIMEOUT))
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _take(self, most: int, *, slow: bool) -> list[_Waiting]:
+    def _take(self, most: int, *, alone: bool) -> list[_Waiting]:
         """Take the next events. Those that share an object, customer or subject keep their order,
         and never run in two transactions at once."""
         taken: list[_Waiting] = []
@@ -104,7 +104,7 @@ class Queue:
             if (
                 len(taken) < most
                 and size < MOST_BYTES
-                and slow == (self._seconds.get(waiting.type, 0.0) > _SLOW)
+                and alone == (waiting.alone or self._seconds.get(waiting.type, 0.0) > _SLOW)
                 and not waiting.locks & barred
             ):
                 taken.append(waiting)
@@ -117,72 +117,54 @@ class Queue:
             self._busy |= waiting.locks
         return taken
 
-    def _release(self, taken: Sequence[_Waiting]) -> None:
-        for waiting in taken:
-            self._busy -= waiting.locks
+    async def _run(self, events: list[_Waiting], seconds: float | None) -> None:
+        """Apply events in one transaction.
 
-    async def _run_slow(self, taken: list[_Waiting]) -> None:
+        Args:
+            seconds: how long it may take.
+        """
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        begun = loop.time()
+        limit = asyncio.timeout(seconds)
+
+        def set_aside() -> None:
+            if self._batch is task and len(self._aside) < MOST_ASIDE:
+                self._batch = None
+                self._aside.add(task)
+                if len(events) == 1:
+                    limit.reschedule(None)
+                self._start()
+
+        timer = loop.call_later(_STUCK_AFTER, set_aside)
         try:
-            await self._apply_alone(taken[0])
-        finally:
-            self._alone -= 1
-            self._release(taken)
-            self._start()
-
-    async def _run_batch(self, batch: list[_Waiting]) -> None:
-        stuck = False
-
-        def note_stuck() -> None:
-            nonlocal stuck
-            stuck = True
-            self._stuck += 1
-            self._start()
-
-        timer = asyncio.get_running_loop().call_later(_STUCK_AFTER, note_stuck)
-        try:
-            await self._apply_together(batch)
+            async with limit:
+                entries = await self._apply(self._environment, [each.work for each in events])
+        except Exception as error:
+            # Rejected, stuck, or a bug in handling one of them: the others must not be affected.
+            if len(events) == 1:
+                self._learn(events[0].type, min(loop.time() - begun, _BATCH_TIMEOUT))
+            if len(events) > 1 or limit.expired():
+                for waiting in events:
+                    waiting.alone = True
+                self._waiting[:0] = events
+            elif not events[0].answer.done():  # the caller may be gone
+                events[0].answer.set_exception(error)
+        else:
+            for waiting, entry in zip(events, entries, strict=True):
+                self._learn(waiting.type, entry.spent)
+                if not waiting.answer.done():
+                    waiting.answer.set_result(entry)
         finally:
             timer.cancel()
-            self._stuck -= stuck
-            self._batches -= 1
-            self._release(batch)
+            self._aside.discard(task)
+            if self._batch is task:
+                self._batch = None
+            for waiting in events:
+                self._busy -= waiting.locks
             self._start()
 
-    async def _apply_together(self, batch: list[_Waiting]) -> None:
-        if len(batch) == 1:
-            await self._apply_alone(batch[0])
-            return
-        work = [waiting.work for waiting in batch]
-        try:
-            async with asyncio.timeout(_BATCH_TIMEOUT):
-                entries = await self._apply(self._environment, work)
-        except Exception:
-            # Rejected, stuck, or a bug in handling one of them: the others must not be affected.
-            await self._apply_each(batch)
-            return
-        for waiting, entry in zip(batch, entries, strict=True):
-            self._answer(waiting, entry)
-
-    async def _apply_each(self, batch: list[_Waiting]) -> None:
-        slots = asyncio.Semaphore(_MOST_ALONE)
-
-        async def apply(waiting: _Waiting) -> None:
-            async with slots:
-                await self._apply_alone(waiting)
-
-        await asyncio.gather(*(apply(waiting) for waiting in batch))
-
-    async def _apply_alone(self, waiting: _Waiting) -> None:
-        try:
-            (entry,) = await self._apply(self._environment, [waiting.work])
-        except Exception as error:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(error)
-        else:
-            self._answer(waiting, entry)
-
-    def _answer(self, waiting: _Waiting, entry: Entry) -> None:
-        before = self._seconds.get(waiting.type, entry.spent)
-        self._seconds[waiting.type] = _MEMORY * before + (1 - _MEMORY) * entry.spent
-        if not waiting.answer.done():  # the caller may be gone
-            waiting.answer.set_result(entry)
+    def _learn(self, type: str, seconds: float) -> None:
+        before = self._seconds.get(type, seconds)
+        self._seconds[type] = _MEMORY * before + (1 - _MEMORY) * seconds
