@@ -2,8 +2,8 @@
 
 One batch runs at a time; a single event is applied immediately. An event is answered when its
 transaction has committed. If a batch fails or takes too long, it is rolled back, and each of its
-events is applied alone: a trigger that raises an error, sleeps, waits for a lock or ends its session
-affects only its own event.
+events is applied alone: a trigger that raises an error, sleeps, waits for a lock or ends its
+session affects only its own event.
 
 Events that are applied alone, and batches that wait, run beside the current batch: they hold up
 only each other, and events that share an object with them.
@@ -142,29 +142,44 @@ class Queue:
             async with limit:
                 entries = await self._apply(self._environment, [each.work for each in events])
         except Exception as error:
-            # Rejected, stuck, or a bug in handling one of them: the others must not be affected.
             if len(events) == 1:
                 self._learn(events[0].type, min(loop.time() - begun, _BATCH_TIMEOUT))
             if len(events) > 1 or limit.expired():
-                for waiting in events:
-                    waiting.alone = True
-                self._waiting[:0] = events
-            elif not events[0].answer.done():  # the caller may be gone
-                events[0].answer.set_exception(error)
+                self._put_back(events)
+            else:
+                _refuse(events[0], error)
         else:
             for waiting, entry in zip(events, entries, strict=True):
                 self._learn(waiting.type, entry.spent)
-                if not waiting.answer.done():
-                    waiting.answer.set_result(entry)
+                _answer(waiting, entry)
         finally:
             timer.cancel()
-            self._aside.discard(task)
-            if self._batch is task:
-                self._batch = None
-            for waiting in events:
-                self._busy -= waiting.locks
-            self._start()
+            self._end(task, events)
+
+    def _put_back(self, events: list[_Waiting]) -> None:
+        """Rejected, stuck, or a bug in handling one of them: the others must not be affected."""
+        for waiting in events:
+            waiting.alone = True
+        self._waiting[:0] = events
+
+    def _end(self, task: asyncio.Task[None], events: list[_Waiting]) -> None:
+        self._aside.discard(task)
+        if self._batch is task:
+            self._batch = None
+        for waiting in events:
+            self._busy -= waiting.locks
+        self._start()
 
     def _learn(self, type: str, seconds: float) -> None:
         before = self._seconds.get(type, seconds)
         self._seconds[type] = _MEMORY * before + (1 - _MEMORY) * seconds
+
+
+def _answer(waiting: _Waiting, entry: Entry) -> None:
+    if not waiting.answer.done():  # the caller may be gone
+        waiting.answer.set_result(entry)
+
+
+def _refuse(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
