@@ -199,5 +199,13 @@ class DatabaseUnavailable(BillhookError):
     code = "INTERNAL_ERROR"
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """503: somebody holds a lock for too long. Nothing was changed."""
+
+
+class ObjectLocked(DatabaseBusy):
+    """503: an object of the event is locked; other events are not affected."""
+
+
 class SettingsError(Exception):
     """A setting is missing or malformed. `str(error)` is one line that names it."""

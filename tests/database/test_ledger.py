@@ -9,12 +9,16 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from billhook import db
 from billhook.db import Database
 from billhook.db.refusals import is_of_the_app
-from billhook.errors import DatabaseUnavailable, SettingsError
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
+from billhook.errors import DatabaseBusy, DatabaseUnavailable, ObjectLocked, SettingsError
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.rows.wanted import Wanted
 from books import Books, apply_one
-from stripe_events import customer, event, payment_intent, session, subject
+from strangers import as_user
+from strangers import stranger as a_stranger
+from stripe_events import customer, event, payload, payment_intent, session, subject
 
 FULFIL = """
     CREATE TABLE public.orders (id text PRIMARY KEY, fulfilled integer NOT NULL DEFAULT 0);
@@ -44,6 +48,7 @@ TRIGGERS = """
     SELECT tgname::text, tgenabled::text FROM pg_trigger
     WHERE tgrelid = 'payments.webhook_events'::regclass ORDER BY 1
 """
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 PAID = {"insforge_checkout_mode": "payment", "order": "o1"}
 
 
@@ -421,3 +426,81 @@ def test_an_outcome_of_an_asynchronous_payment_is_not_undone_by_a_late_completio
 def test_a_payment_intent_payment_of_ours_counts_even_when_nothing_else_comes(books: Books) -> None:
     (answer,) = books.apply(event("payment_intent.succeeded", payment_intent()))
     assert answer["handled"] is True
+
+
+def test_events_that_wait_for_rows_of_the_app_hold_up_no_others(books: Books) -> None:
+    """An operator's open transaction has locked three orders."""
+    books.execute(FULFIL + "INSERT INTO public.orders (id) VALUES ('o2'), ('o3');")
+    paid = [
+        event(
+            "checkout.session.completed",
+            session(
+                f"cs_{n}",
+                customer=f"cus_{n}",
+                payment_intent=f"pi_{n}",
+                metadata={"insforge_checkout_mode": "payment", "order": f"o{n}"},
+            ),
+        )
+        for n in (1, 2, 3)
+    ]
+
+    async def work(database: Database) -> list[Any]:
+        ledger = Ledger(database)
+        async with database.as_service() as operator:
+            await operator.execute("SELECT FROM public.orders FOR UPDATE")
+            waiting = []
+            for n, each in enumerate(paid, start=1):
+                waiting.append(asyncio.create_task(apply_one(ledger, each)))
+                while await operator.fetchval(WAITING) < n:
+                    assert not waiting[-1].done()
+            async with asyncio.timeout(5):
+                await apply_one(ledger, event("customer.created", customer("cus_other")))
+            assert not any(each.done() for each in waiting)
+        return await asyncio.gather(*waiting)
+
+    assert [each["processing_status"] for each in books.run(work)] == ["processed"] * 3
+
+
+def test_a_lock_that_a_stranger_holds_is_named_and_no_failure_of_the_app(
+    books: Books, direct_database_url: str
+) -> None:
+    """Every user of a database may take any advisory lock."""
+    books.execute(FULFIL)
+    held = Wanted("test", {"customer:cus_1"}).lock_keys()
+    told = event("customer.created", customer("cus_1"))
+
+    async def work(database: Database) -> tuple[int, Any]:
+        stranger = await asyncpg.connect(as_user(direct_database_url, "stranger"))
+        try:
+            await stranger.execute(f"SELECT pg_advisory_lock({held[0]})")
+            pid = await stranger.fetchval("SELECT pg_backend_pid()")
+            with pytest.raises(ObjectLocked) as refused:
+                await Ledger(database).apply("test", decode(payload(told)))
+            return pid, refused.value
+        finally:
+            await stranger.close()
+
+    with a_stranger(direct_database_url):
+        pid, refused = books.run(work)
+    assert refused.status == 503
+    assert f"held by process {pid} (stranger)" in refused.message
+    assert books.rows("SELECT FROM payments.webhook_events") == []
+    (answer,) = books.apply(told)
+    assert (answer["processing_status"], answer["attempt_count"]) == ("processed", 1)
+
+
+def test_an_event_that_waits_too_long_for_a_swap_is_no_failure_of_the_app(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "PATIENCE", 7.0)  # longer than the wait for an advisory lock
+    told = event("customer.created", customer("cus_1"))
+
+    async def work(database: Database) -> None:
+        async with database.as_service() as swap:
+            await swap.execute("LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE")
+            with pytest.raises(DatabaseBusy, match="locked by a rebuild") as refused:
+                await Ledger(database).apply("test", decode(payload(told)))
+            assert not isinstance(refused.value, ObjectLocked)
+
+    books.run(work)
+    assert books.rows("SELECT FROM payments.webhook_events") == []

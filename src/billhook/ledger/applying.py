@@ -15,7 +15,7 @@ import structlog
 from billhook.db import Database, repeat_collisions
 from billhook.db.leases import Lease
 from billhook.db.refusals import place_of, reason_of, refusal_in
-from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, fault_of
+from billhook.errors import FAULTS, BillhookError, DatabaseBusy, DatabaseUnavailable, fault_of
 from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
@@ -80,6 +80,7 @@ class Ledger:
             EventNotRecorded: the app's triggers rejected every write.
             LeaseLost: `lease` was lost; nothing was recorded.
             DatabaseUnavailable: PostgreSQL is unavailable; nothing was recorded.
+            DatabaseBusy, ObjectLocked: a lock was held for too long; nothing was recorded.
         """
         try:
             changes = project(delivery.event)
@@ -115,6 +116,8 @@ class Ledger:
                 ) from None
             except FAULTS as error:
                 return _bug(error)
+            except DatabaseBusy:
+                raise  # no trigger of the app has run
             except (asyncpg.PostgresError, DatabaseUnavailable) as error:
                 try:
                     refusal = refusal_in(error)

@@ -15,7 +15,7 @@ import structlog
 from billhook import event_list, mirror
 from billhook.db import Database
 from billhook.db.leases import Lease, try_lease
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, ObjectLocked
 from billhook.kinds.reading import objects
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.settings import Environment
@@ -187,7 +187,7 @@ async def _apply(
         if each["id"] not in status:
             try:
                 status[each["id"]] = await _apply_one(ledger, reader.environment, lease, each)
-            except EventNotRecorded as error:
+            except (EventNotRecorded, ObjectLocked) as error:
                 status[each["id"]] = "unrecorded"
                 seen.unrecorded = error
     finished = [e["created"] for e in wanted if status[e["id"]] in ("processed", "ignored")]

@@ -6,6 +6,7 @@ import orjson
 import structlog
 
 from billhook.db import Database
+from billhook.errors import ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.settings import Environment
 
@@ -70,7 +71,7 @@ async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
     delivery = decode(orjson.dumps(row["payload"]))
     try:
         await ledger.apply(row["environment"], delivery)
-    except (EventNotApplied, EventNotRecorded) as error:
+    except (EventNotApplied, EventNotRecorded, ObjectLocked) as error:
         log.warning(
             "event failed again",
             environment=row["environment"],

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import asyncpg
 import orjson
 
 from billhook.db import Connection
+from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.projections.changes import Changes, Event
 from billhook.reducers.missing import Missing
 from billhook.reducers.payments import Payment
@@ -114,6 +116,9 @@ async def reduced(
 
     Returns:
         What `reduce` returned, and the rows to save.
+
+    Raises:
+        DatabaseBusy: somebody holds a lock for too long. No code of the app runs here.
     """
     load = _LOAD.format(elsewhere.schema if elsewhere else "billhook")
     held: frozenset[int] = frozenset()
@@ -123,7 +128,7 @@ async def reduced(
             del asked["locks"]
             asked["new_payments"] = 0
         text = orjson.dumps(asked).decode()
-        loaded = orjson.loads(await connection.fetchval(load, wanted.environment, text))
+        loaded = orjson.loads(await _load(connection, load, wanted.environment, text))
         held |= frozenset(wanted.lock_keys())
         try:
             state = state_of(loaded, wanted)
@@ -135,3 +140,22 @@ async def reduced(
             return result, rows_of(state, outside_ledger=outside_ledger)
         except Missing as missing:
             wanted.add_missing(missing)
+
+
+async def _load(connection: Connection, load: str, environment: Environment, asked: str) -> Any:
+    try:
+        return await connection.fetchval(load, environment, asked)
+    except asyncpg.LockNotAvailableError as error:
+        raise ObjectLocked(
+            "Another transaction has locked the same object, customer or subject for more than "
+            f"five seconds ({error.args[0]}). Nothing was changed; try again.",
+            next_actions="If it is not a server of Billhook, end it: SELECT "
+            "pg_terminate_backend(pid). The locks are listed in pg_locks (locktype = 'advisory').",
+        ) from error
+    except TimeoutError as error:
+        raise DatabaseBusy(
+            "PostgreSQL did not answer in time: the ledger is locked by a rebuild, an archive or "
+            "another transaction, or the server is overloaded. Nothing was changed; try again.",
+            next_actions="Retry when it has ended: it is listed in pg_locks (relation = "
+            "'payments.webhook_events'::regclass).",
+        ) from error

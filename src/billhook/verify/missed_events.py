@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from billhook import event_list
+from billhook.errors import ObjectLocked
 from billhook.events import project_again
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import StripeReader
@@ -48,5 +49,5 @@ async def apply_events(
             entry = await ledger.apply(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(reader.database, reader.environment, delivery, refire=False)
-        except (EventNotApplied, EventNotRecorded):
+        except (EventNotApplied, EventNotRecorded, ObjectLocked):
             continue  # it will be retried

@@ -9,8 +9,10 @@
 CREATE OR REPLACE FUNCTION :billhook.load_batch(env text, wanted jsonb, OUT loaded json)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off
+SET lock_timeout = 0 AS $$
 DECLARE
+    holders text;
     ledger json;
     archived json;
     sessions json;
@@ -20,8 +22,23 @@ BEGIN
         -- A rebuild, an archive or a restoration that replaces rows holds writers off: what is read
         -- here must not be of before it, and written after it.
         LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE;
-        PERFORM pg_advisory_xact_lock(k.key::bigint)
-        FROM jsonb_array_elements_text(wanted -> 'locks'::text) AS k(key);
+        -- Any user of the database can take an advisory lock: nobody waits for one for long.
+        PERFORM set_config('lock_timeout'::text, '5s'::text, true);
+        BEGIN
+            PERFORM pg_advisory_xact_lock(k.key::bigint)
+            FROM jsonb_array_elements_text(wanted -> 'locks'::text) AS k(key);
+        EXCEPTION WHEN lock_not_available THEN
+            SELECT string_agg(DISTINCT format('%s (%s)'::text, l.pid, a.usename), ', '::text)
+            INTO holders
+            FROM jsonb_array_elements_text(wanted -> 'locks'::text) AS k(key)
+            JOIN pg_locks l ON l.locktype = 'advisory'::text AND l.objsubid = 1::smallint
+                AND l.granted AND l.pid <> pg_backend_pid()
+                AND (l.classid::bigint << 32 | l.objid::bigint) = k.key::bigint
+            JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+            LEFT JOIN pg_stat_activity a ON a.pid = l.pid;
+            RAISE lock_not_available USING MESSAGE = coalesce(
+                'held by process '::text || holders, 'its holder is gone'::text);
+        END;
     END IF;
 
     IF wanted ? 'events'::text THEN
