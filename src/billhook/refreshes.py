@@ -24,6 +24,7 @@ from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, ti
 from billhook.paths import encoded
 from billhook.projections import Changes, Event, project
 from billhook.projections.changes import PaymentChange
+from billhook.projections.invoices import payment_elsewhere
 from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
 from billhook.rows import Fact, apply_facts, payments_with
@@ -74,7 +75,8 @@ SELECT EXISTS (
 """
 _NOW = "SELECT clock_timestamp()"
 # Which objects of a payment are known, whether any of them said how it ended, and whether the
-# payments of its invoices explain all that those were paid where they were overpaid.
+# payments of its invoices explain all that those were paid where they were overpaid. Of an invoice,
+# also what it was paid, and whether anything that Stripe lists paid it.
 _PAYMENT = """
 SELECT (
     SELECT pg_catalog.jsonb_object_agg(other.object_type, other.object_id)
@@ -89,7 +91,16 @@ SELECT (
 ) <= (
     SELECT coalesce(pg_catalog.sum(p.amount), 0) FROM billhook.payment_sources p
     WHERE p.payment_id = of.payment_id AND p.object_type = 'invoice_payment'
-) AS explained
+) AS explained, EXISTS (
+    SELECT FROM billhook.payment_sources c
+    WHERE c.payment_id = of.payment_id AND c.outcome = 'succeeded'
+      AND c.object_type IN ('payment_intent', 'charge', 'invoice_payment')
+) AS collected, (
+    SELECT pg_catalog.jsonb_build_object('amount_paid', v.amount, 'currency', v.currency)
+    FROM billhook.payment_sources v
+    WHERE v.payment_id = of.payment_id AND v.object_type = $2 AND v.object_id = $3
+      AND v.outcome = 'succeeded' AND v.amount > 0
+) AS paid
 FROM (
     SELECT payment_id FROM billhook.payment_refs
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
@@ -210,10 +221,16 @@ async def _refresh(reader: mirror.StripeReader, mark: _Mark) -> bool:
 
 
 async def _link_invoice(reader: mirror.StripeReader, invoice_id: str) -> None:
-    """Find the PaymentIntents that paid an invoice, if any: it may have been paid elsewhere."""
+    """Find what paid an invoice. If Stripe lists nothing, it was paid outside Stripe."""
     payment = await _payment(reader, "invoice", invoice_id)
-    if "payment_intent" not in payment.get("refs", {}) or not payment.get("explained"):
-        await _invoice_payments(reader, {"invoice": invoice_id})
+    linked = "payment_intent" in payment.get("refs", {})
+    if linked and payment.get("explained") and payment.get("collected"):
+        return
+    at = await _invoice_payments(reader, {"invoice": invoice_id})
+    payment = await _payment(reader, "invoice", invoice_id)
+    if at is not None and "paid" in payment and not payment.get("collected"):
+        elsewhere = payment_elsewhere(invoice_id, payment["paid"])
+        await _apply(reader, Event("", "invoice_payment.paid", at, elsewhere, None))
 
 
 async def _find_payment(reader: mirror.StripeReader, mark: _Mark) -> None:
@@ -344,11 +361,14 @@ async def _apply_intent(reader: mirror.StripeReader, intent: StripeObject) -> No
         await _apply(reader, Event("", kind, created, told, None))
 
 
-async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> None:
+async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> int | None:
+    """Show payments of invoices. Returns the time of the response if none of them counts."""
     params = {**which, "limit": 100}
     page = await reader.get("invoice_payment", "/v1/invoice_payments", params)
     for each in objects(page.data):
         await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
+    counts = [each for each in objects(page.data) if each.get("status") != "canceled"]
+    return None if counts else page.at
 
 
 async def _payment(

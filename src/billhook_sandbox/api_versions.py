@@ -111,9 +111,15 @@ def invoice_before_basil(data: DataSet, invoice: Json) -> Json:
         **rest,
         "charge": intent and intent["latest_charge"],
         "paid": invoice.get("status") == "paid",
+        "paid_out_of_band": is_paid_out_of_band(data, invoice),
         "payment_intent": intent and intent["id"],
         "subscription": details.get("subscription"),
     }
+
+
+def is_paid_out_of_band(data: DataSet, invoice: Json) -> bool:
+    payments = data.all("invoice_payment").where("invoice", invoice["id"])
+    return any(each["payment"]["type"] == "payment_record" for each in payments)
 
 
 def intent_of_invoice(data: DataSet, invoice: Json) -> Json | None:

@@ -51,6 +51,21 @@ def test_an_invoice_paid_out_of_band_creates_no_payment(shop: Shop) -> None:
     assert shop.types("charge", "invoice.payment_succeeded") == []
 
 
+def test_fact_44_a_payment_record_reports_what_was_paid_out_of_band(shop: Shop) -> None:
+    made = draft(shop, payer(shop, "pm_card_chargeCustomerFail"))
+    with pytest.raises(stripe.CardError):
+        shop.v1.invoices.pay(made.id)
+    shop.v1.invoices.pay(made.id, {"paid_out_of_band": True})
+    tried, record = sorted(
+        shop.v1.invoice_payments.list({"invoice": made.id}).data, key=lambda each: each.status
+    )
+    assert (tried.status, tried.payment.type) == ("canceled", "payment_intent")
+    assert (record.status, record.payment.type) == ("paid", "payment_record")
+    assert (record.amount_paid, record.is_default) == (700, False)
+    shop.settle()
+    assert shop.types("invoice_payment") == ["invoice_payment.paid"]
+
+
 @pytest.mark.parametrize("end", ["void", "uncollectible"])
 def test_an_open_invoice_is_voided_or_marked_uncollectible(shop: Shop, end: str) -> None:
     made = draft(shop, payer(shop))

@@ -79,6 +79,22 @@ def invoice_payment_paid(event: Event) -> Changes:
     return Changes(payment=PaymentChange(refs=listed(refs), source=source))
 
 
+def payment_elsewhere(invoice_id: str, paid: StripeObject) -> StripeObject:
+    """What stands for the payment of an invoice if Stripe lists none. It has the invoice's id.
+
+    Args:
+        paid: with `amount_paid` and `currency`.
+    """
+    return {
+        "id": invoice_id,
+        "object": "invoice_payment",
+        "invoice": invoice_id,
+        "payment": {"type": "elsewhere"},
+        "status": "paid",
+        **paid,
+    }
+
+
 def _payment(event: Event, outcome: Literal["succeeded", "failed"]) -> Changes:
     invoice = event.object
     invoice_id = id_of(invoice)

@@ -230,9 +230,17 @@ def _unknown(payment: Payment, change: PaymentChange) -> Iterator[tuple[ObjectKe
         and source.object_type == "invoice"
         and (source.amount or 0) > 0
         and not source.out_of_band
-        and (source.full_amount is not None or not payment.has("payment_intent"))
+        and (source.full_amount is not None or not _may_have_paid(payment, source))
     ):
         yield (INVOICE_PAYMENTS, source.object_id), "it is not known which PaymentIntents paid it"
+
+
+def _may_have_paid(payment: Payment, invoice: PaymentSource) -> bool:
+    """Whether a PaymentIntent is known that may be what paid an invoice: not one that failed."""
+    known = [each.facts for each in payment.sources.values()]
+    ends = {each.outcome for each in known if each.object_type == "payment_intent"}
+    failed = ends and "succeeded" not in ends and invoice.outcome == "succeeded"
+    return payment.has("payment_intent") and not failed
 
 
 def ranked(sources: Iterable[Source]) -> list[Source]:

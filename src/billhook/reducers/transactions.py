@@ -134,9 +134,10 @@ def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tupl
     charged = [f for f in facts if f.outcome == "succeeded"]
     taken = _sum(worth.of_source(f) for f in _that_took(charged))
     invoiced = _sum(worth.of_source(f) for f in charged if f.object_type == "invoice")
-    recorded = [f for f in charged if f.object_type == "invoice_payment" and f.out_of_band]
+    outside = [f for f in charged if f.out_of_band]
+    recorded = [f for f in outside if f.object_type == "invoice_payment" and not _is_rest(f)]
     out_of_band = _sum(worth.of_source(f) for f in recorded) or 0
-    if any(f.out_of_band and f.object_type == "invoice" for f in charged):
+    if any(f.object_type == "invoice" or _is_rest(f) for f in outside):
         out_of_band = max(out_of_band, (invoiced or 0) - (taken or 0))
     if invoiced is not None:
         return max(taken or 0, invoiced - out_of_band), out_of_band
@@ -146,6 +147,11 @@ def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tupl
         return 0, out_of_band
     sold = _first(worth.of_source(f) for f in charged if f.object_type == "checkout_session")
     return (amount if sold is None else sold), out_of_band
+
+
+def _is_rest(facts: PaymentSource) -> bool:
+    """Whether it stands for all that nothing at Stripe paid (`projections.invoices`)."""
+    return facts.object_id == facts.related.get("invoice") and facts.object_type != "invoice"
 
 
 def _that_took(charged: list[PaymentSource]) -> Iterator[PaymentSource]:

@@ -74,7 +74,7 @@ def list_payments(call: Call) -> Json:
 
     def keep(obj: Json) -> bool:
         return (status is None or obj["status"] == status) and (
-            intent is None or obj["payment"]["payment_intent"] == intent
+            intent is None or obj["payment"].get("payment_intent") == intent
         )
 
     return page(call, "invoice_payment", "/v1/invoice_payments", keep, by="invoice")
@@ -164,7 +164,7 @@ def finalize(call: Call) -> Json:
 
 
 def pay(call: Call) -> Json:
-    """Finalizes a draft first. `paid_out_of_band` marks the invoice as paid without a payment."""
+    """Finalizes a draft first. `paid_out_of_band` marks the invoice as paid outside of Stripe."""
     data, invoice = call.data, require_status(call, "draft", "open", "uncollectible")
     method = None
     if "payment_method" in call.params:

@@ -4,7 +4,12 @@ from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import charge_attempts
-from billhook_sandbox.objects.invoice import finalized_invoice, make_invoice_payment, paid_invoice
+from billhook_sandbox.objects.invoice import (
+    finalized_invoice,
+    make_invoice_payment,
+    make_payment_by_record,
+    paid_invoice,
+)
 from billhook_sandbox.objects.payment_intent import make_intent
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
@@ -39,6 +44,11 @@ def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
     """Marks the invoice as paid by the intent. Its `invoice_payment.paid` event follows later."""
     payments = data.all("invoice_payment").where("invoice", invoice["id"])
     payment = payments[0] if payments else make_invoice_payment(data, invoice, intent["id"])
+    settle_payment(data, invoice, payment)
+    return data.put(paid_invoice(data, invoice))
+
+
+def settle_payment(data: DataSet, invoice: Json, payment: Json) -> None:
     transitions = {"canceled_at": None, "paid_at": data.clock.now()}
     change(
         data,
@@ -48,7 +58,6 @@ def settle_invoice(data: DataSet, invoice: Json, intent: Json) -> Json:
         status_transitions=transitions,
     )
     schedule_in(data, PAYMENT_EVENT_SECONDS, "emit_invoice_payment_paid", payment=payment["id"])
-    return data.put(paid_invoice(data, invoice))
 
 
 def emit_invoice_payment_paid(data: DataSet, payment: str) -> None:
@@ -144,7 +153,15 @@ def pay_nothing(data: DataSet, invoice: Json) -> Json:
 
 
 def pay_out_of_band(data: DataSet, invoice: Json) -> Json:
-    """Paid outside of Stripe: no `invoice.payment_succeeded` event (stripe-facts 16)."""
+    """Paid outside of Stripe: no `invoice.payment_succeeded` event (stripe-facts 16). A payment
+    record reports the payment (stripe-facts 44)."""
+    canceled = {"canceled_at": data.clock.now(), "paid_at": None}
+    for payment in data.all("invoice_payment").where("invoice", invoice["id"]):
+        if payment["status"] == "open":
+            change(data, payment, status="canceled", status_transitions=canceled)
+    if invoice["amount_due"]:
+        record = make_payment_by_record(data, invoice, data.ids.new("payment_record"))
+        settle_payment(data, invoice, record)
     paid = data.put({**paid_invoice(data, invoice), "attempt_count": invoice["attempt_count"]})
     emit(data, "invoice.paid", paid)
     return paid

@@ -308,6 +308,17 @@ def paid_invoice(data: DataSet, invoice: Json) -> Json:
 
 
 def make_invoice_payment(data: DataSet, invoice: Json, intent: str) -> Json:
+    payment = {"payment_intent": intent, "type": "payment_intent"}
+    return _make_payment(data, invoice, payment, is_default=True)
+
+
+def make_payment_by_record(data: DataSet, invoice: Json, record: str) -> Json:
+    """A payment outside of Stripe."""
+    payment = {"payment_record": record, "type": "payment_record"}
+    return _make_payment(data, invoice, payment, is_default=False)
+
+
+def _make_payment(data: DataSet, invoice: Json, payment: Json, *, is_default: bool) -> Json:
     return data.put(
         {
             "id": data.ids.new("invoice_payment"),
@@ -317,9 +328,9 @@ def make_invoice_payment(data: DataSet, invoice: Json, intent: str) -> Json:
             "created": data.clock.now(),
             "currency": invoice["currency"],
             "invoice": invoice["id"],
-            "is_default": True,
+            "is_default": is_default,
             "livemode": data.livemode,
-            "payment": {"payment_intent": intent, "type": "payment_intent"},
+            "payment": payment,
             "status": "open",
             "status_transitions": {"canceled_at": None, "paid_at": None},
         }
