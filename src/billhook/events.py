@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ import orjson
 from billhook.db import Database, repeat_collisions
 from billhook.db.refusals import reason_of, refusal_in
 from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, NotFound, fault_of
-from billhook.ledger import Delivery, EventNotApplied, Ledger, decode
+from billhook.ledger import FINISHED, Delivery, EventNotApplied, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.models import (
     ReplayedEvents,
@@ -37,10 +37,13 @@ SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.
 WHERE id IS NOT NULL
 """  # noqa: S608
 _IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
-# The app's triggers wait for `processed`: removing the mark and setting it again fires them.
+# The app's triggers wait for `processed`: removing the mark and setting it again fires them. Of two
+# that remove the same mark at once, the second sees what the first has made of it.
 _TAKE_MARK = """
 UPDATE payments.webhook_events SET processing_status = 'pending', processed_at = NULL
 WHERE provider = 'stripe' AND environment = $1 AND provider_event_id = $2
+  AND processing_status = ANY ($3)
+RETURNING true
 """
 _TO_REPLAY = """
 SELECT provider_event_id FROM payments.webhook_events
@@ -103,10 +106,11 @@ async def replay(
     await _refuse_archived(database, environment, row["received_at"])
     delivery = decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
-        await project_again(database, environment, delivery, refire=refire)
+        await project_again(database, environment, delivery, marked=FINISHED if refire else ())
     elif row["processing_status"] == "ignored":
         # A newer version may handle its type: then it is `processed` for the first time.
-        await project_again(database, environment, delivery, refire=True)
+        marked = FINISHED if refire else ("ignored",)
+        await project_again(database, environment, delivery, marked=marked)
     else:
         try:
             await ledger.apply(environment, delivery)
@@ -141,9 +145,12 @@ async def replay_many(
 
 
 async def project_again(
-    database: Database, environment: Environment, delivery: Delivery, *, refire: bool
+    database: Database, environment: Environment, delivery: Delivery, *, marked: Sequence[str] = ()
 ) -> None:
-    """Apply a finished event again; with `refire`, the app's triggers fire again, too.
+    """Apply a finished event again.
+
+    Args:
+        marked: the statuses with which it is marked again, so that the app's triggers fire.
 
     Raises:
         EventNotApplied: it stays as it was.
@@ -156,8 +163,7 @@ async def project_again(
 
     async def work() -> None:
         async with database.as_service() as connection:
-            if refire:
-                await connection.execute(_TAKE_MARK, environment, found.id)
+            if marked and await connection.fetchval(_TAKE_MARK, environment, found.id, marked):
                 await apply_batch(connection, environment, [Work(delivery, changes)])
             else:
                 facts = [Fact(found, changes)]

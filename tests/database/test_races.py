@@ -12,6 +12,7 @@ from pydantic import SecretStr
 import stripe_events
 from billhook.connections import Connections
 from billhook.db import Connection, Database
+from billhook.events import replay
 from billhook.ledger import Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.projections import project
@@ -138,3 +139,33 @@ def test_two_events_at_once_end_as_one_after_the_other(
         books.execute(f"DROP DATABASE {name} WITH (FORCE)")
     subjects = books.rows("SELECT subject_id FROM payments.transactions WHERE type <> 'refund'")
     assert {row["subject_id"] for row in subjects} == {"t1"}
+
+
+def test_an_ignored_event_replayed_by_many_at_once_is_fulfilled_once(books: Books) -> None:
+    books.execute("""
+        CREATE TABLE fired (event_id text);
+        CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO fired VALUES (NEW.provider_event_id); RETURN NULL; END $$;
+        CREATE TRIGGER fire AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fire()""")
+    expired = session("cs_x", status="expired", payment_status="unpaid", metadata={})
+    (told,) = books.apply(event("checkout.session.expired", expired, id="evt_x"))
+    assert told["processing_status"] == "ignored"
+    books.execute("""
+        INSERT INTO payments.stripe_checkout_sessions (environment, mode, status, line_items,
+            success_url, cancel_url, metadata, checkout_session_id)
+        VALUES ('test', 'payment', 'open', '[]', 'https://shop.test', 'https://shop.test', '{}',
+            'cs_x')""")
+
+    async def many(database: Database) -> set[str]:
+        ledger = Ledger(database)
+        replays = (replay(ledger, "test", "evt_x", refire=False) for _ in range(6))
+        found = await asyncio.gather(*replays)
+        await ledger.close()
+        return {each.processing_status for each in found}
+
+    try:
+        assert books.run(many) == {"processed"}
+        assert books.rows("SELECT event_id FROM fired") == [{"event_id": "evt_x"}]
+    finally:
+        books.execute("DROP TABLE fired; DROP FUNCTION fire CASCADE")

@@ -48,6 +48,6 @@ async def apply_events(
         try:
             entry = await ledger.apply(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:
-                await project_again(reader.database, reader.environment, delivery, refire=False)
+                await project_again(reader.database, reader.environment, delivery)
         except (EventNotApplied, EventNotRecorded, ObjectLocked):
             continue  # it will be retried
