@@ -267,8 +267,7 @@ async def show_payment(reader: mirror.StripeReader, intent: StripeObject) -> Non
     """
     intent_id = intent["id"]
     await _apply_intent(reader, intent)
-    by_intent = {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
-    await _invoice_payments(reader, by_intent)
+    await _invoice_payments(reader, _by_intent(intent_id))
 
     async def work() -> None:
         async with reader.database.as_service() as connection:
@@ -361,10 +360,23 @@ async def _apply_intent(reader: mirror.StripeReader, intent: StripeObject) -> No
         await _apply(reader, Event("", kind, created, told, None))
 
 
+async def invoices_paid_by(reader: mirror.StripeReader, intent_id: str) -> list[str]:
+    """The ids of the invoices that a PaymentIntent paid."""
+    page = await _list_invoice_payments(reader, _by_intent(intent_id))
+    return [found for each in objects(page.data) if (found := id_of(each.get("invoice")))]
+
+
+def _by_intent(intent_id: str) -> Mapping[str, Any]:
+    return {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
+
+
+async def _list_invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> Fetched:
+    return await reader.get("invoice_payment", "/v1/invoice_payments", {**which, "limit": 100})
+
+
 async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> int | None:
     """Show payments of invoices. Returns the time of the response if none of them counts."""
-    params = {**which, "limit": 100}
-    page = await reader.get("invoice_payment", "/v1/invoice_payments", params)
+    page = await _list_invoice_payments(reader, which)
     for each in objects(page.data):
         await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
     counts = [each for each in objects(page.data) if each.get("status") != "canceled"]

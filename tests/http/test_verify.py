@@ -186,6 +186,28 @@ def test_a_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> 
     assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
 
 
+def test_a_subscription_payment_that_was_missed_is_fulfilled_by_the_repair(sold: Station) -> None:
+    subscription = sold.stripe.v1.subscriptions.list().data[0].id
+    sold.books.execute("""
+        CREATE TABLE renewals (event_id text);
+        CREATE FUNCTION renew() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO renewals VALUES (NEW.provider_event_id); RETURN NULL; END $$;
+        CREATE TRIGGER renew AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW WHEN (NEW.processing_status = 'processed'
+            AND NEW.event_type = 'invoice.paid') EXECUTE FUNCTION renew()""")
+    sold.control("renew", subscription=subscription)  # nobody tells us of it
+    sold.control("settle")
+    drift = only(verified(sold, repair=True))
+    assert (drift.problem, drift.repaired) == ("missing", True)
+    row = sold.books.row(
+        "SELECT type, amount, related_object_ids ->> 'subscription' AS subscription "
+        "FROM payments.transactions WHERE provider_object_id = $1",
+        drift.object_id,
+    )
+    assert tuple(row.values()) == ("subscription_invoice", 900, subscription)
+    assert len(sold.books.rows("SELECT FROM renewals")) == 1
+
+
 def test_a_payment_that_other_hands_removed_is_mended_to_the_last_column(sold: Station) -> None:
     def payments() -> list[dict[str, Any]]:
         kept = (

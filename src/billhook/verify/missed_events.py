@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 
 from billhook import event_list
@@ -23,19 +25,19 @@ _AROUND = (5, 600)
 
 
 async def apply_events(
-    reader: StripeReader, ledger: Ledger, payment_id: str, object_id: str, created: int
+    reader: StripeReader, ledger: Ledger, payment_id: str, parts: Sequence[str], created: int
 ) -> None:
-    """Apply the events that name an object from around the time it was made: those that the ledger
+    """Apply the events that name a payment from around the time it was made: those that the ledger
     lacks as if they had just come, the others once more, without the app's triggers.
 
     Args:
         payment_id: of the PaymentIntent or the refund.
-        object_id: of the charge or the refund.
+        parts: the ids of its charge and invoices, or of the refund.
     """
     before, after = _AROUND
     async with reader.database.connection() as connection:
         known = await connection.fetch(_PARTS, reader.environment, payment_id)
-    named = [payment_id.encode(), object_id.encode(), *(id.encode() for (id,) in known)]
+    named = [each.encode() for each in (payment_id, *parts, *(id for (id,) in known))]
     events: list[StripeObject] = []
     async for page in event_list.pages(reader, created - before, created + after):
         events += [

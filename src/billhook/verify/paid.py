@@ -396,7 +396,11 @@ def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) 
 async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
     """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
     then as fetched. Returns the row that is shown then."""
-    await apply_events(reader, ledger, moved.id, moved.object["id"], moved.created)
+    parts = [moved.object["id"]]
+    if kind == "charge":
+        # An invoice tells of its payment without naming it.
+        parts += await refreshes.invoices_paid_by(reader, moved.id)
+    await apply_events(reader, ledger, moved.id, parts, moved.created)
     row = await _row(reader, kind, moved)
     if not _differences(kind, moved, row):
         return row
