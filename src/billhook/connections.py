@@ -84,12 +84,8 @@ UPDATE payments.provider_connections SET
 WHERE provider = 'stripe' AND environment = $1
 """
 
-# Events from before the account was connected are not applied.
-_PULL_FROM_NOW = """
-INSERT INTO billhook.pulls (environment, since, cursor_at)
-VALUES ($1, pg_catalog.to_timestamp($2::bigint), pg_catalog.to_timestamp($2::bigint))
-ON CONFLICT DO NOTHING
-"""
+# Events from before the account was first connected are not applied.
+_PULL = "SELECT billhook.begin_pulling($1, $2, pg_catalog.to_timestamp($3::bigint))"
 _NO_EVENTS = "LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE"
 _ARCHIVE = "SELECT billhook.archive($1, $2)"
 _ARCHIVE_TIMEOUT = 3600.0  # seconds: every row of the account is moved
@@ -175,7 +171,7 @@ class Connections:
                 environment == "live",
                 account,
             )
-            await connection.execute(_PULL_FROM_NOW, environment, fetched.at)
+            await connection.execute(_PULL, environment, account["id"], fetched.at)
             if key is not None:
                 await stop_readers(connection, environment)
                 await self._secrets.set_in(connection, stripe_key_name(environment), key)

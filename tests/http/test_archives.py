@@ -5,7 +5,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import asyncpg
+import httpx
 import pytest
+from test_verify import verified
 
 from api import connect
 from billhook import archives
@@ -37,9 +39,20 @@ class Away(Station):
         connect(self.books.dsn, self.sandbox, self.key)
         assert self.connected() == self.account
 
+    def later(self) -> None:
+        """Wait until Stripe's clock shows another second."""
+
+        def now() -> str:
+            answer = httpx.get(f"{self.sandbox}/v1/account", auth=(self.key, ""), timeout=60)
+            return str(answer.headers["date"])
+
+        before = now()
+        while now() == before:
+            pass
+
     def restore(self) -> int:
-        """Restore the oldest archive of the account."""
-        kept = self.books.run(archives.archives)
+        """Restore the oldest archive of the account that is not restored yet."""
+        kept = [each for each in self.books.run(archives.archives) if each.restored_at is None]
         wanted: UUID = [each.id for each in kept if each.account_id == self.account][-1]
         restored: int = self.books.run(lambda database: archives.restore(database, wanted))
         return restored
@@ -108,6 +121,49 @@ def test_purchases_before_and_after_a_restoration_are_all_in_the_mirror(away: Aw
     assert away.books.row(count) == {"n": 3}
     assert away.fulfilled() == 3
     assert away.differing() == {}
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_what_an_account_sold_while_another_one_was_connected_is_pulled_when_it_is_back(
+    away: Away, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    away.bought()
+    away.pull()
+    away.later()
+    away.replaced()
+    away.pull()
+    away.bought()
+    away.later()
+    away.back()
+    if restored:
+        away.restore()
+    away.pull()
+    assert away.fulfilled() == 2
+    assert (away.differing() == {}) == restored
+    found = verified(away)
+    assert [each.stripe_payments for each in found.money] == [3000]
+    missing = [] if restored else ["missing"]
+    drift = [each for each in found.drift if each.object_id.startswith("pi_")]
+    assert [each.problem for each in drift] == missing
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_every_return_of_an_account_goes_on_where_the_last_one_ended(
+    away: Away, removed: bool
+) -> None:
+    """Also where its archive is restored before its key is set again."""
+    for _ in range(2):
+        away.later()
+        away.replaced()
+        away.bought()
+        away.later()
+        if removed:
+            away.books.execute("UPDATE payments.provider_connections SET status = 'unconfigured'")
+            away.restore()
+        away.back()
+        away.pull()
+    assert away.fulfilled() == 2
 
 
 def test_a_refund_told_before_the_restoration_is_of_the_payment_that_comes_back(

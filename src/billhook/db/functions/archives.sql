@@ -30,7 +30,8 @@ DECLARE
     archive uuid := pg_catalog.gen_random_uuid();
     remaining bigint;
 BEGIN
-    INSERT INTO billhook.archives (id, environment, account_id) VALUES (archive, env, account);
+    INSERT INTO billhook.archives (id, environment, account_id, pull) VALUES (archive, env, account,
+        (SELECT pg_catalog.to_jsonb(p) FROM billhook.pulls p WHERE p.environment = env));
     FOR each IN SELECT t.relation, t.condition FROM billhook.account_tables() t LOOP
         EXECUTE pg_catalog.format(
             'WITH gone AS (DELETE FROM %s AS t WHERE %s RETURNING pg_catalog.to_jsonb(t) AS content)
@@ -49,6 +50,20 @@ BEGIN
     DELETE FROM billhook.pulls WHERE environment = env;
     RETURN archive;
 END $$;
+
+-- Pull an account's events from where its last archive left off, so that nothing is missed that
+-- happened while another one was connected; those of a new account, from `since` on.
+CREATE OR REPLACE FUNCTION billhook.begin_pulling(env text, account text, since timestamptz)
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO billhook.pulls
+    SELECT p.* FROM billhook.archives a, pg_catalog.jsonb_populate_record(NULL::billhook.pulls, a.pull) p
+    WHERE a.environment = env AND a.account_id = account AND a.pull IS NOT NULL
+    ORDER BY a.archived_at DESC LIMIT 1
+    ON CONFLICT DO NOTHING;
+    INSERT INTO billhook.pulls (environment, since, cursor_at)
+    SELECT env, begin_pulling.since, begin_pulling.since WHERE begin_pulling.since IS NOT NULL
+    ON CONFLICT DO NOTHING;
+$$;
 
 -- Insert the rows of one table that an archive holds. Columns that the app added come back with
 -- their values; what is generated is computed, and what is new since then has its default.
@@ -97,14 +112,12 @@ DECLARE
     brought bigint;
     archived bigint;
     moved bigint := 0;
-    pull billhook.pulls;
 BEGIN
     UPDATE billhook.archives SET restored_at = now()
     WHERE id = wanted AND restored_at IS NULL RETURNING * INTO found;
     IF found.id IS NULL THEN
         RETURN NULL;
     END IF;
-    SELECT * INTO pull FROM billhook.pulls WHERE environment = found.environment;
     present := billhook.archive(found.environment, account_now);
     FOR of_table IN SELECT t.relation FROM billhook.account_tables() t LOOP
         brought := billhook.bring_back(wanted, of_table);
@@ -123,7 +136,7 @@ BEGIN
     END IF;
 
     IF found.account_id = account_now THEN
-        INSERT INTO billhook.pulls SELECT pull.* WHERE pull.environment IS NOT NULL;
+        PERFORM billhook.begin_pulling(found.environment, account_now, NULL);
         FOREACH of_table IN ARRAY ARRAY[
             :mirrored_tables,
             'payments.stripe_checkout_sessions', 'payments.stripe_customer_portal_sessions',

@@ -193,7 +193,8 @@ CREATE TABLE billhook.archives (
     environment text NOT NULL,
     account_id  text,
     archived_at timestamptz NOT NULL DEFAULT now(),
-    restored_at timestamptz
+    restored_at timestamptz,
+    pull        jsonb                   -- its row of billhook.pulls, for when it is connected again
 );
 CREATE TABLE billhook.archived_rows (
     archive_id uuid NOT NULL REFERENCES billhook.archives (id),
@@ -202,7 +203,8 @@ CREATE TABLE billhook.archived_rows (
 );
 CREATE INDEX archived_rows_by_archive ON billhook.archived_rows (archive_id, relation);
 
--- Reading Stripe's event list. Events before `since`, when the account was connected, are not ours.
+-- Reading Stripe's event list. Events before `since`, when the account was first connected, are
+-- not ours.
 CREATE TABLE billhook.pulls (
     environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
     since       timestamptz NOT NULL,
