@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from billhook.connections import Connections
 from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
 from billhook.secrets import Examination, Reencryption, SecretStore
@@ -38,6 +39,11 @@ def settings(dsn: str, **more: str) -> Settings:
 
 def store(database: Database, **more: str) -> SecretStore:
     return SecretStore(database, settings("postgresql://", **more))
+
+
+def signing_secrets(database: Database, given: Settings, **more: Any) -> SigningSecrets:
+    secrets = SecretStore(database, given)
+    return SigningSecrets(secrets, given, Connections(database, secrets).account_id, **more)
 
 
 def insforge(value: str, key: str = JWT_SECRET) -> str:
@@ -213,7 +219,7 @@ def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_ex
         await secrets.set(f"{HOOK}_OLD_1", "whsec_old", expires_at=soon)
         await secrets.set(f"{HOOK}_OLD_2", "whsec_older", expires_at=datetime.now(UTC))
         await secrets.set("STRIPE_LIVE_WEBHOOK_SECRET", "whsec_live")
-        signing = SigningSecrets(secrets, given)
+        signing = signing_secrets(database, given)
         for good in ("whsec_by_hand", "whsec_new", "whsec_old"):
             await signing.verify("test", BODY, header(good))
         for bad in ("whsec_older", "whsec_live"):
@@ -229,7 +235,7 @@ def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seco
     async def work(database: Database) -> None:
         clock = Clock()
         secrets = store(database)
-        signing = SigningSecrets(secrets, settings("postgresql://"), clock=clock)
+        signing = signing_secrets(database, settings("postgresql://"), clock=clock)
         await secrets.set(HOOK, "whsec_one")
         await signing.verify("test", BODY, header("whsec_one"))
         await secrets.set(HOOK, "whsec_two")
@@ -251,7 +257,7 @@ def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seco
 def test_webhooks_cost_no_query_while_the_signing_secrets_are_known(books: Books) -> None:
     async def work(database: Database) -> None:
         given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
-        signing = SigningSecrets(SecretStore(database, given), given)
+        signing = signing_secrets(database, given)
         await signing.verify("test", BODY, header("whsec_by_hand"))
         await database.close()  # whatever asked it now would fail
         await signing.verify("test", BODY, header("whsec_by_hand"))
@@ -261,7 +267,7 @@ def test_webhooks_cost_no_query_while_the_signing_secrets_are_known(books: Books
 
 def test_without_any_signing_secret_the_answer_says_what_to_configure(books: Books) -> None:
     async def work(database: Database) -> None:
-        signing = SigningSecrets(store(database), settings("postgresql://"))
+        signing = signing_secrets(database, settings("postgresql://"))
         with pytest.raises(BillhookError, match="signing secret") as refused:
             await signing.verify("test", BODY, header("whsec_x"))
         assert (refused.value.status, refused.value.code) == (500, "INTERNAL_ERROR")
@@ -276,11 +282,11 @@ def test_an_unreadable_signing_secret_does_not_stop_those_that_can_be_read(books
     async def work(database: Database) -> None:
         by_hand = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
         secrets = SecretStore(database, by_hand)
-        await SigningSecrets(secrets, by_hand).verify("test", BODY, header("whsec_by_hand"))
+        await signing_secrets(database, by_hand).verify("test", BODY, header("whsec_by_hand"))
         without = settings("postgresql://")
         with pytest.raises(SecretUnreadable, match=HOOK):
-            await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_x"))
+            await signing_secrets(database, without).verify("test", BODY, header("whsec_x"))
         await secrets.set(f"{HOOK}_OLD_1", "whsec_old")
-        await SigningSecrets(secrets, without).verify("test", BODY, header("whsec_old"))
+        await signing_secrets(database, without).verify("test", BODY, header("whsec_old"))
 
     books.run(work)

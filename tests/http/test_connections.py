@@ -241,6 +241,84 @@ def test_a_failed_event_of_an_archived_account_is_not_applied_when_stripe_sends_
     assert fresh.deliver(old).status_code == 200
 
 
+HOLD = """
+    CREATE TABLE held (reason text);
+    INSERT INTO held VALUES ('a large account takes a while');
+    CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        WHILE EXISTS (SELECT FROM held) LOOP PERFORM pg_sleep(0.01); END LOOP; RETURN OLD;
+    END $$;
+    CREATE TRIGGER hold BEFORE DELETE ON payments.customers FOR EACH ROW EXECUTE FUNCTION hold()
+"""
+WAITING = """
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'save_batch'
+      AND wait_event_type = 'Lock'
+"""
+
+
+@pytest.fixture
+def unmanaged(database_url: str, sandbox: str) -> Iterator[Api]:
+    """Billhook without a public URL, and without a signing secret in its settings."""
+    with serving(database_url, sandbox, stripe_test_webhook_secret=None) as found:
+        yield found
+
+
+def let_account_have(api: Api, secret: str) -> None:
+    """A stored signing secret, as of a managed endpoint."""
+
+    async def work(database: Database) -> None:
+        settings = Settings(
+            database_url=SecretStr(api.books.dsn), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
+        )
+        await SecretStore(database, settings).set("STRIPE_TEST_WEBHOOK_SECRET", secret)
+
+    api.books.run(work)
+
+
+@pytest.mark.parametrize("failed_before", [False, True])
+def test_an_event_that_waits_while_another_account_is_connected_is_not_booked_to_that_one(
+    unmanaged: Api, failed_before: bool
+) -> None:
+    first, second = new_key(), new_key()
+    set_key(unmanaged, first)
+    let_account_have(unmanaged, "whsec_first")
+
+    def deliver(told: Any) -> httpx.Response:
+        return unmanaged.deliver(told, secret="whsec_first")
+
+    assert deliver(event("customer.created", customer("cus_1"))).status_code == 200
+    late = event("customer.created", customer("cus_2"))
+    if failed_before:
+        unmanaged.books.execute("""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE 'no'; END $$;
+            CREATE TRIGGER refuse AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+            WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
+        assert deliver(late).status_code == 500
+        unmanaged.books.execute("DROP FUNCTION refuse CASCADE; DELETE FROM billhook.event_retries")
+    unmanaged.books.execute(HOLD)
+    with ThreadPoolExecutor(2) as pool:
+        switching = pool.submit(set_key, unmanaged, second)
+        while not unmanaged.books.rows(
+            "SELECT FROM pg_locks WHERE relation = 'payments.webhook_events'::regclass "
+            "AND mode = 'ShareRowExclusiveLock' AND granted"
+        ):
+            pass
+        waiting = pool.submit(deliver, late)
+        while not unmanaged.books.rows(WAITING):
+            pass
+        unmanaged.books.execute("DELETE FROM held")
+        assert switching.result().status_code == 200
+        assert waiting.result().status_code == 500
+    assert unmanaged.books.rows("SELECT FROM payments.customers") == []
+    assert deliver(late).status_code == 500
+
+    set_key(unmanaged, first)
+    let_account_have(unmanaged, "whsec_first")
+    assert deliver(late).status_code == 200
+    shown = unmanaged.books.rows("SELECT provider_customer_id AS id FROM payments.customers")
+    assert shown == [{"id": "cus_2"}]
+
+
 def test_a_key_set_while_another_account_is_synced_ends_in_its_own_rows(
     fresh: Api, sandbox: str
 ) -> None:

@@ -78,6 +78,7 @@ class Ledger:
         Raises:
             EventNotApplied: it was recorded as `failed`.
             EventNotRecorded: the app's triggers rejected every write.
+            AccountChanged: its signature was verified for another account; nothing was recorded.
             LeaseLost: `lease` was lost; nothing was recorded.
             DatabaseUnavailable: PostgreSQL is unavailable; nothing was recorded.
             DatabaseBusy, ObjectLocked: a lock was held for too long; nothing was recorded.

@@ -22,6 +22,8 @@ class Delivery:
     Attributes:
         account_id: the connected account of the event, if any.
         payload: its JSON, as PostgreSQL can store it.
+        verified_for: the account that was connected when its signature was verified, empty if none
+            was known; None without a signature.
     """
 
     event: Event
@@ -30,6 +32,7 @@ class Delivery:
     object_type: str | None
     object_id: str | None
     payload: str
+    verified_for: str | None = None
 
 
 def decode(payload: bytes) -> Delivery:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
@@ -11,7 +11,7 @@ from billhook.errors import InvalidInput
 from billhook.kinds.reading import text
 from billhook.ledger.applying import Ledger
 from billhook.ledger.delivery import Delivery, decode
-from billhook.ledger.transaction import Entry
+from billhook.ledger.transaction import AccountChanged, Entry
 from billhook.models import iso
 from billhook.settings import Environment
 from billhook.stripe.decoding import decode as decode_json
@@ -24,9 +24,14 @@ class SignatureVerifier(Protocol):
     """Verifies signatures with the signing secrets of an environment."""
 
     async def verify(
-        self, environment: Environment, payload: bytes, header: SignatureHeader
-    ) -> None:
-        """Return if the signature is valid, otherwise raise the contract's error."""
+        self,
+        environment: Environment,
+        payload: bytes,
+        header: SignatureHeader,
+        *,
+        fresh: bool = False,
+    ) -> str:
+        """The account for which the signature is valid; otherwise raise the contract's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,10 @@ async def receive(
 
     Raises:
         BillhookError: 400 a bad signature, no event, or one of the other mode;
-            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
-            acknowledged is ever lost.
+            `EventNotApplied`, `EventNotRecorded` or `AccountChanged` 500; `DatabaseUnavailable`
+            503. Nothing acknowledged is ever lost.
     """
-    await secrets.verify(environment, payload, header)
+    account = await secrets.verify(environment, payload, header)
     if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
         return receipt
     delivery = decode(payload)
@@ -69,7 +74,12 @@ async def receive(
             next_actions="Point each Stripe mode at its own URL: …/webhooks/stripe/test and "
             "…/webhooks/stripe/live.",
         )
-    entry = await ledger.apply(environment, delivery)
+    try:
+        entry = await ledger.apply(environment, replace(delivery, verified_for=account))
+    except AccountChanged:
+        # The secrets were those of the account before. What is valid for this one is applied to it.
+        account = await secrets.verify(environment, payload, header, fresh=True)
+        entry = await ledger.apply(environment, replace(delivery, verified_for=account))
     return Receipt(200, _receipt(environment, delivery, entry))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from billhook.db import Connection
+from billhook.errors import BillhookError
 from billhook.ledger.delivery import Delivery
 from billhook.projections.changes import Changes
 from billhook.reducers.reduce import apply
@@ -26,8 +27,8 @@ from billhook.settings import Environment
 
 _SAVE = """
 SELECT saved.*, CASE WHEN saved.number = 1 THEN billhook.reset_session() END
-FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
-    $9::text[]::jsonb[], $10, $11, $12::text::jsonb) AS saved
+FROM billhook.save_batch($1, $2, $3, $4::text[]::uuid[], $5, $6, $7, $8, $9,
+    $10::text[]::jsonb[], $11, $12, $13::text::jsonb) AS saved
 """
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
@@ -68,6 +69,10 @@ class Entry:
     spent: float = 0.0
 
 
+class AccountChanged(BillhookError):
+    """500: another Stripe account was connected since an event's signature was verified."""
+
+
 class OtherAccount(Exception):
     """The event failed when another Stripe account was connected; its rows are archived."""
 
@@ -92,6 +97,7 @@ async def apply_batch(
         The entry of each, in order.
 
     Raises:
+        AccountChanged: one of them was verified while another account was connected.
         OtherAccount: one of them belongs to an account that is not connected.
         asyncpg.PostgresError: nothing was done; most likely the app's trigger raised an error.
     """
@@ -100,10 +106,16 @@ async def apply_batch(
         known = _known(loaded)
         todo, marks = [], []
         for work in _unfinished(batch, known):
+            if work.delivery.verified_for not in (None, loaded["account"]):
+                raise AccountChanged(
+                    f"Event {work.delivery.event.id} was not recorded: another Stripe account "
+                    "was connected while it was waiting.",
+                    next_actions="Stripe sends it again.",
+                )
             todo.append(work)
             ours = apply(state, work.delivery.event, work.changes, len(todo))
             marks.append("failed" if work.failure else "processed" if ours else "ignored")
-        return _Reduced(known, todo, marks)
+        return _Reduced(loaded["account"], known, todo, marks)
 
     result, rows = await reduced(connection, _wanted(environment, batch), reduce)
     known = result.known
@@ -153,8 +165,9 @@ def _wanted(environment: Environment, batch: Sequence[Work]) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Reduced:
-    """The events that are to be saved, and the mark of each."""
+    """The events that are to be saved, the mark of each, and the account that is connected."""
 
+    account: str
     known: dict[str, _Known]
     todo: list[Work]
     marks: list[str]
@@ -214,6 +227,7 @@ async def _save(
         _SAVE,
         environment,
         environment == "live",
+        result.account,
         [each.row_id if each else None for each in before],
         [each.event.id for each in deliveries],
         [each.event.type for each in deliveries],

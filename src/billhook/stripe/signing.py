@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment, Settings
 from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
+
+
+@dataclass(frozen=True, slots=True)
+class _Valid:
+    """The secrets of an account, as they were read."""
+
+    read_at: float
+    account: str
+    secrets: tuple[str, ...]
 
 
 class SigningSecrets:
@@ -19,27 +29,45 @@ class SigningSecrets:
     it expires) and from the settings (an endpoint that you manage). The store's are cached for
     `ttl` seconds. A signature that matches none of them is checked again after a fresh read, so
     that a new secret works immediately in every process; an old one stops working within `ttl`.
+
+    Secrets are valid for the account that was connected when they were read.
+
+    Args:
+        account_of: the account that is connected, if known.
     """
 
     def __init__(
         self,
         store: SecretStore,
         settings: Settings,
+        account_of: Callable[[Environment], Awaitable[str | None]],
         *,
         ttl: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._settings = settings
+        self._account_of = account_of
         self._ttl = ttl
         self._clock = clock
-        self._read: dict[Environment, tuple[float, tuple[str, ...]]] = {}
+        self._read: dict[Environment, _Valid] = {}
         self._reading = asyncio.Lock()
 
     async def verify(
-        self, environment: Environment, payload: bytes, header: SignatureHeader
-    ) -> None:
+        self,
+        environment: Environment,
+        payload: bytes,
+        header: SignatureHeader,
+        *,
+        fresh: bool = False,
+    ) -> str:
         """Check the signature on a webhook (contract section 3.1).
+
+        Args:
+            fresh: with secrets that are read now.
+
+        Returns:
+            The account for which it is valid; empty if none is known.
 
         Raises:
             InvalidInput: made with another secret.
@@ -47,14 +75,17 @@ class SigningSecrets:
             DatabaseUnavailable: the secrets cannot be read just now.
         """
         asked_at = self._clock()
+        valid = await self._secrets(environment, asked_at, bypass=fresh)
         try:
-            verify(payload, header, await self._secrets(environment, asked_at))
+            verify(payload, header, valid.secrets)
         except SignatureMismatch:
-            verify(payload, header, await self._secrets(environment, asked_at, bypass=True))
+            valid = await self._secrets(environment, asked_at, bypass=True)
+            verify(payload, header, valid.secrets)
+        return valid.account
 
     async def _secrets(
         self, environment: Environment, asked_at: float, *, bypass: bool = False
-    ) -> tuple[str, ...]:
+    ) -> _Valid:
         """The valid secrets, read no earlier than `asked_at` when `bypass` is set."""
         oldest = asked_at if bypass else asked_at - self._ttl
         known = self._known(environment, oldest)
@@ -64,12 +95,14 @@ class SigningSecrets:
                 known = self._known(environment, oldest) or await self._load(environment)
         return known
 
-    def _known(self, environment: Environment, oldest: float) -> tuple[str, ...] | None:
-        read_at, secrets = self._read.get(environment, (float("-inf"), ()))
-        return secrets if secrets and read_at > oldest else None
+    def _known(self, environment: Environment, oldest: float) -> _Valid | None:
+        known = self._read.get(environment)
+        return known if known is not None and known.read_at > oldest else None
 
-    async def _load(self, environment: Environment) -> tuple[str, ...]:
+    async def _load(self, environment: Environment) -> _Valid:
         read_at = self._clock()
+        # First: the secrets of an account are revoked when another one is connected.
+        account = await self._account_of(environment) or ""
         name = webhook_secret_name(environment)
         found = list(self._settings.stripe_webhook_secrets(environment))
         try:
@@ -84,5 +117,5 @@ class SigningSecrets:
                 next_actions=f"Set {name} to the endpoint's signing secret (whsec_…), or let "
                 "Billhook manage the endpoint: set a Stripe key and BILLHOOK_PUBLIC_URL.",
             )
-        self._read[environment] = (read_at, secrets)
-        return secrets
+        self._read[environment] = valid = _Valid(read_at, account, secrets)
+        return valid

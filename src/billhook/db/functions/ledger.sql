@@ -36,6 +36,14 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The account that is connected; empty if none is known.
+CREATE OR REPLACE FUNCTION billhook.connected_account(env text) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT provider_account_id FROM payments.provider_connections
+        WHERE provider = 'stripe' AND environment = env), '')
+$$;
+
 -- Whether the account that was connected when an event arrived is connected now: it is the account of
 -- the first archive made after the event, or else the current one. Its rows must be here for the event
 -- to be applied again.

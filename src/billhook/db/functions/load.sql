@@ -13,6 +13,7 @@ SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off
 SET lock_timeout = 0 AS $$
 DECLARE
     holders text;
+    account text;
     ledger json;
     archived json;
     sessions json;
@@ -42,6 +43,7 @@ BEGIN
     END IF;
 
     IF wanted ? 'events'::text THEN
+        account := billhook.connected_account(env);
         SELECT json_agg(json_build_array(e.provider_event_id, e.id, e.processing_status,
             e.attempt_count, e.last_error, e.received_at, e.processed_at, e.created_at,
             e.updated_at, e.processing_status IN ('processed'::text, 'ignored'::text)
@@ -78,7 +80,7 @@ BEGIN
         SELECT json_agg(u) INTO unnamed FROM :billhook.load_unnamed(env, wanted -> 'unnamed'::text) AS u;
     END IF;
     loaded := json_build_object(
-        'ledger', ledger, 'archived', archived, 'sessions', sessions, 'unnamed', unnamed,
+        'account', account, 'ledger', ledger, 'archived', archived, 'sessions', sessions, 'unnamed', unnamed,
         'objects', :billhook.load_objects(env, wanted -> 'objects'::text, wanted -> 'ties'::text),
         'tombstones', :billhook.load_tombstones(env, wanted),
         'claims', :billhook.load_claims(env, wanted),
