@@ -145,10 +145,10 @@ class Settings(FromEnvironment):
         if weakness:
             signs = info.field_name == "jwt_secret"
             where = ", here and where user tokens are signed" if signs else ""
-            key = "it and without an ENCRYPTION_KEY" if signs else "the current key"
             raise ValueError(
                 f"{weakness}: use 32 random bytes, for example from `openssl rand -hex 32`{where}. "
-                f"If secrets are stored with {key}, set ENCRYPTION_KEY_PREVIOUS to it"
+                "If stored secrets are encrypted with the current value, set "
+                "ENCRYPTION_KEY_PREVIOUS to that"
             )
         return value
 
