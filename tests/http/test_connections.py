@@ -17,9 +17,9 @@ from api import SERVERS, STRIPE_KEY, Api, serving
 from billhook import archives
 from billhook.db import Database
 from billhook.endpoint import EVENTS
-from billhook.kinds import KINDS
 from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
 from billhook.settings import Settings
+from billhook.sync.ranges import LISTINGS
 from books import Books
 from http_tokens import ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, token
 from stripe_events import customer, event
@@ -91,7 +91,7 @@ def test_one_request_connects_sets_up_the_endpoint_and_syncs(fresh: Api) -> None
     assert (found["status"], found["maskedKey"]) == ("connected", masked)
     assert found["accountId"].startswith("acct_")
     assert (found["lastSyncStatus"], found["lastSyncError"]) == ("succeeded", None)
-    nothing = {kind.plural: 0 for kind in KINDS.values()}
+    nothing = dict.fromkeys(LISTINGS, 0)
     assert found["lastSyncCounts"] == nothing | {"products": 1}
     (endpoint,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
     assert endpoint["id"] == found["webhookEndpointId"]
