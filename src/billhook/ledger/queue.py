@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from billhook.errors import DatabaseBusy
 from billhook.ledger.transaction import Entry, Work, locks_of
 from billhook.settings import Environment
 
@@ -142,7 +143,8 @@ class Queue:
             async with limit:
                 entries = await self._apply(self._environment, [each.work for each in events])
         except Exception as error:
-            if len(events) == 1:
+            # A lock on an object, or on the ledger, says nothing about the type's triggers.
+            if len(events) == 1 and not isinstance(error, DatabaseBusy):
                 self._learn(events[0].type, min(loop.time() - begun, _BATCH_TIMEOUT))
             if len(events) > 1 or limit.expired():
                 self._put_back(events)

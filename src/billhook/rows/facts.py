@@ -149,8 +149,8 @@ async def _load(connection: Connection, load: str, environment: Environment, ask
         raise ObjectLocked(
             "Another transaction has locked the same object, customer or subject for more than "
             f"five seconds ({error.args[0]}). Nothing was changed; try again.",
-            next_actions="If it is not a server of Billhook, end it: SELECT "
-            "pg_terminate_backend(pid). The locks are listed in pg_locks (locktype = 'advisory').",
+            next_actions="If the process is not one of Billhook's, end it. The locks are listed in "
+            "pg_locks (locktype = 'advisory').",
         ) from error
     except TimeoutError as error:
         raise DatabaseBusy(
