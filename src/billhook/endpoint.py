@@ -29,7 +29,7 @@ _PATH = "/v1/webhook_endpoints"
 _OLD_SECRET_LIFE = timedelta(hours=24)
 # invoice.paid says the same and comes with it (contract section 5), and nearly every charge has a
 # PaymentIntent, which says more.
-_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded", "charge.succeeded"})
+_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded", "charge.succeeded", "charge.captured"})
 
 EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
 """What the endpoint is sent: whatever is projected."""

@@ -164,6 +164,17 @@ def test_a_bank_debit_that_succeeded_stays_so_after_a_late_failure(books: Books)
     assert shown(row, "status", "amount") == ("succeeded", 1500)
 
 
+def test_a_legacy_charge_that_is_captured_later_is_a_payment(books: Books) -> None:
+    held = charge(payment_intent=None, status="succeeded", captured=False, amount_captured=0)
+    taken = held | {"captured": True, "amount_captured": 1200}
+    play(
+        books,
+        [event("charge.succeeded", held, at=1), event("charge.captured", taken, at=50)],
+    )
+    (row,) = transactions(books)
+    assert shown(row, "status", "amount", "provider_object_id") == ("succeeded", 1200, "ch_1")
+
+
 def test_a_paid_checkout_without_a_payment_intent_is_a_payment(books: Books) -> None:
     play(books, [event("checkout.session.completed", session(payment_intent=None), at=1)])
     (row,) = transactions(books)

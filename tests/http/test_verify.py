@@ -261,6 +261,32 @@ VALUES ('stripe', 'test', 'one_time_payment', 'succeeded', 700, 'usd',
 """
 
 
+def test_money_captured_in_parts_is_in_flight_until_its_payment_succeeds(sold: Station) -> None:
+    sold.stripe.v1.payment_intents.create(
+        {
+            "amount": 2000,
+            "capture_method": "manual",
+            "currency": "eur",
+            "payment_method": "pm_card_visa",
+            "confirm": True,
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+        }
+    )
+
+    def captured_in_part(path: str, answer: Any) -> None:
+        for each in answer.get("data", [answer]):
+            if each.get("object") == "charge" and not each["captured"]:
+                each |= {"captured": True, "amount_captured": 700}
+
+    real = sold.sandbox
+    with odd(real, captured_in_part) as sold.sandbox:
+        found = verified(sold, repair=True)
+    sold.sandbox = real
+    assert found.drift == []
+    assert [each.in_flight for each in found.tables if "payments)" in each.table] == [1]
+    assert [each.difference for each in found.money if each.difference] == []
+
+
 def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Station) -> None:
     sold.books.execute(GHOST.format(id="pi_ghost"))
     found = verified(sold, repair=True)

@@ -40,6 +40,7 @@ _PROJECTIONS: dict[str, Projection] = {
     "payment_intent.payment_failed": payment_intents.payment_intent_failed,
     "payment_intent.canceled": payment_intents.payment_intent_canceled,
     "charge.succeeded": charges.charge_succeeded,
+    "charge.captured": charges.charge_succeeded,
     "charge.refunded": charges.charge_refunded,
     "refund.created": refunds.refund_changed,
     "refund.updated": refunds.refund_changed,

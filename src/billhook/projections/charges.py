@@ -71,7 +71,8 @@ def charge_refunded(event: Event) -> Changes:
 
 
 def charge_succeeded(event: Event) -> Changes:
-    """A charge of the legacy Charges API, without a PaymentIntent."""
+    """charge.succeeded and charge.captured: a charge of the legacy Charges API, without a
+    PaymentIntent. One that is only authorized is no payment yet."""
     charge = event.object
     if id_of(charge) is None or id_of(charge.get("payment_intent")):
         return NOTHING
