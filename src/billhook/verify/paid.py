@@ -344,6 +344,9 @@ async def _confirm(
                 return  # with another PaymentIntent of the same invoice
             counted.add(row["payment_id"])
         differing = _differences(kind, moved, row)
+        if differing and kind == "charge" and await _captures_more(reader, moved, row):
+            found.in_flight += 1
+            return
         drift = _drift(found.table, moved, row, differing) if differing else None
         if drift is not None and repair is not None:
             with one_repair(TABLE, moved.id):
@@ -354,6 +357,14 @@ async def _confirm(
         _count(sums, kind, moved, row)
 
     await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
+
+
+async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
+    """Whether only a part was captured yet: it counts when the PaymentIntent succeeds."""
+    if row is not None and row["status"] in _PAID:
+        return False
+    intent = await _intent(reader, moved.id)
+    return intent is not None and intent.get("status") == "requires_capture"
 
 
 async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None:
