@@ -30,7 +30,14 @@ def purchase(name: str) -> list[tuple[str, dict[str, Any]]]:
         ("customer.created", customer | {"name": "Ada", "metadata": {}, "created": T0}),
         (
             "payment_method.attached",
-            {"id": f"pm_{name}", "object": "payment_method", "customer": f"cus_{name}"},
+            {
+                "id": f"pm_{name}",
+                "object": "payment_method",
+                "customer": f"cus_{name}",
+                "type": "card",
+                "card": {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2034},
+                "created": T0,
+            },
         ),
         (
             "charge.succeeded",

@@ -183,3 +183,13 @@ def opened(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     session: dict[str, Any] = answer.json()["checkoutSession"]
     return session
+
+
+@pytest.fixture
+def price(api: Api) -> str:
+    """A mug for 15 EUR."""
+    product = api.stripe.v1.products.create({"name": "Mug"})
+    made = api.stripe.v1.prices.create(
+        {"product": product.id, "currency": "eur", "unit_amount": 1500}
+    )
+    return str(made.id)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ import depth
 from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.db.migrate import migrate
 from pooler import Pooler, running
+from sandboxes import running_sandbox
 
 ROOM = 3 * 2**30
 """Bytes that all clusters of a run may need."""
@@ -164,15 +163,6 @@ async def _execute(dsn: str, statement: str) -> None:
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[str]:
-    """The address of a Stripe sandbox process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--allow-live"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line.startswith("billhook sandbox: "), line
-    yield line.removeprefix("billhook sandbox: ").strip()
-    process.terminate()
-    process.wait(10)
+    """The address of a Stripe sandbox process, whose clock anybody may move on."""
+    with running_sandbox() as url:
+        yield url

@@ -8,12 +8,12 @@ import pytest
 
 import aside
 import hostile_objects
-from api import api, shared_api
+from api import api, price, shared_api
 from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import migrate
 from books import Books
 
-__all__ = ["api", "shared_api"]
+__all__ = ["api", "price", "shared_api"]
 
 
 @pytest.fixture(scope="session")

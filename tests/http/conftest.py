@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from api import Api, api, shared_api
+from api import Api, api, price, shared_api
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
 from visitor import Visitor
 
-__all__ = ["api", "billhook", "shared_api"]
+__all__ = ["api", "billhook", "price", "shared_api"]
 
 
 @pytest.fixture
@@ -29,13 +29,3 @@ def visitor(api: Api) -> Iterator[Visitor]:
     found.sign_in()
     yield found
     found.http.close()
-
-
-@pytest.fixture
-def price(api: Api) -> str:
-    """A mug for 15 EUR."""
-    product = api.stripe.v1.products.create({"name": "Mug"})
-    made = api.stripe.v1.prices.create(
-        {"product": product.id, "currency": "eur", "unit_amount": 1500}
-    )
-    return str(made.id)

@@ -28,6 +28,7 @@ from billhook.settings import Settings
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
 from odd_stripe import odd, with_odd_entries
+from sandboxes import running_sandbox
 from strangers import as_user
 from stripe_events import customer, event
 
@@ -98,6 +99,13 @@ class Patient:
                 "WHERE environment = 'test'"
             )["id"]
         )
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[str]:
+    """One whose clock nobody else moves on."""
+    with running_sandbox() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

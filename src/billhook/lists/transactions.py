@@ -199,6 +199,7 @@ def _of_object(args: Arguments, kind: StripeKind, object_id: str) -> list[str]:
         f"""SELECT x.id FROM billhook.payment_refs AS ref JOIN payments.transactions AS x
               ON x.payment_id = ref.payment_id
             WHERE ref.environment = $1 AND ref.object_type = {its_kind}
+              AND ref.object_type <> 'refund'  -- which has a row of its own
               AND ref.object_id = {its_id}""",
         f"""SELECT x.id FROM payments.transactions AS x
             WHERE x.related_object_ids @> {args.add({kind: object_id})}""",

@@ -1,4 +1,4 @@
-# Made of _async/lists.py by `python src/billhook/client/generate.py`. Change that one.
+# Generated from _async/lists.py by `python src/billhook/client/generate.py`; don't edit.
 """Lists that come in pages: customers, subscriptions, transactions, webhook events, and the other
 mirrored kinds."""
 
