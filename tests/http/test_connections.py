@@ -250,7 +250,7 @@ HOLD = """
     CREATE TRIGGER hold BEFORE DELETE ON payments.customers FOR EACH ROW EXECUTE FUNCTION hold()
 """
 WAITING = """
-    SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'save_batch'
+    SELECT FROM pg_stat_activity WHERE datname = current_database() AND query ~ '(load|save)_batch'
       AND wait_event_type = 'Lock'
 """
 
