@@ -16,11 +16,13 @@ from api import connect
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.ledger import Ledger
+from billhook.models import Verification, Verify
 from billhook.recovery import Recovery
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.sync import Sync
+from billhook.verify import verify
 from books import Books
 from http_tokens import JWT_SECRET
 
@@ -168,3 +170,18 @@ class Station:
         self.books.execute("INSERT INTO broken VALUES ('closed')")
         yield
         self.books.execute("DELETE FROM broken")
+
+
+def verified(station: Station, **order: Any) -> Verification:
+    """Verify as if all that was made were old enough for its event to have come."""
+
+    async def work(database: Database) -> Verification:
+        secrets = SecretStore(database, station.settings)
+        gateway = Gateway(secrets.stripe_key, station.sandbox)
+        try:
+            return await verify(Ledger(database), gateway, "test", Verify(**order))
+        finally:
+            await gateway.close()
+
+    found: Verification = station.books.run(work)
+    return found

@@ -7,7 +7,6 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
-from test_verify import verified
 
 from api import connect
 from billhook import archives
@@ -15,7 +14,7 @@ from billhook.db import Database
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.rebuild import rebuild
 from books import final_state
-from recovering import Station, subscribe_team
+from recovering import Station, subscribe_team, verified
 from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
 from stripe_lives import LIFE, PAYS
 

@@ -27,28 +27,13 @@ from billhook.stripe.gateway import Gateway
 from billhook.verify import last, verify
 from billhook.verify.reading import YOUNG
 from odd_stripe import odd, with_odd_entries
-from recovering import Station
+from recovering import Station, verified
 from stripe_events import event, refund
 
 
 @pytest.fixture
 def station(database_url: str, sandbox: str) -> Station:
     return Station(database_url, sandbox)
-
-
-def verified(station: Station, **order: Any) -> Verification:
-    """Verify as if all that was made were old enough for its event to have come."""
-
-    async def work(database: Database) -> Verification:
-        secrets = SecretStore(database, station.settings)
-        gateway = Gateway(secrets.stripe_key, station.sandbox)
-        try:
-            return await verify(Ledger(database), gateway, "test", Verify(**order))
-        finally:
-            await gateway.close()
-
-    found: Verification = station.books.run(work)
-    return found
 
 
 @pytest.fixture
