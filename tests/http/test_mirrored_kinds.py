@@ -162,7 +162,6 @@ def test_a_sync_shows_what_the_events_have_shown(station: Station) -> None:
     assert {kind.plural: counts["c"][kind.plural] for kind in SYNCED} == {
         kind.plural: len(told[kind.name]) for kind in SYNCED
     }
-    assert set(rebuilt(station)) == {"payments.stripe_payment_methods"}  # the ledger knows more
 
 
 @pytest.mark.parametrize("kind", SYNCED, ids=lambda kind: kind.name)
