@@ -308,8 +308,12 @@ async def show_refunds_of(reader: mirror.StripeReader, charge_id: str) -> None:
     async with reader.database.connection() as connection:
         known = await connection.fetch(_REFUNDS_OF, reader.environment, charge_id)
     for (refund_id,) in known:
-        if refund_id not in shown:
-            await show_refund_again(reader, refund_id, page.at)
+        if refund_id in shown:
+            continue
+        if (found := await refund(reader, refund_id)) is not None:
+            await show_refund(reader, found.data, found.at)
+        else:
+            await withdraw_refund(reader, refund_id, page.at)
 
 
 async def refund(reader: mirror.StripeReader, refund_id: str) -> Fetched | None:
@@ -322,17 +326,13 @@ async def refund(reader: mirror.StripeReader, refund_id: str) -> Fetched | None:
         return None
 
 
-async def show_refund_again(reader: mirror.StripeReader, refund_id: str, at: int) -> None:
-    """Show a refund as Stripe knows it. One that Stripe no longer has gave nothing back; the row of
-    one that Stripe never told of is removed.
+async def withdraw_refund(reader: mirror.StripeReader, refund_id: str, at: int) -> None:
+    """Show that a refund does not exist at Stripe, so that it returned nothing. The row of one that
+    Stripe never reported is removed.
 
     Args:
         at: epoch seconds; Stripe did not list it then.
     """
-    found = await refund(reader, refund_id)
-    if found is not None:
-        await show_refund(reader, found.data, found.at)
-        return
     async with reader.database.as_service() as connection:
         await reader.check(connection)
         told = await connection.fetchrow(_REFUND, reader.environment, refund_id)
@@ -377,9 +377,10 @@ async def _list_invoice_payments(reader: mirror.StripeReader, which: Mapping[str
 async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> int | None:
     """Show payments of invoices. Returns the time of the response if none of them counts."""
     page = await _list_invoice_payments(reader, which)
-    for each in objects(page.data):
+    listed = objects(page.data)
+    for each in listed:
         await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
-    counts = [each for each in objects(page.data) if each.get("status") != "canceled"]
+    counts = any(each.get("status") != "canceled" for each in listed)
     return None if counts else page.at
 
 

@@ -11,7 +11,6 @@ from billhook.errors import ObjectLocked
 from billhook.events import project_again
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import StripeReader
-from billhook.stripe.gateway import StripeObject
 
 # The objects of a payment: an invoice reports it without naming its PaymentIntent.
 _PARTS = """
@@ -38,15 +37,12 @@ async def apply_events(
     async with reader.database.connection() as connection:
         known = await connection.fetch(_PARTS, reader.environment, payment_id)
     named = [each.encode() for each in (payment_id, *parts, *(id for (id,) in known))]
-    events: list[StripeObject] = []
+    events: list[bytes] = []
     async for page in event_list.pages(reader, created - before, created + after):
-        events += [
-            each
-            for each in event_list.applicable(reader.environment, page)
-            if any(name in orjson.dumps(each) for name in named)
-        ]
+        listed = map(orjson.dumps, event_list.applicable(reader.environment, page))
+        events += [each for each in listed if any(name in each for name in named)]
     for each in reversed(events):
-        delivery = decode(orjson.dumps(each))
+        delivery = decode(each)
         try:
             entry = await ledger.apply(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:

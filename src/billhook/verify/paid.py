@@ -493,7 +493,7 @@ async def _extra_refunds(
         if repair:
             drift.repaired = False
             with one_repair(TABLE, row["id"]):
-                await refreshes.show_refund_again(reader, row["id"], at)
+                await refreshes.withdraw_refund(reader, row["id"], at)
                 drift.repaired = True
         elif row["status"] == "refunded" and row["currency"]:
             sums.of(row["currency"]).refunds += row["amount"] or 0
