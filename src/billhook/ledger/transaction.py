@@ -27,8 +27,8 @@ from billhook.settings import Environment
 
 _SAVE = """
 SELECT saved.*, CASE WHEN saved.number = 1 THEN billhook.reset_session() END
-FROM billhook.save_batch($1, $2, $3, $4::text[]::uuid[], $5, $6, $7, $8, $9,
-    $10::text[]::jsonb[], $11, $12, $13::text::jsonb) AS saved
+FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
+    $9::text[]::jsonb[], $10, $11, $12::text::jsonb) AS saved
 """
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
@@ -115,7 +115,7 @@ async def apply_batch(
             todo.append(work)
             ours = apply(state, work.delivery.event, work.changes, len(todo))
             marks.append("failed" if work.failure else "processed" if ours else "ignored")
-        return _Reduced(loaded["account"], known, todo, marks)
+        return _Reduced(known, todo, marks)
 
     result, rows = await reduced(connection, _wanted(environment, batch), reduce)
     known = result.known
@@ -165,9 +165,8 @@ def _wanted(environment: Environment, batch: Sequence[Work]) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Reduced:
-    """The events that are to be saved, the mark of each, and the account that is connected."""
+    """The events that are to be saved, and the mark of each."""
 
-    account: str
     known: dict[str, _Known]
     todo: list[Work]
     marks: list[str]
@@ -227,7 +226,6 @@ async def _save(
         _SAVE,
         environment,
         environment == "live",
-        result.account,
         [each.row_id if each else None for each in before],
         [each.event.id for each in deliveries],
         [each.event.type for each in deliveries],

@@ -103,7 +103,7 @@ async def rebuild_in(connection: Connection, environment: Environment, *, archiv
 
 
 async def hold_writers(connection: Connection) -> None:
-    """Let writers wait from here to the end of the transaction. Whoever reads is not held up."""
+    """Block writers from here to the end of the transaction. Readers are not blocked."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with connection.transaction():  # a savepoint: to try again costs no rebuild

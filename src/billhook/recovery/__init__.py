@@ -1,10 +1,9 @@
-"""The recovery worker: what a webhook alone cannot promise (docs/recovery.md).
+"""The recovery worker (docs/recovery.md).
 
-It tries failed events again, reads Stripe's event list for what never arrived, fetches objects
-that need a refresh, compares the mirror with Stripe, archives old events, and adds up each day's
-totals. Everything it has to do lies in PostgreSQL, and whoever takes something claims it there:
-any number of workers may run, in the servers or alone (`billhook worker`), and one that dies
-leaves its work to the others.
+It retries failed events, pulls missed events from Stripe's event list, fetches objects that need a
+refresh, compares the mirror with Stripe, archives old events, and updates the daily totals. Its
+work is stored and claimed in PostgreSQL: any number of workers may run, in the servers or alone
+(`billhook worker`), and if one dies, the others take over its work.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Sync: read Stripe's lists page by page into the mirror (contract section 5).
 
-All lists of mirrored objects are read at once, and each list in several ranges of `created` at
-once: a range is split whenever others have nothing to do. Pages are written as they come, in one
-set-based statement each, under the version guard that events are under, and what did not change is
-not written. The state of every range is kept with its pages, so that a sync that was stopped goes
-on where it was. What a list no longer has is asked of Stripe one by one before it is removed.
+The lists of mirrored objects are read concurrently, and each list in several concurrent ranges of
+`created`: a range is split whenever other readers are idle. Pages are written as they arrive, with
+set-based statements and the same version checks as events; unchanged objects are not written. The
+state of every range is stored with its pages, so that an interrupted sync continues where it
+stopped. Objects that are missing in a list are fetched individually before they are removed.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ DECLARE
     unnamed json;
 BEGIN
     IF wanted ? 'locks'::text THEN
-        -- A rebuild, an archive or a restoration that replaces rows holds writers off: what is read
-        -- here must not be of before it, and written after it.
+        -- A rebuild, an archive or a restoration that replaces rows blocks writers. So nothing is
+        -- read here before it and written after it, and the connected account stays the same.
         LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE;
         -- Any user of the database can take an advisory lock: nobody waits for one for long.
         PERFORM set_config('lock_timeout'::text, '5s'::text, true);

@@ -4,13 +4,12 @@
 -- The app's triggers run in here, with the search_path of the session: every name is qualified, and
 -- every call has exactly the types that it is declared with.
 --
--- account:  the connected account, as loaded.
 -- known:    the ledger's row of an event that failed before; null for a new one.
 -- marks:    what each event becomes: processed, ignored or failed.
 -- failures: the reasons of those that failed.
 -- spent:    seconds that an event's mark took, mostly in the app's triggers.
 CREATE OR REPLACE FUNCTION :billhook.save_batch(
-    env text, live boolean, account text, known uuid[], ids text[], types text[], accounts text[],
+    env text, live boolean, known uuid[], ids text[], types text[], accounts text[],
     object_types text[], object_ids text[], payloads jsonb[], marks text[], failures text[],
     rows jsonb)
 RETURNS TABLE (
@@ -45,10 +44,6 @@ BEGIN
         END IF;
         recorded[i] := row_id;
     END LOOP;
-    -- Who connects another account locks the ledger: if it changed since we loaded, it shows now.
-    IF billhook.connected_account(env) <> account THEN
-        RAISE 'another Stripe account was connected' USING ERRCODE = 'serialization_failure';
-    END IF;
 
     PERFORM :billhook.save_rows(env, rows, payloads, '{data,object}'::text[]);
     PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, payloads, '{data,object}'::text[]);
