@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 import process
@@ -287,3 +288,31 @@ def test_a_body_without_end_loses_its_connection_after_the_answer(
         piece = b"x" * 10_000 if size else b"2710\r\n" + b"x" * 10_000 + b"\r\n"
         with pytest.raises(OSError, match=r"reset|Broken pipe"):
             send_on(connection, 30_000_000, piece)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX Y: 1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+    ],
+    ids=["no request", "header name", "header value", "path", "length"],
+)
+def test_what_is_no_http_request_gets_an_error_like_all_others(
+    shared_api: Api, sent: bytes
+) -> None:
+    address = httpx.URL(shared_api.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        connection.sendall(sent)
+        found = b""
+        while piece := connection.recv(4096):
+            found += piece
+    headers, _, body = found.partition(b"\r\n\r\n")
+    assert headers.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json\r\n" in headers
+    error = orjson.loads(body)
+    assert (error["error"], error["statusCode"]) == ("INVALID_INPUT", 400)
+    assert error["message"].isascii()

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from billhook.errors import InvalidInput
+from billhook.http import errors
 from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.services import Services
 
@@ -110,6 +112,15 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._part = None
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP request has the contract's error, too; uvicorn's is plain text."""
+        response = errors.answer(InvalidInput(msg))
+        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\n" + head + b"connection: close\r\n\r\n" + response.body
+        )
+        self.transport.close()
 
     def shutdown(self) -> None:
         """uvicorn begins to shut down: it waits for pending responses."""
