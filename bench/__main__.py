@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench import dashboard, events, lists, overview, peers, rebuild, sync, verify
+from bench import beside, dashboard, events, lists, overview, peers, rebuild, sync, verify
 
 PARTS = {
     "events": events.main,
@@ -17,5 +17,8 @@ PARTS = {
     "peers": peers.main,
 }
 
+ALONE = {"beside": beside.main}
+"""What needs more than this commit."""
+
 for name in sys.argv[1:] or PARTS:
-    PARTS[name]()
+    (PARTS | ALONE)[name]()

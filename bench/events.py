@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import asyncpg
 import httpx
@@ -31,6 +32,7 @@ from bench.purchases import bodies
 from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import migrate
 
+SOURCE = Path(__file__).resolve().parents[1] / "src"
 SECRET = "whsec_bench"
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 CONCURRENCY = (1, 8, 32)
@@ -95,14 +97,15 @@ def pgbench(postgres: EmbeddedPostgres, dsn: str, clients: int) -> float:
 
 
 @contextmanager
-def server(dsn: str) -> Iterator[str]:
-    """One `billhook` process."""
+def server(dsn: str, source: Path = SOURCE) -> Iterator[str]:
+    """One `billhook` process, of the source given."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "billhook.cli", "serve"],
         env=os.environ
         | {
+            "PYTHONPATH": str(source),
             "PORT": str(port),
             "DATABASE_URL": dsn,
             "JWT_SECRET": "a secret of the bench, long enough",

@@ -1,0 +1,69 @@
+"""Events of another commit and of this one in one run, by turns.
+
+    git worktree add /tmp/before COMMIT
+    BENCH_BESIDE=/tmp/before python -m bench beside
+
+Both have a server process and a new database on one PostgreSQL, and take turns of a few seconds,
+so that a slow minute of the machine slows both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench import database, events
+from billhook.db.embedded import EmbeddedPostgres
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+_MIGRATE = """
+import asyncio, sys
+from billhook.db.migrate import migrate
+asyncio.run(migrate(sys.argv[1]))
+"""
+
+
+def main() -> None:
+    """Print medians of both, and their ratios."""
+    before = Path(os.environ["BENCH_BESIDE"]).resolve() / "src"
+    here = Path(__file__).resolve().parents[1] / "src"
+    with database.server(autovacuum="off") as postgres, ExitStack() as stack:
+        addresses = [
+            stack.enter_context(events.server(_migrated(postgres, name, source), source))
+            for name, source in (("before", before), ("now", here))
+        ]
+        print(f"{ROUNDS} turns of {events.SECONDS:g} s each, by turns; new databases, fsync on")
+        print("concurrency   events/s before, now   ratio   p50 ms before, now   ratio")
+        for senders in events.CONCURRENCY:
+            rates: list[list[float]] = [[], []]
+            middles: list[list[float]] = [[], []]
+            for number in range(ROUNDS):
+                for which in (0, 1) if number % 2 else (1, 0):
+                    label = f"a{senders}_{number}"
+                    rate, took = asyncio.run(events.load(addresses[which], senders, label))
+                    rates[which].append(rate)
+                    middles[which].append(events.percentile(took, 0.5))
+            (old, new), (slow, fast) = map(_medians, (rates, middles))
+            print(
+                f"{senders:>11}   {old:>13.0f}, {new:>6.0f}   {new / old:>5.2f}   "
+                f"{slow:>11.2f}, {fast:>5.2f}   {fast / slow:>5.2f}"
+            )
+
+
+def _medians(both: list[list[float]]) -> tuple[float, float]:
+    return statistics.median(both[0]), statistics.median(both[1])
+
+
+def _migrated(postgres: EmbeddedPostgres, name: str, source: Path) -> str:
+    dsn = postgres.create_database(name)
+    subprocess.run(
+        [sys.executable, "-c", _MIGRATE, dsn],
+        env=os.environ | {"PYTHONPATH": str(source)},
+        check=True,
+    )
+    return dsn
