@@ -24,7 +24,6 @@ from billhook.settings import Environment
 T = TypeVar("T")
 
 _LOAD = "SELECT {}.load_batch($1, $2::text::jsonb)::text"
-_LOAD_PAYMENTS = "SELECT billhook.load_payments($1, $2::text::jsonb)::text"
 _SAVE = "SELECT {}.save_facts($1, $2::text::jsonb, $3::text[]::jsonb[])"
 
 
@@ -95,8 +94,8 @@ async def payments_with(
     """What is known of the payments that objects of one type belong to, by the objects' ids."""
     refs = [{"type": object_type, "id": each} for each in ids]
     asked = orjson.dumps({"refs": refs, "new_payments": 0}).decode()
-    loaded = orjson.loads(await connection.fetchval(_LOAD_PAYMENTS, environment, asked))
-    known = payments_of(loaded).by_ref
+    loaded = orjson.loads(await connection.fetchval(_LOAD.format("billhook"), environment, asked))
+    known = payments_of(loaded["payments"]).by_ref
     return {of_id: payment for (of_type, of_id), payment in known.items() if of_type == object_type}
 
 

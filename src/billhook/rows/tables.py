@@ -244,14 +244,9 @@ END $$;
 _LOAD = """\
 -- Load the versions of mirrored objects. `wanted` holds arrays of ids by kind; the states of those
 -- in `ties` come whole.
---
--- Without statistics the planner takes every index that begins with `environment` for as good as
--- the complete key. Nothing of the app's runs in here, so the settings leave it no choice.
 CREATE OR REPLACE FUNCTION :billhook.load_objects(
     env text, wanted jsonb, ties jsonb, OUT loaded json)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     {variables} json;
 BEGIN{parts}
@@ -262,9 +257,7 @@ _LOAD_UNNAMED = """\
 -- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
 -- subject themselves, their objects tell.
 CREATE OR REPLACE FUNCTION :billhook.load_unnamed(env text, customers jsonb)
-RETURNS SETOF json LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+RETURNS SETOF json LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN{parts}
 END $$;
 """

@@ -107,10 +107,11 @@ class Wanted:
         for name in ("events", "old_events", "unnamed"):
             if ids := getattr(self, name):
                 found[name] = sorted(ids)
-        if self.claims_of or self.claims_on:
+        if self.claims_of:
             found["claims_of"] = [
                 {"customer": customer, "most": most} for customer, most in self.claims_of.items()
             ]
+        if self.claims_on:
             found["claims_on"] = [
                 {"type": type, "id": id, "most": most}
                 for (type, id), most in self.claims_on.items()

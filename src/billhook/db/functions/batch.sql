@@ -1,13 +1,8 @@
 -- Load the versions of mirrored objects. `wanted` holds arrays of ids by kind; the states of those
 -- in `ties` come whole.
---
--- Without statistics the planner takes every index that begins with `environment` for as good as
--- the complete key. Nothing of the app's runs in here, so the settings leave it no choice.
 CREATE OR REPLACE FUNCTION :billhook.load_objects(
     env text, wanted jsonb, ties jsonb, OUT loaded json)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     of_product json; of_price json; of_customer json; of_subscription json; of_invoice json; of_dispute json; of_payment_method json;
 BEGIN
@@ -140,9 +135,7 @@ END $$;
 -- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
 -- subject themselves, their objects tell.
 CREATE OR REPLACE FUNCTION :billhook.load_unnamed(env text, customers jsonb)
-RETURNS SETOF json LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+RETURNS SETOF json LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN QUERY SELECT pg_catalog.json_build_array('subscription', t.subscription_id, t.customer_id,
         extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)

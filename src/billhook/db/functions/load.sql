@@ -1,7 +1,8 @@
 -- What a batch of events touches, read in one call. Complete keys in, rows out: no rule stands here.
 --
 -- Without statistics the planner takes every index that begins with `environment` for as good as the
--- complete key. Nothing of the app's runs in these functions, so their settings leave it no choice.
+-- complete key. Nothing of the app's runs in here, so the settings of `load_batch` leave it no choice.
+-- They hold in the functions that it calls, and nothing else calls these.
 
 -- Take the locks of a batch first, in their order, so that two batches never wait for each other in
 -- a circle; then read. Each statement sees what was committed before it: after the locks, that is
@@ -89,9 +90,7 @@ END $$;
 
 -- Deletions that stay, and whose state is shown since two of one second met.
 CREATE OR REPLACE FUNCTION :billhook.load_tombstones(env text, wanted jsonb, OUT loaded json)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     deletions json;
     ties json;
@@ -118,9 +117,7 @@ END $$;
 -- Who pays for whom: of each customer and subject the newest checkouts and the oldest metadata, as
 -- many as wanted (null: all), and the mappings that stand now.
 CREATE OR REPLACE FUNCTION :billhook.load_claims(env text, wanted jsonb, OUT loaded json)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     of_customers json;
     on_subjects json;
@@ -132,36 +129,64 @@ BEGIN
     IF NOT (wanted ? 'claims_of'::text OR wanted ? 'claims_on'::text) THEN
         RETURN;
     END IF;
-    SELECT json_agg(json_build_array(c.customer_id, c.subject_type, c.subject_id, c.kind, c.ref,
-        extract(epoch FROM c.claimed_at)::bigint))
-    INTO of_customers
-    FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text, most bigint)
-    CROSS JOIN LATERAL (
-        (SELECT * FROM :billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id >= w.customer AND c.customer_id <= w.customer
-           AND c.kind = 'checkout'
-         ORDER BY c.customer_id DESC, c.kind DESC, c.claimed_at DESC, c.ref DESC LIMIT w.most)
-        UNION ALL
-        (SELECT * FROM :billhook.customer_claims c
-         WHERE c.environment = env AND c.customer_id >= w.customer AND c.customer_id <= w.customer
-           AND c.kind = 'metadata'
-         ORDER BY c.customer_id, c.kind, c.claimed_at, c.ref LIMIT w.most)) c;
-    SELECT json_agg(json_build_array(c.customer_id, c.subject_type, c.subject_id, c.kind, c.ref,
-        extract(epoch FROM c.claimed_at)::bigint))
-    INTO on_subjects
-    FROM jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text, most bigint)
-    CROSS JOIN LATERAL (
-        (SELECT * FROM :billhook.customer_claims c
-         WHERE c.environment = env AND c.subject_type = w.type
-           AND c.subject_id >= w.id AND c.subject_id <= w.id
-           AND c.kind = 'checkout'
-         ORDER BY c.subject_id DESC, c.kind DESC, c.claimed_at DESC, c.ref DESC LIMIT w.most)
-        UNION ALL
-        (SELECT * FROM :billhook.customer_claims c
-         WHERE c.environment = env AND c.subject_type = w.type
-           AND c.subject_id >= w.id AND c.subject_id <= w.id
-           AND c.kind = 'metadata'
-         ORDER BY c.subject_id, c.kind, c.claimed_at, c.ref LIMIT w.most)) c;
+    IF wanted ? 'claims_of'::text THEN
+        SELECT json_agg(json_build_array(c.customer_id, c.subject_type, c.subject_id, c.kind, c.ref,
+            extract(epoch FROM c.claimed_at)::bigint))
+        INTO of_customers
+        FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text, most bigint)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM :billhook.customer_claims c
+             WHERE c.environment = env AND c.customer_id >= w.customer AND c.customer_id <= w.customer
+               AND c.kind = 'checkout'
+             ORDER BY c.customer_id DESC, c.kind DESC, c.claimed_at DESC, c.ref DESC LIMIT w.most)
+            UNION ALL
+            (SELECT * FROM :billhook.customer_claims c
+             WHERE c.environment = env AND c.customer_id >= w.customer AND c.customer_id <= w.customer
+               AND c.kind = 'metadata'
+             ORDER BY c.customer_id, c.kind, c.claimed_at, c.ref LIMIT w.most)) c;
+        SELECT json_agg(w.customer) INTO deleted
+        FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customers c
+            WHERE c.provider = 'stripe'::text AND c.environment = env
+              AND c.provider_customer_id >= w.customer AND c.provider_customer_id <= w.customer
+            ORDER BY c.provider_customer_id LIMIT 1) c
+        WHERE c.deleted;
+        SELECT json_agg(json_build_array(m.provider_customer_id, m.subject_type, m.subject_id))
+        INTO mapped
+        FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customer_mappings m
+            WHERE m.provider = 'stripe'::text AND m.environment = env
+              AND m.provider_customer_id >= w.customer AND m.provider_customer_id <= w.customer
+            ORDER BY m.provider_customer_id LIMIT 1) m;
+    END IF;
+    IF wanted ? 'claims_on'::text THEN
+        SELECT json_agg(json_build_array(c.customer_id, c.subject_type, c.subject_id, c.kind, c.ref,
+            extract(epoch FROM c.claimed_at)::bigint))
+        INTO on_subjects
+        FROM jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text, most bigint)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM :billhook.customer_claims c
+             WHERE c.environment = env AND c.subject_type = w.type
+               AND c.subject_id >= w.id AND c.subject_id <= w.id
+               AND c.kind = 'checkout'
+             ORDER BY c.subject_id DESC, c.kind DESC, c.claimed_at DESC, c.ref DESC LIMIT w.most)
+            UNION ALL
+            (SELECT * FROM :billhook.customer_claims c
+             WHERE c.environment = env AND c.subject_type = w.type
+               AND c.subject_id >= w.id AND c.subject_id <= w.id
+               AND c.kind = 'metadata'
+             ORDER BY c.subject_id, c.kind, c.claimed_at, c.ref LIMIT w.most)) c;
+        SELECT json_agg(json_build_array(m.provider_customer_id, m.subject_type, m.subject_id))
+        INTO held
+        FROM jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customer_mappings m
+            WHERE m.provider = 'stripe'::text AND m.environment = env
+              AND m.subject_type = w.type AND m.subject_id >= w.id AND m.subject_id <= w.id
+            ORDER BY m.subject_type, m.subject_id LIMIT 1) m;
+    END IF;
     IF wanted ? 'claims'::text THEN
         SELECT json_agg(json_build_array(c.customer_id, c.subject_type, c.subject_id, c.kind, c.ref,
             extract(epoch FROM c.claimed_at)::bigint))
@@ -173,30 +198,6 @@ BEGIN
             WHERE c.environment = env AND c.customer_id = w.customer AND c.kind = w.kind
               AND c.subject_type = w.type AND c.subject_id = w.id AND c.ref = w.ref OFFSET 0) c;
     END IF;
-    SELECT json_agg(w.customer) INTO deleted
-    FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text)
-    CROSS JOIN LATERAL (
-        SELECT * FROM :payments.customers c
-        WHERE c.provider = 'stripe'::text AND c.environment = env
-          AND c.provider_customer_id >= w.customer AND c.provider_customer_id <= w.customer
-        ORDER BY c.provider_customer_id LIMIT 1) c
-    WHERE c.deleted;
-    SELECT json_agg(json_build_array(m.provider_customer_id, m.subject_type, m.subject_id))
-    INTO mapped
-    FROM jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text)
-    CROSS JOIN LATERAL (
-        SELECT * FROM :payments.customer_mappings m
-        WHERE m.provider = 'stripe'::text AND m.environment = env
-          AND m.provider_customer_id >= w.customer AND m.provider_customer_id <= w.customer
-        ORDER BY m.provider_customer_id LIMIT 1) m;
-    SELECT json_agg(json_build_array(m.provider_customer_id, m.subject_type, m.subject_id))
-    INTO held
-    FROM jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text)
-    CROSS JOIN LATERAL (
-        SELECT * FROM :payments.customer_mappings m
-        WHERE m.provider = 'stripe'::text AND m.environment = env
-          AND m.subject_type = w.type AND m.subject_id >= w.id AND m.subject_id <= w.id
-        ORDER BY m.subject_type, m.subject_id LIMIT 1) m;
     loaded := json_build_object('of', of_customers, 'on', on_subjects, 'same', same,
         'deleted', deleted, 'mapped', mapped, 'held', held);
 END $$;
@@ -205,9 +206,7 @@ END $$;
 -- subject themselves. Two batches may know one payment by different objects, so payments are locked
 -- as well; one may merge into another while we wait.
 CREATE OR REPLACE FUNCTION :billhook.load_payments(env text, wanted jsonb, OUT loaded json)
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_sort = off SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     ids bigint[];
     locked bigint[] := '{}'::bigint[];

@@ -46,8 +46,12 @@ BEGIN
     END LOOP;
 
     PERFORM :billhook.save_rows(env, rows, payloads, '{data,object}'::text[]);
-    PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, payloads, '{data,object}'::text[]);
-    PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
+    IF rows ? 'checkout_sessions'::text THEN
+        PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, payloads, '{data,object}'::text[]);
+    END IF;
+    IF rows ? 'refreshes'::text THEN
+        PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
+    END IF;
 
     FOR i IN 1..pg_catalog.cardinality(ids) LOOP
         started := pg_catalog.clock_timestamp();
@@ -78,8 +82,12 @@ CREATE OR REPLACE FUNCTION :billhook.save_facts(env text, rows jsonb, documents 
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM :billhook.save_rows(env, rows, documents, '{}'::text[]);
-    PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, documents, '{}'::text[]);
-    PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
+    IF rows ? 'checkout_sessions'::text THEN
+        PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, documents, '{}'::text[]);
+    END IF;
+    IF rows ? 'refreshes'::text THEN
+        PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
+    END IF;
 END $$;
 
 -- Billhook's Checkout Sessions as changed by events. An older event fills only gaps.
