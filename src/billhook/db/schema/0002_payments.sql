@@ -4,6 +4,9 @@
 --
 -- No index refuses a text that Stripe allows. A B-tree entry holds 2,704 bytes, so names, e-mail
 -- addresses and the subjects of metadata (two texts of 500 characters) are not indexed whole.
+-- Eight of InsForge's indexes are not made, because each write would cost more and every query of
+-- Billhook has a better one: those by status, by time of creation and by deletion alone. An adopted
+-- database keeps them.
 
 CREATE TABLE IF NOT EXISTS payments.provider_connections (
     id                    uuid NOT NULL DEFAULT gen_random_uuid(),
@@ -106,12 +109,6 @@ CREATE TABLE IF NOT EXISTS payments.customers (
     CONSTRAINT customers_pkey PRIMARY KEY (id)
 );
 
-CREATE INDEX IF NOT EXISTS idx_payments_customers_environment_deleted
-    ON payments.customers (environment, deleted);
-CREATE INDEX IF NOT EXISTS idx_payments_customers_provider
-    ON payments.customers (provider, environment);
-CREATE INDEX IF NOT EXISTS idx_payments_customers_provider_created
-    ON payments.customers (provider, environment, provider_created_at DESC);
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_customers_provider_customer_id
     ON payments.customers (provider, environment, provider_customer_id);
 
@@ -176,8 +173,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_subject_
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_session
     ON payments.stripe_checkout_sessions (environment, checkout_session_id)
     WHERE checkout_session_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_status
-    ON payments.stripe_checkout_sessions (environment, status);
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_subject
     ON payments.stripe_checkout_sessions (environment, subject_type, subject_id)
     WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
@@ -204,8 +199,6 @@ CREATE TABLE IF NOT EXISTS payments.stripe_customer_portal_sessions (
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_custom
     ON payments.stripe_customer_portal_sessions (environment, customer_id)
     WHERE customer_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_status
-    ON payments.stripe_customer_portal_sessions (environment, status);
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_customer_portal_sessions_environment_subjec
     ON payments.stripe_customer_portal_sessions (environment, subject_type, subject_id);
 
@@ -236,8 +229,6 @@ CREATE TABLE IF NOT EXISTS payments.stripe_subscriptions (
 
 CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_customer
     ON payments.stripe_subscriptions (environment, customer_id);
-CREATE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_status
-    ON payments.stripe_subscriptions (environment, status);
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_subscriptions_environment_subscription
     ON payments.stripe_subscriptions (environment, subscription_id);
 
@@ -330,16 +321,12 @@ CREATE TABLE IF NOT EXISTS payments.transactions (
     CONSTRAINT transactions_type_check CHECK (type IN ('one_time_payment', 'subscription_invoice', 'refund', 'failed_payment'))
 );
 
-CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_created
-    ON payments.transactions (provider, environment, provider_created_at DESC);
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_customer
     ON payments.transactions (provider, environment, provider_customer_id)
     WHERE provider_customer_id IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_transactions_provider_object
     ON payments.transactions (provider, environment, provider_object_type, provider_object_id)
     WHERE provider_object_type IS NOT NULL AND provider_object_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS idx_payments_transactions_provider_status
-    ON payments.transactions (provider, environment, status);
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_related_object_ids
     ON payments.transactions USING gin (related_object_ids);
 
