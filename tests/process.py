@@ -48,6 +48,17 @@ class Process:
         self._process.wait(60)
         return time.monotonic() - began
 
+    def kill(self) -> None:
+        """Send SIGKILL to the process that was started, not to those that it started."""
+        self._process.kill()
+        self._process.wait(60)
+
+    def is_gone(self) -> bool:
+        """Whether nothing listens any more."""
+        address = httpx.URL(self.url)
+        with socket.socket() as probe:
+            return probe.connect_ex((address.host, address.port or 80)) != 0
+
     @property
     def code(self) -> int | None:
         """What it ended with."""

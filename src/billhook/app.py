@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from threading import Thread
 
 import asyncpg
 import structlog
@@ -117,7 +120,20 @@ def from_environment() -> FastAPI:
     """`create_app` with the settings of the environment: what `billhook serve` runs."""
     settings = load_settings()
     logs.configure(settings)
+    _stop_with_supervisor()
     return create_app(settings)
+
+
+def _stop_with_supervisor() -> None:
+    """In a worker of `serve --workers`: shut down when the process that started it is gone."""
+    if (supervisor := multiprocessing.parent_process()) is None:
+        return
+
+    def wait() -> None:
+        supervisor.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=wait, daemon=True).start()
 
 
 async def recover() -> None:

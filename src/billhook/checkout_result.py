@@ -30,6 +30,8 @@ from billhook.stripe.gateway import Gateway
 
 _UNDECIDED = ("initialized", "open")
 _POLL_EVERY = 0.1  # seconds
+_MOST_PAGES = 500
+"""Pages that wait for one checkout. More are not from people, and are answered immediately."""
 
 _COLUMNS = ", ".join(CheckoutSession.model_fields)
 _BY_ROW = f"SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND id = $2"  # noqa: S608
@@ -105,6 +107,8 @@ class CheckoutResults:
         if not wait or self._stopping or session.status not in _UNDECIDED:
             return session
         with self._awaiting(session.id) as (awaited, page):
+            if len(awaited.pages) > _MOST_PAGES:
+                return session
             while session.status in _UNDECIDED and now() < end and not self._stopping:
                 if now() >= max(ask_at, awaited.ask_at):
                     self._ask(environment, session, awaited)

@@ -241,6 +241,31 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
     books.run(work)
 
 
+def test_so_many_pages_that_they_are_not_peoples_are_answered_immediately(
+    direct_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkout_result, "_MOST_PAGES", 3)
+    books = Books(direct_database_url)
+    row, other = opened(books, 2)
+
+    async def work(database: Database) -> None:
+        async with reading(database) as results:
+            pages = [
+                asyncio.create_task(results.read("test", row["name"], CALLER, NEVER))
+                for _ in range(5)
+            ]
+            elsewhere = asyncio.create_task(results.read("test", other["name"], CALLER, NEVER))
+            while len([page for page in pages if page.done()]) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert [page.result().status for page in pages if page.done()] == ["open", "open"]
+            await apply_one(database, ended(row))
+            await apply_one(database, ended(other))
+            assert [(await page).status for page in pages].count("completed") == 3
+            assert (await elsewhere).status == "completed"
+
+    books.run(work)
+
+
 @asynccontextmanager
 async def reading(
     database: Database, stripe: str = "http://127.0.0.1:9", **options: float

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import process
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
 
@@ -53,6 +54,17 @@ def serving(folder: Path, **settings: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_workers_do_not_outlive_the_server_that_started_them(
+    database_url: str, sandbox: str, tmp_path: Path
+) -> None:
+    with process.serving(database_url, sandbox, tmp_path, "--workers", "2") as server:
+        server.kill()
+        deadline = time.monotonic() + 30
+        while not server.is_gone():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,18 @@ def test_controls_only_accept_requests_from_this_machine() -> None:
     assert asyncio.run(ask("192.0.2.7")) == 403
 
 
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [(None, 200), ("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)],
+)
+def test_controls_refuse_other_sites_in_a_browser_on_this_machine(
+    sandbox: Sandbox, site: str | None, status: int
+) -> None:
+    headers = {} if site is None else {"sec-fetch-site": site}
+    answer = httpx.post(f"{sandbox.url}/_sandbox/advance", json={"seconds": 1}, headers=headers)
+    assert answer.status_code == status
+
+
 def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:
     port = sandbox.url.rpartition(":")[2]
     command = [sys.executable, "-m", "billhook_sandbox", "--port", port]

@@ -169,7 +169,6 @@ def _require_free(host: str, port: int) -> None:
     except OSError as error:
         another = "another address with HOST and PORT, or with --host and --port."
         if error.errno == errno.EADDRINUSE:
-            # Workers outlive a `billhook serve` that was killed with SIGKILL.
             raise BillhookError(
                 f"Another process, perhaps an earlier Billhook, uses {host}, port {port}.",
                 next_actions=f"Stop that process (`lsof -i :{port}` shows it), or choose {another}",

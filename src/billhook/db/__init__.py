@@ -94,6 +94,11 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._pooled = False
 
+    @property
+    def pool_size(self) -> int:
+        """Connections that the pool may hold."""
+        return self._pool_size if self._given is None else self._given.get_max_size()
+
     async def open(self) -> None:
         """Open the pool.
 

@@ -60,7 +60,11 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._queues = {each: Queue(each, self._transact) for each in ENVIRONMENTS}
+        # One connection for the batch, and one that remains for everything else.
+        most_aside = max(1, database.pool_size - 2)
+        self._queues = {
+            each: Queue(each, self._transact, most_aside=most_aside) for each in ENVIRONMENTS
+        }
 
     async def close(self) -> None:
         """Cancel the running transactions. Nobody waits for their results any more."""

@@ -29,8 +29,6 @@ _STUCK_AFTER = 0.05
 trigger."""
 _BATCH_TIMEOUT = 1.0
 """Seconds after which a batch is canceled and its events are applied alone."""
-MOST_ASIDE = 8
-"""Transactions that run beside the batch. More would use up the pool's ten connections."""
 _SLOW = 0.005
 """If the app's triggers take longer than this (seconds), events of a type are applied alone, next
 to the batches, so that others don't wait for them."""
@@ -56,9 +54,14 @@ class _Waiting:
 
 
 class Queue:
-    """The events of one environment that are waiting for a transaction, in this process."""
+    """The events of one environment that are waiting for a transaction, in this process.
 
-    def __init__(self, environment: Environment, apply: Apply) -> None:
+    Args:
+        most_aside: transactions that may run beside the batch.
+    """
+
+    def __init__(self, environment: Environment, apply: Apply, *, most_aside: int) -> None:
+        self._most_aside = most_aside
         self._environment = environment
         self._apply = apply
         self._waiting: list[_Waiting] = []
@@ -89,7 +92,7 @@ class Queue:
 
     def _start(self) -> None:
         """Start the transactions that may run now."""
-        while len(self._aside) < MOST_ASIDE and (events := self._take(1, alone=True)):
+        while len(self._aside) < self._most_aside and (events := self._take(1, alone=True)):
             self._aside.add(asyncio.create_task(self._run(events, None)))
         if self._batch is None and (events := self._take(MOST_EVENTS, alone=False)):
             self._batch = asyncio.create_task(self._run(events, _BATCH_TIMEOUT))
@@ -131,7 +134,7 @@ class Queue:
         limit = asyncio.timeout(seconds)
 
         def set_aside() -> None:
-            if self._batch is task and len(self._aside) < MOST_ASIDE:
+            if self._batch is task and len(self._aside) < self._most_aside:
                 self._batch = None
                 self._aside.add(task)
                 if len(events) == 1:
