@@ -67,16 +67,6 @@ async def fill(dsn: str) -> None:
     await connection.close()
 
 
-async def folded(dsn: str) -> None:
-    """Until the worker has added up what came at once."""
-    connection = await asyncpg.connect(dsn)
-    waiting = "SELECT EXISTS (SELECT FROM billhook.daily_changes)"
-    while await connection.fetchval(waiting):  # noqa: ASYNC110 - PostgreSQL tells nobody
-        await asyncio.sleep(0.2)
-    await connection.execute("VACUUM billhook.daily_changes")
-    await connection.close()
-
-
 def ready(process: subprocess.Popen[bytes]) -> None:
     while True:
         assert process.poll() is None, "the server has ended"
@@ -150,9 +140,6 @@ def main() -> None:
             ready(server)
             with httpx.Client(base_url=_URL, timeout=120) as client:
                 client.post("/dashboard/sign-in", data={"credential": _KEY})
-                took, _ = first_byte(client, "/dashboard/test")
-                print(f"  overview, right after a million rows came at once: {took:.0f} ms")
-                asyncio.run(folded(dsn))
                 measure(client)
         finally:
             server.terminate()

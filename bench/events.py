@@ -169,9 +169,6 @@ async def grow_history(dsn: str, first: int, last: int) -> None:
     connection = await asyncpg.connect(dsn, timeout=60)
     await connection.execute(HISTORY, first, last, timeout=900)
     await connection.execute(HISTORY_REFS, timeout=900)
-    while await connection.fetchval("SELECT billhook.fold_changes(100000)", timeout=900):
-        pass
-    await connection.execute("VACUUM billhook.daily_changes", timeout=900)
     await connection.execute("VACUUM ANALYZE payments.transactions", timeout=900)
     await connection.execute("VACUUM ANALYZE billhook.payment_refs", timeout=900)
     # Writing the bulk to disk is the bulk's cost, not that of the events after it.

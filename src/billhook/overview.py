@@ -1,7 +1,6 @@
 """Payments and refunds over time, and the number of subscriptions.
 
-The figures are exact at any moment: the totals of each day, and the changes that have not been
-folded into them yet, are read in one statement (docs/decisions/0007-daily-totals.md).
+Each look adds them up from an index that holds all it takes (docs/decisions/0014-daily-totals.md).
 """
 
 from __future__ import annotations
@@ -12,17 +11,38 @@ from billhook.db import Database
 from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
 from billhook.settings import Environment
 
-# The days before $3 are one period, that before: its row has no day.
-_FIGURES = """
+# The UTC day on which a transaction counts, and whether it counts at all: not what was paid past
+# Stripe, and not what was canceled that nobody had failed to pay. PostgreSQL uses the index
+# transactions_by_day for exactly these expressions.
+_DAY = """(coalesce(
+    CASE WHEN type = 'refund' THEN refunded_at
+         WHEN status = 'failed' THEN failed_at
+         ELSE paid_at END,
+    provider_created_at, created_at) AT TIME ZONE 'UTC')::date"""
+_COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
+    AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
+    AND (type <> 'refund' OR status = 'refunded')"""
+# The rows come from the index in the order of their groups, so they are not sorted. The days before
+# $3 are one period, that before: its row has no day.
+_FIGURES = f"""
 SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
-    pg_catalog.sum(payments) AS payments, pg_catalog.sum(refunds) AS refunds,
-    pg_catalog.sum(succeeded)::bigint AS succeeded,
-    pg_catalog.sum(refunded)::bigint AS refunded, pg_catalog.sum(failed)::bigint AS failed
-FROM billhook.daily_figures($1, $2, $4) GROUP BY 1, 2
-"""
+    pg_catalog.sum(amount) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS payments,
+    pg_catalog.sum(amount) FILTER (WHERE type = 'refund') AS refunds,
+    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS succeeded,
+    pg_catalog.sum(number) FILTER (WHERE type = 'refund') AS refunded,
+    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status = 'failed') AS failed
+FROM (
+    SELECT {_DAY} AS day, currency, type, status,
+        pg_catalog.sum(amount) AS amount, count(*) AS number
+    FROM payments.transactions
+    WHERE environment = $1 AND {_DAY} BETWEEN $2 AND $4
+        AND {_COUNTS}
+    GROUP BY 1, 2, 3, 4) AS counted
+GROUP BY 1, 2
+"""  # noqa: S608
 _SUBSCRIPTIONS = """
-SELECT status, subscriptions FROM billhook.subscription_figures($1)
-WHERE subscriptions <> 0 ORDER BY subscriptions DESC, status
+SELECT status, count(*) AS subscriptions FROM payments.stripe_subscriptions
+WHERE environment = $1 GROUP BY status ORDER BY subscriptions DESC, status
 """
 _NAMES = tuple(Figures.model_fields)
 
@@ -38,9 +58,8 @@ async def overview(
         counted = await connection.fetch(_SUBSCRIPTIONS, environment)
     found: dict[str, dict[date | None, Figures]] = {}
     for row in rows:
-        figures = Figures(**{name: int(row[name]) for name in _NAMES})
-        if figures != Figures():
-            found.setdefault(row["currency"], {})[row["day"]] = figures
+        figures = Figures(**{name: int(row[name] or 0) for name in _NAMES})
+        found.setdefault(row["currency"], {})[row["day"]] = figures
     period = [since + timedelta(days=number) for number in range(days)]
     currencies = [_currency(name, found[name], period) for name in sorted(found)]
     currencies.sort(key=lambda each: (-each.total.succeeded, -each.previous.succeeded))

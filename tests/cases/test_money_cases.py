@@ -9,7 +9,7 @@ from playing import case, play, transactions
 
 from books import Books
 from stripe_events import event, session, subject
-from totals import assert_exact, kept
+from totals import assert_exact, figures
 
 Row = dict[str, Any]
 
@@ -23,10 +23,10 @@ def sums(books: Books) -> dict[str, tuple[int, int, int, int, int]]:
     overview counts them."""
     assert_exact(books)
     found: dict[str, list[int]] = {}
-    for _, _, currency, *figures in kept(books):
+    for _, _, currency, *of_day in figures(books):
         known = found.setdefault(currency, [0] * 5)
-        found[currency] = [a + b for a, b in zip(known, figures, strict=True)]
-    return {currency: tuple(figures) for currency, figures in found.items()}  # type: ignore[misc]
+        found[currency] = [a + b for a, b in zip(known, of_day, strict=True)]
+    return {currency: tuple(summed) for currency, summed in found.items()}  # type: ignore[misc]
 
 
 def test_a_free_checkout_has_succeeded_with_nothing_to_pay(books: Books) -> None:

@@ -376,19 +376,14 @@ def test_sums_beyond_64_bits_are_shown(newest: Place) -> None:
             'cus_1', {most}, 'idr', now() FROM generate_series(1, 3) n
     """)
 
-    async def shown(database: Database) -> tuple[Any, Any, Any]:
+    async def shown(database: Database) -> tuple[Any, Any]:
         today = datetime.now(UTC).date()
-        before = await overview(database, "test", 7, today)
-        async with database.connection() as connection:
-            assert await connection.fetchval("SELECT billhook.fold_changes(100)") == 3
         return (
-            before,
             await overview(database, "test", 7, today),
             (await customers(database, "test", CustomersQuery())).rows[0],
         )
 
-    before, after, spender = newest.books.run(shown)
-    assert before == after
-    assert after.currencies[0].total.payments == 3 * most
+    found, spender = newest.books.run(shown)
+    assert found.currencies[0].total.payments == 3 * most
     assert spender.total_spend == 3 * most
-    assert str(3 * most).encode() in after.wire()
+    assert str(3 * most).encode() in found.wire()

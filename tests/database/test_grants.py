@@ -147,7 +147,7 @@ def test_what_is_open_or_missing_is_named_with_the_statements_that_fix_it(books:
         GRANT ALL ON payments.transactions TO anon;
         GRANT USAGE ON SCHEMA billhook TO PUBLIC;
         GRANT SELECT (key_hash) ON billhook.api_keys TO authenticated;
-        GRANT EXECUTE ON FUNCTION billhook.fold_changes TO PUBLIC;
+        GRANT EXECUTE ON FUNCTION billhook.backoff TO PUBLIC;
         REVOKE INSERT ON payments.stripe_checkout_sessions FROM anon;
         REVOKE USAGE ON SCHEMA payments FROM authenticated""")
     open_now, missing = grants.excess(found(books)), grants.missing(found(books))
@@ -155,7 +155,7 @@ def test_what_is_open_or_missing_is_named_with_the_statements_that_fix_it(books:
         ("payments.transactions", "anon"),
         ("billhook", "PUBLIC"),
         ("billhook.api_keys", "authenticated"),
-        ("billhook.fold_changes(most integer)", "PUBLIC"),
+        ("billhook.backoff(failures integer)", "PUBLIC"),
     }
     assert len(missing) == 2
     books.execute("; ".join([*grants.revocations(open_now), *grants.additions(missing)]))

@@ -412,8 +412,8 @@ def test_sums_beyond_a_bigint_stop_no_event_and_no_page(
             assert answer.status_code == 200, (each["type"], answer.text)
         figures = api.admin("GET", "/test/overview?days=365")
         assert figures.status_code == 200, figures.text
-        paid = api.books.row("SELECT sum(payments)::text AS n FROM billhook.daily_changes")["n"]
-        assert int(paid) == 2 * _HUGE
+        (currency,) = figures.json()["overview"]["currencies"]
+        assert currency["total"]["payments"] == 2 * _HUGE
         for path in PAGES:
             assert api.admin("GET", f"/test{path}").status_code == 200, path
         order = {"order": "largest", "limit": 1}
@@ -426,8 +426,6 @@ def test_sums_beyond_a_bigint_stop_no_event_and_no_page(
         for page in ("", "/transactions", "/customers", "/customers/cus_1", "/transactions.csv"):
             assert visitor.get(f"/test{page}").status_code == 200, page
         visitor.http.close()
-        api.books.execute("SELECT billhook.fold_changes(1000)")
-        assert api.admin("GET", "/test/overview?days=365").json() == figures.json()
 
 
 def test_rows_that_somebody_else_wrote_are_listed_whatever_they_hold(

@@ -1,9 +1,9 @@
 """The recovery worker (docs/recovery.md).
 
 It retries failed events, pulls missed events from Stripe's event list, fetches objects that need a
-refresh, compares the mirror with Stripe, archives old events, and updates the daily totals. Its
-work is stored and claimed in PostgreSQL: any number of workers may run, in the servers or alone
-(`billhook worker`), and if one dies, the others take over its work.
+refresh, compares the mirror with Stripe, and archives old events. Its work is stored and claimed in
+PostgreSQL: any number of workers may run, in the servers or alone (`billhook worker`), and if one
+dies, the others take over its work.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 1.0  # seconds between checks for due work; each is one short index scan
 _HOUSEKEEPING_EVERY = 60.0
-_FOLD_EVERY = 10.0
 _AFTER_ERROR = 5.0
 _VERIFY_BUDGET = 60  # seconds
 _FINISH_WITHIN = 1.0  # seconds at shutdown; an event without slow triggers takes milliseconds
@@ -66,7 +65,6 @@ class Recovery:
         """Start working, in the background."""
         looks: list[tuple[str, float, Work]] = [
             ("retry events", _LOOK_EVERY, self.retry),
-            ("fold daily totals", _FOLD_EVERY, self.fold),
         ]
         for each in ENVIRONMENTS:
             looks += [
@@ -121,10 +119,6 @@ class Recovery:
         """Archive events that are older than the retention."""
         days = self._settings.event_retention_days
         return days is not None and await housekeeping.archive(self._database, environment, days)
-
-    async def fold(self) -> bool:
-        """Fold recent changes into the daily totals."""
-        return await housekeeping.fold(self._database)
 
     async def verify(self, environment: Environment) -> bool:
         """Compare a sample of the mirror with Stripe, when it is time to."""

@@ -1,4 +1,4 @@
-"""Archives old events, if a retention is set, and folds changes into the daily totals."""
+"""Archives old events, if a retention is set."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from billhook.settings import Environment
 
 _BATCH = 1_000
 _ARCHIVE = "SELECT billhook.archive_events($1, $2, $3)"
-_CHANGES = 50_000
-_FOLD = "SELECT billhook.fold_changes($1)"
 
 
 async def archive(database: Database, environment: Environment, days: int) -> bool:
@@ -24,14 +22,3 @@ async def archive(database: Database, environment: Environment, days: int) -> bo
     async with database.connection() as connection:
         moved: int = await connection.fetchval(_ARCHIVE, environment, before, _BATCH)
     return moved == _BATCH
-
-
-async def fold(database: Database) -> bool:
-    """Fold a batch of changes into the daily totals (docs/decisions/0007-daily-totals.md).
-
-    Returns:
-        Whether there may be more.
-    """
-    async with database.connection() as connection:
-        folded: int = await connection.fetchval(_FOLD, _CHANGES)
-    return folded >= _CHANGES

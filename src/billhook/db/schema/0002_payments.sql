@@ -397,6 +397,21 @@ CREATE INDEX transactions_by_amount ON payments.transactions
     (environment, type, status, (coalesce(amount, 0)) DESC,
      (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
+-- What counts, by the UTC day on which it does: an overview reads nothing else (billhook/overview.py,
+-- which has the same expressions; docs/decisions/0014-daily-totals.md).
+CREATE INDEX transactions_by_day ON payments.transactions
+    (environment,
+     ((coalesce(
+        CASE WHEN type = 'refund' THEN refunded_at
+             WHEN status = 'failed' THEN failed_at
+             ELSE paid_at END,
+        provider_created_at, created_at) AT TIME ZONE 'UTC')::date),
+     currency, type, status)
+    INCLUDE (amount, paid_at, failed_at, refunded_at, provider_created_at, created_at)
+    WHERE provider = 'stripe' AND currency <> '' AND status <> 'pending'
+      AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
+      AND (type <> 'refund' OR status = 'refunded');
+
 -- Subscriptions of a status, by change and by renewal. One without a period comes last.
 CREATE INDEX subscriptions_by_change ON payments.stripe_subscriptions
     (environment, status, updated_at DESC, id DESC);

@@ -246,34 +246,6 @@ CREATE TABLE billhook.ties (
     PRIMARY KEY (environment, object_type, object_id)
 );
 
--- Payments and refunds per environment, UTC day and currency, and subscriptions per status: how they
--- are counted stands in functions/totals.sql.
-CREATE TABLE billhook.daily_totals (
-    environment text NOT NULL,
-    day         date NOT NULL,
-    currency    text NOT NULL,
-    payments    numeric NOT NULL,  -- minor units; a sum of amounts may exceed a bigint
-    refunds     numeric NOT NULL,
-    succeeded   bigint NOT NULL,  -- how many
-    refunded    bigint NOT NULL,
-    failed      bigint NOT NULL,
-    PRIMARY KEY (environment, day, currency)
-);
-
-CREATE TABLE billhook.subscription_totals (
-    environment   text NOT NULL,
-    status        text NOT NULL,
-    subscriptions bigint NOT NULL,
-    PRIMARY KEY (environment, status)
-);
-
--- No index: they are read as a whole. What was folded is cleared away within a minute.
-CREATE TABLE billhook.daily_changes (LIKE billhook.daily_totals)
-    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
-
-CREATE TABLE billhook.subscription_changes (LIKE billhook.subscription_totals)
-    WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
-
 -- Who is signed in to the dashboard. State lies here, so that any process answers any request.
 
 CREATE TABLE billhook.dashboard_sessions (

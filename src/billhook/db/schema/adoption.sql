@@ -109,13 +109,3 @@ LEFT JOIN LATERAL (
 WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.amount_refunded > 0
 ON CONFLICT DO NOTHING;
-
--- The totals of what is there already. The triggers that count hold writers off until the commit.
-INSERT INTO billhook.daily_totals
-SELECT s.environment, s.day, s.currency, pg_catalog.sum(s.payments), pg_catalog.sum(s.refunds), pg_catalog.sum(s.succeeded),
-    pg_catalog.sum(s.refunded), pg_catalog.sum(s.failed)
-FROM payments.transactions t CROSS JOIN LATERAL billhook.daily_share(t, 1) s
-GROUP BY s.environment, s.day, s.currency;
-INSERT INTO billhook.subscription_totals
-SELECT environment, status, count(*) FROM payments.stripe_subscriptions
-GROUP BY environment, status;
