@@ -21,10 +21,9 @@ from billhook.projections.mirrored import claim_of, mirrored
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+from billhook.stripe.list_pages import list_pages
 
 log = structlog.get_logger(__name__)
-
-_CHILDREN_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +162,10 @@ async def complete_children(reader: StripeReader, kind: Kind, parent: StripeObje
     if children is None or children.complete(parent):
         return
     listed = parent[children.field]
-    found = objects(listed)
-    more = True
-    while more and found:
-        params = {
-            children.parameter: parent["id"],
-            "limit": _CHILDREN_PAGE,
-            "starting_after": found[-1]["id"],
-        }
-        page = await reader.get(children.name, children.path, params)
-        further = objects(page.data)
-        found += further
-        more = page.data.get("has_more") is True and bool(further)
+    if found := objects(listed):
+        of_parent = {children.parameter: parent["id"]}
+        async for page in list_pages(
+            reader.get, children.name, children.path, of_parent, after=found[-1]["id"]
+        ):
+            found += page.objects
     parent[children.field] = {**listed, "data": found, "has_more": False}

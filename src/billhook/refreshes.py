@@ -20,7 +20,7 @@ from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import FAULTS, BillhookError
 from billhook.kinds import KINDS
-from billhook.kinds.reading import UnreadableObject, hash_of, id_of, objects, timestamp
+from billhook.kinds.reading import UnreadableObject, hash_of, id_of, timestamp
 from billhook.paths import encoded
 from billhook.projections import Changes, Event, project
 from billhook.projections.changes import PaymentChange
@@ -30,6 +30,7 @@ from billhook.reducers.transactions import lacks_refunds
 from billhook.rows import Fact, apply_facts, payments_with
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, StripeObject
+from billhook.stripe.list_pages import ListPage, list_page, list_pages
 from billhook.task_groups import for_each
 
 log = structlog.get_logger(__name__)
@@ -294,17 +295,10 @@ async def show_refund(reader: mirror.StripeReader, refund: StripeObject, at: int
 async def show_refunds_of(reader: mirror.StripeReader, charge_id: str) -> None:
     """Ask Stripe for the refunds of a charge, and show them; also those that it does not list."""
     shown: set[str] = set()
-    cursor: dict[str, str] = {}
-    more = True
-    while more:
-        params = {"charge": charge_id, "limit": 100, **cursor}
-        page = await reader.get("refund", "/v1/refunds", params)
-        listed = objects(page.data)
-        for each in listed:
+    async for page in list_pages(reader.get, "refund", "/v1/refunds", {"charge": charge_id}):
+        for each in page.objects:
             await show_refund(reader, each, page.at)
-        shown.update(each["id"] for each in listed)
-        more = page.data.get("has_more") is True and bool(listed)
-        cursor = {"starting_after": listed[-1]["id"]} if listed else {}
+            shown.add(each["id"])
     async with reader.database.connection() as connection:
         known = await connection.fetch(_REFUNDS_OF, reader.environment, charge_id)
     for (refund_id,) in known:
@@ -363,24 +357,23 @@ async def _apply_intent(reader: mirror.StripeReader, intent: StripeObject) -> No
 async def invoices_paid_by(reader: mirror.StripeReader, intent_id: str) -> list[str]:
     """The ids of the invoices that a PaymentIntent paid."""
     page = await _list_invoice_payments(reader, _by_intent(intent_id))
-    return [found for each in objects(page.data) if (found := id_of(each.get("invoice")))]
+    return [found for each in page.objects if (found := id_of(each.get("invoice")))]
 
 
 def _by_intent(intent_id: str) -> Mapping[str, Any]:
     return {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
 
 
-async def _list_invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> Fetched:
-    return await reader.get("invoice_payment", "/v1/invoice_payments", {**which, "limit": 100})
+async def _list_invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> ListPage:
+    return await list_page(reader.get, "invoice_payment", "/v1/invoice_payments", which)
 
 
 async def _invoice_payments(reader: mirror.StripeReader, which: Mapping[str, Any]) -> int | None:
     """Show payments of invoices. Returns the time of the response if none of them counts."""
     page = await _list_invoice_payments(reader, which)
-    listed = objects(page.data)
-    for each in listed:
+    for each in page.objects:
         await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
-    counts = any(each.get("status") != "canceled" for each in listed)
+    counts = any(each.get("status") != "canceled" for each in page.objects)
     return None if counts else page.at
 
 

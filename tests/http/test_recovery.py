@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from api import connect
-from billhook import event_list, events
+from billhook import events
 from billhook.errors import BillhookError, DatabaseUnavailable
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
+from billhook.stripe import list_pages
 from recovering import Station
 from stripe_events import charge, event, invoice, payment_intent, refund, session, subject
 
@@ -120,7 +121,7 @@ def test_a_worker_takes_no_lease_while_no_pull_is_due(station: Station) -> None:
 def test_many_missed_events_are_pulled_in_windows(
     station: Station, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_list, "_PAGE", 3)
+    monkeypatch.setattr(list_pages, "_PAGE", 3)
     monkeypatch.setattr(pulling, "_MOST", 6)
     for _ in range(4):
         station.bought(3)

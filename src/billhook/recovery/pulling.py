@@ -16,7 +16,6 @@ from billhook import event_list, mirror
 from billhook.db import Database
 from billhook.db.leases import Lease, try_lease
 from billhook.errors import BillhookError, ObjectLocked
-from billhook.kinds.reading import objects
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
@@ -134,15 +133,15 @@ async def _is_due(database: Database, environment: Environment) -> bool:
 
 async def _pull(ledger: Ledger, reader: mirror.StripeReader, lease: Lease, since: int) -> bool:
     """Apply what Stripe lists from `since` on, window by window, the oldest first."""
-    page = await event_list.page_of(reader, since)
+    page = await event_list.newest(reader, since)
     end = page.at + 1
     begin = max(since, page.at - LISTED)
     gap = (since, begin) if begin > since else None
     if gap is not None:
         log.warning("events are older than Stripe lists them", environment=reader.environment)
     seen = _Seen()
-    if page.data.get("has_more") is not True:
-        await _apply(ledger, reader, lease, objects(page.data), seen)
+    if not page.more:
+        await _apply(ledger, reader, lease, page.objects, seen)
     else:
         width = end - begin
         while begin < end:
@@ -167,7 +166,7 @@ async def _window(reader: mirror.StripeReader, since: int, upto: int) -> list[St
     """The events created in [since, upto), newest first; None if there are too many at once."""
     found: list[StripeObject] = []
     async for page in event_list.pages(reader, since, upto):
-        found += page
+        found += page.objects
         if len(found) > _MOST and upto - since > 1:
             return None
     return found

@@ -17,7 +17,6 @@ from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import StripeObject
 
-_PAGE = 100
 OLDEST = 1_293_840_000
 """2011: Stripe has nothing older, so ranges are split above it."""
 
@@ -117,17 +116,15 @@ def _range(row: asyncpg.Record) -> Range:
 
 
 def params_of(kind: Kind, part: Range) -> dict[str, Any]:
-    """The request for the next page of a range."""
+    """The request for the rest of a range."""
     created = {"gte": part.since} if part.since > OLDEST else {}
     if part.upto is not None:
         created["lt"] = part.upto
-    params: dict[str, Any] = {"limit": _PAGE, **kind.variants[part.variant]}
+    params: dict[str, Any] = {**kind.variants[part.variant]}
     if kind.expand:
         params["expand"] = [f"data.{each}" for each in kind.expand]
     if created:
         params["created"] = created
-    if part.after is not None:
-        params["starting_after"] = part.after
     return params
 
 

@@ -17,9 +17,9 @@ from billhook.db.providers import of_stripe
 from billhook.db.refusals import reason_of
 from billhook.errors import BillhookError
 from billhook.kinds import Kind
-from billhook.kinds.reading import objects
 from billhook.rows import Fact
 from billhook.stripe.gateway import StripeObject
+from billhook.stripe.list_pages import ListPage, list_page
 from billhook.sync.ranges import Range, params_of, split, write_page
 from billhook.task_groups import all_or_first_error, for_each
 
@@ -74,18 +74,17 @@ async def read(reader: mirror.StripeReader, reading: Reading, ranges: Iterable[R
 async def _walk(
     reader: mirror.StripeReader, reading: Reading, part: Range, group: asyncio.TaskGroup
 ) -> None:
-    more = True
+    kind, more = reading.kind, True
     while more:
-        kind = reading.kind
-        page = await reader.get(reading.name, kind.path, params_of(kind, part))
-        found = objects(page.data)
-        more = page.data.get("has_more") is True and bool(found)
-        for each in found:
+        params = params_of(kind, part)
+        page = await list_page(reader.get, reading.name, kind.path, params, after=part.after)
+        more = page.more
+        for each in page.objects:
             await mirror.complete_children(reader, kind, each)
         may_split = more and reading.active < _AT_ONCE
-        older = split(part, found) if may_split else None
+        older = split(part, page.objects) if may_split else None
         reading.active += 1 if older else 0
-        await _write(reader, reading, part, found, page.at, older, done=not more)
+        await _write(reader, reading, part, page, older)
         if older is not None:
             group.create_task(_walk(reader, reading, older, group))
     reading.active -= 1
@@ -95,27 +94,25 @@ async def _write(
     reader: mirror.StripeReader,
     reading: Reading,
     part: Range,
-    found: list[StripeObject],
-    at: int,
+    page: ListPage,
     older: Range | None,
-    *,
-    done: bool,
 ) -> None:
     """Write a page and the rest of its range, in one transaction."""
+    found = page.objects
     part.objects += len(found)
     part.after = found[-1]["id"] if found else part.after
     if older is not None and older.upto is not None:
         part.since = older.upto
-    facts = mirror.facts_in(reading.kind, found, at)
+    facts = mirror.facts_in(reading.kind, found, page.at)
 
     async def write(facts: Sequence[Fact]) -> None:
-        await write_page(reader, reading.name, facts, part, older, done=done)
+        await write_page(reader, reading.name, facts, part, older, done=not page.more)
 
     async with reading.writers:
         try:
             await repeat_collisions(partial(write, facts))
         except asyncpg.PostgresError:
-            await _write_singly(reader, reading, found, at)
+            await _write_singly(reader, reading, found, page.at)
             await repeat_collisions(partial(write, ()))
     reading.objects += len(found)
     reading.seen.update(each["id"] for each in found)

@@ -13,7 +13,7 @@ from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
 from billhook.kinds import Kind, Row
-from billhook.kinds.reading import UnreadableObject, objects
+from billhook.kinds.reading import UnreadableObject
 from billhook.models import Drift, VerifiedTable
 from billhook.rows import apply_facts
 from billhook.stripe.gateway import StripeObject
@@ -51,9 +51,8 @@ async def compare_list(
     try:
         for variant in kind.variants:
             async for page in pages(reader, kind.plural, kind.path, dict(variant), OLDEST, until):
-                listed = objects(page.data)
-                seen.update(each["id"] for each in listed)
-                suspects |= await _suspects(reader, kind, listed, page.at, found)
+                seen.update(each["id"] for each in page.objects)
+                suspects |= await _suspects(reader, kind, page.objects, page.at, found)
         found.complete = until is None or time.monotonic() < until
         if found.complete:
             suspects.update(await absent(reader, kind, seen, at, CONFIRMED))

@@ -39,7 +39,7 @@ async def apply_events(
     named = [each.encode() for each in (payment_id, *parts, *(id for (id,) in known))]
     events: list[bytes] = []
     async for page in event_list.pages(reader, created - before, created + after):
-        listed = map(orjson.dumps, event_list.applicable(reader.environment, page))
+        listed = map(orjson.dumps, event_list.applicable(reader.environment, page.objects))
         events += [each for each in listed if any(name in each for name in named)]
     for each in reversed(events):
         delivery = decode(each)

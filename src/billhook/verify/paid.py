@@ -12,7 +12,7 @@ from billhook.db import Connection
 from billhook.db.leases import LeaseLost
 from billhook.db.providers import of_stripe
 from billhook.errors import BillhookError
-from billhook.kinds.reading import id_of, integer, objects, text, timestamp
+from billhook.kinds.reading import id_of, integer, text, timestamp
 from billhook.ledger import Ledger
 from billhook.mirror import StripeReader
 from billhook.models import Drift, Money, VerifiedTable
@@ -178,7 +178,7 @@ async def _compare(
     suspects: list[_Movement] = []
     try:
         async for page in pages(reader, kind, f"/v1/{kind}s", {}, since, until):
-            moved = [m for each in objects(page.data) if (m := _movement(kind, each, page.at))]
+            moved = [m for each in page.objects if (m := _movement(kind, each, page.at))]
             shown = await _shown(reader, kind, moved)
             for each in moved:
                 found.objects += 1

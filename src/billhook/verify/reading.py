@@ -12,9 +12,8 @@ import asyncpg
 import structlog
 
 from billhook.db.refusals import reason_of
-from billhook.kinds.reading import objects
 from billhook.mirror import StripeReader
-from billhook.stripe.gateway import Fetched
+from billhook.stripe.list_pages import ListPage, list_pages
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +23,6 @@ CONFIRMED = 500
 YOUNG = 60
 """Seconds in which the event of a new object may still be in transit."""
 
-_PAGE = 100
-
 
 async def pages(
     reader: StripeReader,
@@ -34,7 +31,7 @@ async def pages(
     params: dict[str, Any],
     since: int,
     until: float | None,
-) -> AsyncIterator[Fetched]:
+) -> AsyncIterator[ListPage]:
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
@@ -46,17 +43,12 @@ async def pages(
         middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
         created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
     for part in created:
-        after: str | None = None
-        more = True
-        while more and (until is None or time.monotonic() < until):
-            cursor = {"starting_after": after} if after else {}
-            page = await reader.get(
-                list_name, path, {**params, "limit": _PAGE, "created": part, **cursor}
-            )
-            listed = objects(page.data)
-            more = page.data.get("has_more") is True and bool(listed)
-            after = listed[-1]["id"] if listed else None
+        if until is not None and time.monotonic() >= until:
+            return
+        async for page in list_pages(reader.get, list_name, path, {**params, "created": part}):
             yield page
+            if until is not None and time.monotonic() >= until:
+                return
 
 
 @contextmanager
