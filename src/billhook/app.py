@@ -35,14 +35,15 @@ from billhook.http import (
     health,
     limits,
     lists,
-    metrics,
     openapi,
     overview,
     refresh,
     webhooks,
 )
+from billhook.http import metrics as metrics_route
 from billhook.jwks import Jwks
 from billhook.ledger import Ledger
+from billhook.metrics import Metrics
 from billhook.paths import EncodedSlashes
 from billhook.policies import NO_SUPERUSER, session_tables, superuser
 from billhook.recovery import Recovery
@@ -94,7 +95,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
     for routes in (
         *(checkout, connections, catalog, lists, overview, events),
-        *(refresh, health, metrics, docs),
+        *(refresh, health, metrics_route, docs),
     ):
         # Not included, which would build each route anew for each application (0.1 s).
         app.router.routes += routes.router.routes
@@ -173,7 +174,8 @@ async def _services(
         database = Database(dsn, pool_size=settings.pool_size, pool=pool)
         await database.open()
         at_end.push_async_callback(database.close)
-        ledger = Ledger(database)
+        metrics = Metrics()
+        ledger = Ledger(database, metrics)
         at_end.push_async_callback(ledger.close)
         secrets = SecretStore(database, settings)
         api_keys = ApiKeys(database, secrets)
@@ -182,7 +184,7 @@ async def _services(
             "live": settings.stripe_live_rate,
         }
         governor = Governor(settings.stripe_list_rate, rates)
-        gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor)
+        gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor, metrics)
         at_end.push_async_callback(gateway.close)
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
         if jwks is not None:
@@ -217,6 +219,7 @@ async def _services(
             sync=sync,
             checkout_results=checkout_results,
             bodies=Bodies(),
+            metrics=metrics,
             stopping=asyncio.Event(),
         )
         at_end.callback(services.stop)  # a server that is not ours has not done it before

@@ -15,6 +15,7 @@ from billhook.checkout_result import CheckoutResults
 from billhook.connections import Connections
 from billhook.db import Database
 from billhook.ledger import Ledger
+from billhook.metrics import Metrics
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
@@ -44,6 +45,7 @@ class Services:
     sync: Sync
     checkout_results: CheckoutResults
     bodies: Bodies
+    metrics: Metrics
     stopping: asyncio.Event
 
     def stop(self) -> None:

@@ -145,6 +145,6 @@ def test_the_lag_of_the_mirror_is_one_number_in_status_and_metrics(shop: Api) ->
     assert found["lagSeconds"] == 0
     assert (found["failedEvents"], found["deadLetters"], found["gap"]) == (0, 0, None)
     text = shop.http.get("/metrics", headers={"authorization": f"Bearer {ADMIN_KEY}"}).text
-    assert 'billhook_mirror_lag_seconds{environment="test"} 0\n' in text
-    assert 'billhook_dead_letters{environment="live"} 0\n' in text
+    assert 'billhook_mirror_lag_seconds{environment="test"} 0.0\n' in text
+    assert 'billhook_dead_letters{environment="live"} 0.0\n' in text
     assert shop.http.get("/metrics").status_code == 401

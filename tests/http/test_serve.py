@@ -32,11 +32,11 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(folder: Path, **settings: str) -> Iterator[str]:
+def serving(folder: Path, *options: str, **settings: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "billhook.cli", "serve", "--port", str(port)],
+        [sys.executable, "-m", "billhook.cli", "serve", "--port", str(port), *options],
         env=environment(ACCESS_API_KEY=ADMIN_KEY, **settings),
         cwd=folder,
     )

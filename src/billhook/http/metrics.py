@@ -1,12 +1,19 @@
-"""Metrics for Prometheus. They are read from PostgreSQL, so every process reports the same."""
+"""Metrics for Prometheus: of this server, and the state of the mirror as PostgreSQL has it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from billhook.http.admin import ADMIN, NO_QUERY
 from billhook.http.openapi import errors
@@ -59,23 +66,31 @@ _GAUGES: tuple[tuple[str, str, Callable[[MirrorStatus], float | None]], ...] = (
         lambda found: found.drifting_objects,
     ),
 )
-
-
 _TEXT: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
 }
 
 
+@dataclass(eq=False, slots=True)
+class _Mirror(Collector):
+    found: Sequence[MirrorStatus]
+
+    def collect(self) -> Iterator[Metric]:
+        for name, meaning, value_of in _GAUGES:
+            gauge = GaugeMetricFamily(name, meaning, labels=["environment"])
+            for each in self.found:
+                if (value := value_of(each)) is not None:
+                    gauge.add_metric([each.environment], value)
+            yield gauge
+
+
 @router.get("/metrics", responses=_TEXT | errors(400, 401, 403, 503))
 async def metrics(services: ServicesOf) -> Response:
-    """Gauges in Prometheus' text format, per environment. The scraper needs an admin key as its
-    bearer token."""
-    found = [await mirror_status(services.database, each) for each in ENVIRONMENTS]
-    lines = []
-    for name, meaning, value_of in _GAUGES:
-        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge"]
-        for each in found:
-            value = value_of(each)
-            if value is not None:
-                lines.append(f'{name}{{environment="{each.environment}"}} {value}')
-    return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+    """Prometheus' text format. The scraper needs an admin key as its bearer token."""
+    scrape = CollectorRegistry()
+    scrape.register(_Mirror([await mirror_status(services.database, e) for e in ENVIRONMENTS]))
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(scrape)  # type: ignore[no-untyped-call]
+    else:
+        scrape.register(services.metrics.registry)
+    return Response(generate_latest(scrape), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from billhook import ledger
 from billhook.errors import InvalidInput
 from billhook.http.openapi import WEBHOOK_PATH
+from billhook.metrics import timed
 from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment
 from billhook.stripe import signature
@@ -27,12 +28,13 @@ async def receive(request: Request) -> Response:
     """Verify, record and apply one event, and respond when everything is committed."""
     services: Services = request.app.state.services
     environment = environment_of(request.path_params["environment"])
-    # Unsigned requests, and those signed too long ago, are rejected before the body is read.
-    header = signature.parse(request.headers.get("stripe-signature"), time.time())
-    async with services.bodies.read(request, WEBHOOK_LIMIT) as payload:
-        receipt = await ledger.receive(
-            services.ledger, environment, payload, header, services.signing
-        )
+    with timed(services.metrics.webhook_seconds, environment):
+        # Unsigned requests, and those signed too long ago, are rejected before the body is read.
+        header = signature.parse(request.headers.get("stripe-signature"), time.time())
+        async with services.bodies.read(request, WEBHOOK_LIMIT) as payload:
+            receipt = await ledger.receive(
+                services.ledger, environment, payload, header, services.signing
+            )
     return Response(receipt.body, receipt.status, media_type="application/json")
 
 

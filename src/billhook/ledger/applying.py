@@ -20,6 +20,7 @@ from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
 from billhook.ledger.transaction import FINISHED, Entry, OtherAccount, Work, apply_batch
+from billhook.metrics import Metrics
 from billhook.projections import NOTHING, Changes, project
 from billhook.settings import ENVIRONMENTS, Environment
 
@@ -56,10 +57,15 @@ def _bug(error: Exception) -> _Failure:
 
 
 class Ledger:
-    """Records and applies the events of both environments."""
+    """Records and applies the events of both environments.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        metrics: where they are counted.
+    """
+
+    def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
         self.database = database
+        self._metrics = metrics or Metrics()
         # One connection for the batch, and one that remains for everything else.
         most_aside = max(1, database.pool_size - 2)
         self._queues = {
@@ -145,7 +151,8 @@ class Ledger:
 
     async def _apply(self, environment: Environment, work: Work, lease: Lease | None) -> Entry:
         if lease is None:
-            return await self._queues[environment].apply(work)
+            with self._metrics.queued_events.labels(environment).track_inprogress():
+                return await self._queues[environment].apply(work)
         (entry,) = await self._transact(environment, [work], lease)
         return entry
 
@@ -163,7 +170,12 @@ class Ledger:
                     await lease.check(connection)
                 return await apply_batch(connection, environment, batch, silently=silently)
 
-        return await repeat_collisions(transaction)
+        entries = await repeat_collisions(transaction)
+        self._metrics.batch_events.labels(environment).observe(len(batch))
+        for work, entry in zip(batch, entries, strict=True):
+            created = work.delivery.event.created if entry.handled else None
+            self._metrics.committed(environment, entry.processing_status, created)
+        return entries
 
     async def _record_failure(
         self,

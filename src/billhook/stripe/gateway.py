@@ -27,6 +27,7 @@ from billhook.errors import (
     RateLimited,
     UpstreamFailure,
 )
+from billhook.metrics import Metrics, timed
 from billhook.redact import redact
 from billhook.settings import STRIPE_API_BASE, Environment
 from billhook.stripe.decoding import decode, storable
@@ -164,6 +165,7 @@ class Gateway:
         key_of: returns the environment's current key, so a change applies from the next call.
         api_base: the base URL of Stripe's API.
         governor: limits the rate of list requests; None for no limit.
+        metrics: where requests are timed.
     """
 
     def __init__(
@@ -171,9 +173,11 @@ class Gateway:
         key_of: KeyOf,
         api_base: str = STRIPE_API_BASE,
         governor: Governor | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._key_of = key_of
         self._governor = governor or Governor(0, {})
+        self._metrics = metrics or Metrics()
         self._http = _HTTPClient(api_base)
         # The SDK requires a key here; each call has its own.
         self._client = stripe.StripeClient(
@@ -299,8 +303,9 @@ class Gateway:
         options = {**options, "api_key": key or await self.key(environment)}
         began = time.monotonic()
         try:
-            async with asyncio.timeout(TIMEOUT):
-                answer = await self._client.raw_request_async(method, path, **params, **options)
+            with timed(self._metrics.stripe_seconds, environment, method):
+                async with asyncio.timeout(TIMEOUT):
+                    answer = await self._client.raw_request_async(method, path, **params, **options)
         except stripe.StripeError as error:
             raise translate(error) from error
         except (AttributeError, TypeError) as error:
