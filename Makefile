@@ -1,5 +1,5 @@
 # Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
-.PHONY: run test nightly lint lock bench clean
+.PHONY: run test nightly lint docs lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -30,6 +30,11 @@ lint: .venv/test.stamp
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
 
+# The site, in site/. A dead link or a page that the menu lacks fails. Links between pages are
+# relative, so that the site can also be opened from its folder.
+docs: .venv/docs.stamp
+	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+
 bench: .venv/test.stamp
 	@$(BIN)/python -m bench
 
@@ -38,9 +43,11 @@ bench: .venv/test.stamp
 lock:
 	@$(COMPILE) --extra dev --group build --output-file requirements.lock
 	@$(COMPILE) --group test --constraints requirements.lock --output-file requirements-test.lock
+	@$(COMPILE) --group docs --constraints requirements.lock --constraints requirements-test.lock \
+		--output-file requirements-docs.lock
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Billhook needs Python 3.11 or newer; none was found." >&2; exit 1; }
@@ -55,4 +62,9 @@ clean:
 .venv/test.stamp: .venv/run.stamp requirements-test.lock
 	@echo "Installing what the tests need (once) …"
 	@$(INSTALL) -r requirements-test.lock
+	@touch $@
+
+.venv/docs.stamp: .venv/test.stamp requirements-docs.lock
+	@echo "Installing what the documentation needs (once) …"
+	@$(INSTALL) -r requirements-docs.lock
 	@touch $@

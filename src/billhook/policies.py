@@ -26,7 +26,7 @@ _SUPERUSER = (
 
 NO_SUPERUSER = (
     "The app's triggers and policies, and everyone who may create them, get its privileges. "
-    "Use a role that owns Billhook's schemas and nothing else (docs/database-roles.md)."
+    "Use a role that owns Billhook's schemas and nothing else (docs/how-to/database-roles.md)."
 )
 """What to do about a DATABASE_URL that names a superuser."""
 

@@ -1,4 +1,4 @@
-"""Refreshes: what events alone cannot tell is fetched from Stripe (docs/ordering.md).
+"""Refreshes: what events alone cannot tell is fetched from Stripe (docs/explanation/ordering.md).
 
 `billhook.refreshes` has one row for each such object, however often it was queued. If an object is
 queued again during its fetch, the row stays and is handled again.

@@ -81,7 +81,7 @@ class Sandbox:
         return self.read(self.http.get(f"/_sandbox/{name}"))
 
     def control(self, name: str, /, **given: Any) -> Json:
-        """Any control by its name; see docs/sandbox.md."""
+        """Any control by its name; see docs/reference/sandbox.md."""
         return self.read(self.http.post(f"/_sandbox/{name}", json=given))
 
     def read(self, response: httpx.Response) -> Json:

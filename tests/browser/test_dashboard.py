@@ -1,5 +1,6 @@
 """The dashboard in Chromium: a new user's way, every page and action, and what another site can't
-do. With BILLHOOK_SCREENSHOTS=docs/images the pictures of the README are taken anew."""
+do. With BILLHOOK_SCREENSHOTS=docs/images it takes the pictures for
+docs/reference/screenshots.md."""
 
 from __future__ import annotations
 

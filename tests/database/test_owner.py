@@ -1,4 +1,4 @@
-"""Billhook with the role that docs/database-roles.md describes, and nothing more."""
+"""Billhook with the role that docs/how-to/database-roles.md describes, and nothing more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from readme import sql_blocks
 from strangers import as_user
 from stripe_events import event, session
 
-PAGE = Path(__file__).parents[2] / "docs/database-roles.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/database-roles.md"
 
 
 def documented() -> list[str]:

@@ -1,4 +1,4 @@
-"""docs/library.md: its code runs as it stands there."""
+"""docs/reference/python.md: its code runs as it stands there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from api import STRIPE_KEY, Api, connect
 from http_tokens import ADMIN_KEY, JWT_SECRET, token
 from stripe_events import customer, event
 
-PAGE = Path(__file__).parents[2] / "docs" / "library.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/python.md"
 
 
 def block(holding: str) -> str:

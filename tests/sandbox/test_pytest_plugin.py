@@ -9,7 +9,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "sandbox.md"
+EXAMPLE = Path(__file__).parents[2] / "docs/reference/sandbox.md"
 
 CONFTEST = '''
 import pytest, stripe

@@ -1,4 +1,4 @@
-"""docs/cli.md: every command stands there, and every line of it can be typed."""
+"""docs/reference/cli.md: every command stands there, and every line of it can be typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from billhook.cli import app
 
-PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
 
 
 def typed() -> list[list[str]]:

@@ -51,6 +51,7 @@ def wanted(*lists: list[str]) -> list[Requirement]:
             ),
         ),
         ("requirements-test.lock", wanted(PROJECT["dependency-groups"]["test"])),
+        ("requirements-docs.lock", wanted(PROJECT["dependency-groups"]["docs"])),
     ],
 )
 def test_every_dependency_is_locked_with_hashes(lock: str, requirements: list[Any]) -> None:

@@ -13,7 +13,11 @@ def sources() -> list[Path]:
 
 
 def test_every_fact_that_the_code_cites_is_in_the_docs() -> None:
-    facts = set(re.findall(r"^(\d+)\. ", (ROOT / "docs/stripe-facts.md").read_text(), re.MULTILINE))
+    facts = set(
+        re.findall(
+            r"^(\d+)\. ", (ROOT / "docs/reference/stripe-facts.md").read_text(), re.MULTILINE
+        )
+    )
     cited = {
         number
         for path in sources()
@@ -36,7 +40,7 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 
 def test_each_fact_has_a_test_named_after_it_or_a_line_that_says_why_not() -> None:
     """`test_fact_7_…`, `test_facts_14_15_…`, or a row of the sandbox's differences."""
-    page = (ROOT / "docs/stripe-facts.md").read_text()
+    page = (ROOT / "docs/reference/stripe-facts.md").read_text()
     facts = {int(number) for number in re.findall(r"^(\d+)\. ", page, re.MULTILINE)}
     tested = {
         int(number)
@@ -45,7 +49,7 @@ def test_each_fact_has_a_test_named_after_it_or_a_line_that_says_why_not() -> No
         for number in numbers.strip("_").split("_")
     }
     differing: set[int] = set()
-    for row in (ROOT / "docs/sandbox-facts.md").read_text().splitlines():
+    for row in (ROOT / "docs/reference/sandbox-facts.md").read_text().splitlines():
         cells = row.split("|")
         for first, last in re.findall(r"(\d+)(?:–(\d+))?", cells[2] if len(cells) > 3 else ""):
             differing |= set(range(int(first), int(last or first) + 1))

@@ -319,6 +319,6 @@ def test_settings_do_not_print_their_secrets() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    page = (Path(__file__).parents[2] / "docs/settings.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/reference/settings.md").read_text()
     named = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", page))
     assert {field.alias for field in Settings.model_fields.values()} - named == set()

@@ -68,7 +68,7 @@ _REFUSED_BY_SERVER = (
 
 class Database:
     """A pool of connections to the app's PostgreSQL, directly or through a pooler in transaction
-    mode, which is noticed (docs/operations.md).
+    mode, which is noticed (docs/explanation/operations.md).
 
     Triggers and policies of the app run in our sessions. Nothing that they set there reaches
     another transaction: sessions are reset (db/sessions.py).

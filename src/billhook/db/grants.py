@@ -3,7 +3,7 @@
 Objects that a migration creates get exactly these grants, whatever the database's default
 privileges are. Existing objects of an adopted database keep explicit grants: only what default
 privileges gave to PUBLIC or to users is revoked there. `billhook doctor` reports the rest.
-docs/database-roles.md documents this for operators.
+docs/how-to/database-roles.md documents this for operators.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ CREATE POLICY demo_portal ON payments.stripe_customer_portal_sessions TO authent
 -- event is retried; if it succeeds, both are committed together.
 --
 -- These functions run with the shop's rights, so other users of the database may neither attach them
--- to tables of their own nor put objects of theirs in the way (docs/database-roles.md).
+-- to tables of their own nor put objects of theirs in the way (docs/how-to/database-roles.md).
 
 CREATE OR REPLACE FUNCTION demo.fulfil_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

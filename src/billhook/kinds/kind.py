@@ -126,7 +126,7 @@ class Kind:
         customer: the column of its customer: rows without a subject of their own get the one that
             the customer pays for.
         subject: the subject that the object names itself.
-        claims: that subject pays for the object's customer (docs/ordering.md).
+        claims: that subject pays for the object's customer (docs/explanation/ordering.md).
         readable: whether the object has what its row cannot be without.
         progress: how far a state is along a way that leads in one direction only. Of two states of
             one second the one further along came later.

@@ -1,5 +1,5 @@
 """The ledger: every verified event is recorded in `payments.webhook_events` and applied, in one
-transaction (docs/ordering.md)."""
+transaction (docs/explanation/ordering.md)."""
 
 from billhook.ledger.applying import EventNotApplied, EventNotRecorded, Ledger
 from billhook.ledger.delivery import Delivery, check, decode

@@ -1,4 +1,4 @@
-"""Recording and applying events: one event, one transaction (docs/ordering.md).
+"""Recording and applying events: one event, one transaction (docs/explanation/ordering.md).
 
 If the app's triggers raise an error, the mirror is still updated; the event is recorded as `failed`
 with their message and retried.

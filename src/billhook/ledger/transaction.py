@@ -1,4 +1,5 @@
-"""One transaction for a batch of events: lock and load, reduce, save and mark (docs/ordering.md).
+"""One transaction for a batch of events: lock and load, reduce, save and mark
+(docs/explanation/ordering.md).
 
 Four round trips, however many events: BEGIN, load, save, COMMIT. A rule that needs something
 rare costs another load.

@@ -13,7 +13,7 @@ from billhook.kinds import Kind, Row
 from billhook.kinds.reading import StripeObject, Subject
 
 Rank = Literal[0, 1, 2]
-"""Within one second: created < updated < deleted (docs/ordering.md)."""
+"""Within one second: created < updated < deleted (docs/explanation/ordering.md)."""
 
 
 @dataclass(frozen=True, slots=True)

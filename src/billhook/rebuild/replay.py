@@ -2,7 +2,7 @@
 event.
 
 Each step can be repeated, and then does only what is new: rows are a function of the set of facts,
-whatever their order (docs/ordering.md).
+whatever their order (docs/explanation/ordering.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The recovery worker (docs/recovery.md).
+"""The recovery worker (docs/explanation/recovery.md).
 
 It retries failed events, pulls missed events from Stripe's event list, fetches objects that need a
 refresh, compares the mirror with Stripe, and archives old events. Its work is stored and claimed in

@@ -1,4 +1,5 @@
-"""The puller: Stripe's event list, through the same pipeline as webhooks (docs/recovery.md).
+"""The puller: Stripe's event list, through the same pipeline as webhooks
+(docs/explanation/recovery.md).
 
 It applies events whose webhooks were missed, and replaces webhooks if Stripe cannot reach the
 server. The list is read from a stored cursor, with an overlap: an event may appear in the list

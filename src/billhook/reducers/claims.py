@@ -1,4 +1,4 @@
-"""Which customer pays for which subject (docs/ordering.md).
+"""Which customer pays for which subject (docs/explanation/ordering.md).
 
 Completed checkouts, and the metadata of subscriptions and invoices, claim that a customer pays for
 a subject. `payments.customer_mappings`, and the subject of every row that names none, are derived

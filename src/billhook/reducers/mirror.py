@@ -1,4 +1,5 @@
-"""Mirrored objects: the newest state is shown, and a deletion stays (docs/ordering.md)."""
+"""Mirrored objects: the newest state is shown, and a deletion stays
+(docs/explanation/ordering.md)."""
 
 from __future__ import annotations
 

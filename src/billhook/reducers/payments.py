@@ -1,4 +1,5 @@
-"""Payments: one row for each, a pure function of what its objects report (docs/ordering.md).
+"""Payments: one row for each, a pure function of what its objects report
+(docs/explanation/ordering.md).
 
 Stripe reports a payment through several objects, in any order. *References* record which payment an
 object belongs to; payments that turn out to be one are merged. *Sources* and *refunds* are the

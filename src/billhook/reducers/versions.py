@@ -1,4 +1,4 @@
-"""Which of two states of one object is shown: the newest wins (docs/ordering.md).
+"""Which of two states of one object is shown: the newest wins (docs/explanation/ordering.md).
 
 Stripe's `created` has a resolution of one second. Within a second, the kind of change decides
 (created before updated before deleted), then the events' own `previous_attributes`. If neither
