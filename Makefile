@@ -1,5 +1,5 @@
 # Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
-.PHONY: run test nightly lint docs lock bench clean
+.PHONY: run test nightly lint docs reference lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -34,6 +34,10 @@ lint: .venv/test.stamp
 # relative, so that the site can also be opened from its folder.
 docs: .venv/docs.stamp
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
+
+# The parts of docs/reference/ that are generated from the code; a test fails if they are out of date.
+reference: .venv/test.stamp
+	@PYTHONPATH=docs $(BIN)/python -m generate
 
 bench: .venv/test.stamp
 	@$(BIN)/python -m bench

@@ -71,7 +71,7 @@ class BillhookError(Exception):
 
 
 class InvalidInput(BillhookError):
-    """400: the request itself is wrong. Each problem reads `path: message`."""
+    """400: the request is invalid. Each problem reads `path: message`."""
 
     status = 400
     code = "INVALID_INPUT"
@@ -86,7 +86,7 @@ class InvalidCredentials(BillhookError):
 
 
 class InvalidApiKey(BillhookError):
-    """401: an `ik_…` key that is not valid, or no longer."""
+    """401: an `ik_…` key that is invalid or revoked."""
 
     status = 401
     code = "AUTH_INVALID_API_KEY"
@@ -105,7 +105,7 @@ class Unauthorized(BillhookError):
 
 
 class Forbidden(BillhookError):
-    """403: known caller, not allowed (by row-level security, or not an admin)."""
+    """403: the caller is known, but row-level security or the route does not allow it."""
 
     status = 403
     code = "AUTH_UNAUTHORIZED"
@@ -113,7 +113,7 @@ class Forbidden(BillhookError):
 
 
 class NotFound(BillhookError):
-    """404: no such route or row."""
+    """404: there is no such route or row."""
 
     status = 404
     code = "NOT_FOUND"
@@ -133,7 +133,7 @@ class CheckoutAlreadyExists(BillhookError):
 
 
 class PaymentConfigInvalid(BillhookError):
-    """400: the environment has no usable Stripe key (Stripe's status when Stripe rejected it)."""
+    """400: the environment has no Stripe key, or Stripe rejected it (with Stripe's status)."""
 
     status = 400
     code = "PAYMENT_CONFIG_INVALID"
@@ -147,21 +147,21 @@ class PayloadTooLarge(BillhookError):
 
 
 class RateLimited(BillhookError):
-    """429: Stripe's rate limit."""
+    """429: Stripe's rate limit was exceeded."""
 
     status = 429
     code = "RATE_LIMITED"
 
 
 class PaymentMethodDeclined(BillhookError):
-    """402 (or Stripe's status): the card was declined."""
+    """402: the card was declined."""
 
     status = 402
     code = "PAYMENT_METHOD_DECLINED"
 
 
 class UpstreamFailure(BillhookError):
-    """Stripe failed or refused: Stripe's status, or 502 if there was no response."""
+    """502: Stripe failed or refused (with Stripe's status, or 502 if there was no response)."""
 
     status = 502
     code = "UPSTREAM_FAILURE"
@@ -200,7 +200,7 @@ class DatabaseUnavailable(BillhookError):
 
 
 class DatabaseBusy(DatabaseUnavailable):
-    """503: somebody holds a lock for too long. Nothing was changed."""
+    """503: another session holds a lock for too long. Nothing was changed."""
 
 
 class ObjectLocked(DatabaseBusy):

@@ -85,51 +85,190 @@ class FromEnvironment(BaseSettings):
 class Settings(FromEnvironment):
     """The settings of one Billhook process. Secrets are `SecretStr`: they don't print."""
 
-    database_url: SecretStr = Field(alias="DATABASE_URL")
-    jwt_secret: SecretStr = Field(alias="JWT_SECRET")
-    encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY")
-    # For decryption only, so that the key can be changed: old secrets are re-encrypted at startup.
-    previous_encryption_key: SecretStr | None = Field(None, alias="ENCRYPTION_KEY_PREVIOUS")
-    access_api_key: SecretStr | None = Field(None, alias="ACCESS_API_KEY")
-    access_anon_key: SecretStr | None = Field(None, alias="ACCESS_ANON_KEY")
-    stripe_test_secret_key: SecretStr | None = Field(None, alias="STRIPE_TEST_SECRET_KEY")
-    stripe_live_secret_key: SecretStr | None = Field(None, alias="STRIPE_LIVE_SECRET_KEY")
-    stripe_test_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_TEST_WEBHOOK_SECRET")
-    stripe_live_webhook_secret: SecretStr | None = Field(None, alias="STRIPE_LIVE_WEBHOOK_SECRET")
-    stripe_api_base: str = Field(STRIPE_API_BASE, alias="STRIPE_API_BASE")
+    database_url: SecretStr = Field(
+        alias="DATABASE_URL",
+        description="The PostgreSQL database of your app, version 14 or newer.",
+    )
+    jwt_secret: SecretStr = Field(
+        alias="JWT_SECRET",
+        description="The secret that your user tokens are signed with (HS256): one line, 32 "
+        "characters or more.",
+    )
+    encryption_key: SecretStr | None = Field(
+        None,
+        alias="ENCRYPTION_KEY",
+        description="Encrypts stored Stripe keys and signing secrets: 32 characters or more. If "
+        "not set, `JWT_SECRET` is used.",
+    )
+    previous_encryption_key: SecretStr | None = Field(
+        None,
+        alias="ENCRYPTION_KEY_PREVIOUS",
+        description="The previous `ENCRYPTION_KEY`. Used for decryption only, so that you can "
+        "change the key.",
+    )
+    access_api_key: SecretStr | None = Field(
+        None,
+        alias="ACCESS_API_KEY",
+        description="An admin key: `ik_` and 16 characters or more. Stored at startup if there "
+        "is no valid admin key.",
+    )
+    access_anon_key: SecretStr | None = Field(
+        None,
+        alias="ACCESS_ANON_KEY",
+        description="An anonymous key: `anon_` and 16 characters or more. Stored at startup if "
+        "there is none.",
+    )
+    stripe_test_secret_key: SecretStr | None = Field(
+        None,
+        alias="STRIPE_TEST_SECRET_KEY",
+        description="A secret or restricted key of test mode (`sk_test_…`, `rk_test_…`). Stored "
+        "at startup if there is none; after that, change it with `billhook config "
+        "set`.",
+    )
+    stripe_live_secret_key: SecretStr | None = Field(
+        None,
+        alias="STRIPE_LIVE_SECRET_KEY",
+        description="The same for live mode (`sk_live_…`, `rk_live_…`).",
+    )
+    stripe_test_webhook_secret: SecretStr | None = Field(
+        None,
+        alias="STRIPE_TEST_WEBHOOK_SECRET",
+        description="The signing secret (`whsec_…`) of a test mode webhook endpoint that you "
+        "manage yourself, or several, separated by commas. A signature with any of "
+        "them is valid.",
+    )
+    stripe_live_webhook_secret: SecretStr | None = Field(
+        None,
+        alias="STRIPE_LIVE_WEBHOOK_SECRET",
+        description="The same for live mode.",
+    )
+    stripe_api_base: str = Field(
+        STRIPE_API_BASE,
+        alias="STRIPE_API_BASE",
+        description="The base URL of Stripe's API; change it for a sandbox or a proxy. `http://` "
+        "is accepted only for this machine and private networks.",
+    )
     # InsForge's name for it: its stock .env says http://localhost:7130, which is not public.
-    api_base_url: str | None = Field(None, alias="API_BASE_URL")
-    public_url: str | None = Field(None, alias="BILLHOOK_PUBLIC_URL")
+    api_base_url: str | None = Field(
+        None,
+        alias="API_BASE_URL",
+        description="InsForge's name for `BILLHOOK_PUBLIC_URL`, used if that is not set.",
+    )
+    public_url: str | None = Field(
+        None,
+        alias="BILLHOOK_PUBLIC_URL",
+        description="The URL at which Stripe can reach Billhook. Without it, there is no managed "
+        "webhook endpoint, and events are pulled.",
+    )
     # An identity provider signs for all of its customers and applications with one key: the
     # audience says which of its tokens are meant for this app, so it must be set with a JWKS.
     # Both are checked on tokens of the JWKS only.
-    jwks_url: str | None = Field(None, alias="BILLHOOK_JWKS_URL")
-    jwt_audience: str | None = Field(None, alias="BILLHOOK_JWT_AUDIENCE", validate_default=True)
-    jwt_issuer: str | None = Field(None, alias="BILLHOOK_JWT_ISSUER")
-    host: str = Field("127.0.0.1", alias="HOST")
-    port: int = Field(7130, alias="PORT", ge=0, le=65535)
-    # Whose X-Forwarded-For and X-Forwarded-Proto are believed: addresses and networks, or `*`.
-    trusted_proxies: str | None = Field(None, alias="BILLHOOK_TRUSTED_PROXIES")
-    pool_size: int = Field(10, alias="BILLHOOK_POOL_SIZE", ge=1, le=1000)
-    # Requests a second that the sync of one process may send: to one list, and in all, of which
-    # live traffic takes its share. Stripe allows 25 and 100, in test mode 25 and 25
-    # (stripe-facts 41). 0 lifts the limit.
-    stripe_list_rate: float = Field(25, alias="BILLHOOK_STRIPE_LIST_RATE", ge=0)
-    stripe_live_rate: float = Field(80, alias="BILLHOOK_STRIPE_LIVE_RATE", ge=0)
-    stripe_test_rate: float = Field(22, alias="BILLHOOK_STRIPE_TEST_RATE", ge=0)
-    # The recovery worker: whether this process runs one, and how it works.
-    recovery: bool = Field(True, alias="BILLHOOK_RECOVERY")
-    retry_attempts: int = Field(20, alias="BILLHOOK_RETRY_ATTEMPTS", ge=1, le=100)
-    pull_seconds: float | None = Field(None, alias="BILLHOOK_PULL_SECONDS", ge=0.1, le=86400)
-    # Finished events older than this leave the ledger for billhook.archived_events. Stripe may
-    # tell of an event again for 30 days.
-    event_retention_days: int | None = Field(
-        None, alias="BILLHOOK_EVENT_RETENTION_DAYS", ge=31, le=36500
+    jwks_url: str | None = Field(
+        None,
+        alias="BILLHOOK_JWKS_URL",
+        description="The URL of the identity provider's keys, such as "
+        "`https://PROJECT.supabase.co/auth/v1/.well-known/jwks.json`. RS256, ES256 "
+        "and EdDSA (Ed25519) are accepted.",
     )
-    # Hours between two comparisons of a sample with Stripe; 0 turns them off.
-    verify_hours: int = Field(24, alias="BILLHOOK_VERIFY_HOURS", ge=0, le=8760)
+    jwt_audience: str | None = Field(
+        None,
+        alias="BILLHOOK_JWT_AUDIENCE",
+        validate_default=True,
+        description="The audience (`aud`) of tokens for this application, or several, separated "
+        "by commas. Required with a JWKS.",
+    )
+    jwt_issuer: str | None = Field(
+        None,
+        alias="BILLHOOK_JWT_ISSUER",
+        description="The issuer (`iss`) that tokens must contain, character for character.",
+    )
+    host: str = Field(
+        "127.0.0.1",
+        alias="HOST",
+        description="The address that `billhook serve` listens on.",
+    )
+    port: int = Field(
+        7130,
+        alias="PORT",
+        ge=0,
+        le=65535,
+        description="The port that `billhook serve` and `billhook dev` listen on; 0 for any free "
+        "port.",
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        alias="BILLHOOK_TRUSTED_PROXIES",
+        description="IP addresses and networks, separated by commas, of reverse proxies whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are trusted; `*` trusts all "
+        "clients. By default, none is trusted.",
+    )
+    pool_size: int = Field(
+        10,
+        alias="BILLHOOK_POOL_SIZE",
+        ge=1,
+        le=1000,
+        description="The maximum number of connections to PostgreSQL per process.",
+    )
+    # Stripe allows 25 requests a second to a list, and 100 in total, in test mode 25 and 25
+    # (stripe-facts 41).
+    stripe_list_rate: float = Field(
+        25,
+        alias="BILLHOOK_STRIPE_LIST_RATE",
+        ge=0,
+        description="Requests per second that a sync sends to one list endpoint; 0 for no limit.",
+    )
+    stripe_live_rate: float = Field(
+        80,
+        alias="BILLHOOK_STRIPE_LIVE_RATE",
+        ge=0,
+        description="Requests per second to a live mode account in total, including live "
+        "traffic; 0 for no limit.",
+    )
+    stripe_test_rate: float = Field(
+        22,
+        alias="BILLHOOK_STRIPE_TEST_RATE",
+        ge=0,
+        description="The same for test mode.",
+    )
+    recovery: bool = Field(
+        True,
+        alias="BILLHOOK_RECOVERY",
+        description="Whether `billhook serve` also runs a recovery worker.",
+    )
+    retry_attempts: int = Field(
+        20,
+        alias="BILLHOOK_RETRY_ATTEMPTS",
+        ge=1,
+        le=100,
+        description="How many times an event is tried.",
+    )
+    pull_seconds: float | None = Field(
+        None,
+        alias="BILLHOOK_PULL_SECONDS",
+        ge=0.1,
+        le=86400,
+        description="Seconds between reads of Stripe's event list. If not set: 3 without a "
+        "public URL, 300 with one.",
+    )
+    # Stripe may tell of an event again for 30 days.
+    event_retention_days: int | None = Field(
+        None,
+        alias="BILLHOOK_EVENT_RETENTION_DAYS",
+        ge=31,
+        le=36500,
+        description="Finished events older than this many days are archived. If not set, none is.",
+    )
+    verify_hours: int = Field(
+        24,
+        alias="BILLHOOK_VERIFY_HOURS",
+        ge=0,
+        le=8760,
+        description="Hours between verifications, which compare a sample with Stripe; 0 for none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", alias="BILLHOOK_LOG_LEVEL"
+        "info",
+        alias="BILLHOOK_LOG_LEVEL",
+        description="How much is logged: `debug`, `info`, `warning` or `error`.",
     )
 
     @field_validator("database_url")

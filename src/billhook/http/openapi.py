@@ -17,12 +17,14 @@ from billhook.models import (
     CreateProduct,
     ErrorBody,
     Query,
+    RebuildOrder,
     ReplayEvent,
     ReplayEvents,
     Request,
     SetKey,
     UpdatePrice,
     UpdateProduct,
+    Verify,
     WebhookReceipt,
 )
 
@@ -129,11 +131,13 @@ _BODIES: tuple[type[Request], ...] = (
     *_EXAMPLES,
     CreatePrice,
     CreateProduct,
+    RebuildOrder,
     ReplayEvent,
     ReplayEvents,
     SetKey,
     UpdatePrice,
     UpdateProduct,
+    Verify,
 )
 
 
