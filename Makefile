@@ -1,5 +1,5 @@
 # Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
-.PHONY: run test nightly lint docs reference lock bench clean
+.PHONY: run test nightly lint docs reference package lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null 2>&1 && \
@@ -39,6 +39,11 @@ docs: .venv/docs.stamp
 reference: .venv/test.stamp
 	@PYTHONPATH=docs $(BIN)/python -m generate
 
+# The wheel and the source distribution, in dist/.
+package: .venv/release.stamp
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@$(BIN)/twine check --strict dist/*
+
 bench: .venv/test.stamp
 	@$(BIN)/python -m bench
 
@@ -49,9 +54,11 @@ lock:
 	@$(COMPILE) --group test --constraints requirements.lock --output-file requirements-test.lock
 	@$(COMPILE) --group docs --constraints requirements.lock --constraints requirements-test.lock \
 		--output-file requirements-docs.lock
+	@$(COMPILE) --group release --constraints requirements.lock --constraints requirements-test.lock \
+		--output-file requirements-release.lock
 
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Billhook needs Python 3.11 or newer; none was found." >&2; exit 1; }
@@ -66,6 +73,11 @@ clean:
 .venv/test.stamp: .venv/run.stamp requirements-test.lock
 	@echo "Installing what the tests need (once) …"
 	@$(INSTALL) -r requirements-test.lock
+	@touch $@
+
+.venv/release.stamp: .venv/test.stamp requirements-release.lock
+	@echo "Installing what a release needs (once) …"
+	@$(INSTALL) -r requirements-release.lock
 	@touch $@
 
 .venv/docs.stamp: .venv/test.stamp requirements-docs.lock

@@ -52,6 +52,7 @@ def wanted(*lists: list[str]) -> list[Requirement]:
         ),
         ("requirements-test.lock", wanted(PROJECT["dependency-groups"]["test"])),
         ("requirements-docs.lock", wanted(PROJECT["dependency-groups"]["docs"])),
+        ("requirements-release.lock", wanted(PROJECT["dependency-groups"]["release"])),
     ],
 )
 def test_every_dependency_is_locked_with_hashes(lock: str, requirements: list[Any]) -> None:
