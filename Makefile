@@ -51,6 +51,7 @@ bench: .venv/test.stamp
 # delete their lines first.
 lock:
 	@$(COMPILE) --extra dev --group build --output-file requirements.lock
+	@$(COMPILE) --group build --constraints requirements.lock --output-file requirements-server.lock
 	@$(COMPILE) --group test --constraints requirements.lock --output-file requirements-test.lock
 	@$(COMPILE) --group docs --constraints requirements.lock --constraints requirements-test.lock \
 		--output-file requirements-docs.lock

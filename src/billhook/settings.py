@@ -6,6 +6,7 @@ a `.env` carries over.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -195,6 +196,12 @@ class Settings(FromEnvironment):
         description="The port that `billhook serve` and `billhook dev` listen on; 0 for any free "
         "port.",
     )
+    root_path: str = Field(
+        "",
+        alias="BILLHOOK_ROOT_PATH",
+        description="The prefix, such as `/billing`, that a reverse proxy removes from the path "
+        "before it passes a request to `billhook serve`.",
+    )
     trusted_proxies: str | None = Field(
         None,
         alias="BILLHOOK_TRUSTED_PROXIES",
@@ -368,6 +375,13 @@ class Settings(FromEnvironment):
                 f"{ANY_AUDIENCE} to accept every token that the provider signs"
             )
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str) -> str:
+        if value and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+/?", value):
+            raise ValueError("must be a path such as /billing")
+        return value.rstrip("/")
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -50,6 +50,10 @@ def wanted(*lists: list[str]) -> list[Requirement]:
                 PROJECT["dependency-groups"]["build"],
             ),
         ),
+        (
+            "requirements-server.lock",
+            wanted(PROJECT["project"]["dependencies"], PROJECT["dependency-groups"]["build"]),
+        ),
         ("requirements-test.lock", wanted(PROJECT["dependency-groups"]["test"])),
         ("requirements-docs.lock", wanted(PROJECT["dependency-groups"]["docs"])),
         ("requirements-release.lock", wanted(PROJECT["dependency-groups"]["release"])),
@@ -61,10 +65,11 @@ def test_every_dependency_is_locked_with_hashes(lock: str, requirements: list[An
         assert requirement.specifier.contains(versions[requirement.name.lower()]), requirement
 
 
-def test_both_locks_agree() -> None:
-    base, test = locked("requirements.lock"), locked("requirements-test.lock")
-    assert {name: test[name] for name in test.keys() & base.keys()} == {
-        name: base[name] for name in test.keys() & base.keys()
+@pytest.mark.parametrize("name", ["docs", "release", "server", "test"])
+def test_all_locks_agree(name: str) -> None:
+    base, other = locked("requirements.lock"), locked(f"requirements-{name}.lock")
+    assert {each: other[each] for each in other.keys() & base.keys()} == {
+        each: base[each] for each in other.keys() & base.keys()
     }
 
 

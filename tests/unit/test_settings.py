@@ -315,3 +315,18 @@ def test_settings_do_not_print_their_secrets() -> None:
     settings = load_settings(**GOOD, STRIPE_TEST_SECRET_KEY="sk_test_hunter2")
     assert "hunter2" not in repr(settings)
     assert "sk_test_hunter2" in settings.secret_values()
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"), [("/billing", "/billing"), ("/a/b/", "/a/b"), ("", ""), (" ", "")]
+)
+def test_a_root_path_is_a_prefix_of_paths(given: str, prefix: str) -> None:
+    assert load_settings(**GOOD, BILLHOOK_ROOT_PATH=given).root_path == prefix
+
+
+@pytest.mark.parametrize(
+    "given", ["billing", "https://your.app/billing", "/billing?", "//", "/a b"]
+)
+def test_other_root_paths_are_rejected(given: str) -> None:
+    with pytest.raises(SettingsError, match="BILLHOOK_ROOT_PATH must be a path"):
+        load_settings(**GOOD, BILLHOOK_ROOT_PATH=given)

@@ -105,6 +105,13 @@ def serve(
         int | None, typer.Option(help="Port to listen on. Default: PORT, else 7130.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 1,
+    root_path: Annotated[
+        str | None,
+        typer.Option(
+            help="The prefix that a reverse proxy removes from paths, such as /billing. Default: "
+            "BILLHOOK_ROOT_PATH, else none."
+        ),
+    ] = None,
 ) -> None:
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
@@ -113,7 +120,7 @@ def serve(
     from billhook.http.server import OPTIONS
 
     # Settings, port and database first: errors are one line, before anything starts.
-    settings = load_settings()
+    settings = load_settings(**({} if root_path is None else {"root_path": root_path}))
     host = host or settings.host
     port = settings.port if port is None else port
     _require_free(host, port)
@@ -125,6 +132,7 @@ def serve(
             host=host,
             port=port,
             workers=workers,
+            root_path=settings.root_path,
             # By default, uvicorn would trust what any local process says about the client.
             proxy_headers=settings.trusted_proxies is not None,
             forwarded_allow_ips=settings.trusted_proxies or "",
