@@ -213,7 +213,17 @@ def history(postgres: EmbeddedPostgres) -> None:
 
 
 def migrated(postgres: EmbeddedPostgres, name: str) -> str:
-    """The address of a new database."""
+    """The address of a new database with a connected account."""
     dsn = postgres.create_database(name)
     asyncio.run(migrate(dsn))
+    asyncio.run(connect(dsn))
     return dsn
+
+
+async def connect(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "INSERT INTO payments.provider_connections (provider, environment, status, "
+        "provider_account_id) VALUES ('stripe', 'test', 'connected', 'acct_bench')"
+    )
+    await connection.close()
