@@ -210,7 +210,7 @@ async def _services(
             database=database,
             ledger=ledger,
             secrets=secrets,
-            signing=SigningSecrets(secrets, settings, rows.account_id),
+            signing=SigningSecrets(database, secrets, settings),
             api_keys=api_keys,
             gateway=gateway,
             auth=Auth(settings, api_keys, jwks),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -12,7 +11,7 @@ import orjson
 from billhook.db import Database, repeat_collisions
 from billhook.db.refusals import reason_of, refusal_in
 from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, NotFound, fault_of
-from billhook.ledger import FINISHED, Delivery, EventNotApplied, Ledger, decode
+from billhook.ledger import FINISHED, Delivery, EventNotApplied, Ledger, OtherAccount, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.models import (
     ReplayedEvents,
@@ -36,7 +35,12 @@ SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.
     SELECT content FROM billhook.archived_events WHERE environment = $1 AND event_id = $2))
 WHERE id IS NOT NULL
 """  # noqa: S608
-_IS_OF_THIS_ACCOUNT = "SELECT billhook.is_of_this_account($1, $2)"
+# As for an event that is applied: the connected account stays the same until the transaction ends.
+_HOLD_ACCOUNT = "LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE"
+_OTHER_ACCOUNT = """
+SELECT account_id, billhook.connected_account($1) FROM billhook.events_of_others($1)
+WHERE event_id = $2
+"""
 # The app's triggers wait for `processed`: removing the mark and setting it again fires them. Of two
 # that remove the same mark at once, the second sees what the first has made of it.
 _TAKE_MARK = """
@@ -88,7 +92,8 @@ async def replay(
     Raises:
         EventNotFound: it never arrived.
         EventNotApplied: it failed again, with the reason.
-        BillhookError: 409, it was archived by age, or belongs to an account that was archived.
+        OtherAccount: it belongs to an account that is not connected.
+        BillhookError: 409, it was archived by age.
     """
     database = ledger.database
     try:
@@ -103,7 +108,6 @@ async def replay(
             code="DATABASE_DUPLICATE",
             next_actions="Its changes are in the mirror, and `billhook rebuild` includes it.",
         ) from None
-    await _refuse_archived(database, environment, row["received_at"])
     delivery = decode(orjson.dumps(row["payload"]))
     if row["processing_status"] == "processed":
         await project_again(database, environment, delivery, marked=FINISHED if refire else ())
@@ -154,6 +158,7 @@ async def project_again(
 
     Raises:
         EventNotApplied: it stays as it was.
+        OtherAccount: it belongs to an account that is not connected.
     """
     found = delivery.event
     try:
@@ -163,6 +168,9 @@ async def project_again(
 
     async def work() -> None:
         async with database.as_service() as connection:
+            await connection.execute(_HOLD_ACCOUNT)
+            if accounts := await connection.fetchrow(_OTHER_ACCOUNT, environment, found.id):
+                raise OtherAccount(found.id, *accounts)
             if marked and await connection.fetchval(_TAKE_MARK, environment, found.id, marked):
                 await apply_batch(connection, environment, [Work(delivery, changes)])
             else:
@@ -197,21 +205,6 @@ async def _put_away(
     async with database.connection() as connection:
         row: asyncpg.Record | None = await connection.fetchrow(_GET_ARCHIVED, environment, event_id)
     return dict(row) if row else None
-
-
-async def _refuse_archived(
-    database: Database, environment: Environment, received_at: datetime
-) -> None:
-    async with database.connection() as connection:
-        here = await connection.fetchval(_IS_OF_THIS_ACCOUNT, environment, received_at)
-    if not here:
-        raise BillhookError(
-            "The event belongs to a Stripe account that is not connected; its rows are archived.",
-            status=409,
-            code="DATABASE_DUPLICATE",
-            next_actions="Set a key of that account and restore its archive: "
-            "`billhook archive list`.",
-        )
 
 
 def _without_payload(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from billhook.connections import Connections
 from billhook.db import Database
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
 from billhook.secrets import Examination, Reencryption, SecretStore
@@ -42,8 +41,7 @@ def store(database: Database, **more: str) -> SecretStore:
 
 
 def signing_secrets(database: Database, given: Settings, **more: Any) -> SigningSecrets:
-    secrets = SecretStore(database, given)
-    return SigningSecrets(secrets, given, Connections(database, secrets).account_id, **more)
+    return SigningSecrets(database, SecretStore(database, given), given, **more)
 
 
 def insforge(value: str, key: str = JWT_SECRET) -> str:
@@ -204,8 +202,20 @@ class Clock:
         return self.now
 
 
-def header(secret: str) -> SignatureHeader:
-    return parse(signature(BODY, secret=secret, at=NOW), NOW)
+def header(*secrets: str) -> SignatureHeader:
+    """Signed with several secrets, as while one is rolled."""
+    signed = [parse(signature(BODY, secret=each, at=NOW), NOW) for each in secrets]
+    return SignatureHeader(int(NOW), tuple(s for each in signed for s in each.signatures))
+
+
+def connected(books: Books, account: str) -> None:
+    books.execute(f"""
+        INSERT INTO payments.provider_connections AS c
+            (provider, environment, status, provider_account_id)
+        VALUES ('stripe', 'test', 'connected', '{account}')
+        ON CONFLICT (provider, environment)
+            DO UPDATE SET provider_account_id = EXCLUDED.provider_account_id
+    """)
 
 
 def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_expires(
@@ -232,6 +242,8 @@ def test_stored_and_hand_set_signing_secrets_count_and_a_rotated_one_until_it_ex
 def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seconds(
     books: Books,
 ) -> None:
+    connected(books, "acct_1")
+
     async def work(database: Database) -> None:
         clock = Clock()
         secrets = store(database)
@@ -255,6 +267,8 @@ def test_a_new_signing_secret_works_at_once_and_an_old_one_ends_within_five_seco
 
 
 def test_webhooks_cost_no_query_while_the_signing_secrets_are_known(books: Books) -> None:
+    connected(books, "acct_1")
+
     async def work(database: Database) -> None:
         given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
         signing = signing_secrets(database, given)
@@ -290,3 +304,44 @@ def test_an_unreadable_signing_secret_does_not_stop_those_that_can_be_read(books
         await signing_secrets(database, without).verify("test", BODY, header("whsec_old"))
 
     books.run(work)
+
+
+def test_a_rolled_signing_secret_belongs_to_the_account_of_the_secret_before(books: Books) -> None:
+    given = settings("postgresql://", stripe_test_webhook_secret="whsec_new,whsec_old,whsec_own")
+
+    async def owner(database: Database, *secrets: str) -> str | None:
+        # Each time as in a process that has just started.
+        return await signing_secrets(database, given).verify("test", BODY, header(*secrets))
+
+    async def first(database: Database) -> None:
+        assert await owner(database, "whsec_old") == "acct_1"
+
+    async def rolled(database: Database) -> None:
+        assert await owner(database, "whsec_old", "whsec_new") == "acct_1"
+        assert await owner(database, "whsec_new") == "acct_1"
+        assert await owner(database, "whsec_own") == "acct_2"
+
+    async def nobody(database: Database) -> None:
+        assert await owner(database, "whsec_own") is None
+
+    books.run(nobody)
+    connected(books, "acct_1")
+    books.run(first)
+    connected(books, "acct_2")
+    books.run(rolled)
+
+
+def test_processes_that_verify_a_first_delivery_at_once_agree_on_its_account(books: Books) -> None:
+    given = settings("postgresql://", stripe_test_webhook_secret="whsec_by_hand")
+    connected(books, "acct_1")
+
+    async def work(database: Database) -> None:
+        processes = [signing_secrets(database, given) for _ in range(8)]
+        found = await asyncio.gather(
+            *(each.verify("test", BODY, header("whsec_by_hand")) for each in processes)
+        )
+        assert set(found) == {"acct_1"}
+
+    books.run(work)
+    hashes = books.rows("SELECT secret_hash FROM billhook.signing_secrets")
+    assert [each["secret_hash"] for each in hashes] == [sha256(b"whsec_by_hand").hexdigest()]

@@ -233,7 +233,7 @@ def test_a_failed_event_of_an_archived_account_is_not_applied_when_stripe_sends_
     fresh.books.execute("DROP FUNCTION refuse CASCADE")
     set_key(fresh, second)
     again = fresh.deliver(old)
-    assert (again.status_code, "account that is not connected" in again.text) == (500, True)
+    assert (again.status_code, "It was not applied" in again.text) == (409, True)
     assert fresh.admin("GET", "/test/customers").json()["customers"] == []
     set_key(fresh, first)
     archive = fresh.books.run(archives.archives)[-1]
@@ -308,9 +308,9 @@ def test_an_event_that_waits_while_another_account_is_connected_is_not_booked_to
             pass
         unmanaged.books.execute("DELETE FROM held")
         assert switching.result().status_code == 200
-        assert waiting.result().status_code == 500
+        assert waiting.result().status_code == 409
     assert unmanaged.books.rows("SELECT FROM payments.customers") == []
-    assert deliver(late).status_code == 500
+    assert deliver(late).status_code in (409, 500)  # a process may remember the revoked secret
 
     set_key(unmanaged, first)
     let_account_have(unmanaged, "whsec_first")

@@ -258,7 +258,14 @@ def _webhook() -> dict[str, Any]:
             },
         }
     }
-    responses |= _described(400, 401, 408, 413, 414, 431, 500, 503)
+    responses |= _described(400, 401, 408, 409, 413, 414, 431, 500, 503)
+    other = "The event belongs to a Stripe account that is not connected. It was not applied."
+    responses["409"]["description"] = other
+    responses["409"]["content"]["application/json"]["example"] |= {
+        "error": "PAYMENT_CONFIG_INVALID",
+        "message": "Event evt_1QxYz belongs to Stripe account acct_1A, but acct_1B is connected. "
+        "It was not applied.",
+    }
     return {
         "tags": ["Webhooks"],
         "summary": "Receive Stripe's events",

@@ -4,7 +4,7 @@ transaction (docs/explanation/ordering.md)."""
 from billhook.ledger.applying import EventNotApplied, EventNotRecorded, Ledger
 from billhook.ledger.delivery import Delivery, check, decode
 from billhook.ledger.receiving import Receipt, receive
-from billhook.ledger.transaction import FINISHED, Entry
+from billhook.ledger.transaction import FINISHED, Entry, OtherAccount
 
 __all__ = [
     "FINISHED",
@@ -13,6 +13,7 @@ __all__ = [
     "EventNotApplied",
     "EventNotRecorded",
     "Ledger",
+    "OtherAccount",
     "Receipt",
     "check",
     "decode",

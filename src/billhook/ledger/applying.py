@@ -19,7 +19,7 @@ from billhook.errors import FAULTS, BillhookError, DatabaseBusy, DatabaseUnavail
 from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
-from billhook.ledger.transaction import FINISHED, Entry, OtherAccount, Work, apply_batch
+from billhook.ledger.transaction import FINISHED, Entry, Work, apply_batch
 from billhook.metrics import Metrics
 from billhook.projections import NOTHING, Changes, project
 from billhook.settings import ENVIRONMENTS, Environment
@@ -88,7 +88,7 @@ class Ledger:
         Raises:
             EventNotApplied: it was recorded as `failed`.
             EventNotRecorded: the app's triggers rejected every write.
-            AccountChanged: its signature was verified for another account; nothing was recorded.
+            OtherAccount: it belongs to an account that is not connected; nothing was changed.
             LeaseLost: `lease` was lost; nothing was recorded.
             DatabaseUnavailable: PostgreSQL is unavailable; nothing was recorded.
             DatabaseBusy, ObjectLocked: a lock was held for too long; nothing was recorded.
@@ -118,13 +118,6 @@ class Ledger:
         for _ in range(2):
             try:
                 return await self._apply(environment, work, lease)
-            except OtherAccount:
-                raise EventNotApplied(
-                    f"Event {work.delivery.event.id} stays failed: it belongs to a Stripe "
-                    "account that is not connected.",
-                    next_actions="Set a key of that account, restore its archive, and replay the "
-                    "event: `billhook archive list`.",
-                ) from None
             except FAULTS as error:
                 return _bug(error)
             except DatabaseBusy:

@@ -22,8 +22,8 @@ class Delivery:
     Attributes:
         account_id: the connected account of the event, if any.
         payload: its JSON, as PostgreSQL can store it.
-        verified_for: the account that was connected when its signature was verified, empty if none
-            was known; None without a signature.
+        verified_for: the account that its signing secret belongs to; None if no account has been
+            connected yet, or without a signature.
     """
 
     event: Event

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import orjson
+import structlog
 
 from billhook.errors import InvalidInput
 from billhook.kinds.reading import text
 from billhook.ledger.applying import Ledger
 from billhook.ledger.delivery import Delivery, decode
-from billhook.ledger.transaction import AccountChanged, Entry
+from billhook.ledger.transaction import Entry, OtherAccount
 from billhook.models import iso
 from billhook.settings import Environment
 from billhook.stripe.decoding import decode as decode_json
 from billhook.stripe.signature import SignatureHeader
+
+log = structlog.get_logger(__name__)
 
 _PING = b"v2.core.event_destination.ping"
 
@@ -24,14 +27,10 @@ class SignatureVerifier(Protocol):
     """Verifies signatures with the signing secrets of an environment."""
 
     async def verify(
-        self,
-        environment: Environment,
-        payload: bytes,
-        header: SignatureHeader,
-        *,
-        fresh: bool = False,
-    ) -> str:
-        """The account for which the signature is valid; otherwise raise the contract's error."""
+        self, environment: Environment, payload: bytes, header: SignatureHeader
+    ) -> str | None:
+        """The account that the signing secret belongs to, or None if no account has been connected
+        yet. Raises the contract's error if the signature is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,9 @@ async def receive(
         200 `{received, handled, event}` (contract section 3.1).
 
     Raises:
-        BillhookError: 400 a bad signature, no event, or one of the other mode;
-            `EventNotApplied`, `EventNotRecorded` or `AccountChanged` 500; `DatabaseUnavailable`
-            503. Nothing acknowledged is ever lost.
+        BillhookError: 400 a bad signature, no event, or one of the other mode; `OtherAccount` 409;
+            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
+            acknowledged is ever lost.
     """
     account = await secrets.verify(environment, payload, header)
     if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
@@ -76,10 +75,16 @@ async def receive(
         )
     try:
         entry = await ledger.apply(environment, replace(delivery, verified_for=account))
-    except AccountChanged:
-        # The secrets were those of the account before. What is valid for this one is applied to it.
-        account = await secrets.verify(environment, payload, header, fresh=True)
-        entry = await ledger.apply(environment, replace(delivery, verified_for=account))
+    except OtherAccount as error:
+        log.warning(
+            "a delivery was refused: its event belongs to another Stripe account",
+            environment=environment,
+            event_id=delivery.event.id,
+            account=error.account,
+            reason=error.message,
+            next_actions=error.next_actions,
+        )
+        raise
     return Receipt(200, _receipt(environment, delivery, entry))
 
 

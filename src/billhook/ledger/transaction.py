@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from billhook.db import Connection
-from billhook.errors import BillhookError
+from billhook.errors import PaymentConfigInvalid
 from billhook.ledger.delivery import Delivery
 from billhook.projections.changes import Changes
 from billhook.reducers.reduce import apply
@@ -70,12 +70,21 @@ class Entry:
     spent: float = 0.0
 
 
-class AccountChanged(BillhookError):
-    """500: another Stripe account was connected since an event's signature was verified."""
+class OtherAccount(PaymentConfigInvalid):
+    """409: an event belongs to a Stripe account that is not connected. It was not applied."""
 
+    status = 409
 
-class OtherAccount(Exception):
-    """The event failed when another Stripe account was connected; its rows are archived."""
+    def __init__(self, event_id: str, account: str, connected: str) -> None:
+        super().__init__(
+            f"Event {event_id} belongs to Stripe account {account}, but {connected or 'none'} is "
+            "connected. It was not applied.",
+            next_actions=f"To apply it, connect {account} again and restore its archive: "
+            f"`billhook archive list`. If an endpoint of {account} still sends events here, "
+            "disable it at Stripe. If the endpoint is not of that account, roll its signing secret "
+            "at Stripe and set the new one.",
+        )
+        self.account = account
 
 
 FINISHED = ("processed", "ignored")
@@ -98,7 +107,6 @@ async def apply_batch(
         The entry of each, in order.
 
     Raises:
-        AccountChanged: one of them was verified while another account was connected.
         OtherAccount: one of them belongs to an account that is not connected.
         asyncpg.PostgresError: nothing was done; most likely the app's trigger raised an error.
     """
@@ -106,13 +114,7 @@ async def apply_batch(
     def reduce(state: State, loaded: Mapping[str, Any]) -> _Reduced:
         known = _known(loaded)
         todo, marks = [], []
-        for work in _unfinished(batch, known):
-            if work.delivery.verified_for not in (None, loaded["account"]):
-                raise AccountChanged(
-                    f"Event {work.delivery.event.id} was not recorded: another Stripe account "
-                    "was connected while it was waiting.",
-                    next_actions="Stripe sends it again.",
-                )
+        for work in _unfinished(batch, known, loaded["account"]):
             todo.append(work)
             ours = apply(state, work.delivery.event, work.changes, len(todo))
             marks.append("failed" if work.failure else "processed" if ours else "ignored")
@@ -139,11 +141,15 @@ async def apply_batch(
 
 @dataclass(slots=True)
 class _Known:
-    """An event that is already in the ledger or the archive."""
+    """An event that is already in the ledger or the archive.
+
+    Attributes:
+        other: the account that it belongs to, if that is not the connected one.
+    """
 
     row_id: str | None
     entry: Entry
-    ours: bool = True
+    other: str | None = None
 
 
 def locks_of(environment: Environment, work: Work) -> frozenset[str]:
@@ -178,8 +184,8 @@ def _known(loaded: Mapping[str, Any]) -> dict[str, _Known]:
     for event_id, content in loaded["archived"] or ():
         columns = [content[name] for name in _COLUMNS]
         known[event_id] = _Known(None, _entry_of(columns))
-    for event_id, row_id, *columns, ours in loaded["ledger"] or ():
-        known[event_id] = _Known(row_id, _entry_of(columns), ours)
+    for event_id, row_id, *columns, other in loaded["ledger"] or ():
+        known[event_id] = _Known(row_id, _entry_of(columns), other)
     return known
 
 
@@ -200,17 +206,21 @@ def _entry_of(columns: Sequence[Any]) -> Entry:
     return Entry(False, status, attempts, error, received, processed, created, updated)
 
 
-def _unfinished(batch: Sequence[Work], known: Mapping[str, _Known]) -> list[Work]:
-    """The events to apply: each once, and none that is already in its final state."""
+def _unfinished(batch: Sequence[Work], known: Mapping[str, _Known], connected: str) -> list[Work]:
+    """The events to apply: each once, and none that is already in its final state.
+
+    Raises:
+        OtherAccount: one of them belongs to another account than the connected one.
+    """
     todo: dict[str, Work] = {}
     for work in batch:
         event_id = work.delivery.event.id
         found = known.get(event_id)
-        if found is not None:
-            if found.row_id is None or found.entry.processing_status in FINISHED:
-                continue
-            if not found.ours:
-                raise OtherAccount(event_id)
+        if found and (found.row_id is None or found.entry.processing_status in FINISHED):
+            continue
+        for account in (work.delivery.verified_for, found.other if found else None):
+            if account not in (None, connected):
+                raise OtherAccount(event_id, account, connected)
         todo.setdefault(event_id, work)
     return list(todo.values())
 

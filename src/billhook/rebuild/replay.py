@@ -136,7 +136,8 @@ _LEDGER = f"""
 SELECT e.payload::text FROM payments.webhook_events e
 WHERE e.environment = $1 AND e.provider = 'stripe'
   AND e.updated_at >= {_ADOPTED_AT}
-  AND billhook.is_of_this_account($1, e.received_at)
+  AND NOT EXISTS (
+      SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = e.provider_event_id)
   AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = e.provider_event_id)
 ORDER BY e.received_at, e.id
 """  # noqa: S608
@@ -144,7 +145,7 @@ _ARCHIVE = f"""
 SELECT (a.content -> 'payload'::text)::text FROM billhook.archived_events a
 WHERE a.environment = $1
   AND (a.content ->> 'updated_at'::text)::timestamptz >= {_ADOPTED_AT}
-  AND billhook.is_of_this_account($1, (a.content ->> 'received_at'::text)::timestamptz)
+  AND NOT EXISTS (SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = a.event_id)
   AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = a.event_id)
 """  # noqa: S608
 # The same facts in an archive.

@@ -7,7 +7,7 @@ import structlog
 
 from billhook.db import Database
 from billhook.errors import ObjectLocked
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, OtherAccount, decode
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,8 @@ WHERE provider = 'stripe' AND environment = $1 AND processing_status IN ('failed
   AND updated_at < now() - interval '1 minute'
   -- Later than adopted.
   AND updated_at >= (SELECT pg_catalog.min(applied_at) FROM billhook.migrations)
-  AND billhook.is_of_this_account($1, received_at)
+  AND NOT EXISTS (
+      SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = e.provider_event_id)
   AND NOT EXISTS (
       SELECT FROM billhook.event_retries r
       WHERE r.environment = e.environment AND r.event_id = e.provider_event_id)
@@ -71,7 +72,7 @@ async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
     delivery = decode(orjson.dumps(row["payload"]))
     try:
         await ledger.apply(row["environment"], delivery)
-    except (EventNotApplied, EventNotRecorded, ObjectLocked) as error:
+    except (EventNotApplied, EventNotRecorded, OtherAccount, ObjectLocked) as error:
         log.warning(
             "event failed again",
             environment=row["environment"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -68,8 +68,8 @@ def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> Signatu
     return SignatureHeader(timestamp, tuple(signatures))
 
 
-def verify(payload: bytes, header: SignatureHeader, secrets: Sequence[str]) -> None:
-    """Check that `payload` was signed with one of `secrets`.
+def verify(payload: bytes, header: SignatureHeader, secrets: Iterable[str]) -> list[str]:
+    """Check that `payload` was signed with one of `secrets`. Returns those that it was signed with.
 
     Args:
         payload: the body, byte for byte as it came.
@@ -81,14 +81,18 @@ def verify(payload: bytes, header: SignatureHeader, secrets: Sequence[str]) -> N
     """
     signed = b"%d." % header.timestamp + payload
     # No early exit: how long it takes must not tell which secret or signature was close.
-    matches = False
+    used = []
     for secret in secrets:
         expected = hmac.new(secret.encode(), signed, sha256).hexdigest()
+        matches = False
         for signature in header.signatures:
             matches |= hmac.compare_digest(expected, signature)
-    if not matches:
+        if matches:
+            used.append(secret)
+    if not used:
         raise SignatureMismatch(
             "The webhook signature does not match any known signing secret.",
             next_actions="Compare the endpoint's signing secret (whsec_…) in your Stripe account "
             "with the one set here, and make sure that nothing changes the body in transit.",
         )
+    return used

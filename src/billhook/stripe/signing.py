@@ -1,25 +1,49 @@
-"""The signing secrets that are valid now, and the verification of webhooks with them."""
+"""The signing secrets that are valid now, whose they are, and the verification of webhooks."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
+from billhook.db import Database
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Environment, Settings
 from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
 
+_CONNECTED = "SELECT billhook.connected_account($1)"
+_OWNERS = """
+SELECT secret_hash, account_id FROM billhook.signing_secrets
+WHERE environment = $1 AND secret_hash = ANY ($2::text[])
+"""
+# If another process was faster, its account counts.
+_OWN = """
+INSERT INTO billhook.signing_secrets AS s (environment, secret_hash, account_id)
+VALUES ($1, $2, $3)
+ON CONFLICT (environment, secret_hash) DO UPDATE SET account_id = s.account_id
+RETURNING account_id
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Valid:
-    """The secrets of an account, as they were read."""
+    """The secrets that were valid when they were read.
+
+    Attributes:
+        connected: the account that was connected before they were read; empty if none.
+        owners: each secret, and the account that it belongs to, if that is known.
+    """
 
     read_at: float
-    account: str
-    secrets: tuple[str, ...]
+    connected: str
+    owners: dict[str, str | None]
+
+    def owner(self, used: list[str]) -> str | None:
+        """The account that a delivery belongs to, signed with these secrets, if that is known."""
+        return next((self.owners[each] for each in used if self.owners[each]), None)
 
 
 class SigningSecrets:
@@ -30,44 +54,34 @@ class SigningSecrets:
     `ttl` seconds. A signature that matches none of them is checked again after a fresh read, so
     that a new secret works immediately in every process; an old one stops working within `ttl`.
 
-    Secrets are valid for the account that was connected when they were read.
-
-    Args:
-        account_of: the account that is connected, if known.
+    A secret belongs to one Stripe account: the one that was connected when a delivery was first
+    verified with it. Snapshot events don't name their account, so only this tells.
     """
 
     def __init__(
         self,
+        database: Database,
         store: SecretStore,
         settings: Settings,
-        account_of: Callable[[Environment], Awaitable[str | None]],
         *,
         ttl: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._database = database
         self._store = store
         self._settings = settings
-        self._account_of = account_of
         self._ttl = ttl
         self._clock = clock
         self._read: dict[Environment, _Valid] = {}
         self._reading = asyncio.Lock()
 
     async def verify(
-        self,
-        environment: Environment,
-        payload: bytes,
-        header: SignatureHeader,
-        *,
-        fresh: bool = False,
-    ) -> str:
+        self, environment: Environment, payload: bytes, header: SignatureHeader
+    ) -> str | None:
         """Check the signature on a webhook (contract section 3.1).
 
-        Args:
-            fresh: with secrets that are read now.
-
         Returns:
-            The account for which it is valid; empty if none is known.
+            The account that its secret belongs to; None if no account has been connected yet.
 
         Raises:
             InvalidInput: made with another secret.
@@ -75,13 +89,28 @@ class SigningSecrets:
             DatabaseUnavailable: the secrets cannot be read just now.
         """
         asked_at = self._clock()
-        valid = await self._secrets(environment, asked_at, bypass=fresh)
+        valid = await self._secrets(environment, asked_at)
         try:
-            verify(payload, header, valid.secrets)
+            used = verify(payload, header, valid.owners)
         except SignatureMismatch:
+            used = []
+        if not used or not all(valid.owners[each] for each in used):
+            # Neither a new secret nor a first use is judged from memory: another account may be
+            # connected by now.
             valid = await self._secrets(environment, asked_at, bypass=True)
-            verify(payload, header, valid.secrets)
-        return valid.account
+            used = verify(payload, header, valid.owners)
+            await self._own(environment, valid, used)
+        return valid.owner(used)
+
+    async def _own(self, environment: Environment, valid: _Valid, used: list[str]) -> None:
+        """Record whose secrets these are. All of one delivery belong to one endpoint."""
+        account = valid.owner(used) or valid.connected
+        for secret in used:
+            if account and valid.owners[secret] is None:
+                async with self._database.connection() as connection:
+                    valid.owners[secret] = await connection.fetchval(
+                        _OWN, environment, _hash(secret), account
+                    )
 
     async def _secrets(
         self, environment: Environment, asked_at: float, *, bypass: bool = False
@@ -102,7 +131,8 @@ class SigningSecrets:
     async def _load(self, environment: Environment) -> _Valid:
         read_at = self._clock()
         # First: the secrets of an account are revoked when another one is connected.
-        account = await self._account_of(environment) or ""
+        async with self._database.connection() as connection:
+            connected = await connection.fetchval(_CONNECTED, environment)
         name = webhook_secret_name(environment)
         found = list(self._settings.stripe_webhook_secrets(environment))
         try:
@@ -110,12 +140,27 @@ class SigningSecrets:
         except SecretUnreadable:
             if not found:
                 raise
-        secrets = tuple(dict.fromkeys(found))
-        if not secrets:
+        if not found:
             raise BillhookError(
                 f"No webhook signing secret is configured for the {environment} environment.",
                 next_actions=f"Set {name} to the endpoint's signing secret (whsec_…), or let "
                 "Billhook manage the endpoint: set a Stripe key and BILLHOOK_PUBLIC_URL.",
             )
-        self._read[environment] = valid = _Valid(read_at, account, secrets)
+        owners = await owners_of(self._database, environment, found)
+        self._read[environment] = valid = _Valid(read_at, connected, owners)
         return valid
+
+
+async def owners_of(
+    database: Database, environment: Environment, secrets: Iterable[str]
+) -> dict[str, str | None]:
+    """Each signing secret, and the account that it belongs to, if that is known."""
+    hashes = {each: _hash(each) for each in secrets}
+    async with database.connection() as connection:
+        rows = await connection.fetch(_OWNERS, environment, list(hashes.values()))
+    known = {row["secret_hash"]: row["account_id"] for row in rows}
+    return {each: known.get(hashed) for each, hashed in hashes.items()}
+
+
+def _hash(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()

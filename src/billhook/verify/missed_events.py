@@ -9,7 +9,7 @@ import orjson
 from billhook import event_list
 from billhook.errors import ObjectLocked
 from billhook.events import project_again
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, OtherAccount, decode
 from billhook.mirror import StripeReader
 
 # The objects of a payment: an invoice reports it without naming its PaymentIntent.
@@ -47,5 +47,5 @@ async def apply_events(
             entry = await ledger.apply(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(reader.database, reader.environment, delivery)
-        except (EventNotApplied, EventNotRecorded, ObjectLocked):
+        except (EventNotApplied, EventNotRecorded, OtherAccount, ObjectLocked):
             continue  # it will be retried

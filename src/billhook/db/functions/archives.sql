@@ -22,8 +22,8 @@ RETURNS TABLE (relation text, condition text) LANGUAGE sql IMMUTABLE AS $$
         ('billhook.event_retries', 'environment = $1')
 $$;
 
--- Move an environment's rows into a new archive. There is one even when there were no rows: it
--- says which account the events before it belong to.
+-- Move an environment's rows into a new archive, and record whose events the ledger holds. The caller
+-- has locked the ledger, so that no event is between the accounts.
 CREATE OR REPLACE FUNCTION billhook.archive(env text, account text) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
     each record;
@@ -46,6 +46,13 @@ BEGIN
                 USING HINT = 'A trigger on that table keeps rows from being deleted.';
         END IF;
     END LOOP;
+    INSERT INTO billhook.event_accounts (environment, event_id, account_id)
+        SELECT env, e.provider_event_id, coalesce(account, '') FROM payments.webhook_events e
+        WHERE e.provider = 'stripe' AND e.environment = env
+        UNION ALL
+        SELECT env, a.event_id, coalesce(account, '') FROM billhook.archived_events a
+        WHERE a.environment = env
+    ON CONFLICT DO NOTHING;
     DELETE FROM billhook.syncs WHERE environment = env;
     DELETE FROM billhook.pulls WHERE environment = env;
     RETURN archive;

@@ -44,18 +44,12 @@ LANGUAGE sql STABLE AS $$
         WHERE provider = 'stripe' AND environment = env), '')
 $$;
 
--- Whether the account that was connected when an event arrived is connected now: it is the account of
--- the first archive made after the event, or else the current one. Its rows must be here for the event
--- to be applied again.
-CREATE OR REPLACE FUNCTION billhook.is_of_this_account(env text, received_at timestamptz) RETURNS boolean
-LANGUAGE sql STABLE AS $$
-    SELECT coalesce((
-        SELECT a.account_id IS NOT DISTINCT FROM (
-            SELECT provider_account_id FROM payments.provider_connections
-            WHERE provider = 'stripe' AND environment = env)
-        FROM billhook.archives a
-        WHERE a.environment = env AND a.archived_at > is_of_this_account.received_at
-        ORDER BY a.archived_at LIMIT 1), true)
+-- The events of the ledger that belong to accounts that are not connected: those that were connected
+-- when the events were recorded. An event is applied again only while the rows of its account are here.
+CREATE OR REPLACE FUNCTION billhook.events_of_others(env text)
+RETURNS TABLE (event_id text, account_id text) LANGUAGE sql STABLE AS $$
+    SELECT a.event_id, a.account_id FROM billhook.event_accounts a
+    WHERE a.environment = env AND a.account_id <> (SELECT billhook.connected_account(env))
 $$;
 
 -- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, ± 25 %, so that events

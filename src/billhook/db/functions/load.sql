@@ -47,8 +47,8 @@ BEGIN
         account := billhook.connected_account(env);
         SELECT json_agg(json_build_array(e.provider_event_id, e.id, e.processing_status,
             e.attempt_count, e.last_error, e.received_at, e.processed_at, e.created_at,
-            e.updated_at, e.processing_status IN ('processed'::text, 'ignored'::text)
-                OR billhook.is_of_this_account(env, e.received_at)))
+            e.updated_at, (SELECT o.account_id FROM billhook.events_of_others(env) o
+                           WHERE o.event_id = e.provider_event_id)))
         INTO ledger
         FROM jsonb_array_elements_text(wanted -> 'events'::text) AS k(id) CROSS JOIN LATERAL (
             SELECT * FROM payments.webhook_events e

@@ -203,6 +203,24 @@ CREATE TABLE billhook.archived_rows (
 );
 CREATE INDEX archived_rows_by_archive ON billhook.archived_rows (archive_id, relation);
 
+-- Which account an event belongs to, recorded when another one is connected. Events without a row
+-- belong to the connected account.
+CREATE TABLE billhook.event_accounts (
+    environment text NOT NULL,
+    event_id    text NOT NULL,
+    account_id  text NOT NULL,          -- empty: unknown
+    PRIMARY KEY (environment, event_id)
+);
+
+-- A signing secret belongs to one account: the one that was connected when a delivery was first
+-- verified with it.
+CREATE TABLE billhook.signing_secrets (
+    environment text NOT NULL CHECK (environment IN ('test', 'live')),
+    secret_hash text NOT NULL,          -- SHA-256, in hexadecimal
+    account_id  text NOT NULL,
+    PRIMARY KEY (environment, secret_hash)
+);
+
 -- Reading Stripe's event list. Events before `since`, when the account was first connected, are
 -- not ours.
 CREATE TABLE billhook.pulls (
