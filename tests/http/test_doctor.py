@@ -26,7 +26,7 @@ from billhook.doctor.stripe import clock
 from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from cli import Billhook, billhook
-from http_tokens import ADMIN_KEY, JWT_SECRET
+from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET
 from odd_stripe import odd, with_odd_entries
 from sandboxes import running_sandbox
 from strangers import as_user
@@ -75,6 +75,13 @@ class Patient:
         """With the settings of the server, `hours` from now."""
         settings = self.settings.model_copy(update=changes)
         return asyncio.run(examine(settings, None, datetime.now(UTC) + timedelta(hours=hours)))
+
+    def connected(self) -> str:
+        """The connected account."""
+        row = self.api.books.row(
+            "SELECT provider_account_id AS id FROM payments.provider_connections"
+        )
+        return str(row["id"])
 
     def store(self, secrets: dict[str, str]) -> None:
         """As InsForge stores them."""
@@ -417,6 +424,24 @@ def test_the_doctor_counts_the_signing_secrets(patient: Patient) -> None:
     assert "1 signing secret is accepted" in only(patient.examined(), "signing secret").message
     by_hand = {"stripe_test_webhook_secret": SecretStr("whsec_one,whsec_two")}
     assert "3 signing secrets" in only(patient.examined(**by_hand), "signing secret").message
+
+
+def test_the_doctor_names_signing_secrets_of_an_account_that_is_not_connected(
+    patient: Patient,
+) -> None:
+    assert patient.api.deliver(event("customer.created", customer())).status_code == 200
+    before = patient.connected()
+    by_hand = {"stripe_test_webhook_secret": SecretStr(SIGNING_SECRET)}
+    assert only(patient.examined(**by_hand), "signing secret").state == "ok"
+    connect(patient.settings.database_url.get_secret_value(), patient.api.stripe_url, "sk_test_b_1")
+    connected = patient.connected()
+    finding = only(patient.examined(**by_hand), "signing secret")
+    assert finding.state == "broken"
+    assert f"signed events of {before}" in finding.message
+    assert f"while {connected} is connected" in finding.message
+    assert "roll it at Stripe" in (finding.next_actions or "")
+    both = {"stripe_test_webhook_secret": SecretStr(f"{SIGNING_SECRET},whsec_of_second")}
+    assert only(patient.examined(**both), "signing secret").state == "warning"
 
 
 def test_the_doctor_names_settings_without_effect(patient: Patient) -> None:

@@ -131,7 +131,7 @@ async def _environment(
         return found
     # Without a working key, further requests to Stripe would only take time.
     if key.state == "ok":
-        endpoint = at_stripe.Endpoint(gateway, secrets, settings, environment, connection)
+        endpoint = at_stripe.Endpoint(gateway, database, secrets, settings, environment, connection)
         found += [each async for each in endpoint.findings()]
         found.append(await at_stripe.missed(gateway, database, environment, connection, now))
     return found + [each async for each in in_database.ledger(database, environment, now)]

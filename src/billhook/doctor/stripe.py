@@ -21,6 +21,7 @@ from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.stripe.signature import TOLERANCE
+from billhook.stripe.signing import owners_of
 
 _GRACE = timedelta(minutes=5)
 """A younger event may still be in transit."""
@@ -72,11 +73,13 @@ class Endpoint:
     def __init__(
         self,
         gateway: Gateway,
+        database: Database,
         secrets: SecretStore,
         settings: Settings,
         environment: Environment,
         connection: Connection,
     ) -> None:
+        self._database = database
         self._gateway = gateway
         self._secrets = secrets
         self._settings = settings
@@ -124,10 +127,26 @@ class Endpoint:
                 f"{self._configure}, or set {name} for an endpoint that you manage.",
                 check="signing secret",
             )
-        count = len({*by_hand, *(each.value for each in stored)})
+        owners = await owners_of(
+            self._database, self._environment, [*by_hand, *(each.value for each in stored)]
+        )
+        connected = self._connection.account_id
+        others = [each for each in owners.values() if each not in (None, connected)]
+        count = len(owners) - len(others)
         accepted = "1 signing secret is" if count == 1 else f"{count} signing secrets are"
         sources = f"{len(by_hand)} from {name}, {len(stored)} stored"
-        return self._found("ok", f"{accepted} accepted ({sources}).", check="signing secret")
+        message = f"{accepted} accepted ({sources})."
+        if not others:
+            return self._found("ok", message, check="signing secret")
+        whose = ", ".join(sorted({str(each) for each in others}))
+        return self._found(
+            "warning" if count else "broken",
+            f"{message} {len(others)} signed events of {whose}; deliveries with "
+            f"{'it' if len(others) == 1 else 'them'} are refused while {connected} is connected.",
+            f"Set {name} to the signing secret of the endpoint in {connected}. If that is the one "
+            "that is set, roll it at Stripe first. Disable endpoints of other accounts.",
+            check="signing secret",
+        )
 
     async def _at_stripe(self) -> StripeObject | None:
         """The managed endpoint, else another one that points to this environment."""
