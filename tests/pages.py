@@ -6,6 +6,7 @@ A block that no test runs says why in a comment before it: `<!-- not run: it nee
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,10 @@ def all_pages() -> list[str]:
 
 def all_blocks(page: str) -> list[Block]:
     found = _BLOCK.finditer((ROOT / page).read_text())
-    return [Block(page, each["language"], each["text"], each["reason"]) for each in found]
+    return [
+        Block(page, each["language"], textwrap.dedent(each["text"]), each["reason"])
+        for each in found
+    ]
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/reference/: `make reference`.
+"""Writes the generated parts of docs/: `make reference`.
 
 A page says where they go, between two comments::
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from generate import commands, errors, routes, settings, tables
 from generate.tables import Table
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+DOCS = Path(__file__).parents[1]
+REFERENCE = DOCS / "reference"
 
 _PART = re.compile(
     r"(?P<start><!-- generated: (?P<name>\w+)(?P<arguments>[^>]*?) -->\n).*?"
@@ -28,7 +29,7 @@ _PART = re.compile(
 
 def pages() -> list[Path]:
     """The pages with generated parts."""
-    return [page for page in sorted(REFERENCE.glob("*.md")) if _PART.search(page.read_text())]
+    return [page for page in sorted(DOCS.rglob("*.md")) if _PART.search(page.read_text())]
 
 
 def rendered(page: Path, schema: list[Table]) -> str:
@@ -44,6 +45,7 @@ def rendered(page: Path, schema: list[Table]) -> str:
         "routes": lambda _: routes.write(),
         "models": lambda _: routes.write_models(),
         "tables": lambda _: tables.write(schema),
+        "file": lambda arguments: _file(*arguments),
     }
 
     def part(found: re.Match[str]) -> str:
@@ -51,3 +53,8 @@ def rendered(page: Path, schema: list[Table]) -> str:
         return f"{found['start']}\n{text.strip()}\n\n{found['end']}"
 
     return _PART.sub(part, page.read_text())
+
+
+def _file(name: str, language: str) -> str:
+    """A file of the repository as a code block."""
+    return f"```{language}\n{(DOCS.parent / name).read_text().strip()}\n```"

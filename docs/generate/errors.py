@@ -10,7 +10,7 @@ from generate.markdown import code, table
 
 
 def write() -> str:
-    kinds = sorted(_kinds(BillhookError), key=lambda each: (each.status, each.code))
+    kinds = sorted(_kinds(BillhookError), key=lambda each: (each.status, each.code, each.__name__))
     return table(
         ("Status", "Code", "Meaning", "What to do"),
         [
@@ -21,8 +21,11 @@ def write() -> str:
 
 
 def _kinds(kind: type[BillhookError]) -> Iterator[type[BillhookError]]:
+    """The errors of the API; those of the Python client are its own."""
     for each in kind.__subclasses__():
-        if each.__module__ == BillhookError.__module__ or "code" in vars(each):
+        package = each.__module__.rpartition(".")[0]
+        is_listed = each.__module__ == BillhookError.__module__ or "code" in vars(each)
+        if is_listed and package.startswith("billhook") and package != "billhook.client":
             yield each
         yield from _kinds(each)
 

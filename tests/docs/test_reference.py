@@ -1,4 +1,4 @@
-"""docs/reference/: what is generated is up to date and complete. `make reference` writes it."""
+"""What is generated in docs/ is up to date and complete. `make reference` writes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_page_is_up_to_date(page: Path, schema: list[Table]) -> None:
 
 def test_each_page_with_generated_parts_is_found() -> None:
     pages = {page.stem for page in generate.pages()}
-    assert pages == {"cli", "errors", "http-api", "settings", "tables"}
+    assert pages == {"alerts", "cli", "deploy", "errors", "http-api", "settings", "tables"}
 
 
 def test_every_setting_has_a_meaning_and_is_listed_once() -> None:

@@ -81,7 +81,6 @@ def test_compose_needs_the_secrets_and_nothing_else(compose: dict[str, Any]) -> 
 
 
 def test_a_server_runs_with_the_roles_of_compose(sandbox: str, tmp_path: Path) -> None:
-    psql = program("psql")
     password = "it's a/p@ss word"
     # A cluster of its own: roles belong to all databases of one.
     with tempfile.TemporaryDirectory(prefix="billhook-roles-") as folder:
@@ -89,7 +88,7 @@ def test_a_server_runs_with_the_roles_of_compose(sandbox: str, tmp_path: Path) -
         try:
             administrators = server.create_database("app")
             passes(
-                psql,
+                server.bin / "psql",
                 *("-X", "-q", "-f", ROOT / "deploy/roles.sql", administrators),
                 BILLHOOK_DATABASE_PASSWORD=password,
             )

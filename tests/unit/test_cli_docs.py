@@ -1,24 +1,23 @@
-"""docs/reference/cli.md: every command stands there, and every line of it can be typed."""
+"""docs/reference/cli.md has every command, and each line of it and of the README can be typed."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from billhook.cli import app
+from pages import blocks
 
-PAGE = Path(__file__).parents[2] / "docs/reference/cli.md"
+PAGES = ("docs/reference/cli.md", "README.md")
 
 
 def typed() -> list[list[str]]:
-    """The arguments of every `billhook …` in the page's examples."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    lines = (line.partition("<")[0] for block in blocks for line in block.splitlines())
+    """The arguments of every `billhook …` in the pages' examples."""
+    found = [block for page in PAGES for block in blocks(page, "sh")]
+    lines = (line.partition("<")[0] for block in found for line in block.splitlines())
     words = (shlex.split(line, comments=True) for line in lines)
     return [each[1:] for each in words if each[:1] == ["billhook"]]
 

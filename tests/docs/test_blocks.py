@@ -1,0 +1,55 @@
+"""Every code block of README.md and docs/ is run by a test, or says why not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pages import ROOT, all_blocks, all_pages
+
+PROGRAMS = {"bash", "console", "js", "javascript", "py", "python", "sh", "sql", "ts"}
+
+RUN_BY = {
+    "README.md": {"sh": "tests/unit/test_cli_docs.py", "sql": "tests/database/test_readme.py"},
+    "docs/how-to/alerts.md": {"sh": "tests/docs/test_alerts.py"},
+    "docs/how-to/backup.md": {"sh": "tests/docs/test_backup.py"},
+    "docs/how-to/database-roles.md": {"sql": "tests/database/test_owner.py"},
+    "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
+    "docs/how-to/rotate-keys.md": {"sh": "tests/docs/test_rotate_keys.py"},
+    "docs/how-to/test-your-app.md": {
+        "python": "tests/docs/test_test_your_app.py",
+        "sql": "tests/docs/test_test_your_app.py",
+    },
+    "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
+    "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
+    "docs/reference/sandbox.md": {"python": "tests/sandbox/test_pytest_plugin.py"},
+    "docs/tutorial/first-order.md": {"sh": "tests/docs/test_tutorial.py"},
+}
+"""Which test runs the blocks of a page, by language."""
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_each_block_is_run_or_says_why_not(page: str) -> None:
+    idle = [
+        each.text
+        for each in all_blocks(page)
+        if each.language in PROGRAMS
+        and each.language not in RUN_BY.get(page, {})
+        and not each.reason
+    ]
+    assert idle == []
+
+
+def test_the_tests_that_run_them_name_their_page() -> None:
+    for page, tests in RUN_BY.items():
+        for test in tests.values():
+            source = (ROOT / test).read_text()
+            assert page in source or (page == "README.md" and "readme" in source), test
+
+
+@pytest.mark.parametrize("page", all_pages())
+def test_json_can_be_parsed(page: str) -> None:
+    for each in all_blocks(page):
+        if each.language == "json":
+            json.loads(each.text)
