@@ -1,4 +1,4 @@
-"""What an application counts and times, for Prometheus (docs/operations.md)."""
+"""What an application counts and times, for Prometheus (docs/explanation/operations.md)."""
 
 from __future__ import annotations
 
