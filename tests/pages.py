@@ -56,3 +56,11 @@ def block(page: str, language: str, holding: str) -> str:
     """The only one that contains `holding`."""
     (found,) = (each for each in blocks(page, language) if holding in each)
     return found
+
+
+APP_PAGES = ("fulfil-orders", "grant-access", "policies")
+
+
+def app_sql() -> list[str]:
+    """The SQL that an app copies: its orders and their trigger, its subscribers, its policies."""
+    return [sql for page in APP_PAGES for sql in blocks(f"docs/how-to/{page}.md", "sql")]

@@ -23,7 +23,7 @@ import pytest
 from books import Books
 from depth import by_depth
 from http_tokens import JWT_SECRET, SIGNING_SECRET, signature
-from readme import sql_blocks
+from pages import app_sql
 from stripe_events import event, payload, session, subject, subscription
 
 PURCHASES = by_depth(200, 1000, 1000)
@@ -32,9 +32,9 @@ SENDERS = 8
 
 TEAMS = 100
 
-# The triggers that the README documents, and one that counts how often an order is fulfilled.
+# The triggers of docs/how-to/fulfil-orders.md, and one that counts how often an order is fulfilled.
 APP = f"""
-    {"".join(sql_blocks())}
+    {"".join(app_sql())}
     INSERT INTO orders SELECT 'order_' || n, 'test', 1500, 'eur'
     FROM generate_series(1, {PURCHASES}) n;
     INSERT INTO plan_prices VALUES ('test', 'price_1');

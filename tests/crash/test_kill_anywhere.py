@@ -25,7 +25,7 @@ from billhook.kinds import TABLES
 from books import Books, final_state
 from depth import by_depth
 from http_tokens import ADMIN_KEY, SIGNING_SECRET, signature, token
-from readme import sql_blocks
+from pages import app_sql
 from recovering import FULFIL
 from stripe_events import event, payload, session, subject
 
@@ -79,7 +79,7 @@ FULFILLED = """
 def test_an_order_is_fulfilled_once_wherever_its_event_is_interrupted(
     server: Server, empty_database_url: str
 ) -> None:
-    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFIL)
     server.books.execute(ORDERS)
 
     def event_of(order: int) -> Asking:
@@ -110,7 +110,7 @@ def test_a_failure_is_kept_and_triggers_stay_as_they_were_wherever_it_is_interru
     server: Server,
 ) -> None:
     """This trigger refuses even `failed`, and is passed by for that."""
-    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFIL)
     server.books.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE 'no stock left'; END $$;
@@ -224,7 +224,7 @@ def mirror(books: Books) -> dict[str, list[str]]:
 
 def test_a_replay_fulfils_once_wherever_it_is_interrupted(server: Server) -> None:
     """The warehouse was closed when the event came; then the trigger is fixed."""
-    server.books.execute("".join(sql_blocks()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFIL)
     server.books.execute(ORDERS)
 
     def replay_of(order: int) -> Asking:

@@ -14,7 +14,7 @@ from billhook.db.embedded import EmbeddedPostgres
 from billhook.db.migrate import migrate
 from billhook.ledger import EventNotApplied
 from books import Books
-from readme import sql_blocks
+from pages import app_sql
 from strangers import as_user
 from stripe_events import event, session
 
@@ -41,7 +41,7 @@ def test_a_role_without_special_rights_migrates_and_fulfils_an_apps_orders(
         owner, app = Books(as_user(direct, "billhook")), Books(as_user(direct, "app_owner"))
         asyncio.run(migrate(owner.dsn))
         owner.execute(let_app_in)
-        app.execute(sql_blocks()[0])
+        app.execute(app_sql()[0])
         app.execute("INSERT INTO orders VALUES ('o', 'test', 1500, 'eur')")
         bought = session("cs_1", metadata={"order_id": "o"})
         (row,) = owner.apply(event("checkout.session.completed", bought))

@@ -10,12 +10,17 @@ from pages import ROOT, all_blocks, all_pages
 
 PROGRAMS = {"bash", "console", "js", "javascript", "py", "python", "sh", "sql", "ts"}
 
+APP = ("tests/database/test_app_sql.py",)
+
 RUN_BY = {
-    "README.md": {"sh": "tests/unit/test_cli_docs.py", "sql": "tests/database/test_readme.py"},
+    "README.md": {"sh": "tests/unit/test_cli_docs.py", "sql": "tests/database/test_app_sql.py"},
     "docs/how-to/alerts.md": {"sh": "tests/docs/test_alerts.py"},
     "docs/how-to/backup.md": {"sh": "tests/docs/test_backup.py"},
     "docs/how-to/database-roles.md": {"sql": "tests/database/test_owner.py"},
     "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
+    "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/rotate-keys.md": {"sh": "tests/docs/test_rotate_keys.py"},
     "docs/how-to/test-your-app.md": {
         "python": "tests/docs/test_test_your_app.py",
@@ -45,7 +50,7 @@ def test_the_tests_that_run_them_name_their_page() -> None:
     for page, tests in RUN_BY.items():
         for test in tests.values():
             source = (ROOT / test).read_text()
-            assert page in source or (page == "README.md" and "readme" in source), test
+            assert page in source or (page.rpartition("/")[2] in source and test in APP), test
 
 
 @pytest.mark.parametrize("page", all_pages())

@@ -21,7 +21,7 @@ def pairs(lines: str) -> dict[str, str]:
 
 def test_the_secrets_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    secrets, compose, _ = blocks(PAGE, "sh")
+    secrets, compose, *_ = blocks(PAGE, "sh")
     generated = pairs(shell.run(secrets, tmp_path, {}).out)
     assert generated.keys() == {"JWT_SECRET", "ENCRYPTION_KEY"}
     load_settings(DATABASE_URL="postgresql:///app", **generated)
@@ -36,10 +36,11 @@ def test_the_secrets_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_doctor_runs_on_the_server(database_url: str, sandbox: str, tmp_path: Path) -> None:
     connect(database_url, sandbox, STRIPE_KEY)
-    *_, check = blocks(PAGE, "sh")
+    *_, create_key, check = blocks(PAGE, "sh")
     given = {
         "DATABASE_URL": database_url,
         "JWT_SECRET": JWT_SECRET,
         "STRIPE_API_BASE": sandbox,
     }
+    assert shell.run(create_key, tmp_path, given).out.startswith("ik_")
     assert "0 broken" in shell.run(check, tmp_path, given).out

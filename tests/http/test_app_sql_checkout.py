@@ -1,4 +1,5 @@
-"""The README's policies and trigger, over HTTP: who can buy its orders, and what a payment does."""
+"""The policies and the trigger of docs/how-to/, over HTTP: who can buy the orders, and what a
+payment does."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ import httpx
 import pytest
 
 from http_tokens import ANONYMOUS_KEY, USER, token
-from readme import sql_blocks
+from pages import app_sql
 
 OTHER = "22222222-2222-4222-8222-222222222222"
 
 
 @pytest.fixture
 def price(api: Any) -> str:
-    for block in sql_blocks():
+    for block in app_sql():
         api.books.execute(block)
     api.books.execute("INSERT INTO orders VALUES ('1001', 'test', 1500, 'eur')")
     product = api.stripe.v1.products.create({"name": "Mug"})
@@ -40,7 +41,7 @@ def order(price: str, **more: Any) -> dict[str, Any]:
     ("signed_in", "subject"),
     [(False, None), (True, None), (True, {"type": "user", "id": USER})],
 )
-def test_users_and_guests_buy_the_readmes_order_and_it_is_paid(
+def test_users_and_guests_buy_an_order_and_it_is_paid(
     api: Any, price: str, sandbox: str, signed_in: bool, subject: dict[str, str] | None
 ) -> None:
     wanted = order(price, **({"subject": subject} if subject else {}))

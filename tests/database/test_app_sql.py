@@ -1,4 +1,5 @@
-"""What the README shows can be pasted, and is safe as it stands."""
+"""The SQL of docs/how-to/ (fulfil-orders.md, grant-access.md, policies.md) can be pasted, and is
+safe as it stands."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from billhook import events
 from billhook.db import Database
 from billhook.ledger import Ledger
 from books import Books
-from readme import sql_blocks
+from pages import app_sql, blocks
 from strangers import stranger
 from stripe_events import event, session, subject, subscription
 
@@ -21,19 +22,24 @@ OTHER_USER = "22222222-2222-4222-8222-222222222222"
 
 @pytest.fixture
 def app(books: Books) -> Books:
-    """A database with all of the README's SQL, at a host that opens every new table to users."""
+    """A database with all of that SQL, at a host that opens every new table to users."""
     books.execute(
         "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO anon, authenticated"
     )
-    for block in sql_blocks():
+    for block in app_sql():
         books.execute(block)
     return books
 
 
-def test_the_sql_of_the_readme_runs_as_it_stands(app: Books) -> None:
-    assert len(sql_blocks()) == 3
+def test_the_sql_runs_as_it_stands(app: Books) -> None:
+    assert len(app_sql()) == 3
     policies = app.rows("SELECT DISTINCT tablename FROM pg_policies WHERE schemaname = 'payments'")
     assert len(policies) == 2
+
+
+def test_the_trigger_in_the_readme_is_that_of_the_page() -> None:
+    (trigger,) = blocks("README.md", "sql")
+    assert trigger in app_sql()[0]
 
 
 def paid(n: int, order: str, **more: Any) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def test_a_host_that_opens_every_function_to_users_does_not_open_the_trigger_fun
     books: Books, role: str
 ) -> None:
     books.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated")
-    for block in sql_blocks():
+    for block in app_sql():
         books.execute(block)
     may = f"SELECT has_function_privilege('{role}', 'fulfil_order()', 'EXECUTE') AS it"
     assert books.row(may) == {"it": False}
@@ -115,7 +121,7 @@ def test_a_host_that_opens_every_function_to_users_does_not_open_the_trigger_fun
 def may_check_out(
     app: Books, user: str | None, subject: tuple[str, str] | None, mode: str = "payment"
 ) -> bool:
-    """Whether the README's policies let a user, or a guest, open this checkout."""
+    """Whether the policies let a user, or a guest, open this checkout."""
 
     async def insert(database: Database) -> bool:
         role = "authenticated" if user else "anon"
@@ -136,7 +142,7 @@ def may_check_out(
     return app.run(insert)
 
 
-def test_the_policies_let_users_and_guests_buy_the_readmes_orders(app: Books) -> None:
+def test_the_policies_let_users_and_guests_buy_orders(app: Books) -> None:
     assert may_check_out(app, None, None)
     assert may_check_out(app, USER, None)
     assert may_check_out(app, USER, ("user", USER))
