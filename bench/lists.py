@@ -10,6 +10,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 from bench.database import migrated
 from billhook import lists
@@ -123,10 +124,22 @@ async def measure(dsn: str) -> None:
     base = await milliseconds(lookup)
     print(f"  lookup by key: {base:.1f} ms")
     deep = (await lists.customers(database, "test", CustomersQuery(limit=100))).next_cursor
+    day, month = (
+        f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for days in (1, 30)
+    )
     asks: dict[str, Ask] = {
         "customers, 100": lambda: lists.customers(database, "test", CustomersQuery(limit=100)),
         "customers, 100, next page": lambda: lists.customers(
             database, "test", CustomersQuery(limit=100, startingAfter=deep)
+        ),
+        "customers found, by email and name": lambda: lists.customers(
+            database, "test", CustomersQuery(limit=100, search="user9")
+        ),
+        "customers found, the newest of all": lambda: lists.customers(
+            database, "test", CustomersQuery(limit=100, search="user", order="newest")
+        ),
+        "customers found, the newest of a few": lambda: lists.customers(
+            database, "test", CustomersQuery(limit=100, search="user99", order="newest")
         ),
         "transactions, 100": lambda: lists.transactions(
             database, "test", TransactionsQuery(limit=100)
@@ -136,6 +149,12 @@ async def measure(dsn: str) -> None:
         ),
         "transactions of a rare status": lambda: lists.transactions(
             database, "test", TransactionsQuery(limit=100, status="pending")
+        ),
+        "the largest transactions of a day": lambda: lists.transactions(
+            database, "test", TransactionsQuery(limit=100, order="largest", since=day)
+        ),
+        "the largest transactions of a month": lambda: lists.transactions(
+            database, "test", TransactionsQuery(limit=100, order="largest", since=month)
         ),
         "transactions of a customer": lambda: lists.transactions(
             database, "test", TransactionsQuery(limit=100, customer="cus_77")

@@ -63,11 +63,6 @@ class Order:
     def expressions(self) -> tuple[str, ...]:
         return tuple(expression for expression, _ in self.keys)
 
-    @property
-    def columns(self) -> str:
-        """What a walk knows of a row: its id, and its keys as they stand in a cursor."""
-        return ", ".join(["t.id", *_named(self.expressions)])
-
     def by(self, expressions: Sequence[str], *, backwards: bool = False) -> str:
         """The ORDER BY of these expressions in this order's direction, or against it."""
         ending = " DESC" if self.falling is not backwards else ""
@@ -84,6 +79,8 @@ class Walk:
             (a, b, time) gives any combination of `a` and `b` in the order of time.
         expressions: the order's, where this walk has its own for the same keys.
         floor, ceiling: conditions that say from where and up to where the first of them goes.
+        rank: all rows of a walk with a lower rank come before those of this one. It is the first
+            value of a cursor.
         table: what `t` is, where it is not the list's table.
     """
 
@@ -92,6 +89,7 @@ class Walk:
     expressions: tuple[str, ...] = ()
     floor: str | None = None
     ceiling: str | None = None
+    rank: int = 0
     table: str | None = None
 
 
@@ -138,9 +136,6 @@ class Listing:
     Args:
         columns: what it shows of a row.
         joined: what else is joined to the page's rows, after FROM.
-        chained: the walks are not merged: all rows of one come before all rows of the next, which
-            is made only when those don't fill the page. No row may be in two.
-        tables: common table expressions that the walks read.
     """
 
     table: str
@@ -149,8 +144,6 @@ class Listing:
     columns: str
     args: Arguments
     joined: str = ""
-    chained: bool = False
-    tables: str = ""
 
     async def page(self, database: Database, asked: Asked) -> Page[asyncpg.Record]:
         """The page that is asked for.
@@ -164,8 +157,6 @@ class Listing:
             start = self._position("endingBefore", asked.ending_before)
         elif asked.starting_after is not None:
             start = self._position("startingAfter", asked.starting_after)
-        if not self.walks:
-            return Page([], None)
         statement = self._statement(asked.limit, start, backwards=backwards)
         async with database.connection() as connection:
             found = await connection.fetch(statement, *self.args.values)
@@ -188,22 +179,19 @@ class Listing:
     @property
     def _names(self) -> list[str]:
         """The columns that make a cursor."""
-        keys = [f"cursor_{n}" for n in range(len(self.order.keys))]
-        return ["cursor_walk", *keys] if self.chained else keys
+        return [f"cursor_{n}" for n in range(1 + len(self.order.keys))]
 
     def _position(self, name: str, cursor: str) -> _Position:
-        kinds = self.order.kinds
         try:
-            values, included = _decode(cursor, ("integer", *kinds) if self.chained else kinds)
-            walk = values.pop(0) if self.chained else None
-            if walk is not None and walk not in range(len(self.walks)):
+            (rank, *values), included = _decode(cursor, ("integer", *self.order.kinds))
+            if rank not in {walk.rank for walk in self.walks}:
                 raise ValueError("another list's")
         except (ValueError, TypeError, OverflowError, binascii.Error):
             raise InvalidInput(
                 f"{name}: is not a cursor of this list",
                 next_actions="Take it from the `Link: <…>` header of the page before or after.",
             ) from None
-        return _Position(walk, values, included)
+        return _Position(rank, values, included)
 
     def _statement(self, limit: int, start: _Position | None, *, backwards: bool) -> str:
         """The page's rows and one more, and one on the other side of the cursor (the row at the
@@ -220,41 +208,32 @@ class Listing:
             behind = self._rows(1, start.other_side(), backwards=not backwards)
             page += f"\nUNION ALL SELECT *, false FROM ({behind}) AS behind"
         cursor = [f"page.{name}" for name in self._names]
-        return f"""WITH {self.tables} page AS MATERIALIZED ({page})
+        return f"""WITH page AS MATERIALIZED ({page})
             SELECT {self.columns}, page.on_page, {", ".join(cursor)}
             FROM page CROSS JOIN LATERAL (
                 SELECT * FROM {self.table} AS own WHERE own.id = page.id LIMIT 1) AS t
             {self.joined}
-            ORDER BY {self._by(cursor)}"""
-
-    def _by(self, names: Sequence[str], *, backwards: bool = False) -> str:
-        if not self.chained:
-            return self.order.by(names, backwards=backwards)
-        walk, *keys = names
-        return f"{walk}{' DESC' if backwards else ''}, {self.order.by(keys, backwards=backwards)}"
+            ORDER BY {self.order.by(cursor)}"""
 
     def _rows(self, most: int, start: _Position | None, *, backwards: bool) -> str:
-        """At most so many rows of all walks, from the cursor on in that direction."""
-        walks = list(enumerate(self.walks))
-        if start is not None and start.walk is not None:
-            walks = walks[: start.walk + 1] if backwards else walks[start.walk :]
-        if backwards:
-            walks.reverse()
-        parts = [self._walk(n, walk, most, start, backwards=backwards) for n, walk in walks]
-        if len(parts) == 1:
-            return parts[0]
-        if self.chained:  # PostgreSQL goes through them in turn, and stops when it has enough
-            return f"SELECT * FROM ({' UNION ALL '.join(parts)}) AS walks LIMIT {most}"
-        return f"""SELECT * FROM ({" UNION ".join(parts)}) AS walks
-            ORDER BY {self._by(self._names, backwards=backwards)} LIMIT {most}"""
+        """At most so many rows of all walks, from the cursor on in that direction
+        (docs/decisions/0014-lists.md)."""
+        down = self.order.falling is not backwards
+        merged = []
+        for rank in sorted({walk.rank for walk in self.walks}, reverse=down):
+            if start is None or (rank <= start.rank if down else rank >= start.rank):
+                walks = (walk for walk in self.walks if walk.rank == rank)
+                parts = [self._walk(walk, most, start, backwards=backwards) for walk in walks]
+                merged.append(f"""(SELECT * FROM ({" UNION ".join(parts)}) AS walks
+                    ORDER BY {self.order.by(self._names, backwards=backwards)} LIMIT {most})""")
+        # PostgreSQL goes through the ranks in turn, and stops when it has enough.
+        return f"SELECT * FROM ({' UNION ALL '.join(merged)}) AS ranks LIMIT {most}"
 
-    def _walk(
-        self, number: int, walk: Walk, most: int, start: _Position | None, *, backwards: bool
-    ) -> str:
+    def _walk(self, walk: Walk, most: int, start: _Position | None, *, backwards: bool) -> str:
         expressions = walk.expressions or self.order.expressions
         floor, ceiling = walk.floor, walk.ceiling
         conditions = list(walk.conditions)
-        if start is not None and start.walk in (None, number):
+        if start is not None and start.rank == walk.rank:
             down = self.order.falling is not backwards
             conditions.append(
                 f"({', '.join(expressions)}) {'<' if down else '>'}{'=' if start.included else ''} "
@@ -267,14 +246,14 @@ class Listing:
             elif not down and floor:
                 floor = f"({floor}) IS TRUE"
         conditions += [bound for bound in (floor, ceiling) if bound]
-        columns = ["t.id", *([f"{number} AS cursor_walk"] if self.chained else [])]
-        columns += _named(expressions)
-        rows = f"""SELECT {", ".join(columns)} FROM {walk.table or self.table} AS t
+        keys = (str(walk.rank), *expressions)
+        columns = ", ".join(f"{key} AS {name}" for key, name in zip(keys, self._names, strict=True))
+        rows = f"""SELECT t.id, {columns} FROM {walk.table or self.table} AS t
             WHERE {" AND ".join(conditions)}
             ORDER BY {self.order.by(expressions, backwards=backwards)} LIMIT {most}"""
         if walk.each:
             rows = f"""SELECT walk.* FROM {walk.each} CROSS JOIN LATERAL ({rows}) AS walk
-                ORDER BY {self._by(self._names, backwards=backwards)} LIMIT {most}"""
+                ORDER BY {self.order.by(self._names, backwards=backwards)} LIMIT {most}"""
         return f"({rows})"
 
 
@@ -282,7 +261,7 @@ class Listing:
 class _Position:
     """Where a page begins: at the row with these sort values, that row included or not."""
 
-    walk: int | None
+    rank: int
     values: list[Any]
     included: bool
     places: list[str] = field(default_factory=list)
@@ -300,36 +279,15 @@ class _Position:
     def turned(self) -> str:
         """The cursor for the other direction where this one leads to no row: no page shows the row
         at the cursor, so the page there begins with it, if it is still there."""
-        values = self.values if self.walk is None else [self.walk, *self.values]
-        plain = [_plain(value) for value in values]
+        plain = [_plain(value) for value in (self.rank, *self.values)]
         return encode(plain if self.included else [*plain, True])
 
 
-def few_or_many(order: Order, most: int, rows: str, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
-    """For rows that another index than the order's finds. Few are fetched and sorted; if there are
-    many, the next one is not far along the order's own walk.
-
-    Args:
-        most: how many are few.
-        rows: SELECT of the order's `columns` of those that fit, without a limit.
-        walk: the order's walk, with conditions that say the same, but lead to no other index.
-
-    Returns:
-        What the walks read (`Listing.tables`), and the walks.
-    """
-    tables = f"""few AS MATERIALIZED (SELECT * FROM ({rows}) AS fitting LIMIT {most + 1}),
-        counted AS MATERIALIZED (SELECT count(*) AS n FROM few),"""
-    few = Walk(
-        (f"(SELECT n FROM counted) <= {most}",),
-        expressions=tuple(f"t.cursor_{n}" for n in range(len(order.keys))),
-        table="few",
-    )
-    many = (f"(SELECT n FROM counted) > {most}", *walk.conditions)
-    return tables, (few, replace(walk, conditions=many))
-
-
-def _named(expressions: Sequence[str]) -> list[str]:
-    return [f"{expression} AS cursor_{n}" for n, expression in enumerate(expressions)]
+async def are_few(database: Database, rows: str, args: Arguments, most: int) -> bool:
+    """Whether a SELECT has at most so many rows; it is not read any further."""
+    counted = f"SELECT count(*) FROM (SELECT FROM ({rows}) AS r LIMIT {most + 1}) AS c"
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(counted, *args.values) <= most)
 
 
 def encode(values: Sequence[object]) -> str:

@@ -189,6 +189,9 @@ class Recording(Database):
         async with super().connection() as connection:
             return list(await connection.fetch(statement, *args))
 
+    async def fetchval(self, statement: str, *args: Any) -> Any:
+        return (await self.fetch(statement, *args))[0][0]
+
 
 def literal(value: object) -> str:
     if isinstance(value, list):

@@ -11,7 +11,7 @@ from billhook.db import Database
 from billhook.errors import PaymentNotFound
 from billhook.lists.searching import begins_with, with_email
 from billhook.models import Customer, CustomersQuery
-from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, few_or_many
+from billhook.paging import Arguments, Conditions, Key, Listing, Order, Page, Walk, are_few
 from billhook.settings import Environment
 
 _EMAIL = 'pg_catalog.left(pg_catalog.lower(t.email), 200) COLLATE "C"'
@@ -96,7 +96,8 @@ async def customers(
     A search by the default order lists those whose e-mail begins so first, by e-mail, then those
     whose name does, by name.
     """
-    page = await _listing(environment, query).page(database, query)
+    listing = await _listing(database, environment, query)
+    page = await listing.page(database, query)
     return Page([_customer(row) for row in page.rows], page.next_cursor, page.previous_cursor)
 
 
@@ -133,7 +134,7 @@ async def names_of(
     return {row["provider_customer_id"]: row["name"] for row in rows}
 
 
-def _listing(environment: Environment, query: CustomersQuery) -> Listing:
+async def _listing(database: Database, environment: Environment, query: CustomersQuery) -> Listing:
     args = Arguments()
     where = Conditions(args)
     where.add("t.provider = 'stripe' AND t.environment = {}", environment)
@@ -153,18 +154,22 @@ def _listing(environment: Environment, query: CustomersQuery) -> Listing:
         other = f"NOT {is_it}"
         walks = (
             Walk((*conditions, is_it), expressions=(_ID[0], _ID[0])),
-            Walk((*conditions, other), "", (_EMAIL, _ID[0]), *email),
-            Walk((*conditions, other, f"{by_email} IS NOT TRUE"), "", (_NAME, _ID[0]), *name),
+            Walk((*conditions, other), "", (_EMAIL, _ID[0]), *email, rank=1),
+            Walk(
+                (*conditions, other, f"{by_email} IS NOT TRUE"), "", (_NAME, _ID[0]), *name, rank=2
+            ),
         )
-        return replace(listing, order=_BY_WHAT_FITS, walks=walks, chained=True)
-    fitting = " UNION ".join(
-        f"(SELECT {order.columns} FROM payments.customers AS t "
-        f"WHERE {' AND '.join((*conditions, fits))} LIMIT {_FEW + 1})"
+        return replace(listing, order=_BY_WHAT_FITS, walks=walks)
+    # Few are sorted. Of many, the next one is not far along the order's own index, which leads to
+    # no other where the search is only checked.
+    found = " UNION ALL ".join(
+        f"SELECT t.id FROM payments.customers AS t WHERE {' AND '.join((*conditions, fits))}"
         for fits in (is_it, by_email, by_name)
     )
-    anyhow = Walk((*conditions, f"({is_it} OR {by_email} OR {by_name}) IS TRUE"))
-    tables, merged = few_or_many(order, _FEW, fitting, anyhow)
-    return replace(listing, walks=merged, tables=tables)
+    fits = f"t.id = ANY (ARRAY({found}))"
+    if not await are_few(database, found, args, _FEW):
+        fits = f"({is_it} OR {by_email} OR {by_name}) IS TRUE"
+    return replace(listing, walks=(Walk((*conditions, fits)),))
 
 
 def _customer(row: asyncpg.Record) -> Customer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import asyncpg
@@ -12,7 +13,7 @@ from billhook.errors import PaymentNotFound
 from billhook.lists.searching import StripeKind, is_email, kind_of, subject_of, with_email
 from billhook.models import Payment, Transaction, TransactionsQuery
 from billhook.models.queries import TransactionStatus, TransactionType
-from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk, few_or_many
+from billhook.paging import Arguments, Conditions, Listing, Order, Page, Walk, are_few
 from billhook.settings import Environment
 
 _AT = "coalesce(t.provider_created_at, t.created_at)"
@@ -58,7 +59,7 @@ async def transactions(
     database: Database, environment: Environment, query: TransactionsQuery
 ) -> Page[Transaction]:
     """Payments and refunds, newest first unless `query.order` says otherwise."""
-    listing = _listing(environment, query, _COLUMNS, _TYPES)
+    listing = await _listing(database, environment, query, _COLUMNS, _TYPES)
     page = await listing.page(database, query)
     return Page([Transaction(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
 
@@ -71,7 +72,8 @@ async def payments(
     types = _TYPES
     if query.type is None and (query.search is None or kind_of(query.search) != "refund"):
         types = tuple(kind for kind in _TYPES if kind != "refund")
-    page = await _listing(environment, query, _PAYMENT_COLUMNS, types).page(database, query)
+    listing = await _listing(database, environment, query, _PAYMENT_COLUMNS, types)
+    page = await listing.page(database, query)
     return Page(
         await _with_refunds(database, environment, page.rows),
         page.next_cursor,
@@ -107,7 +109,8 @@ async def payment(database: Database, environment: Environment, reference: str) 
     return (await _with_refunds(database, environment, rows))[0]
 
 
-def _listing(
+async def _listing(
+    database: Database,
     environment: Environment,
     query: TransactionsQuery,
     columns: str,
@@ -121,7 +124,6 @@ def _listing(
     where.add("t.provider_customer_id = {}", query.customer)
     wanted = [query.type] if query.type else list(types)
     statuses = [query.status] if query.status else list(_STATUSES)
-    order, tables = _ORDERS[query.order], ""
     floor = f"{_AT} >= {args.add(query.since)}" if query.since else None
     ceiling = f"{_AT} < {args.add(query.until)}" if query.until else None
     if query.search is not None or query.customer is not None or query.subject_id is not None:
@@ -139,23 +141,26 @@ def _listing(
         )
         where.add("t.type = of_type.type AND t.status = of_status.status")
         walk = Walk(tuple(where.clauses), pairs, floor=floor, ceiling=ceiling)
-    walks: tuple[Walk, ...] = (walk,)
     if query.order == "largest" and (floor or ceiling):
-        tables, walks = _largest_of_a_time(order, walk)
-    return Listing("payments.transactions", order, walks, columns, args, tables=tables)
+        walk = await _largest_of_a_time(database, args, walk)
+    return Listing("payments.transactions", _ORDERS[query.order], (walk,), columns, args)
 
 
-def _largest_of_a_time(order: Order, walk: Walk) -> tuple[str, tuple[Walk, ...]]:
-    """The time's bounds are none of the order's first key."""
+async def _largest_of_a_time(database: Database, args: Arguments, walk: Walk) -> Walk:
+    """The time's bounds are none of the order's first key. Few rows are sorted; of many, the next
+    one is not far along the order's own index, which leads to no other where the time is only
+    checked."""
     bounds = [bound for bound in (walk.floor, walk.ceiling) if bound]
-    conditions = (*walk.conditions, *bounds)
     if not walk.each:
-        return "", (Walk(conditions),)
-    rows = f"""SELECT fits.* FROM {walk.each} CROSS JOIN LATERAL (
-        SELECT {order.columns} FROM payments.transactions AS t
-        WHERE {" AND ".join(conditions)} ORDER BY {_AT} LIMIT {_FEW + 1}) AS fits"""
-    checked = tuple(f"({bound}) IS TRUE" for bound in bounds)
-    return few_or_many(order, _FEW, rows, Walk((*walk.conditions, *checked), walk.each))
+        return Walk((*walk.conditions, *bounds))
+    fits = " AND ".join((*walk.conditions, *bounds))
+    found = f"""SELECT of_pair.* FROM {walk.each} CROSS JOIN LATERAL (
+        SELECT t.* FROM payments.transactions AS t
+        WHERE {fits} ORDER BY {_AT} LIMIT {_FEW + 1}) AS of_pair"""
+    if await are_few(database, found, args, _FEW):
+        return Walk(("true",), table=f"({found})")
+    checked = (f"({bound}) IS TRUE" for bound in bounds)
+    return replace(walk, conditions=(*walk.conditions, *checked), floor=None, ceiling=None)
 
 
 def _found(args: Arguments, text: str) -> str:
