@@ -151,9 +151,12 @@ class Connections:
         """
         account = fetched.data
         async with self._database.as_service() as connection:
-            before = await connection.fetchval(_LOCK_ACCOUNT, environment)
+            # Leases first, then the account: a sync locks them in this order, too.
+            if key is not None:
+                await stop_readers(connection, environment)
             if lease is not None:
                 await lease.check(connection)
+            before = await connection.fetchval(_LOCK_ACCOUNT, environment)
             if before not in (None, account["id"]):
                 await self._archive(connection, environment, before)
                 log.warning(
@@ -173,7 +176,6 @@ class Connections:
             )
             await connection.execute(_PULL, environment, account["id"], fetched.at)
             if key is not None:
-                await stop_readers(connection, environment)
                 await self._secrets.set_in(connection, stripe_key_name(environment), key)
 
     async def _archive(

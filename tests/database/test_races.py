@@ -10,8 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 import stripe_events
+from api import STRIPE_KEY
 from billhook.connections import Connections
 from billhook.db import Connection, Database
+from billhook.db.leases import try_lease
 from billhook.events import replay
 from billhook.ledger import Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
@@ -56,6 +58,33 @@ def bought(name: str, buyer: str, at: int) -> dict[str, Any]:
 def in_turn(books: Books, *events: dict[str, Any]) -> dict[str, list[str]]:
     books.apply(*events)
     return final_state(books)
+
+
+def test_a_key_of_another_account_waits_for_a_sync_that_is_writing(books: Books) -> None:
+    given = {"database_url": SecretStr(books.dsn), "jwt_secret": SecretStr(JWT_SECRET)}
+    settings = Settings(**given, _env_file=None)
+
+    async def work(database: Database) -> None:
+        connections = Connections(database, SecretStore(database, settings))
+        await connections.connected("test", Fetched({"id": "acct_1"}, 1))
+        async with try_lease(database, "sync:test") as lease, database.as_service() as connection:
+            assert lease is not None
+            await lease.check(connection)
+            running = asyncio.create_task(
+                connections.connected("test", Fetched({"id": "acct_2"}, 2), key=STRIPE_KEY)
+            )
+            blocked = False
+            while not (blocked or running.done()):
+                blocked = await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+                )
+            await connection.execute(
+                "UPDATE payments.provider_connections SET last_sync_status = 'succeeded'"
+            )
+        await running
+        assert await connections.account_id("test") == "acct_2"
+
+    books.run(work)
 
 
 def test_an_event_on_its_way_while_another_account_is_connected_goes_with_its_own(
