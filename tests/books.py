@@ -21,6 +21,7 @@ from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.mirror import facts_of
 from billhook.projections import Changes, Event, project
+from billhook.recovery import housekeeping
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 
@@ -113,6 +114,10 @@ class Books:
                 await apply_facts(connection, "test", [gone], outside_ledger=True)
 
         self.run(work)
+
+    def archive_events(self, most: int) -> None:
+        """Archive the oldest of the finished events, as a retention does."""
+        self.run(lambda database: housekeeping.archive(database, "test", days=-1, most=most))
 
     def rows(self, query: str, *args: Any) -> list[dict[str, Any]]:
         async def work(connection: Connection) -> list[dict[str, Any]]:

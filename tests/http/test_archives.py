@@ -174,7 +174,7 @@ def test_a_refund_told_before_the_restoration_is_of_the_payment_that_comes_back(
     away.replaced()
     away.back()
     away.books.apply(event("refund.created", refund(), at=100))
-    away.books.execute("SELECT billhook.archive_events('test', now() + interval '1 day', 20)")
+    away.books.archive_events(20)
     away.restore()
     rows = away.books.rows(
         "SELECT id, payment_id, amount_refunded > 0 AS back FROM payments.transactions "

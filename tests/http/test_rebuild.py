@@ -128,7 +128,7 @@ def test_changes_of_one_second_that_met_in_another_order_end_as_it_was_decided(
             """
         )
     if put_away:
-        books.execute("SELECT billhook.archive_events('test', now(), 10)")
+        books.archive_events(10)
     assert differing(rebuilt(books)) == {}
     books.execute("UPDATE payments.stripe_products SET active = false")
     wrong = {"payments.stripe_products": [("tea", "different", ["active"])]}
@@ -428,7 +428,7 @@ def test_items_beyond_an_events_page_stay_until_stripe_is_asked_again(books: Boo
 
 def test_events_that_were_put_away_by_age_count(books: Books) -> None:
     books.apply(*LIFE)
-    books.execute("SELECT billhook.archive_events('test', now() + interval '1 day', 20)")
+    books.archive_events(20)
     found = rebuilt(books)
     assert found.events == len(LIFE)
     assert differing(found) == {}

@@ -8,11 +8,29 @@ from billhook.db import Database
 from billhook.settings import Environment
 
 _BATCH = 1_000
-_ARCHIVE = "SELECT billhook.archive_events($1, $2, $3)"
+# If a row of the app refers to an event by a foreign key, PostgreSQL raises an error, and all stay.
+_ARCHIVE = """
+WITH old AS (
+    SELECT id FROM payments.webhook_events
+    WHERE environment = $1 AND received_at < $2 AND provider = 'stripe'
+      AND processing_status IN ('processed', 'ignored')
+    ORDER BY received_at LIMIT $3 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM payments.webhook_events e USING old WHERE e.id = old.id
+    RETURNING e.environment, e.provider_event_id, pg_catalog.to_jsonb(e) AS content
+), kept AS (
+    INSERT INTO billhook.archived_events (environment, event_id, content)
+    SELECT environment, provider_event_id, content FROM gone
+    RETURNING 1
+)
+SELECT count(*) FROM kept
+"""
 
 
-async def archive(database: Database, environment: Environment, days: int) -> bool:
-    """Move a batch of finished events that arrived more than `days` days ago to
+async def archive(
+    database: Database, environment: Environment, days: int, most: int = _BATCH
+) -> bool:
+    """Move at most so many finished events that arrived more than `days` days ago to
     `billhook.archived_events`. If Stripe sends one of them again, nothing changes.
 
     Returns:
@@ -20,5 +38,5 @@ async def archive(database: Database, environment: Environment, days: int) -> bo
     """
     before = datetime.now(UTC) - timedelta(days=days)
     async with database.connection() as connection:
-        moved: int = await connection.fetchval(_ARCHIVE, environment, before, _BATCH)
-    return moved == _BATCH
+        moved: int = await connection.fetchval(_ARCHIVE, environment, before, most)
+    return moved == most

@@ -1,5 +1,4 @@
--- The ledger apart from applying events (save.sql): failures, retries and old events.
-
+-- The ledger apart from applying events (save.sql): failures and retries.
 
 -- The last resort for a failed event, if a trigger of the app rejects every write to the ledger, even
 -- `failed` (docs/decisions/0008-silenced-triggers.md): write it with the app's triggers disabled.
@@ -58,24 +57,4 @@ CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT least(interval '6 hours', interval '5 seconds' * 2 ^ least(failures, 20))
         * (0.75 + random() / 2)
-$$;
-
--- Archive a batch of finished events received before `before`. Returns how many. If a row of the app
--- refers to an event by a foreign key, PostgreSQL raises an error, and all of them stay.
-CREATE OR REPLACE FUNCTION billhook.archive_events(env text, before timestamptz, most integer)
-RETURNS bigint LANGUAGE sql AS $$
-    WITH old AS (
-        SELECT id FROM payments.webhook_events
-        WHERE environment = env AND received_at < before AND provider = 'stripe'
-          AND processing_status IN ('processed', 'ignored')
-        ORDER BY received_at LIMIT most FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM payments.webhook_events e USING old WHERE e.id = old.id
-        RETURNING e.provider_event_id, pg_catalog.to_jsonb(e) AS content
-    ), kept AS (
-        INSERT INTO billhook.archived_events (environment, event_id, content)
-        SELECT env, provider_event_id, content FROM gone
-        RETURNING 1
-    )
-    SELECT count(*) FROM kept
 $$;
