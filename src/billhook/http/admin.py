@@ -3,58 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Request, Response
-from pydantic import AfterValidator, ValidationError
+from fastapi import Depends, Query, Request, Response
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from billhook.auth import Caller
 from billhook.errors import InvalidInput
-from billhook.models import NoQuery, Query, WireModel, problems
+from billhook.models import NoQuery, WireModel
 from billhook.paging import Page
 from billhook.paths import decoded
 from billhook.services import ServicesOf
-
-Q = TypeVar("Q", bound=Query)
 
 
 async def _admin(request: Request, services: ServicesOf) -> Caller:
     caller = await services.auth.admin(request)
     request.state.billhook_is_admin = True  # for billhook.http.errors
+    _each_given_once(request)
     return caller
 
 
+async def _user(request: Request, services: ServicesOf) -> Caller:
+    caller = await services.auth.user(request)
+    _each_given_once(request)
+    return caller
+
+
+def _each_given_once(request: Request) -> None:
+    """FastAPI would take the last value of a parameter."""
+    found: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name in found:
+            raise InvalidInput(f"{name}: must be given once")
+        found.add(name)
+
+
 Admin = Annotated[Caller, Depends(_admin)]
+User = Annotated[Caller, Depends(_user)]
 # The caller first: without permission, a response reveals nothing else.
 ADMIN = [Depends(_admin)]
 
 
-def query_of(request: Request, model: type[Q]) -> Q:
-    """The request's query string as `model`.
-
-    Raises:
-        InvalidInput: an unknown, repeated or invalid parameter; each problem with its name.
-    """
-    found: dict[str, Any] = {}
-    for name, value in request.query_params.multi_items():
-        if name in found:
-            raise InvalidInput(f"{name}: must be given once")
-        found[name] = value
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)
-        raise InvalidInput(problems(wrong)) from None
-
-
-async def no_query(request: Request) -> None:
+async def _no_query(query: Annotated[NoQuery, Query()]) -> None:
     """Reject a query string, for routes without parameters."""
-    query_of(request, NoQuery)
 
 
-NO_QUERY = [Depends(no_query)]
+NO_QUERY = [Depends(_no_query)]
 
 
 def _id(value: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from billhook import catalog
-from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, query_of
+from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer
 from billhook.http.body import read_json
-from billhook.http.openapi import body_of, errors, query_parameters
+from billhook.http.openapi import body_of, errors
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -112,11 +114,11 @@ async def delete_product(
     "/prices",
     response_model=Prices,
     responses=_READ,
-    openapi_extra=query_parameters(PricesQuery),
 )
-async def prices(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def prices(
+    environment: Environment, services: ServicesOf, query: Annotated[PricesQuery, Query()]
+) -> Response:
     """All prices, or those of one product, by product and id."""
-    query = query_of(request, PricesQuery)
     found = await catalog.prices(services.database, environment, query.product_id)
     return answer(Prices(prices=found))
 

@@ -6,13 +6,14 @@ Bodies are read by hand, because the caller is authenticated before the body is 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from billhook.checkout import create_checkout_session
-from billhook.http.admin import PathId, answer, no_query, query_of
+from billhook.http.admin import NO_QUERY, PathId, User, answer
 from billhook.http.body import read_json
-from billhook.http.openapi import body_of, errors, query_parameters
+from billhook.http.openapi import body_of, errors
 from billhook.models import (
     AwaitQuery,
     CheckoutSessionResponse,
@@ -31,20 +32,21 @@ router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"]
 @router.post(
     "/checkout-sessions",
     status_code=201,
+    dependencies=NO_QUERY,
     summary="Create a Checkout Session",
     response_model=CheckoutSessionResponse,
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 500, 502, 503),
     openapi_extra=body_of(CreateCheckoutSession),
 )
-async def checkout(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def checkout(
+    environment: Environment, caller: User, request: Request, services: ServicesOf
+) -> Response:
     """Create a Checkout Session as the signed-in user or as a guest.
 
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
     the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
     request may be repeated: it returns the earlier session as long as that can be paid.
     """
-    caller = await services.auth.user(request)
-    await no_query(request)
     order = await read_json(request, CreateCheckoutSession)
     session = await create_checkout_session(
         services.database, services.gateway, environment, order, caller, datetime.now(UTC)
@@ -57,10 +59,13 @@ async def checkout(environment: Environment, request: Request, services: Service
     summary="Retrieve a Checkout Session, or wait for its result",
     response_model=CheckoutSessionResponse,
     responses=errors(400, 401, 403, 404, 503),
-    openapi_extra=query_parameters(AwaitQuery),
 )
 async def checkout_session(
-    environment: Environment, session_id: PathId, request: Request, services: ServicesOf
+    environment: Environment,
+    session_id: PathId,
+    caller: User,
+    services: ServicesOf,
+    query: Annotated[AwaitQuery, Query()],
 ) -> Response:
     """How a checkout of the caller's ended. With `wait` the answer comes as soon as it did, and
     at the latest after so many seconds (30 at most).
@@ -68,8 +73,6 @@ async def checkout_session(
     `session_id` is the row's id or Stripe's, which the success URL brings. The row is read with the
     caller's role and claims: the SELECT policies of `payments.stripe_checkout_sessions` decide.
     """
-    caller = await services.auth.user(request)
-    query = query_of(request, AwaitQuery)
     session = await services.checkout_results.read(environment, session_id, caller, query.wait)
     return answer(CheckoutSessionResponse(checkout_session=session))
 
@@ -77,19 +80,21 @@ async def checkout_session(
 @router.post(
     "/customer-portal-sessions",
     status_code=201,
+    dependencies=NO_QUERY,
     summary="Create a Billing Portal Session",
     response_model=CustomerPortalSessionResponse,
     responses=errors(400, 401, 403, 404, 409, 413, 429, 500, 502, 503),
     openapi_extra=body_of(CreateCustomerPortalSession),
 )
-async def portal(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def portal(
+    environment: Environment, user: User, request: Request, services: ServicesOf
+) -> Response:
     """Create a customer portal session for a subject that has paid before. Signed-in users only.
 
     The row is inserted into `payments.stripe_customer_portal_sessions` with the caller's role and
     claims: the policies of that table decide.
     """
-    caller = signed_in(await services.auth.user(request))
-    await no_query(request)
+    caller = signed_in(user)
     order = await read_json(request, CreateCustomerPortalSession)
     session = await create_portal_session(
         services.database, services.gateway, environment, order, caller

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from billhook import events, lists
-from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers, query_of
+from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers
 from billhook.http.body import read_json, read_json_or
-from billhook.http.openapi import body_of, errors, query_parameters
+from billhook.http.openapi import body_of, errors
 from billhook.models import (
     EventsQuery,
     Replayed,
@@ -31,11 +33,14 @@ router = APIRouter(
     "",
     response_model=WebhookEvents,
     responses=errors(400, 401, 403, 503),
-    openapi_extra=query_parameters(EventsQuery),
 )
-async def list_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def list_events(
+    environment: Environment,
+    request: Request,
+    services: ServicesOf,
+    query: Annotated[EventsQuery, Query()],
+) -> Response:
     """Recorded events, the last received first. The `Link` header has the next page."""
-    query = query_of(request, EventsQuery)
     page = await lists.events(services.database, environment, query)
     return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from billhook import lists
-from billhook.http.admin import ADMIN, answer, page_headers, query_of
-from billhook.http.openapi import errors, query_parameters
+from billhook.http.admin import ADMIN, answer, page_headers
+from billhook.http.openapi import errors
 from billhook.models import (
     LISTS,
     Customers,
     CustomersQuery,
     MirroredList,
+    MirroredQuery,
     Subscriptions,
     SubscriptionsQuery,
     Transactions,
@@ -28,13 +31,14 @@ _ERRORS = errors(400, 401, 403, 503)
     "/transactions",
     response_model=Transactions,
     responses=_ERRORS,
-    openapi_extra=query_parameters(TransactionsQuery),
 )
 async def transactions(
-    environment: Environment, request: Request, services: ServicesOf
+    environment: Environment,
+    request: Request,
+    services: ServicesOf,
+    query: Annotated[TransactionsQuery, Query()],
 ) -> Response:
     """Payments and refunds, newest first. The `Link` header has the next page."""
-    query = query_of(request, TransactionsQuery)
     page = await lists.transactions(services.database, environment, query)
     return answer(Transactions(transactions=page.rows), headers=page_headers(request, page))
 
@@ -43,13 +47,14 @@ async def transactions(
     "/subscriptions",
     response_model=Subscriptions,
     responses=_ERRORS,
-    openapi_extra=query_parameters(SubscriptionsQuery),
 )
 async def subscriptions(
-    environment: Environment, request: Request, services: ServicesOf
+    environment: Environment,
+    request: Request,
+    services: ServicesOf,
+    query: Annotated[SubscriptionsQuery, Query()],
 ) -> Response:
     """Subscriptions with their items, the last changed first."""
-    query = query_of(request, SubscriptionsQuery)
     page = await lists.subscriptions(services.database, environment, query)
     return answer(Subscriptions(subscriptions=page.rows), headers=page_headers(request, page))
 
@@ -58,11 +63,14 @@ async def subscriptions(
     "/customers",
     response_model=Customers,
     responses=_ERRORS,
-    openapi_extra=query_parameters(CustomersQuery),
 )
-async def customers(environment: Environment, request: Request, services: ServicesOf) -> Response:
+async def customers(
+    environment: Environment,
+    request: Request,
+    services: ServicesOf,
+    query: Annotated[CustomersQuery, Query()],
+) -> Response:
     """Customers with their total spend: deleted ones last, then by email, name or id."""
-    query = query_of(request, CustomersQuery)
     page = await lists.customers(services.database, environment, query)
     return answer(Customers(customers=page.rows), headers=page_headers(request, page))
 
@@ -71,13 +79,13 @@ def _add(of: MirroredList) -> None:
     """The route of a list that follows from its kind's declaration."""
 
     async def mirrored(
-        environment: Environment, request: Request, services: ServicesOf
+        environment: Environment, request: Request, services: ServicesOf, query: MirroredQuery
     ) -> Response:
-        query = query_of(request, of.query)
         page = await lists.mirrored(services.database, environment, of, query)
         answered = of.page.model_validate({of.name: page.rows})
         return answer(answered, headers=page_headers(request, page))
 
+    mirrored.__annotations__["query"] = Annotated[of.query, Query()]
     router.add_api_route(
         f"/{of.route}",
         mirrored,
@@ -86,7 +94,6 @@ def _add(of: MirroredList) -> None:
         description=f"{of.listed.about} The newest come first.",
         response_model=of.page,
         responses=_ERRORS,
-        openapi_extra=query_parameters(of.query),
     )
 
 

@@ -16,7 +16,6 @@ from billhook.models import (
     CreatePrice,
     CreateProduct,
     ErrorBody,
-    Query,
     RebuildOrder,
     ReplayEvent,
     ReplayEvents,
@@ -161,20 +160,6 @@ def body_of(model: type[Request], *, required: bool = True) -> dict[str, Any]:
     if model in _EXAMPLES:
         content["examples"] = _EXAMPLES[model]
     return {"requestBody": {"required": required, "content": {"application/json": content}}}
-
-
-def query_parameters(model: type[Query]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its query by hand."""
-    schema = model.model_json_schema(by_alias=True)
-    parameters = []
-    for name, field in schema["properties"].items():
-        allowed = [each for each in field.pop("anyOf", ()) if each != {"type": "null"}]
-        described = {**(allowed[0] if allowed else {}), **field}
-        described.pop("title", None)
-        if described.get("default", ...) is None:
-            del described["default"]
-        parameters.append({"name": name, "in": "query", "required": False, "schema": described})
-    return {"parameters": parameters}
 
 
 def install(app: FastAPI) -> None:
