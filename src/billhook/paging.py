@@ -217,7 +217,7 @@ class Listing:
 
     def _rows(self, most: int, start: _Position | None, *, backwards: bool) -> str:
         """At most so many rows of all walks, from the cursor on in that direction
-        (docs/decisions/0014-lists.md)."""
+        (docs/decisions/0015-lists.md)."""
         down = self.order.falling is not backwards
         merged = []
         for rank in sorted({walk.rank for walk in self.walks}, reverse=down):

@@ -38,6 +38,14 @@ def test_every_link_between_pages_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    """`make docs` also fails, but is not part of `make test`."""
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert set(listed) == pages
+    assert len(listed) == len(pages)
+
+
 def test_each_fact_has_a_test_named_after_it_or_a_line_that_says_why_not() -> None:
     """`test_fact_7_…`, `test_facts_14_15_…`, or a row of the sandbox's differences."""
     page = (ROOT / "docs/reference/stripe-facts.md").read_text()
