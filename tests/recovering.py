@@ -138,6 +138,11 @@ class Station:
     def control(self, name: str, **given: Any) -> None:
         httpx.post(f"{self.sandbox}/_sandbox/{name}", json=given, timeout=60).raise_for_status()
 
+    def now(self) -> int:
+        """Stripe's time, which other tests have advanced."""
+        health = httpx.get(f"{self.sandbox}/_sandbox/health", timeout=60).raise_for_status()
+        return int(health.json()["now"])
+
     def bought(self, number: int = 1) -> list[str]:
         """Checkout sessions that were paid at Stripe without our hearing of it."""
         v1 = self.stripe.v1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -282,10 +281,11 @@ def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Stati
 
 
 def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) -> None:
-    sold.books.execute("""
+    sold.books.execute(f"""
         INSERT INTO payments.transactions (provider, environment, type, status, amount, currency,
-            provider_object_type, provider_object_id, refunded_at)
-        VALUES ('stripe', 'test', 'refund', 'refunded', 300, 'eur', 'refund', 're_ghost', now())
+            provider_object_type, provider_object_id, provider_created_at)
+        VALUES ('stripe', 'test', 'refund', 'refunded', 300, 'eur', 'refund', 're_ghost',
+            to_timestamp({sold.now()}))
     """)
     sold.control("advance", seconds=60)
     found = verified(sold)
@@ -312,7 +312,7 @@ def test_a_refund_that_stripe_no_longer_has_gave_nothing_back(sold: Station) -> 
         FROM payments.transactions WHERE type = 'refund'
     """)
     ghost = refund("re_ghost", amount=300, charge=back["charge"], payment_intent=back["intent"])
-    sold.books.apply(event("refund.created", ghost | {"created": int(time.time())}))
+    sold.books.apply(event("refund.created", ghost | {"created": sold.now()}))
     sold.control("advance", seconds=60)
     drift = verified(sold).drift
     assert {(each.table, each.problem) for each in drift} == {
