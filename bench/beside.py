@@ -18,12 +18,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import database, events
-from billhook.db.embedded import EmbeddedPostgres
+from billhook.postgres.embedded import EmbeddedPostgres
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 _MIGRATE = """
 import asyncio, sys
-from billhook.db.migrate import migrate
+from billhook.postgres.migrate import migrate
 asyncio.run(migrate(sys.argv[1]))
 """
 

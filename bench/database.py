@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from billhook.db.embedded import EmbeddedPostgres, temporary
-from billhook.db.migrate import migrate
+from billhook.postgres.embedded import EmbeddedPostgres, temporary
+from billhook.postgres.migrate import migrate
 
 
 @contextmanager

@@ -29,8 +29,8 @@ import orjson
 
 from bench import database
 from bench.purchases import bodies
-from billhook.db.embedded import EmbeddedPostgres
-from billhook.db.migrate import migrate
+from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import migrate
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 SECRET = "whsec_bench"

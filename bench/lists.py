@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from bench.database import migrated
-from billhook import lists
-from billhook.db import Database
 from billhook.models import CustomersQuery, EventsQuery, SubscriptionsQuery, TransactionsQuery
+from billhook.postgres import Database
+from billhook.reports import lists
 
 TRANSACTIONS = 1_000_000
 CUSTOMERS = 100_000

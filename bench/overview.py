@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from bench.database import migrated
 from bench.lists import milliseconds
-from billhook.db import Database
 from billhook.models import OverviewResponse
-from billhook.overview import overview
+from billhook.postgres import Database
+from billhook.reports.overview import overview
 
 TRANSACTIONS = 1_000_000
 SUBSCRIPTIONS = 1_000_000

@@ -21,8 +21,8 @@ import uvloop
 
 from bench.database import server
 from bench.sync import KEY, LIST_RATE, peak_memory, sandbox, syncing
-from billhook.db.migrate import migrate
 from billhook.kinds import KINDS
+from billhook.postgres.migrate import migrate
 
 HERE = Path(__file__).with_name("peer_programs")
 INSTALLED = Path(".bench")

@@ -13,9 +13,9 @@ import httpx
 import orjson
 
 from bench.database import migrated
-from billhook.db import Database
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
 from billhook_sandbox.app import create_sandbox
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "100000"))

@@ -19,13 +19,13 @@ import uvloop
 from pydantic import SecretStr
 
 from bench.database import migrated
-from billhook.connections import Connections
-from billhook.db import Database
-from billhook.secrets import SecretStore, stripe_key_name
+from billhook.access.secrets import SecretStore, stripe_key_name
+from billhook.account.connections import Connections
+from billhook.mirror.sync import Sync
+from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.governor import Governor
-from billhook.sync import Sync
 
 KEY = "sk_test_benchbenchbenchbenchbench"  # a peer insists on the length of a real one
 SIZES = (10_000, 100_000)

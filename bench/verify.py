@@ -14,8 +14,8 @@ import uvloop
 from bench.database import migrated
 from bench.sync import PAGE, sandbox, syncing
 from billhook.ledger import Ledger
+from billhook.mirror.verify import verify
 from billhook.models import Verify
-from billhook.verify import verify
 
 OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
 LISTS = 6

@@ -20,11 +20,11 @@ import stripe
 import uvicorn
 from pydantic import SecretStr
 
+from billhook.access.secrets import SecretStore, stripe_key_name
+from billhook.account.connections import Connections
 from billhook.app import create_app
-from billhook.connections import Connections
-from billhook.db import Database
 from billhook.http.server import OPTIONS
-from billhook.secrets import SecretStore, stripe_key_name
+from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.gateway import Fetched
 from books import Books

@@ -15,11 +15,11 @@ import orjson
 
 import aside
 import stripe_events
-from billhook.db import Connection, Database, prepare_connection
 from billhook.kinds import KINDS, TABLES
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
-from billhook.mirror import facts_of
+from billhook.mirror.fetching import facts_of
+from billhook.postgres import Connection, Database, prepare_connection
 from billhook.projections import Changes, Event, project
 from billhook.recovery import housekeeping
 from billhook.rows import Fact, apply_facts

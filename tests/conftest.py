@@ -23,8 +23,8 @@ import stripe
 
 import aside
 import depth
-from billhook.db.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
-from billhook.db.migrate import migrate
+from billhook.postgres.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
+from billhook.postgres.migrate import migrate
 from pooler import Pooler, running
 from sandboxes import running_sandbox
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billhook.db.migrate import migrations
+from billhook.postgres.migrate import migrations
 from books import Books
 
 # One key for everybody, where ours belongs to a subject.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from billhook.db.embedded import SUPERUSER, EmbeddedPostgres
+from billhook.postgres.embedded import SUPERUSER, EmbeddedPostgres
 
 SESSIONS = 6
 

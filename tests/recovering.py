@@ -13,16 +13,16 @@ import stripe
 from pydantic import SecretStr
 
 from api import connect
-from billhook.connections import Connections
-from billhook.db import Database
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
 from billhook.ledger import Ledger
+from billhook.mirror.sync import Sync
+from billhook.mirror.verify import verify
 from billhook.models import Verification, Verify
+from billhook.postgres import Database
 from billhook.recovery import Recovery
-from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
-from billhook.sync import Sync
-from billhook.verify import verify
 from books import Books
 from http_tokens import JWT_SECRET
 

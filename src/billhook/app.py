@@ -15,14 +15,15 @@ import structlog
 from fastapi import FastAPI
 
 from billhook import __version__, dashboard, logs
-from billhook.api_keys import ApiKeys
-from billhook.auth import Auth
-from billhook.bodies import Bodies
-from billhook.checkout_result import CheckoutResults
-from billhook.connections import Connections
-from billhook.db import Database
-from billhook.db.migrate import migrate
-from billhook.endpoint import WebhookEndpoint
+from billhook.access.api_keys import ApiKeys
+from billhook.access.auth import Auth
+from billhook.access.jwks import Jwks
+from billhook.access.policies import NO_SUPERUSER, session_tables, superuser
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
+from billhook.account.endpoint import WebhookEndpoint
+from billhook.account.stripe_keys import StripeKeys
+from billhook.checkout.result import CheckoutResults
 from billhook.errors import BillhookError
 from billhook.http import (
     catalog,
@@ -41,20 +42,19 @@ from billhook.http import (
     webhooks,
 )
 from billhook.http import metrics as metrics_route
-from billhook.jwks import Jwks
+from billhook.http.bodies import Bodies
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
+from billhook.mirror.sync import Sync
 from billhook.paths import EncodedSlashes
-from billhook.policies import NO_SUPERUSER, session_tables, superuser
+from billhook.postgres import Database
+from billhook.postgres.migrate import migrate
 from billhook.recovery import Recovery
-from billhook.secrets import SecretStore
 from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.governor import Governor
 from billhook.stripe.signing import SigningSecrets
-from billhook.stripe_keys import StripeKeys
-from billhook.sync import Sync
 
 _log = structlog.get_logger(__name__)
 

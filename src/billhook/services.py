@@ -8,20 +8,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from billhook.api_keys import ApiKeys
-from billhook.auth import Auth
-from billhook.bodies import Bodies
-from billhook.checkout_result import CheckoutResults
-from billhook.connections import Connections
-from billhook.db import Database
+from billhook.access.api_keys import ApiKeys
+from billhook.access.auth import Auth
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
+from billhook.account.stripe_keys import StripeKeys
+from billhook.checkout.result import CheckoutResults
+from billhook.http.bodies import Bodies
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
-from billhook.secrets import SecretStore
+from billhook.mirror.sync import Sync
+from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.signing import SigningSecrets
-from billhook.stripe_keys import StripeKeys
-from billhook.sync import Sync
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Any
 
 import orjson
 
-from billhook.db import Database
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
 from books import WIPE, Books, apply_one, state_of
 from depth import by_depth
 from stripe_events import T0, event

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playing import case, play
 
-from billhook import lists
-from billhook.db import Database
 from billhook.models import Subscription, SubscriptionsQuery
+from billhook.postgres import Database
+from billhook.reports import lists
 from books import Books
 from stripe_events import T0, event, subscription
 

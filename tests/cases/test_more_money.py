@@ -8,9 +8,9 @@ import pytest
 from playing import Events, play, transactions
 from test_money_cases import shown, sums
 
-from billhook.db import Database
-from billhook.lists import customers
 from billhook.models import Customer, CustomersQuery
+from billhook.postgres import Database
+from billhook.reports.lists import customers
 from books import Books
 from stripe_events import (
     charge,

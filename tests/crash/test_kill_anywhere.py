@@ -20,8 +20,8 @@ import stripe
 from doomed import Server, doomed
 
 from api import connect
-from billhook.db.migrate import migrate
 from billhook.kinds import TABLES
+from billhook.postgres.migrate import migrate
 from books import Books, final_state
 from depth import by_depth
 from http_tokens import ADMIN_KEY, SIGNING_SECRET, signature, token

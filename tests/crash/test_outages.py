@@ -22,9 +22,9 @@ import pytest
 from doomed import Link
 
 from api import Api, api, serving
-from billhook.db.embedded import EmbeddedPostgres, start
-from billhook.db.migrate import migrate
 from billhook.errors import BillhookError
+from billhook.postgres.embedded import EmbeddedPostgres, start
+from billhook.postgres.migrate import migrate
 from books import Books
 from http_tokens import signature, token
 from recovering import FULFIL, Station

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from billhook.db.embedded import EmbeddedPostgres
+from billhook.postgres.embedded import EmbeddedPostgres
 from books import Books
 from http_tokens import signature, token
 from stripe_events import customer, event, payload

@@ -12,8 +12,8 @@ import pytest
 
 import process
 from api import STRIPE_KEY, connect
-from billhook.db import Database
 from billhook.ledger import EventNotApplied
+from billhook.postgres import Database
 from books import Books, apply_one
 from http_tokens import signature, token
 from stripe_events import customer, event, payload

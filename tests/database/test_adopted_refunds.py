@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import insforge
-from billhook.db.migrate import migrate
+from billhook.postgres.migrate import migrate
 from books import Books
 from stripe_events import T0, charge, event, payment_intent, refund
 

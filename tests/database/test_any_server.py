@@ -16,19 +16,19 @@ import pytest
 import aside
 import insforge
 import servers
-from billhook import archives
-from billhook.db import Database
-from billhook.db.embedded import temporary
-from billhook.db.migrate import MigrationError, migrate
-from billhook.db.refusals import acting_as_caller, is_of_the_app
 from billhook.doctor.database import forced
 from billhook.doctor.finding import Finding
 from billhook.errors import Forbidden
 from billhook.ledger import EventNotApplied
-from billhook.lists.customers import customers
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
 from billhook.models import CustomersQuery, RebuildOrder
-from billhook.overview import overview
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
+from billhook.postgres.embedded import temporary
+from billhook.postgres.migrate import MigrationError, migrate
+from billhook.postgres.refusals import acting_as_caller, is_of_the_app
+from billhook.reports.lists.customers import customers
+from billhook.reports.overview import overview
 from books import Books, final_state
 from stripe_events import customer, event
 from stripe_lives import LIFE

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from billhook.api_keys import ApiKeys
-from billhook.db import Database
+from billhook.access.api_keys import ApiKeys
+from billhook.access.secrets import SecretStore
 from billhook.errors import NotFound
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from books import Books
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET

@@ -8,9 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from billhook import events
-from billhook.db import Database
-from billhook.ledger import Ledger
+from billhook.ledger import Ledger, replaying
+from billhook.postgres import Database
 from books import Books
 from pages import app_sql, blocks
 from strangers import stranger
@@ -66,7 +65,7 @@ def test_an_event_that_is_fired_again_leaves_nothing_to_look_at(app: Books) -> N
     app.execute("INSERT INTO orders VALUES ('right', 'test', 1500, 'eur')")
     told = paid(1, "right")
     app.apply(told)
-    app.run(lambda database: events.replay(Ledger(database), "test", told["id"], refire=True))
+    app.run(lambda database: replaying.replay(Ledger(database), "test", told["id"], refire=True))
     assert app.rows("SELECT * FROM unmatched_payments") == []
 
 

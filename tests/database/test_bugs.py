@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from billhook import projections
-from billhook.events import replay
 from billhook.ledger import EventNotApplied, Ledger, transaction
+from billhook.ledger.replaying import replay
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
 from billhook.projections.changes import NOTHING, Changes, Event
-from billhook.rebuild import rebuild
 from billhook.reducers.reduce import apply
 from billhook.reducers.state import State
 from billhook.rows import facts

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from billhook.db.migrate import function_files
 from billhook.kinds import KINDS
-from billhook.rebuild import fresh
+from billhook.mirror.rebuild import fresh
+from billhook.postgres.migrate import function_files
 from billhook.rows import tables
 from books import Books
 
 
 def test_the_generated_functions_are_those_of_the_declarations() -> None:
-    """`python -m billhook.rows.tables > src/billhook/db/functions/batch.sql` makes them so."""
+    """`python -m billhook.rows.tables > src/billhook/postgres/functions/batch.sql` makes them so."""
     (batch,) = (file for file in function_files() if file.name == "batch")
     assert batch.text == tables.functions()
 

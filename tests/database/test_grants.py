@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import insforge
-from billhook.db import Database, grants
-from billhook.db.grants import Grants
-from billhook.db.migrate import migrate
 from billhook.kinds import TABLES
+from billhook.postgres import Database, grants
+from billhook.postgres.grants import Grants
+from billhook.postgres.migrate import migrate
 from books import Books
 
 EVERYTHING_IS_OPEN = """

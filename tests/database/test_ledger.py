@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from billhook import db
-from billhook.db import Database
-from billhook.db.refusals import is_of_the_app
+from billhook import postgres
 from billhook.errors import DatabaseBusy, DatabaseUnavailable, ObjectLocked, SettingsError
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.postgres import Database
+from billhook.postgres.refusals import is_of_the_app
 from billhook.rows.wanted import Wanted
 from books import Books, apply_one
 from strangers import as_user
@@ -492,7 +492,7 @@ def test_a_lock_that_a_stranger_holds_is_named_and_no_failure_of_the_app(
 def test_an_event_that_waits_too_long_for_a_swap_is_no_failure_of_the_app(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "PATIENCE", 7.0)  # longer than the wait for an advisory lock
+    monkeypatch.setattr(postgres, "PATIENCE", 7.0)  # longer than the wait for an advisory lock
     told = event("customer.created", customer("cus_1"))
 
     async def work(database: Database) -> None:

@@ -12,8 +12,6 @@ import asyncpg
 import orjson
 import pytest
 
-from billhook import lists
-from billhook.db import Database
 from billhook.models import (
     LISTS,
     CustomersQuery,
@@ -24,7 +22,9 @@ from billhook.models import (
     SubscriptionsQuery,
     TransactionsQuery,
 )
-from billhook.paging import Page
+from billhook.postgres import Database
+from billhook.reports import lists
+from billhook.reports.paging import Page
 from billhook.settings import Environment
 
 ROWS = 20_000

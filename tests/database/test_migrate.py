@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 import structlog
 
-import billhook.db.migrate
+import billhook.postgres.migrate
 import insforge
-from billhook.db.embedded import EmbeddedPostgres
-from billhook.db.migrate import Migration, MigrationError, function_files, migrate, migrations
 from billhook.errors import SettingsError
-from billhook.rebuild.fresh import TABLES
+from billhook.mirror.rebuild.fresh import TABLES
+from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import Migration, MigrationError, function_files, migrate, migrations
 from books import Books
 from stripe_events import T0, event, invoice_payment, refund
 
@@ -162,7 +162,7 @@ def later(number: int, name: str, sql: str) -> Migration:
 def with_later(monkeypatch: pytest.MonkeyPatch, *more: Migration) -> None:
     """A version of Billhook that has further migrations."""
     known = (*migrations(), *more)
-    monkeypatch.setattr(billhook.db.migrate, "migrations", lambda: known)
+    monkeypatch.setattr(billhook.postgres.migrate, "migrations", lambda: known)
 
 
 ADD_COLUMN = "ALTER TABLE payments.customers ADD COLUMN later text"
@@ -208,7 +208,7 @@ def test_a_migration_that_gets_no_lock_says_who_holds_it(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_later(monkeypatch, later(9000, "later", ADD_COLUMN))
-    monkeypatch.setattr(billhook.db.migrate, "LOCK_PATIENCE", 0.0)
+    monkeypatch.setattr(billhook.postgres.migrate, "LOCK_PATIENCE", 0.0)
 
     async def run() -> tuple[MigrationError, int]:
         holder = await asyncpg.connect(books.dsn, statement_cache_size=0)
@@ -277,15 +277,17 @@ def test_a_later_index_is_built_while_others_write(
 
 
 async def migrate_up_to(dsn: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    every = billhook.db.migrate.migrations()
-    files = billhook.db.migrate.function_files()
+    every = billhook.postgres.migrate.migrations()
+    files = billhook.postgres.migrate.function_files()
     monkeypatch.setattr(
-        billhook.db.migrate, "migrations", lambda: tuple(m for m in every if m.number <= number)
+        billhook.postgres.migrate,
+        "migrations",
+        lambda: tuple(m for m in every if m.number <= number),
     )
-    monkeypatch.setattr(billhook.db.migrate, "function_files", lambda: ())
+    monkeypatch.setattr(billhook.postgres.migrate, "function_files", lambda: ())
     await migrate(dsn)
-    monkeypatch.setattr(billhook.db.migrate, "migrations", lambda: every)
-    monkeypatch.setattr(billhook.db.migrate, "function_files", lambda: files)
+    monkeypatch.setattr(billhook.postgres.migrate, "migrations", lambda: every)
+    monkeypatch.setattr(billhook.postgres.migrate, "function_files", lambda: files)
 
 
 def test_an_index_that_was_left_unfinished_is_built_again(

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import insforge
-from billhook.db.migrate import migrate
+from billhook.mirror.rebuild import rebuild
 from billhook.models import DayFigures, Figures, Overview, RebuildOrder
-from billhook.overview import _FIGURES, overview
-from billhook.rebuild import rebuild
+from billhook.postgres.migrate import migrate
+from billhook.reports.overview import _FIGURES, overview
 from books import Books
 from stripe_events import event, payment_intent
 from stripe_lives import LIFE, PAYS

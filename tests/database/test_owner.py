@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from billhook.db.embedded import EmbeddedPostgres
-from billhook.db.migrate import migrate
 from billhook.ledger import EventNotApplied
+from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import migrate
 from books import Books
 from pages import app_sql
 from strangers import as_user

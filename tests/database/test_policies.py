@@ -7,8 +7,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from billhook.db import Database
-from billhook.policies import Owner, policy, session_tables
+from billhook.access.policies import Owner, policy, session_tables
+from billhook.postgres import Database
 from books import Books
 
 CHECKOUTS = "payments.stripe_checkout_sessions"

@@ -11,14 +11,14 @@ from pydantic import SecretStr
 
 import stripe_events
 from api import STRIPE_KEY
-from billhook.connections import Connections
-from billhook.db import Connection, Database
-from billhook.db.leases import try_lease
-from billhook.events import replay
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
 from billhook.ledger import Ledger, decode
+from billhook.ledger.replaying import replay
 from billhook.ledger.transaction import Work, apply_batch
+from billhook.postgres import Connection, Database
+from billhook.postgres.leases import try_lease
 from billhook.projections import project
-from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Fetched
 from books import Books, final_state

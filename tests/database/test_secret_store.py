@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from billhook.db import Database
+from billhook.access.secrets import Examination, Reencryption, SecretStore
 from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
-from billhook.secrets import Examination, Reencryption, SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.signature import SignatureHeader, parse
 from billhook.stripe.signing import SigningSecrets

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 import aside
-from billhook import mirror
-from billhook.db import Database, prepare_connection, sessions
-from billhook.db.leases import try_lease
 from billhook.errors import BillhookError, DatabaseUnavailable, SettingsError
 from billhook.kinds import KINDS
 from billhook.ledger import Ledger, decode
+from billhook.mirror import fetching
+from billhook.postgres import Database, prepare_connection, sessions
+from billhook.postgres.leases import try_lease
 from books import apply_one
 from pooler import Pooler, running
 from stripe_events import customer, event, payload
@@ -161,8 +161,8 @@ async def _retried_event(database: Database) -> None:
 
 async def _synced(database: Database) -> None:
     gateway: Any = None
-    reader = mirror.StripeReader(database, gateway, "test")
-    await _swallow(mirror.write_one(reader, KINDS["customer"], customer(), 1_780_000_000))
+    reader = fetching.StripeReader(database, gateway, "test")
+    await _swallow(fetching.write_one(reader, KINDS["customer"], customer(), 1_780_000_000))
 
 
 async def _checkout(database: Database) -> None:

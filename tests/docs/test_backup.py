@@ -10,7 +10,7 @@ import stripe
 
 import shell
 from api import STRIPE_KEY
-from billhook.db.embedded import EmbeddedPostgres
+from billhook.postgres.embedded import EmbeddedPostgres
 from http_tokens import ADMIN_KEY, JWT_SECRET
 from pages import blocks
 from process import serving

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from billhook.db.embedded import EmbeddedPostgres
+from billhook.postgres.embedded import EmbeddedPostgres
 from pages import block
 
 pytest_plugins = ["pytester"]

@@ -9,8 +9,8 @@ import pytest
 import aside
 import hostile_objects
 from api import api, price, shared_api
-from billhook.db.embedded import EmbeddedPostgres
-from billhook.db.migrate import migrate
+from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import migrate
 from books import Books
 
 __all__ = ["api", "price", "shared_api"]

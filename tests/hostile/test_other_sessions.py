@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from billhook.db.embedded import EmbeddedPostgres
-from billhook.db.migrate import MigrationError, migrate
+from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import MigrationError, migrate
 from books import Books
 from strangers import stranger
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from api import connect
-from billhook import archives
-from billhook.db import Database
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder, Rebuilt
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
 from books import final_state
 from recovering import Station, subscribe_team, verified
 from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
@@ -126,7 +126,7 @@ def test_purchases_before_and_after_a_restoration_are_all_in_the_mirror(away: Aw
 def test_what_an_account_sold_while_another_one_was_connected_is_pulled_when_it_is_back(
     away: Away, monkeypatch: pytest.MonkeyPatch, restored: bool
 ) -> None:
-    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     away.bought()
     away.pull()
     away.later()

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from api import opened
-from billhook.auth import Caller
-from billhook.checkout import create_checkout_session
-from billhook.db import Database
+from billhook.access.auth import Caller
+from billhook.checkout.sessions import create_checkout_session
 from billhook.ledger import Ledger, decode
 from billhook.models import CheckoutSession, CreateCheckoutSession, parse
+from billhook.postgres import Database
 from billhook.stripe.gateway import Fetched, Gateway
 from http_tokens import ANONYMOUS_KEY, USER, token
 from stripe_events import payload

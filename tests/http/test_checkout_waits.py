@@ -16,12 +16,13 @@ import pytest
 from pydantic import SecretStr
 
 from api import STRIPE_KEY, Api, connect, serving
-from billhook import Settings, checkout_result, create_app, prepare_connection, running
-from billhook.auth import Caller
-from billhook.checkout_result import CheckoutResults
-from billhook.db import Connection, Database
-from billhook.db.refusals import acting_as_caller
+from billhook import Settings, create_app, prepare_connection, running
+from billhook.access.auth import Caller
+from billhook.checkout import result
+from billhook.checkout.result import CheckoutResults
 from billhook.ledger import EventNotApplied, Ledger
+from billhook.postgres import Connection, Database
+from billhook.postgres.refusals import acting_as_caller
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 from books import Books, apply_one
@@ -70,7 +71,7 @@ class Looks:
         self.done = 0
         self.next: Callable[[], Any] = int
         """Called once, before the next look."""
-        monkeypatch.setattr(checkout_result, "acting_as_caller", self._acting_as_caller)
+        monkeypatch.setattr(result, "acting_as_caller", self._acting_as_caller)
 
     async def reach(self, number: int) -> None:
         while self.done < number:  # noqa: ASYNC110
@@ -244,7 +245,7 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
 def test_so_many_pages_that_they_are_not_peoples_are_answered_immediately(
     direct_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkout_result, "_MOST_PAGES", 3)
+    monkeypatch.setattr(result, "_MOST_PAGES", 3)
     books = Books(direct_database_url)
     row, other = opened(books, 2)
 

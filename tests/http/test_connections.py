@@ -14,12 +14,12 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from api import SERVERS, STRIPE_KEY, Api, serving
-from billhook import archives
-from billhook.db import Database
-from billhook.endpoint import EVENTS
-from billhook.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.account.endpoint import EVENTS
+from billhook.mirror import archives
+from billhook.mirror.sync.ranges import LISTINGS
+from billhook.postgres import Database
 from billhook.settings import Settings
-from billhook.sync.ranges import LISTINGS
 from books import Books
 from http_tokens import ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, token
 from stripe_events import customer, event

@@ -13,12 +13,12 @@ from pydantic import SecretStr
 from starlette.routing import Route
 
 from api import SERVERS, Api, serving
-from billhook.api_keys import ApiKeys
-from billhook.auth import Auth, Credential
+from billhook.access.api_keys import ApiKeys
+from billhook.access.auth import Auth, Credential
+from billhook.access.secrets import SecretStore
 from billhook.dashboard import _routes
 from billhook.dashboard.sessions import Notice, Sessions
-from billhook.db import Database
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, token
 from visitor import Visitor

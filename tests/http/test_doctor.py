@@ -19,11 +19,11 @@ import pytest
 from pydantic import SecretStr
 
 from api import Api, connect, serving
+from billhook.access.secrets import SecretStore
 from billhook.client import AsyncClient
-from billhook.db import Database
 from billhook.doctor import Finding, Report, examine
 from billhook.doctor.stripe import clock
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET

@@ -13,9 +13,9 @@ import pytest
 
 import insforge
 from api import Api, connect, opened, serving
-from billhook.checkout_creation import stripe_idempotency_key
-from billhook.db.migrate import migrate
+from billhook.checkout.creation import stripe_idempotency_key
 from billhook.models import CreateCheckoutSession, parse
+from billhook.postgres.migrate import migrate
 from books import Books
 from http_tokens import ANONYMOUS_KEY, USER, token
 

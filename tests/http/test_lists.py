@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api import Api
-from billhook import paging
+from billhook.reports import paging
 from stripe_events import (
     customer,
     event,

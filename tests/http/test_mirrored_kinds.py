@@ -10,16 +10,16 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from api import Api, connect
-from billhook import archives
+from billhook.access.secrets import SecretStore
 from billhook.client import Client
-from billhook.db import Database
 from billhook.kinds import KINDS
 from billhook.ledger import Ledger
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
+from billhook.mirror.verify import verify
 from billhook.models import LISTS, RebuildOrder, Rebuilt, Verification, Verify
-from billhook.rebuild import rebuild
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.stripe.gateway import Gateway
-from billhook.verify import verify
 from books import WIPE
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
@@ -46,8 +46,8 @@ VERSION = {f"provider_event_{part}" for part in ("at", "rank", "id", "previous")
 @pytest.fixture
 def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Station:
     """A shop in which something of each kind has happened, and its events have come."""
-    monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
-    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     station = Station(database_url, sandbox)
     disputes_happen(station)
     invoices_happen(station)

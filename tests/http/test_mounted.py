@@ -21,8 +21,8 @@ from starlette.routing import Mount, Route
 from api import STRIPE_KEY, connect
 from billhook import ApiError, AsyncClient, Settings, create_app, prepare_connection, running
 from billhook.client import Unreachable
-from billhook.db import Database
 from billhook.errors import SettingsError
+from billhook.postgres import Database
 from books import Books
 from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET, USER, signature, token
 from stripe_events import customer, event, payload

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from api import connect
-from billhook import archives
-from billhook.db import Database
-from billhook.db.providers import of_stripe
+from billhook.access.secrets import SecretStore
 from billhook.ledger import Ledger
-from billhook.mirror_status import mirror_status
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
+from billhook.mirror.status import mirror_status
+from billhook.mirror.verify import verify
 from billhook.models import RebuildOrder, Verification, Verify
-from billhook.overview import overview
-from billhook.rebuild import rebuild
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
+from billhook.postgres.providers import of_stripe
+from billhook.reports.overview import overview
 from billhook.stripe.gateway import Gateway
-from billhook.verify import verify
 from books import Books
 from recovering import Station
 from stripe_events import customer, event, payment_intent, subject

@@ -20,8 +20,8 @@ import uvicorn
 from pydantic import SecretStr
 
 from billhook.app import create_app
-from billhook.db.embedded import UNSAFE_BUT_FAST, start
 from billhook.logs import configure
+from billhook.postgres.embedded import UNSAFE_BUT_FAST, start
 from billhook.settings import Settings
 from books import Books
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, signature, token

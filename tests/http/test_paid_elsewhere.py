@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
-from billhook.rebuild import rebuild
 from odd_stripe import odd
 from recovering import Station
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from api import Api
-from billhook.db import Database
 from billhook.errors import BillhookError
 from billhook.ledger import Ledger
+from billhook.mirror.rebuild import comparison, rebuild
+from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt
-from billhook.rebuild import comparison, rebuild
-from billhook.rebuild.replay import Replay
+from billhook.postgres import Database
 from books import Books, apply_one, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY

@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from api import connect
-from billhook import events
 from billhook.errors import BillhookError, DatabaseUnavailable
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, replaying
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from billhook.stripe import list_pages
@@ -208,7 +207,7 @@ CUTTING_OFF = {
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits 30 seconds for PostgreSQL."""
-    monkeypatch.setattr("billhook.db.PATIENCE", 1.0)
+    monkeypatch.setattr("billhook.postgres.PATIENCE", 1.0)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -284,7 +283,7 @@ def test_a_trigger_that_ends_its_session_costs_no_other_failed_event_its_turn(
             continue
     assert station.fulfilled() == 3
     replayed = station.books.run(
-        lambda database: events.replay_many(Ledger(database), "test", ReplayEvents())
+        lambda database: replaying.replay_many(Ledger(database), "test", ReplayEvents())
     )
     assert (replayed.replayed, len(replayed.failed)) == (0, 1)
 
@@ -323,7 +322,7 @@ def test_replayed_once_more_an_event_whose_trigger_drops_it_stays_as_it_was(
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION drop()""")
     with pytest.raises(EventNotApplied, match="drops what is written"):
         station.books.run(
-            lambda database: events.replay(Ledger(database), "test", told["id"], refire=True)
+            lambda database: replaying.replay(Ledger(database), "test", told["id"], refire=True)
         )
     assert station.statuses() == ["processed"]
 
@@ -460,7 +459,7 @@ def test_old_events_are_put_away_and_still_count_as_known(station: Station) -> N
     assert (answer["handled"], answer["processing_status"]) == (False, "processed")
     assert station.fulfilled() == 0
     assert len(station.statuses()) == 1
-    shown = station.books.run(lambda database: events.event(database, "test", "evt_old"))
+    shown = station.books.run(lambda database: replaying.event(database, "test", "evt_old"))
     assert (shown.processing_status, shown.payload["id"]) == ("processed", "evt_old")
-    with pytest.raises(events.EventNotFound):
-        station.books.run(lambda database: events.event(database, "live", "evt_old"))
+    with pytest.raises(replaying.EventNotFound):
+        station.books.run(lambda database: replaying.event(database, "live", "evt_old"))

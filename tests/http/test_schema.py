@@ -14,8 +14,8 @@ from schemathesis.specs.openapi.checks import (
     positive_data_acceptance,
 )
 
+from billhook.access.secrets import SecretStore, webhook_secret_name
 from billhook.app import create_app
-from billhook.secrets import SecretStore, webhook_secret_name
 from billhook.settings import Settings
 from depth import by_depth
 from http_tokens import ADMIN_KEY, JWT_SECRET, SIGNING_SECRET, token

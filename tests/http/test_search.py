@@ -10,8 +10,6 @@ import pytest
 
 import insforge
 from api import Api
-from billhook import lists, paging
-from billhook.db.migrate import migrate
 from billhook.errors import PaymentNotFound
 from billhook.models import (
     CustomersQuery,
@@ -21,6 +19,8 @@ from billhook.models import (
     SubscriptionsQuery,
     TransactionsQuery,
 )
+from billhook.postgres.migrate import migrate
+from billhook.reports import lists, paging
 from books import Books, opened
 from stripe_events import (
     T0,

@@ -13,15 +13,15 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from api import Api, serving
-from billhook import archives
-from billhook.connections import Connections
-from billhook.db import Database
-from billhook.events import project_again
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
 from billhook.ledger import decode
+from billhook.ledger.replaying import project_again
 from billhook.ledger.transaction import OtherAccount
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
-from billhook.rebuild import rebuild
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.gateway import Fetched
 from books import Books, apply_one

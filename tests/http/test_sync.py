@@ -14,7 +14,7 @@ import pytest
 
 from api import Api, connect, serving
 from billhook.kinds import TABLES
-from billhook.sync.ranges import LISTINGS
+from billhook.mirror.sync.ranges import LISTINGS
 from depth import by_depth
 from stripe_events import customer, event
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from billhook.db import Database
-from billhook.endpoint import EVENTS
+from billhook.access.secrets import SecretStore
+from billhook.account.endpoint import EVENTS
 from billhook.errors import BillhookError
 from billhook.ledger import Ledger
-from billhook.mirror_status import mirror_status
+from billhook.mirror.rebuild import rebuild
+from billhook.mirror.status import mirror_status
+from billhook.mirror.verify import last, verify
+from billhook.mirror.verify.reading import YOUNG
 from billhook.models import (
     Drift,
     MirrorStatus,
@@ -19,12 +22,9 @@ from billhook.models import (
     Verification,
     Verify,
 )
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
 from billhook.recovery import Recovery
-from billhook.secrets import SecretStore
 from billhook.stripe.gateway import Gateway
-from billhook.verify import last, verify
-from billhook.verify.reading import YOUNG
 from odd_stripe import odd, with_odd_entries
 from recovering import Station, verified
 from stripe_events import event, refund
@@ -38,8 +38,8 @@ def station(database_url: str, sandbox: str) -> Station:
 @pytest.fixture
 def sold(station: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
     """A shop whose books are right: a payment, half of it refunded, and a subscription."""
-    monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
-    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     (session,) = station.bought()
     v1 = station.stripe.v1
     intent = v1.checkout.sessions.retrieve(session).payment_intent

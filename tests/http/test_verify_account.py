@@ -15,8 +15,8 @@ from stripe_events import event, invoice, refund, session
 
 @pytest.fixture
 def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Station:
-    monkeypatch.setattr("billhook.verify.mirrored.YOUNG", -1)
-    monkeypatch.setattr("billhook.verify.paid.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     found = Station(database_url, sandbox)
     found.sync()
     found.books.execute("UPDATE billhook.pulls SET since = since - interval '1 hour'")

@@ -13,9 +13,9 @@ import pytest
 
 import aside
 import stripe_events as stripe
-from billhook.db import prepare_connection
 from billhook.ledger import decode
 from billhook.ledger.transaction import Work, apply_batch
+from billhook.postgres import prepare_connection
 from billhook.projections import TYPES, project
 from depth import by_depth
 

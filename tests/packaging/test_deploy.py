@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from billhook.db.embedded import SUPERUSER, UNSAFE_BUT_FAST, start
+from billhook.postgres.embedded import SUPERUSER, UNSAFE_BUT_FAST, start
 from billhook.settings import Settings
 from pages import ROOT
 from process import serving

@@ -17,19 +17,19 @@ from pydantic import SecretStr
 from test_order import assert_all_applied
 
 from api import connect
-from billhook.connections import Connections
-from billhook.db import Database
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
 from billhook.kinds import TABLES
 from billhook.ledger import Ledger
-from billhook.mirror import StripeReader
+from billhook.mirror.fetching import StripeReader
+from billhook.mirror.rebuild import rebuild
+from billhook.mirror.refreshes import settle_all
+from billhook.mirror.sync import Sync
 from billhook.models import RebuildOrder
-from billhook.rebuild import rebuild
+from billhook.postgres import Database
 from billhook.recovery.pulling import pull_due
-from billhook.refreshes import settle_all
-from billhook.secrets import SecretStore
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
-from billhook.sync import Sync
 from books import WIPE, Books, apply_one, state_of
 from depth import by_depth
 from http_tokens import JWT_SECRET

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billhook import lists
-from billhook.db import Database
 from billhook.models import (
     CustomersQuery,
     EventsQuery,
@@ -22,7 +20,9 @@ from billhook.models import (
     SubscriptionsQuery,
     TransactionsQuery,
 )
-from billhook.paging import Page
+from billhook.postgres import Database
+from billhook.reports import lists
+from billhook.reports.paging import Page
 from books import Books
 from depth import by_depth
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billhook.db import Database
+from billhook.postgres import Database
 from books import Books
 from depth import by_depth
 from totals import assert_exact

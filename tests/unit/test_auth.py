@@ -20,12 +20,12 @@ from pydantic import SecretStr, ValidationError
 from starlette.requests import HTTPConnection
 from structlog.testing import capture_logs
 
-from billhook.api_keys import ApiKeys
-from billhook.auth import Auth, Caller, credential_of
-from billhook.db import Database
+from billhook.access.api_keys import ApiKeys
+from billhook.access.auth import Auth, Caller, credential_of
+from billhook.access.jwks import Jwks
+from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError
-from billhook.jwks import Jwks
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import Settings
 from http_tokens import ODD_CLAIMS, raw_token
 

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
+from billhook.access.secrets import Cipher, StoredSecret, mask
 from billhook.errors import SecretUnreadable
-from billhook.secrets import Cipher, StoredSecret, mask
 
 NAME = "STRIPE_TEST_SECRET_KEY"
 VALUE = "sk_test_51PlantedSecretValue"

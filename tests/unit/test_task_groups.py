@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from billhook import refreshes
-from billhook.db.leases import LeaseLost
+from billhook.mirror import refreshes
+from billhook.mirror.verify import paid
+from billhook.postgres.leases import LeaseLost
 from billhook.task_groups import for_each
-from billhook.verify import paid
 
 
 class Stopped:

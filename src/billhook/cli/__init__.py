@@ -70,7 +70,7 @@ def _root(
 @app.command(epilog="Example: DATABASE_URL=postgresql://localhost/app billhook migrate")
 def migrate() -> None:
     """Migrate the database to the current schema. Safe to run from several processes at once."""
-    from billhook.db.migrate import migrate as run
+    from billhook.postgres.migrate import migrate as run
 
     settings: Settings = load_settings()
     for notice in settings.database_notices:
@@ -116,8 +116,8 @@ def serve(
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
 
-    from billhook.db.migrate import migrate as bring_up_to_date
     from billhook.http.server import OPTIONS
+    from billhook.postgres.migrate import migrate as bring_up_to_date
 
     # Settings, port and database first: errors are one line, before anything starts.
     settings = load_settings(**({} if root_path is None else {"root_path": root_path}))

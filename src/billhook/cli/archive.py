@@ -16,7 +16,7 @@ from billhook.settings import load_settings
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
-    from billhook.db import Database
+    from billhook.postgres import Database
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 @app.command("list", epilog="Example: billhook archive list")
 def list_(as_json: AsJson = False) -> None:
     """List the archives, newest first."""
-    from billhook import archives
+    from billhook.mirror import archives
 
     found = _run(archives.archives)
     if as_json:
@@ -50,14 +50,14 @@ def restore(
     yes: Yes = False,
 ) -> None:
     """Restore an archive's rows. The rows in their place are archived first."""
-    from billhook import archives
+    from billhook.mirror import archives
 
     asking.confirm("The environment's current rows will be archived. Continue?", yes)
     print(f"{_run(lambda database: archives.restore(database, archive_id))} rows restored.")
 
 
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:
-    from billhook.db import Database
+    from billhook.postgres import Database
 
     async def opened() -> T:
         database = Database(load_settings().database_url.get_secret_value(), pool_size=1)

@@ -18,7 +18,7 @@ from billhook.settings import load_settings
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
-    from billhook.api_keys import ApiKey, ApiKeys, Kind
+    from billhook.access.api_keys import ApiKey, ApiKeys, Kind
 
 app = typer.Typer(help="Create, list and revoke admin and anonymous keys.", no_args_is_help=True)
 
@@ -82,9 +82,9 @@ def _state(key: ApiKey) -> str:
 def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     import asyncpg
 
-    from billhook.api_keys import ApiKeys
-    from billhook.db import Database
-    from billhook.secrets import SecretStore
+    from billhook.access.api_keys import ApiKeys
+    from billhook.access.secrets import SecretStore
+    from billhook.postgres import Database
 
     async def run() -> T:
         settings = load_settings()

@@ -28,7 +28,7 @@ def token(
     expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",
 ) -> None:
     """Print a token for testing, like those that your app's sign-in issues to its users."""
-    from billhook.db import ROLES
+    from billhook.postgres import ROLES
 
     if role not in ROLES:
         raise typer.BadParameter(f"must be one of {', '.join(sorted(ROLES))}", param_hint="--role")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from billhook.access.policies import SessionTable
 from billhook.models import Connection, MirrorStatus
-from billhook.policies import SessionTable
 from billhook.settings import Settings
 
 _LATE = 60

@@ -13,10 +13,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal
 
-from billhook.api_keys import ApiKeys, hash_of
-from billhook.auth import Auth, Caller, Credential
-from billhook.db import Database
+from billhook.access.api_keys import ApiKeys, hash_of
+from billhook.access.auth import Auth, Caller, Credential
 from billhook.models import WireModel
+from billhook.postgres import Database
 from billhook.settings import Settings
 
 LIFETIME = timedelta(hours=12)

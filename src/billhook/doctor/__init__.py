@@ -10,17 +10,17 @@ from datetime import datetime
 
 import asyncpg
 
-from billhook.api_keys import ApiKeys
+from billhook.access.api_keys import ApiKeys
+from billhook.access.secrets import SecretStore
+from billhook.account.connections import Connections
 from billhook.client import AsyncClient
-from billhook.connections import Connections
-from billhook.db import Database
 from billhook.doctor import database as in_database
 from billhook.doctor import server as at_server
 from billhook.doctor import settings as at_settings
 from billhook.doctor import stripe as at_stripe
 from billhook.doctor.finding import Finding, Report, failure, report
 from billhook.errors import DatabaseUnavailable
-from billhook.secrets import SecretStore
+from billhook.postgres import Database
 from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway
 

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import asyncpg
 
-from billhook.db import ROLES, Database, grants, rights
-from billhook.db.migrate import function_files, migrations
+from billhook.access.policies import NO_SUPERUSER, policy, session_tables, superuser
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
-from billhook.policies import NO_SUPERUSER, policy, session_tables, superuser
+from billhook.postgres import ROLES, Database, grants, rights
+from billhook.postgres.migrate import function_files, migrations
 from billhook.settings import Environment, Settings
 
 _OLDEST_POSTGRES = 14

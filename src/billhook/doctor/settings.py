@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from billhook.api_keys import ApiKeys
+from billhook.access.api_keys import ApiKeys
+from billhook.access.jwks import FETCH_ERRORS, Jwks
+from billhook.access.secrets import SecretStore
 from billhook.doctor.finding import Finding, State
-from billhook.jwks import FETCH_ERRORS, Jwks
-from billhook.secrets import SecretStore
 from billhook.settings import ANY_AUDIENCE, Settings
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 import stripe
 
-from billhook import event_list
-from billhook.db import Database
+from billhook.access.secrets import SecretStore, webhook_secret_name
+from billhook.account.endpoint import EVENTS
 from billhook.doctor.finding import Finding, State, failure
-from billhook.endpoint import EVENTS
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.kinds.reading import objects
+from billhook.mirror import event_list
 from billhook.models import Connection
-from billhook.secrets import SecretStore, webhook_secret_name
+from billhook.postgres import Database
 from billhook.settings import STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.stripe.signature import TOLERANCE

@@ -10,11 +10,11 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from billhook.auth import Caller
+from billhook.access.auth import Caller
 from billhook.errors import InvalidInput
 from billhook.models import NoQuery, WireModel
-from billhook.paging import Page
 from billhook.paths import decoded
+from billhook.reports.paging import Page
 from billhook.services import ServicesOf
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook import catalog
 from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
@@ -25,6 +24,7 @@ from billhook.models import (
     UpdatePrice,
     UpdateProduct,
 )
+from billhook.reports import catalog
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 

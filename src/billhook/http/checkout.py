@@ -10,7 +10,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.checkout import create_checkout_session
+from billhook.checkout.portal import create_portal_session, signed_in
+from billhook.checkout.sessions import create_checkout_session
 from billhook.http.admin import NO_QUERY, PathId, User, answer
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
@@ -22,7 +23,6 @@ from billhook.models import (
     CustomerPortalSessionResponse,
     WireModel,
 )
-from billhook.portal import create_portal_session, signed_in
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 

@@ -6,11 +6,11 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from billhook import rebuild, verify
 from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.mirror_status import mirror_status
+from billhook.mirror import rebuild, verify
+from billhook.mirror.status import mirror_status
 from billhook.models import (
     Config,
     ConnectionResponse,

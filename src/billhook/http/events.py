@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook import events, lists
 from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
+from billhook.ledger import replaying
 from billhook.models import (
     EventsQuery,
     Replayed,
@@ -19,6 +19,7 @@ from billhook.models import (
     WebhookEventResponse,
     WebhookEvents,
 )
+from billhook.reports import lists
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 
@@ -55,7 +56,7 @@ async def list_events(
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Apply matching events again, the oldest first; `failed` ones by default."""
     order = await read_json(request, ReplayEvents)
-    return answer(await events.replay_many(services.ledger, environment, order))
+    return answer(await replaying.replay_many(services.ledger, environment, order))
 
 
 @router.get(
@@ -66,7 +67,7 @@ async def replay_many(environment: Environment, request: Request, services: Serv
 )
 async def show(environment: Environment, event_id: PathId, services: ServicesOf) -> Response:
     """One event with Stripe's original payload."""
-    found = await events.event(services.database, environment, event_id)
+    found = await replaying.event(services.database, environment, event_id)
     return answer(WebhookEventResponse(webhook_event=found))
 
 
@@ -83,5 +84,5 @@ async def replay(
     """Apply one event again. A processed one is projected again; the app's triggers fire only with
     `refire`. 500 if it fails again: it is recorded as `failed`."""
     order = await read_json_or(request, ReplayEvent())
-    found = await events.replay(services.ledger, environment, event_id, refire=order.refire)
+    found = await replaying.replay(services.ledger, environment, event_id, refire=order.refire)
     return answer(Replayed(webhook_event=found))

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook import lists
 from billhook.http.admin import ADMIN, answer, page_headers
 from billhook.http.openapi import errors
 from billhook.models import (
@@ -20,6 +19,7 @@ from billhook.models import (
     Transactions,
     TransactionsQuery,
 )
+from billhook.reports import lists
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 

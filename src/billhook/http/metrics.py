@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from billhook.http.admin import ADMIN, NO_QUERY
 from billhook.http.openapi import errors
-from billhook.mirror_status import mirror_status
+from billhook.mirror.status import mirror_status
 from billhook.models import MirrorStatus
 from billhook.services import ServicesOf
 from billhook.settings import ENVIRONMENTS

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from billhook.http.admin import ADMIN, answer
 from billhook.http.openapi import errors
 from billhook.models import OverviewQuery, OverviewResponse
-from billhook.overview import overview
+from billhook.reports.overview import overview
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 

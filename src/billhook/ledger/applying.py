@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 import asyncpg
 import structlog
 
-from billhook.db import Database, repeat_collisions
-from billhook.db.leases import Lease
-from billhook.db.refusals import place_of, reason_of, refusal_in
 from billhook.errors import FAULTS, BillhookError, DatabaseBusy, DatabaseUnavailable, fault_of
 from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
 from billhook.ledger.transaction import FINISHED, Entry, Work, apply_batch
 from billhook.metrics import Metrics
+from billhook.postgres import Database, repeat_collisions
+from billhook.postgres.leases import Lease
+from billhook.postgres.refusals import place_of, reason_of, refusal_in
 from billhook.projections import NOTHING, Changes, project
 from billhook.settings import ENVIRONMENTS, Environment
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from billhook.db import Connection
 from billhook.errors import PaymentConfigInvalid
 from billhook.ledger.delivery import Delivery
+from billhook.postgres import Connection
 from billhook.projections.changes import Changes
 from billhook.reducers.reduce import apply
 from billhook.reducers.state import State

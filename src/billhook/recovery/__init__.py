@@ -17,16 +17,16 @@ from functools import partial
 import asyncpg
 import structlog
 
-from billhook import mirror, refreshes, verify
-from billhook.db.leases import LeaseLost
+from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
 from billhook.ledger import Ledger
+from billhook.mirror import fetching, refreshes, verify
+from billhook.mirror.sync import Sync
 from billhook.models import Verify
+from billhook.postgres.leases import LeaseLost
 from billhook.recovery import housekeeping, pulling, retries
-from billhook.secrets import SecretStore
 from billhook.settings import ENVIRONMENTS, Environment, Settings
 from billhook.stripe.gateway import Gateway
-from billhook.sync import Sync
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +112,7 @@ class Recovery:
         if not await self._has_key(environment):
             return False
         key = await self._gateway.key(environment)
-        reader = mirror.StripeReader(self._database, self._gateway, environment, key)
+        reader = fetching.StripeReader(self._database, self._gateway, environment, key)
         return await refreshes.settle_due(reader) > 0
 
     async def archive(self, environment: Environment) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from billhook.db import Database
+from billhook.postgres import Database
 from billhook.settings import Environment
 
 _BATCH = 1_000

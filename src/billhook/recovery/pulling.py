@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import orjson
 import structlog
 
-from billhook import event_list, mirror
-from billhook.db import Database
-from billhook.db.leases import Lease, try_lease
 from billhook.errors import BillhookError, ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.mirror import event_list, fetching
+from billhook.postgres import Database
+from billhook.postgres.leases import Lease, try_lease
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
@@ -118,7 +118,7 @@ async def pull_due(
                     await connection.execute(_BEGIN, environment)
                 return False
         key = await gateway.key(environment)
-        reader = mirror.StripeReader(database, gateway, environment, key, lease)
+        reader = fetching.StripeReader(database, gateway, environment, key, lease)
         try:
             return await _pull(ledger, reader, lease, max(row["since"], row["cursor_at"] - OVERLAP))
         except BillhookError as error:
@@ -132,7 +132,7 @@ async def _is_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_IS_DUE, environment))
 
 
-async def _pull(ledger: Ledger, reader: mirror.StripeReader, lease: Lease, since: int) -> bool:
+async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, since: int) -> bool:
     """Apply what Stripe lists from `since` on, window by window, the oldest first."""
     page = await event_list.newest(reader, since)
     end = page.at + 1
@@ -163,7 +163,9 @@ async def _pull(ledger: Ledger, reader: mirror.StripeReader, lease: Lease, since
     return gap is not None
 
 
-async def _window(reader: mirror.StripeReader, since: int, upto: int) -> list[StripeObject] | None:
+async def _window(
+    reader: fetching.StripeReader, since: int, upto: int
+) -> list[StripeObject] | None:
     """The events created in [since, upto), newest first; None if there are too many at once."""
     found: list[StripeObject] = []
     async for page in event_list.pages(reader, since, upto):
@@ -175,7 +177,7 @@ async def _window(reader: mirror.StripeReader, since: int, upto: int) -> list[St
 
 async def _apply(
     ledger: Ledger,
-    reader: mirror.StripeReader,
+    reader: fetching.StripeReader,
     lease: Lease,
     events: list[StripeObject],
     seen: _Seen,
@@ -205,14 +207,14 @@ async def _apply_one(
     return entry.processing_status
 
 
-async def _known(reader: mirror.StripeReader, ids: list[str]) -> dict[str, str]:
+async def _known(reader: fetching.StripeReader, ids: list[str]) -> dict[str, str]:
     async with reader.database.connection() as connection:
         rows = await connection.fetch(_KNOWN, reader.environment, ids)
     return {row["id"]: row["processing_status"] for row in rows}
 
 
 async def _execute(
-    reader: mirror.StripeReader, lease: Lease, statement: str, *args: object
+    reader: fetching.StripeReader, lease: Lease, statement: str, *args: object
 ) -> None:
     async with reader.database.as_service() as connection:
         await lease.check(connection)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 import structlog
 
-from billhook.db import Database
 from billhook.errors import ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, OtherAccount, decode
+from billhook.postgres import Database
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import asyncpg
 import orjson
 
-from billhook.db import Connection
 from billhook.errors import DatabaseBusy, ObjectLocked
+from billhook.postgres import Connection
 from billhook.projections.changes import Changes, Event
 from billhook.reducers.missing import Missing
 from billhook.reducers.payments import Payment

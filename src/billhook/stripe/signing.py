@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from billhook.db import Database
+from billhook.access.secrets import SecretStore, webhook_secret_name
 from billhook.errors import BillhookError, SecretUnreadable
-from billhook.secrets import SecretStore, webhook_secret_name
+from billhook.postgres import Database
 from billhook.settings import Environment, Settings
 from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
 

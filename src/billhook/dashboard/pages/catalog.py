@@ -8,7 +8,6 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
-from billhook import catalog, lists
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput
 from billhook.models import (
@@ -22,6 +21,7 @@ from billhook.models import (
 )
 from billhook.money import minor_units
 from billhook.paths import encoded
+from billhook.reports import catalog, lists
 
 R = TypeVar("R", bound=Request)
 

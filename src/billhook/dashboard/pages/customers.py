@@ -6,9 +6,9 @@ import asyncio
 
 from starlette.responses import Response
 
-from billhook import lists
 from billhook.dashboard.visit import Visit
 from billhook.models import CustomersQuery, SubscriptionsQuery, TransactionsQuery
+from billhook.reports import lists
 
 _LATEST = 20
 

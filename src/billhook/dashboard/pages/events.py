@@ -10,13 +10,14 @@ from typing import get_args
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from billhook import events, lists
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
-from billhook.mirror_status import mirror_status
+from billhook.ledger import replaying
+from billhook.mirror.status import mirror_status
 from billhook.models import EventsQuery, ReplayEvents, WebhookEvent, parse
 from billhook.models.queries import ProcessingStatus
 from billhook.paths import encoded
+from billhook.reports import lists
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
 _LIVE_FOR = 5
@@ -47,14 +48,14 @@ async def listing(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """One event with Stripe's payload."""
     event_id = visit.request.path_params["event"]
-    found = await events.event(visit.services.database, visit.environment, event_id)
+    found = await replaying.event(visit.services.database, visit.environment, event_id)
     return visit.show("event.html", event=found)
 
 
 async def payload(visit: Visit) -> Response:
     """The complete payload as a download."""
     event_id = visit.request.path_params["event"]
-    found = await events.event(visit.services.database, visit.environment, event_id)
+    found = await replaying.event(visit.services.database, visit.environment, event_id)
     headers = {"content-disposition": 'attachment; filename="event.json"'}
     body = orjson.dumps(found.payload, option=orjson.OPT_INDENT_2)
     return Response(body, media_type="application/json", headers=headers)
@@ -65,7 +66,7 @@ async def replay(visit: Visit) -> Response:
     event_id = visit.request.path_params["event"]
     refire = visit.field("refire") == "yes"
     try:
-        found = await events.replay(
+        found = await replaying.replay(
             visit.services.ledger, visit.environment, event_id, refire=refire
         )
     except BillhookError as error:
@@ -81,13 +82,13 @@ async def replay_many(visit: Visit) -> Response:
     if visit.field("all") == "failed":
         of_type = {"type": visit.field("type")} if visit.field("type") else {}
         order = parse(ReplayEvents, {"limit": _REPLAYED, **of_type})
-        result = await events.replay_many(visit.services.ledger, environment, order)
+        result = await replaying.replay_many(visit.services.ledger, environment, order)
         return await _told(visit, result.replayed, [each.event_id for each in result.failed])
     failed = []
     chosen = visit.fields("event")
     for event_id in chosen:
         try:
-            await events.replay(visit.services.ledger, environment, event_id, refire=False)
+            await replaying.replay(visit.services.ledger, environment, event_id, refire=False)
         except BillhookError as error:
             if error.status == 503:
                 return await visit.back("/events", error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from billhook.api_keys import Kind
+from billhook.access.api_keys import Kind
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
 

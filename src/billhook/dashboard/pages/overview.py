@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from starlette.responses import RedirectResponse, Response
 
+from billhook.access.policies import session_tables
 from billhook.dashboard import attention, chart
 from billhook.dashboard.visit import Visit
-from billhook.mirror_status import mirror_status
-from billhook.overview import overview
-from billhook.policies import session_tables
+from billhook.mirror.status import mirror_status
+from billhook.reports.overview import overview
 
 PERIODS = (7, 30, 90, 365)
 

@@ -7,12 +7,13 @@ from typing import get_args
 
 from starlette.responses import Response
 
-from billhook import archives, policies, verify
+from billhook.access import policies
+from billhook.account.stripe_keys import AnotherAccount
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput, NotFound
-from billhook.mirror_status import mirror_status
+from billhook.mirror import archives, verify
+from billhook.mirror.status import mirror_status
 from billhook.models import Verify
-from billhook.stripe_keys import AnotherAccount
 
 _LOOK_EVERY = 0.02  # seconds; a sync takes its lease at once
 _VERIFY_BUDGET = 20  # seconds, while the visitor waits for the page

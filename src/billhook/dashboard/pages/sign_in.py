@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
-from billhook.auth import Credential, credential
+from billhook.access.auth import Credential, credential
 from billhook.dashboard.visit import Visit, cookie_name
 from billhook.errors import BillhookError, InvalidApiKey, InvalidInput, Unauthorized
 from billhook.redact import mask

@@ -6,10 +6,10 @@ from typing import get_args
 
 from starlette.responses import Response
 
-from billhook import lists
 from billhook.dashboard.visit import Visit
 from billhook.models import SubscriptionsQuery
 from billhook.models.queries import SubscriptionStatus
+from billhook.reports import lists
 
 
 async def listing(visit: Visit) -> Response:

@@ -11,11 +11,11 @@ from typing import get_args
 
 from starlette.responses import Response, StreamingResponse
 
-from billhook import lists
 from billhook.dashboard.visit import Visit
 from billhook.models import Transaction, TransactionsQuery, iso
 from billhook.models.queries import TransactionStatus, TransactionType
 from billhook.money import decimal_text
+from billhook.reports import lists
 
 _CSV_PAGE = 1_000
 _COLUMNS = (

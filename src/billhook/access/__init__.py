@@ -1,0 +1,1 @@
+"""Who is calling, and the secrets: tokens, keys, policies."""

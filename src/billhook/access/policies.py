@@ -1,0 +1,94 @@
+"""Who may bill whom: whether the app has policies, and examples (contract section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from billhook.postgres import Database
+
+Owner = Literal["user", "team", "organization"]
+
+_SESSION_TABLES = """
+SELECT 'payments.' || c.relname::text AS name, c.relrowsecurity AS is_on,
+    EXISTS (SELECT FROM pg_catalog.pg_policy AS p
+            WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'a')
+              AND p.polname <> 'billhook_service') AS has_policies
+FROM pg_catalog.pg_class AS c
+WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
+                'payments.stripe_customer_portal_sessions'::regclass::oid)
+ORDER BY 1
+"""
+
+_SUPERUSER = (
+    "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper"
+)
+
+NO_SUPERUSER = (
+    "The app's triggers and policies, and everyone who may create them, get its privileges. "
+    "Use a role that owns Billhook's schemas and nothing else (docs/how-to/database-roles.md)."
+)
+"""What to do about a DATABASE_URL that names a superuser."""
+
+_UNGUARDED = {
+    "payments.stripe_checkout_sessions": "anyone can bill any subject, even without signing in.",
+    "payments.stripe_customer_portal_sessions": "any signed-in user can manage the billing of any "
+    "subject.",
+}
+
+_POLICY = """\
+ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own_{owner} ON {table} TO authenticated
+    USING ({condition})
+    WITH CHECK ({condition});"""
+
+# As text: the subject of a token need not be a uuid.
+_USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'::text"
+_MEMBERS = """subject_type = '{owner}' AND subject_id IN (
+        SELECT {owner}_id::text FROM {owner}_members
+        WHERE user_id::text = auth.jwt() ->> 'sub'::text AND role = 'owner')"""
+
+
+GUESTS = """\
+CREATE POLICY guests ON payments.stripe_checkout_sessions FOR INSERT TO anon
+    WITH CHECK (mode = 'payment' AND subject_type IS NULL AND subject_id IS NULL);"""
+"""With row-level security on, selling to guests needs this policy as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTable:
+    """One of the two tables whose rows callers insert, and whether policies restrict them."""
+
+    name: str
+    is_on: bool
+    has_policies: bool
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it, as a sentence; None if it has policies."""
+        if not self.is_on:
+            return f"Row-level security is off on {self.name}: {_UNGUARDED[self.name]}"
+        if not self.has_policies:
+            return f"Row-level security is on for {self.name}, but no policy allows access."
+        return None
+
+
+async def session_tables(database: Database) -> list[SessionTable]:
+    """Both tables, by name."""
+    async with database.connection() as connection:
+        return [SessionTable(**row) for row in await connection.fetch(_SESSION_TABLES)]
+
+
+async def superuser(database: Database) -> str | None:
+    """The name of the database user if it is a superuser, else None."""
+    async with database.connection() as connection:
+        name: str | None = await connection.fetchval(_SUPERUSER)
+        return name
+
+
+def policy(table: str, owner: Owner = "user") -> str:
+    """SQL to begin with, for subjects that users, or the owners of a team or an organization, are
+    billed for. Teams and organizations are looked up in `team_members` or `organization_members`,
+    with the columns `team_id` or `organization_id`, `user_id` and `role`; callers need SELECT."""
+    condition = _USER if owner == "user" else _MEMBERS.format(owner=owner)
+    return _POLICY.format(table=table, owner=owner, condition=condition)

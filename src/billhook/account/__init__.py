@@ -1,0 +1,1 @@
+"""The connected Stripe account: its key, its connection, its webhook endpoint."""

@@ -1,0 +1,208 @@
+"""The webhook endpoint that Billhook manages at Stripe (contract section 5, "Managed endpoint").
+
+It is recognized by its metadata, as by InsForge's backend. A change never causes a gap: the
+endpoint is updated in place, or a new one exists and its secret is accepted before the old one is
+deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import stripe
+import structlog
+
+from billhook.access.secrets import SecretStore, webhook_secret_name
+from billhook.account.connections import Connections
+from billhook.errors import BillhookError, PaymentConfigInvalid
+from billhook.kinds.reading import objects
+from billhook.projections import TYPES
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject
+
+log = structlog.get_logger(__name__)
+
+_MANAGED = {"managed_by": "insforge", "insforge_webhook": "stripe_payments"}
+_PATH = "/v1/webhook_endpoints"
+# Events that Stripe signed with the old secret just before the change may still be on their way.
+_OLD_SECRET_LIFE = timedelta(hours=24)
+# invoice.paid says the same and comes with it (contract section 5), and nearly every charge has a
+# PaymentIntent, which says more.
+_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded", "charge.succeeded", "charge.captured"})
+
+EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
+"""What the endpoint is sent: whatever is projected."""
+
+
+class WebhookEndpoint:
+    """Maintains the managed endpoint of each environment.
+
+    Args:
+        public_url: the URL at which Stripe can reach this server; None if there is none.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        secrets: SecretStore,
+        connections: Connections,
+        public_url: str | None,
+    ) -> None:
+        self._gateway = gateway
+        self._secrets = secrets
+        self._connections = connections
+        self._public_url = public_url
+
+    def url(self, environment: Environment) -> str | None:
+        """The URL to which Stripe should send the events of `environment`."""
+        return self._public_url and f"{self._public_url}{_path(environment)}"
+
+    async def ensure(self, environment: Environment) -> str:
+        """Create the endpoint, or fix it. Safe to repeat.
+
+        Returns:
+            Its id.
+
+        Raises:
+            PaymentConfigInvalid: there is no public URL, no key, or one without the permission.
+            UpstreamFailure: Stripe refuses: the limit of 16 endpoints, or a URL it can't reach.
+        """
+        url = self.url(environment)
+        if url is None:
+            raise PaymentConfigInvalid(
+                "Stripe cannot reach this server: no public URL is set.",
+                next_actions="Set BILLHOOK_PUBLIC_URL to a URL that Stripe can reach, or "
+                "forward events yourself, for example with `stripe listen`.",
+            )
+        wanted = _wanted(environment, url)
+        known = await self._connections.get(environment)
+        ours, others = _sorted(
+            await self._managed(environment), known.webhook_endpoint_id, wanted["url"]
+        )
+        has_secret = await self._secrets.get(webhook_secret_name(environment)) is not None
+        standing = next((e for e in ours if e["id"] == known.webhook_endpoint_id), None)
+        if standing and has_secret and standing.get("api_version") == stripe.api_version:
+            await self._update(environment, standing, wanted)
+            endpoint_id: str = standing["id"]
+        else:
+            endpoint_id = await self._create(environment, wanted)
+        await self._connections.endpoint(environment, endpoint_id, url)
+        for superfluous in ours:
+            if superfluous["id"] != endpoint_id:
+                await self._delete(environment, superfluous["id"])
+        if others:
+            log.info(
+                "the account has managed endpoints of other addresses; they are left alone",
+                environment=environment,
+                endpoints=[each["url"] for each in others],
+            )
+        return endpoint_id
+
+    async def remove(self, environment: Environment, *, key: str | None = None) -> None:
+        """Delete the endpoint at Stripe (best effort).
+
+        Args:
+            key: of the previous account, if another one is already connected.
+        """
+        try:
+            known = await self._connections.get(environment)
+            ours, _ = _sorted(
+                await self._managed(environment, key=key),
+                known.webhook_endpoint_id,
+                self.url(environment),
+            )
+            for endpoint in ours:
+                await self._delete(environment, endpoint["id"], key=key)
+        except BillhookError as error:
+            log.warning(
+                "the managed endpoint could not be deleted at Stripe",
+                environment=environment,
+                reason=error.message,
+            )
+
+    async def _managed(
+        self, environment: Environment, *, key: str | None = None
+    ) -> list[StripeObject]:
+        page = await self._gateway.get(environment, _PATH, {"limit": 100}, key=key)
+        return [each for each in objects(page.data) if _is_managed(each, environment)]
+
+    async def _update(
+        self, environment: Environment, standing: StripeObject, wanted: dict[str, Any]
+    ) -> None:
+        as_it_is = (
+            standing.get("url") == wanted["url"]
+            and standing.get("status") == "enabled"
+            and set(standing.get("enabled_events") or ()) == set(wanted["enabled_events"])
+            and (standing.get("metadata") or {}).items() >= wanted["metadata"].items()
+        )
+        if not as_it_is:
+            change = wanted | {"disabled": False}
+            await self._gateway.post(environment, f"{_PATH}/{standing['id']}", change)
+            log.info("webhook endpoint updated", environment=environment, url=wanted["url"])
+
+    async def _create(self, environment: Environment, wanted: dict[str, Any]) -> str:
+        asked = wanted | {"api_version": stripe.api_version}
+        try:
+            made = (await self._gateway.post(environment, _PATH, asked)).data
+        except BillhookError as error:
+            if "16" in error.message or "maximum" in error.message.lower():
+                error.next_actions = (
+                    "Stripe allows 16 webhook endpoints for each account and mode. Delete one that "
+                    "is no longer used in Stripe's dashboard (Developers, Webhooks), and try again."
+                )
+            raise
+        secret = made.get("secret")
+        if not isinstance(secret, str):
+            await self._delete(environment, made["id"])
+            raise BillhookError("Stripe returned no signing secret for the new webhook endpoint.")
+        await self._secrets.rotate(
+            webhook_secret_name(environment), secret, keep_old=_OLD_SECRET_LIFE
+        )
+        log.info("webhook endpoint created", environment=environment, url=wanted["url"])
+        endpoint_id: str = made["id"]
+        return endpoint_id
+
+    async def _delete(
+        self, environment: Environment, endpoint_id: str, *, key: str | None = None
+    ) -> None:
+        try:
+            await self._gateway.delete(environment, f"{_PATH}/{endpoint_id}", key=key)
+        except BillhookError as error:
+            if error.status != 404:
+                log.warning(
+                    "an old webhook endpoint could not be deleted",
+                    environment=environment,
+                    endpoint=endpoint_id,
+                    reason=error.message,
+                )
+
+
+def _path(environment: Environment) -> str:
+    return f"/api/webhooks/stripe/{environment}"
+
+
+def _wanted(environment: Environment, url: str) -> dict[str, Any]:
+    return {
+        "url": url,
+        "enabled_events": list(EVENTS),
+        "metadata": {
+            **_MANAGED,
+            "insforge_environment": environment,
+            "insforge_endpoint_path": _path(environment),
+            "insforge_endpoint_url": url,
+        },
+    }
+
+
+def _is_managed(endpoint: StripeObject, environment: Environment) -> bool:
+    metadata = endpoint.get("metadata") or {}
+    return metadata.items() >= (_MANAGED | {"insforge_environment": environment}).items()
+
+
+def _sorted(
+    managed: list[StripeObject], known_id: str | None, url: str | None
+) -> tuple[list[StripeObject], list[StripeObject]]:
+    """This server's, and those of other deployments (such as staging) on the same account."""
+    ours = [e for e in managed if e["id"] == known_id or e.get("url") == url]
+    return ours, [e for e in managed if e not in ours]

@@ -1,0 +1,235 @@
+"""A checkout's session at Stripe: what is sent, and what is learned when Stripe refuses it
+(contract section 5, "Checkout").
+
+No connection or lock is held while Stripe works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from billhook.checkout.mappings import customer_of, is_unknown_customer
+from billhook.errors import BillhookError
+from billhook.kinds.catalog import PRICE
+from billhook.kinds.reading import hash_of
+from billhook.mirror.fetching import StripeReader, forget_customer, path_of
+from billhook.models import CreateCheckoutSession as Order
+from billhook.postgres import Database
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
+
+_SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
+
+_PRICES = """
+SELECT price_id, raw -> 'recurring'::text AS recurring
+FROM payments.stripe_prices WHERE environment = $1 AND price_id = ANY ($2::text[])
+"""
+
+
+async def create_at_stripe(
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    order: Order,
+    row_id: UUID,
+    now: datetime,
+    *,
+    replaced: str | None,
+    repeated: bool,
+) -> tuple[StripeObject, str | None]:
+    """Create the session.
+
+    Args:
+        replaced: the expired session in whose place it comes.
+        repeated: the row was tried before.
+
+    Returns:
+        The session, and the expired one that it replaces in the end.
+
+    Raises:
+        PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe.
+    """
+    key = await gateway.key(environment)
+    customer = await customer_of(database, environment, order.subject)
+    # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
+    metered: dict[str, bool] = {}
+    if order.mode == "subscription":
+        metered = await _mirrored_prices(database, environment, order)
+    in_place_of = replaced
+    key_was_used = False  # by another request of this row's
+    while True:
+        params = stripe_params(order, row_id, customer, metered)
+        try:
+            answer = await gateway.post(
+                environment,
+                "/v1/checkout/sessions",
+                params,
+                idempotency_key=stripe_idempotency_key(
+                    environment,
+                    order,
+                    row_id,
+                    replaced=in_place_of,
+                    params=params if key_was_used else None,
+                ),
+                key=key,
+            )
+        except BillhookError as error:
+            if customer is not None and is_unknown_customer(error):
+                await forget_customer(StripeReader(database, gateway, environment), customer)
+                customer = None
+            elif (
+                order.mode == "subscription"
+                and _is_about_quantity(error)
+                and (unknown := {item.price_id for item in order.line_items} - metered.keys())
+            ):
+                metered |= await _prices_at_stripe(gateway, environment, unknown, key)
+            elif repeated and _is_key_used(error) and not key_was_used:
+                # By a try of this row's that had other parameters, and whose answer nobody saw.
+                key_was_used = True
+            else:
+                raise
+            repeated = True
+            continue
+        created = answer.data
+        # Stripe repeats its answer for a day or longer (stripe-facts 37).
+        if in_place_of is not replaced or not is_over(created.get("expires_at"), None, now):
+            return created, in_place_of
+        in_place_of = str(created["id"])
+
+
+async def _mirrored_prices(
+    database: Database, environment: Environment, order: Order
+) -> dict[str, bool]:
+    """Whether the order's prices are metered, as far as they are mirrored. It never changes."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(
+            _PRICES, environment, [item.price_id for item in order.line_items]
+        )
+    return {row["price_id"]: _is_metered(row["recurring"]) for row in rows}
+
+
+async def _prices_at_stripe(
+    gateway: Gateway, environment: Environment, price_ids: Iterable[str], key: str
+) -> dict[str, bool]:
+    """The same for prices that are not mirrored yet."""
+    ids = list(price_ids)
+    answers = await asyncio.gather(
+        *(gateway.get(environment, path_of(PRICE, each), key=key) for each in ids)
+    )
+    return {
+        each: _is_metered(answer.data.get("recurring"))
+        for each, answer in zip(ids, answers, strict=True)
+    }
+
+
+def _is_metered(recurring: object) -> bool:
+    return hash_of(recurring).get("usage_type") == "metered"
+
+
+def _is_about_quantity(error: BillhookError) -> bool:
+    """Whether Stripe refuses a quantity: a metered price takes none."""
+    refusal = refusal_of(error)
+    return (
+        refusal is not None
+        and refusal.code != "resource_missing"  # "No such price: 'quantity'"
+        and (refusal.param or "").startswith("line_items")
+        and "quantity" in error.message.lower()
+    )
+
+
+def _is_key_used(error: BillhookError) -> bool:
+    """Whether Stripe knows the idempotency key with other parameters (stripe-facts 38)."""
+    refusal = refusal_of(error)
+    return refusal is not None and refusal.type == "idempotency_error" and refusal.status == 400
+
+
+def stripe_params(
+    order: Order, row_id: UUID, customer: str | None, metered: Mapping[str, bool]
+) -> dict[str, Any]:
+    """What is sent to Stripe.
+
+    Args:
+        metered: which prices are. Their quantity is what will be used.
+    """
+    metadata = {**metadata_of(order), "insforge_checkout_session_id": str(row_id)}
+    params: dict[str, Any] = {
+        "mode": order.mode,
+        "line_items": [
+            {"price": item.price_id}
+            if metered.get(item.price_id)
+            else {"price": item.price_id, "quantity": item.quantity}
+            for item in order.line_items
+        ],
+        "success_url": order.success_url,
+        "cancel_url": order.cancel_url,
+        "client_reference_id": str(row_id),
+        "metadata": metadata,
+    }
+    if customer is not None:
+        params["customer"] = customer
+    elif order.customer_email is not None:
+        params["customer_email"] = order.customer_email
+    if order.mode == "subscription":
+        params["subscription_data"] = {"metadata": metadata}
+        return params
+    params["payment_intent_data"] = {"metadata": metadata}
+    if order.subject is not None and customer is None:
+        params["customer_creation"] = "always"
+    return params
+
+
+def stripe_idempotency_key(
+    environment: Environment,
+    order: Order,
+    row_id: UUID,
+    *,
+    replaced: str | None = None,
+    params: Mapping[str, Any] | None = None,
+) -> str:
+    """The contract's key, with a hash of what it belongs to: the subject, and the expired session
+    that is replaced (all who replace it share a key).
+
+    The hash comes last and has always the same length: no caller can choose a key that is another
+    subject's.
+
+    Args:
+        params: what is sent, where the key of the other tries is of no use any more.
+    """
+    prefix = f"insforge:{environment}:checkout_session:"
+    if order.idempotency_key is None and replaced is None and params is None:
+        return f"{prefix}{row_id}"
+    ours = order.idempotency_key or str(row_id)
+    belongs_to = orjson.dumps([*scope_of(order), replaced, params], option=orjson.OPT_SORT_KEYS)
+    # It travels in a header: what a header cannot carry goes as its hash.
+    if not (ours.isascii() and ours.isprintable()):
+        ours = f"sha256-{sha256(ours.encode()).hexdigest()}"
+    # At most 252 characters; Stripe takes 255.
+    return f"{prefix}{ours}:{sha256(belongs_to).hexdigest()[:20]}"
+
+
+def scope_of(order: Order) -> tuple[str, str]:
+    """Whose idempotency keys the order's is one of: the subject's, or those of all without one."""
+    return (order.subject.type, order.subject.id) if order.subject else ("", "")
+
+
+def metadata_of(order: Order) -> dict[str, str]:
+    """The app's metadata and InsForge's keys."""
+    metadata = {**(order.metadata or {}), "insforge_checkout_mode": order.mode}
+    if order.subject is not None:
+        metadata["insforge_subject_type"] = order.subject.type
+        metadata["insforge_subject_id"] = order.subject.id
+    return metadata
+
+
+def is_over(expires_at: object, created_at: datetime | None, now: datetime) -> bool:
+    """Whether a session can no longer be paid, by its `expires_at` (Unix seconds) or its age."""
+    if isinstance(expires_at, int):
+        return expires_at <= now.timestamp()
+    return created_at is not None and created_at + _SESSION_LIFE <= now

@@ -1,0 +1,1 @@
+"""Stripe's objects in PostgreSQL: fetched, synced, verified, rebuilt, archived."""

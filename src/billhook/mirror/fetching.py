@@ -1,0 +1,171 @@
+"""Writes objects fetched from Stripe to the mirror, with the same version checks as events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from billhook.errors import BillhookError
+from billhook.kinds import KINDS, Kind
+from billhook.kinds.customers import CUSTOMER
+from billhook.kinds.reading import UnreadableObject, hash_of, objects
+from billhook.paths import encoded
+from billhook.postgres import Connection, Database, repeat_collisions
+from billhook.postgres.leases import Lease
+from billhook.projections import Changes, Event
+from billhook.projections.mirrored import claim_of, mirrored
+from billhook.rows import Fact, apply_facts
+from billhook.settings import Environment
+from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+from billhook.stripe.list_pages import list_pages
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StripeReader:
+    """Reads from Stripe with one key, as long as the results may be written.
+
+    Attributes:
+        key: one for a whole sync, so that it never mixes two accounts; None for the stored one.
+        lease: nothing is written once it is lost.
+    """
+
+    database: Database
+    gateway: Gateway
+    environment: Environment
+    key: str | None = None
+    lease: Lease | None = None
+
+    async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
+        """`GET path`, when the rate governor allows. Raises as `Gateway.background` does."""
+        return await self.gateway.background(
+            self.environment, list_name, path, params, key=self.key
+        )
+
+    async def check(self, connection: Connection) -> None:
+        """Raises `LeaseLost` if nothing may be written any more."""
+        if self.lease is not None:
+            await self.lease.check(connection)
+
+
+def path_of(kind: Kind, object_id: str) -> str:
+    """The path of one object; the id stays one segment, whatever it contains."""
+    return f"{kind.path}/{encoded(object_id)}"
+
+
+def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
+    """Fetched objects as facts.
+
+    An object that cannot be read is logged and skipped: it must not stop the others.
+
+    Args:
+        at: epoch seconds at which the objects certainly had this state.
+    """
+    facts = []
+    for each in fetched:
+        try:
+            mirror = mirrored(kind, each)
+        except UnreadableObject as error:
+            log.warning("an object of Stripe's cannot be read", kind=kind.name, reason=str(error))
+            continue
+        if mirror is not None:
+            changes = Changes(mirror=mirror, claim=claim_of(kind, mirror))
+            facts.append(Fact(Event("", kind.name, at, each), changes))
+    return facts
+
+
+def facts_in(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
+    """Fetched objects as facts, and the objects of mirrored kinds that they show in full."""
+    facts = facts_of(kind, fetched, at)
+    for path in kind.expand:
+        for each in fetched:
+            shown: Any = each
+            for name in path.split("."):
+                shown = hash_of(shown).get(name)
+            of = KINDS.get(str(hash_of(shown).get("object")))
+            if of is not None:
+                facts += facts_of(of, [shown], at)
+    return facts
+
+
+async def write_one(reader: StripeReader, kind: Kind, stripe_object: StripeObject, at: int) -> None:
+    """Write one fetched object, in a transaction of its own, unless the row shows a newer state."""
+    await write(reader, facts_of(kind, [stripe_object], at))
+
+
+async def write(reader: StripeReader, facts: Sequence[Fact]) -> None:
+    """Write fetched objects, in a transaction of their own."""
+
+    async def work() -> None:
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+
+    await repeat_collisions(work)
+
+
+async def delete(reader: StripeReader, kind: Kind, object_id: str, at: int) -> None:
+    """Remove an object that, according to Stripe, no longer existed at `at`."""
+    event = Event("", kind.name, at, {"id": object_id})
+    await write(reader, [Fact(event, Changes(deleted=(kind.name, object_id)))])
+
+
+async def forget_customer(reader: StripeReader, customer: str) -> None:
+    """Remove a customer that Stripe, just now, did not have, with its mappings: a late event gives
+    it none back."""
+    await delete(reader, CUSTOMER, customer, int(time.time()))
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A fetched object, and when it was fetched."""
+
+    exists: bool
+    at: int
+
+
+async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed:
+    """Fetch one object from Stripe and show it.
+
+    Raises:
+        BillhookError: the request failed.
+    """
+    path = path_of(kind, object_id)
+    try:
+        fetched = await reader.get(kind.name, path, {})
+        if kind.expand and fetched.data.get("deleted") is not True:
+            # Only now: Stripe rejects expanding a deleted object.
+            fetched = await reader.get(kind.name, path, {"expand": list(kind.expand)})
+    except BillhookError as error:
+        if error.status != 404:
+            raise
+        # The SDK does not expose the time of a 404.
+        at = (await reader.get("account", "/v1/account", {})).at
+        await delete(reader, kind, object_id, at)
+        return Refreshed(False, at)
+    if not kind.exists(fetched.data):
+        await delete(reader, kind, object_id, fetched.at)
+        return Refreshed(False, fetched.at)
+    await complete_children(reader, kind, fetched.data)
+    await write_one(reader, kind, fetched.data, fetched.at)
+    return Refreshed(True, fetched.at)
+
+
+async def complete_children(reader: StripeReader, kind: Kind, parent: StripeObject) -> None:
+    """Add to a fetched object what its list of children holds beyond the first page."""
+    children = kind.children
+    if children is None or children.complete(parent):
+        return
+    listed = parent[children.field]
+    if found := objects(listed):
+        of_parent = {children.parameter: parent["id"]}
+        async for page in list_pages(
+            reader.get, children.name, children.path, of_parent, after=found[-1]["id"]
+        ):
+            found += page.objects
+    parent[children.field] = {**listed, "data": found, "has_more": False}

@@ -1,0 +1,309 @@
+"""Fills the fresh tables: first with data that no event of the ledger contains, then with every
+event.
+
+Each step can be repeated, and then does only what is new: rows are a function of the set of facts,
+whatever their order (docs/explanation/ordering.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from uuid import UUID
+
+import asyncpg
+
+from billhook import ledger
+from billhook.errors import FAULTS, fault_of
+from billhook.kinds import KINDS, Kind
+from billhook.mirror.fetching import facts_of
+from billhook.mirror.rebuild.fresh import PATIENCE
+from billhook.models import SkippedEvent
+from billhook.postgres import Connection
+from billhook.postgres.providers import of_stripe
+from billhook.postgres.refusals import reason_of
+from billhook.projections import Changes, Event, UnreadableObject, project
+from billhook.projections.changes import ClaimChange
+from billhook.rows import Elsewhere, Fact, apply_facts
+from billhook.settings import Environment
+
+_BATCH = 250
+
+# Rows of an adopted database are older than the first migration.
+_ADOPTED_AT = "(SELECT pg_catalog.min(applied_at) FROM billhook.migrations)"
+# A live row, without the columns that the app added.
+_OURS = "pg_catalog.jsonb_populate_record(NULL::pg_temp.{}, pg_catalog.to_jsonb(live)) AS ours"
+_ADOPTED = (
+    *(
+        f"""
+        INSERT INTO pg_temp.{table} SELECT ours.* FROM payments.{table} live, {_OURS.format(table)}
+        WHERE {of_stripe(table, "live")} AND live.created_at < {_ADOPTED_AT}
+          AND live.provider_event_at IS NULL
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for table in (kind.table for kind in KINDS.values())
+    ),
+    *(
+        f"""
+        INSERT INTO pg_temp.{of.table} SELECT ours.* FROM payments.{of.table} live
+        JOIN pg_temp.{kind.table} s USING (environment, {of.parent})
+        CROSS JOIN {_OURS.format(of.table)}
+        WHERE live.environment = $1 AND live.created_at < {_ADOPTED_AT}
+          AND s.provider_event_at IS NULL
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for kind in KINDS.values()
+        if (of := kind.children) is not None
+    ),
+    f"""
+    INSERT INTO pg_temp.transactions
+    SELECT ours.* FROM payments.transactions live, {_OURS.format("transactions")}
+    WHERE {of_stripe("transactions", "live")} AND live.created_at < {_ADOPTED_AT}
+    ON CONFLICT DO NOTHING
+    """,  # noqa: S608
+    *(
+        f"""
+        INSERT INTO pg_temp.{table} SELECT * FROM billhook.{table}
+        WHERE environment = $1 AND payment_id IN (SELECT payment_id FROM pg_temp.transactions)
+        ON CONFLICT DO NOTHING
+        """  # noqa: S608
+        for table in ("payment_refs", "payment_sources", "payment_refunds")
+    ),
+)
+# A session's row comes from its caller and Stripe's response; only what events say is rebuilt.
+_SESSIONS = (
+    """
+    DELETE FROM pg_temp.stripe_checkout_sessions s USING payments.stripe_checkout_sessions live
+    WHERE s.id = live.id AND live.environment = $1 AND s.provider_event_at IS NULL
+    """,
+    """
+    INSERT INTO pg_temp.stripe_checkout_sessions
+    SELECT ours.* FROM payments.stripe_checkout_sessions live, pg_catalog.jsonb_populate_record(
+        NULL::pg_temp.stripe_checkout_sessions, pg_catalog.to_jsonb(live) - ARRAY[
+            'provider_event_at', 'provider_event_rank', 'provider_event_id']) AS ours
+    WHERE live.environment = $1
+    ON CONFLICT DO NOTHING
+    """,
+)
+_CLAIMS = """
+SELECT customer_id, subject_type, subject_id, kind::text AS kind, ref,
+    extract(epoch FROM claimed_at)::bigint AS at
+FROM billhook.customer_claims WHERE environment = $1 AND outside_ledger
+"""
+_TOMBSTONES = """
+SELECT object_type, object_id, extract(epoch FROM deleted_at)::bigint AS at
+FROM billhook.tombstones WHERE environment = $1 AND outside_ledger
+"""
+# The rows that show what a sync fetched, and are not the same here already.
+_FETCHED = """
+SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at
+FROM payments.{table} live
+WHERE {of_stripe}
+  AND live.provider_event_id IS NULL AND live.provider_event_at IS NOT NULL
+  AND NOT EXISTS (
+      SELECT FROM pg_temp.{table} here
+      WHERE here.environment = $1 AND here.{key} = live.{key}
+        AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
+"""
+# Rows for which several states of one second exist, and another one of them is shown. The choice
+# may depend on the order of arrival and on what was then fetched from Stripe, so it is a fact.
+_TIED = """
+SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at,
+    coalesce(e.payload, a.content -> 'payload'::text)::text AS payload, live.{key} AS key
+FROM pg_temp.ties t
+JOIN payments.{table} live ON live.environment = t.environment AND live.{key} = t.object_id
+JOIN pg_temp.{table} here ON here.environment = t.environment AND here.{key} = t.object_id
+LEFT JOIN payments.webhook_events e ON e.provider = 'stripe' AND e.environment = t.environment
+    AND e.provider_event_id = live.provider_event_id AND e.object_id = t.object_id
+LEFT JOIN billhook.archived_events a ON a.environment = t.environment
+    AND a.event_id = live.provider_event_id AND a.content ->> 'object_id'::text = t.object_id
+WHERE t.environment = $1 AND {of_stripe} AND t.object_type = '{kind}'
+  AND (live.provider_event_at, live.provider_event_rank)
+    = (here.provider_event_at, here.provider_event_rank)
+  AND live.provider_event_id IS DISTINCT FROM here.provider_event_id
+  AND (live.provider_event_id IS NULL OR e.id IS NOT NULL OR a.event_id IS NOT NULL)
+"""
+_FORGET = """
+UPDATE pg_temp.{table} SET provider_event_at = NULL WHERE environment = $1 AND {key} = ANY ($2)
+"""
+_FETCHED_PAYMENTS = """
+SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
+FROM billhook.fetched_payments WHERE environment = $1
+"""
+
+# An adopted database's events count from the time when Billhook started to apply them.
+_LEDGER = f"""
+SELECT e.payload::text FROM payments.webhook_events e
+WHERE e.environment = $1 AND e.provider = 'stripe'
+  AND e.updated_at >= {_ADOPTED_AT}
+  AND NOT EXISTS (
+      SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = e.provider_event_id)
+  AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = e.provider_event_id)
+ORDER BY e.received_at, e.id
+"""  # noqa: S608
+_ARCHIVE = f"""
+SELECT (a.content -> 'payload'::text)::text FROM billhook.archived_events a
+WHERE a.environment = $1
+  AND (a.content ->> 'updated_at'::text)::timestamptz >= {_ADOPTED_AT}
+  AND NOT EXISTS (SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = a.event_id)
+  AND NOT EXISTS (SELECT FROM pg_temp.replayed r WHERE r.event_id = a.event_id)
+"""  # noqa: S608
+# The same facts in an archive.
+_ARCHIVED_CLAIMS = """
+SELECT c.customer_id, c.subject_type, c.subject_id, c.kind::text AS kind, c.ref,
+    extract(epoch FROM c.claimed_at)::bigint AS at
+FROM billhook.archived_rows a,
+    pg_catalog.jsonb_populate_record(NULL::billhook.customer_claims, a.content) c
+WHERE a.archive_id = $1 AND a.relation = 'billhook.customer_claims' AND c.outside_ledger
+"""
+_ARCHIVED_TOMBSTONES = """
+SELECT t.object_type, t.object_id, extract(epoch FROM t.deleted_at)::bigint AS at
+FROM billhook.archived_rows a,
+    pg_catalog.jsonb_populate_record(NULL::billhook.tombstones, a.content) t
+WHERE a.archive_id = $1 AND a.relation = 'billhook.tombstones' AND t.outside_ledger
+"""
+_ARCHIVED_ROWS = """
+SELECT content -> 'raw'::text AS raw,
+    extract(epoch FROM (content ->> 'provider_event_at'::text)::timestamptz)::bigint AS at
+FROM billhook.archived_rows
+WHERE archive_id = $1 AND relation = $2
+  AND content ->> 'provider_event_id'::text IS NULL
+  AND content ->> 'provider_event_at'::text IS NOT NULL
+"""
+_NOTE = "INSERT INTO pg_temp.replayed SELECT pg_catalog.unnest($1::text[]) ON CONFLICT DO NOTHING"
+
+Rows = list[asyncpg.Record]
+
+
+class Replay:
+    """Applies all facts to the fresh tables, in batches.
+
+    Attributes:
+        events: how many events were applied.
+        skipped: events that could not be applied.
+    """
+
+    def __init__(self, connection: Connection, environment: Environment, tables: Elsewhere) -> None:
+        self._connection = connection
+        self._environment = environment
+        self._tables = tables
+        self.events = 0
+        self.skipped: list[SkippedEvent] = []
+
+    async def run(self) -> None:
+        """Apply everything that has not been applied yet."""
+        for statement in (*_ADOPTED, *_SESSIONS):
+            await self._connection.execute(statement, self._environment, timeout=PATIENCE)
+        await self._in_batches(_CLAIMS, self._apply_claims)
+        for kind in KINDS.values():
+            query = _FETCHED.format(
+                table=kind.table, key=kind.key, of_stripe=of_stripe(kind.table, "live")
+            )
+            await self._in_batches(query, partial(self._show, kind))
+        await self._in_batches(_TOMBSTONES, self._apply_deletions)
+        await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
+        await self._in_batches(_ARCHIVE, self._apply_events)
+        await self._in_batches(_LEDGER, self._apply_events)
+        for kind in KINDS.values():
+            query = _TIED.format(
+                kind=kind.name,
+                table=kind.table,
+                key=kind.key,
+                of_stripe=of_stripe(kind.table, "live"),
+            )
+            await self._in_batches(query, partial(self._decide, kind))
+
+    async def run_archive(self, archive: UUID) -> None:
+        """Apply the facts of an archive that no event of the ledger contains."""
+        await self._in_batches(_ARCHIVED_CLAIMS, self._apply_claims, archive)
+        for kind in KINDS.values():
+            relation = f"payments.{kind.table}"
+            await self._in_batches(_ARCHIVED_ROWS, partial(self._show, kind), archive, relation)
+        await self._in_batches(_ARCHIVED_TOMBSTONES, self._apply_deletions, archive)
+
+    async def _in_batches(
+        self, query: str, apply: Callable[[Rows], Awaitable[None]], *args: object
+    ) -> None:
+        """Read a query's result, one batch in memory at a time."""
+        rows: Rows = []
+        args = args or (self._environment,)
+        cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
+        async for row in cursor:
+            rows.append(row)
+            if len(rows) == _BATCH:
+                await apply(rows)
+                rows = []
+        await apply(rows)
+
+    async def _apply_claims(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            columns = dict(row)
+            event = Event("", "", columns.pop("at"), {}, None)
+            facts.append(Fact(event, Changes(claim=ClaimChange(**columns))))
+        await self._apply(facts, outside_ledger=True)
+
+    async def _apply_deletions(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            event = Event("", "", row["at"], {"id": row["object_id"]}, None)
+            gone = (row["object_type"], row["object_id"])
+            facts.append(Fact(event, Changes(deleted=gone)))
+        await self._apply(facts, outside_ledger=True)
+
+    async def _show(self, kind: Kind, rows: Rows) -> None:
+        """Fetched objects: `raw`, and `at`, the time."""
+        facts = [fact for row in rows for fact in facts_of(kind, [row["raw"]], row["at"])]
+        await self._apply(facts, outside_ledger=True)
+
+    async def _apply_fetched(self, rows: Rows) -> None:
+        """Rows of `billhook.fetched_payments`."""
+        events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
+        await self._apply([Fact(each, project(each)) for each in events], outside_ledger=True)
+
+    async def _apply_events(self, rows: Rows) -> None:
+        """Events: each row is a payload."""
+        facts = []
+        for (payload,) in rows:
+            event = ledger.decode(payload.encode()).event
+            try:
+                facts.append(Fact(event, project(event)))
+            except UnreadableObject as error:  # it could not be applied when it arrived, either
+                self.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
+        try:
+            await self._apply(facts)
+            self.events += len(facts)
+        except (asyncpg.PostgresError, *FAULTS):
+            await self._apply_singly(facts)
+        await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
+
+    async def _apply_singly(self, facts: list[Fact]) -> None:
+        """An event cannot be applied, as when it arrived: find it and skip it."""
+        for fact in facts:
+            try:
+                await self._apply([fact])
+                self.events += 1
+            except asyncpg.PostgresError as error:
+                reason = reason_of(error)
+                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
+            except FAULTS as error:
+                reason = fault_of(error)
+                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
+
+    async def _decide(self, kind: Kind, rows: Rows) -> None:
+        """Choose the state that is shown in the live table."""
+        forget = _FORGET.format(table=kind.table, key=kind.key)
+        await self._connection.execute(forget, self._environment, [row["key"] for row in rows])
+        await self._show(kind, [row for row in rows if row["payload"] is None])
+        events = [ledger.decode(row["payload"].encode()).event for row in rows if row["payload"]]
+        await self._apply([Fact(each, project(each)) for each in events])
+
+    async def _apply(self, facts: list[Fact], *, outside_ledger: bool = False) -> None:
+        async with self._connection.transaction():  # a savepoint
+            await apply_facts(
+                self._connection,
+                self._environment,
+                facts,
+                outside_ledger=outside_ledger,
+                elsewhere=self._tables,
+            )

@@ -1,0 +1,403 @@
+"""Refreshes: what events alone cannot tell is fetched from Stripe (docs/explanation/ordering.md).
+
+`billhook.refreshes` has one row for each such object, however often it was queued. If an object is
+queued again during its fetch, the row stays and is handled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+import asyncpg
+import structlog
+
+from billhook.errors import FAULTS, BillhookError
+from billhook.kinds import KINDS
+from billhook.kinds.reading import UnreadableObject, hash_of, id_of, timestamp
+from billhook.mirror import fetching
+from billhook.paths import encoded
+from billhook.postgres import Database, repeat_collisions
+from billhook.postgres.leases import LeaseLost
+from billhook.postgres.providers import of_stripe
+from billhook.projections import Changes, Event, project
+from billhook.projections.changes import PaymentChange
+from billhook.projections.invoices import payment_elsewhere
+from billhook.reducers.payments import INVOICE_PAYMENTS
+from billhook.reducers.transactions import lacks_refunds
+from billhook.rows import Fact, apply_facts, payments_with
+from billhook.settings import Environment
+from billhook.stripe.gateway import Fetched, StripeObject
+from billhook.stripe.list_pages import ListPage, list_page, list_pages
+from billhook.task_groups import for_each
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 50
+_AT_ONCE = 4
+
+# Whoever claims a mark has until its next turn to settle it; a worker that dies loses nothing.
+_CLAIM = """
+WITH due AS (
+    SELECT object_type, object_id FROM billhook.refreshes
+    WHERE environment = $1 AND next_at <= CASE WHEN $2 THEN 'infinity' ELSE now() END
+      AND marked_at < $3
+    ORDER BY next_at LIMIT $4 FOR UPDATE SKIP LOCKED
+)
+UPDATE billhook.refreshes r
+SET attempts = r.attempts + 1, next_at = now() + billhook.backoff(r.attempts + 2)
+FROM due
+WHERE r.environment = $1 AND r.object_type = due.object_type AND r.object_id = due.object_id
+RETURNING r.object_type, r.object_id, r.marked_at
+"""
+_SETTLED = """
+DELETE FROM billhook.refreshes
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
+"""
+_ANY = """
+SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at <= now())
+"""
+# Whether the row shows nothing later than a response of Stripe. If a response is as old as the
+# changes that caused the refresh, only a later one decides.
+_DECIDED = """
+    SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
+    FROM payments.{} WHERE {} AND {} = $2
+"""
+_SOON = """
+UPDATE billhook.refreshes SET next_at = now() + interval '2 seconds'
+WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $4
+"""
+_IS_KNOWN = """
+SELECT EXISTS (
+    SELECT FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = 'payment_intent' AND object_id = $2)
+"""
+_NOW = "SELECT clock_timestamp()"
+# Which objects of a payment are known, whether any of them said how it ended, and whether the
+# payments of its invoices explain all that those were paid where they were overpaid. Of an invoice,
+# also what it was paid, and whether anything that Stripe lists paid it.
+_PAYMENT = """
+SELECT (
+    SELECT pg_catalog.jsonb_object_agg(other.object_type, other.object_id)
+    FROM billhook.payment_refs other
+    WHERE other.payment_id = of.payment_id
+) AS refs, EXISTS (
+    SELECT FROM billhook.payment_sources s
+    WHERE s.payment_id = of.payment_id AND s.outcome IN ('succeeded', 'canceled')
+) AS ended, (
+    SELECT coalesce(pg_catalog.sum(i.full_amount), 0) FROM billhook.payment_sources i
+    WHERE i.payment_id = of.payment_id AND i.object_type = 'invoice' AND i.outcome = 'succeeded'
+) <= (
+    SELECT coalesce(pg_catalog.sum(p.amount), 0) FROM billhook.payment_sources p
+    WHERE p.payment_id = of.payment_id AND p.object_type = 'invoice_payment'
+) AS explained, EXISTS (
+    SELECT FROM billhook.payment_sources c
+    WHERE c.payment_id = of.payment_id AND c.outcome = 'succeeded'
+      AND c.object_type IN ('payment_intent', 'charge', 'invoice_payment')
+) AS collected, (
+    SELECT pg_catalog.jsonb_build_object('amount_paid', v.amount, 'currency', v.currency)
+    FROM billhook.payment_sources v
+    WHERE v.payment_id = of.payment_id AND v.object_type = $2 AND v.object_id = $3
+      AND v.outcome = 'succeeded' AND v.amount > 0
+) AS paid
+FROM (
+    SELECT payment_id FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = $2 AND object_id = $3
+) AS of
+"""
+# A refund as Stripe once told of it.
+_REFUND = """
+SELECT object_id AS id, 'refund'::text AS object, amount, currency, charge_id AS charge,
+    payment_intent_id AS payment_intent, extract(epoch FROM provider_created_at)::bigint AS created
+FROM billhook.payment_refunds
+WHERE environment = $1 AND object_type = 'refund' AND object_id = $2
+"""
+_REFUNDS_OF = """
+SELECT object_id FROM billhook.payment_refunds
+WHERE environment = $1 AND object_type = 'refund' AND charge_id = $2 AND payment_id = (
+    SELECT payment_id FROM billhook.payment_refs
+    WHERE environment = $1 AND object_type = 'charge' AND object_id = $2)
+"""
+_REMOVE_REFUND = f"""
+DELETE FROM payments.transactions
+WHERE {of_stripe("transactions")} AND type = 'refund'
+  AND provider_object_type = 'refund' AND provider_object_id = $2
+"""  # noqa: S608
+_KEEP = """
+INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
+VALUES ($1, $2, $3, pg_catalog.to_timestamp($4::bigint), $5)
+ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
+    told_at = EXCLUDED.told_at, object = EXCLUDED.object
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    object_type: str
+    object_id: str
+    marked_at: datetime
+
+
+async def any_due(database: Database, environment: Environment) -> bool:
+    """Whether a refresh is due."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_ANY, environment))
+
+
+async def settle_due(reader: fetching.StripeReader) -> int:
+    """Fetch the objects whose refresh is due. Returns how many there were."""
+    marks = await _claim(reader, await _now(reader), every=False)
+    await _ask(reader, marks)
+    return len(marks)
+
+
+async def settle_all(reader: fetching.StripeReader) -> None:
+    """Fetch every queued object once."""
+    before = await _now(reader)
+    asked: set[tuple[str, str]] = set()
+    while True:
+        marks = await _claim(reader, before, every=True)
+        fresh = [each for each in marks if (each.object_type, each.object_id) not in asked]
+        if not fresh:
+            return
+        asked.update((each.object_type, each.object_id) for each in fresh)
+        await _ask(reader, fresh)
+
+
+async def _now(reader: fetching.StripeReader) -> datetime:
+    async with reader.database.connection() as connection:
+        return cast(datetime, await connection.fetchval(_NOW))
+
+
+async def _claim(reader: fetching.StripeReader, before: datetime, *, every: bool) -> list[_Mark]:
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(_CLAIM, reader.environment, every, before, _BATCH)
+    return [_Mark(**row) for row in rows]
+
+
+async def _ask(reader: fetching.StripeReader, marks: list[_Mark]) -> None:
+    async def one(mark: _Mark) -> None:
+        try:
+            settled = await _refresh(reader, mark)
+        except LeaseLost:
+            raise
+        except (BillhookError, UnreadableObject, asyncpg.PostgresError, *FAULTS) as error:
+            log.warning(
+                "an object could not be refreshed",
+                environment=reader.environment,
+                object_type=mark.object_type,
+                object_id=mark.object_id,
+                reason=str(error),
+            )
+            return
+        async with reader.database.connection() as connection:
+            await connection.execute(
+                _SETTLED if settled else _SOON,
+                reader.environment,
+                mark.object_type,
+                mark.object_id,
+                mark.marked_at,
+            )
+
+    await for_each(marks, one, _AT_ONCE)
+
+
+async def _refresh(reader: fetching.StripeReader, mark: _Mark) -> bool:
+    """Fetch the object. Returns whether the response is late enough to decide."""
+    if (kind := KINDS.get(mark.object_type)) is not None:
+        found = await fetching.refresh(reader, kind, mark.object_id)
+        async with reader.database.connection() as connection:
+            query = _DECIDED.format(kind.table, of_stripe(kind.table), kind.key)
+            args = (reader.environment, mark.object_id, found.at)
+            return bool(await connection.fetchval(query, *args))
+    if mark.object_type == INVOICE_PAYMENTS:
+        await _link_invoice(reader, mark.object_id)
+        return True
+    await _find_payment(reader, mark)
+    if mark.object_type == "charge":
+        await _find_refunds(reader, mark.object_id)
+    return True
+
+
+async def _link_invoice(reader: fetching.StripeReader, invoice_id: str) -> None:
+    """Find what paid an invoice. If Stripe lists nothing, it was paid outside Stripe."""
+    payment = await _payment(reader, "invoice", invoice_id)
+    linked = "payment_intent" in payment.get("refs", {})
+    if linked and payment.get("explained") and payment.get("collected"):
+        return
+    at = await _invoice_payments(reader, {"invoice": invoice_id})
+    payment = await _payment(reader, "invoice", invoice_id)
+    if at is not None and "paid" in payment and not payment.get("collected"):
+        elsewhere = payment_elsewhere(invoice_id, payment["paid"])
+        await _apply(reader, Event("", "invoice_payment.paid", at, elsewhere, None))
+
+
+async def _find_payment(reader: fetching.StripeReader, mark: _Mark) -> None:
+    """Learn what the payment of a refund, or of a refunded charge, took."""
+    payment = await _payment(reader, mark.object_type, mark.object_id)
+    if payment.get("ended"):
+        return
+    intent_id = payment.get("refs", {}).get("payment_intent")
+    if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
+        charge = (await reader.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
+        intent_id = id_of(charge.get("payment_intent"))
+        created = timestamp(charge.get("created"))
+        if intent_id is None and created is not None:  # the legacy Charges API
+            await _apply(reader, Event("", "charge.succeeded", created, charge, None))
+    if intent_id is None:
+        return  # a refund that names no payment stands alone
+    await show_payment(reader, await payment_intent(reader, intent_id))
+
+
+async def _find_refunds(reader: fetching.StripeReader, charge_id: str) -> None:
+    """Learn which refunds gave back what a charge says was given back."""
+    async with reader.database.connection() as connection:
+        found = await payments_with(connection, reader.environment, "charge", [charge_id])
+    if (payment := found.get(charge_id)) is not None and lacks_refunds(payment, charge_id):
+        await show_refunds_of(reader, charge_id)
+
+
+async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> None:
+    """Show the payment of a fetched PaymentIntent, and fetch the invoice that it paid. A row that
+    other hands changed is written again.
+
+    Args:
+        intent: with its latest charge, as `payment_intent` returns it.
+    """
+    intent_id = intent["id"]
+    await _apply_intent(reader, intent)
+    await _invoice_payments(reader, _by_intent(intent_id))
+
+    async def work() -> None:
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            if await connection.fetchval(_IS_KNOWN, reader.environment, intent_id):
+                again = PaymentChange(refs={"payment_intent": [intent_id]})
+                facts = [Fact(Event("", "", 0, {}), Changes(payment=again))]
+                await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+
+    await repeat_collisions(work)
+
+
+async def payment_intent(reader: fetching.StripeReader, intent_id: str) -> StripeObject:
+    """A PaymentIntent with its latest charge."""
+    path = f"/v1/payment_intents/{encoded(intent_id)}"
+    return (await reader.get("payment_intent", path, {"expand": ["latest_charge"]})).data
+
+
+async def show_refund(reader: fetching.StripeReader, refund: StripeObject, at: int) -> None:
+    """Show a refund in the state that Stripe reported at `at`."""
+    await _apply(reader, Event("", "refund.updated", at, refund, None))
+
+
+async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None:
+    """Ask Stripe for the refunds of a charge, and show them; also those that it does not list."""
+    shown: set[str] = set()
+    async for page in list_pages(reader.get, "refund", "/v1/refunds", {"charge": charge_id}):
+        for each in page.objects:
+            await show_refund(reader, each, page.at)
+            shown.add(each["id"])
+    async with reader.database.connection() as connection:
+        known = await connection.fetch(_REFUNDS_OF, reader.environment, charge_id)
+    for (refund_id,) in known:
+        if refund_id in shown:
+            continue
+        if (found := await refund(reader, refund_id)) is not None:
+            await show_refund(reader, found.data, found.at)
+        else:
+            await withdraw_refund(reader, refund_id, page.at)
+
+
+async def refund(reader: fetching.StripeReader, refund_id: str) -> Fetched | None:
+    """A refund; None where Stripe does not have it."""
+    try:
+        return await reader.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
+    except BillhookError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int) -> None:
+    """Show that a refund does not exist at Stripe, so that it returned nothing. The row of one that
+    Stripe never reported is removed.
+
+    Args:
+        at: epoch seconds; Stripe did not list it then.
+    """
+    async with reader.database.as_service() as connection:
+        await reader.check(connection)
+        told = await connection.fetchrow(_REFUND, reader.environment, refund_id)
+        if told is None:
+            await connection.execute(_REMOVE_REFUND, reader.environment, refund_id)
+    if told is not None:
+        await show_refund(reader, {**told, "status": "canceled"}, at)
+
+
+async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> None:
+    """Show a fetched PaymentIntent as its event would have, if its outcome is final."""
+    charge = intent.get("latest_charge")
+    created = timestamp(hash_of(charge).get("created"))
+    if created is None:
+        return
+    kinds = {
+        "succeeded": "payment_intent.succeeded",
+        "requires_payment_method": "payment_intent.payment_failed",
+        "canceled": "payment_intent.canceled",
+    }
+    kind = kinds.get(str(intent.get("status")))
+    if kind is not None:
+        # The event, if it still arrives, is not older than the charge: it wins.
+        told = intent | {"latest_charge": id_of(charge)}
+        await _apply(reader, Event("", kind, created, told, None))
+
+
+async def invoices_paid_by(reader: fetching.StripeReader, intent_id: str) -> list[str]:
+    """The ids of the invoices that a PaymentIntent paid."""
+    page = await _list_invoice_payments(reader, _by_intent(intent_id))
+    return [found for each in page.objects if (found := id_of(each.get("invoice")))]
+
+
+def _by_intent(intent_id: str) -> Mapping[str, Any]:
+    return {"payment": {"type": "payment_intent", "payment_intent": intent_id}}
+
+
+async def _list_invoice_payments(
+    reader: fetching.StripeReader, which: Mapping[str, Any]
+) -> ListPage:
+    return await list_page(reader.get, "invoice_payment", "/v1/invoice_payments", which)
+
+
+async def _invoice_payments(reader: fetching.StripeReader, which: Mapping[str, Any]) -> int | None:
+    """Show payments of invoices. Returns the time of the response if none of them counts."""
+    page = await _list_invoice_payments(reader, which)
+    for each in page.objects:
+        await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
+    counts = any(each.get("status") != "canceled" for each in page.objects)
+    return None if counts else page.at
+
+
+async def _payment(
+    reader: fetching.StripeReader, object_type: str, object_id: str
+) -> Mapping[str, Any]:
+    async with reader.database.connection() as connection:
+        row = await connection.fetchrow(_PAYMENT, reader.environment, object_type, object_id)
+    # None where an object is told of without any other of its payment.
+    return {name: value for name, value in row.items() if value is not None} if row else {}
+
+
+async def _apply(reader: fetching.StripeReader, event: Event) -> None:
+    """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
+    fires; they are stored separately for rebuilds."""
+    facts = [Fact(event, project(event))]
+    told = (event.type, event.object["id"], event.created, event.object)
+
+    async def work() -> None:
+        async with reader.database.as_service() as connection:
+            await reader.check(connection)
+            await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+            await connection.execute(_KEEP, reader.environment, *told)
+
+    await repeat_collisions(work)

@@ -1,0 +1,516 @@
+"""Compares `payments.transactions` with Stripe's charges and refunds, and the totals of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from billhook.errors import BillhookError
+from billhook.kinds.reading import id_of, integer, text, timestamp
+from billhook.ledger import Ledger
+from billhook.mirror import refreshes
+from billhook.mirror.fetching import StripeReader
+from billhook.mirror.verify.missed_events import apply_events
+from billhook.mirror.verify.reading import CONFIRMED, YOUNG, one_repair, pages
+from billhook.models import Drift, Money, VerifiedTable
+from billhook.paths import encoded
+from billhook.postgres import Connection
+from billhook.postgres.leases import LeaseLost
+from billhook.postgres.providers import of_stripe
+from billhook.projections import Event
+from billhook.projections.charges import captured, given_back
+from billhook.projections.refunds import refund_changed
+from billhook.reducers.payments import Payment
+from billhook.reducers.worth import Worth
+from billhook.rows import payments_with
+from billhook.stripe.gateway import StripeObject
+from billhook.task_groups import all_or_first_error, for_each
+
+TABLE = "payments.transactions"
+
+_AT_ONCE = 4
+_SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
+# The rows of these PaymentIntents, and what Stripe says of them. A refund that
+# is pending or failed may be part of what the charge gave back, or not (stripe-facts 30).
+_PAYMENTS = """
+SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
+    t.raw = '{}' AS bare,
+    asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
+    (SELECT coalesce(pg_catalog.sum(f.amount), 0::numeric) FROM billhook.payment_refunds f
+     WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
+    ) AS unsettled,
+    (SELECT pg_catalog.array_agg(other.object_id ORDER BY other.object_id)
+     FROM billhook.payment_refs other
+     WHERE other.payment_id = t.payment_id AND other.object_type = 'payment_intent'
+    ) AS intents
+FROM ROWS FROM (
+    pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::bigint[]),
+    pg_catalog.unnest($4::text[]::bigint[]), pg_catalog.unnest($5::text[])
+) AS asked(id, amount, given_back, currency)
+JOIN billhook.payment_refs r
+    ON r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = asked.id
+JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
+"""
+_REFUNDS = """
+SELECT t.provider_object_id AS id, t.payment_id, t.amount, t.currency, t.status, t.updated_at,
+    t.raw = '{}' AS bare, (
+        SELECT p.status = 'failed' FROM payments.transactions p
+        WHERE p.payment_id = t.payment_id AND p.type <> 'refund') AS of_nothing
+FROM payments.transactions t
+WHERE t.provider = 'stripe' AND t.environment = $1 AND t.provider_object_type = 'refund'
+  AND t.provider_object_id = ANY ($2)
+"""
+# Payments that we show and Stripe's list did not. What was paid past Stripe has no PaymentIntent.
+_EXTRA = """
+SELECT pg_catalog.min(r.object_id) AS id,
+    pg_catalog.array_agg(r.object_id ORDER BY r.object_id) AS intents,
+    t.amount, t.currency, t.paid_at
+FROM payments.transactions t
+JOIN billhook.payment_refs r
+    ON r.payment_id = t.payment_id AND r.environment = $1 AND r.object_type = 'payment_intent'
+WHERE t.provider = 'stripe' AND t.environment = $1 AND t.type <> 'refund'
+  AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
+  AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
+GROUP BY t.id
+HAVING NOT pg_catalog.bool_or(EXISTS (
+    SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
+ORDER BY t.paid_at DESC LIMIT $5
+"""
+# The same for refunds; one that failed moved nothing.
+_EXTRA_REFUNDS = f"""
+SELECT t.provider_object_id AS id, t.status, t.amount, t.currency, t.refunded_at, t.updated_at
+FROM payments.transactions t
+WHERE {of_stripe("transactions", "t")} AND t.type = 'refund' AND t.status <> 'failed'
+  AND t.provider_object_type = 'refund'
+  AND coalesce(t.provider_created_at, t.created_at) >= pg_catalog.to_timestamp($2)
+  AND coalesce(t.provider_created_at, t.created_at) < pg_catalog.to_timestamp($3)
+  AND NOT EXISTS (
+      SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = t.provider_object_id)
+ORDER BY t.provider_object_id LIMIT $5
+"""  # noqa: S608
+_STATUS = """
+SELECT t.status FROM billhook.payment_refs r
+JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
+WHERE r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = $2
+"""
+_PAID = ("succeeded", "refunded", "partially_refunded")
+
+Kind = Literal["charge", "refund"]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Movement:
+    """Money that moved at Stripe, as its transaction should show it.
+
+    Attributes:
+        id: of the PaymentIntent or the refund.
+        status: of a payment `taken`, or `released` if it was authorized and never captured.
+        at: the time of Stripe's response.
+    """
+
+    id: str
+    amount: int
+    given_back: int
+    currency: str
+    status: str
+    created: int
+    at: int
+    object: StripeObject
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is part of the totals: a pending or failed refund is not."""
+        return self.status in ("taken", "refunded")
+
+
+@dataclass(slots=True)
+class _Sums:
+    by_currency: dict[str, Money] = field(default_factory=dict)
+
+    def of(self, currency: str) -> Money:
+        return self.by_currency.setdefault(currency, Money(currency=currency))
+
+
+async def compare_payments(
+    reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
+) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
+    """Compare payments and refunds since the account was connected: what happened before is not in
+    the ledger.
+
+    Args:
+        at: Stripe's time before its lists are read.
+        until: see `pages`.
+        repair: applies the events of what is repaired; None to repair nothing.
+    """
+    async with reader.database.connection() as connection:
+        since = await connection.fetchval(_SINCE, reader.environment)
+    payments = VerifiedTable(table=f"{TABLE} (payments)")
+    refunds = VerifiedTable(table=f"{TABLE} (refunds)")
+    sums = _Sums()
+    if since is not None:
+        async with all_or_first_error() as group:
+            kinds: tuple[tuple[Kind, VerifiedTable], ...] = (
+                ("charge", payments),
+                ("refund", refunds),
+            )
+            for kind, found in kinds:
+                group.create_task(
+                    _compare(reader, kind, since, at, until, found, sums, repair=repair)
+                )
+    return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
+
+
+async def _compare(
+    reader: StripeReader,
+    kind: Kind,
+    since: int,
+    at: int,
+    until: float | None,
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: Ledger | None,
+) -> None:
+    seen: set[str] = set()
+    suspects: list[_Movement] = []
+    try:
+        async for page in pages(reader, kind, f"/v1/{kind}s", {}, since, until):
+            moved = [m for each in page.objects if (m := _movement(kind, each, page.at))]
+            shown = await _shown(reader, kind, moved)
+            for each in moved:
+                found.objects += 1
+                seen.add(each.id)
+                row = shown.get(each.id)
+                if not _differences(kind, each, row):
+                    _count(sums, kind, each, row)
+                elif row is None and each.created > page.at - YOUNG:
+                    found.in_flight += 1
+                else:
+                    suspects.append(each)
+        found.complete = until is None
+        await _confirm(reader, kind, suspects, found, sums, repair=repair)
+        if found.complete:
+            extra = _extra if kind == "charge" else _extra_refunds
+            await extra(reader, since, at, seen, found, sums, repair=repair is not None)
+    except LeaseLost:
+        raise
+    except BillhookError as error:
+        found.complete, found.error = False, error.message
+
+
+def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | None:
+    """What a charge or refund moved; None if it moved nothing and has no row."""
+    created = timestamp(stripe_object.get("created")) or 0
+    if kind == "charge":
+        intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
+        authorized = stripe_object.get("status") == "succeeded"
+        if intent_id is None or not authorized or not (taken or stripe_object.get("refunded")):
+            return None
+        return _Movement(
+            intent_id,
+            taken or integer(stripe_object.get("amount")) or 0,
+            given_back(stripe_object),
+            text(stripe_object.get("currency")) or "",
+            "taken" if taken else "released",
+            created,
+            at,
+            stripe_object,
+        )
+    change = refund_changed(Event("", "refund.updated", 0, stripe_object, None)).payment
+    if change is None or change.refund is None:
+        return None
+    facts = change.refund
+    return _Movement(
+        facts.object_id, facts.amount, 0, facts.currency or "", facts.status, created, at,
+        stripe_object,
+    )  # fmt: skip
+
+
+async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -> dict[str, Row]:
+    ids = [each.id for each in moved]
+    async with reader.database.connection() as connection:
+        if kind == "refund":
+            rows = await connection.fetch(_REFUNDS, reader.environment, ids)
+        else:
+            rows = await connection.fetch(
+                _PAYMENTS,
+                reader.environment,
+                ids,
+                # As texts, of which asyncpg need not ask PostgreSQL (decisions/0010).
+                [str(each.amount) for each in moved],
+                [str(each.given_back) for each in moved],
+                [each.currency for each in moved],
+            )
+        found = [dict(row) for row in rows]
+        if kind == "charge":
+            await _convert(connection, reader, found)
+    return {row["id"]: row for row in found}
+
+
+async def _convert(
+    connection: Connection, reader: StripeReader, rows: list[dict[str, Any]]
+) -> None:
+    """Express what Stripe says in the currencies of the payments' rows, where it says how."""
+    rows = [row for row in rows if row["asked_currency"] != row["currency"]]
+    if not rows:
+        return
+    ids = [row["id"] for row in rows]
+    payments = await payments_with(connection, reader.environment, "payment_intent", ids)
+    for row in rows:
+        worth = Worth(payments.get(row["id"]) or Payment(0), row["currency"])
+        for name in ("expected", "given_back"):
+            row[name] = worth.of(row[name], row["asked_currency"])
+
+
+def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:
+    if row is None:
+        return ["*"]
+    found = _refund_differs(moved, row) if kind == "refund" else _payment_differs(moved, row)
+    # A row that was removed comes back without its object when an event of another part of the
+    # payment brings it, such as a refund's.
+    return [*found, "raw"] if row["bare"] else found
+
+
+def _refund_differs(moved: _Movement, row: Row) -> list[str]:
+    found = [name for name in ("amount", "currency") if row[name] != getattr(moved, name)]
+    # What was never taken cannot be given back, though Stripe calls the release a refund.
+    if row["status"] != moved.status and not (row["of_nothing"] and row["status"] == "failed"):
+        found.append("status")
+    return found
+
+
+def _payment_differs(moved: _Movement, row: Row) -> list[str]:
+    if moved.status == "released":
+        found = [] if row["status"] == "failed" else ["status"]
+        return [*found, "amount_refunded"] if row["amount_refunded"] else found
+    if row["expected"] is None:
+        return ["currency"]
+    found = [] if row["amount"] == row["expected"] else ["amount"]
+    given, shown = row["given_back"] or 0, row["amount_refunded"]
+    if not given - row["unsettled"] <= shown <= given:
+        found.append("amount_refunded")
+    if row["status"] != _status(row["amount"] or 0, shown):
+        found.append("status")
+    return found
+
+
+def _status(amount: int, refunded: int) -> str:
+    if not refunded:
+        return "succeeded"
+    return "refunded" if refunded >= amount else "partially_refunded"
+
+
+def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
+    """Add Stripe's amounts and the mirrored ones, in the currency of the row."""
+    of_nothing = row is not None and kind == "refund" and row["status"] == "failed"
+    if moved.counts and not of_nothing:
+        amount, currency = moved.amount, moved.currency
+        if kind == "charge" and row is not None and row["expected"] is not None:
+            amount, currency = row["expected"], row["currency"]
+        theirs = sums.of(currency)
+        if kind == "charge":
+            theirs.stripe_payments += amount
+        else:
+            theirs.stripe_refunds += amount
+    if row is None or row["amount"] is None or not row["currency"]:
+        return
+    if kind == "charge" and row["status"] in _PAID:
+        sums.of(row["currency"]).payments += row["amount"]
+    elif kind == "refund" and row["status"] == "refunded":
+        sums.of(row["currency"]).refunds += row["amount"]
+
+
+async def _confirm(
+    reader: StripeReader,
+    kind: Kind,
+    suspects: list[_Movement],
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: Ledger | None,
+) -> None:
+    """Fetch each suspect again: if it still differs, it has drifted."""
+    found.unconfirmed = max(0, len(suspects) - CONFIRMED)
+    counted: set[int] = set()
+
+    async def one(suspect: _Movement) -> None:
+        moved = await _anew(reader, kind, suspect)
+        row = await _row(reader, kind, moved)
+        if row is not None and kind == "charge":
+            if row["payment_id"] in counted:
+                return  # with another PaymentIntent of the same invoice
+            counted.add(row["payment_id"])
+        differing = _differences(kind, moved, row)
+        if differing and kind == "charge" and await _captures_more(reader, moved, row):
+            found.in_flight += 1
+            return
+        drift = _drift(found.table, moved, row, differing) if differing else None
+        if drift is not None and repair is not None:
+            with one_repair(TABLE, moved.id):
+                row = await _mend(reader, repair, kind, moved)
+            drift.repaired = not _differences(kind, moved, row)
+        if drift is not None:
+            found.drift.append(drift)
+        _count(sums, kind, moved, row)
+
+    await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
+
+
+async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
+    """Whether only a part was captured yet: it counts when the PaymentIntent succeeds."""
+    if row is not None and row["status"] in _PAID:
+        return False
+    intent = await _intent(reader, moved.id)
+    return intent is not None and intent.get("status") == "requires_capture"
+
+
+async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None:
+    return (await _shown(reader, kind, [moved])).get(moved.id)
+
+
+async def _anew(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:
+    """The same charge or refund as it is now: a refund may have failed meanwhile. Where several
+    PaymentIntents paid one invoice, all of them together."""
+    found = await reader.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
+    moved = _movement(kind, found.data, found.at) or suspect
+    row = await _row(reader, kind, moved) if kind == "charge" else None
+    for intent_id in row["intents"] if row is not None else ():
+        if intent_id != moved.id:
+            other = await refreshes.payment_intent(reader, intent_id)
+            charge = other.get("latest_charge")
+            also = _movement(kind, charge, found.at) if isinstance(charge, dict) else None
+            if also is not None and also.status == "taken":
+                moved = replace(
+                    moved,
+                    amount=moved.amount * (moved.status == "taken") + also.amount,
+                    given_back=moved.given_back + also.given_back,
+                    status="taken",
+                )
+    return moved
+
+
+def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) -> Drift:
+    return Drift(
+        table=table,
+        object_id=moved.id,
+        problem="different" if row else "missing",
+        fields=differing if row else [],
+        since=row["updated_at"] if row else datetime.fromtimestamp(moved.created, UTC),
+        amount=moved.amount,
+        currency=moved.currency,
+    )
+
+
+async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
+    """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
+    then as fetched. Returns the row that is shown then."""
+    parts = [moved.object["id"]]
+    if kind == "charge":
+        # An invoice tells of its payment without naming it.
+        parts += await refreshes.invoices_paid_by(reader, moved.id)
+    await apply_events(reader, ledger, moved.id, parts, moved.created)
+    row = await _row(reader, kind, moved)
+    if not _differences(kind, moved, row):
+        return row
+    if intent_id := id_of(moved.object.get("payment_intent")):
+        await refreshes.show_payment(reader, await refreshes.payment_intent(reader, intent_id))
+        row = await _row(reader, kind, moved)
+    differing = _differences(kind, moved, row)
+    if kind == "refund" and differing:
+        await refreshes.show_refund(reader, moved.object, moved.at)
+    elif "amount_refunded" in differing:
+        await refreshes.show_refunds_of(reader, moved.object["id"])
+    return await _row(reader, kind, moved)
+
+
+async def _extra(
+    reader: StripeReader,
+    since: int,
+    at: int,
+    seen: set[str],
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: bool,
+) -> None:
+    """Mirrored payments that Stripe did not collect. A repair shows the state at Stripe; a payment
+    that does not exist at Stripe is left for manual review."""
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
+    for row in rows:
+        intents = [await _intent(reader, each) for each in row["intents"]]
+        known = [each for each in intents if each is not None]
+        if any(each.get("status") == "succeeded" for each in known):
+            continue  # its charge is older than the connection
+        drift = Drift(
+            table=found.table,
+            object_id=row["id"],
+            problem="extra",
+            since=row["paid_at"],
+            amount=row["amount"],
+            currency=row["currency"],
+        )
+        if repair:
+            drift.repaired = False
+            for each in known:
+                with one_repair(TABLE, each["id"]):
+                    await refreshes.show_payment(reader, each)
+                    drift.repaired = await _status_shown(reader, each["id"]) not in _PAID
+        if not drift.repaired:
+            sums.of(row["currency"]).payments += row["amount"]
+        found.drift.append(drift)
+
+
+async def _extra_refunds(
+    reader: StripeReader,
+    since: int,
+    at: int,
+    seen: set[str],
+    found: VerifiedTable,
+    sums: _Sums,
+    *,
+    repair: bool,
+) -> None:
+    """Refunds that we show and Stripe does not have."""
+    async with reader.database.connection() as connection:
+        rows = await connection.fetch(
+            _EXTRA_REFUNDS, reader.environment, since, at, list(seen), CONFIRMED
+        )
+    for row in rows:
+        if await refreshes.refund(reader, row["id"]) is not None:
+            continue  # it is older than the connection
+        drift = Drift(
+            table=found.table,
+            object_id=row["id"],
+            problem="extra",
+            since=row["refunded_at"] or row["updated_at"],
+            amount=row["amount"],
+            currency=row["currency"],
+        )
+        if repair:
+            drift.repaired = False
+            with one_repair(TABLE, row["id"]):
+                await refreshes.withdraw_refund(reader, row["id"], at)
+                drift.repaired = True
+        elif row["status"] == "refunded" and row["currency"]:
+            sums.of(row["currency"]).refunds += row["amount"] or 0
+        found.drift.append(drift)
+
+
+async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
+    """What Stripe says of a PaymentIntent; None where it does not know it."""
+    try:
+        return await refreshes.payment_intent(reader, intent_id)
+    except BillhookError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+async def _status_shown(reader: StripeReader, intent_id: str) -> str | None:
+    async with reader.database.connection() as connection:
+        status: str | None = await connection.fetchval(_STATUS, reader.environment, intent_id)
+    return status

@@ -1,0 +1,433 @@
+"""The schema: numbered migrations, and the current text of every SQL function.
+
+`schema/NNNN_name.sql` is history: each file is applied once, in order, and never changed after a
+release. `functions/name.sql` is the present: a file is applied whenever its checksum differs from
+the one that the database holds. `schema/adoption.sql` runs once, when the schema is created.
+
+Safe to run from several processes at once: each waits for the other and finds the work done.
+Everything happens in one transaction, so a failed migration leaves nothing behind. The exception:
+a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of large tables
+outside of a transaction, one after the other, without blocking writers, and contains nothing else.
+Migrations adopt objects of InsForge or Supabase and never drop what they did not create.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+import asyncpg
+import structlog
+
+from billhook.errors import BillhookError
+from billhook.kinds import TABLES
+from billhook.postgres import grants, no_answer, require_utf8, rights
+from billhook.postgres.address import dsn_of
+from billhook.postgres.providers import of_stripe
+
+log = structlog.get_logger(__name__)
+
+LOCK_PATIENCE = 60.0
+"""Seconds for which a migration tries to get the locks that it needs."""
+LOCK_PAUSE = 0.5
+"""Seconds to wait after the first try, longer after each further one."""
+
+# Two databases of one cluster that create the same roles at the same moment.
+_TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
+_ATTEMPTS = 5
+
+_LOCK = "SELECT WHERE pg_try_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
+_LOOK_EVERY = 0.1
+"""Seconds until a process that waits for another one's migration looks again."""
+_SAY_EVERY = 60.0
+"""Seconds after which it says again whom it waits for."""
+_MIGRATING = """
+SELECT a.pid, a.usename, a.application_name, date_trunc('second', now() - a.xact_start)::text AS age
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('billhook.migrate', 0)
+"""
+_TABLES = """
+    DO $$ BEGIN  -- IF NOT EXISTS asks for the right to create one where there is one, too
+        IF to_regnamespace('billhook') IS NULL THEN CREATE SCHEMA billhook; END IF;
+    END $$;
+    CREATE TABLE IF NOT EXISTS billhook.migrations (
+        number     integer PRIMARY KEY,
+        name       text NOT NULL,
+        checksum   text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    );
+    CREATE TABLE IF NOT EXISTS billhook.function_files (
+        name       text PRIMARY KEY,
+        checksum   text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    );
+"""
+# The owner of a schema may add functions to it. A superuser is a member of every role.
+_FOREIGN_OWNER = """
+    SELECT owner.rolname AS owner, me.rolname AS me
+    FROM pg_namespace JOIN pg_roles owner ON owner.oid = nspowner, pg_roles me
+    WHERE nspname = 'billhook' AND me.rolname = current_user AND NOT owner.rolsuper
+      AND owner.oid <> me.oid AND (me.rolsuper OR NOT pg_has_role(owner.oid, 'MEMBER'))
+"""
+_RECORD_MIGRATION = "INSERT INTO billhook.migrations (number, name, checksum) VALUES ($1, $2, $3)"
+_RECORD_FUNCTIONS = """
+    INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
+"""
+# Nothing of ours is resolved in a schema where other users may create objects (decision 10).
+# After the lock: another process's migration may take its time.
+_LIMIT_WAITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
+_HOLDER = """
+SELECT a.pid, a.usename, a.application_name, l.relation::regclass::text AS relation,
+    date_trunc('second', now() - a.xact_start)::text AS age
+FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_class c ON c.oid = l.relation
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.granted AND l.pid <> pg_catalog.pg_backend_pid()
+  AND c.relnamespace IN (to_regnamespace('payments')::oid, to_regnamespace('billhook')::oid)
+ORDER BY a.xact_start LIMIT 1
+"""
+_IS_INVALID = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass($1)::oid AND NOT indisvalid)
+"""
+# The index is in the schema of its table.
+_INDEX = re.compile(
+    r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)\s+ON (\w+)\.\w+[^;]*;"
+)
+_FIX_SEARCH_PATH = """
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off
+"""
+_SET_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', $1, true)"
+# Functions may call each other, whichever file comes first.
+_DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
+
+
+class MigrationError(BillhookError):
+    """The schema cannot be migrated; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One `schema/NNNN_name.sql`."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.number:04d}_{self.name}"
+
+    @property
+    def concurrently(self) -> bool:
+        """Whether it builds indexes without blocking writers; then it does nothing else."""
+        return "CONCURRENTLY" in self.sql
+
+    def index_statements(self) -> list[tuple[str, str]]:
+        """Each index, and the statement that builds it."""
+        return [(f"{found[2]}.{found[1]}", found[0]) for found in _INDEX.finditer(self.sql)]
+
+    @property
+    def checksum(self) -> str:
+        return _checksum(self.sql)
+
+
+def _quoted(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
+
+
+_NAMES = [_quoted(f"payments.{table}") for table in TABLES]
+_CONDITIONS = [_quoted(of_stripe(table)) for table in TABLES]
+_MIRRORED = {
+    "mirrored_tables": ", ".join(_NAMES),
+    "mirrored_rows": ", ".join(map("({}, {})".format, _NAMES, _CONDITIONS)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFile:
+    """One `functions/name.sql`: functions, and Billhook's triggers that call them.
+
+    As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
+    text for tables elsewhere. `:mirrored_tables` and `:mirrored_rows` stand for the tables of the
+    mirrored kinds, and for which of their rows are Stripe's, as lists of SQL values.
+    """
+
+    name: str
+    text: str
+
+    @property
+    def sql(self) -> str:
+        """Its text for the schemas `payments` and `billhook`."""
+        return self.sql_for(payments="payments", billhook="billhook")
+
+    def sql_for(self, **schemas: str) -> str:
+        """Its text for other schemas."""
+        values = schemas | _MIRRORED
+        return re.sub(rf"(?<!:):({'|'.join(values)})\b", lambda name: values[name[1]], self.text)
+
+    @property
+    def checksum(self) -> str:
+        return _checksum(self.sql)
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """All migrations, in order."""
+    found = []
+    for entry in _folder("schema").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name):
+            found.append(Migration(int(match[1]), match[2], entry.read_text(encoding="utf-8")))
+    return tuple(sorted(found, key=lambda migration: migration.number))
+
+
+@cache
+def function_files() -> tuple[FunctionFile, ...]:
+    """The current text of all SQL functions, by file name."""
+    found = [
+        FunctionFile(entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8"))
+        for entry in _folder("functions").iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return tuple(sorted(found, key=lambda file: file.name))
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Migrate the database at `dsn` to the current schema.
+
+    Returns:
+        The names of the files applied now; empty if there was nothing to do.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL does not respond.
+        MigrationError: a migration failed, the database is newer than this version of Billhook, or
+            a development version made it.
+        SettingsError: the database is not in UTF-8.
+    """
+    try:
+        # No cached statements: behind a pooler, they would stay in another client's session.
+        connection = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        raise no_answer(error) from error
+    try:
+        await require_utf8(connection)
+        return await _apply_in_turn(connection, dsn)
+    except asyncpg.PostgresError as error:
+        hint = getattr(error, "hint", None)
+        raise MigrationError(f"The migration failed: {error}", next_actions=hint) from error
+    finally:
+        await connection.close()
+
+
+async def _apply_in_turn(connection: asyncpg.Connection[asyncpg.Record], dsn: str) -> list[str]:
+    """Apply what is missing: one transaction, unless an index must be built outside of any."""
+    done: list[str] = []
+    while True:
+        applied, next_step = await _apply_with_patience(connection)
+        done += applied
+        if next_step is None:
+            return done
+        if await _build_indexes(connection, dsn, next_step):
+            done.append(next_step.full_name)
+
+
+async def _apply_with_patience(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], Migration | None]:
+    """`_apply`, repeated while others hold locks.
+
+    Readers and writers of a table queue behind a migration that waits for that table. So it waits
+    only briefly, lets them through, and tries again.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await _apply(connection)
+        except asyncpg.LockNotAvailableError as error:
+            if time.monotonic() > deadline:
+                raise await _blocked(connection) from error
+            await asyncio.sleep(min(attempt * LOCK_PAUSE, 5))
+        except _TRANSIENT:
+            if attempt >= _ATTEMPTS:
+                raise
+
+
+async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationError:
+    holder = await connection.fetchrow(_HOLDER)
+    if holder is None:
+        return MigrationError(
+            "The migration could not lock the tables that it changes: other processes use them.",
+            next_actions="Run `billhook migrate` again.",
+        )
+    return MigrationError(
+        f"The migration could not lock the tables that it changes: process {holder['pid']} "
+        f"(user {holder['usename']}, application {holder['application_name']!r}) has used "
+        f"{holder['relation']} in a transaction for {holder['age']}.",
+        next_actions="Wait until that transaction ends, or end it: "
+        f"SELECT pg_terminate_backend({holder['pid']}); then run `billhook migrate` again.",
+    )
+
+
+async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Wait, in a transaction, until no other process migrates.
+
+    A statement that waits for a lock keeps its snapshot, and so does one whose rows are fetched. An
+    index that the other process builds beside writers waits until no older snapshot is left.
+    """
+    say_at = time.monotonic() + 1
+    while await connection.execute(_LOCK) == "SELECT 0":
+        if time.monotonic() >= say_at:
+            say_at = time.monotonic() + _SAY_EVERY
+            if (holder := await connection.fetchrow(_MIGRATING)) is not None:
+                log.warning(
+                    "waiting for another process, which holds the lock of migrations",
+                    **holder,
+                    next_actions="If it is no migration of Billhook's, end it: "
+                    f"SELECT pg_terminate_backend({holder['pid']});",
+                )
+            continue  # the next statement lets the snapshot of this one go
+        await asyncio.sleep(_LOOK_EVERY)
+
+
+async def _apply(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> tuple[list[str], Migration | None]:
+    """Apply what can be applied in one transaction. Returns what was applied, and the migration
+    that must follow outside of a transaction, if any."""
+    async with connection.transaction():
+        search_path = await connection.fetchval("SHOW search_path")
+        await connection.execute(_FIX_SEARCH_PATH)
+        await _take_turn(connection)
+        await connection.execute(_LIMIT_WAITS)
+        await _require_own_schema(connection)
+        applied = await _applied(connection)
+        missing = [each for each in migrations() if each.number not in applied]
+        files = await _changed_files(connection)
+        if not missing and not files and not await rights.forced(connection):
+            return [], None
+        if problems := await rights.missing(connection):
+            raise MigrationError(
+                f"The database user lacks rights: {' '.join(each.problem for each in problems)}",
+                next_actions="Run as an administrator of the database: "
+                + " ".join(f"{each.statement};" for each in problems),
+            )
+        before = await grants.read(connection)
+        await connection.execute(_TABLES)
+        first = not applied
+        done: list[str] = []
+        for each in missing:
+            if each.concurrently and not first:
+                await grants.settle(connection, before, is_first=False)
+                return done, each
+            # Nobody uses the tables of a new schema yet: its indexes can be built in here.
+            await connection.execute(each.sql.replace("CONCURRENTLY", "") if first else each.sql)
+            await connection.execute(_RECORD_MIGRATION, each.number, each.name, each.checksum)
+            done.append(each.full_name)
+        await connection.execute(_DEFER_BODY_CHECKS)
+        for file in files:
+            await connection.execute(file.sql)
+            await connection.execute(_RECORD_FUNCTIONS, file.name, file.checksum)
+            done.append(f"functions/{file.name}")
+        await grants.settle(connection, before, is_first=first)
+        done += await rights.open_forced(connection)
+        if first:
+            # It updates rows, so triggers of the app may run: they find what they always find.
+            await connection.execute(_SET_SEARCH_PATH, search_path)
+            await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())
+    return done, None
+
+
+async def _require_own_schema(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    if found := await connection.fetchrow(_FOREIGN_OWNER):
+        raise MigrationError(
+            f"The schema billhook belongs to the database user {found['owner']}, not to "
+            f"{found['me']}.",
+            next_actions=f"If {found['owner']} is Billhook's own user, migrate as that user. If "
+            "not, somebody else created the schema: check its contents, then drop it.",
+        )
+
+
+async def _build_indexes(
+    connection: asyncpg.Connection[asyncpg.Record], dsn: str, migration: Migration
+) -> bool:
+    """Build the indexes of a migration without blocking writers, unless another process has.
+
+    An unfinished index (the process was killed, a value was not unique) is invalid: it is dropped
+    first.
+    """
+    guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
+    try:
+        # The guard's transaction holds the lock, but no snapshot that the build would wait for.
+        await guard.execute("BEGIN")
+        await _take_turn(guard)
+        if migration.number in await _applied(connection):
+            return False
+        for name, statement in migration.index_statements():
+            if await connection.fetchval(_IS_INVALID, name):
+                await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
+            await connection.execute(statement)
+        await connection.execute(
+            _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
+        )
+        return True
+    finally:
+        await guard.close()
+
+
+async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
+    """The numbers of the migrations that the database has.
+
+    Raises:
+        MigrationError: it has an unknown migration, or a different version of one.
+    """
+    if await connection.fetchval("SELECT to_regclass('billhook.migrations')") is None:
+        return set()
+    known = {each.number: each for each in migrations()}
+    rows = await connection.fetch(
+        "SELECT number, name, checksum FROM billhook.migrations ORDER BY number"
+    )
+    for row in rows:
+        _require_known(row, known.get(row["number"]))
+    return {row["number"] for row in rows}
+
+
+def _require_known(row: asyncpg.Record, migration: Migration | None) -> None:
+    if migration is None:
+        raise MigrationError(
+            f"This database is newer than this version of Billhook: it has migration "
+            f"{row['number']:04d}_{row['name']}.",
+            next_actions="Run the newest version of Billhook that has used this database.",
+        )
+    if row["checksum"] != migration.checksum:
+        raise MigrationError(
+            f"This database was created by a development version of Billhook (its migration "
+            f"{row['number']:04d}_{row['name']} differs), which has no upgrade path.",
+            next_actions="Use a new database. For `make run`, delete the folder .billhook.",
+        )
+
+
+async def _changed_files(connection: asyncpg.Connection[asyncpg.Record]) -> list[FunctionFile]:
+    if await connection.fetchval("SELECT to_regclass('billhook.function_files')") is None:
+        return list(function_files())
+    rows = await connection.fetch("SELECT name, checksum FROM billhook.function_files")
+    applied = {row["name"]: row["checksum"] for row in rows}
+    return [file for file in function_files() if applied.get(file.name) != file.checksum]
+
+
+def _folder(name: str) -> Traversable:
+    return resources.files("billhook.postgres").joinpath(name)
+
+
+def _checksum(sql: str) -> str:
+    return hashlib.sha256(sql.encode()).hexdigest()

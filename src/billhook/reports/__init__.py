@@ -1,0 +1,1 @@
+"""What is read: lists, pages, totals and the catalog."""

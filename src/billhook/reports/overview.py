@@ -1,0 +1,88 @@
+"""Payments and refunds over time, and the number of subscriptions.
+
+Each look adds them up from an index that holds all it takes (docs/decisions/0014-daily-totals.md).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
+from billhook.postgres import Database
+from billhook.settings import Environment
+
+# The UTC day on which a transaction counts, and whether it counts at all: not what was paid past
+# Stripe, and not what was canceled that nobody had failed to pay. PostgreSQL uses the index
+# transactions_by_day for exactly these expressions.
+_DAY = """(coalesce(
+    CASE WHEN type = 'refund' THEN refunded_at
+         WHEN status = 'failed' THEN failed_at
+         ELSE paid_at END,
+    provider_created_at, created_at) AT TIME ZONE 'UTC')::date"""
+_COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
+    AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
+    AND (type <> 'refund' OR status = 'refunded')"""
+# The rows come from the index in the order of their groups, so they are not sorted. The days before
+# $3 are one period, that before: its row has no day.
+_FIGURES = f"""
+SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
+    pg_catalog.sum(amount) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS payments,
+    pg_catalog.sum(amount) FILTER (WHERE type = 'refund') AS refunds,
+    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS succeeded,
+    pg_catalog.sum(number) FILTER (WHERE type = 'refund') AS refunded,
+    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status = 'failed') AS failed
+FROM (
+    SELECT {_DAY} AS day, currency, type, status,
+        pg_catalog.sum(amount) AS amount, count(*) AS number
+    FROM payments.transactions
+    WHERE environment = $1 AND {_DAY} BETWEEN $2 AND $4
+        AND {_COUNTS}
+    GROUP BY 1, 2, 3, 4) AS counted
+GROUP BY 1, 2
+"""  # noqa: S608
+_SUBSCRIPTIONS = """
+SELECT status, count(*) AS subscriptions FROM payments.stripe_subscriptions
+WHERE environment = $1 GROUP BY status ORDER BY subscriptions DESC, status
+"""
+_NAMES = tuple(Figures.model_fields)
+
+
+async def overview(
+    database: Database, environment: Environment, days: int, today: date
+) -> Overview:
+    """The figures of the `days` days that end with `today`, in UTC."""
+    since = today - timedelta(days=days - 1)
+    before = since - timedelta(days=days)
+    async with database.connection() as connection:
+        rows = await connection.fetch(_FIGURES, environment, before, since, today)
+        counted = await connection.fetch(_SUBSCRIPTIONS, environment)
+    found: dict[str, dict[date | None, Figures]] = {}
+    for row in rows:
+        figures = Figures(**{name: int(row[name] or 0) for name in _NAMES})
+        found.setdefault(row["currency"], {})[row["day"]] = figures
+    period = [since + timedelta(days=number) for number in range(days)]
+    currencies = [_currency(name, found[name], period) for name in sorted(found)]
+    currencies.sort(key=lambda each: (-each.total.succeeded, -each.previous.succeeded))
+    return Overview(
+        environment=environment,
+        since=since,
+        until=today,
+        currencies=currencies,
+        subscriptions={row["status"]: row["subscriptions"] for row in counted},
+    )
+
+
+def _currency(
+    currency: str, found: dict[date | None, Figures], period: list[date]
+) -> CurrencyFigures:
+    nothing = Figures()
+    shown = [found.get(day, nothing) for day in period]
+    return CurrencyFigures(
+        currency=currency,
+        total=Figures(**{name: sum(getattr(each, name) for each in shown) for name in _NAMES}),
+        previous=found.get(None, nothing),
+        days=[
+            DayFigures(day=day, **each.model_dump())
+            for day, each in zip(period, shown, strict=True)
+        ],
+    )
