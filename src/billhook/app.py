@@ -23,6 +23,7 @@ from billhook.access.secrets import SecretStore
 from billhook.account.connections import Connections
 from billhook.account.endpoint import WebhookEndpoint
 from billhook.account.stripe_keys import StripeKeys
+from billhook.bodies import Bodies
 from billhook.checkout.result import CheckoutResults
 from billhook.errors import BillhookError
 from billhook.http import (
@@ -42,7 +43,6 @@ from billhook.http import (
     webhooks,
 )
 from billhook.http import metrics as metrics_route
-from billhook.http.bodies import Bodies
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
 from billhook.mirror.sync import Sync
@@ -197,7 +197,7 @@ async def _services(
         sync = Sync(database, gateway, rows)
         at_end.push_async_callback(sync.close)
         endpoint = WebhookEndpoint(gateway, secrets, rows, settings.reachable_url)
-        stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync)
+        stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync.run)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
         checkout_results = CheckoutResults(ledger, gateway)
         at_end.push_async_callback(checkout_results.close)

@@ -13,8 +13,8 @@ from billhook.access.auth import Auth
 from billhook.access.secrets import SecretStore
 from billhook.account.connections import Connections
 from billhook.account.stripe_keys import StripeKeys
+from billhook.bodies import Bodies
 from billhook.checkout.result import CheckoutResults
-from billhook.http.bodies import Bodies
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
 from billhook.mirror.sync import Sync

@@ -23,7 +23,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from billhook.access.credentials import (
+from billhook import database_url
+from billhook.credentials import (
     SHORTEST_API_KEY,
     problem_of_stripe_key,
     signing_secrets,
@@ -32,7 +33,6 @@ from billhook.access.credentials import (
     why_guessable,
 )
 from billhook.errors import SettingsError
-from billhook.postgres import address
 
 Environment = Literal["test", "live"]
 ENVIRONMENTS: tuple[Environment, ...] = ("test", "live")
@@ -281,7 +281,7 @@ class Settings(FromEnvironment):
     @field_validator("database_url")
     @classmethod
     def _is_postgres(cls, value: SecretStr) -> SecretStr:
-        address.parse(value.get_secret_value())
+        database_url.parse(value.get_secret_value())
         return value
 
     @field_validator("jwt_secret", "encryption_key")
@@ -420,7 +420,7 @@ class Settings(FromEnvironment):
     @property
     def database_notices(self) -> list[str]:
         """Ignored and replaced parameters of DATABASE_URL, one line each."""
-        parsed = address.parse(self.database_url.get_secret_value())
+        parsed = database_url.parse(self.database_url.get_secret_value())
         return [f"DATABASE_URL: {notice}" for notice in parsed.notices]
 
     @property
@@ -456,7 +456,7 @@ class Settings(FromEnvironment):
         found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
         for environment in ENVIRONMENTS:
             found += self.stripe_webhook_secrets(environment)
-        address = address.parse(self.database_url.get_secret_value())
+        address = database_url.parse(self.database_url.get_secret_value())
         # A password such as `postgres` is in half of all lines, and no secret.
         public = address.dsn.rpartition("@")[2]
         return [*found, *(each for each in address.passwords if each not in public)]

@@ -12,7 +12,7 @@ from books import Books
 
 
 def test_the_generated_functions_are_those_of_the_declarations() -> None:
-    """`python -m billhook.rows.tables > src/billhook/postgres/functions/batch.sql` makes them so."""
+    """Make them so: `python -m billhook.rows.tables > src/billhook/postgres/functions/batch.sql`"""
     (batch,) = (file for file in function_files() if file.name == "batch")
     assert batch.text == tables.functions()
 

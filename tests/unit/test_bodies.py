@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from billhook.bodies import Bodies
 from billhook.errors import BillhookError
-from billhook.http.bodies import Bodies
 
 LIMIT = 1_000_000
 

@@ -14,7 +14,7 @@ from asyncpg.connect_utils import _parse_connect_dsn_and_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billhook.postgres.address import parse
+from billhook.database_url import parse
 
 _ODD = "/@#?:%&=+[]{}<>|\\^`~!$'\"();,* ä€x1"
 

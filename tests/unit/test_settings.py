@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from billhook.access.credentials import why_guessable
+from billhook.credentials import why_guessable
 from billhook.errors import SettingsError
 from billhook.settings import Settings, load_settings
 

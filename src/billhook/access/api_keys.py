@@ -19,8 +19,8 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr
 
-from billhook.access.credentials import why_guessable
 from billhook.access.secrets import SecretStore, StoredSecret
+from billhook.credentials import why_guessable
 from billhook.errors import NotFound, SecretUnreadable
 from billhook.postgres import Database
 from billhook.redact import mask

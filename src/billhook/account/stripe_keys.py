@@ -7,18 +7,17 @@ before a process died is found and not done twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import structlog
 
-from billhook.access.credentials import problem_of_stripe_key, trimmed
 from billhook.access.secrets import SecretStore
 from billhook.account.connections import Connections
 from billhook.account.endpoint import WebhookEndpoint
+from billhook.credentials import problem_of_stripe_key, trimmed
 from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, SecretUnreadable
 from billhook.kinds import KINDS
-from billhook.mirror.sync import Sync
 from billhook.models import Connection
 from billhook.postgres import Database
 from billhook.postgres.leases import lease
@@ -58,7 +57,11 @@ class AnotherAccount(PaymentConfigInvalid):
 
 
 class StripeKeys:
-    """The Stripe keys of both environments. One change at a time, across all processes."""
+    """The Stripe keys of both environments. One change at a time, across all processes.
+
+    Args:
+        sync: syncs an environment, and returns when that has ended.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class StripeKeys:
         gateway: Gateway,
         connections: Connections,
         endpoint: WebhookEndpoint,
-        sync: Sync,
+        sync: Callable[[Environment], Awaitable[object]],
     ) -> None:
         self._database = database
         self._secrets = secrets
@@ -169,7 +172,7 @@ class StripeKeys:
             if self._endpoint.url(environment) is not None:
                 await self.configure_webhook(environment)
             if seeded or (await self._connections.account_id(environment)) is None:
-                await self._sync.run(environment)
+                await self._sync(environment)
         except BillhookError as error:
             log.warning(
                 "the Stripe connection is not in order",
@@ -182,7 +185,7 @@ class StripeKeys:
         """Sync, and wait for it for a limited time."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_SYNC_PATIENCE):
-                await self._sync.run(environment)
+                await self._sync(environment)
 
     async def _stored(self, environment: Environment) -> str | None:
         try:

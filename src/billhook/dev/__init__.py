@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 
 from billhook import logs
 from billhook.app import create_app
+from billhook.database_url import dsn_of
 from billhook.demo import DemoConfig, offer, open_demo
 from billhook.dev.listening import Listener, listen
 from billhook.dev.sandbox import Sandbox, seed, start_sandbox
@@ -32,7 +33,6 @@ from billhook.dev.summary import show
 from billhook.errors import BillhookError
 from billhook.http.server import OPTIONS
 from billhook.postgres import embedded
-from billhook.postgres.address import dsn_of
 from billhook.postgres.migrate import migrate
 from billhook.settings import Settings
 

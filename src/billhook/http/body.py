@@ -8,8 +8,8 @@ import orjson
 from starlette.requests import Request
 
 from billhook import models
+from billhook.bodies import Bodies
 from billhook.errors import InvalidInput
-from billhook.http.bodies import Bodies
 from billhook.services import Services
 
 JSON_LIMIT = 1_000_000

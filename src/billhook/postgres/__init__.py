@@ -16,9 +16,9 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from billhook.database_url import dsn_of
 from billhook.errors import DatabaseUnavailable, SettingsError
 from billhook.postgres import sessions
-from billhook.postgres.address import dsn_of
 
 Role = Literal["anon", "authenticated", "project_admin"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
@@ -71,7 +71,7 @@ class Database:
     mode, which is noticed (docs/explanation/operations.md).
 
     Triggers and policies of the app run in our sessions. Nothing that they set there reaches
-    another transaction: sessions are reset (db/sessions.py).
+    another transaction: sessions are reset (postgres/sessions.py).
 
     All timestamps are `timestamptz`; `jsonb` values are Python objects on both sides.
 

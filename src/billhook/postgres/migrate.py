@@ -25,10 +25,10 @@ from importlib.resources.abc import Traversable
 import asyncpg
 import structlog
 
+from billhook.database_url import dsn_of
 from billhook.errors import BillhookError
 from billhook.kinds import TABLES
 from billhook.postgres import grants, no_answer, require_utf8, rights
-from billhook.postgres.address import dsn_of
 from billhook.postgres.providers import of_stripe
 
 log = structlog.get_logger(__name__)

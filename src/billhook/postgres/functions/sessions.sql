@@ -2,7 +2,7 @@
 -- it never reaches another one (docs/decisions/0009-sessions.md). Deferred triggers fire first.
 --
 -- Unlike DISCARD ALL this runs inside a transaction, and keeps the statements that the driver
--- prepared. db/sessions.py runs the same text where this function cannot be called.
+-- prepared. postgres/sessions.py runs the same text where this function cannot be called.
 CREATE OR REPLACE FUNCTION billhook.reset_session() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     prepared pg_catalog.name;

@@ -346,7 +346,7 @@ CREATE INDEX idx_payments_transactions_provider_subject
     ON payments.transactions (provider, environment, subject_id)
     WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 
--- Each mirrored row carries the version of the state it shows (docs/ordering.md): the time of the
+-- Each mirrored row carries the version of the state it shows (docs/explanation/ordering.md): the time of the
 -- event (whole seconds), the kind's rank within that second, and what breaks a tie.
 DO $$
 DECLARE
