@@ -156,7 +156,7 @@ class Connections:
                 await stop_readers(connection, environment)
             if lease is not None:
                 await lease.check(connection)
-            before = await connection.fetchval(_LOCK_ACCOUNT, environment)
+            before = await lock_account(connection, environment)
             if before not in (None, account["id"]):
                 await self._archive(connection, environment, before)
                 log.warning(
@@ -247,6 +247,12 @@ _EMPTY: dict[str, Any] = {
 def not_configured(environment: Environment) -> str:
     """The reason of an environment without a key, in InsForge's words."""
     return f"{stripe_key_name(environment)} is not configured"
+
+
+async def lock_account(connection: DatabaseConnection, environment: Environment) -> str | None:
+    """The account of the mirrored rows, which stays the same until the transaction ends."""
+    account: str | None = await connection.fetchval(_LOCK_ACCOUNT, environment)
+    return account
 
 
 async def stop_readers(connection: DatabaseConnection, environment: Environment) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, NotFound, fault_of
 from billhook.ledger import FINISHED, Delivery, EventNotApplied, Ledger, OtherAccount, decode
-from billhook.ledger.transaction import Work, apply_batch
+from billhook.ledger.transaction import Work, apply_batch, hold_account
 from billhook.models import (
     ReplayedEvents,
     ReplayEvents,
@@ -35,12 +35,7 @@ SELECT {_COLUMNS}, payload FROM pg_catalog.jsonb_populate_record(NULL::payments.
     SELECT content FROM billhook.archived_events WHERE environment = $1 AND event_id = $2))
 WHERE id IS NOT NULL
 """  # noqa: S608
-# As for an event that is applied: the connected account stays the same until the transaction ends.
-_HOLD_ACCOUNT = "LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE"
-_OTHER_ACCOUNT = """
-SELECT account_id, billhook.connected_account($1) FROM billhook.events_of_others($1)
-WHERE event_id = $2
-"""
+_OTHER_ACCOUNT = "SELECT account_id FROM billhook.events_of_others($1) WHERE event_id = $2"
 # The app's triggers wait for `processed`: removing the mark and setting it again fires them. Of two
 # that remove the same mark at once, the second sees what the first has made of it.
 _TAKE_MARK = """
@@ -168,9 +163,9 @@ async def project_again(
 
     async def work() -> None:
         async with database.as_service() as connection:
-            await connection.execute(_HOLD_ACCOUNT)
-            if accounts := await connection.fetchrow(_OTHER_ACCOUNT, environment, found.id):
-                raise OtherAccount(found.id, *accounts)
+            connected = await hold_account(connection, environment)
+            if account := await connection.fetchval(_OTHER_ACCOUNT, environment, found.id):
+                raise OtherAccount(found.id, account, connected)
             if marked and await connection.fetchval(_TAKE_MARK, environment, found.id, marked):
                 await apply_batch(connection, environment, [Work(delivery, changes)])
             else:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from billhook.account.connections import stop_readers
+from billhook.account.connections import lock_account, stop_readers
 from billhook.errors import BillhookError, NotFound
 from billhook.mirror.rebuild import hold_writers, rebuild_in
 from billhook.mirror.rebuild.fresh import PATIENCE
@@ -26,6 +26,7 @@ LEFT JOIN payments.provider_connections c
 WHERE a.id = $1 AND a.restored_at IS NULL
 FOR UPDATE OF a
 """
+_ENVIRONMENT = "SELECT environment FROM billhook.archives WHERE id = $1"
 _RESTORE = "SELECT billhook.restore($1, $2)"
 _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
@@ -69,6 +70,12 @@ async def restore(database: Database, archive_id: UUID) -> int:
 
 async def _restore(database: Database, archive_id: UUID) -> int:
     async with database.as_service() as connection:
+        # Locked as a change of the account locks: until the end, the account stays the same. A
+        # running sync starts over, because what it has written may be replaced here.
+        environment = await connection.fetchval(_ENVIRONMENT, archive_id)
+        if environment is not None:
+            await stop_readers(connection, environment)
+            await lock_account(connection, environment)
         row = await connection.fetchrow(_ACCOUNTS, archive_id)
         if row is None:
             raise NotFound(
@@ -83,8 +90,6 @@ async def _restore(database: Database, archive_id: UUID) -> int:
                 code="DATABASE_DUPLICATE",
                 next_actions="Set a key of the archived account first, or remove the current one.",
             )
-        # A running sync starts over, because what it has written may be replaced here.
-        await stop_readers(connection, row["environment"])
         await hold_writers(connection)
         restored: int = await connection.fetchval(
             _RESTORE, archive_id, row["connected"], timeout=PATIENCE

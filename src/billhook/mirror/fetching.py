@@ -13,9 +13,10 @@ from billhook.errors import BillhookError
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.reading import UnreadableObject, hash_of, objects
+from billhook.ledger.transaction import hold_account
 from billhook.paths import encoded
 from billhook.postgres import Connection, Database, repeat_collisions
-from billhook.postgres.leases import Lease
+from billhook.postgres.leases import Lease, LeaseLost
 from billhook.projections import Changes, Event
 from billhook.projections.mirrored import claim_of, mirrored
 from billhook.rows import Fact, apply_facts
@@ -25,6 +26,8 @@ from billhook.stripe.list_pages import list_pages
 
 log = structlog.get_logger(__name__)
 
+_CONNECTED = "SELECT billhook.connected_account($1)"
+
 
 @dataclass(frozen=True, slots=True)
 class StripeReader:
@@ -32,7 +35,8 @@ class StripeReader:
 
     Attributes:
         key: one for a whole sync, so that it never mixes two accounts; None for the stored one.
-        lease: nothing is written once it is lost.
+        lease: nothing is written once it is lost; a change of the account takes it away.
+        account: nothing is written once another account is connected.
     """
 
     database: Database
@@ -40,6 +44,7 @@ class StripeReader:
     environment: Environment
     key: str | None = None
     lease: Lease | None = None
+    account: str | None = None
 
     async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
         """`GET path`, when the rate governor allows. Raises as `Gateway.background` does."""
@@ -51,6 +56,28 @@ class StripeReader:
         """Raises `LeaseLost` if nothing may be written any more."""
         if self.lease is not None:
             await self.lease.check(connection)
+        if self.account is None:
+            return
+        if await hold_account(connection, self.environment) != self.account:
+            raise LeaseLost(
+                "Another Stripe account was connected in the meantime. The mirror was not changed.",
+                next_actions="Try again: the request then goes to the account that is connected.",
+            )
+
+
+async def reader_of_account(
+    database: Database, gateway: Gateway, environment: Environment
+) -> StripeReader:
+    """A reader of the connected account.
+
+    Raises:
+        PaymentConfigInvalid: there is no key.
+    """
+    # The account first: if it changes in between, nothing is written.
+    async with database.connection() as connection:
+        account = await connection.fetchval(_CONNECTED, environment)
+    key = await gateway.key(environment)
+    return StripeReader(database, gateway, environment, key, account=account)
 
 
 def path_of(kind: Kind, object_id: str) -> str:

@@ -111,8 +111,7 @@ class Recovery:
             return False
         if not await self._has_key(environment):
             return False
-        key = await self._gateway.key(environment)
-        reader = fetching.StripeReader(self._database, self._gateway, environment, key)
+        reader = await fetching.reader_of_account(self._database, self._gateway, environment)
         return await refreshes.settle_due(reader) > 0
 
     async def archive(self, environment: Environment) -> bool:

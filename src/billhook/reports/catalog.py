@@ -16,7 +16,7 @@ import asyncpg
 from billhook.errors import NotFound
 from billhook.kinds import PRICE, PRODUCT, Kind
 from billhook.mirror import fetching
-from billhook.mirror.fetching import StripeReader
+from billhook.mirror.fetching import StripeReader, reader_of_account
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -151,7 +151,9 @@ async def create_product(
     """
     params = _made_of(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
-    made = await _create(StripeReader(database, gateway, environment), PRODUCT, params, key)
+    made = await _create(
+        await reader_of_account(database, gateway, environment), PRODUCT, params, key
+    )
     return _product(environment, made)
 
 
@@ -165,7 +167,7 @@ async def update_product(
     """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
     changed = await _change(
-        StripeReader(database, gateway, environment), PRODUCT, product_id, params
+        await reader_of_account(database, gateway, environment), PRODUCT, product_id, params
     )
     return _product(environment, changed)
 
@@ -177,7 +179,7 @@ async def delete_product(
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
-    reader = StripeReader(database, gateway, environment)
+    reader = await reader_of_account(database, gateway, environment)
     answer = await gateway.delete(environment, fetching.path_of(PRODUCT, product_id))
     deleted = answer.data.get("deleted") is True
     if deleted:
@@ -203,7 +205,9 @@ async def create_price(
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
     key = _idempotency_key(environment, "price", order.idempotency_key)
-    made = await _create(StripeReader(database, gateway, environment), PRICE, params, key)
+    made = await _create(
+        await reader_of_account(database, gateway, environment), PRICE, params, key
+    )
     return _price(environment, made)
 
 
@@ -216,7 +220,9 @@ async def update_price(
 ) -> Price:
     """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
-    changed = await _change(StripeReader(database, gateway, environment), PRICE, price_id, params)
+    changed = await _change(
+        await reader_of_account(database, gateway, environment), PRICE, price_id, params
+    )
     return _price(environment, changed)
 
 
@@ -224,7 +230,7 @@ async def archive_price(
     database: Database, gateway: Gateway, environment: Environment, price_id: str
 ) -> ArchivedPrice:
     """Archive a price: Stripe cannot delete prices. Raises as `update_price`."""
-    reader = StripeReader(database, gateway, environment)
+    reader = await reader_of_account(database, gateway, environment)
     archived = _price(environment, await _change(reader, PRICE, price_id, {"active": False}))
     return ArchivedPrice(price=archived, archived=not archived.active)
 

@@ -32,6 +32,7 @@ _ATTEMPTS = 10
 _FILLING = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 _COMPARING = "SET LOCAL enable_seqscan = on"
 _ONLY_READ = "SET TRANSACTION READ ONLY"
+_CONNECTED = "SELECT billhook.connected_account($1)"
 # The ledger first, as an event's transaction does.
 _LOCK = f"""
 LOCK TABLE payments.webhook_events, {", ".join(fresh.TABLES)} IN SHARE ROW EXCLUSIVE MODE
@@ -42,7 +43,7 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
     """Recreate an environment's rows from its ledger, compare, and swap on request.
 
     Raises:
-        Busy: a rebuild of this environment is running.
+        Busy: a rebuild of this environment is running, or another account was connected meanwhile.
         DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected the swap; nothing was
             changed.
         DatabaseUnavailable: PostgreSQL is unavailable; nothing was changed.
@@ -62,9 +63,15 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
     started_at = datetime.now(UTC)
     async with database.as_service("read_committed" if swap else "repeatable_read") as connection:
+        account = await connection.fetchval(_CONNECTED, environment)
         replay = await _begun(connection, environment, read_only=not swap)
         if swap:
             await hold_writers(connection)
+            if await connection.fetchval(_CONNECTED, environment) != account:
+                raise Busy(
+                    "Another Stripe account was connected during the rebuild. Nothing was swapped.",
+                    next_actions="Run it again for the account that is connected.",
+                )
             await replay.run()  # what came meanwhile
         compared = await _compared(connection, environment, swap=swap)
     found = Rebuilt(

@@ -147,7 +147,8 @@ BEGIN
         FOREACH of_table IN ARRAY ARRAY[
             :mirrored_tables,
             'payments.stripe_checkout_sessions', 'payments.stripe_customer_portal_sessions',
-            'payments.transactions', 'billhook.payment_refs', 'billhook.event_retries']
+            'payments.transactions', 'billhook.payment_refs', 'billhook.refreshes',
+            'billhook.event_retries']
         LOOP
             PERFORM billhook.bring_back(present, of_table, 'ON CONFLICT DO NOTHING');
         END LOOP;

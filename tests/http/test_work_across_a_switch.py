@@ -1,0 +1,166 @@
+"""A key of another account is set while work for the account before is under way: nothing of it is
+written among the new account's rows, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+import billhook.mirror.archives
+import billhook.mirror.rebuild
+from api import connect
+from billhook.errors import BillhookError
+from billhook.mirror import archives
+from billhook.mirror.rebuild import rebuild
+from billhook.models import RebuildOrder
+from billhook.postgres import Database
+from billhook.postgres.leases import LeaseLost
+from odd_stripe import odd
+from recovering import Station, verified
+from stripe_events import event, payment_intent, refund
+
+ACCOUNT = "SELECT provider_account_id AS id FROM payments.provider_connections"
+MONEY = "SELECT provider_object_id AS id FROM payments.transactions"
+PAID = "SELECT amount, amount_out_of_band FROM payments.transactions WHERE type <> 'refund'"
+WAITS = "SELECT FROM pg_locks WHERE NOT granted"
+
+
+def other_key(station: Station) -> str:
+    return station.key.replace("recovery", "other")
+
+
+def oldest_archive(station: Station) -> archives.Archive:
+    kept = [each for each in station.books.run(archives.archives) if each.restored_at is None]
+    return min(kept, key=lambda each: each.archived_at)
+
+
+def test_a_refresh_of_the_account_before_writes_nothing(database_url: str, sandbox: str) -> None:
+    station = Station(database_url, sandbox)
+    station.bought()
+    (intent,) = station.stripe.v1.payment_intents.list().data
+    # A refund whose payment is not known yet: in a minute the worker asks for it.
+    of = {"payment_intent": intent.id, "charge": intent.latest_charge}
+    station.books.apply(event("refund.created", refund(**of)))
+    switched = []
+
+    def switch(path: str, _answer: Any) -> None:
+        if path == f"/v1/payment_intents/{intent.id}" and not switched:
+            switched.append(path)
+            connect(database_url, sandbox, other_key(station))
+
+    with odd(sandbox, switch) as station.sandbox, suppress(LeaseLost):
+        station.refresh()
+    assert switched
+    assert station.books.rows(MONEY) == []
+    assert station.books.rows("SELECT event_type FROM billhook.fetched_payments") == []
+
+
+def test_a_rebuild_of_the_account_before_is_not_swapped(
+    database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = Station(database_url, sandbox)
+    station.books.apply(event("payment_intent.succeeded", payment_intent()))
+    hold_writers = billhook.mirror.rebuild.hold_writers
+
+    async def after_a_switch(connection: Any) -> None:
+        await asyncio.to_thread(connect, database_url, sandbox, other_key(station))
+        await hold_writers(connection)
+
+    monkeypatch.setattr(billhook.mirror.rebuild, "hold_writers", after_a_switch)
+
+    async def work(database: Database) -> None:
+        with pytest.raises(BillhookError, match="Another Stripe account was connected"):
+            await rebuild(database, "test", RebuildOrder(swap=True))
+
+    station.books.run(work)
+    assert station.books.rows(MONEY) == []
+
+
+def test_a_switch_waits_for_a_restoration_and_archives_what_it_brought_back(
+    database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    station = Station(database_url, sandbox)
+    station.books.apply(event("payment_intent.succeeded", payment_intent()))
+    mine = station.books.row(ACCOUNT)
+    connect(database_url, sandbox, other_key(station))
+    others = station.books.row(ACCOUNT)
+    connect(database_url, sandbox, station.key)  # back, and about to be restored
+    kept = oldest_archive(station)
+    switching = threading.Thread(target=connect, args=(database_url, sandbox, other_key(station)))
+    hold_writers = billhook.mirror.archives.hold_writers
+
+    async def while_a_switch_begins(connection: Any) -> None:
+        switching.start()
+        while not await connection.fetch(WAITS):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await hold_writers(connection)
+
+    monkeypatch.setattr(billhook.mirror.archives, "hold_writers", while_a_switch_begins)
+    station.books.run(lambda database: archives.restore(database, kept.id))
+    switching.join()
+    assert mine != others
+    assert station.books.row(ACCOUNT) == others
+    assert station.books.rows(MONEY) == []
+    (last,) = [
+        each for each in station.books.run(archives.archives) if each.account_id == mine["id"]
+    ][:1]
+    content = "SELECT content ->> 'provider_object_id' AS id FROM billhook.archived_rows"
+    of_money = f"{content} WHERE archive_id = $1 AND relation = 'payments.transactions'"
+    assert station.books.rows(of_money, last.id) == [{"id": "pi_1"}]
+
+
+def paid_elsewhere(station: Station) -> None:
+    """An invoice that was paid outside Stripe."""
+    v1 = station.stripe.v1
+    customer = v1.customers.create({"email": "buyer@shop.test"})
+    made = v1.invoices.create(
+        {
+            "customer": customer.id,
+            "currency": "eur",
+            "collection_method": "send_invoice",
+            "days_until_due": 30,
+        }
+    )
+    v1.invoice_items.create(
+        {"customer": customer.id, "amount": 2900, "currency": "eur", "invoice": made.id}
+    )
+    v1.invoices.finalize_invoice(made.id)
+    v1.invoices.pay(made.id, {"paid_out_of_band": True})
+    station.control("settle")
+
+
+def without_records(path: str, answer: Any) -> None:
+    """Stripe lists no payment record, and the event does not say how the invoice was paid."""
+
+    def is_record(each: Any) -> bool:
+        found = each["data"]["object"] if path == "/v1/events" else each
+        return bool(found.get("payment", {}).get("type") == "payment_record")
+
+    if path in ("/v1/events", "/v1/invoice_payments"):
+        answer["data"] = [each for each in answer["data"] if not is_record(each)]
+    if path == "/v1/events":
+        for each in answer["data"]:
+            each["data"]["object"].pop("paid_out_of_band", None)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_is_queued_to_be_asked_at_stripe_outlasts_a_restoration(
+    database_url: str, sandbox: str, restored: bool
+) -> None:
+    station = Station(database_url, sandbox)
+    connect(database_url, sandbox, other_key(station))
+    paid_elsewhere(station)
+    connect(database_url, sandbox, station.key)
+    with odd(sandbox, without_records) as station.sandbox:
+        station.pull()
+        assert station.books.row(PAID)["amount"] == 2900  # until Stripe is asked
+        if restored:
+            kept = oldest_archive(station)
+            station.books.run(lambda database: archives.restore(database, kept.id))
+        station.refresh()
+        found = verified(station)
+    assert station.books.row(PAID) == {"amount": 0, "amount_out_of_band": 2900}, found.money
