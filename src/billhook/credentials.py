@@ -20,7 +20,8 @@ _STRIPE_PREFIXES = ("sk_", "rk_", "pk_", "whsec_", "acct_")
 
 _PLACEHOLDER = re.compile(
     r"change[-_ .]?(?:me|it|this|in)|your[-_ ].*(?:key|secret)|super[-_ ]?secret|reallyreally"
-    r"|placeholder|example|password|0123456789|123456789|abcdefgh",
+    r"|placeholder|example|password|string[-_ ]secret|at[-_ ]least|replace[-_ ](?:me|this|with)"
+    r"|insert[-_ ]|256[-_ ]?bit|0123456789|123456789|abcdefgh|qwerty|asdfgh",
     re.IGNORECASE,
 )
 SHORTEST_SECRET = 32

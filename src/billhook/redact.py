@@ -14,13 +14,15 @@ from urllib.parse import quote
 
 _STRUCK = "****"
 
+# A key begins after anything but a letter or a digit, unless that ends an escape of JSON or a URL.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
 # Stripe's keys and signing secrets, our own keys, JWTs (also cut ones), and passwords by name.
 # No pattern takes a quote or a backslash: a line of JSON stays one.
 _TOKENS = re.compile(
-    r"\b(?P<stripe>[sr]k_(?:test|live)_)[A-Za-z0-9_]{4,}"
-    r"|\b(?P<ours>whsec_|ik_|anon_)[A-Za-z0-9_+/=-]{12,}"
-    r"|\b(?P<jwt>eyJ)[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"
-    r"|\b(?P<password>(?i:password|passwd|pwd)=)(?:'[^'\"\\]*|[^\s&\"'\\]+)"
+    _START + r"(?:(?P<stripe>[sr]k_(?:test|live)_)[A-Za-z0-9_]{4,}"
+    r"|(?P<ours>whsec_|ik_|anon_)[A-Za-z0-9_+/=-]{12,}"
+    r"|(?P<jwt>eyJ)[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"
+    r"|(?P<password>(?i:password|passwd|pwd)=)(?:'[^'\"\\]*|[^\s&\"'\\]+))"
 )
 # In a database's address everything up to the last @ may be the password: people forget to
 # escape it. In other addresses it ends where the next part of the URL begins.

@@ -22,20 +22,27 @@ from billhook.settings import Settings
 
 KEY = "51PlantedSecretValue0"
 TOKEN = jwt.encode({"sub": "1"}, "x" * 40, algorithm="HS256")
+SECRETS = [
+    f"sk_test_{KEY}",
+    f"sk_test_shop_{KEY}",
+    f"rk_live_{KEY}",
+    f"whsec_{KEY}",
+    f"ik_{KEY}",
+    f"anon_{KEY}",
+    TOKEN,
+]
 
 
+@pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize(
-    "secret",
-    [
-        f"sk_test_{KEY}",
-        f"sk_test_shop_{KEY}",
-        f"rk_live_{KEY}",
-        f"whsec_{KEY}",
-        f"ik_{KEY}",
-        f"anon_{KEY}",
-        TOKEN,
-    ],
+    "text",
+    ["a\\n{}", "a\\t{}", "\\u201c{}", "key%3D{}", "stripe_{}", "“{}”", "：{}"],
 )
+def test_a_secret_after_an_escape_or_any_sign_is_struck_out(secret: str, text: str) -> None:
+    assert secret not in redact(text.format(secret))
+
+
+@pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("text", ["{}", "key={}", '{{"key":"{}"}}', "Bearer {}, and more", "({})"])
 def test_whatever_looks_like_a_secret_is_struck_out(secret: str, text: str) -> None:
     line = redact(text.format(secret))
