@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -66,12 +67,23 @@ class FromEnvironment(BaseSettings):
         """Read them.
 
         Raises:
-            SettingsError: `.env` is not UTF-8.
+            SettingsError: `.env` is not UTF-8, or an argument is not the name of a setting.
         """
+        known = {*type(self).model_fields, *self._aliases()}
+        for name in values:
+            if name not in known and not name.startswith("_"):
+                close = get_close_matches(name, known, 1)
+                hint = f": did you mean {close[0]}?" if close else ""
+                raise SettingsError(f"There is no setting {name}{hint or '.'}")
         try:
             super().__init__(**values)
         except UnicodeDecodeError:
             raise SettingsError(".env is not UTF-8: save it in that encoding.") from None
+
+    @classmethod
+    def _aliases(cls) -> set[str]:
+        """The names of the settings in the environment."""
+        return {field.alias for field in cls.model_fields.values() if field.alias}
 
     @model_validator(mode="before")
     @classmethod

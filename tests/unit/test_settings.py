@@ -333,3 +333,10 @@ def test_a_root_path_is_a_prefix_of_paths(given: str, prefix: str) -> None:
 def test_other_root_paths_are_rejected(given: str) -> None:
     with pytest.raises(SettingsError, match="BILLHOOK_ROOT_PATH must be a path"):
         load_settings(**GOOD, BILLHOOK_ROOT_PATH=given)
+
+
+def test_an_argument_that_is_no_setting_is_refused_with_the_closest_one() -> None:
+    with pytest.raises(SettingsError, match="no setting webhook_secrets: did you mean stripe_"):
+        Settings(webhook_secrets="whsec_1", _env_file=None)
+    with pytest.raises(SettingsError, match=r"no setting colour\."):
+        Settings(colour="red", _env_file=None)
