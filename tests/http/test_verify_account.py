@@ -9,8 +9,9 @@ from stripe import StripeClient
 from test_verify import only, verified
 
 from books import Books
+from odd_stripe import odd
 from recovering import Station
-from stripe_events import event, invoice, refund, session
+from stripe_events import charge, event, invoice, refund, session
 
 
 @pytest.fixture
@@ -257,3 +258,44 @@ def books_of_release(database_url: str) -> Books:
         event("refund.created", refund(amount=2000)), event("payment_intent.canceled", canceled)
     )
     return books
+
+
+def without_intents(path: str, answer: Any) -> None:
+    """A Stripe whose payments are charges of the Charges API, without PaymentIntents."""
+    listed = answer.get("data", [answer])
+    if path == "/v1/events":
+        listed[:] = [each for each in listed if not each["type"].startswith("payment_intent.")]
+        listed = [each["data"]["object"] for each in listed]
+    for each in listed:
+        if each.get("object") in ("charge", "refund"):
+            each["payment_intent"] = None
+
+
+def test_payments_of_the_charges_api_count(station: Station) -> None:
+    later = {"capture_method": "manual"}
+    intent = taken(station.stripe)
+    held, _ = taken(station.stripe, 700, **later), taken(station.stripe, 900, **later)
+    station.stripe.v1.payment_intents.capture(held.id, {"amount_to_capture": 600})
+    station.stripe.v1.refunds.create({"payment_intent": intent.id, "amount": 1200})
+    with odd(station.sandbox, without_intents) as station.sandbox:
+        station.pull()
+        assert rows(station.books) == [("succeeded", 600, 0), ("partially_refunded", 5000, 1200)]
+        assert_sound(station)
+
+
+def test_a_missed_payment_of_the_charges_api_is_found_and_repaired(station: Station) -> None:
+    intent = taken(station.stripe)
+    station.control("advance", seconds=31 * 86_400)  # its events are no longer listed
+    with odd(station.sandbox, without_intents) as station.sandbox:
+        drift = only(verified(station))
+        assert (drift.object_id, drift.problem) == (intent.latest_charge, "missing")
+        assert only(verified(station, repair=True)).repaired
+        assert rows(station.books) == [("succeeded", 5000, 0)]
+        assert_sound(station)
+
+
+def test_a_payment_of_the_charges_api_that_stripe_does_not_have_is_found(station: Station) -> None:
+    made = charge("ch_gone", payment_intent=None, created=station.now() - 60)
+    station.books.apply(event("charge.succeeded", made))
+    drift = only(verified(station))
+    assert (drift.object_id, drift.problem) == ("ch_gone", "extra")

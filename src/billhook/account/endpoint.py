@@ -27,9 +27,8 @@ _MANAGED = {"managed_by": "insforge", "insforge_webhook": "stripe_payments"}
 _PATH = "/v1/webhook_endpoints"
 # Events that Stripe signed with the old secret just before the change may still be on their way.
 _OLD_SECRET_LIFE = timedelta(hours=24)
-# invoice.paid says the same and comes with it (contract section 5), and nearly every charge has a
-# PaymentIntent, which says more.
-_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded", "charge.succeeded", "charge.captured"})
+# invoice.paid says the same and comes with it (contract section 5).
+_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded"})
 
 EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
 """What the endpoint is sent: whatever is projected."""

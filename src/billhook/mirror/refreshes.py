@@ -243,9 +243,8 @@ async def _find_payment(reader: fetching.StripeReader, mark: _Mark) -> None:
     if intent_id is None and (charge_id := payment.get("refs", {}).get("charge")):
         charge = (await reader.get("charge", f"/v1/charges/{encoded(charge_id)}", {})).data
         intent_id = id_of(charge.get("payment_intent"))
-        created = timestamp(charge.get("created"))
-        if intent_id is None and created is not None:  # the legacy Charges API
-            await _apply(reader, Event("", "charge.succeeded", created, charge, None))
+        if intent_id is None:
+            await show_charge(reader, charge)
     if intent_id is None:
         return  # a refund that names no payment stands alone
     await show_payment(reader, await payment_intent(reader, intent_id))
@@ -279,6 +278,12 @@ async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> N
                 await apply_facts(connection, reader.environment, facts, outside_ledger=True)
 
     await repeat_collisions(work)
+
+
+async def show_charge(reader: fetching.StripeReader, charge: StripeObject) -> None:
+    """Show the payment of a fetched charge of the legacy Charges API, without a PaymentIntent."""
+    if (created := timestamp(charge.get("created"))) is not None:
+        await _apply(reader, Event("", "charge.succeeded", created, charge, None))
 
 
 async def payment_intent(reader: fetching.StripeReader, intent_id: str) -> StripeObject:

@@ -32,25 +32,27 @@ TABLE = "payments.transactions"
 
 _AT_ONCE = 4
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
-# The rows of these PaymentIntents, and what Stripe says of them. A refund that
-# is pending or failed may be part of what the charge gave back, or not (stripe-facts 30).
+# The rows of these PaymentIntents, or of charges without one, and what Stripe says of them. A
+# refund that is pending or failed may be part of what the charge gave back, or not (stripe-facts
+# 30).
 _PAYMENTS = """
 SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
-    t.raw = '{}' AS bare,
+    t.raw = '{}' AS bare, asked.object_type,
     asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
     (SELECT coalesce(pg_catalog.sum(f.amount), 0::numeric) FROM billhook.payment_refunds f
      WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
     ) AS unsettled,
-    (SELECT pg_catalog.array_agg(other.object_id ORDER BY other.object_id)
-     FROM billhook.payment_refs other
-     WHERE other.payment_id = t.payment_id AND other.object_type = 'payment_intent'
-    ) AS intents
+    ARRAY(
+        SELECT other.object_id FROM billhook.payment_refs other
+        WHERE other.payment_id = t.payment_id AND other.object_type = 'payment_intent'
+        ORDER BY other.object_id) AS intents
 FROM ROWS FROM (
     pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::bigint[]),
-    pg_catalog.unnest($4::text[]::bigint[]), pg_catalog.unnest($5::text[])
-) AS asked(id, amount, given_back, currency)
+    pg_catalog.unnest($4::text[]::bigint[]), pg_catalog.unnest($5::text[]),
+    pg_catalog.unnest($6::text[])
+) AS asked(id, amount, given_back, currency, object_type)
 JOIN billhook.payment_refs r
-    ON r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = asked.id
+    ON r.environment = $1 AND r.object_type = asked.object_type AND r.object_id = asked.id
 JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
 """
 _REFUNDS = """
@@ -62,14 +64,17 @@ FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.environment = $1 AND t.provider_object_type = 'refund'
   AND t.provider_object_id = ANY ($2)
 """
-# Payments that we show and Stripe's list did not. What was paid past Stripe has no PaymentIntent.
+# Payments that we show and Stripe's list did not. What was paid past Stripe has neither a
+# PaymentIntent nor a charge.
 _EXTRA = """
-SELECT pg_catalog.min(r.object_id) AS id,
-    pg_catalog.array_agg(r.object_id ORDER BY r.object_id) AS intents,
-    t.amount, t.currency, t.paid_at
+SELECT t.amount, t.currency, t.paid_at,
+    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
+        FILTER (WHERE r.object_type = 'payment_intent') AS intents,
+    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
+        FILTER (WHERE r.object_type = 'charge') AS charges
 FROM payments.transactions t
-JOIN billhook.payment_refs r
-    ON r.payment_id = t.payment_id AND r.environment = $1 AND r.object_type = 'payment_intent'
+JOIN billhook.payment_refs r ON r.payment_id = t.payment_id AND r.environment = $1
+    AND r.object_type IN ('payment_intent', 'charge')
 WHERE t.provider = 'stripe' AND t.environment = $1 AND t.type <> 'refund'
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
   AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
@@ -106,7 +111,7 @@ class _Movement:
     """Money that moved at Stripe, as its transaction should show it.
 
     Attributes:
-        id: of the PaymentIntent or the refund.
+        id: of the PaymentIntent, of the charge if it has none, or of the refund.
         status: of a payment `taken`, or `released` if it was authorized and never captured.
         at: the time of Stripe's response.
     """
@@ -119,6 +124,11 @@ class _Movement:
     created: int
     at: int
     object: StripeObject
+
+    @property
+    def intent_id(self) -> str | None:
+        """The PaymentIntent of a charge; None for the legacy Charges API."""
+        return id_of(self.object.get("payment_intent"))
 
     @property
     def counts(self) -> bool:
@@ -182,7 +192,7 @@ async def _compare(
             shown = await _shown(reader, kind, moved)
             for each in moved:
                 found.objects += 1
-                seen.add(each.id)
+                seen.update((each.id, each.object["id"]))
                 row = shown.get(each.id)
                 if not _differences(kind, each, row):
                     _count(sums, kind, each, row)
@@ -207,10 +217,11 @@ def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | N
     if kind == "charge":
         intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
         authorized = stripe_object.get("status") == "succeeded"
-        if intent_id is None or not authorized or not (taken or stripe_object.get("refunded")):
+        released = intent_id is not None and stripe_object.get("refunded")
+        if not authorized or not (taken or released):
             return None
         return _Movement(
-            intent_id,
+            intent_id or stripe_object["id"],
             taken or integer(stripe_object.get("amount")) or 0,
             given_back(stripe_object),
             text(stripe_object.get("currency")) or "",
@@ -243,6 +254,7 @@ async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -
                 [str(each.amount) for each in moved],
                 [str(each.given_back) for each in moved],
                 [each.currency for each in moved],
+                ["payment_intent" if each.intent_id else "charge" for each in moved],
             )
         found = [dict(row) for row in rows]
         if kind == "charge":
@@ -257,8 +269,10 @@ async def _convert(
     rows = [row for row in rows if row["asked_currency"] != row["currency"]]
     if not rows:
         return
-    ids = [row["id"] for row in rows]
-    payments = await payments_with(connection, reader.environment, "payment_intent", ids)
+    payments: dict[str, Payment] = {}
+    for object_type in ("payment_intent", "charge"):
+        ids = [row["id"] for row in rows if row["object_type"] == object_type]
+        payments |= await payments_with(connection, reader.environment, object_type, ids)
     for row in rows:
         worth = Worth(payments.get(row["id"]) or Payment(0), row["currency"])
         for name in ("expected", "given_back"):
@@ -361,9 +375,9 @@ async def _confirm(
 
 async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
     """Whether only a part was captured yet: it counts when the PaymentIntent succeeds."""
-    if row is not None and row["status"] in _PAID:
+    if moved.intent_id is None or (row is not None and row["status"] in _PAID):
         return False
-    intent = await _intent(reader, moved.id)
+    intent = await _intent(reader, moved.intent_id)
     return intent is not None and intent.get("status") == "requires_capture"
 
 
@@ -408,16 +422,19 @@ async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Moveme
     """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
     then as fetched. Returns the row that is shown then."""
     parts = [moved.object["id"]]
-    if kind == "charge":
+    if kind == "charge" and moved.intent_id is not None:
         # An invoice tells of its payment without naming it.
-        parts += await refreshes.invoices_paid_by(reader, moved.id)
+        parts += await refreshes.invoices_paid_by(reader, moved.intent_id)
     await apply_events(reader, ledger, moved.id, parts, moved.created)
     row = await _row(reader, kind, moved)
     if not _differences(kind, moved, row):
         return row
-    if intent_id := id_of(moved.object.get("payment_intent")):
-        await refreshes.show_payment(reader, await refreshes.payment_intent(reader, intent_id))
-        row = await _row(reader, kind, moved)
+    if moved.intent_id is not None:
+        intent = await refreshes.payment_intent(reader, moved.intent_id)
+        await refreshes.show_payment(reader, intent)
+    elif kind == "charge":
+        await refreshes.show_charge(reader, moved.object)
+    row = await _row(reader, kind, moved)
     differing = _differences(kind, moved, row)
     if kind == "refund" and differing:
         await refreshes.show_refund(reader, moved.object, moved.at)
@@ -441,13 +458,15 @@ async def _extra(
     async with reader.database.connection() as connection:
         rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
     for row in rows:
-        intents = [await _intent(reader, each) for each in row["intents"]]
+        intents = [await _intent(reader, each) for each in row["intents"] or ()]
         known = [each for each in intents if each is not None]
         if any(each.get("status") == "succeeded" for each in known):
             continue  # its charge is older than the connection
+        if not row["intents"] and await _took(reader, row["charges"]):
+            continue
         drift = Drift(
             table=found.table,
-            object_id=row["id"],
+            object_id=(row["intents"] or row["charges"])[0],
             problem="extra",
             since=row["paid_at"],
             amount=row["amount"],
@@ -508,6 +527,20 @@ async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
         if error.status != 404:
             raise
         return None
+
+
+async def _took(reader: StripeReader, charge_ids: Sequence[str]) -> bool:
+    """Whether any of these charges took money."""
+    for each in charge_ids:
+        try:
+            charge = (await reader.get("charge", f"/v1/charges/{encoded(each)}", {})).data
+        except BillhookError as error:
+            if error.status != 404:
+                raise
+            continue
+        if charge.get("status") == "succeeded" and captured(charge):
+            return True
+    return False
 
 
 async def _status_shown(reader: StripeReader, intent_id: str) -> str | None:
