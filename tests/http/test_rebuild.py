@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from api import Api
 from billhook.errors import BillhookError
 from billhook.ledger import Ledger
+from billhook.mirror import refreshes
+from billhook.mirror.fetching import StripeReader
 from billhook.mirror.rebuild import comparison, rebuild
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt
@@ -53,6 +55,18 @@ def test_what_the_ledger_explains_is_equal_to_the_last_row(books: Books) -> None
     assert found.events == len(LIFE)
     assert all(each.checksum == each.rebuilt_checksum for each in found.tables)
     assert {each.table: each.rows for each in found.tables}["payments.transactions"] == 6
+
+
+def test_a_rebuild_shows_the_newer_of_two_responses_however_they_were_written(books: Books) -> None:
+    books.apply(event("payment_intent.succeeded", payment_intent(), at=1))
+
+    async def work(database: Database) -> None:
+        reader = StripeReader(database, cast(Any, None), "test")
+        await refreshes.show_refund(reader, refund(), T0 + 300)
+        await refreshes.show_refund(reader, refund(status="pending"), T0 + 200)
+
+    books.run(work)
+    assert differing(rebuilt(books)) == {}
 
 
 @pytest.mark.parametrize(

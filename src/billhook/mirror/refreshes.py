@@ -125,11 +125,13 @@ DELETE FROM payments.transactions
 WHERE {of_stripe("transactions")} AND type = 'refund'
   AND provider_object_type = 'refund' AND provider_object_id = $2
 """  # noqa: S608
+# Of two workers' responses, the older one may be written last.
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
 VALUES ($1, $2, $3, pg_catalog.to_timestamp($4::bigint), $5)
 ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
     told_at = EXCLUDED.told_at, object = EXCLUDED.object
+WHERE fetched_payments.told_at <= EXCLUDED.told_at
 """
 
 
