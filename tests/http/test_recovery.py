@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, replaying
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from billhook.stripe import list_pages
+from odd_stripe import odd
 from recovering import Station
 from stripe_events import charge, event, invoice, payment_intent, refund, session, subject
 
@@ -402,6 +404,35 @@ def test_a_refunded_charge_whose_refunds_never_told_of_themselves_finds_them_at_
         ("refund", "refunded", 400, 400),
         ("refund", "refunded", 100, 100),
     ]
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+
+
+def test_a_charge_refunded_again_while_its_refunds_are_fetched_is_fetched_again(
+    station: Station,
+) -> None:
+    station.bought()
+    station.pull()
+    v1 = station.stripe.v1
+    (intent,) = v1.payment_intents.list().data
+
+    def refunded(amount: int, at: int) -> None:
+        """Only the charge reports it, as in API versions before 2024-10-28."""
+        v1.refunds.create({"payment_intent": intent.id, "amount": amount})
+        charged = v1.charges.retrieve(str(intent.latest_charge)).to_dict()
+        station.books.apply(event("charge.refunded", charged, at=at))
+
+    again = iter([lambda: refunded(400, 10_000_002)])
+
+    def meanwhile(path: str, answer: Any) -> None:
+        if path == "/v1/refunds":
+            next(again, lambda: None)()
+
+    refunded(500, 10_000_001)
+    with odd(station.sandbox, meanwhile) as station.sandbox:
+        station.refresh()
+        station.refresh()
+    refunds = "SELECT amount FROM payments.transactions WHERE type = 'refund' ORDER BY 1"
+    assert station.books.rows(refunds) == [{"amount": 400}, {"amount": 500}]
     assert station.books.rows("SELECT * FROM billhook.refreshes") == []
 
 

@@ -126,15 +126,16 @@ BEGIN
 END $$;
 
 -- Objects to be fetched from Stripe: immediately, or if they are still missing after a minute.
+-- A new marked_at keeps the row of an object that is just being fetched.
 CREATE OR REPLACE FUNCTION :billhook.save_refreshes(env text, wanted jsonb)
 RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO :billhook.refreshes (environment, object_type, object_id, reason, next_at)
+    INSERT INTO :billhook.refreshes AS queued
+        (environment, object_type, object_id, reason, next_at)
     SELECT env, r.object_type, r.object_id, r.reason, now() + make_interval(secs => r.delay)
     FROM jsonb_to_recordset(wanted) AS r(
         object_type text, object_id text, reason text, delay double precision)
     ON CONFLICT (environment, object_type, object_id) DO UPDATE
-        SET marked_at = clock_timestamp(), next_at = now()
-        WHERE EXCLUDED.next_at <= now();
+        SET marked_at = clock_timestamp(), next_at = least(queued.next_at, EXCLUDED.next_at);
 $$;
 
 -- A sync expands a customer's default payment method and source; an event contains only their ids.
