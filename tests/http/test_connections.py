@@ -57,6 +57,26 @@ def connection(api: Api, environment: str = "test") -> Any:
     return next(each for each in found if each["environment"] == environment)
 
 
+def test_permissions_that_a_restricted_key_lacks_are_named(fresh: Api) -> None:
+    lacking = {
+        "customers": "Customers: read",
+        "events": "Events: read",
+        "payment_intents": "PaymentIntents: read",
+        "charges": "Charges: read",
+        "refunds": "Refunds: read",
+        "invoice_payments": "Invoice Payments: read",
+        "webhook_endpoints": "Webhook Endpoints: write",
+    }
+    key = new_key().replace("sk_", "rk_")
+    access = {each: "read" if each == "webhook_endpoints" else "none" for each in lacking}
+    given = {"key": key, "access": access}
+    httpx.post(f"{fresh.stripe_url}/_sandbox/restrict_key", json=given).raise_for_status()
+    answer = set_key(fresh, key)
+    assert answer.status_code == 400
+    named = ", ".join(lacking.values())
+    assert answer.json()["message"] == f"The restricted key lacks permissions: {named}."
+
+
 def test_both_environments_are_always_shown(fresh: Api) -> None:
     found = fresh.admin("GET", "/status").json()["connections"]
     assert [each["environment"] for each in found] == ["test", "live"]

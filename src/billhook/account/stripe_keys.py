@@ -33,7 +33,12 @@ _SYNC_PATIENCE = 20.0
 # permission before it looks at the parameters, and these have none (unconfirmed by Stripe's
 # documents: a key that passes here may still be refused later, with Stripe's own words).
 _READS: Mapping[str, str] = {
-    f"{kind.plural.replace('_', ' ').title()}: read": kind.path for kind in KINDS.values()
+    **{f"{kind.plural.replace('_', ' ').title()}: read": kind.path for kind in KINDS.values()},
+    "Events: read": "/v1/events",
+    "PaymentIntents: read": "/v1/payment_intents",
+    "Charges: read": "/v1/charges",
+    "Refunds: read": "/v1/refunds",
+    "Invoice Payments: read": "/v1/invoice_payments",
 }
 _WRITES: Mapping[str, str] = {
     "Products: write": "/v1/products",
