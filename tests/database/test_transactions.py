@@ -179,6 +179,17 @@ def test_a_refund_that_fails_later_gives_the_money_back_to_the_payment(books: Bo
     assert (back["status"], back["failed_at"], back["refunded_at"]) == ("failed", at(100), None)
 
 
+def test_a_refund_fails_by_the_event_of_older_api_versions_too(books: Books) -> None:
+    books.apply(
+        event("payment_intent.succeeded", payment_intent(), at=5),
+        event("refund.created", refund(), at=100),
+        event("charge.refund.updated", refund(status="failed"), at=900),
+    )
+    payment, back = books.rows(ALL)
+    assert (payment["status"], payment["amount_refunded"]) == ("succeeded", 0)
+    assert back["status"] == "failed"
+
+
 def test_a_refund_before_its_payment_waits_and_is_linked(books: Books) -> None:
     books.apply(event("refund.created", refund(), at=100))
     lone = books.row(ALL)

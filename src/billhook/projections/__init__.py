@@ -42,6 +42,7 @@ _PROJECTIONS: dict[str, Projection] = {
     "charge.succeeded": charges.charge_succeeded,
     "charge.captured": charges.charge_succeeded,
     "charge.refunded": charges.charge_refunded,
+    "charge.refund.updated": refunds.refund_changed,
     "refund.created": refunds.refund_changed,
     "refund.updated": refunds.refund_changed,
     "refund.failed": refunds.refund_changed,

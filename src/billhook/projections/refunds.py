@@ -1,4 +1,4 @@
-"""refund.* → a refund, and the amount that it refunded of its payment."""
+"""refund.* and charge.refund.updated → a refund, and the amount that it refunded of its payment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _STATUS: dict[object, tuple[Literal["pending", "refunded", "failed"], Rank]] = {
 
 
 def refund_changed(event: Event) -> Changes:
-    """refund.created, refund.updated, refund.failed."""
+    """refund.created, refund.updated, refund.failed; and charge.refund.updated, which is all that
+    API versions before 2024-10-28 send of a refund that changed."""
     refund = event.object
     refund_id = id_of(refund)
     if refund_id is None:
