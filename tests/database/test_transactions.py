@@ -190,6 +190,17 @@ def test_a_refund_fails_by_the_event_of_older_api_versions_too(books: Books) -> 
     assert back["status"] == "failed"
 
 
+def test_a_refund_without_a_status_gave_the_money_back(books: Books) -> None:
+    books.apply(
+        event("payment_intent.succeeded", payment_intent(), at=5),
+        event("refund.created", refund(status=None), at=100),
+        event("charge.refunded", charge(amount_captured=1500, amount_refunded=500), at=100),
+    )
+    payment, back = books.rows(ALL)
+    assert (payment["status"], payment["amount_refunded"]) == ("partially_refunded", 500)
+    assert back["status"] == "refunded"
+
+
 def test_a_refund_before_its_payment_waits_and_is_linked(books: Books) -> None:
     books.apply(event("refund.created", refund(), at=100))
     lone = books.row(ALL)

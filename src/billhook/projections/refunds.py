@@ -23,6 +23,7 @@ from billhook.projections.changes import (
 )
 
 _STATUS: dict[object, tuple[Literal["pending", "refunded", "failed"], Rank]] = {
+    None: ("refunded", 0),  # refunds from before they had a status; their charge counts them
     "succeeded": ("refunded", 1),
     "failed": ("failed", 2),
     "canceled": ("failed", 2),
@@ -36,7 +37,8 @@ def refund_changed(event: Event) -> Changes:
     refund_id = id_of(refund)
     if refund_id is None:
         return NOTHING
-    status, rank = _STATUS.get(text(refund.get("status")), ("pending", 0))
+    told = refund.get("status")
+    status, rank = _STATUS.get(None if told is None else text(told) or "", ("pending", 0))
     intent_id, charge_id = id_of(refund.get("payment_intent")), id_of(refund.get("charge"))
     presentment_amount, presentment_currency = presentment_of(refund)
     facts = RefundFacts(
