@@ -105,7 +105,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.add_middleware(EncodedSlashes)
     app.add_middleware(errors.Unexpected)
     app.add_middleware(limits.Limits)
-    cors.install(app, but_not=dashboard.PATH)
+    cors.install(app)
     return app
 
 

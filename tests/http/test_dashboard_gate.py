@@ -95,7 +95,7 @@ def test_no_other_origin_may_read_the_dashboard(visitor: Visitor) -> None:
         "OPTIONS", "/test/keys", headers={**foreign, "access-control-request-method": "POST"}
     )
     assert "access-control-allow-origin" not in preflight.headers
-    api = visitor.http.get(str(visitor.http.base_url.join("/health")), headers=foreign)
+    api = visitor.http.get(str(visitor.http.base_url.join("/api/health")), headers=foreign)
     assert api.headers["access-control-allow-origin"] == foreign["origin"]
 
 
