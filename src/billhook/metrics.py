@@ -16,11 +16,7 @@ _BATCH = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own.
-
-    With `PROMETHEUS_MULTIPROC_DIR`, which `billhook serve --workers` sets, those of all processes
-    are added up.
-    """
+    """The metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -49,7 +45,6 @@ class Metrics:
             "billhook_queued_events",
             "Events that wait for a transaction, or are in one.",
             ["environment"],
-            multiprocess_mode="livesum",
             registry=self.registry,
         )
         self._events = Counter(

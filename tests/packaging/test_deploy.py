@@ -77,6 +77,7 @@ def test_compose_needs_the_secrets_and_nothing_else(compose: dict[str, Any]) -> 
     text = (ROOT / "compose.yaml").read_text()
     needed = {part.split("}")[0].split(":?")[0] for part in text.split("${")[1:] if ":?" in part}
     assert {"JWT_SECRET", "ENCRYPTION_KEY", "POSTGRES_PASSWORD"} <= needed
+    assert compose["services"]["billhook"]["read_only"]
     assert compose["services"]["billhook"]["ports"] == ["127.0.0.1:7130:7130"]  # behind a proxy
 
 

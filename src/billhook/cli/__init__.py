@@ -7,11 +7,9 @@ import errno
 import os
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -125,28 +123,19 @@ def serve(
     port = settings.port if port is None else port
     _require_free(host, port)
     asyncio.run(bring_up_to_date(settings.database_url.get_secret_value()))
-    with _shared_metrics() if workers > 1 else nullcontext():
-        uvicorn.run(
-            "billhook.app:from_environment",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            root_path=settings.root_path,
-            # By default, uvicorn would trust what any local process says about the client.
-            proxy_headers=settings.trusted_proxies is not None,
-            forwarded_allow_ips=settings.trusted_proxies or "",
-            timeout_graceful_shutdown=10,
-            **OPTIONS,
-        )
-
-
-@contextmanager
-def _shared_metrics() -> Iterator[None]:
-    """A folder where each process writes its metrics, so that any of them reports the sums."""
-    with TemporaryDirectory(prefix="billhook-metrics-") as folder:
-        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
-        yield
+    uvicorn.run(
+        "billhook.app:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        root_path=settings.root_path,
+        # By default, uvicorn would trust what any local process says about the client.
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies or "",
+        timeout_graceful_shutdown=10,
+        **OPTIONS,
+    )
 
 
 @app.command(epilog="Example: billhook worker")

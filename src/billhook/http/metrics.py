@@ -1,8 +1,8 @@
-"""Metrics for Prometheus: of this server, and the state of the mirror as PostgreSQL has it."""
+"""Metrics for Prometheus: of this process, and the state of the mirror as PostgreSQL has it."""
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,6 @@ from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from billhook.http.admin import ADMIN, NO_QUERY
@@ -89,8 +88,6 @@ async def metrics(services: ServicesOf) -> Response:
     """Prometheus' text format. The scraper needs an admin key as its bearer token."""
     scrape = CollectorRegistry()
     scrape.register(_Mirror([await mirror_status(services.database, e) for e in ENVIRONMENTS]))
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        MultiProcessCollector(scrape)  # type: ignore[no-untyped-call]
-    else:
+    if multiprocessing.parent_process() is None:  # else each scrape would meet another worker's
         scrape.register(services.metrics.registry)
     return Response(generate_latest(scrape), media_type=CONTENT_TYPE_PLAIN_0_0_4)
