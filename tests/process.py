@@ -53,6 +53,13 @@ class Process:
         self._process.kill()
         self._process.wait(60)
 
+    def workers(self) -> list[int]:
+        """The ids of the processes that `--workers` has started."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        commands = {int(each): Path(f"/proc/{each}/cmdline").read_text() for each in children}
+        return [child for child, command in commands.items() if "spawn_main" in command]
+
     def is_gone(self) -> bool:
         """Whether nothing listens any more."""
         address = httpx.URL(self.url)

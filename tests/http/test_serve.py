@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 import process
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
+from waiting import until
 
 __all__ = ["billhook"]
 
@@ -65,6 +68,29 @@ def test_workers_do_not_outlive_the_server_that_started_them(
         while not server.is_gone():
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_worker_that_dies_is_replaced_and_logged(
+    database_url: str, sandbox: str, tmp_path: Path
+) -> None:
+    with process.serving(database_url, sandbox, tmp_path, "--workers", "2") as server:
+        until(lambda: server.log.read_text().count("Application startup complete") == 2)
+        killed, other = server.workers()
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: len({*server.workers()} - {killed, other}) == 1)
+        lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert f"Child process [{killed}] died" in [line["event"] for line in lines]
+
+
+@pytest.mark.full
+def test_workers_start_on_a_slow_machine(database_url: str, sandbox: str, tmp_path: Path) -> None:
+    # What takes a second here takes longer on a tenth of a CPU; uvicorn waits for five.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif any('spawn_main' in each for each in sys.orig_argv): time.sleep(7)\n"
+    )
+    slow = {"PYTHONPATH": str(tmp_path)}
+    with process.serving(database_url, sandbox, tmp_path, "--workers", "2", **slow) as server:
+        assert "died" not in server.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ from billhook.cli.verify import verify
 from billhook.errors import BillhookError, SettingsError
 from billhook.settings import Settings, load_settings
 
+_WORKER_ANSWERS_WITHIN = 60
+"""Seconds after which a worker that does not respond is replaced. uvicorn's five are too few for a
+slow machine, where no worker would finish starting."""
+
 app = typer.Typer(
     name="billhook",
     help="Stripe payments on your own PostgreSQL.",
@@ -114,6 +118,7 @@ def serve(
     """Run the API. Settings come from the environment and `.env`."""
     import uvicorn
 
+    from billhook import logs
     from billhook.http.server import OPTIONS
     from billhook.postgres.migrate import migrate as bring_up_to_date
 
@@ -123,6 +128,7 @@ def serve(
     port = settings.port if port is None else port
     _require_free(host, port)
     asyncio.run(bring_up_to_date(settings.database_url.get_secret_value()))
+    logs.configure(settings)  # for the process that starts workers, too
     uvicorn.run(
         "billhook.app:from_environment",
         factory=True,
@@ -134,6 +140,7 @@ def serve(
         proxy_headers=settings.trusted_proxies is not None,
         forwarded_allow_ips=settings.trusted_proxies or "",
         timeout_graceful_shutdown=10,
+        timeout_worker_healthcheck=_WORKER_ANSWERS_WITHIN,
         **OPTIONS,
     )
 
