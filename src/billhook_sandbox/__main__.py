@@ -1,7 +1,6 @@
 """`billhook sandbox`: starts a sandbox and prints its URL, or controls a running one."""
 
 import argparse
-import ipaddress
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ import uvicorn
 from billhook_sandbox import commands
 from billhook_sandbox.app import create_sandbox
 from billhook_sandbox.connection_abort import AbortableProtocol
+from billhook_sandbox.local_access import is_loopback
 from billhook_sandbox.options import Options
 
 
@@ -34,7 +34,12 @@ def serve(given: argparse.Namespace) -> None:
         )
     if given.until_stdin_closes:
         threading.Thread(target=stop_when_stdin_closes, daemon=True).start()
-    options = Options(data=given.data, allow_live=given.allow_live, public_url=given.public_url)
+    options = Options(
+        data=given.data,
+        allow_live=given.allow_live,
+        public_url=given.public_url,
+        allow_remote=given.allow_remote,
+    )
     listener = listen(given.host, given.port)
     host, port = listener.getsockname()[:2]
     url_host = f"[{host}]" if ":" in host else host
@@ -81,13 +86,6 @@ def stop_when_stdin_closes() -> None:
     while sys.stdin.buffer.read(4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -36,6 +37,7 @@ from billhook_sandbox.api import (
 from billhook_sandbox.clock import Clock
 from billhook_sandbox.controls import Controls
 from billhook_sandbox.ids import Ids
+from billhook_sandbox.local_access import LocalAccess
 from billhook_sandbox.options import Options
 from billhook_sandbox.pages.checkout_page import CheckoutPage
 from billhook_sandbox.pages.portal_page import PortalPage
@@ -95,5 +97,6 @@ def create_sandbox(
             Mount("/_pages", app=StaticFiles(directory=HERE / "static")),
             Mount("/", app=RequestHandler(state, Routes(OPERATIONS))),
         ],
+        middleware=[Middleware(LocalAccess, state.options)],
         lifespan=lifespan,
     )

@@ -305,9 +305,7 @@ def number(given: Json, name: str, default: float | None = None) -> float:
 
 
 def local_only(request: Request) -> None:
-    """Refuse other machines, and other sites that a browser on this machine shows."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        raise HTTPException(403, "The controls cannot be used from another site.")
+    """Refuse other machines; `LocalAccess` refuses other websites."""
     if request.client is None or request.client.host not in LOOPBACK:
         raise HTTPException(403, "The controls can only be used from this machine.")
 

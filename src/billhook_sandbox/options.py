@@ -16,3 +16,7 @@ class Options:
 
     public_url: str | None = None
     """URL of the hosted pages, if it differs from the URL that the API is called at."""
+
+    allow_remote: bool = False
+    """Accept requests to any name of this machine, as other machines send them. The controls still
+    only accept requests from this machine."""

@@ -6,13 +6,14 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 import stripe
 
-from billhook_sandbox import create_sandbox
+from billhook_sandbox import Options, create_sandbox
 from sandbox.conftest import Launch
 from sandbox.shop import Receiver, Refused, Sandbox, Shop, web
 
@@ -60,26 +61,68 @@ def test_remote_connections_need_allow_remote() -> None:
     assert refused.stdout == ""
 
 
-def test_controls_only_accept_requests_from_this_machine() -> None:
-    async def ask(host: str) -> int:
-        transport = httpx.ASGITransport(create_sandbox(), client=(host, 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://sandbox") as client:
-            return (await client.get("/_sandbox/health")).status_code
+def status(
+    path: str,
+    headers: dict[str, str] | None = None,
+    client: str = "127.0.0.1",
+    url: str = "http://127.0.0.1:12111",
+    **options: Any,
+) -> int:
+    """How a sandbox with these options answers a POST."""
 
-    assert asyncio.run(ask("127.0.0.1")) == 200
-    assert asyncio.run(ask("192.0.2.7")) == 403
+    async def ask() -> int:
+        transport = httpx.ASGITransport(create_sandbox(Options(**options)), client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url=url) as http:
+            return (await http.post(path, content=b"", headers=headers)).status_code
+
+    return asyncio.run(ask())
+
+
+def test_controls_only_accept_requests_from_this_machine() -> None:
+    assert status("/_sandbox/reset") == 200
+    assert status("/_sandbox/reset", client="192.0.2.7", allow_remote=True) == 403
+
+
+PATHS = ["/_sandbox/reset", "/v1/webhook_endpoints", "/c/pay/cs_test_1", "/_pages/sandbox.css"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        # An attacker's name that resolves to 127.0.0.1: its page has the same origin.
+        {"host": "evil.test:12111", "origin": "http://evil.test:12111"},
+        {"host": "evil.test:12111"},
+        {"host": "localhost.evil.test"},
+        {"host": "[bad"},
+        {"origin": "https://evil.test"},
+        {"origin": "http://[bad"},
+        {"origin": "null"},
+    ],
+    ids=str,
+)
+def test_no_other_website_in_a_browser_on_this_machine_uses_the_sandbox(
+    path: str, headers: dict[str, str]
+) -> None:
+    assert status(path, headers) == 403
 
 
 @pytest.mark.parametrize(
-    ("site", "status"),
-    [(None, 200), ("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)],
+    ("headers", "options"),
+    [
+        ({"host": "localhost:12111", "origin": "http://localhost:12111"}, {}),
+        ({"host": "[::1]:12111", "origin": "http://127.0.0.1:3000"}, {}),
+        ({"host": "127.0.0.1", "origin": "http://localhost:3000"}, {}),
+        ({"host": "sandbox:12111", "origin": "http://sandbox:12111"}, {"allow_remote": True}),
+        ({"host": "10.0.0.7", "origin": "https://pay.test"}, {"public_url": "https://pay.test/"}),
+    ],
+    ids=str,
 )
-def test_controls_refuse_other_sites_in_a_browser_on_this_machine(
-    sandbox: Sandbox, site: str | None, status: int
+def test_the_sandboxs_own_pages_and_this_machine_may_use_it(
+    headers: dict[str, str], options: dict[str, Any]
 ) -> None:
-    headers = {} if site is None else {"sec-fetch-site": site}
-    answer = httpx.post(f"{sandbox.url}/_sandbox/advance", json={"seconds": 1}, headers=headers)
-    assert answer.status_code == status
+    assert status("/_sandbox/reset", headers, **options) == 200
+    assert status("/_sandbox/reset", headers | {"origin": "https://evil.test"}, **options) == 403
 
 
 def test_a_port_in_use_is_reported_in_one_line(sandbox: Sandbox) -> None:
