@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+import insforge
 from api import Api
 from billhook.errors import BillhookError
 from billhook.ledger import Ledger
@@ -17,11 +18,21 @@ from billhook.mirror.rebuild import comparison, rebuild
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.postgres import Database
+from billhook.postgres.migrate import migrate
 from books import Books, apply_one, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
 from recovering import Station, subscribe_team
-from stripe_events import T0, event, invoice, payment_intent, refund, subject, subscription
+from stripe_events import (
+    T0,
+    event,
+    invoice,
+    invoice_payment,
+    payment_intent,
+    refund,
+    subject,
+    subscription,
+)
 from stripe_lives import IN_A_RING, LIFE, PAYS, one_time_payment
 
 __all__ = ["billhook"]
@@ -380,6 +391,30 @@ def test_a_rebuild_that_adds_rows_fills_the_columns_of_the_app_as_an_event_does(
         "SELECT DISTINCT tier, email_lower IS NOT NULL AS made FROM payments.customers"
     )
     assert rows == [{"tier": "free", "made": True}]
+
+
+def test_an_adopted_failure_whose_payment_was_paid_later_is_rebuilt(
+    empty_database_url: str,
+) -> None:
+    books = Books(empty_database_url)
+    insforge.make_payments(books)
+    books.execute(f"""
+        INSERT INTO payments.transactions (provider, environment, type, status,
+            provider_object_type, provider_object_id, amount, currency, failed_at,
+            provider_created_at, related_object_ids)
+        VALUES ('stripe', 'test', 'subscription_invoice', 'failed', 'invoice', 'in_1', 2900, 'usd',
+            to_timestamp({T0}), to_timestamp({T0}), '{{"invoice": "in_1"}}')
+    """)
+    asyncio.run(migrate(empty_database_url))
+    intent = payment_intent("pi_9", amount=2900, amount_received=2900, currency="usd", metadata={})
+    books.apply(
+        event("payment_intent.succeeded", intent, at=50),
+        event("invoice_payment.paid", invoice_payment(), at=60),
+        event("invoice.paid", invoice(), at=51),
+    )
+    before = final_state(books)
+    assert differing(rebuilt(books, swap=True)) == {}
+    assert final_state(books) == before
 
 
 def test_a_checkout_and_adopted_rows_are_rebuilt_beside_columns_of_the_app(books: Books) -> None:

@@ -61,14 +61,23 @@ _ADOPTED = (
     WHERE {of_stripe("transactions", "live")} AND live.created_at < {_ADOPTED_AT}
     ON CONFLICT DO NOTHING
     """,  # noqa: S608
+    # No event reported these. The row may be gone: its payment was merged into another.
     *(
         f"""
         INSERT INTO pg_temp.{table} SELECT * FROM billhook.{table}
-        WHERE environment = $1 AND payment_id IN (SELECT payment_id FROM pg_temp.transactions)
+        WHERE environment = $1 AND version_event_id = '' AND version_at < {_ADOPTED_AT}
         ON CONFLICT DO NOTHING
         """  # noqa: S608
-        for table in ("payment_refs", "payment_sources", "payment_refunds")
+        for table in ("payment_sources", "payment_refunds")
     ),
+    """
+    INSERT INTO pg_temp.payment_refs SELECT * FROM billhook.payment_refs
+    WHERE environment = $1 AND payment_id IN (
+        SELECT payment_id FROM pg_temp.transactions
+        UNION ALL SELECT payment_id FROM pg_temp.payment_sources
+        UNION ALL SELECT payment_id FROM pg_temp.payment_refunds)
+    ON CONFLICT DO NOTHING
+    """,
 )
 # A session's row comes from its caller and Stripe's response; only what events say is rebuilt.
 _SESSIONS = (
