@@ -23,6 +23,7 @@ from billhook.settings import Settings
 from books import Books
 from http_tokens import ANONYMOUS_KEY, JWT_SECRET, SIGNING_SECRET, token
 from stripe_events import customer, event
+from waiting import until
 
 _accounts = count()
 
@@ -458,17 +459,44 @@ class TestEndpoint:
         (after,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
         assert (after["id"], after["status"]) == (before["id"], "enabled")
 
-    def test_a_new_public_url_moves_the_endpoint(
-        self, fresh: Api, database_url: str, sandbox: str
+    @pytest.mark.parametrize("action", ["start", "configure", "remove the key"])
+    def test_a_copy_of_the_database_leaves_the_endpoint_of_the_original_alone(
+        self, fresh: Api, database_url: str, sandbox: str, action: str
     ) -> None:
+        """A dump restored for staging, with the same key and another public URL."""
         key = new_key()
         set_key(fresh, key)
         (before,) = stripe_get(fresh, key, "/v1/webhook_endpoints")["data"]
+        url = None if action == "remove the key" else "http://127.0.0.1:10"
+        with serving(database_url, sandbox, public_url=url) as copy:
+            if action == "start":
+                until(lambda: connection(copy)["webhookEndpointId"] != before["id"])
+            elif action == "configure":
+                copy.admin("POST", "/test/webhook")
+            else:
+                assert copy.admin("DELETE", "/test/config").status_code == 200
+            after = stripe_get(copy, key, "/v1/webhook_endpoints")["data"]
+        assert before in after
+        new = [each["url"] for each in after if each != before]
+        assert new == ([] if url is None else [f"{url}/api/webhooks/stripe/test"])
+
+    def test_after_a_change_of_the_public_url_both_endpoints_are_accepted(
+        self, fresh: Api, database_url: str, sandbox: str
+    ) -> None:
+        """Until the operator deletes the old one: no event is lost in between."""
+        set_key(fresh, new_key())
+        settings = Settings(
+            database_url=SecretStr(database_url), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
+        )
         with serving(database_url, sandbox, public_url="http://127.0.0.1:10") as moved:
             moved.admin("POST", "/test/webhook")
-            (after,) = stripe_get(moved, key, "/v1/webhook_endpoints")["data"]
-        assert after["id"] == before["id"]
-        assert after["url"] == "http://127.0.0.1:10/api/webhooks/stripe/test"
+
+            async def accepted(database: Database) -> int:
+                secrets = SecretStore(database, settings)
+                return len(await secrets.get_with_old(webhook_secret_name("test")))
+
+            assert moved.books.run(accepted) == 2
+            assert connection(moved)["webhookEndpointUrl"].startswith("http://127.0.0.1:10/")
 
     def test_one_whose_secret_is_lost_is_replaced_without_an_orphan(self, fresh: Api) -> None:
         key = new_key()

@@ -390,6 +390,20 @@ def test_an_endpoint_made_by_hand_is_judged_like_ours(patient: Patient) -> None:
     assert made["id"] in only(report, "webhook endpoint").message
 
 
+def test_endpoints_of_other_deployments_are_named(patient: Patient) -> None:
+    """Of a copy of the database, of the original, or of the URL before this one."""
+    path = f"webhook_endpoints/{patient.endpoint}"
+    patient.stripe("POST", path, url="https://before.example.com/api/webhooks/stripe/test")
+    assert patient.api.admin("POST", "/test/webhook").status_code == 200
+    report = patient.examined()
+    assert only(report, "webhook endpoint").state == "ok"
+    other = only(report, "other endpoints")
+    assert (other.state, "https://before.example.com/" in other.message) == ("warning", True)
+    assert "delete the endpoint in Stripe's Dashboard" in (other.next_actions or "")
+    patient.stripe("POST", path, disabled="true")
+    assert of(patient.examined(), "other endpoints") == []
+
+
 def test_a_key_of_another_encryption_is_told_apart(patient: Patient) -> None:
     report = patient.examined(jwt_secret=SecretStr("another secret, which is long enough too"))
     finding = only(report, "stripe key")

@@ -1,8 +1,9 @@
 """The webhook endpoint that Billhook manages at Stripe (contract section 5, "Managed endpoint").
 
-It is recognized by its metadata, as by InsForge's backend. A change never causes a gap: the
-endpoint is updated in place, or a new one exists and its secret is accepted before the old one is
-deleted.
+It is recognized by its metadata, as by InsForge's backend, and by its URL: one that points
+elsewhere is never changed or deleted, even if this database created it, because the database may be
+a copy. A change never causes a gap: the endpoint is updated in place, or a new one exists and its
+secret is accepted before the old one is deleted.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ _NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded"})
 EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
 """What the endpoint is sent: whatever is projected."""
 
+LEFT_ALONE = (
+    "If no server uses that URL any more, delete the endpoint in Stripe's Dashboard (Developers, "
+    "Webhooks)."
+)
+"""What to do about an endpoint that points elsewhere."""
+
 
 class WebhookEndpoint:
     """Maintains the managed endpoint of each environment.
@@ -58,7 +65,7 @@ class WebhookEndpoint:
         return self._public_url and f"{self._public_url}{_path(environment)}"
 
     async def ensure(self, environment: Environment) -> str:
-        """Create the endpoint, or fix it. Safe to repeat.
+        """Create the endpoint for this server's URL, or fix it. Safe to repeat.
 
         Returns:
             Its id.
@@ -76,11 +83,9 @@ class WebhookEndpoint:
             )
         wanted = _wanted(environment, url)
         known = await self._connections.get(environment)
-        ours, others = _sorted(
-            await self._managed(environment), known.webhook_endpoint_id, wanted["url"]
-        )
+        ours, others = _by_url(await self._managed(environment), url)
         has_secret = await self._secrets.get(webhook_secret_name(environment)) is not None
-        standing = next((e for e in ours if e["id"] == known.webhook_endpoint_id), None)
+        standing = _with_id(ours, known.webhook_endpoint_id)
         if standing and has_secret and standing.get("api_version") == stripe.api_version:
             await self._update(environment, standing, wanted)
             endpoint_id: str = standing["id"]
@@ -92,27 +97,40 @@ class WebhookEndpoint:
                 await self._delete(environment, superfluous["id"])
         if others:
             log.info(
-                "the account has managed endpoints of other addresses; they are left alone",
+                "the account has managed endpoints with other URLs; they are left alone",
                 environment=environment,
                 endpoints=[each["url"] for each in others],
+            )
+        if left := _with_id(others, known.webhook_endpoint_id):
+            log.warning(
+                "the previous webhook endpoint has another URL: it is left alone, and this URL has "
+                "its own",
+                environment=environment,
+                endpoint=left["id"],
+                url=left.get("url"),
+                next_actions=LEFT_ALONE,
             )
         return endpoint_id
 
     async def remove(self, environment: Environment, *, key: str | None = None) -> None:
-        """Delete the endpoint at Stripe (best effort).
+        """Delete the endpoint at Stripe (best effort), unless it points elsewhere.
 
         Args:
             key: of the previous account, if another one is already connected.
         """
         try:
             known = await self._connections.get(environment)
-            ours, _ = _sorted(
-                await self._managed(environment, key=key),
-                known.webhook_endpoint_id,
-                self.url(environment),
-            )
+            ours, others = _by_url(await self._managed(environment, key=key), self.url(environment))
             for endpoint in ours:
                 await self._delete(environment, endpoint["id"], key=key)
+            if left := _with_id(others, known.webhook_endpoint_id):
+                log.warning(
+                    "the managed endpoint has another URL than this server: it is left alone",
+                    environment=environment,
+                    endpoint=left["id"],
+                    url=left.get("url"),
+                    next_actions=LEFT_ALONE,
+                )
         except BillhookError as error:
             log.warning(
                 "the managed endpoint could not be deleted at Stripe",
@@ -124,7 +142,7 @@ class WebhookEndpoint:
         self, environment: Environment, *, key: str | None = None
     ) -> list[StripeObject]:
         page = await self._gateway.get(environment, _PATH, {"limit": 100}, key=key)
-        return [each for each in objects(page.data) if _is_managed(each, environment)]
+        return [each for each in objects(page.data) if is_managed(each, environment)]
 
     async def _update(
         self, environment: Environment, standing: StripeObject, wanted: dict[str, Any]
@@ -194,14 +212,19 @@ def _wanted(environment: Environment, url: str) -> dict[str, Any]:
     }
 
 
-def _is_managed(endpoint: StripeObject, environment: Environment) -> bool:
+def is_managed(endpoint: StripeObject, environment: Environment) -> bool:
+    """Whether Billhook or InsForge created it, for this server or another."""
     metadata = endpoint.get("metadata") or {}
     return metadata.items() >= (_MANAGED | {"insforge_environment": environment}).items()
 
 
-def _sorted(
-    managed: list[StripeObject], known_id: str | None, url: str | None
+def _by_url(
+    managed: list[StripeObject], url: str | None
 ) -> tuple[list[StripeObject], list[StripeObject]]:
     """This server's, and those of other deployments (such as staging) on the same account."""
-    ours = [e for e in managed if e["id"] == known_id or e.get("url") == url]
+    ours = [e for e in managed if e.get("url") == url]
     return ours, [e for e in managed if e not in ours]
+
+
+def _with_id(endpoints: list[StripeObject], endpoint_id: str | None) -> StripeObject | None:
+    return next((each for each in endpoints if each["id"] == endpoint_id), None)

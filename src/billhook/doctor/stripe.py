@@ -11,7 +11,7 @@ import httpx
 import stripe
 
 from billhook.access.secrets import SecretStore, webhook_secret_name
-from billhook.account.endpoint import EVENTS
+from billhook.account.endpoint import EVENTS, LEFT_ALONE, is_managed
 from billhook.doctor.finding import Finding, State, failure
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.kinds.reading import objects
@@ -91,18 +91,30 @@ class Endpoint:
     async def findings(self) -> AsyncIterator[Finding]:
         """Whether Stripe sends the needed events to this server, and whether they are accepted."""
         try:
-            endpoint = await self._at_stripe()
+            endpoints = await self._at_stripe()
         except BillhookError as error:
             yield await self._signing()
             yield failure("webhook endpoint", error, self._environment)
             return
         managed = self._connection.webhook_endpoint_id
+        endpoint = self._ours(endpoints)
         if endpoint is None and managed is None and self._settings.reachable_url is None:
             yield self._found("ok", "None is needed: events are pulled.", check="signing secret")
             yield self._pulled()
             return
         yield await self._signing()
-        yield self._none() if endpoint is None else self._judged(endpoint)
+        if endpoint is None:
+            yield self._none()
+            return
+        yield self._judged(endpoint)
+        if others := self._others(endpoints, endpoint):
+            named = ", ".join(f"{each['id']} ({each.get('url')})" for each in others)
+            yield self._found(
+                "warning",
+                f"The account has managed endpoints with other URLs: {named}.",
+                LEFT_ALONE,
+                check="other endpoints",
+            )
 
     def _pulled(self) -> Finding:
         return self._found(
@@ -148,15 +160,27 @@ class Endpoint:
             check="signing secret",
         )
 
-    async def _at_stripe(self) -> StripeObject | None:
-        """The managed endpoint, else another one that points to this environment."""
+    async def _at_stripe(self) -> list[StripeObject]:
         listed = await self._gateway.get(self._environment, "/v1/webhook_endpoints", {"limit": 100})
-        endpoints = objects(listed.data)
+        return list(objects(listed.data))
+
+    def _ours(self, endpoints: list[StripeObject]) -> StripeObject | None:
+        """The managed endpoint, else another one that points to this environment."""
         managed = self._connection.webhook_endpoint_id
         if managed is not None:
             return next((each for each in endpoints if each["id"] == managed), None)
         ours = (e for e in endpoints if str(e.get("url", "")).endswith(self._path))
         return next(ours, None)
+
+    def _others(self, endpoints: list[StripeObject], ours: StripeObject) -> list[StripeObject]:
+        """Enabled endpoints of other deployments, or of this one before its URL changed."""
+        return [
+            each
+            for each in endpoints
+            if is_managed(each, self._environment)
+            and each.get("status") == "enabled"
+            and each.get("url") != ours.get("url")
+        ]
 
     def _none(self) -> Finding:
         if self._connection.webhook_endpoint_id is not None:
@@ -176,7 +200,9 @@ class Endpoint:
             return self._found("broken", f"Stripe has disabled {name}.", self._configure)
         if expected and endpoint.get("url") != expected:
             message = f"{name} points to {endpoint.get('url')}, not to {expected}."
-            return self._found("broken", message, self._configure)
+            return self._found(
+                "broken", message, f"To create one for this URL: {self._configure}\n{LEFT_ALONE}"
+            )
         if missing:
             message = f"{name} does not receive {', '.join(missing)}."
             return self._found("broken", message, self._configure)
