@@ -74,6 +74,9 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
     if database is None:
         return found
     try:
+        # First: reading what somebody else created may run their code.
+        if owners := [each async for each in in_database.owners(database)]:
+            return found + owners
         schema = await in_database.migrated(database)
         found += [schema, *[each async for each in in_database.roles(database)]]
         if schema.state == "broken":

@@ -147,6 +147,20 @@ async def user(database: Database) -> AsyncIterator[Finding]:
         )
 
 
+async def owners(database: Database) -> AsyncIterator[Finding]:
+    """Whether other users own what Billhook relies on."""
+    async with database.as_service() as connection:
+        await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        found = await rights.foreign_owners(connection)
+    if found:
+        yield Finding(
+            check="owners",
+            state="broken",
+            message=" ".join(each.problem for each in found),
+            next_actions=rights.take_over(found),
+        )
+
+
 async def forced(database: Database) -> AsyncIterator[Finding]:
     """Whether policies keep Billhook from its own rows."""
     async with database.as_service() as connection:

@@ -69,13 +69,6 @@ _TABLES = """
         applied_at timestamptz NOT NULL DEFAULT now()
     );
 """
-# The owner of a schema may add functions to it. A superuser is a member of every role.
-_FOREIGN_OWNER = """
-    SELECT owner.rolname AS owner, me.rolname AS me
-    FROM pg_namespace JOIN pg_roles owner ON owner.oid = nspowner, pg_roles me
-    WHERE nspname = 'billhook' AND me.rolname = current_user AND NOT owner.rolsuper
-      AND owner.oid <> me.oid AND (me.rolsuper OR NOT pg_has_role(owner.oid, 'MEMBER'))
-"""
 _RECORD_MIGRATION = "INSERT INTO billhook.migrations (number, name, checksum) VALUES ($1, $2, $3)"
 _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
@@ -310,7 +303,7 @@ async def _apply(
         await connection.execute(_FIX_SEARCH_PATH)
         await _take_turn(connection)
         await connection.execute(_LIMIT_WAITS)
-        await _require_own_schema(connection)
+        await _require_trusted_owners(connection)
         applied = await _applied(connection)
         missing = [each for each in migrations() if each.number not in applied]
         files = await _changed_files(connection)
@@ -348,13 +341,10 @@ async def _apply(
     return done, None
 
 
-async def _require_own_schema(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    if found := await connection.fetchrow(_FOREIGN_OWNER):
+async def _require_trusted_owners(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    if found := await rights.foreign_owners(connection):
         raise MigrationError(
-            f"The schema billhook belongs to the database user {found['owner']}, not to "
-            f"{found['me']}.",
-            next_actions=f"If {found['owner']} is Billhook's own user, migrate as that user. If "
-            "not, somebody else created the schema: check its contents, then drop it.",
+            " ".join(each.problem for each in found), next_actions=rights.take_over(found)
         )
 
 

@@ -1,4 +1,5 @@
-"""Which rights the database user lacks for a migration, and the statements that grant them."""
+"""Which rights the database user lacks for a migration, and the statements that grant them; and
+which other users own what Billhook relies on."""
 
 from __future__ import annotations
 
@@ -60,6 +61,7 @@ SELECT format('The table %s belongs to %s, and only its owner may change it.',
 FROM pg_class
 WHERE relkind IN ('r', 'p') AND NOT pg_has_role(current_user, relowner, 'USAGE') AND (
     relnamespace = to_regnamespace('payments')::oid AND relname = ANY ($1)
+    OR relnamespace = to_regnamespace('system')::oid AND relname = 'secrets'
     OR relnamespace = to_regnamespace('billhook')::oid)
 ORDER BY oid::regclass::text
 """
@@ -80,6 +82,41 @@ _CHECKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_TABLES_OF_OTHERS, TABLES),
     (_MISSING_ROLES, tuple(sorted(ROLES))),
 )
+
+# The owner of a schema can replace what is in it, the owner of a table can attach triggers, which
+# run as Billhook, and the owner of `auth.uid()` decides who a caller is. A superuser has the
+# privileges of every role, so its actual memberships count. Supabase's own service owns `auth`.
+_FOREIGN_OWNERS = """
+WITH ours AS (
+    SELECT 'SCHEMA' AS kind, quote_ident(nspname) AS name, nspname AS schema, nspowner AS owner
+    FROM pg_namespace WHERE nspname = ANY ($1)
+    UNION ALL
+    SELECT 'TABLE', format('%I.%I', n.nspname, c.relname), n.nspname, c.relowner
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND (
+        n.nspname = 'payments' AND c.relname = ANY ($2)
+        OR n.nspname = 'system' AND c.relname = 'secrets' OR n.nspname = 'billhook')
+    UNION ALL
+    SELECT 'FUNCTION', format('auth.%I()', p.proname), n.nspname, p.proowner
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'auth' AND p.proname = ANY ($3) AND p.pronargs = 0
+)
+SELECT ours.kind, ours.name, owner.rolname AS owner,
+    CASE ours.schema
+        WHEN 'auth' THEN format('GRANT %I TO %I', owner.rolname, me.rolname)
+        ELSE format('ALTER %s %s OWNER TO %I', ours.kind, ours.name, me.rolname) END AS statement
+FROM ours
+JOIN pg_roles owner ON owner.oid = ours.owner
+JOIN pg_roles me ON me.rolname = current_user
+JOIN pg_database d ON d.datname = current_database()
+WHERE NOT (owner.rolsuper OR owner.oid IN (me.oid, d.datdba)
+    OR owner.rolname = 'pg_database_owner'
+    OR ours.schema = 'auth' AND owner.rolname IN ('supabase_admin', 'supabase_auth_admin')
+    OR CASE WHEN me.rolsuper
+        THEN EXISTS (SELECT FROM pg_auth_members WHERE roleid = owner.oid AND member = me.oid)
+        ELSE pg_has_role(me.oid, owner.oid, 'USAGE') END)
+ORDER BY ours.kind, ours.name
+"""
 
 # Tables whose row-level security also applies to their owner (Billhook), without a policy for it.
 _FORCED = """
@@ -103,6 +140,38 @@ class MissingRight:
 
     problem: str
     statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignOwner:
+    """An object that Billhook relies on, and its owner, whom nothing says it may trust."""
+
+    kind: str
+    name: str
+    owner: str
+    statement: str
+    """Says that the owner is trusted, or makes Billhook the owner."""
+
+    @property
+    def problem(self) -> str:
+        return f"The {self.kind.lower()} {self.name} belongs to the database user {self.owner}."
+
+
+async def foreign_owners(connection: Connection) -> list[ForeignOwner]:
+    """Objects that Billhook relies on and that belong to neither its user, a role of which that is
+    a member, the database's owner nor a superuser. The search path must be `pg_catalog`."""
+    rows = await connection.fetch(_FOREIGN_OWNERS, [*_SCHEMAS, "auth"], TABLES, _HELPERS)
+    return [ForeignOwner(**dict(row)) for row in rows]
+
+
+def take_over(found: Iterable[ForeignOwner]) -> str:
+    """What an operator should do about them."""
+    statements = " ".join(f"{each.statement};" for each in found)
+    return (
+        "Owners can replace what Billhook relies on. If you trust them, migrate as that user, or "
+        f"run as an administrator of the database: {statements} If not, somebody else created "
+        "this: check its contents, then drop it."
+    )
 
 
 async def missing(connection: asyncpg.Connection[asyncpg.Record]) -> list[MissingRight]:
