@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from billhook.access.policies import Owner, policy, session_tables
-from billhook.postgres import Database
+from billhook.postgres import Database, Role
 from books import Books
 
 CHECKOUTS = "payments.stripe_checkout_sessions"
@@ -94,3 +94,58 @@ def test_what_is_open_is_told_until_there_is_a_policy(books: Books) -> None:
     books.execute(policy(CHECKOUTS))
     books.execute(policy(PORTALS))
     assert problems() == [None, None]
+
+
+INSERT = {
+    CHECKOUTS: f"""
+        INSERT INTO {CHECKOUTS} (environment, mode, success_url, cancel_url, {{}})
+        VALUES ('test', 'payment', 'https://a.b', 'https://a.b', {{}})""",
+    PORTALS: f"""
+        INSERT INTO {PORTALS} (environment, subject_type, subject_id, {{}})
+        VALUES ('test', 'user', '{ADA}', {{}})""",
+}
+# Each of them alone makes a session look like what it is not.
+OUTCOMES = [
+    *((CHECKOUTS, "status", f"'{each}'") for each in ("open", "completed", "expired", "failed")),
+    *((CHECKOUTS, "payment_status", f"'{each}'") for each in ("paid", "unpaid")),
+    *((CHECKOUTS, f"{each}_id", "'x'") for each in ("checkout_session", "payment_intent")),
+    *((CHECKOUTS, f"{each}_id", "'x'") for each in ("customer", "subscription")),
+    *((CHECKOUTS, each, "'https://evil.test'") for each in ("url", "last_error")),
+    (CHECKOUTS, "raw", "'{\"expires_at\": 9}'"),
+    (CHECKOUTS, "provider_event_at", "now()"),
+    (CHECKOUTS, "provider_event_rank", "1"),
+    (CHECKOUTS, "provider_event_id", "'evt_1'"),
+    (CHECKOUTS, "provider_event_previous", "'{}'"),
+    *((PORTALS, "status", f"'{each}'") for each in ("created", "failed")),
+    *((PORTALS, each, "'x'") for each in ("customer_id", "url", "last_error")),
+    (PORTALS, "raw", "'[]'"),
+]
+
+
+def as_role(books: Books, role: Role, statement: str) -> None:
+    async def work(database: Database) -> None:
+        async with database.as_caller(role, {"sub": ADA, "role": role}) as connection:
+            await connection.execute(statement)
+
+    books.run(work)
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated"])
+def test_a_caller_cannot_insert_a_session_that_looks_paid(books: Books, role: Role) -> None:
+    """With SQL of their own, such as through PostgREST, and policies that let them insert."""
+    for table, column, value in OUTCOMES:
+        refused = f"only Billhook may set these columns of {table}: {column}\n"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match=refused):
+            as_role(books, role, INSERT[table].format(column, value))
+        books.execute(INSERT[table].format(column, value) + f"; DELETE FROM {table}")
+
+
+@pytest.mark.parametrize("table", [CHECKOUTS, PORTALS])
+def test_a_caller_who_may_update_sessions_changes_none_of_their_outcomes(
+    books: Books, table: str
+) -> None:
+    books.execute(INSERT[table].format("url", "'https://stripe.test'"))
+    books.execute(f"GRANT UPDATE ON {table} TO authenticated")
+    as_role(books, "authenticated", f"UPDATE {table} SET subject_id = 'other'")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="only Billhook may set"):
+        as_role(books, "authenticated", f"UPDATE {table} SET url = 'https://evil.test'")

@@ -1,0 +1,39 @@
+-- Callers may insert rows of their own into the two session tables (contract section 4), also with
+-- SQL of their own, such as through PostgREST. What became of a session is Billhook's alone to say.
+
+-- Raises if a caller sets one of the columns that the trigger names. Its condition leaves out
+-- everybody else, so Billhook's own writes don't come here.
+CREATE OR REPLACE FUNCTION billhook.refuse_outcomes() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    given  jsonb := to_jsonb(NEW);
+    before jsonb := '{"status": "initialized", "raw": {}}';
+    taken  text;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        before := to_jsonb(OLD);
+    END IF;
+    SELECT string_agg(name, ', ') INTO taken FROM unnest(TG_ARGV) AS name
+    WHERE coalesce(given -> name, 'null') <> coalesce(before -> name, 'null');
+    IF taken IS NOT NULL THEN
+        RAISE EXCEPTION 'only Billhook may set these columns of %.%: %',
+            TG_TABLE_SCHEMA, TG_TABLE_NAME, taken
+            USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Leave them out. A new session is initialized.';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
+    BEFORE INSERT OR UPDATE ON payments.stripe_checkout_sessions
+    FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+    EXECUTE FUNCTION billhook.refuse_outcomes(
+        'status', 'payment_status', 'checkout_session_id', 'customer_id', 'payment_intent_id',
+        'subscription_id', 'url', 'last_error', 'raw', 'provider_event_at', 'provider_event_rank',
+        'provider_event_id', 'provider_event_previous');
+
+CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
+    BEFORE INSERT OR UPDATE ON payments.stripe_customer_portal_sessions
+    FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+    EXECUTE FUNCTION billhook.refuse_outcomes(
+        'status', 'customer_id', 'url', 'last_error', 'raw');
