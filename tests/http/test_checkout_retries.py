@@ -228,6 +228,25 @@ def test_a_row_that_insforge_wrote_answers_the_same_request(api: Any, price: str
         assert changed.status_code == 409
 
 
+@pytest.mark.parametrize("column", ["metadata", "line_items"])
+def test_a_row_of_a_callers_own_making_is_another_checkout(
+    api: Any, price: str, column: str
+) -> None:
+    """Callers may insert rows with SQL of their own, and any JSON in them."""
+    body = order(price, f"own {column}")
+    opened(api.checkout(body, token()))
+    deep = "[" * 2000 + "]" * 2000
+    for json in ("[]", "null", "7", '"x"', '{"a": []}', '{"a": 1e400}', deep):
+        value = json if column == "metadata" else f"[{json}]"
+        api.books.execute(
+            "UPDATE payments.stripe_checkout_sessions SET request_hash = NULL,"
+            f" {column} = '{value}'"
+        )
+        answer = api.checkout(body, token())
+        assert answer.status_code == 409, answer.text
+        assert answer.json()["error"] == "PAYMENT_CHECKOUT_ALREADY_EXISTS"
+
+
 @pytest.mark.parametrize("key", ["größer", "line\nbreak", "emoji 🧾", "a\tb", "x" * 200, "é" * 200])
 def test_any_idempotency_key_reaches_stripe(api: Any, price: str, key: str) -> None:
     first = opened(api.checkout(order(price, key), ANONYMOUS_KEY))

@@ -57,7 +57,7 @@ _FIND = f"""
 SELECT id, environment, mode, status, payment_status, subject_type, subject_id, customer_email,
     checkout_session_id, customer_id, payment_intent_id, subscription_id, url, last_error,
     created_at, updated_at,
-    request_hash, line_items, success_url, cancel_url, metadata,
+    request_hash, line_items::text, success_url, cancel_url, metadata::text,
     raw -> 'expires_at'::text AS expires_at
 FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
 """  # noqa: S608
@@ -217,7 +217,7 @@ async def _claim_row(
             next_actions="Return NEW in the trigger, or raise an exception with the reason.",
         )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
-    if fingerprint not in (earlier["request_hash"], request_hash(_canonical_of(earlier))):
+    if fingerprint != earlier["request_hash"] and _canonical_of(earlier) != _canonical(order):
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
             next_actions="Use a new idempotencyKey for each purchase, and reuse it only to "
@@ -315,18 +315,24 @@ def _canonical(order: Order) -> dict[str, Any]:
     }
 
 
-def _canonical_of(row: asyncpg.Record) -> dict[str, Any]:
-    """The request that a row was made for."""
+def _canonical_of(row: asyncpg.Record) -> dict[str, Any] | None:
+    """The request that a row was made for; None if its JSON is no request's: callers may insert
+    rows of their own."""
+    try:
+        line_items, metadata = orjson.loads(row["line_items"]), orjson.loads(row["metadata"])
+    except orjson.JSONDecodeError:  # too deep, or a number too large
+        return None
+    if not isinstance(metadata, dict):
+        return None
     subject = [row["subject_type"], row["subject_id"]]
-    metadata = {k: v for k, v in row["metadata"].items() if not k.startswith(RESERVED_METADATA)}
     return {
         "mode": row["mode"],
-        "lineItems": row["line_items"],
+        "lineItems": line_items,
         "successUrl": row["success_url"],
         "cancelUrl": row["cancel_url"],
         "subject": None if None in subject else subject,
         "customerEmail": row["customer_email"],
-        "metadata": metadata,
+        "metadata": {k: v for k, v in metadata.items() if not k.startswith(RESERVED_METADATA)},
     }
 
 
