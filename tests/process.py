@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -52,6 +53,10 @@ class Process:
         """Send SIGKILL to the process that was started, not to those that it started."""
         self._process.kill()
         self._process.wait(60)
+
+    def open_files(self) -> tuple[int, int]:
+        """How many files it may have open, and how far it could raise that."""
+        return resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE)
 
     def workers(self) -> list[int]:
         """The ids of the processes that `--workers` has started."""

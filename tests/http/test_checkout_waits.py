@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from billhook.access.auth import Caller
 from billhook.checkout import result
 from billhook.checkout.result import CheckoutResults
 from billhook.ledger import EventNotApplied, Ledger
+from billhook.models import CheckoutSession
 from billhook.postgres import Connection, Database
 from billhook.postgres.refusals import acting_as_caller
 from billhook.settings import Environment
@@ -93,7 +95,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
 
 
 class Pages:
-    """Pages that wait for checkouts, in a thread of theirs."""
+    """Pages that wait for checkouts, each of its own user, in a thread of theirs."""
 
     def __init__(self, api: Api, rows: list[dict[str, Any]]) -> None:
         self._answers: list[httpx.Response] = []
@@ -109,12 +111,16 @@ class Pages:
         ]
 
     async def _read(self, api: Api, rows: list[dict[str, Any]]) -> None:
-        headers = {"authorization": f"Bearer {token()}"}
         everybody = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(
-            base_url=api.url, headers=headers, timeout=60, limits=everybody
-        ) as http:
-            waits = (http.get(f"{PATH}{row['id']}", params={"wait": 30}) for row in rows)
+        async with httpx.AsyncClient(base_url=api.url, timeout=60, limits=everybody) as http:
+            waits = (
+                http.get(
+                    f"{PATH}{row['id']}",
+                    params={"wait": 30},
+                    headers={"authorization": f"Bearer {token(sub=str(row['id']))}"},
+                )
+                for row in rows
+            )
             self._answers = await asyncio.gather(*waits)
 
 
@@ -225,7 +231,7 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
         address = f"http://127.0.0.1:{stripe.sockets[0].getsockname()[1]}"
         here = reading(database, address, ask_after=0.01)
         async with stripe, here as results:
-            names = [str(row["id"]), row["name"]] * 20 + [other["name"]]
+            names = [str(row["id"]), row["name"]] * 8 + [other["name"]]
             pages = [
                 asyncio.create_task(results.read("test", name, CALLER, NEVER)) for name in names
             ]
@@ -242,27 +248,39 @@ def test_pages_that_wait_for_one_checkout_share_one_question_to_stripe(
     books.run(work)
 
 
-def test_so_many_pages_that_they_are_not_peoples_are_answered_immediately(
+def test_too_many_pages_of_one_caller_are_answered_immediately(
     direct_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result, "_MOST_PAGES", 3)
+    monkeypatch.setattr(result, "_MOST_PAGES_EACH", 2)
+    monkeypatch.setattr(result, "_MOST_PAGES", 7)
     books = Books(direct_database_url)
-    row, other = opened(books, 2)
+    rows = opened(books, 3)
+    users = [replace(CALLER, user_id=name) for name in ("ada", "bob")]
+    guest = Caller("anonymous", "anon", claims={"role": "anon"})
+    # Of a user for any checkouts, of guests for one of them, and of everybody.
+    waiting = [
+        *((users[0], 0), (users[0], 1), (users[1], 0), (users[1], 1)),
+        *((guest, 0), (guest, 0), (guest, 1)),
+    ]
+    full = [(users[0], 2), (guest, 0), (CALLER, 2)]
 
     async def work(database: Database) -> None:
-        async with reading(database) as results:
-            pages = [
-                asyncio.create_task(results.read("test", row["name"], CALLER, NEVER))
-                for _ in range(5)
-            ]
-            elsewhere = asyncio.create_task(results.read("test", other["name"], CALLER, NEVER))
-            while len([page for page in pages if page.done()]) < 2:  # noqa: ASYNC110
+        async with reading(database, ask_after=NEVER) as results, asyncio.TaskGroup() as group:
+
+            def read(caller: Caller, number: int) -> asyncio.Task[CheckoutSession]:
+                return group.create_task(
+                    results.read("test", str(rows[number]["id"]), caller, NEVER)
+                )
+
+            pages = [read(*each) for each in waiting]
+            while results._pages.total() < len(waiting):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            assert [page.result().status for page in pages if page.done()] == ["open", "open"]
-            await apply_one(database, ended(row))
-            await apply_one(database, ended(other))
-            assert [(await page).status for page in pages].count("completed") == 3
-            assert (await elsewhere).status == "completed"
+            assert [(await read(*each)).status for each in full] == ["open"] * len(full)
+            assert not any(page.done() for page in pages)
+            for row in rows:
+                await apply_one(database, ended(row))
+            assert {(await page).status for page in pages} == {"completed"}
+            assert results._pages == {}
 
     books.run(work)
 

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 import process
 from api import Api, serving
 from billhook.http import server
-from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, signature
+from books import Books
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, signature, token
 from stripe_events import customer, event, payload
+from waiting import until
 
 PATH = "/api/webhooks/stripe/test"
+
+OPENED = """
+    INSERT INTO payments.stripe_checkout_sessions
+        (environment, mode, status, success_url, cancel_url, checkout_session_id)
+    VALUES ('test', 'payment', 'open', 'https://shop.test', 'https://shop.test', 'cs_1')
+    RETURNING id
+"""
+# The page has read its row, and whether it ended is asked again and again.
+READ = """
+    SELECT 1 FROM pg_stat_user_tables
+    WHERE relid = 'payments.stripe_checkout_sessions'::regclass
+      AND seq_scan + coalesce(idx_scan, 0) > 3
+"""
 
 
 def head(length: int, *headers: str) -> bytes:
@@ -133,6 +150,44 @@ def test_a_client_that_never_finishes_its_request_loses_its_connection(
                 pass
         except ConnectionResetError:
             pass
+
+
+def test_a_new_connection_takes_the_place_of_the_longest_idle_ones(
+    database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "most_connections", lambda: 20)
+    monkeypatch.setattr(server.Protocol, "_full_logged_at", -math.inf)
+    row = Books(database_url).row(OPENED)
+    page = f"/api/payments/stripe/test/checkout-sessions/{row['id']}"
+    begun = [
+        b"",
+        b"POST / HTTP/1.1\r\nHost: a\r\n",
+        head(1000, f"Stripe-Signature: t={int(time.time())},v1=00"),
+        b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+    ]
+    with capture_logs() as logged, serving(database_url, sandbox) as api, ExitStack() as opened:
+        address = httpx.URL(api.url)
+
+        def connected(sent: bytes) -> socket.socket:
+            connection = socket.create_connection((address.host, address.port or 80), timeout=30)
+            connection.sendall(sent)
+            return opened.enter_context(connection)
+
+        waiting = connected(
+            f"GET {page}?wait=30 HTTP/1.1\r\nHost: a\r\n"
+            f"Authorization: Bearer {token()}\r\n\r\n".encode()
+        )
+        until(lambda: api.books.rows(READ))
+        idle = [connected(begun[n % len(begun)]) for n in range(100)]
+        assert httpx.get(f"{api.url}/health").status_code == 200
+        for each in idle[: len(begun)]:
+            with suppress(ConnectionResetError):
+                while each.recv(4096):
+                    pass
+        api.books.execute("UPDATE payments.stripe_checkout_sessions SET status = 'expired'")
+        assert answer(waiting).split()[1] == b"200"
+    (line,) = [each for each in logged if "too many connections" in each["event"]]
+    assert (line["log_level"], line["most"]) == ("warning", 20)
 
 
 @pytest.fixture

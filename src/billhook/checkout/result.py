@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,8 +31,10 @@ from billhook.stripe.gateway import Gateway
 
 _UNDECIDED = ("initialized", "open")
 _POLL_EVERY = 0.1  # seconds
-_MOST_PAGES = 500
-"""Pages that wait for one checkout. More are not from people, and are answered immediately."""
+_MOST_PAGES = 2_000
+"""Pages that wait in this process. Each holds a connection, so more are answered immediately."""
+_MOST_PAGES_EACH = 20
+"""Likewise of one user, or of all guests for one checkout: these have no identity."""
 
 _COLUMNS = ", ".join(CheckoutSession.model_fields)
 _BY_ROW = f"SELECT {_COLUMNS} FROM {TABLE} WHERE environment = $1 AND id = $2"  # noqa: S608
@@ -86,6 +89,8 @@ class CheckoutResults:
         self._ask_after = ask_after
         self._ask_every = ask_every
         self._awaited: dict[UUID, _Awaited] = {}
+        self._pages: Counter[str | UUID] = Counter()
+        """How many pages wait, by user, or by checkout for guests."""
         self._poll: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -93,6 +98,7 @@ class CheckoutResults:
         self, environment: Environment, session_id: str, caller: Caller, wait: float
     ) -> CheckoutSession:
         """The caller's Checkout Session, once it is no longer open or `wait` seconds have passed.
+        If too many pages wait already, it is read once.
 
         Args:
             session_id: the row's id, or Stripe's (`{CHECKOUT_SESSION_ID}` of the success URL).
@@ -104,11 +110,10 @@ class CheckoutResults:
         end = now() + wait
         ask_at = now() + min(self._ask_after, wait / 2)
         session = await self._read(environment, session_id, caller)
-        if not wait or self._stopping or session.status not in _UNDECIDED:
+        waiter = caller.user_id or session.id
+        if not wait or self._stopping or session.status not in _UNDECIDED or self._is_full(waiter):
             return session
-        with self._awaiting(session.id) as (awaited, page):
-            if len(awaited.pages) > _MOST_PAGES:
-                return session
+        with self._awaiting(session.id, waiter) as (awaited, page):
             while session.status in _UNDECIDED and now() < end and not self._stopping:
                 if now() >= max(ask_at, awaited.ask_at):
                     self._ask(environment, session, awaited)
@@ -135,18 +140,27 @@ class CheckoutResults:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    def _is_full(self, waiter: str | UUID) -> bool:
+        return self._pages[waiter] >= _MOST_PAGES_EACH or self._pages.total() >= _MOST_PAGES
+
     @contextmanager
-    def _awaiting(self, row_id: UUID) -> Iterator[tuple[_Awaited, asyncio.Event]]:
+    def _awaiting(
+        self, row_id: UUID, waiter: str | UUID
+    ) -> Iterator[tuple[_Awaited, asyncio.Event]]:
         """The checkout, and the event of one page that waits for it."""
         awaited = self._awaited.setdefault(row_id, _Awaited())
         page = asyncio.Event()
         awaited.pages.add(page)
+        self._pages[waiter] += 1
         if self._poll is None or self._poll.done():
             self._poll = asyncio.create_task(self._wake_those_that_ended())
         try:
             yield awaited, page
         finally:
             awaited.pages.remove(page)
+            self._pages[waiter] -= 1
+            if not self._pages[waiter]:
+                del self._pages[waiter]
             self._forget(row_id, awaited)
 
     def _forget(self, row_id: UUID, awaited: _Awaited) -> None:

@@ -119,7 +119,7 @@ def serve(
     import uvicorn
 
     from billhook import logs
-    from billhook.http.server import OPTIONS
+    from billhook.http.server import OPTIONS, allow_many_connections
     from billhook.postgres.migrate import migrate as bring_up_to_date
 
     # Settings, port and database first: errors are one line, before anything starts.
@@ -128,6 +128,7 @@ def serve(
     port = settings.port if port is None else port
     _require_free(host, port)
     asyncio.run(bring_up_to_date(settings.database_url.get_secret_value()))
+    allow_many_connections()
     logs.configure(settings)  # for the process that starts workers, too
     uvicorn.run(
         "billhook.app:from_environment",

@@ -4,10 +4,13 @@ the application sees it, and a fast shutdown."""
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, ClassVar, Literal
 
+import structlog
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -29,12 +32,22 @@ rejects."""
 _MOST_AFTER_ANSWER = 5_000_000
 """Bytes of a request that are read and dropped after its response, so that the client reads the
 response: the largest body of a route."""
+_MOST_CONNECTIONS = 10_000
+"""Connections of one process, which need some 100 MB. Fewer if it may open less than twice as many
+files: the other half is for PostgreSQL, Stripe and more."""
+_LOG_EVERY = 60.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Protocol(HttpToolsProtocol):
     """One connection. uvicorn itself waits forever for the rest of a request and for a client that
     does not read its response, and accepts headers of any size, also after the body (trailers)."""
 
+    _full_logged_at: ClassVar[float] = -math.inf
+    """When this process last logged that it has too many connections (time of the event loop)."""
+    _idle_since = 0.0
+    """When the connection was opened, or its last response was complete."""
     _answer_clock: asyncio.TimerHandle | None = None
     """Runs while an answer fills the connection, or while the rest of it is sent before the end."""
     _clock: asyncio.TimerHandle | None = None
@@ -49,7 +62,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._idle_since = self.loop.time()
         self._await("head")
+        if len(self.connections) > most_connections():
+            self._close_the_longest_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(None)
@@ -67,6 +83,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._idle_since = self.loop.time()
         if self.transport.is_closing():
             self._start_answer_clock()
 
@@ -129,6 +146,32 @@ class Protocol(HttpToolsProtocol):
             services.stop()
         super().shutdown()
 
+    def _is_idle(self) -> bool:
+        """Whether no complete request waits for its response."""
+        return (
+            self.cycle is None
+            or self.cycle.response_complete
+            or (self._part == "body" and not self.pipeline)
+        )
+
+    def _close_the_longest_idle(self) -> None:
+        """Make room for this connection: close those that have been idle for the longest time. A
+        fiftieth at once, because looking for them takes milliseconds. If all others are busy, it is
+        this one that is closed."""
+        idle = [each for each in self.connections if isinstance(each, Protocol) and each._is_idle()]
+        idle.sort(key=lambda each: each._idle_since)
+        for each in idle[: 1 + len(self.connections) // 50]:
+            self.connections.discard(each)
+            each.transport.abort()
+        if self.loop.time() > Protocol._full_logged_at + _LOG_EVERY:
+            Protocol._full_logged_at = self.loop.time()
+            _log.warning(
+                "too many connections: the longest idle ones are closed",
+                most=most_connections(),
+                next_actions="Limit connections per client in the reverse proxy. If `most` is "
+                f"below {_MOST_CONNECTIONS}, allow more open files (LimitNOFILE, ulimit -n).",
+            )
+
     def _is_too_long(self) -> bool:
         """Whether what arrived of the current request is beyond reason."""
         return self._part is not None and (
@@ -161,6 +204,26 @@ class Protocol(HttpToolsProtocol):
         connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+
+def allow_many_connections() -> None:
+    """Raise this process's limit of open files as far as it may: often 1,024 of 524,288."""
+    with suppress(ImportError, ValueError, OSError):  # Windows, and macOS without a hard limit
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_connections() -> int:
+    """How many connections this process keeps."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return _MOST_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_unlimited = soft == resource.RLIM_INFINITY
+    return _MOST_CONNECTIONS if is_unlimited else min(_MOST_CONNECTIONS, soft // 2)
 
 
 OPTIONS: dict[str, Any] = {
