@@ -1,5 +1,5 @@
 """The SQL of docs/how-to/ (fulfil-orders.md, grant-access.md, policies.md) can be pasted, and is
-safe as it stands."""
+safe as it stands. So can that of docs/reference/tables.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from billhook.postgres import Database
 from books import Books
 from pages import app_sql, blocks
 from strangers import stranger
-from stripe_events import event, session, subject, subscription
+from stripe_events import (
+    event,
+    invoice,
+    invoice_payment,
+    payment_intent,
+    session,
+    subject,
+    subscription,
+)
 
 USER = "11111111-1111-4111-8111-111111111111"
 OTHER_USER = "22222222-2222-4222-8222-222222222222"
@@ -59,6 +67,28 @@ def test_a_payment_that_does_not_fit_fulfils_nothing_and_is_left_for_a_person(ap
     assert [(each["checkout_session_id"], each["order_id"]) for each in left] == [
         (f"cs_{n}", order) for n, order in enumerate(orders) if n > 0
     ]
+
+
+def test_a_foreign_key_to_transactions_lets_a_subscriptions_payment_become_one_row(
+    books: Books,
+) -> None:
+    (foreign_key,) = blocks("docs/reference/tables.md", "sql")
+    books.execute(f"""
+        CREATE TABLE receipts (transaction_id uuid);
+        {foreign_key}
+        CREATE FUNCTION receipt() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO public.receipts VALUES (NEW.id); RETURN NULL; END $$;
+        CREATE TRIGGER receipt AFTER INSERT ON payments.transactions
+        FOR EACH ROW EXECUTE FUNCTION receipt();
+    """)
+    intent = payment_intent("pi_9", amount=2900, amount_received=2900, currency="usd", metadata={})
+    books.apply(
+        event("payment_intent.succeeded", intent, at=50),
+        event("invoice.paid", invoice(), at=51),
+        event("invoice_payment.paid", invoice_payment(), at=60),
+    )
+    assert books.rows("SELECT amount FROM payments.transactions") == [{"amount": 2900}]
+    assert len(books.rows("SELECT FROM receipts WHERE transaction_id IS NULL")) == 1
 
 
 def test_an_event_that_is_fired_again_leaves_nothing_to_look_at(app: Books) -> None:

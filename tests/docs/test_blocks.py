@@ -28,6 +28,7 @@ RUN_BY = {
     },
     "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
+    "docs/reference/tables.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/reference/sandbox.md": {"python": "tests/sandbox/test_pytest_plugin.py"},
     "docs/tutorial/first-order.md": {"sh": "tests/docs/test_tutorial.py"},
 }

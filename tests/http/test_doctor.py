@@ -185,6 +185,16 @@ def test_what_is_open_or_missing_is_told_with_the_statements_that_fix_it(patient
     assert only(patient.examined(), "grants", None).state == "ok"
 
 
+def test_a_foreign_key_that_forbids_deletions_is_warned_of(patient: Patient) -> None:
+    patient.api.books.execute("""
+        CREATE TABLE notes (of_payment uuid REFERENCES payments.transactions ON DELETE SET NULL);
+        CREATE TABLE receipts (of_payment uuid REFERENCES payments.transactions);
+    """)
+    found = only(patient.examined(), "foreign keys", None)
+    assert found.state == "warning"
+    assert "receipts_of_payment_fkey of public.receipts" in found.message
+
+
 def test_a_superuser_is_warned_of_and_another_owner_is_not(
     patient: Patient, direct_database_url: str
 ) -> None:

@@ -31,6 +31,17 @@ SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
 FROM pg_catalog.unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
 ORDER BY wanted
 """
+# Foreign keys to Billhook's rows, without an action when a row is deleted.
+_FOREIGN_KEYS = """
+SELECT pg_catalog.format('%I.%I', t.relnamespace::regnamespace, t.relname) AS child,
+    c.conname AS name, pg_catalog.format('payments.%I', p.relname) AS parent
+FROM pg_catalog.pg_constraint c
+JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
+JOIN pg_catalog.pg_class p ON p.oid = c.confrelid
+WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0
+  AND p.relnamespace = 'payments'::regnamespace
+ORDER BY 1, 2
+"""
 _FAILED = """
 SELECT event_type, count(*) AS events,
     (pg_catalog.array_agg(last_error ORDER BY received_at DESC))[1] AS newest_error
@@ -206,6 +217,21 @@ async def opened(database: Database) -> AsyncIterator[Finding]:
 
 def _script(statements: list[str]) -> str:
     return "\n".join(f"{each};" for each in statements)
+
+
+async def foreign_keys(database: Database) -> AsyncIterator[Finding]:
+    """Whether foreign keys of the app keep Billhook from deleting its rows."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(_FOREIGN_KEYS)
+    for row in rows:
+        yield Finding(
+            check="foreign keys",
+            state="warning",
+            message=f"The foreign key {row['name']} of {row['child']} forbids deleting rows of "
+            f"{row['parent']}: an event that deletes one fails.",
+            next_actions="Recreate it with ON DELETE SET NULL or ON DELETE CASCADE, or drop it "
+            "(docs/reference/tables.md, Foreign keys).",
+        )
 
 
 async def policies(database: Database) -> AsyncIterator[Finding]:
