@@ -139,7 +139,7 @@ def test_a_worker_that_stops_finishes_the_event_in_hand(
     assert "Traceback" not in worker.log.read_text()
     found = books.row("SELECT processing_status AS status FROM payments.webhook_events")
     assert found["status"] == "processed"
-    assert took < 3, worker.log.read_text()
+    assert took < 8, worker.log.read_text()  # not after a limit of ten seconds
 
 
 def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not_half_applied(

@@ -11,12 +11,18 @@ import stripe
 
 import shell
 from billhook.settings import load_settings
+from books import Books
 from http_tokens import ADMIN_KEY, JWT_SECRET
 from pages import block
 from process import Process, serving
+from waiting import until
 
 PAGE = "docs/how-to/rotate-keys.md"
 OLD_KEY, NEW_KEY = "sk_live_shopkeeper_1", "sk_live_shopkeeper_2"  # of one account
+_HAS_ENDPOINT = """
+    SELECT FROM payments.provider_connections
+    WHERE environment = 'live' AND webhook_endpoint_id IS NOT NULL
+"""
 ENCRYPTION_KEY = "5b1f0c7be94a26834f9c1b7e5a2d4086"
 
 
@@ -44,6 +50,8 @@ def server(settings: dict[str, str], sandbox: str, tmp_path: Path) -> Iterator[P
         BILLHOOK_PUBLIC_URL="http://127.0.0.1:9",
         BILLHOOK_RECOVERY="true",
     ) as running:
+        books = Books(settings["DATABASE_URL"])
+        until(lambda: books.rows(_HAS_ENDPOINT))
         yield running
 
 
