@@ -127,6 +127,7 @@ def life(name: str) -> list[dict[str, Any]]:
         "payment_intent": intent,
         "charge": charge,
         "refund": refund,
+        "charge.refund": refund,
         "charge.dispute": dispute,
         "payment_method": stripe.payment_method(f"pm_{name}", **mine),
     }
