@@ -1,6 +1,6 @@
 """Invoices. Fields are read in both places where API versions put them (stripe-facts 26).
 
-What an invoice was paid is a payment as well: billhook/projections/invoices.py.
+Paying an invoice is also a payment: see billhook/projections/invoices.py.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def _status(invoice: StripeObject) -> str:
     return text(invoice.get("status")) or ("paid" if invoice.get("paid") is True else "open")
 
 
-# An invoice is created, finalized and paid within one second when a subscription begins, and only
-# invoice.updated says what was before.
+# When a subscription begins, its invoice is created, finalized and paid within one second, and only
+# invoice.updated has `previous_attributes`.
 _PROGRESS = {"draft": 0, "open": 1, "uncollectible": 2, "paid": 3, "void": 3}
 
 

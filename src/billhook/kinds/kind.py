@@ -128,8 +128,8 @@ class Kind:
         subject: the subject that the object names itself.
         claims: that subject pays for the object's customer (docs/explanation/ordering.md).
         readable: whether the object has what its row cannot be without.
-        progress: how far a state is along a way that leads in one direction only. Of two states of
-            one second the one further along came later.
+        progress: how far along a one-way lifecycle a state is. Of two states in the same second,
+            the one further along is the later.
         listed: its list, where that follows from the declaration.
     """
 

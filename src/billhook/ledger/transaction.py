@@ -34,6 +34,7 @@ FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
 # Connecting another account locks the ledger against writers. `load_batch` does this, too.
 _HOLD_ACCOUNT = "LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE"
 _CONNECTED = "SELECT billhook.connected_account($1)"
+_RESET = "SELECT billhook.reset_session()"  # `_SAVE` does it, too
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
 _ARCHIVED_AFTER = 30 * 86400 - 3600
@@ -107,7 +108,7 @@ async def apply_batch(
     *,
     silently: bool = False,
 ) -> list[Entry]:
-    """Apply events in the caller's transaction.
+    """Apply events in the caller's transaction, and reset its session.
 
     Args:
         silently: without the app's triggers on the ledger. They are disabled only when everything
@@ -138,6 +139,8 @@ async def apply_batch(
         saved = await _save(connection, environment, result, rows)
         if silently:
             await connection.execute(_RESTORE, silenced)
+    else:
+        await connection.execute(_RESET)
     entries = []
     for work in batch:
         event_id = work.delivery.event.id

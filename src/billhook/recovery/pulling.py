@@ -30,8 +30,8 @@ LISTED = 30 * 86_400
 
 _MOST = 1_000  # events of a window: all of them are in memory, to be applied oldest first
 
-# A connected account that nobody pulls, as a restored archive left it in an earlier version: from
-# when it was connected, which is not before we were here or before another account left.
+# A connected account without a cursor (earlier versions left restored archives that way) is pulled
+# from the time it was connected, but from no earlier than the first migration or the last archive.
 _BEGIN = """
 INSERT INTO billhook.pulls (environment, since, cursor_at)
 SELECT $1, at, at FROM (
@@ -153,7 +153,7 @@ async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, sin
                 continue
             await _apply(ledger, reader, lease, events, seen)
             begin = upto
-            width *= 2  # a busy second must not make windows of a second of all that follows
+            width *= 2  # else one busy second would leave all later windows one second wide
             if seen.unrecorded is None:
                 await _execute(reader, lease, _MOVE, begin)
     if seen.unrecorded is not None:

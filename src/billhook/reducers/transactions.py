@@ -150,7 +150,8 @@ def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tupl
 
 
 def _is_rest(facts: PaymentSource) -> bool:
-    """Whether it stands for all that nothing at Stripe paid (`projections.invoices`)."""
+    """Whether it stands for the part of an invoice that no payment at Stripe covers
+    (`projections.invoices`)."""
     return facts.object_id == facts.related.get("invoice") and facts.object_type != "invoice"
 
 

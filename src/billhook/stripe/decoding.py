@@ -1,10 +1,10 @@
 """Stripe's JSON, in a form that PostgreSQL can store.
 
 JSON allows texts that PostgreSQL does not: NUL, and half of a surrogate pair. Merchants paste such
-texts into names and metadata. Each such character becomes U+FFFD, the replacement character, once
-and here: in every event and every answer of Stripe's, so that one odd object stops nothing and
-all that compares two readings of it compares like with like. What is stored is written anew from
-what was read, so a number that only PostgreSQL would refuse (`1e-20000`) is stored as it was read.
+texts into names and metadata. Each such character is replaced by U+FFFD here and nowhere else, in
+events and in responses alike, so that one odd object blocks nothing and two readings of it are
+equal. What is stored is serialized again from the parsed value, so a number that only PostgreSQL
+would refuse (`1e-20000`) is stored as it was parsed.
 """
 
 from __future__ import annotations

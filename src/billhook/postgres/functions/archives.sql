@@ -108,8 +108,8 @@ END $$;
 -- hung onto ours by a foreign key must be gone or deferred, as with any deletion.
 --
 -- Where the archive is of the account that is connected, it is pulled as before, and rows that came
--- since and have no equal in the archive stay as they are. What was told of the others, and what rows
--- follow from (claims, and what is known of payments), the rebuild in billhook/mirror/archives.py recreates.
+-- since and have no equal in the archive stay as they are. The rebuild in billhook/mirror/archives.py
+-- then applies the events that changed the other rows, and recreates claims and the facts of payments.
 CREATE OR REPLACE FUNCTION billhook.restore(wanted uuid, account_now text) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE

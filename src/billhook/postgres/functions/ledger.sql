@@ -51,8 +51,8 @@ RETURNS TABLE (event_id text, account_id text) LANGUAGE sql STABLE AS $$
     WHERE a.environment = env AND a.account_id <> (SELECT billhook.connected_account(env))
 $$;
 
--- How long to wait after the n-th failure: 5 s, doubled each time up to 6 hours, ± 25 %, so that events
--- that failed together are not retried together.
+-- How long to wait after so many failures: 5 s, doubled with each of them, at most 6 hours, ± 25 %, so
+-- that events that failed together are not retried together.
 CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT least(interval '6 hours', interval '5 seconds' * 2 ^ least(failures, 20))

@@ -1,7 +1,7 @@
--- What a batch of events touches, read in one call. Complete keys in, rows out: no rule stands here.
+-- What a batch of events touches, read in one call. Complete keys in, rows out: it contains no rules.
 --
--- Without statistics the planner takes every index that begins with `environment` for as good as the
--- complete key. Nothing of the app's runs in here, so the settings of `load_batch` leave it no choice.
+-- Without statistics the planner considers any index that begins with `environment` as good as one on
+-- the complete key. Nothing of the app's runs in here, so the settings of `load_batch` leave it no choice.
 -- They hold in the functions that it calls, and nothing else calls these.
 
 -- Take the locks of a batch first, in their order, so that two batches never wait for each other in
@@ -88,7 +88,7 @@ BEGIN
         'payments', :billhook.load_payments(env, wanted));
 END $$;
 
--- Deletions that stay, and whose state is shown since two of one second met.
+-- Tombstones, and for objects with a tie the event whose state won.
 CREATE OR REPLACE FUNCTION :billhook.load_tombstones(env text, wanted jsonb, OUT loaded json)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
