@@ -66,9 +66,9 @@ def timestamp(value: Any) -> int | None:
 
 
 def id_of(value: Any) -> str | None:
-    """The id of a reference, which comes as a string or as the expanded object. An id too long to be
-    indexed counts as missing. Stripe's own have about 30 characters, but merchants choose the ids of
-    products."""
+    """The id of a reference, which comes as a string or as the expanded object. An id too long to
+    be indexed counts as missing. Stripe's own have about 30 characters, but merchants choose the
+    ids of products."""
     found = text(value) or text(hash_of(value).get("id"))
     return found if found and len(found.encode(errors="replace")) <= _LONGEST_ID else None
 
