@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,11 +19,6 @@ from bench import database, events
 from billhook.postgres.embedded import EmbeddedPostgres
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-_MIGRATE = """
-import asyncio, sys
-from billhook.postgres.migrate import migrate
-asyncio.run(migrate(sys.argv[1]))
-"""
 
 
 def main() -> None:
@@ -34,7 +27,7 @@ def main() -> None:
     here = Path(__file__).resolve().parents[1] / "src"
     with database.server(autovacuum="off") as postgres, ExitStack() as stack:
         addresses = [
-            stack.enter_context(events.server(_migrated(postgres, name, source), source))
+            _serving(stack, postgres, name, source)
             for name, source in (("before", before), ("now", here))
         ]
         print(f"{ROUNDS} turns of {events.SECONDS:g} s each, by turns; new databases, fsync on")
@@ -59,11 +52,9 @@ def _medians(both: list[list[float]]) -> tuple[float, float]:
     return statistics.median(both[0]), statistics.median(both[1])
 
 
-def _migrated(postgres: EmbeddedPostgres, name: str, source: Path) -> str:
+def _serving(stack: ExitStack, postgres: EmbeddedPostgres, name: str, source: Path) -> str:
+    """The address of a server on a new database, with a connected account."""
     dsn = postgres.create_database(name)
-    subprocess.run(
-        [sys.executable, "-c", _MIGRATE, dsn],
-        env=os.environ | {"PYTHONPATH": str(source)},
-        check=True,
-    )
-    return dsn
+    address = stack.enter_context(events.server(dsn, source))
+    asyncio.run(events.connect(dsn))
+    return address
