@@ -302,17 +302,24 @@ def _upsert(table: Table) -> str:
 
 def _delete(table: Table) -> str:
     *_, key = table.key
-    where = f"{key} = gone{'::uuid' if table.key[key] == 'uuid' else ''}"
-    if "environment" in table.key:
-        where = f"environment = env AND {where}"
-    if "provider" in table.key:
-        where = f"provider = 'stripe'::text AND {where}"
+    if table.key[key] == "uuid":
+        row = "gone::uuid"
+    else:
+        # Ordered, so that only the index that begins with the complete key will do: PostgreSQL
+        # keeps the plan that it makes while the table is small, when any index is as good.
+        where = f"t.environment = env AND t.{key} >= gone AND t.{key} <= gone"
+        if "provider" in table.key:
+            where = f"t.provider = 'stripe'::text AND {where}"
+        row = f"""(
+                SELECT t.id FROM {table.name} t
+                WHERE {where}
+                ORDER BY t.{key} LIMIT 1)"""
     return f"""
     IF rows ? '{table.label}_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> '{table.label}_deleted'::text)
         LOOP
-            DELETE FROM {table.name} WHERE {where};
+            DELETE FROM {table.name} WHERE id = {row};
         END LOOP;
     END IF;"""
 

@@ -167,56 +167,80 @@ BEGIN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_products_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_products WHERE environment = env AND product_id = gone;
+            DELETE FROM :payments.stripe_products WHERE id = (
+                SELECT t.id FROM :payments.stripe_products t
+                WHERE t.environment = env AND t.product_id >= gone AND t.product_id <= gone
+                ORDER BY t.product_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_prices_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_prices_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_prices WHERE environment = env AND price_id = gone;
+            DELETE FROM :payments.stripe_prices WHERE id = (
+                SELECT t.id FROM :payments.stripe_prices t
+                WHERE t.environment = env AND t.price_id >= gone AND t.price_id <= gone
+                ORDER BY t.price_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_subscriptions_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscriptions_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_subscriptions WHERE environment = env AND subscription_id = gone;
+            DELETE FROM :payments.stripe_subscriptions WHERE id = (
+                SELECT t.id FROM :payments.stripe_subscriptions t
+                WHERE t.environment = env AND t.subscription_id >= gone AND t.subscription_id <= gone
+                ORDER BY t.subscription_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_subscription_items_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscription_items_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_subscription_items WHERE environment = env AND subscription_item_id = gone;
+            DELETE FROM :payments.stripe_subscription_items WHERE id = (
+                SELECT t.id FROM :payments.stripe_subscription_items t
+                WHERE t.environment = env AND t.subscription_item_id >= gone AND t.subscription_item_id <= gone
+                ORDER BY t.subscription_item_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_invoices_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_invoices_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_invoices WHERE environment = env AND invoice_id = gone;
+            DELETE FROM :payments.stripe_invoices WHERE id = (
+                SELECT t.id FROM :payments.stripe_invoices t
+                WHERE t.environment = env AND t.invoice_id >= gone AND t.invoice_id <= gone
+                ORDER BY t.invoice_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_disputes_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_disputes_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_disputes WHERE environment = env AND dispute_id = gone;
+            DELETE FROM :payments.stripe_disputes WHERE id = (
+                SELECT t.id FROM :payments.stripe_disputes t
+                WHERE t.environment = env AND t.dispute_id >= gone AND t.dispute_id <= gone
+                ORDER BY t.dispute_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_payment_methods_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_payment_methods_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_payment_methods WHERE environment = env AND payment_method_id = gone;
+            DELETE FROM :payments.stripe_payment_methods WHERE id = (
+                SELECT t.id FROM :payments.stripe_payment_methods t
+                WHERE t.environment = env AND t.payment_method_id >= gone AND t.payment_method_id <= gone
+                ORDER BY t.payment_method_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'customer_mappings_deleted'::text)
         LOOP
-            DELETE FROM :payments.customer_mappings WHERE provider = 'stripe'::text AND environment = env AND provider_customer_id = gone;
+            DELETE FROM :payments.customer_mappings WHERE id = (
+                SELECT t.id FROM :payments.customer_mappings t
+                WHERE t.provider = 'stripe'::text AND t.environment = env AND t.provider_customer_id >= gone AND t.provider_customer_id <= gone
+                ORDER BY t.provider_customer_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'transactions_deleted'::text THEN
