@@ -13,19 +13,21 @@ import pytest
 import billhook.mirror.archives
 import billhook.mirror.rebuild
 from api import connect
+from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError
 from billhook.mirror import archives
 from billhook.mirror.rebuild import rebuild
-from billhook.models import RebuildOrder
+from billhook.models import CreateProduct, RebuildOrder
 from billhook.postgres import Database
 from billhook.postgres.leases import LeaseLost
+from billhook.reports.catalog import create_product
+from billhook.stripe.gateway import Gateway
 from odd_stripe import odd
-from recovering import Station, verified
+from recovering import Station
 from stripe_events import event, payment_intent, refund
 
 ACCOUNT = "SELECT provider_account_id AS id FROM payments.provider_connections"
 MONEY = "SELECT provider_object_id AS id FROM payments.transactions"
-PAID = "SELECT amount, amount_out_of_band FROM payments.transactions WHERE type <> 'refund'"
 WAITS = "SELECT FROM pg_locks WHERE NOT granted"
 
 
@@ -57,6 +59,26 @@ def test_a_refresh_of_the_account_before_writes_nothing(database_url: str, sandb
     assert switched
     assert station.books.rows(MONEY) == []
     assert station.books.rows("SELECT event_type FROM billhook.fetched_payments") == []
+
+
+def test_a_product_that_was_created_in_the_account_before_is_not_mirrored(
+    database_url: str, sandbox: str
+) -> None:
+    station = Station(database_url, sandbox)
+
+    def switch(path: str, _answer: Any) -> None:
+        if path == "/v1/products":
+            connect(database_url, sandbox, other_key(station))
+
+    async def work(database: Database) -> None:
+        gateway = Gateway(SecretStore(database, station.settings).stripe_key, station.sandbox)
+        with pytest.raises(LeaseLost, match="Another Stripe account was connected"):
+            await create_product(database, gateway, "test", CreateProduct(name="Tea"))
+        await gateway.close()
+
+    with odd(sandbox, switch) as station.sandbox:
+        station.books.run(work)
+    assert station.books.rows("SELECT product_id FROM payments.stripe_products") == []
 
 
 def test_a_rebuild_of_the_account_before_is_not_swapped(
@@ -111,56 +133,3 @@ def test_a_switch_waits_for_a_restoration_and_archives_what_it_brought_back(
     content = "SELECT content ->> 'provider_object_id' AS id FROM billhook.archived_rows"
     of_money = f"{content} WHERE archive_id = $1 AND relation = 'payments.transactions'"
     assert station.books.rows(of_money, last.id) == [{"id": "pi_1"}]
-
-
-def paid_elsewhere(station: Station) -> None:
-    """An invoice that was paid outside Stripe."""
-    v1 = station.stripe.v1
-    customer = v1.customers.create({"email": "buyer@shop.test"})
-    made = v1.invoices.create(
-        {
-            "customer": customer.id,
-            "currency": "eur",
-            "collection_method": "send_invoice",
-            "days_until_due": 30,
-        }
-    )
-    v1.invoice_items.create(
-        {"customer": customer.id, "amount": 2900, "currency": "eur", "invoice": made.id}
-    )
-    v1.invoices.finalize_invoice(made.id)
-    v1.invoices.pay(made.id, {"paid_out_of_band": True})
-    station.control("settle")
-
-
-def without_records(path: str, answer: Any) -> None:
-    """Stripe lists no payment record, and the event does not say how the invoice was paid."""
-
-    def is_record(each: Any) -> bool:
-        found = each["data"]["object"] if path == "/v1/events" else each
-        return bool(found.get("payment", {}).get("type") == "payment_record")
-
-    if path in ("/v1/events", "/v1/invoice_payments"):
-        answer["data"] = [each for each in answer["data"] if not is_record(each)]
-    if path == "/v1/events":
-        for each in answer["data"]:
-            each["data"]["object"].pop("paid_out_of_band", None)
-
-
-@pytest.mark.parametrize("restored", [False, True])
-def test_what_is_queued_to_be_asked_at_stripe_outlasts_a_restoration(
-    database_url: str, sandbox: str, restored: bool
-) -> None:
-    station = Station(database_url, sandbox)
-    connect(database_url, sandbox, other_key(station))
-    paid_elsewhere(station)
-    connect(database_url, sandbox, station.key)
-    with odd(sandbox, without_records) as station.sandbox:
-        station.pull()
-        assert station.books.row(PAID)["amount"] == 2900  # until Stripe is asked
-        if restored:
-            kept = oldest_archive(station)
-            station.books.run(lambda database: archives.restore(database, kept.id))
-        station.refresh()
-        found = verified(station)
-    assert station.books.row(PAID) == {"amount": 0, "amount_out_of_band": 2900}, found.money

@@ -19,7 +19,7 @@ from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError
 from billhook.kinds.catalog import PRICE
 from billhook.kinds.reading import hash_of
-from billhook.mirror.fetching import forget_customer, path_of, reader_of_account
+from billhook.mirror.fetching import StripeReader, forget_customer, path_of
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
 from billhook.settings import Environment
@@ -82,9 +82,7 @@ async def create_at_stripe(
             )
         except BillhookError as error:
             if customer is not None and is_unknown_customer(error):
-                await forget_customer(
-                    await reader_of_account(database, gateway, environment), customer
-                )
+                await forget_customer(StripeReader(database, gateway, environment), customer)
                 customer = None
             elif (
                 order.mode == "subscription"

@@ -11,7 +11,7 @@ import asyncpg
 from billhook.access.auth import Caller
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
-from billhook.mirror.fetching import forget_customer, reader_of_account
+from billhook.mirror.fetching import StripeReader, forget_customer
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
 from billhook.postgres import Database
 from billhook.postgres.refusals import acting_as_caller, unfinished, writing_outcome
@@ -136,7 +136,7 @@ async def _create_at_stripe(
     except BillhookError as error:
         if not is_unknown_customer(error):
             raise
-        await forget_customer(await reader_of_account(database, gateway, environment), customer)
+        await forget_customer(StripeReader(database, gateway, environment), customer)
         raise _no_customer(environment, order) from error
     return customer, answer.data
 

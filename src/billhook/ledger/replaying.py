@@ -10,7 +10,7 @@ import orjson
 
 from billhook.errors import FAULTS, BillhookError, DatabaseUnavailable, NotFound, fault_of
 from billhook.ledger import FINISHED, Delivery, EventNotApplied, Ledger, OtherAccount, decode
-from billhook.ledger.transaction import Work, apply_batch, hold_account
+from billhook.ledger.transaction import Work, apply_batch
 from billhook.models import (
     ReplayedEvents,
     ReplayEvents,
@@ -18,6 +18,7 @@ from billhook.models import (
     WebhookEventWithPayload,
 )
 from billhook.postgres import Database, repeat_collisions
+from billhook.postgres.accounts import hold_account
 from billhook.postgres.refusals import reason_of, refusal_in
 from billhook.projections import UnreadableObject, project
 from billhook.rows import Fact, apply_facts

@@ -31,9 +31,6 @@ SELECT saved.*, CASE WHEN saved.number = 1 THEN billhook.reset_session() END
 FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
     $9::text[]::jsonb[], $10, $11, $12::text::jsonb) AS saved
 """
-# Connecting another account locks the ledger against writers. `load_batch` does this, too.
-_HOLD_ACCOUNT = "LOCK TABLE payments.webhook_events IN ROW EXCLUSIVE MODE"
-_CONNECTED = "SELECT billhook.connected_account($1)"
 _RESET = "SELECT billhook.reset_session()"  # `_SAVE` does it, too
 _SILENCE = "SELECT billhook.silence_triggers()"
 _RESTORE = "SELECT billhook.restore_triggers($1)"
@@ -92,13 +89,6 @@ class OtherAccount(PaymentConfigInvalid):
 
 
 FINISHED = ("processed", "ignored")
-
-
-async def hold_account(connection: Connection, environment: Environment) -> str:
-    """The connected account, which stays the same until the transaction ends. Empty if none is."""
-    await connection.execute(_HOLD_ACCOUNT)
-    account: str = await connection.fetchval(_CONNECTED, environment)
-    return account
 
 
 async def apply_batch(

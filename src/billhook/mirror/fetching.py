@@ -13,9 +13,9 @@ from billhook.errors import BillhookError
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.reading import UnreadableObject, hash_of, objects
-from billhook.ledger.transaction import hold_account
 from billhook.paths import encoded
 from billhook.postgres import Connection, Database, repeat_collisions
+from billhook.postgres.accounts import connected_account, hold_account
 from billhook.postgres.leases import Lease, LeaseLost
 from billhook.projections import Changes, Event
 from billhook.projections.mirrored import claim_of, mirrored
@@ -25,8 +25,6 @@ from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 from billhook.stripe.list_pages import list_pages
 
 log = structlog.get_logger(__name__)
-
-_CONNECTED = "SELECT billhook.connected_account($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ async def reader_of_account(
     """
     # The account first: if it changes in between, nothing is written.
     async with database.connection() as connection:
-        account = await connection.fetchval(_CONNECTED, environment)
+        account = await connected_account(connection, environment)
     key = await gateway.key(environment)
     return StripeReader(database, gateway, environment, key, account=account)
 
@@ -144,7 +142,7 @@ async def delete(reader: StripeReader, kind: Kind, object_id: str, at: int) -> N
 
 async def forget_customer(reader: StripeReader, customer: str) -> None:
     """Remove a customer that Stripe, just now, did not have, with its mappings: a late event gives
-    it none back."""
+    it none back. Ids are unique, so this is right whichever account is connected."""
     await delete(reader, CUSTOMER, customer, int(time.time()))
 
 

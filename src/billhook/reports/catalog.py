@@ -16,7 +16,7 @@ import asyncpg
 from billhook.errors import NotFound
 from billhook.kinds import PRICE, PRODUCT, Kind
 from billhook.mirror import fetching
-from billhook.mirror.fetching import StripeReader, reader_of_account
+from billhook.mirror.fetching import reader_of_account
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -151,9 +151,7 @@ async def create_product(
     """
     params = _made_of(order, "name", "description", "active", "metadata")
     key = _idempotency_key(environment, "product", order.idempotency_key)
-    made = await _create(
-        await reader_of_account(database, gateway, environment), PRODUCT, params, key
-    )
+    made = await _create(database, gateway, environment, PRODUCT, params, key)
     return _product(environment, made)
 
 
@@ -166,9 +164,7 @@ async def update_product(
 ) -> Product:
     """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
-    changed = await _change(
-        await reader_of_account(database, gateway, environment), PRODUCT, product_id, params
-    )
+    changed = await _change(database, gateway, environment, PRODUCT, product_id, params)
     return _product(environment, changed)
 
 
@@ -180,7 +176,8 @@ async def delete_product(
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
     reader = await reader_of_account(database, gateway, environment)
-    answer = await gateway.delete(environment, fetching.path_of(PRODUCT, product_id))
+    path = fetching.path_of(PRODUCT, product_id)
+    answer = await gateway.delete(environment, path, key=reader.key)
     deleted = answer.data.get("deleted") is True
     if deleted:
         for each in await prices(database, environment, product_id):
@@ -205,9 +202,7 @@ async def create_price(
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
     key = _idempotency_key(environment, "price", order.idempotency_key)
-    made = await _create(
-        await reader_of_account(database, gateway, environment), PRICE, params, key
-    )
+    made = await _create(database, gateway, environment, PRICE, params, key)
     return _price(environment, made)
 
 
@@ -220,9 +215,7 @@ async def update_price(
 ) -> Price:
     """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
-    changed = await _change(
-        await reader_of_account(database, gateway, environment), PRICE, price_id, params
-    )
+    changed = await _change(database, gateway, environment, PRICE, price_id, params)
     return _price(environment, changed)
 
 
@@ -230,17 +223,25 @@ async def archive_price(
     database: Database, gateway: Gateway, environment: Environment, price_id: str
 ) -> ArchivedPrice:
     """Archive a price: Stripe cannot delete prices. Raises as `update_price`."""
-    reader = await reader_of_account(database, gateway, environment)
-    archived = _price(environment, await _change(reader, PRICE, price_id, {"active": False}))
+    changed = await _change(database, gateway, environment, PRICE, price_id, {"active": False})
+    archived = _price(environment, changed)
     return ArchivedPrice(price=archived, archived=not archived.active)
 
 
 async def _create(
-    reader: StripeReader, kind: Kind, params: Mapping[str, Any], key: str | None
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    kind: Kind,
+    params: Mapping[str, Any],
+    idempotency_key: str | None,
 ) -> StripeObject:
     """Create at Stripe and mirror it. For a known idempotency key, Stripe repeats the original
     response: the object may have changed or been deleted since, so it is fetched again."""
-    answer = await reader.gateway.post(reader.environment, kind.path, params, idempotency_key=key)
+    reader = await reader_of_account(database, gateway, environment)
+    answer = await gateway.post(
+        environment, kind.path, params, idempotency_key=idempotency_key, key=reader.key
+    )
     if answer.replayed:
         await fetching.refresh(reader, kind, answer.data["id"])
     else:
@@ -249,10 +250,16 @@ async def _create(
 
 
 async def _change(
-    reader: StripeReader, kind: Kind, object_id: str, params: Mapping[str, Any]
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    kind: Kind,
+    object_id: str,
+    params: Mapping[str, Any],
 ) -> StripeObject:
+    reader = await reader_of_account(database, gateway, environment)
     path = fetching.path_of(kind, object_id)
-    answer = await reader.gateway.post(reader.environment, path, params)
+    answer = await gateway.post(environment, path, params, key=reader.key)
     await fetching.write_one(reader, kind, answer.data, answer.at)
     return answer.data
 

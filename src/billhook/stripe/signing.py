@@ -11,10 +11,10 @@ from hashlib import sha256
 from billhook.access.secrets import SecretStore, webhook_secret_name
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.postgres import Database
+from billhook.postgres.accounts import connected_account
 from billhook.settings import Environment, Settings
 from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
 
-_CONNECTED = "SELECT billhook.connected_account($1)"
 _OWNERS = """
 SELECT secret_hash, account_id FROM billhook.signing_secrets
 WHERE environment = $1 AND secret_hash = ANY ($2::text[])
@@ -132,7 +132,7 @@ class SigningSecrets:
         read_at = self._clock()
         # First: the secrets of an account are revoked when another one is connected.
         async with self._database.connection() as connection:
-            connected = await connection.fetchval(_CONNECTED, environment)
+            connected = await connected_account(connection, environment)
         name = webhook_secret_name(environment)
         found = list(self._settings.stripe_webhook_secrets(environment))
         try:

@@ -20,6 +20,7 @@ from billhook.mirror.rebuild import comparison, fresh
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt, RebuiltTable
 from billhook.postgres import COLLISIONS, Connection, Database
+from billhook.postgres.accounts import connected_account
 from billhook.postgres.leases import Busy, try_lease
 from billhook.settings import Environment
 
@@ -32,7 +33,6 @@ _ATTEMPTS = 10
 _FILLING = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
 _COMPARING = "SET LOCAL enable_seqscan = on"
 _ONLY_READ = "SET TRANSACTION READ ONLY"
-_CONNECTED = "SELECT billhook.connected_account($1)"
 # The ledger first, as an event's transaction does.
 _LOCK = f"""
 LOCK TABLE payments.webhook_events, {", ".join(fresh.TABLES)} IN SHARE ROW EXCLUSIVE MODE
@@ -63,11 +63,11 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
     started_at = datetime.now(UTC)
     async with database.as_service("read_committed" if swap else "repeatable_read") as connection:
-        account = await connection.fetchval(_CONNECTED, environment)
+        account = await connected_account(connection, environment)
         replay = await _begun(connection, environment, read_only=not swap)
         if swap:
             await hold_writers(connection)
-            if await connection.fetchval(_CONNECTED, environment) != account:
+            if await connected_account(connection, environment) != account:
                 raise Busy(
                     "Another Stripe account was connected during the rebuild. Nothing was swapped.",
                     next_actions="Run it again for the account that is connected.",

@@ -346,8 +346,8 @@ CREATE INDEX idx_payments_transactions_provider_subject
     ON payments.transactions (provider, environment, subject_id)
     WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 
--- Each mirrored row carries the version of the state it shows (docs/explanation/ordering.md): the time of the
--- event (whole seconds), the kind's rank within that second, and what breaks a tie.
+-- Each mirrored row carries the version of the state it shows (docs/explanation/ordering.md): the
+-- time of the event (whole seconds), the kind's rank within that second, and what breaks a tie.
 DO $$
 DECLARE
     mirrored text;
@@ -397,8 +397,8 @@ CREATE INDEX transactions_by_amount ON payments.transactions
     (environment, type, status, (coalesce(amount, 0)) DESC,
      (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
--- What counts, by the UTC day on which it does: an overview reads nothing else (billhook/reports/overview.py,
--- which has the same expressions; docs/decisions/0014-daily-totals.md).
+-- What counts, by the UTC day on which it does. An overview reads nothing else
+-- (docs/decisions/0014-daily-totals.md); billhook/reports/overview.py has the same expressions.
 CREATE INDEX transactions_by_day ON payments.transactions
     (environment,
      ((coalesce(
