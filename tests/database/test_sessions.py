@@ -14,10 +14,11 @@ import pytest
 import aside
 from billhook.errors import BillhookError, DatabaseUnavailable, SettingsError
 from billhook.kinds import KINDS
-from billhook.ledger import Ledger, decode
+from billhook.ledger import Ledger, decode, transaction
 from billhook.mirror import fetching
 from billhook.postgres import Database, prepare_connection, sessions
 from billhook.postgres.leases import try_lease
+from billhook.projections import project
 from books import apply_one
 from pooler import Pooler, running
 from stripe_events import customer, event, payload
@@ -231,6 +232,30 @@ def test_a_transaction_that_is_cancelled_leaves_nothing_behind(
             await cancelled
 
     assert server.left_after(work) == []
+
+
+def test_a_repeated_delivery_resets_its_session_as_the_first_one_does(
+    direct_database_url: str,
+) -> None:
+    told = event("customer.created", customer())
+
+    async def work() -> str | None:
+        database = Database(direct_database_url, pool_size=1)
+        await database.open()
+        await apply_one(database, told)
+        delivery = decode(payload(told))
+        async with database.as_service(resets_itself=True) as connection:
+            # As a policy of the app may, where row-level security is forced on the ledger.
+            await connection.execute("SELECT set_config('app.tenant', 'somebody', false)")
+            await transaction.apply_batch(
+                connection, "test", [transaction.Work(delivery, project(delivery.event))]
+            )
+        async with database.connection() as connection:
+            left = await connection.fetchval("SELECT current_setting('app.tenant', true)")
+        await database.close()
+        return left or None
+
+    assert aside.run(work()) is None
 
 
 def test_events_go_on_after_a_trigger_deallocated_the_statements_of_its_session(

@@ -10,10 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from billhook.ledger import queue
+import aside
+from billhook.ledger import Ledger, queue
 from billhook.ledger.delivery import Delivery, decode
 from billhook.ledger.queue import Queue
 from billhook.ledger.transaction import Entry, Work
+from billhook.postgres import Database
 from billhook.projections import project
 from billhook.settings import Environment
 from stripe_events import customer, event, payload
@@ -247,3 +249,36 @@ def test_a_type_that_was_blocked_until_it_failed_is_slow(monkeypatch: pytest.Mon
         await transactions.commit_all(answers)
 
     run(test)
+
+
+SLEEPY = """
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
+    CREATE TRIGGER wait AFTER UPDATE ON payments.webhook_events
+    FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION wait();
+"""
+
+
+def test_blocked_events_leave_a_connection_of_a_small_pool_to_everything_else(
+    database_url: str,
+) -> None:
+    async def work() -> None:
+        holder = await asyncpg.connect(database_url)
+        await holder.execute(SLEEPY)
+        await holder.execute("SELECT pg_advisory_lock(4711)")
+        database = Database(database_url, pool_size=3, acquire_timeout=2)
+        await database.open()
+        ledger = Ledger(database)
+        told = [decode(payload(event("customer.created", customer(f"cus_{n}")))) for n in range(8)]
+        running = []
+        for each in told:  # each in a batch of its own, which is soon set aside
+            running.append(asyncio.create_task(ledger.apply("test", each)))
+            await asyncio.sleep(1.5 * queue._STUCK_AFTER)
+        async with database.connection() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await holder.close()
+        assert {(await each).processing_status for each in running} == {"processed"}
+        await ledger.close()
+        await database.close()
+
+    aside.run(work())
