@@ -184,7 +184,7 @@ async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:
     ledger = over if isinstance(over, Ledger) else Ledger(over)
     environment: Environment = "live" if event["livemode"] else "test"
     try:
-        return asdict(await ledger.apply(environment, decode(stripe_events.payload(event))))
+        return asdict(await ledger.record(environment, decode(stripe_events.payload(event))))
     except (EventNotApplied, EventNotRecorded) as error:
         return error
 

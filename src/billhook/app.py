@@ -54,7 +54,7 @@ from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.governor import Governor
-from billhook.stripe.signing import SigningSecrets
+from billhook.stripe.signing_secrets import SigningSecrets
 
 _log = structlog.get_logger(__name__)
 

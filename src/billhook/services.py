@@ -21,7 +21,7 @@ from billhook.mirror.sync import Sync
 from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
-from billhook.stripe.signing import SigningSecrets
+from billhook.stripe.signing_secrets import SigningSecrets
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from billhook.ledger.replaying import replay
 from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
 from billhook.projections.changes import NOTHING, Changes, Event
-from billhook.reducers.reduce import apply
-from billhook.reducers.state import State
+from billhook.reducers.reduce import State, reduce_event
 from billhook.rows import facts
 from books import WIPE, Books
 from stripe_events import T0, charge, event, payment_intent, refund, session, subject, subscription
@@ -36,13 +35,13 @@ def failing(reading: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def applied(state: State, event: Event, changes: Changes, number: int) -> bool:
         if event.type == BUGGY and changes != NOTHING:
             raise KeyError(event.id)
-        return apply(state, event, changes, number)
+        return reduce_event(state, event, changes, number)
 
     if reading:
         monkeypatch.setitem(projections._PROJECTIONS, BUGGY, read)
     else:
-        monkeypatch.setattr(facts, "apply", applied)
-        monkeypatch.setattr(transaction, "apply", applied)
+        monkeypatch.setattr(facts, "reduce_event", applied)
+        monkeypatch.setattr(transaction, "reduce_event", applied)
 
 
 @pytest.mark.parametrize("reading", [True, False])

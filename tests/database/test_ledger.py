@@ -14,7 +14,7 @@ from billhook.errors import DatabaseBusy, DatabaseUnavailable, ObjectLocked, Set
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.postgres import Database
 from billhook.postgres.refusals import is_of_the_app
-from billhook.rows.wanted import Wanted
+from billhook.rows.loading import Wanted
 from books import Books, apply_one
 from strangers import as_user
 from strangers import stranger as a_stranger
@@ -475,7 +475,7 @@ def test_a_lock_that_a_stranger_holds_is_named_and_no_failure_of_the_app(
             await stranger.execute(f"SELECT pg_advisory_lock({held[0]})")
             pid = await stranger.fetchval("SELECT pg_backend_pid()")
             with pytest.raises(ObjectLocked) as refused:
-                await Ledger(database).apply("test", decode(payload(told)))
+                await Ledger(database).record("test", decode(payload(told)))
             return pid, refused.value
         finally:
             await stranger.close()
@@ -499,7 +499,7 @@ def test_an_event_that_waits_too_long_for_a_swap_is_no_failure_of_the_app(
         async with database.as_service() as swap:
             await swap.execute("LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE")
             with pytest.raises(DatabaseBusy, match="locked by a rebuild") as refused:
-                await Ledger(database).apply("test", decode(payload(told)))
+                await Ledger(database).record("test", decode(payload(told)))
             assert not isinstance(refused.value, ObjectLocked)
 
     books.run(work)

@@ -32,7 +32,7 @@ async def apply_in(connection: Connection, told: dict[str, Any]) -> None:
 
 
 async def apply(database: Database, told: dict[str, Any]) -> None:
-    await Ledger(database).apply("test", decode(stripe_events.payload(told)))
+    await Ledger(database).record("test", decode(stripe_events.payload(told)))
 
 
 async def overlapping(database: Database, first: dict[str, Any], second: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from billhook.errors import BillhookError, InvalidInput, SecretUnreadable
 from billhook.postgres import Database
 from billhook.settings import Settings
 from billhook.stripe.signature import SignatureHeader, parse
-from billhook.stripe.signing import SigningSecrets
+from billhook.stripe.signing_secrets import SigningSecrets
 from books import Books
 from http_tokens import JWT_SECRET, signature
 

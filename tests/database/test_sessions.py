@@ -157,7 +157,7 @@ async def _event(database: Database) -> None:
 async def _retried_event(database: Database) -> None:
     async with try_lease(database, "retries") as lease:
         delivery = decode(payload(event("customer.created", customer())))
-        await _swallow(Ledger(database).apply("test", delivery, lease))
+        await _swallow(Ledger(database).record("test", delivery, lease))
 
 
 async def _synced(database: Database) -> None:

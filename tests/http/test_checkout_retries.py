@@ -158,7 +158,7 @@ def test_a_webhook_that_overtakes_our_own_note_is_not_undone(
                 return found
 
             event = await asyncio.to_thread(pay)
-            await Ledger(database_of[0]).apply("test", decode(payload(event)))
+            await Ledger(database_of[0]).record("test", decode(payload(event)))
             return answer
 
     database_of: list[Database] = []

@@ -46,7 +46,7 @@ VERSION = {f"provider_event_{part}" for part in ("at", "rank", "id", "previous")
 @pytest.fixture
 def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Station:
     """A shop in which something of each kind has happened, and its events have come."""
-    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.objects.YOUNG", -1)
     monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     station = Station(database_url, sandbox)
     disputes_happen(station)

@@ -38,7 +38,7 @@ def station(database_url: str, sandbox: str) -> Station:
 @pytest.fixture
 def sold(station: Station, monkeypatch: pytest.MonkeyPatch) -> Station:
     """A shop whose books are right: a payment, half of it refunded, and a subscription."""
-    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.objects.YOUNG", -1)
     monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     (session,) = station.bought()
     v1 = station.stripe.v1

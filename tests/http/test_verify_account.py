@@ -16,7 +16,7 @@ from stripe_events import charge, event, invoice, refund, session
 
 @pytest.fixture
 def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Station:
-    monkeypatch.setattr("billhook.mirror.verify.mirrored.YOUNG", -1)
+    monkeypatch.setattr("billhook.mirror.verify.objects.YOUNG", -1)
     monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
     found = Station(database_url, sandbox)
     found.sync()

@@ -90,7 +90,7 @@ def run(test: Callable[[Queue, Transactions], Awaitable[None]]) -> None:
 
 
 async def begin(queue: Queue, *names: str, type: str = "customer.created") -> list[Any]:
-    tasks = [asyncio.create_task(queue.apply(work(name, type))) for name in names]
+    tasks = [asyncio.create_task(queue.submit(work(name, type))) for name in names]
     for _ in range(5):
         await asyncio.sleep(0)
     return tasks
@@ -272,7 +272,7 @@ def test_blocked_events_leave_a_connection_of_a_small_pool_to_everything_else(
         told = [decode(payload(event("customer.created", customer(f"cus_{n}")))) for n in range(8)]
         running = []
         for each in told:  # each in a batch of its own, which is soon set aside
-            running.append(asyncio.create_task(ledger.apply("test", each)))
+            running.append(asyncio.create_task(ledger.record("test", each)))
             await asyncio.sleep(1.5 * queue._STUCK_AFTER)
         async with database.connection() as connection:
             assert await connection.fetchval("SELECT 1") == 1

@@ -19,8 +19,7 @@ from billhook.projections import Event, project
 from billhook.reducers.claims import Known
 from billhook.reducers.missing import Missing, Subject
 from billhook.reducers.payments import Transaction
-from billhook.reducers.reduce import apply
-from billhook.reducers.state import State
+from billhook.reducers.reduce import State, reduce_event
 from billhook.reducers.transactions import refund_transactions, transaction_of
 from stripe_events import (
     T0,
@@ -53,7 +52,7 @@ def rows_after(events: Iterable[Event]) -> tuple[Rows, dict[str, Subject | None]
     state.claims.by_customer = Loaded()
     state.claims.by_subject = Loaded()
     for each in events:
-        apply(state, each, project(each), 1)
+        reduce_event(state, each, project(each), 1)
     rows: Rows = {}
     for payment in state.payments.by_id.values():
         shown = transaction_of(payment, state.claims)

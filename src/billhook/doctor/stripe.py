@@ -21,7 +21,7 @@ from billhook.postgres import Database
 from billhook.settings import STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway, StripeObject
 from billhook.stripe.signature import TOLERANCE
-from billhook.stripe.signing import owners_of
+from billhook.stripe.signing_secrets import owners_of
 
 _GRACE = timedelta(minutes=5)
 """A younger event may still be in transit."""

@@ -1,9 +1,8 @@
 """The ledger: every verified event is recorded in `payments.webhook_events` and applied, in one
 transaction (docs/explanation/ordering.md)."""
 
-from billhook.ledger.applying import EventNotApplied, EventNotRecorded, Ledger
 from billhook.ledger.delivery import Delivery, check, decode
-from billhook.ledger.receiving import Receipt, receive
+from billhook.ledger.receiving import EventNotApplied, EventNotRecorded, Ledger, Receipt, receive
 from billhook.ledger.transaction import FINISHED, Entry, OtherAccount
 
 __all__ = [

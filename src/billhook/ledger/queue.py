@@ -70,7 +70,7 @@ class Queue:
         self._aside: set[asyncio.Task[None]] = set()
         self._seconds: dict[str, float] = {}  # in triggers, on average, by event type
 
-    async def apply(self, work: Work) -> Entry:
+    async def submit(self, work: Work) -> Entry:
         """Apply an event, together with others that are waiting.
 
         Raises:

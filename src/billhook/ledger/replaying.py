@@ -113,7 +113,7 @@ async def replay(
         await project_again(database, environment, delivery, marked=marked)
     else:
         try:
-            await ledger.apply(environment, delivery)
+            await ledger.record(environment, delivery)
         except EventNotApplied as error:
             # Not sent by Stripe this time.
             error.next_actions = (

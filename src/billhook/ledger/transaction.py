@@ -19,11 +19,10 @@ from billhook.errors import PaymentConfigInvalid
 from billhook.ledger.delivery import Delivery
 from billhook.postgres import Connection
 from billhook.projections.changes import Changes
-from billhook.reducers.reduce import apply
-from billhook.reducers.state import State
+from billhook.reducers.reduce import State, reduce_event
 from billhook.rows.facts import reduced
+from billhook.rows.loading import Wanted
 from billhook.rows.saving import Rows
-from billhook.rows.wanted import Wanted
 from billhook.settings import Environment
 
 _SAVE = """
@@ -117,7 +116,7 @@ async def apply_batch(
         todo, marks = [], []
         for work in _unfinished(batch, known, loaded["account"]):
             todo.append(work)
-            ours = apply(state, work.delivery.event, work.changes, len(todo))
+            ours = reduce_event(state, work.delivery.event, work.changes, len(todo))
             marks.append("failed" if work.failure else "processed" if ours else "ignored")
         return _Reduced(known, todo, marks)
 

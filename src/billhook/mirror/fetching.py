@@ -18,7 +18,7 @@ from billhook.postgres import Connection, Database, repeat_collisions
 from billhook.postgres.accounts import connected_account, hold_account
 from billhook.postgres.leases import Lease, LeaseLost
 from billhook.projections import Changes, Event
-from billhook.projections.mirrored import claim_of, mirrored
+from billhook.projections.objects import claim_of, mirrored
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject

@@ -17,7 +17,7 @@ from billhook.projections import (
     charges,
     checkout_sessions,
     invoices,
-    mirrored,
+    objects,
     payment_intents,
     refunds,
 )
@@ -48,7 +48,7 @@ _PROJECTIONS: dict[str, Projection] = {
     "refund.failed": refunds.refund_changed,
 }
 
-TYPES: frozenset[str] = frozenset(_PROJECTIONS.keys() | mirrored.KIND_OF.keys())
+TYPES: frozenset[str] = frozenset(_PROJECTIONS.keys() | objects.KIND_OF.keys())
 """The types of events that change something."""
 
 
@@ -71,7 +71,7 @@ def project(event: Event) -> Changes:
 
 
 def _changes(event: Event) -> Changes:
-    shown = mirrored.object_changed(event) if event.type in mirrored.KIND_OF else NOTHING
+    shown = objects.object_changed(event) if event.type in objects.KIND_OF else NOTHING
     if (projection := _PROJECTIONS.get(event.type)) is None:
         return shown
     told = projection(event)

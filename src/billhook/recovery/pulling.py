@@ -201,7 +201,7 @@ async def _apply_one(
     ledger: Ledger, environment: Environment, lease: Lease, event: StripeObject
 ) -> str:
     try:
-        entry = await ledger.apply(environment, decode(orjson.dumps(event)), lease)
+        entry = await ledger.record(environment, decode(orjson.dumps(event)), lease)
     except EventNotApplied:
         return "failed"  # it is in the ledger, and will be tried again
     return entry.processing_status

@@ -71,7 +71,7 @@ async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
         return False
     delivery = decode(orjson.dumps(row["payload"]))
     try:
-        await ledger.apply(row["environment"], delivery)
+        await ledger.record(row["environment"], delivery)
     except (EventNotApplied, EventNotRecorded, OtherAccount, ObjectLocked) as error:
         log.warning(
             "event failed again",

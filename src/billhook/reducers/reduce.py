@@ -1,9 +1,12 @@
-"""Applies one event's changes to the state of a batch: one place for all callers."""
+"""One event's changes applied to the rows that a batch loaded: one place for all callers. No I/O,
+no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+from billhook.kinds import KINDS
 from billhook.projections.changes import (
     Changes,
     CheckoutSessionChange,
@@ -12,20 +15,91 @@ from billhook.projections.changes import (
     MirroredObject,
     PaymentChange,
 )
-from billhook.reducers import mirror
-from billhook.reducers.claims import Claim
-from billhook.reducers.mirror import Document
-from billhook.reducers.missing import ObjectKey
-from billhook.reducers.state import SessionMoved, State
+from billhook.reducers import newest_wins
+from billhook.reducers.claims import Claim, Claims
+from billhook.reducers.missing import Missing, ObjectKey, Subject
+from billhook.reducers.newest_wins import Document, Mirrored, Version
+from billhook.reducers.payments import Payments
 from billhook.reducers.transactions import lacks_refunds
-from billhook.reducers.versions import Version
+
+
+@dataclass(slots=True)
+class Session:
+    """A row of `payments.stripe_checkout_sessions`.
+
+    Attributes:
+        version: the time and rank of the event whose state it shows; None before the first.
+    """
+
+    row_id: str
+    version: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMoved:
+    """A change of a session to be saved.
+
+    Attributes:
+        newer: it is newer than the row's state. An older one only fills gaps.
+    """
+
+    row_id: str
+    change: CheckoutSessionChange
+    version: tuple[int, int]
+    event_id: str | None
+    newer: bool
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A mirrored row without a subject of its own, of a customer whose subject may have changed."""
+
+    customer: str
+    at: int
+    subject: Subject | None
+
+
+@dataclass(slots=True)
+class State:
+    """Keyed by Stripe's ids, of one environment.
+
+    Attributes:
+        refreshes: objects to be fetched from Stripe: why, and in how many seconds.
+        unnamed_of: the customers whose rows in `unnamed` are loaded.
+    """
+
+    objects: dict[ObjectKey, Mirrored] = field(default_factory=dict)
+    claims: Claims = field(default_factory=Claims)
+    payments: Payments = field(default_factory=Payments)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    moved_sessions: list[SessionMoved] = field(default_factory=list)
+    refreshes: dict[ObjectKey, tuple[str, int]] = field(default_factory=dict)
+    unnamed: dict[ObjectKey, Unnamed] = field(default_factory=dict)
+    unnamed_of: set[str] = field(default_factory=set)
+
+    def mirrored(self, key: ObjectKey) -> Mirrored:
+        """A mirrored object; it is created if there is no row yet."""
+        if (found := self.objects.get(key)) is None:
+            found = self.objects[key] = Mirrored(KINDS[key[0]], key)
+        return found
+
+    def require_unnamed(self) -> None:
+        """Make sure that all rows whose subject may have changed are loaded.
+
+        Raises:
+            Missing: they are not.
+        """
+        if not self.claims.moved <= self.unnamed_of:
+            raise Missing(unnamed=self.claims.moved)
+
 
 _LONGEST_CLAIM = 2500
 """Bytes that an index entry can hold. Billhook's checkouts make no longer claims; rows whose
 metadata names a longer subject show it in full, and their customer's other rows don't get it."""
 
 
-def apply(state: State, event: Event, changes: Changes, number: int) -> bool:
+def reduce_event(state: State, event: Event, changes: Changes, number: int) -> bool:
     """Apply what an event changes.
 
     Args:
@@ -51,7 +125,7 @@ def apply(state: State, event: Event, changes: Changes, number: int) -> bool:
         _show(state, event, changes.mirror, document)
     if (gone := changes.deleted) is not None:
         ours = True
-        mirror.delete(state.mirrored(gone), event.created)
+        newest_wins.delete(state.mirrored(gone), event.created)
         if gone[0] == "customer":
             state.claims.delete_customer(gone[1])
     if changes.payment is not None:
@@ -76,7 +150,7 @@ def _show(state: State, event: Event, shown: MirroredObject, document: Document)
     key = (shown.kind.name, shown.object_id)
     rank = 3 * shown.kind.progress(event.object) + event.rank
     version = Version(event.created, rank, event.id or None, event.previous)
-    for reason in mirror.show(state.mirrored(key), shown.row, version, document):
+    for reason in newest_wins.show(state.mirrored(key), shown.row, version, document):
         state.refreshes[key] = (reason, 0)
 
 

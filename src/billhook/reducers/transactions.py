@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from billhook.projections.changes import Outcome, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claims
+from billhook.reducers.conversion import Conversion
 from billhook.reducers.payments import Payment, Source, Transaction, ranked, was_tried
-from billhook.reducers.worth import Worth
 
 T = TypeVar("T")
 
@@ -35,15 +35,15 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
     if not any(was_tried(source.facts) for source in sources):
         return None
     facts = [source.facts for source in sources]
-    worth = Worth(payment, _currency(facts))
+    conversion = Conversion(payment, _currency(facts))
     status = _STATUS[facts[0].outcome]
     failed_at = _first(each.happened_at for each in facts if each.outcome == "failed")
     canceled_at = _first(each.happened_at for each in facts if each.outcome == "canceled")
-    amount, out_of_band = _first(worth.of_source(each) for each in facts), 0
+    amount, out_of_band = _first(conversion.of_source(each) for each in facts), 0
     refunded, refunded_at = 0, None
     if status == "succeeded":
-        amount, out_of_band = _taken(facts, worth, amount)
-        refunded, refunded_at = _refunded(payment, worth)
+        amount, out_of_band = _taken(facts, conversion, amount)
+        refunded, refunded_at = _refunded(payment, conversion)
     if refunded > 0:
         whole = amount is not None and refunded >= amount
         status = "refunded" if whole else "partially_refunded"
@@ -68,7 +68,7 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
         amount=None if amount is None else _clamped(amount),
         amount_refunded=_clamped(refunded),
         amount_out_of_band=_clamped(out_of_band),
-        currency=worth.currency,
+        currency=conversion.currency,
         description=_first(each.description for each in facts),
         paid_at=_first(each.happened_at for each in facts if each.outcome == "succeeded"),
         failed_at=failed_at or (canceled_at if nothing_taken else None),
@@ -125,18 +125,20 @@ def _subject(
     return claims.subject_at(customer, at) or (None, None)
 
 
-def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tuple[int | None, int]:
+def _taken(
+    facts: list[PaymentSource], conversion: Conversion, amount: int | None
+) -> tuple[int | None, int]:
     """The amount of a successful payment, and the amount paid outside Stripe.
 
     PaymentIntents and charges report what was collected. An invoice reports the total paid, which
     counts until they are known. A Checkout Session counts only if there is nothing else.
     """
     charged = [f for f in facts if f.outcome == "succeeded"]
-    taken = _sum(worth.of_source(f) for f in _that_took(charged))
-    invoiced = _sum(worth.of_source(f) for f in charged if f.object_type == "invoice")
+    taken = _sum(conversion.of_source(f) for f in _that_took(charged))
+    invoiced = _sum(conversion.of_source(f) for f in charged if f.object_type == "invoice")
     outside = [f for f in charged if f.out_of_band]
     recorded = [f for f in outside if f.object_type == "invoice_payment" and not _is_rest(f)]
-    out_of_band = _sum(worth.of_source(f) for f in recorded) or 0
+    out_of_band = _sum(conversion.of_source(f) for f in recorded) or 0
     if any(f.object_type == "invoice" or _is_rest(f) for f in outside):
         out_of_band = max(out_of_band, (invoiced or 0) - (taken or 0))
     if invoiced is not None:
@@ -145,7 +147,7 @@ def _taken(facts: list[PaymentSource], worth: Worth, amount: int | None) -> tupl
         return taken, out_of_band
     if recorded:
         return 0, out_of_band
-    sold = _first(worth.of_source(f) for f in charged if f.object_type == "checkout_session")
+    sold = _first(conversion.of_source(f) for f in charged if f.object_type == "checkout_session")
     return (amount if sold is None else sold), out_of_band
 
 
@@ -173,7 +175,7 @@ def _sum(amounts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
+def _refunded(payment: Payment, conversion: Conversion) -> tuple[int, int | None]:
     """The refunded amount, and the time of the last refund.
 
     Only refunds that succeeded count. What a charge reports beyond the known refunds was refunded
@@ -185,7 +187,7 @@ def _refunded(payment: Payment, worth: Worth) -> tuple[int, int | None]:
     beyond = [(f, _beyond(f, refunds)) for f in _totals(known)]
     beyond = [(f, amount) for f, amount in beyond if amount > 0]
     times = [f.created for f, _ in returned or beyond if f.created is not None]
-    return worth.of_refunds([*returned, *beyond]), max(times, default=None)
+    return conversion.of_refunds([*returned, *beyond]), max(times, default=None)
 
 
 def lacks_refunds(payment: Payment, charge_id: str) -> bool:

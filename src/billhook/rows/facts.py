@@ -14,11 +14,9 @@ from billhook.postgres import Connection
 from billhook.projections.changes import Changes, Event
 from billhook.reducers.missing import Missing
 from billhook.reducers.payments import Payment
-from billhook.reducers.reduce import apply
-from billhook.reducers.state import State
-from billhook.rows.loading import payments_of, state_of
+from billhook.reducers.reduce import State, reduce_event
+from billhook.rows.loading import Wanted, payments_of, state_of
 from billhook.rows.saving import Rows, rows_of
-from billhook.rows.wanted import Wanted
 from billhook.settings import Environment
 
 T = TypeVar("T")
@@ -77,7 +75,7 @@ async def apply_facts(
 
     def reduce(state: State, _: dict[str, Any]) -> None:
         for number, fact in enumerate(facts, start=1):
-            apply(state, fact.event, fact.changes, number)
+            reduce_event(state, fact.event, fact.changes, number)
 
     _, rows = await reduced(
         connection, wanted, reduce, outside_ledger=outside_ledger, elsewhere=elsewhere

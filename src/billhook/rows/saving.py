@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from billhook.kinds import KINDS
-from billhook.reducers.mirror import Mirrored
+from billhook.reducers.newest_wins import Mirrored
 from billhook.reducers.payments import Payment, Row, Transaction
-from billhook.reducers.reduce import subject_of_row
-from billhook.reducers.state import SessionMoved, State
+from billhook.reducers.reduce import SessionMoved, State, subject_of_row
 from billhook.reducers.transactions import refund_transactions, transaction_of
 
 Rows = dict[str, list[Any]]

@@ -16,7 +16,7 @@ import structlog
 from billhook.kinds import KINDS
 from billhook.ledger import Ledger
 from billhook.mirror import fetching
-from billhook.mirror.verify.mirrored import compare_list
+from billhook.mirror.verify.objects import compare_list
 from billhook.mirror.verify.paid import compare_payments
 from billhook.models import Verification, Verify
 from billhook.postgres import Database

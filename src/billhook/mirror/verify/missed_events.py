@@ -44,7 +44,7 @@ async def apply_events(
     for each in reversed(events):
         delivery = decode(each)
         try:
-            entry = await ledger.apply(reader.environment, delivery, reader.lease)
+            entry = await ledger.record(reader.environment, delivery, reader.lease)
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(reader.database, reader.environment, delivery)
         except (EventNotApplied, EventNotRecorded, OtherAccount, ObjectLocked):

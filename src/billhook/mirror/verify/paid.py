@@ -22,8 +22,8 @@ from billhook.postgres.providers import of_stripe
 from billhook.projections import Event
 from billhook.projections.charges import captured, given_back
 from billhook.projections.refunds import refund_changed
+from billhook.reducers.conversion import Conversion
 from billhook.reducers.payments import Payment
-from billhook.reducers.worth import Worth
 from billhook.rows import payments_with
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error, for_each
@@ -274,9 +274,9 @@ async def _convert(
         ids = [row["id"] for row in rows if row["object_type"] == object_type]
         payments |= await payments_with(connection, reader.environment, object_type, ids)
     for row in rows:
-        worth = Worth(payments.get(row["id"]) or Payment(0), row["currency"])
+        conversion = Conversion(payments.get(row["id"]) or Payment(0), row["currency"])
         for name in ("expected", "given_back"):
-            row[name] = worth.of(row[name], row["asked_currency"])
+            row[name] = conversion.of(row[name], row["asked_currency"])
 
 
 def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:

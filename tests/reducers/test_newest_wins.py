@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from billhook.kinds import KINDS
-from billhook.reducers import mirror
-from billhook.reducers.mirror import Document, Mirrored
+from billhook.reducers import newest_wins
 from billhook.reducers.missing import Missing
-from billhook.reducers.versions import Version, break_tie, was_before
+from billhook.reducers.newest_wins import Document, Mirrored, Version, break_tie, was_before
 
 PRODUCT = KINDS["product"]
 
@@ -24,7 +23,7 @@ def show(mirrored: Mirrored, name: str, version: Version, number: int = 1) -> se
     found = state(name)
     row = PRODUCT.row(found)
     assert row is not None
-    return mirror.show(mirrored, row, version, Document(number, found))
+    return newest_wins.show(mirrored, row, version, Document(number, found))
 
 
 def product() -> Mirrored:
@@ -50,7 +49,7 @@ def test_the_newest_of_several_states_is_shown_in_any_order() -> None:
 def test_a_deletion_keeps_older_states_out_and_lets_newer_ones_in(order: tuple[int, ...]) -> None:
     steps = [
         lambda found: show(found, "before", Version(100, 1, "evt_1")),
-        lambda found: mirror.delete(found, 150),
+        lambda found: newest_wins.delete(found, 150),
         lambda found: show(found, "created again", Version(200, 0, "evt_2")),
     ]
     found = product()
@@ -81,7 +80,7 @@ def test_where_nothing_decides_stripe_is_asked() -> None:
 
 def test_the_state_of_a_row_is_asked_for_only_to_break_a_tie() -> None:
     found = product()
-    found.shown = mirror.Shown(Version(100, 1, "evt_1"))
+    found.shown = newest_wins.Shown(Version(100, 1, "evt_1"))
     assert show(found, "older", Version(99, 1, "evt_0")) == set()
     with pytest.raises(Missing) as missing:
         show(found, "same second", Version(100, 1, "evt_2"))

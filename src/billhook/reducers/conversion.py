@@ -20,7 +20,7 @@ class _Amount(NamedTuple):
     amount: int | None
 
 
-class Worth:
+class Conversion:
     """Converts amounts into the currency of a payment, using equivalents that Stripe reports: one
     object's amount in its own currency and in the buyer's (adaptive pricing), else two objects'
     amounts of the whole payment.
