@@ -223,7 +223,6 @@ def test_every_route_is_described_with_examples(api: Any) -> None:
     assert "/api/webhooks/stripe/{environment}" in document["paths"]
     body = document["components"]["schemas"]["CreateCheckoutSession"]
     assert body["examples"][0]["mode"] == "payment"
-    assert "checkout-sessions" in api.http.get("/docs").text
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert {"414", "431"} <= operation["responses"].keys(), path
