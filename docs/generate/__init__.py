@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from generate import commands, errors, routes, settings, tables
+from generate import commands, errors, events, routes, settings, tables
 from generate.tables import Table
 
 DOCS = Path(__file__).parents[1]
@@ -42,6 +42,7 @@ def rendered(page: Path, schema: list[Table]) -> str:
         "settings": settings.write,
         "commands": lambda _: commands.write(),
         "errors": lambda _: errors.write(),
+        "events": lambda _: events.write(),
         "routes": lambda _: routes.write(),
         "models": lambda _: routes.write_models(),
         "tables": lambda _: tables.write(schema),

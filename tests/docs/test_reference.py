@@ -10,8 +10,9 @@ import pytest
 
 import aside
 import generate
+from billhook.projections import TYPES
 from billhook.settings import Settings
-from generate import routes, tables
+from generate import events, routes, tables
 from generate.tables import Table
 
 
@@ -27,7 +28,16 @@ def test_the_page_is_up_to_date(page: Path, schema: list[Table]) -> None:
 
 def test_each_page_with_generated_parts_is_found() -> None:
     pages = {page.stem for page in generate.pages()}
-    assert pages == {"alerts", "cli", "deploy", "errors", "http-api", "settings", "tables"}
+    assert pages == {
+        "alerts",
+        "cli",
+        "deploy",
+        "errors",
+        "events",
+        "http-api",
+        "settings",
+        "tables",
+    }
 
 
 def test_every_setting_has_a_meaning_and_is_listed_once() -> None:
@@ -49,3 +59,11 @@ def test_every_model_that_a_route_refers_to_is_described() -> None:
     document = routes.document()
     named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
     assert named <= set(document["components"]["schemas"])
+
+
+def test_every_type_of_event_is_described_and_changes_a_table() -> None:
+    texts = events.meanings()
+    assert texts["effects"].keys() == TYPES
+    page = (generate.REFERENCE / "events.md").read_text()
+    assert all(page.count(f"\n| `{each}` |") == 1 for each in TYPES)
+    assert all(events.changed_by(each) for each in TYPES)
