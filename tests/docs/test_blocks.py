@@ -26,6 +26,10 @@ RUN_BY = {
         "python": "tests/docs/test_test_your_app.py",
         "sql": "tests/docs/test_test_your_app.py",
     },
+    "docs/how-to/refunds-trials-coupons-tax.md": {
+        "python": "tests/docs/test_refunds_trials_page.py",
+        "sql": "tests/docs/test_refunds_trials_page.py",
+    },
     "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
     "docs/reference/tables.md": {"sql": "tests/database/test_app_sql.py"},
