@@ -16,6 +16,7 @@ import pytest
 import aside
 import insforge
 import servers
+from billhook.account import archived_rows
 from billhook.doctor.database import forced
 from billhook.doctor.finding import Finding
 from billhook.errors import Forbidden
@@ -124,7 +125,7 @@ def works(books: Books) -> None:
             "payments.transactions"
         }
         async with database.as_service() as connection:
-            archive = await connection.fetchval("SELECT billhook.archive('test', NULL)")
+            archive = await archived_rows.archive(connection, "test", None)
         assert await archives.restore(database, archive) > 0
         today = datetime.now(UTC).date()
         assert (await overview(database, "test", 7, today)).environment == "test"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from datetime import date
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 import insforge
+from billhook.account import archived_rows
+from billhook.mirror import archives
 from billhook.mirror.rebuild import rebuild
 from billhook.models import DayFigures, Figures, Overview, RebuildOrder
+from billhook.postgres import Database
 from billhook.postgres.migrate import migrate
 from billhook.reports.overview import _FIGURES, overview
 from books import Books
@@ -98,11 +102,20 @@ def test_lives_a_rebuild_an_archive_and_a_restoration_keep_the_figures(books: Bo
     assert figures(books) == told
     assert_exact(books)
 
-    (archive,) = books.rows("SELECT billhook.archive('test', 'acct_1')")
+    books.execute("""
+        INSERT INTO payments.provider_connections (
+            provider, environment, status, provider_account_id)
+        VALUES ('stripe', 'test', 'unconfigured', 'acct_2')""")
+
+    async def archived(database: Database) -> UUID:
+        async with database.as_service() as connection:
+            return await archived_rows.archive(connection, "test", "acct_1")
+
+    archive = books.run(archived)
     assert figures(books) == []
     books.apply(paid("pi_of_another"))
     assert_exact(books)
-    books.rows("SELECT billhook.restore($1, 'acct_2')", archive["archive"])
+    books.run(lambda database: archives.restore(database, archive))
     assert figures(books) == told
     assert_exact(books)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import asyncpg
 import httpx
 import pytest
 
 from api import connect
+from billhook.errors import DatabaseRefused
 from billhook.mirror import archives
 from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder, Rebuilt
@@ -337,7 +337,7 @@ def test_a_restoration_that_cannot_bring_back_every_row_changes_nothing(away: Aw
     away.back()
     before = final_state(away.books)
     away.books.execute(DROP_ROWS.format(operation="INSERT"))
-    with pytest.raises(asyncpg.RaiseError, match=r"archived rows of payments\.customers could not"):
+    with pytest.raises(DatabaseRefused, match=r"archived rows of payments\.customers could not"):
         away.restore()
     away.books.execute("DROP FUNCTION public.drop_row CASCADE")
     assert final_state(away.books) == before
@@ -348,7 +348,7 @@ def test_an_account_whose_rows_cannot_all_be_archived_is_not_replaced(away: Away
     away.books.apply(*LIFE)
     before = final_state(away.books)
     away.books.execute(DROP_ROWS.format(operation="DELETE"))
-    with pytest.raises(asyncpg.RaiseError, match=r"payments\.customers could not be archived"):
+    with pytest.raises(DatabaseRefused, match=r"payments\.customers could not be archived"):
         away.replaced()
     assert final_state(away.books) == before
     assert away.connected() == away.account

@@ -16,7 +16,6 @@ from billhook.mirror.status import mirror_status
 from billhook.mirror.verify import verify
 from billhook.models import RebuildOrder, Verification, Verify
 from billhook.postgres import Database
-from billhook.postgres.providers import of_stripe
 from billhook.reports.overview import overview
 from billhook.stripe.gateway import Gateway
 from books import Books
@@ -159,12 +158,3 @@ def test_the_overview_and_the_status_count_stripes_rows_only(station: Station) -
     figures, status = station.books.run(shown)
     assert figures.currencies == []
     assert status.failed_events == 0
-
-
-def test_the_rule_of_whose_rows_they_are_is_the_same_in_sql_and_python(
-    database_url: str,
-) -> None:
-    for row in Books(database_url).rows(
-        "SELECT relation, condition FROM billhook.account_tables()"
-    ):
-        assert row["condition"] == of_stripe(row["relation"])

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import structlog
 
 from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret_name
+from billhook.account import archived_rows
 from billhook.errors import SecretUnreadable
 from billhook.models import Config, ConfiguredKey, Connection, Status
 from billhook.postgres import Connection as DatabaseConnection
@@ -85,10 +86,12 @@ WHERE provider = 'stripe' AND environment = $1
 """
 
 # Events from before the account was first connected are not applied.
-_PULL = "SELECT billhook.begin_pulling($1, $2, pg_catalog.to_timestamp($3::bigint))"
+_PULL = """
+INSERT INTO billhook.pulls (environment, since, cursor_at)
+VALUES ($1, pg_catalog.to_timestamp($2::bigint), pg_catalog.to_timestamp($2::bigint))
+ON CONFLICT DO NOTHING
+"""
 _NO_EVENTS = "LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE"
-_ARCHIVE = "SELECT billhook.archive($1, $2)"
-_ARCHIVE_TIMEOUT = 3600.0  # seconds: every row of the account is moved
 
 
 class Connections:
@@ -174,7 +177,8 @@ class Connections:
                 environment == "live",
                 account,
             )
-            await connection.execute(_PULL, environment, account["id"], fetched.at)
+            await archived_rows.pull_as_before(connection, environment, account["id"])
+            await connection.execute(_PULL, environment, fetched.at)
             if key is not None:
                 await self._secrets.set_in(connection, stripe_key_name(environment), key)
 
@@ -184,8 +188,8 @@ class Connections:
         await stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
         # Events on their way end first, and their rows go with the others.
-        await connection.execute(_NO_EVENTS, timeout=_ARCHIVE_TIMEOUT)
-        await connection.execute(_ARCHIVE, environment, account_id, timeout=_ARCHIVE_TIMEOUT)
+        await connection.execute(_NO_EVENTS, timeout=archived_rows.PATIENCE)
+        await archived_rows.archive(connection, environment, account_id)
         await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
 
     async def endpoint(

@@ -7,11 +7,12 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
+from billhook.account import archived_rows
+from billhook.account.archived_rows import PATIENCE
 from billhook.account.connections import lock_account, stop_readers
-from billhook.errors import BillhookError, NotFound
+from billhook.errors import BillhookError, DatabaseRefused, NotFound
 from billhook.mirror.rebuild import hold_writers, rebuild_in
-from billhook.mirror.rebuild.fresh import PATIENCE
-from billhook.postgres import Database, repeat_collisions
+from billhook.postgres import Connection, Database, repeat_collisions
 from billhook.settings import Environment
 
 _LIST = """
@@ -27,13 +28,30 @@ WHERE a.id = $1 AND a.restored_at IS NULL
 FOR UPDATE OF a
 """
 _ENVIRONMENT = "SELECT environment FROM billhook.archives WHERE id = $1"
-_RESTORE = "SELECT billhook.restore($1, $2)"
+_RESTORED = "UPDATE billhook.archives SET restored_at = now() WHERE id = $1"
+_REMOVE_COPIES = """
+WITH gone AS (
+    DELETE FROM billhook.archived_rows WHERE archive_id = $1 AND relation = $2 RETURNING 1)
+SELECT pg_catalog.count(*) FROM gone
+"""
+_COPIES = "SELECT pg_catalog.count(*) FROM billhook.archived_rows WHERE archive_id = $1"
 _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
 """
-# The rows that the restored rows replaced.
-_PRESENT = "SELECT id FROM billhook.archives WHERE environment = $1 AND archived_at = now()"
+# Tables whose rows are kept where the restored ones have no equal.
+_KEPT = (
+    *archived_rows.MIRRORED,
+    "payments.stripe_checkout_sessions",
+    "payments.stripe_customer_portal_sessions",
+    "payments.transactions",
+    "billhook.payment_refs",
+    "billhook.refreshes",
+    "billhook.event_retries",
+)
+_UNLESS_PRESENT = "ON CONFLICT DO NOTHING"
+_NEWER = """ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
+    told_at = EXCLUDED.told_at, object = EXCLUDED.object"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +109,46 @@ async def _restore(database: Database, archive_id: UUID) -> int:
                 next_actions="Set a key of the archived account first, or remove the current one.",
             )
         await hold_writers(connection)
-        restored: int = await connection.fetchval(
-            _RESTORE, archive_id, row["connected"], timeout=PATIENCE
-        )
+        replaced = await archived_rows.archive(connection, row["environment"], row["connected"])
+        restored = await _bring_back_all(connection, archive_id)
         if row["connected"] == row["archived"]:
-            # What came since then, to the rows in whose place these came back, is not lost.
-            present = await connection.fetchval(_PRESENT, row["environment"])
-            await rebuild_in(connection, row["environment"], archive=present)
+            await _keep(connection, row["environment"], row["connected"], replaced)
         await connection.execute(_CONNECTED, row["environment"], row["archived"])
     return restored
+
+
+async def _bring_back_all(connection: Connection, archive_id: UUID) -> int:
+    """Bring an archive's rows back. Rows that the app hung onto ours by a foreign key must be gone
+    or deferred, as with any deletion."""
+    await connection.execute(_RESTORED, archive_id)
+    restored = 0
+    for table in archived_rows.TABLES:
+        brought = await archived_rows.bring_back(connection, archive_id, table)
+        archived = await connection.fetchval(_REMOVE_COPIES, archive_id, table, timeout=PATIENCE)
+        if brought != archived:
+            raise DatabaseRefused(
+                f"{archived - brought} of {archived} archived rows of {table} could not be "
+                "restored.",
+                next_actions="A trigger on that table drops what is written.",
+            )
+        restored += brought
+    if unknown := await connection.fetchval(_COPIES, archive_id, timeout=PATIENCE):
+        raise DatabaseRefused(
+            f"{unknown} archived rows are of tables that this version of Billhook does not know.",
+            next_actions="Restore the archive with the version of Billhook that made it, or a "
+            "newer one.",
+        )
+    return restored
+
+
+async def _keep(
+    connection: Connection, environment: Environment, account: str | None, replaced: UUID
+) -> None:
+    """Keep what came since the account was connected again: rows without an equal in the archive
+    stay as they are. The rebuild applies the events that changed the others, and recreates claims
+    and the facts of payments."""
+    await archived_rows.pull_as_before(connection, environment, account)
+    for table in _KEPT:
+        await archived_rows.bring_back(connection, replaced, table, _UNLESS_PRESENT)
+    await archived_rows.bring_back(connection, replaced, "billhook.fetched_payments", _NEWER)
+    await rebuild_in(connection, environment, archive=replaced)

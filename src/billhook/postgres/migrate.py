@@ -29,7 +29,6 @@ from billhook.database_url import dsn_of
 from billhook.errors import BillhookError
 from billhook.kinds import TABLES
 from billhook.postgres import grants, no_answer, require_utf8, rights
-from billhook.postgres.providers import of_stripe
 
 log = structlog.get_logger(__name__)
 
@@ -134,16 +133,7 @@ class Migration:
         return _checksum(self.sql)
 
 
-def _quoted(text: str) -> str:
-    return "'{}'".format(text.replace("'", "''"))
-
-
-_NAMES = [_quoted(f"payments.{table}") for table in TABLES]
-_CONDITIONS = [_quoted(of_stripe(table)) for table in TABLES]
-_MIRRORED = {
-    "mirrored_tables": ", ".join(_NAMES),
-    "mirrored_rows": ", ".join(map("({}, {})".format, _NAMES, _CONDITIONS)),
-}
+_MIRRORED = {"mirrored_tables": ", ".join(f"'payments.{table}'" for table in TABLES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +141,8 @@ class FunctionFile:
     """One `functions/name.sql`: functions, and Billhook's triggers that call them.
 
     As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
-    text for tables elsewhere. `:mirrored_tables` and `:mirrored_rows` stand for the tables of the
-    mirrored kinds, and for which of their rows are Stripe's, as lists of SQL values.
+    text for tables elsewhere. `:mirrored_tables` stands for the tables of the mirrored kinds, as a
+    list of SQL values.
     """
 
     name: str
