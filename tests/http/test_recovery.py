@@ -246,8 +246,10 @@ def test_the_cursor_waits_for_an_event_that_cannot_be_recorded_and_the_others_do
     """The ledger of an adopted database may belong to somebody else."""
     (refused, *_) = station.bought(3)
     station.books.execute(f"""
-        CREATE OR REPLACE FUNCTION billhook.silence_triggers() RETURNS jsonb LANGUAGE plpgsql AS $$
+        CREATE FUNCTION refuse_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE insufficient_privilege USING MESSAGE = 'must be owner of table'; END $$;
+        CREATE EVENT TRIGGER refuse_ddl ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+        EXECUTE FUNCTION refuse_ddl();
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
         CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON payments.webhook_events FOR EACH ROW
         WHEN (NEW.object_id = '{refused}') EXECUTE FUNCTION refuse()""")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ import orjson
 
 from billhook.errors import PaymentConfigInvalid
 from billhook.ledger.delivery import Delivery
+from billhook.ledger.silencing import silenced_triggers
 from billhook.postgres import Connection
 from billhook.projections.changes import Changes
 from billhook.reducers.reduce import State, reduce_event
@@ -31,8 +33,6 @@ FROM billhook.save_batch($1, $2, $3::text[]::uuid[], $4, $5, $6, $7, $8,
     $9::text[]::jsonb[], $10, $11, $12::text::jsonb) AS saved
 """
 _RESET = "SELECT billhook.reset_session()"  # `_SAVE` does it, too
-_SILENCE = "SELECT billhook.silence_triggers()"
-_RESTORE = "SELECT billhook.restore_triggers($1)"
 _ARCHIVED_AFTER = 30 * 86400 - 3600
 """Seconds after which an event may have moved from the ledger to the archive."""
 
@@ -124,10 +124,8 @@ async def apply_batch(
     known = result.known
     saved = {}
     if result.todo:
-        silenced = await connection.fetchval(_SILENCE) if silently else None
-        saved = await _save(connection, environment, result, rows)
-        if silently:
-            await connection.execute(_RESTORE, silenced)
+        async with silenced_triggers(connection) if silently else nullcontext():
+            saved = await _save(connection, environment, result, rows)
     else:
         await connection.execute(_RESET)
     entries = []
