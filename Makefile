@@ -29,6 +29,7 @@ lint: .venv/test.stamp
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry src
+	@PYTHONPATH=docs $(BIN)/python -m prose
 
 # The site, in site/. A dead link or a page that the menu lacks fails. Links between pages are
 # relative, so that the site can also be opened from its folder.

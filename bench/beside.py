@@ -1,9 +1,9 @@
-"""Events of another commit and of this one in one run, by turns.
+"""Another commit and this one apply the same events in one run, alternately.
 
     git worktree add /tmp/before COMMIT
     BENCH_BESIDE=/tmp/before python -m bench beside
 
-Both have a server process and a new database on one PostgreSQL, and take turns of a few seconds,
+Both have a server process and a new database on one PostgreSQL, and alternate every few seconds,
 so that a slow minute of the machine slows both.
 """
 

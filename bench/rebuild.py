@@ -37,7 +37,7 @@ WHERE relkind = 'r' AND relnamespace IN ('payments'::regnamespace, 'billhook'::r
 
 
 async def year() -> list[str]:
-    """What Stripe tells of one customer: a purchase, refunded in part, and a subscription."""
+    """The events of one customer: a purchase, refunded in part, and a subscription."""
     key = ("sk_test_bench", "")
     transport = httpx.ASGITransport(create_sandbox())
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as web:

@@ -33,7 +33,7 @@ def pages() -> list[Path]:
 
 
 def rendered(page: Path, schema: list[Table]) -> str:
-    """The text of a page, with its parts written anew.
+    """The text of a page, with its parts rewritten.
 
     Args:
         schema: the tables of `payments`, from `tables.read`.

@@ -269,7 +269,7 @@ class Settings(FromEnvironment):
         description="Seconds between reads of Stripe's event list. If not set: 3 without a "
         "public URL, 300 with one.",
     )
-    # Stripe may tell of an event again for 30 days.
+    # Stripe may deliver an event again for 30 days.
     event_retention_days: int | None = Field(
         None,
         alias="BILLHOOK_EVENT_RETENTION_DAYS",

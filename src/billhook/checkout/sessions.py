@@ -83,7 +83,7 @@ UPDATE payments.stripe_checkout_sessions AS theirs SET
     url = CASE WHEN final THEN url ELSE $8 END,
     raw = CASE WHEN final THEN raw ELSE $9 END,
     last_error = NULL,
-    -- Which event the row shows belongs to its session: another session begins anew.
+    -- The event of the row belongs to its session: another session starts without one.
     provider_event_at = CASE WHEN stays THEN provider_event_at END,
     provider_event_rank = CASE WHEN stays THEN provider_event_rank END,
     provider_event_id = CASE WHEN stays THEN provider_event_id END
@@ -92,7 +92,7 @@ RETURNING theirs.id, environment, mode, status, payment_status, subject_type, su
     customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,
     last_error, created_at, updated_at
 """
-# Only where nobody else came through meanwhile: another request with the same key, or a webhook.
+# Only if neither another request with the same key nor a webhook has updated the row meanwhile.
 _FAILED = """
 UPDATE payments.stripe_checkout_sessions SET
     last_error = CASE WHEN status IN ('initialized', 'failed') THEN $2 ELSE last_error END,

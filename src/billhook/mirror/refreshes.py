@@ -107,7 +107,7 @@ FROM (
     WHERE environment = $1 AND object_type = $2 AND object_id = $3
 ) AS of
 """
-# A refund as Stripe once told of it.
+# A refund as Stripe last reported it.
 _REFUND = """
 SELECT object_id AS id, 'refund'::text AS object, amount, currency, charge_id AS charge,
     payment_intent_id AS payment_intent, extract(epoch FROM provider_created_at)::bigint AS created
@@ -391,7 +391,7 @@ async def _payment(
 ) -> Mapping[str, Any]:
     async with reader.database.connection() as connection:
         row = await connection.fetchrow(_PAYMENT, reader.environment, object_type, object_id)
-    # None where an object is told of without any other of its payment.
+    # None if no other object of the payment is known.
     return {name: value for name, value in row.items() if value is not None} if row else {}
 
 

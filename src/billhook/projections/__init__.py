@@ -56,7 +56,7 @@ def project(event: Event) -> Changes:
     """What `event` changes; `NOTHING` for an unused type, and for events of connected accounts
     (Connect), whose customers and payments are not this account's.
 
-    An object that is mirrored may tell of a payment as well.
+    A mirrored object may also report a payment.
 
     Raises:
         UnreadableObject: its object lacks a required field, or Billhook itself has a bug.

@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(slots=True)
 class Payment:
-    """What is known of one payment.
+    """The known facts of one payment.
 
     Attributes:
         row: None until there is a source.

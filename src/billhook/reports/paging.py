@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 Kind = Literal["boolean", "time", "integer", "uuid", "text"]
 Key: TypeAlias = tuple[str, Kind]
-"""An SQL expression, and how its value stands in a cursor."""
+"""An SQL expression, and the type of its value in a cursor."""
 _SQL_TYPES: dict[Kind, str] = {
     "boolean": "boolean",
     "time": "timestamptz",
@@ -49,8 +49,8 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of a list: SQL expressions over its table `t`, never null, the last one unique, and
-    how their values stand in a cursor. All rise or all fall, so that one index walk gives it."""
+    """The order of a list: SQL expressions over its table `t`, never null, the last one unique,
+    with their types in a cursor. All ascend or all descend, so that one index scan is enough."""
 
     keys: tuple[Key, ...]
     falling: bool = False

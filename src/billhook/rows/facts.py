@@ -89,7 +89,7 @@ async def apply_facts(
 async def payments_with(
     connection: Connection, environment: Environment, object_type: str, ids: Iterable[str]
 ) -> dict[str, Payment]:
-    """What is known of the payments that objects of one type belong to, by the objects' ids."""
+    """The known facts of the payments that objects of one type belong to, by the objects' ids."""
     refs = [{"type": object_type, "id": each} for each in ids]
     asked = orjson.dumps({"refs": refs, "new_payments": 0}).decode()
     loaded = orjson.loads(await connection.fetchval(_LOAD.format("billhook"), environment, asked))

@@ -41,8 +41,8 @@ def decode(body: bytes) -> tuple[Any, bytes]:
     """Read JSON.
 
     Returns:
-        It, and its text for PostgreSQL, written anew from what was read: numbers beyond a double's
-        range are null or zero in both.
+        The value, and its text for PostgreSQL, serialized from that value: numbers beyond a
+        double's range are null or zero in both.
 
     Raises:
         ValueError: it is not JSON, or nested too deeply to be read.

@@ -72,8 +72,8 @@ def verify(payload: bytes, header: SignatureHeader, secrets: Iterable[str]) -> l
     """Check that `payload` was signed with one of `secrets`. Returns those that it was signed with.
 
     Args:
-        payload: the body, byte for byte as it came.
-        header: several signatures stand in it while a secret is rolled.
+        payload: the body, byte for byte as received.
+        header: it contains several signatures while a secret is rolled.
         secrets: every secret that is valid now.
 
     Raises:

@@ -43,7 +43,7 @@ def is_charged_back(data: DataSet, charge: Json) -> bool:
 
 def refundable_amount(data: DataSet, charge: Json, amount: int | None) -> int:
     if charge["status"] != "succeeded":
-        message = "This charge has not succeeded and can't be refunded."
+        message = "Only charges that have succeeded can be refunded."
         raise InvalidRequest(message, code="charge_not_refundable", param="charge")
     if charge["disputed"] and is_charged_back(data, charge):
         message = f"Charge {charge['id']} has been charged back; cannot issue a refund."

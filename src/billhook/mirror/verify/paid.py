@@ -419,11 +419,11 @@ def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) 
 
 
 async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
-    """Through the ledger, if Stripe still lists the events, so that the app's triggers learn of it;
-    then as fetched. Returns the row that is shown then."""
+    """Apply the events through the ledger, if Stripe still lists them, so that the app's triggers
+    run; then the object as fetched. Returns the resulting row."""
     parts = [moved.object["id"]]
     if kind == "charge" and moved.intent_id is not None:
-        # An invoice tells of its payment without naming it.
+        # Events of an invoice report its payment without naming it.
         parts += await refreshes.invoices_paid_by(reader, moved.intent_id)
     await apply_events(reader, ledger, moved.id, parts, moved.created)
     row = await _row(reader, kind, moved)

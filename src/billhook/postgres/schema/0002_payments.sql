@@ -440,7 +440,7 @@ CREATE INDEX products_by_lower_name ON payments.stripe_products
 
 -- Of a type and a status, by time; and which types there are. Each event is inserted as pending and
 -- updated in the same transaction: without that first state it is written once instead of twice,
--- and no dead entries stand in the way. What is pending is found by the index of the status.
+-- and leaves no dead entries. What is pending is found by the index of the status.
 CREATE INDEX webhook_events_by_type ON payments.webhook_events
     (environment, event_type, processing_status, received_at DESC, id DESC)
     WHERE processing_status <> 'pending';

@@ -89,7 +89,7 @@ CREATE TABLE billhook.payment_refs (
 );
 CREATE INDEX payment_refs_by_payment ON billhook.payment_refs (payment_id);
 
--- The newest known facts of each object that tells of a payment, one row per outcome, so that a
+-- The newest known facts of each object that reports a payment, one row per outcome, so that a
 -- success and an earlier failure of one PaymentIntent stand side by side. Of several that know a
 -- fact the one with the smallest place counts.
 CREATE TABLE billhook.payment_sources (
@@ -164,7 +164,7 @@ CREATE TABLE billhook.leases (
 );
 
 -- A sync of an environment, the last one or the one that runs. `finished_at` is null while it runs
--- and after it was stopped; then the next one goes on where it stopped.
+-- and after it was stopped; then the next one continues where it stopped.
 CREATE TABLE billhook.syncs (
     environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
     started_at  timestamptz NOT NULL DEFAULT now(),
