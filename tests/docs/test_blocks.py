@@ -21,6 +21,10 @@ RUN_BY = {
     "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/supabase.md": {
+        "sh": "tests/docs/test_supabase.py",
+        "sql": "tests/docs/test_supabase.py",
+    },
     "docs/how-to/rotate-keys.md": {"sh": "tests/docs/test_rotate_keys.py"},
     "docs/how-to/test-your-app.md": {
         "python": "tests/docs/test_test_your_app.py",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import hmac
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -28,6 +26,7 @@ from billhook.errors import BillhookError
 from billhook.postgres import Database
 from billhook.settings import Settings
 from http_tokens import ODD_CLAIMS, raw_token
+from identity import Provider, providing
 
 SECRET = "the JWT secret of the tests, long enough"
 USER = "11111111-1111-4111-8111-111111111111"
@@ -202,48 +201,10 @@ def test_the_shape_decides_what_a_credential_is(headers: dict[str, str], kind: s
     assert found is None or found.value not in repr(found)
 
 
-class Provider:
-    """An identity provider: a real HTTP server with a JWKS that tests can change."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = []
-        self.fetches = 0
-        self.broken = False
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                provider.fetches += 1
-                body = b"<html>" if provider.broken else orjson.dumps({"keys": provider.keys})
-                self.send_response(200)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def add(self, private: Any, kid: str | None, **more: Any) -> None:
-        algorithm: Any = jwt.algorithms.RSAAlgorithm
-        if isinstance(private, ec.EllipticCurvePrivateKey):
-            algorithm = jwt.algorithms.ECAlgorithm
-        elif isinstance(private, ed25519.Ed25519PrivateKey):
-            algorithm = jwt.algorithms.OKPAlgorithm
-        entry = orjson.loads(algorithm.to_jwk(private.public_key()))
-        entry.pop("key_ops", None)
-        self.keys.append(entry | ({"kid": kid} if kid else {}) | more)
-
-
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    made = Provider()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with providing() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
