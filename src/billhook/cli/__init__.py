@@ -212,12 +212,19 @@ def dev(
         str | None,
         typer.Option(help="A PostgreSQL to use instead of the bundled one."),
     ] = None,
+    demo: Annotated[
+        bool,
+        typer.Option(
+            help="Whether to run the demo shop. Its tables and policies are in the same database: "
+            "leave it out to develop an app of your own."
+        ),
+    ] = True,
 ) -> None:
     """Run everything on this machine: PostgreSQL, the Stripe sandbox, the API and a demo shop."""
     _require_extra(embedded=database_url is None)
     from billhook.dev import Options, run
 
-    run(Options(state, port, sandbox_port, database_url))
+    run(Options(state, port, sandbox_port, database_url, demo))
 
 
 app.command(

@@ -49,12 +49,14 @@ class Options:
         port: the API's; None means `API_PORT` or the next free one, 0 any.
         sandbox_port: the Stripe sandbox's, likewise.
         database_url: a PostgreSQL to use instead of the embedded one.
+        demo: whether the demo shop runs, too. Its policies are in the same database.
     """
 
     state: Path
     port: int | None = None
     sandbox_port: int | None = None
     database_url: str | None = None
+    demo: bool = True
 
 
 def run(options: Options) -> None:
@@ -75,7 +77,8 @@ def run(options: Options) -> None:
             else:
                 dsn = dsn_of(options.database_url)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_until_interrupted(_serve(console, state, keys, dsn, api, sandbox)))
+            serving = _serve(console, state, keys, dsn, api, sandbox, demo=options.demo)
+            runner.run(_until_interrupted(serving))
         console.print("Stopped. All data is kept.")
 
 
@@ -84,7 +87,8 @@ def _postgres(folder: Path) -> Iterator[str]:
     try:
         server = embedded.start(folder / "postgres")
         try:
-            yield server.create_database("billhook", owner="billhook")
+            # Not "billhook": tables that name no schema would be created in Billhook's own.
+            yield server.create_database("app", owner="app")
         finally:
             server.stop()
     except embedded.EmbeddedPostgresError as error:
@@ -92,7 +96,14 @@ def _postgres(folder: Path) -> Iterator[str]:
 
 
 async def _serve(
-    console: Console, state: State, keys: Keys, dsn: str, api: Listener, sandbox_at: Listener
+    console: Console,
+    state: State,
+    keys: Keys,
+    dsn: str,
+    api: Listener,
+    sandbox_at: Listener,
+    *,
+    demo: bool,
 ) -> None:
     async with contextlib.AsyncExitStack() as at_end:
         with console.status("Starting the Stripe sandbox …"):
@@ -102,19 +113,21 @@ async def _serve(
                 start_sandbox(sandbox_at, state.folder / "sandbox.sqlite", state.folder)
             )
         with console.status("Starting the API …"):
-            shop = await at_end.enter_async_context(
-                open_demo(DemoConfig(dsn, keys.jwt_secret, keys.anonymous_key))
-            )
             settings = _settings(keys, dsn, sandbox.url, api)
             logs.configure(settings)
             app = create_app(settings)
-            _mount(app, shop)
+            if demo:
+                shop = await at_end.enter_async_context(
+                    open_demo(DemoConfig(dsn, keys.jwt_secret, keys.anonymous_key))
+                )
+                _mount(app, shop)
             server = await at_end.enter_async_context(_serving(app, api))
             # Done in the background as well: here it is waited for, so that nothing is missed.
             await app.state.services.stripe_keys.configure_webhook("test")
-            await offer(dsn, await seed(sandbox.url, keys.stripe_key))
+            if demo:
+                await offer(dsn, await seed(sandbox.url, keys.stripe_key))
         state.write_environment(_environment(settings, api))
-        show(console, state, keys, api, sandbox_at, dsn)
+        show(console, state, keys, api, sandbox_at, dsn, demo=demo)
         await _first_end(server, sandbox)
 
 

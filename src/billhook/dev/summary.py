@@ -15,22 +15,31 @@ from billhook.redact import redact
 
 
 def show(
-    console: Console, state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str
+    console: Console,
+    state: State,
+    keys: Keys,
+    api: Listener,
+    sandbox: Listener,
+    dsn: str,
+    *,
+    demo: bool,
 ) -> None:
-    """Print the URLs, the keys and the first steps.
+    """Print the URLs, the keys and, for the demo shop, the first steps.
 
     Lines are not wrapped, whatever the terminal's width, so that they can be copied.
     """
-    for line in _lines(state, keys, api, sandbox, dsn):
+    for line in _lines(state, keys, api, sandbox, dsn, demo=demo):
         console.print(Text("  ") + line, soft_wrap=True)
 
 
-def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str) -> Iterator[Text]:
+def _lines(
+    state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str, *, demo: bool
+) -> Iterator[Text]:
     yield Text()
     yield Text("Billhook is running.", style="bold green")
     yield Text()
     for name, value, style in (
-        ("Demo shop", f"{api.address}/demo", "bold"),
+        *([("Demo shop", f"{api.address}/demo", "bold")] if demo else []),
         ("Dashboard", f"{api.address}/dashboard   sign in with the admin key", "bold"),
         ("API", f"{api.address}   documentation at {api.address}/docs", ""),
         ("Admin key", keys.admin_key, ""),
@@ -45,6 +54,17 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
         if each.instead_of is not None:
             said = f"Port {each.instead_of} was taken, so this is {each.port}."
             yield Text(said, style="yellow")
+    if demo:
+        yield from _first_steps(api)
+    yield Text()
+    again = f"rm -rf {shlex.quote(_short(state.folder))}"
+    yield Text("Press Ctrl-C to stop; the next run keeps all data. To start over: ").append(
+        Text(again, style="bold")
+    )
+    yield Text()
+
+
+def _first_steps(api: Listener) -> Iterator[Text]:
     yield Text()
     yield Text("Get started", style="bold")
     yield Text(f"1. Open {api.address}/demo, choose a product and press Buy.")
@@ -52,12 +72,6 @@ def _lines(state: State, keys: Keys, api: Listener, sandbox: Listener, dsn: str)
     yield Text("   4000 0000 0000 0002 is declined; the arrow at the top left cancels.")
     yield Text("3. See the order become paid: a trigger in your database did that.")
     yield Text(f"4. Open {api.address}/dashboard and see the payment and its events.")
-    yield Text()
-    again = f"rm -rf {shlex.quote(_short(state.folder))}"
-    yield Text("Press Ctrl-C to stop; the next run keeps all data. To start over: ").append(
-        Text(again, style="bold")
-    )
-    yield Text()
 
 
 def _short(folder: Path) -> str:

@@ -80,10 +80,10 @@ class EmbeddedPostgres:
 
         Args:
             owner: who it belongs to and whose the address is; created where there is no such role,
-                as one that may create roles but is no superuser.
+                as one that may create roles and databases but is no superuser.
         """
         self._psql(
-            "SELECT format('CREATE ROLE %I LOGIN CREATEROLE', :'owner')"
+            "SELECT format('CREATE ROLE %I LOGIN CREATEROLE CREATEDB', :'owner')"
             " WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \\gexec\n"
             "SELECT format('CREATE DATABASE %I OWNER %I', :'name', :'owner')"
             " WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \\gexec",
