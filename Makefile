@@ -14,7 +14,7 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command "make lock" pyproject.toml
 
 run: .venv/run.stamp
-	@$(BIN)/billhook dev
+	@$(BIN)/billhook dev --with-history
 
 test: .venv/test.stamp
 	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal

@@ -39,6 +39,7 @@ def serve(given: argparse.Namespace) -> None:
         allow_live=given.allow_live,
         public_url=given.public_url,
         allow_remote=given.allow_remote,
+        begin_ago=given.begin_ago,
     )
     listener = listen(given.host, given.port)
     host, port = listener.getsockname()[:2]
@@ -72,6 +73,13 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="SQLite file to keep all data in")
     parser.add_argument("--public-url", help="URL of the hosted pages, if behind a proxy")
     parser.add_argument("--allow-live", action="store_true", help="accept sk_live_ keys")
+    parser.add_argument(
+        "--begin-ago",
+        metavar="TIME",
+        type=commands.duration,
+        default=0,
+        help="how far in the past the clock of a new sandbox begins, such as 365d",
+    )
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="stop when the parent process ends"
     )

@@ -147,6 +147,9 @@ COMMANDS: dict[str, Command] = {
     "authenticate": Command(
         "confirm or deny an intent that requires action", authenticate_arguments, given_options
     ),
+    "catch-up": Command(
+        "move a clock that is in the past to the present", no_arguments, given_options
+    ),
     "delivery": Command("change how webhooks are delivered", delivery_arguments, given_options),
     "dump": Command(
         "print all objects as JSON lines",

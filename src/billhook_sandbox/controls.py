@@ -49,6 +49,7 @@ class Controls:
             "advance": self.advance,
             "api_version": self.api_version,
             "authenticate": self.authenticate,
+            "catch_up": self.catch_up,
             "delivery": self.delivery,
             "extra_keys": self.extra_keys,
             "fault": self.fault,
@@ -116,6 +117,10 @@ class Controls:
     def advance(self, given: Json) -> Json:
         seconds = number(given, "seconds")
         self.state.advance(seconds)
+        return {"now": self.state.clock.now()}
+
+    def catch_up(self, _: Json) -> Json:
+        self.state.catch_up()
         return {"now": self.state.clock.now()}
 
     async def settle(self, given: Json) -> Json:

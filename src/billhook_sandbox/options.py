@@ -20,3 +20,6 @@ class Options:
     allow_remote: bool = False
     """Accept requests to any name of this machine, as other machines send them. The controls still
     only accept requests from this machine."""
+
+    begin_ago: float = 0
+    """Seconds by which the clock of a new sandbox is behind real time."""

@@ -26,12 +26,13 @@ class SandboxState:
         self.dispatcher = WebhookDispatcher(self.clock, self.fault_injector, self.commit)
         self.database = Database(options.data) if options.data else None
         self.changed = asyncio.Event()
+        settings = self.database.settings() if self.database else {}
+        self.clock.offset = settings.get("clock_offset", self.clock.offset - options.begin_ago)
         if self.database:
-            self.load(self.database)
+            self.load(self.database, settings)
+            self.save_settings()
 
-    def load(self, database: Database) -> None:
-        settings = database.settings()
-        self.clock.offset = settings.get("clock_offset", 0)
+    def load(self, database: Database, settings: Json) -> None:
         self.fault_injector.revoked = set(settings.get("revoked_keys", ()))
         self.fault_injector.access = settings.get("access", {})
         for saved in database.load():
@@ -95,6 +96,14 @@ class SandboxState:
         self.dispatcher.wake()
         if self.schedule.failures:
             raise JobFailed(self.schedule.failures.pop(0))
+
+    def catch_up(self) -> None:
+        """Moves a clock that is in the past to the present. Raises as `advance` does."""
+        if self.clock.offset < 0:
+            self.advance(-self.clock.offset)
+            self.clock.offset = max(self.clock.offset, 0)  # without the time that this took
+            self.save_settings()
+            self.changed.set()
 
     def save_settings(self) -> None:
         if self.database:

@@ -39,7 +39,7 @@ def shop() -> Iterator[str]:
                     "--state",
                     str(Path(folder) / "state"),
                 ),
-                *("--port", "0", "--sandbox-port", "0"),
+                *("--with-history", "--port", "0", "--sandbox-port", "0"),
             ],
             stdout=subprocess.PIPE,
             text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -203,3 +204,25 @@ def test_controls_report_invalid_requests(
     with pytest.raises(Refused) as caught:
         sandbox.control(name, **given)
     assert caught.value.status in (400, 404)
+
+
+def test_a_sandbox_that_begins_in_the_past_catches_up(tmp_path: Path, launch: Launch) -> None:
+    data = str(tmp_path / "sandbox.sqlite")
+    process, found = launch("--data", data, "--begin-ago", "90d")
+    shop = Shop(found, "sk_test_shop")
+    began = shop.v1.customers.create({"email": "a@example.com"}).created
+    assert 89 * 86400 < time.time() - began < 91 * 86400
+    subscription = shop.paid("subscription")["subscription"]
+    process.kill()
+    process.wait(10)
+
+    _, found = launch("--data", data)
+    shop = Shop(found, "sk_test_shop")
+    now = web.get(f"{found.url}/_sandbox/health").json()["now"]
+    assert now < time.time() - 89 * 86400, "its time goes on where it was"
+    caught_up = found.control("catch_up")["now"]
+    assert abs(caught_up - time.time()) < 60
+    invoices = shop.get("/v1/invoices", subscription=subscription)["data"]
+    months = [round((each["created"] - began) / 86400 / 30.4) for each in invoices[::-1]]
+    assert months in ([0, 1, 2], [0, 1, 2, 3]), "each renewal at its time"
+    assert found.control("catch_up")["now"] >= caught_up, "once is enough"

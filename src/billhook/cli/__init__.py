@@ -219,12 +219,19 @@ def dev(
             "leave it out to develop an app of your own."
         ),
     ] = True,
+    with_history: Annotated[
+        bool,
+        typer.Option(
+            "--with-history",
+            help="Fill a new state folder with a year of customers, subscriptions and payments.",
+        ),
+    ] = False,
 ) -> None:
     """Run everything on this machine: PostgreSQL, the Stripe sandbox, the API and a demo shop."""
     _require_extra(embedded=database_url is None)
     from billhook.dev import Options, run
 
-    run(Options(state, port, sandbox_port, database_url, demo))
+    run(Options(state, port, sandbox_port, database_url, demo=demo, with_history=with_history))
 
 
 app.command(

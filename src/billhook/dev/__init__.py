@@ -26,6 +26,7 @@ from billhook import logs
 from billhook.app import create_app
 from billhook.database_url import dsn_of
 from billhook.demo import DemoConfig, offer, open_demo
+from billhook.dev.filling import Filling
 from billhook.dev.listening import Listener, listen
 from billhook.dev.sandbox import Sandbox, seed, start_sandbox
 from billhook.dev.state import Keys, State
@@ -50,6 +51,7 @@ class Options:
         sandbox_port: the Stripe sandbox's, likewise.
         database_url: a PostgreSQL to use instead of the embedded one.
         demo: whether the demo shop runs, too. Its policies are in the same database.
+        with_history: whether a new folder is filled with a year of history.
     """
 
     state: Path
@@ -57,6 +59,7 @@ class Options:
     sandbox_port: int | None = None
     database_url: str | None = None
     demo: bool = True
+    with_history: bool = False
 
 
 def run(options: Options) -> None:
@@ -77,7 +80,8 @@ def run(options: Options) -> None:
             else:
                 dsn = dsn_of(options.database_url)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            serving = _serve(console, state, keys, dsn, api, sandbox, demo=options.demo)
+            filling = Filling(state, state.folder / "sandbox.sqlite", wanted=options.with_history)
+            serving = _serve(console, state, keys, dsn, filling, api, sandbox, demo=options.demo)
             runner.run(_until_interrupted(serving))
         console.print("Stopped. All data is kept.")
 
@@ -100,6 +104,7 @@ async def _serve(
     state: State,
     keys: Keys,
     dsn: str,
+    filling: Filling,
     api: Listener,
     sandbox_at: Listener,
     *,
@@ -110,8 +115,11 @@ async def _serve(
             await migrate(dsn)
             # The API's port is already open: deliveries of the last run wait there and don't fail.
             sandbox = await at_end.enter_async_context(
-                start_sandbox(sandbox_at, state.folder / "sandbox.sqlite", state.folder)
+                start_sandbox(sandbox_at, filling.data, state.folder, begin_ago=filling.begin_ago)
             )
+        if filling.begin_ago:
+            with console.status("Filling the sandbox with a year of history (once) …"):
+                await filling.fill_sandbox(sandbox.url, keys.stripe_key)
         with console.status("Starting the API …"):
             settings = _settings(keys, dsn, sandbox.url, api)
             logs.configure(settings)
@@ -126,6 +134,7 @@ async def _serve(
             await app.state.services.stripe_keys.configure_webhook("test")
             if demo:
                 await offer(dsn, await seed(sandbox.url, keys.stripe_key))
+            await filling.fill_mirror(sandbox.url, keys.stripe_key, app.state.services)
         state.write_environment(_environment(settings, api))
         show(console, state, keys, api, sandbox_at, dsn, demo=demo)
         await _first_end(server, sandbox)
@@ -200,6 +209,8 @@ def _settings(keys: Keys, dsn: str, stripe_url: str, api: Listener) -> Settings:
         jwks_url=None,
         host=api.host,
         port=api.port,
+        stripe_list_rate=0,  # the sandbox has no limits
+        stripe_test_rate=0,
         log_level="warning",
     )
 

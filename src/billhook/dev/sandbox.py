@@ -28,10 +28,15 @@ class Sandbox:
 
 
 @contextlib.asynccontextmanager
-async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator[Sandbox]:
+async def start_sandbox(
+    at: Listener, data: Path, folder: Path, *, begin_ago: int = 0
+) -> AsyncIterator[Sandbox]:
     """A sandbox process; yields when it is ready.
 
     It stops when its standard input closes, so it ends with this process, even by SIGKILL.
+
+    Args:
+        begin_ago: seconds by which the clock of a new sandbox is behind real time.
     """
     log = folder / "sandbox.log"
     at.socket.close()  # it only reserved the port
@@ -39,6 +44,7 @@ async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "billhook_sandbox", "--until-stdin-closes"),
             *("--host", at.host, "--port", str(at.port), "--data", str(data)),
+            *("--begin-ago", str(begin_ago)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
@@ -58,7 +64,7 @@ async def start_sandbox(at: Listener, data: Path, folder: Path) -> AsyncIterator
 
 async def seed(stripe_url: str, key: str) -> list[Price]:
     """The demo shop's prices; creates the products and prices that do not exist yet."""
-    client = _client(stripe_url, key)
+    client = client_of(stripe_url, key)
     ids = [product.stripe_id for product in PRODUCTS]
     there = {each.id for each in (await client.v1.products.list_async({"ids": ids})).data}
     keys = {lookup_key(p.slug, currency): p for p in PRODUCTS for currency in p.amounts}
@@ -98,7 +104,8 @@ async def _price(client: stripe.StripeClient, product: Product, currency: str) -
     return (await client.v1.prices.create_async(price)).id
 
 
-def _client(stripe_url: str, key: str) -> stripe.StripeClient:
+def client_of(stripe_url: str, key: str) -> stripe.StripeClient:
+    """A client for the API of a sandbox."""
     return stripe.StripeClient(
         key, base_addresses={"api": stripe_url}, http_client=stripe.HTTPXClient()
     )

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Literal, Self, TypeAlias, get_args
 
 import orjson
 
 from billhook.errors import BillhookError
+
+_HISTORY = "history.json"
+
+Stage: TypeAlias = Literal["sandbox", "mirror", "done"]
+"""What of a history is still to be filled, or that all of it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,18 @@ class State:
         """`env`: for a shell to read, so that commands reach what runs here."""
         lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
         self._write("env", "".join(lines).encode())
+
+    def history_stage(self) -> Stage | None:
+        """How far the history of this folder is filled; None if it has none."""
+        stage = self._read(_HISTORY).get("stage")
+        return next((each for each in get_args(Stage) if each == stage), None)
+
+    def write_history_stage(self, stage: Stage | None) -> None:
+        """Store it."""
+        if stage is None:
+            (self.folder / _HISTORY).unlink(missing_ok=True)
+        else:
+            self._write(_HISTORY, orjson.dumps({"stage": stage}))
 
     def _read(self, name: str) -> dict[str, str]:
         try:
