@@ -80,7 +80,7 @@ class Filling:
         found = event_list.applicable("test", await _events(url, key))
         for start in range(0, len(found), _AT_ONCE):
             some = [decode(orjson.dumps(each)) for each in found[start : start + _AT_ONCE]]
-            await asyncio.gather(*(services.ledger.apply("test", each) for each in some))
+            await asyncio.gather(*(services.ledger.record("test", each) for each in some))
         async with services.database.as_service() as connection:
             await connection.execute(_RECEIVED_THEN, [each["id"] for each in found])
             await connection.execute(_CONNECTED_SINCE, found[0]["created"])
