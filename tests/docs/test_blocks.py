@@ -16,6 +16,10 @@ RUN_BY = {
     "README.md": {"sh": "tests/unit/test_cli_docs.py", "sql": "tests/database/test_app_sql.py"},
     "docs/how-to/alerts.md": {"sh": "tests/docs/test_alerts.py"},
     "docs/how-to/backup.md": {"sh": "tests/docs/test_backup.py"},
+    "docs/how-to/clerk-auth0.md": {
+        "sh": "tests/docs/test_clerk_auth0.py",
+        "sql": "tests/docs/test_clerk_auth0.py",
+    },
     "docs/how-to/database-roles.md": {"sql": "tests/database/test_owner.py"},
     "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
     "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},

@@ -32,6 +32,10 @@ _REFUSED = (
 # `fonction PL/pgSQL f(), ligne 1 à RAISE`.
 _IN_FUNCTION = re.compile(r"^.*PL/\w.*$", re.MULTILINE)
 _OF_BILLHOOK = re.compile(r'(?<![A-Za-z0-9_$."])"?billhook"?\."?\w+"?\(')
+_NOT_A_UUID = (
+    "If your user ids are not UUIDs, use auth.jwt() ->> 'sub' instead of auth.uid() in your "
+    "policies and triggers."
+)
 # What PostgreSQL calls the place where a row fails the policies, whatever language it speaks.
 _POLICY_CHECK = "ExecWithCheckOptions"
 
@@ -142,5 +146,8 @@ def _refusal(error: asyncpg.PostgresError, table: str) -> BillhookError | None:
     if isinstance(error, asyncpg.UniqueViolationError):
         return DatabaseDuplicate(f"{table}: {message}")
     if isinstance(error, _REFUSED):
-        return DatabaseRefused(f"{table}: {message}")
+        refused = DatabaseRefused(f"{table}: {message}")
+        if isinstance(error, asyncpg.InvalidTextRepresentationError) and "uuid" in message:
+            refused.next_actions = _NOT_A_UUID
+        return refused
     return None
