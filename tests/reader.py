@@ -1,5 +1,5 @@
 """A reader of the tutorials: writes the files that a page shows, runs its commands in order, and
-pays on the hosted page where a command prints its URL."""
+pays on the hosted page where a command says "Pay here"."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -92,10 +93,10 @@ class Reader:
             return False
 
     def run(self, script: str) -> None:
-        """Run a block as in one shell that stays open: what it exports is kept."""
+        """Run a block as in one shell that stays open: its variables are kept."""
         left = self.folder / "left-environment"
         with subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", f"{script}\nenv -0 > '{left}'"],
+            ["bash", "-euo", "pipefail", "-c", f"set -a\n{script}\nenv -0 > '{left}'"],
             cwd=self.folder,
             env={**self._environment, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
@@ -108,8 +109,8 @@ class Reader:
             try:
                 for line in shell.stdout or ():
                     self.said += line
-                    if found := re.search(r"http\S+/c/pay/\S+", line):
-                        pay(found[0])
+                    if found := re.match(r"Pay here: (\S+)", line):
+                        pay(found[1])
             except BaseException:
                 shell.kill()
                 raise
@@ -117,7 +118,8 @@ class Reader:
                 patience.cancel()
         assert shell.returncode == 0, f"{script}\n{self.said}\n{self.log.read_text()}"
         pairs = left.read_text().rstrip("\0").split("\0")
-        self._environment = dict(pair.split("=", 1) for pair in pairs)
+        found = dict(pair.split("=", 1) for pair in pairs)
+        self._environment = {name: found[name] for name in found.keys() - {"_", "SHLVL", "PWD"}}
 
     def stop(self) -> None:
         """Press Ctrl-C in the terminals, the last one first."""
@@ -134,13 +136,15 @@ def pay(url: str) -> None:
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[Reader]:
-    folder.mkdir()
-    reader = Reader(folder)
-    try:
-        yield reader
-    finally:
-        reader.stop()
+def reading() -> Iterator[Reader]:
+    # Not pytest's folder: for root, PostgreSQL runs as another user, whom each start of pytest
+    # locks out of it.
+    with tempfile.TemporaryDirectory(prefix="billhook-reader-") as folder:
+        reader = Reader(Path(folder) / "teashop")
+        try:
+            yield reader
+        finally:
+            reader.stop()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

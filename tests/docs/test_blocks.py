@@ -54,6 +54,15 @@ RUN_BY = {
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
     "docs/reference/tables.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/reference/sandbox.md": {"python": "tests/sandbox/test_pytest_plugin.py"},
+    "docs/tutorial/fastapi-app.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_tutorial.py"
+    ),
+    "docs/tutorial/fastapi-teams.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_tutorial.py"
+    ),
+    "docs/tutorial/fastapi-tests.md": dict.fromkeys(
+        ("python", "sh"), "tests/docs/test_tutorial.py"
+    ),
     "docs/tutorial/first-order.md": {"sh": "tests/docs/test_tutorial.py"},
 }
 """Which test runs the blocks of a page, by language."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx
 import pytest
 
@@ -27,8 +25,8 @@ END
 
 
 @pytest.mark.full
-def test_the_database_belongs_to_the_app(tmp_path: Path) -> None:
-    with reading(tmp_path / "app") as reader:
+def test_the_database_belongs_to_the_app() -> None:
+    with reading() as reader:
         reader.serve("billhook dev --no-demo")
         reader.run(f". .venv/bin/activate\n. .billhook/env\n{_IN_PUBLIC}")
         assert reader.said == "orders\n0\n"
