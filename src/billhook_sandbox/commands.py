@@ -4,14 +4,17 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import httpx
 
 from billhook_sandbox.delivery_policy import Mode, Order
 from billhook_sandbox.fault_injection import RateReason
+from billhook_sandbox.local_access import host_of, is_loopback
 
 DEFAULT_URL = "http://127.0.0.1:12111"
 TIMEOUT_SECONDS = 600
@@ -190,7 +193,10 @@ def run(arguments: Sequence[str]) -> int:
     """Sends the command and prints the response. Returns the exit code: 0 on success, else 1."""
     parser = argparse.ArgumentParser(prog="billhook sandbox")
     parser.add_argument(
-        "--url", default=DEFAULT_URL, help=f"URL of the running sandbox (default: {DEFAULT_URL})"
+        "--url",
+        default=None,
+        help="URL of the running sandbox (default: STRIPE_API_BASE if it is an address of this "
+        f"machine, else that of the `billhook dev` of this folder, else {DEFAULT_URL})",
     )
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
@@ -198,12 +204,28 @@ def run(arguments: Sequence[str]) -> int:
         child.add_argument("--url", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         command.arguments(child)
     options = parser.parse_args(arguments)
+    options.url = options.url or default_url()
     try:
         return send(options, COMMANDS[options.command].body(options))
     except httpx.TransportError as error:
         return print_error(f"no sandbox is running at {options.url}: {error}")
     except ValueError:
         return print_error("write access as RESOURCE=none, RESOURCE=read or RESOURCE=write")
+
+
+def default_url() -> str:
+    """The sandbox that the app in this shell uses, else that of the `billhook dev` that runs in
+    this folder or one above it, else the usual one."""
+    url = os.environ.get("STRIPE_API_BASE") or url_of_dev(Path.cwd())
+    return url.rstrip("/") if url and is_loopback(host_of(url)) else DEFAULT_URL
+
+
+def url_of_dev(folder: Path) -> str | None:
+    files = (each / ".billhook" / "env" for each in (folder, *folder.parents))
+    found = next((each for each in files if each.is_file()), None)
+    words = shlex.split(found.read_text()) if found else []
+    values = (word.partition("=") for word in words)
+    return next((value for name, _, value in values if name == "STRIPE_API_BASE"), None)
 
 
 def send(options: argparse.Namespace, body: Body | None) -> int:

@@ -2,7 +2,7 @@
 
 The URL: `--url`, else BILLHOOK_URL, else that of `billhook link`. The key: BILLHOOK_API_KEY,
 else the one linked *to that URL*, else ACCESS_API_KEY. A linked key is sent only to the URL that it
-was linked to.
+was linked to. If none of these is set, it is the `billhook dev` of this folder, if it runs.
 
 The link is `.billhook/link.json` in this folder or one above it: a link belongs to a project, as
 its `.env` does, so that a command in one project cannot reach another's live account.
@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, SecretStr
 
+from billhook.cli.dev_run import LINK, dev_run, find_upwards, refuse_foreign
 from billhook.errors import SettingsError
 from billhook.settings import FromEnvironment
 
 if TYPE_CHECKING:
     from billhook.client import AsyncClient, Client
-
-LINK = Path(".billhook") / "link.json"
 
 
 class _Given(FromEnvironment):
@@ -90,19 +89,23 @@ def find(url: str | None) -> Address:
         SettingsError: there is no URL or no key.
     """
     given = _Given()
-    linked = _read_link(Path.cwd())
+    linked = _read_link()
+    run = dev_run()
+    of_run = Address(run["BILLHOOK_URL"], run["BILLHOOK_API_KEY"]) if run else None
     url = url or given.url
     if url is None:
-        if linked is None:
+        known = linked or of_run
+        if known is None:
             raise SettingsError(
                 "No server is configured. Pass --url, set BILLHOOK_URL, or link this folder: "
                 "billhook link --url https://your.host"
             )
-        url = linked.url
+        url = known.url
     if given.api_key is not None:
         return Address(url, given.api_key.get_secret_value())
-    if linked is not None and linked.url.rstrip("/") == url.rstrip("/"):
-        return Address(url, linked.key)
+    for known in (linked, of_run):
+        if known is not None and known.url.rstrip("/") == url.rstrip("/"):
+            return Address(url, known.key)
     if given.access_api_key is not None:
         return Address(url, given.access_api_key.get_secret_value())
     raise SettingsError(
@@ -139,38 +142,21 @@ def write_link(folder: Path, address: Address) -> Path:
     return target
 
 
-def remove_link(folder: Path) -> Path | None:
-    """Delete the link that applies in `folder`. None if there is none."""
-    found = _find_link(folder)
+def remove_link() -> Path | None:
+    """Delete the link that applies here. None if there is none."""
+    found = find_upwards(LINK)
     if found is not None:
         found.unlink()
     return found
 
 
-def _find_link(folder: Path) -> Path | None:
-    return next(
-        (each / LINK for each in (folder, *folder.parents) if (each / LINK).is_file()), None
-    )
-
-
-def _read_link(folder: Path) -> Address | None:
-    path = _find_link(folder)
+def _read_link() -> Address | None:
+    path = find_upwards(LINK)
     if path is None:
         return None
-    _refuse_foreign(path)
+    refuse_foreign(path)
     try:
         content = json.loads(path.read_text())
         return Address(str(content["url"]), str(content["apiKey"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(f"{path} cannot be read. Link again: billhook link") from None
-
-
-def _refuse_foreign(path: Path) -> None:
-    """In a folder that others can write to, they could plant a link to their own server."""
-    state = path.stat()
-    mine = not hasattr(os, "getuid") or state.st_uid == os.getuid()
-    if not mine or (os.name == "posix" and state.st_mode & 0o077):
-        raise SettingsError(
-            f"{path} must be owned by you and not be accessible to others. If it is yours: "
-            f"chmod 600 {path}"
-        )

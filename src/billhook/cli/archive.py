@@ -10,9 +10,9 @@ from uuid import UUID
 import typer
 
 from billhook.cli import asking
+from billhook.cli.dev_run import server_settings
 from billhook.cli.options import AsJson, Yes
 from billhook.cli.output import as_wire, show_json
-from billhook.settings import load_settings
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _run(work: Callable[[Database], Awaitable[T]]) -> T:
     from billhook.postgres import Database
 
     async def opened() -> T:
-        database = Database(load_settings().database_url.get_secret_value(), pool_size=1)
+        database = Database(server_settings().database_url.get_secret_value(), pool_size=1)
         await database.open()
         try:
             return await work(database)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from billhook.cli.address import awaiting, is_known, stripe_api_base
+from billhook.cli.dev_run import server_settings
 from billhook.cli.options import AsJson, Url
 from billhook.cli.output import cell, console, show_json
 from billhook.errors import SettingsError
@@ -40,7 +41,7 @@ def doctor(url: Url = None, as_json: AsJson = False) -> None:
 def _settings(url: str | None) -> Settings | None:
     """The server's settings, if they are available; otherwise the API is used."""
     try:
-        return load_settings()
+        return load_settings() if url else server_settings()
     except SettingsError as error:
         if not str(error).startswith("DATABASE_URL is not set"):
             raise

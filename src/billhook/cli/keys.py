@@ -10,11 +10,11 @@ from uuid import UUID
 
 import typer
 
+from billhook.cli.dev_run import server_settings
 from billhook.cli.duration import parse_duration
 from billhook.cli.options import AsJson
 from billhook.cli.output import as_wire, show_json, show_table
 from billhook.errors import BillhookError
-from billhook.settings import load_settings
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     from billhook.postgres import Database
 
     async def run() -> T:
-        settings = load_settings()
+        settings = server_settings()
         database = Database(settings.database_url.get_secret_value(), pool_size=1)
         await database.open()
         try:

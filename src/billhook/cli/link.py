@@ -29,7 +29,7 @@ def link(
     stored in .billhook/link.json, which only you can read.
     """
     if remove:
-        gone = remove_link(Path.cwd())
+        gone = remove_link()
         print(f"{gone} is removed." if gone else "There is no link here.")
         return
     if url is None:

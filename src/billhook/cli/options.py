@@ -13,7 +13,8 @@ Url: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The URL of the server. Default: BILLHOOK_URL, else that of `billhook link`.",
+        help="The URL of the server. Default: BILLHOOK_URL, else that of `billhook link`, "
+        "else that of the `billhook dev` of this folder.",
         show_default=False,
     ),
 ]

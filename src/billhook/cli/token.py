@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from billhook.cli.dev_run import server_settings
 from billhook.cli.duration import parse_duration
-from billhook.settings import load_settings
 
 
 def token(
@@ -35,7 +35,7 @@ def token(
     lifetime = parse_duration(expires)
     more = _parsed(claims)
     # Only the secret is needed: a token can be created without a database.
-    settings = load_settings(DATABASE_URL="postgresql:///unused")
+    settings = server_settings(DATABASE_URL="postgresql:///unused")
     secret = settings.jwt_secret.get_secret_value()
     print(mint(secret, sub, email, role, lifetime.total_seconds(), more=more))
 

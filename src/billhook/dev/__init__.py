@@ -74,6 +74,8 @@ def run(options: Options) -> None:
         api = at_end.enter_context(listen(options.port, API_PORT))
         sandbox = at_end.enter_context(listen(options.sandbox_port, SANDBOX_PORT))
         state.announce(api.address)
+        state.remove_environment()  # of a run that was killed
+        at_end.callback(state.remove_environment)
         with console.status("Starting PostgreSQL …"):
             if options.database_url is None:
                 dsn = at_end.enter_context(_postgres(state.folder))

@@ -102,6 +102,10 @@ class State:
         else:
             self._write(_HISTORY, orjson.dumps({"stage": stage}))
 
+    def remove_environment(self) -> None:
+        """What commands would use no longer runs."""
+        (self.folder / "env").unlink(missing_ok=True)
+
     def _read(self, name: str) -> dict[str, str]:
         try:
             found = orjson.loads((self.folder / name).read_bytes())
