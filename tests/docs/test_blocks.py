@@ -50,6 +50,10 @@ RUN_BY = {
         "python": "tests/docs/test_orm_page.py",
         "sql": "tests/docs/test_orm_page.py",
     },
+    "docs/how-to/upgrade.md": {
+        "sh": "tests/docs/test_upgrade_page.py",
+        "sql": "tests/docs/test_upgrade_page.py",
+    },
     "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
     "docs/reference/tables.md": {"sql": "tests/database/test_app_sql.py"},
