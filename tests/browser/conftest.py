@@ -47,7 +47,7 @@ def shop() -> Iterator[str]:
         assert process.stdout is not None
         said = iter(process.stdout.readline, "")
         address = next((line.split()[-1] for line in said if "Demo shop" in line), None)
-        assert address is not None, "billhook dev did not start; its own message is above"
+        assert address is not None, "billhook dev did not start; see its error message above"
         yield f"{address}/"
         process.terminate()
         process.communicate(timeout=30)

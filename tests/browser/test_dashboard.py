@@ -425,7 +425,7 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
         desk.get_by_role("button", name="Verify a sample now").click()
         expect(desk.get_by_role("status").first).to_contain_text("objects compared with Stripe")
-        desk.get_by_text("Remove the key …").click()
+        desk.get_by_text("Remove key …").click()
         desk.get_by_role("button", name="Remove the test key").click()
         expect(desk.get_by_role("status").first).to_contain_text("The key was removed")
 

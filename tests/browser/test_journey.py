@@ -93,7 +93,7 @@ def test_orders_of_others_stay_hidden(page: Page, shop: str) -> None:
     page.get_by_test_id("cancel").click()
     expect_status(page, "not paid yet")
     be(page, "Team member")
-    expect(page.get_by_role("heading", name="There is no such order")).to_be_visible()
+    expect(page.get_by_role("heading", name="Order not found")).to_be_visible()
 
 
 def test_a_debit_that_fails_later_ends_in_failed_and_can_be_tried_again(

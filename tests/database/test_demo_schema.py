@@ -130,7 +130,7 @@ def test_the_team_page_says_when_the_plan_renews_or_ends(
 
     page = aside.run(read())
     assert re.findall(r"(?:Renews|Ends) on [-0-9]+\.", page) == says
-    assert "Payments are paused." in page
+    assert "Payment collection is paused." in page
 
 
 @pytest.mark.parametrize("function", ["fulfil_order", "entitle_team"])

@@ -413,7 +413,7 @@ def test_many_events_are_replayed_at_once(api: Api, visitor: Visitor) -> None:
         "/test/events/replay", event=[first["id"], second["id"]]
     )
     assert len(api.books.rows("SELECT * FROM payments.transactions")) == 2
-    assert "There were no events to replay" in visitor.do("/test/events/replay", all="failed")
+    assert "No events to replay" in visitor.do("/test/events/replay", all="failed")
     unknown = visitor.do("/test/events/replay", event=["evt_none"])
     assert "0 events replayed. 1 failed again: evt_none" in unknown
 
@@ -500,7 +500,7 @@ def test_another_accounts_key_has_to_be_confirmed(api: Api, visitor: Visitor) ->
     before = api.admin("GET", "/status").json()["connections"][0]["accountId"]
     asked = visitor.send("/test/settings/key", secret_key=other)
     assert asked.status_code == 409
-    assert "The key is of another account" in said(asked.text)
+    assert "The key belongs to another account" in said(asked.text)
     assert f"Archive the rows of {before}" in said(asked.text)
     assert other not in asked.text
     assert api.admin("GET", "/status").json()["connections"][0]["accountId"] == before

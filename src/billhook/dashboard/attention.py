@@ -52,7 +52,7 @@ def _connection(settings: Settings, connection: Connection) -> Iterator[Item]:
 
 def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
     if mirror.dead_letters:
-        text = f"{_events(mirror.dead_letters)} no longer retried: the last attempt failed."
+        text = f"{_events(mirror.dead_letters)} no longer retried, because the last attempt failed."
         yield Item("bad", text, "View dead letters", "/events?deadLetter=true")
     waiting = mirror.failed_events - mirror.dead_letters
     if waiting > 0:
@@ -68,7 +68,7 @@ def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
         text = f"{mirror.drifting_objects:,} objects differed from Stripe at the last verification."
         yield Item("bad", text, "View objects", "/settings#verify")
     if mirror.gap is not None:
-        text = "Stripe no longer lists some missed events; payments of that time may be missing."
+        text = "Stripe no longer lists some missed events. Payments of that time may be missing."
         yield Item("wait", text, "Verify", "/settings#verify")
 
 

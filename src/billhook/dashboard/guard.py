@@ -108,7 +108,7 @@ class Guard:
             return Visit(request).error(error)
         log.exception("unexpected error", method=request.method, path=request.url.path)
         unknown = BillhookError(
-            "Something went wrong on our side.",
+            "An unexpected error occurred.",
             next_actions="The error was logged. Try again; if it persists, check Billhook's log.",
         )
         return Visit(request).error(unknown)

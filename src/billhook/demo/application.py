@@ -129,16 +129,16 @@ class _Shop:
             slug, currency = str(wanted["product"]), str(wanted["currency"])
             quantity = int(wanted["quantity"])
         except (ValueError, KeyError, TypeError):
-            return JSONResponse({"message": "That is not an order."}, status_code=400)
+            return JSONResponse({"message": "The order is not valid."}, status_code=400)
         if not 1 <= quantity <= 20:
-            return JSONResponse({"message": "Choose between 1 and 20."}, status_code=400)
+            return JSONResponse({"message": "Choose a quantity between 1 and 20."}, status_code=400)
         thing = product(slug)
         if thing is None or thing.kind != "item":
-            return JSONResponse({"message": "The shop does not sell that."}, status_code=404)
+            return JSONResponse({"message": "This product is not available."}, status_code=404)
         who = visitor(request)
         placed = await orders.place(self._pool, who, slug, currency, quantity)
         if placed is None:
-            return JSONResponse({"message": "The shop does not sell that."}, status_code=404)
+            return JSONResponse({"message": "This product is not available."}, status_code=404)
         response = JSONResponse(_checkout_of(placed, request), status_code=201)
         remember(response, who, self._config.path)
         return response

@@ -99,7 +99,7 @@ async def replay_many(visit: Visit) -> Response:
 async def _told(visit: Visit, done: int, failed: list[str]) -> Response:
     said = f"{done} event{'' if done == 1 else 's'} replayed."
     if not failed:
-        return await visit.go("/events", said if done else "There were no events to replay.")
+        return await visit.go("/events", said if done else "No events to replay.")
     names = ", ".join(failed[:3]) + (" …" if len(failed) > 3 else "")
     error = BillhookError(
         f"{said} {len(failed)} failed again: {names}",

@@ -1,5 +1,5 @@
-// The shop's side of a checkout, complete: ask the shop who the visitor is, ask Billhook for a
-// session, go where it says. Prices, rights and fulfilment are decided on the server.
+// The complete frontend of a checkout: get the visitor from the shop, create a session with
+// Billhook, redirect to it. Prices, permissions and fulfilment are up to the server.
 
 const base = document.body.dataset.base;
 const here = (path) => `${location.origin}${base}${path}`;
@@ -9,7 +9,7 @@ async function ask(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error('The shop cannot be reached just now. Please try again.');
+    throw new Error('The shop could not be reached. Please try again.');
   }
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) {
@@ -42,7 +42,7 @@ async function checkOut({ orderId, priceId, quantity, idempotencyKey }) {
     idempotencyKey,
     ...(userId && { subject: { type: 'user', id: userId }, customerEmail: email }),
   }));
-  // Paid already, in another tab perhaps: then the order's page knows more.
+  // If it was paid already, perhaps in another tab, the order's page shows the result.
   location.assign(checkoutSession.status === 'open' ? checkoutSession.url : here(`/orders/${orderId}`));
 }
 
@@ -78,13 +78,13 @@ async function portal(form) {
 }
 
 function explain({ status, message }) {
-  if (status === 401) return 'Guests have no team. Become one of its members, above.';
-  if (status === 403) return 'That is not yours to bill: only an owner of the team may.';
-  if (status === 409) return 'This payment was begun somewhere else. Reload the page and try again.';
+  if (status === 401) return 'Guests can\'t subscribe. Choose a team member above.';
+  if (status === 403) return 'Only an owner of the team can manage its billing.';
+  if (status === 409) return 'This payment was started somewhere else. Reload the page and try again.';
   return message;
 }
 
-// What each kind of form does. Its button is disabled until this script runs, and while it works.
+// The action of each form. Its button is disabled until this script has loaded, and during requests.
 const actions = { buy, pay, subscribe, portal };
 const problem = document.getElementById('problem');
 
@@ -108,12 +108,12 @@ for (const [name, act] of Object.entries(actions)) {
   }
 }
 
-// The browser's own way back shows a page as it was left, with its button at rest.
+// The browser's back button may restore the page with its button still disabled.
 addEventListener('pageshow', (event) => {
   if (event.persisted) location.reload();
 });
 
-// Follow the order, or the team, until the trigger has spoken.
+// Poll the order, or the team, until the trigger has updated it.
 const watched = document.querySelector('[data-watch]');
 async function follow({ watch, now }) {
   const { status } = await ask(watch).catch(() => ({ status: now }));
