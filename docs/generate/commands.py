@@ -54,8 +54,8 @@ def _name(parameter: Any) -> str:
 
 
 def _value(option: Any) -> str:
-    choices = getattr(option.type_descriptor.annotation, "__args__", None)
-    if choices:
+    choices = getattr(option.type_descriptor.annotation, "__args__", ())
+    if choices and all(isinstance(each, str) for each in choices):
         return "|".join(map(str, choices))
     return str(option.metavar or option.name.upper())
 

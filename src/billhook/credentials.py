@@ -56,7 +56,7 @@ def problem_of_stripe_key(environment: Literal["test", "live"], key: str) -> str
     if not fits:
         return "is not a Stripe secret key"
     if not _VISIBLE_ASCII.fullmatch(key):
-        return "contains white space or characters that no Stripe key has"
+        return "contains white space or invalid characters"
     return None
 
 
@@ -72,11 +72,11 @@ def signing_secrets(text: str) -> tuple[str, ...]:
             continue
         kind = next((prefix for prefix in _STRIPE_PREFIXES if part.startswith(prefix)), None)
         if kind == "whsec_":
-            reason = "holds a signing secret that is incomplete or has characters that none has"
+            reason = "contains an incomplete or invalid signing secret"
         elif kind is not None:
-            reason = f"holds a value that begins with {kind}, which is no signing secret"
+            reason = f"contains a value that begins with {kind}, which is not a signing secret"
         else:
-            reason = "holds a value that is no signing secret"
+            reason = "contains a value that is not a signing secret"
         raise ValueError(
             f"{reason}; it needs the endpoint's signing secret (whsec_…), or several, separated "
             "by commas"
@@ -97,7 +97,7 @@ def why_guessable(secret: str) -> str | None:
     the prefix."""
     # Random hexadecimal digits of half the length have fewer different ones.
     if len(set(secret)) < min(_FEWEST_DIFFERENT, len(secret) // 4) or _repeats(secret):
-        return "repeats itself, so it is easy to guess"
+        return "is repetitive, so it is easy to guess"
     if _PLACEHOLDER.search(secret):
         return "looks like a placeholder, so it is easy to guess"
     return None

@@ -36,9 +36,9 @@ _PLACEHOLDER = re.compile(r"[\[<{(]?your[-_ ]?password[\]>})]?", re.IGNORECASE)
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _OWN_TIMEOUT = "Billhook waits 10 seconds for a connection"
-_OWN_POOL = "BILLHOOK_POOL_SIZE says how many connections Billhook opens"
-_NO_STATEMENTS = "Billhook notices a pooler by itself"
-_OWN_SCHEMAS = "Billhook's tables are in schemas of their own"
+_OWN_POOL = "BILLHOOK_POOL_SIZE sets the number of connections"
+_NO_STATEMENTS = "Billhook detects poolers automatically"
+_OWN_SCHEMAS = "Billhook's tables are in their own schemas"
 
 # Passed on: asyncpg reads them, or PostgreSQL takes them as settings of the session.
 _HONOURED = frozenset(
@@ -52,7 +52,7 @@ _HONOURED = frozenset(
 )
 # Left out, and why: what somebody may rely on. Billhook's driver does not have any other either.
 _DROPPED: dict[str, str] = {
-    "channel_binding": "Billhook's driver does not do channel binding; TLS is as sslmode says",
+    "channel_binding": "Billhook's driver does not support channel binding; TLS follows sslmode",
     "connect_timeout": _OWN_TIMEOUT,
     "client_encoding": "Billhook always uses UTF-8",
     **dict.fromkeys(
@@ -71,7 +71,7 @@ _DROPPED: dict[str, str] = {
     ),
     **dict.fromkeys(
         ("pool_timeout", "socket_timeout", "command_timeout", "timeout", "logintimeout"),
-        "Billhook has time limits of its own",
+        "Billhook has its own time limits",
     ),
     **dict.fromkeys(
         (
@@ -137,7 +137,7 @@ def parse(text: str) -> DatabaseUrl:
     database = parameters.pop("database", "") or unquote(database)
     user, colon, password = user_info.partition(":")
     if _PLACEHOLDER.fullmatch(unquote(password)):
-        raise ValueError("still has a placeholder where the password belongs")
+        raise ValueError("still has a placeholder as its password")
     if "\0" in unquote(user + password + database + hosts):
         raise ValueError("contains a NUL character (%00)")
     given = [password, parameters.get("password", "")]
@@ -209,7 +209,7 @@ def _parameters(query: str) -> tuple[dict[str, str], list[str]]:
         elif name == "database" or (name in _HONOURED and value != ""):
             found[name] = value
         elif name not in _HONOURED:
-            reason = _DROPPED.get(name, "Billhook's driver does not have it")
+            reason = _DROPPED.get(name, "Billhook's driver does not support it")
             notices.append(f"The parameter {_shown(name)} is ignored: {reason}.")
     _check_port_parameter(found)
     return found, notices
@@ -231,7 +231,7 @@ def _ssl_mode(value: str, found: dict[str, str], notices: list[str]) -> None:
     if value == "no-verify":
         # node-postgres: TLS without a look at the certificate, which is what `require` means.
         found["sslmode"] = "require"
-        notices.append("The parameter sslmode=no-verify is taken for sslmode=require.")
+        notices.append("The parameter sslmode=no-verify is treated as sslmode=require.")
     elif value in _SSL_MODES:
         found["sslmode"] = value
     elif value:
@@ -250,7 +250,7 @@ def _root_certificate(value: str, found: dict[str, str], notices: list[str]) -> 
     """A file, or `system`: the authorities that the operating system trusts (libpq 16)."""
     trusted = ssl.get_default_verify_paths().cafile if value == "system" else value
     if trusted is None:
-        raise ValueError("has sslrootcert=system, but this system has no file of authorities")
+        raise ValueError("has sslrootcert=system, but this system has no CA certificates file")
     _file("sslrootcert", trusted, found)
 
 

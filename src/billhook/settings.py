@@ -74,7 +74,7 @@ class FromEnvironment(BaseSettings):
             if name not in known and not name.startswith("_"):
                 close = get_close_matches(name, known, 1)
                 hint = f": did you mean {close[0]}?" if close else ""
-                raise SettingsError(f"There is no setting {name}{hint or '.'}")
+                raise SettingsError(f"Unknown setting {name}{hint or '.'}")
         try:
             super().__init__(**values)
         except UnicodeDecodeError:
@@ -550,7 +550,7 @@ def _variable(name: str) -> str:
 def _hint(name: str) -> str:
     return {
         "DATABASE_URL": "Set it to the URL of a PostgreSQL (14 or newer), for example "
-        "postgresql://user:password@localhost:5432/app; `make run` brings its own.",
+        "postgresql://user:password@localhost:5432/app; `make run` includes one.",
         "JWT_SECRET": "Set it to the secret (32 characters or more) that your user tokens are "
         "signed with.",
     }.get(name, "")

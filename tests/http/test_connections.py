@@ -655,7 +655,7 @@ def test_only_admins_learn_that_the_encryption_key_is_another(
             assert answer.status_code == 500
             assert answer.json() == {
                 "error": "INTERNAL_ERROR",
-                "message": "Something went wrong on our side. It was logged.",
+                "message": "An unexpected error occurred. It was logged.",
                 "statusCode": 500,
             }
         told = api.admin("POST", "/test/catalog/products", {"name": "Mug"}).json()

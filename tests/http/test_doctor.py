@@ -483,8 +483,8 @@ def test_the_doctor_names_settings_without_effect(patient: Patient) -> None:
     [
         ([ED25519], "shop", "ok", "1 usable key"),
         ([ED25519, P384], "shop", "warning", "unusable: p (ES384)"),
-        ([P384], "shop", "broken", "no usable key; unusable: p (ES384)"),
-        ([], "shop", "broken", "no usable key"),
+        ([P384], "shop", "broken", "no usable keys; unusable: p (ES384)"),
+        ([], "shop", "broken", "no usable keys"),
         ([ED25519], "*", "warning", "for any application"),
         (None, "shop", "broken", "cannot be fetched"),
     ],

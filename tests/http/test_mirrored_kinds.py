@@ -378,9 +378,7 @@ def test_disputes_are_listed_newest_first_by_what_they_are_filtered_by(
     assert table[1].split()[:4] == ["dp_2", "needs_response", "15.00", "EUR"]
     as_json = billhook("disputes", "list", "--limit", "1", "--json").json
     assert as_json == api.admin("GET", "/test/disputes?limit=1").json()
-    assert billhook("disputes", "list", "--status", "won").out == (
-        "There are no disputes that match.\n"
-    )
+    assert billhook("disputes", "list", "--status", "won").out == ("No disputes match.\n")
 
 
 def test_rows_of_the_new_kinds_are_for_the_service_alone(station: Station) -> None:

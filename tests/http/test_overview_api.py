@@ -79,4 +79,4 @@ def test_the_command_line_and_the_client_show_it(
     assert (euros.total.payments, len(euros.days)) == (1500, 2)
     told = billhook("overview", "--days", "2", "--json").json["overview"]
     assert told["currencies"][0]["total"]["payments"] == 1500
-    assert "There were no payments" in billhook("overview", "-e", "live").out
+    assert "No payments" in billhook("overview", "-e", "live").out

@@ -176,7 +176,7 @@ def test_however_much_is_wrong_the_message_is_short(more: Any) -> None:
 
 @pytest.mark.parametrize("field", ["subject", "metadata", "idempotencyKey"])
 def test_what_may_be_absent_may_still_not_be_null(field: str) -> None:
-    assert message_of({**ORDER, field: None}) == f"{field}: must not be null; leave it out instead"
+    assert message_of({**ORDER, field: None}) == f"{field}: must not be null; omit it instead"
 
 
 def test_the_e_mail_address_alone_may_be_null() -> None:

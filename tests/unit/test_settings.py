@@ -336,7 +336,9 @@ def test_other_root_paths_are_rejected(given: str) -> None:
 
 
 def test_an_argument_that_is_no_setting_is_refused_with_the_closest_one() -> None:
-    with pytest.raises(SettingsError, match="no setting webhook_secrets: did you mean stripe_"):
+    with pytest.raises(
+        SettingsError, match="Unknown setting webhook_secrets: did you mean stripe_"
+    ):
         Settings(webhook_secrets="whsec_1", _env_file=None)
-    with pytest.raises(SettingsError, match=r"no setting colour\."):
+    with pytest.raises(SettingsError, match=r"Unknown setting colour\."):
         Settings(colour="red", _env_file=None)

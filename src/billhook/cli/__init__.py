@@ -210,7 +210,7 @@ def dev(
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(help="A PostgreSQL to use instead of the bundled one."),
+        typer.Option(help="PostgreSQL to use instead of the bundled one."),
     ] = None,
     demo: Annotated[
         bool,

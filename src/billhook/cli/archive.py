@@ -35,7 +35,7 @@ def list_(as_json: AsJson = False) -> None:
         show_json({"archives": [as_wire(each) for each in found]})
         return
     if not found:
-        print("There are no archives.")
+        print("No archives.")
     for each in found:
         state = f"restored {each.restored_at:%Y-%m-%d %H:%M}" if each.restored_at else "kept"
         print(
@@ -46,10 +46,10 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: billhook archive restore 3fa85f64-5717-4562-b3fc-2c963f66afa6")
 def restore(
-    archive_id: Annotated[UUID, typer.Argument(help="From `billhook archive list`.")],
+    archive_id: Annotated[UUID, typer.Argument(help="The id that `billhook archive list` shows.")],
     yes: Yes = False,
 ) -> None:
-    """Restore an archive's rows. The rows in their place are archived first."""
+    """Restore an archive's rows. The current rows are archived first."""
     from billhook.mirror import archives
 
     asking.confirm("The environment's current rows will be archived. Continue?", yes)

@@ -106,7 +106,7 @@ def replay(
     type: Annotated[str | None, typer.Option(help="Only this type, such as invoice.paid.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of events.")] = 100,
     refire: Annotated[
-        bool, typer.Option("--refire", help="Fire the app's triggers for processed events, too.")
+        bool, typer.Option("--refire", help="Also fire the app's triggers for processed events.")
     ] = False,
     yes: Yes = False,
     environment: InEnvironment = "test",
@@ -115,7 +115,7 @@ def replay(
 ) -> None:
     """Apply events again, from their stored payloads.
 
-    A failed event is tried as if Stripe had sent it again. A processed one is projected again, but
+    A failed event is tried as if Stripe had sent it again. A processed one is applied again, but
     the app's triggers fire only with --refire. Exit code 1 if an event fails again.
     """
     if failed:

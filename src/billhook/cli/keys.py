@@ -27,13 +27,15 @@ T = TypeVar("T")
 
 @app.command(epilog="Example: billhook keys create --admin --name ci")
 def create(
-    admin: Annotated[
-        bool, typer.Option("--admin", help="A key for administration (ik_…).")
-    ] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="Create an admin key (ik_…).")] = False,
     anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="A key for visitors who are not signed in (anon_…).")
+        bool,
+        typer.Option(
+            "--anonymous",
+            help="Create an anonymous key (anon_…), for visitors who are not signed in.",
+        ),
     ] = False,
-    name: Annotated[str | None, typer.Option(help="A name, to recognize the key by.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name to identify the key by.")] = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime, such as 30d or 12h. Default: no expiry.")
     ] = None,

@@ -30,7 +30,7 @@ def link(
     """
     if remove:
         gone = remove_link()
-        print(f"{gone} is removed." if gone else "There is no link here.")
+        print(f"Removed {gone}." if gone else "No link found.")
         return
     if url is None:
         raise SettingsError("The URL of the server is missing: billhook link --url https://…")

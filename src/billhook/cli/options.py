@@ -21,12 +21,10 @@ Url: TypeAlias = Annotated[
 InEnvironment: TypeAlias = Annotated[
     Environment, typer.Option("--environment", "-e", help="Stripe's test mode or live mode.")
 ]
-AsJson: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print the API's JSON, for programs.")
-]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number.")]
-All: TypeAlias = Annotated[bool, typer.Option("--all", help="Every entry, on all pages.")]
+All: TypeAlias = Annotated[bool, typer.Option("--all", help="List all entries, on all pages.")]
 StartingAfter: TypeAlias = Annotated[
     str | None,
     typer.Option(

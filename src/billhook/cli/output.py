@@ -130,7 +130,7 @@ def note(text: str) -> None:
 
 def nothing(what: str, *filters: object) -> str:
     """The message for an empty list, with or without filters."""
-    return f"There are no {what}{' that match' if any(filters) else ' yet'}."
+    return f"No {what}{' match' if any(filters) else ' yet'}."
 
 
 def gather(
@@ -153,5 +153,5 @@ def gather(
         if cursor is None:
             return items
         if not everything and len(items) >= limit:
-            note(f"There are more: use --all, or --starting-after {cursor}")
+            note(f"More entries: pass --all or --starting-after {cursor}")
             return items

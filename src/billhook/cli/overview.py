@@ -44,7 +44,7 @@ def overview(
                 _row("previous period", each.previous, each.currency),
             )
         ),
-        none="There were no payments in this period.",
+        none="No payments in this period.",
     )
     if found.subscriptions:
         print(f"\nSubscriptions: {pairs(found.subscriptions)}")

@@ -83,17 +83,20 @@ def create(
         ),
     ],
     interval: Annotated[
-        Interval | None, typer.Option(help="Makes it a recurring price; without it, one-time.")
+        Interval | None, typer.Option(help="Billing interval. Without it, the price is one-time.")
     ] = None,
     interval_count: Annotated[
         int | None, typer.Option(min=1, help="Number of intervals between charges.")
     ] = None,
-    lookup_key: Annotated[str | None, typer.Option(help="A name for your code to use.")] = None,
+    lookup_key: Annotated[
+        str | None, typer.Option(help="A name that your code can look up.")
+    ] = None,
     active: Active = None,
     tax_behavior: TaxBehavior = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeating a request with this key creates no second price.")
+        str | None,
+        typer.Option(help="Repeating a request with this key does not create a second price."),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,

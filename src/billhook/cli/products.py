@@ -70,7 +70,7 @@ def create(
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Repeating a request with this key creates no second product."),
+        typer.Option(help="Repeating a request with this key does not create a second product."),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,

@@ -78,7 +78,7 @@ def _show(found: Rebuilt) -> None:
             ["skipped event", "error"], ([e.event_id, e.reason] for e in found.skipped), none=""
         )
     if found.swapped and any(each.different for each in found.tables):
-        print("\nThe different rows were replaced.")
+        print("\nThe rows that differed were replaced.")
     elif not found.equal:
         print(f"\nTo replace them: billhook rebuild --environment {found.environment} --swap")
 

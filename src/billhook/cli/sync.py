@@ -25,7 +25,7 @@ _LOOK_EVERY = 0.5  # seconds
 
 
 def sync(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Read all objects that are mirrored from Stripe.
+    """Read all mirrored objects from Stripe.
 
     Joins a sync that is already running, and resumes one that was interrupted. Exit code 1 if the
     sync is incomplete.

@@ -14,7 +14,7 @@ from billhook.cli.duration import parse_duration
 
 
 def token(
-    sub: Annotated[str, typer.Option(help="The user's id; a UUID, for auth.uid() to read it.")],
+    sub: Annotated[str, typer.Option(help="The user's id; auth.uid() needs a UUID.")],
     email: Annotated[str | None, typer.Option(help="The user's email address.")] = None,
     role: Annotated[
         str, typer.Option(help="anon, authenticated or project_admin.")
@@ -22,7 +22,7 @@ def token(
     claims: Annotated[
         str | None,
         typer.Option(
-            help='More claims for your policies, as JSON, such as \'{"org_id": "org_7"}\'.'
+            help='Additional claims for your policies as JSON, such as \'{"org_id": "org_7"}\'.'
         ),
     ] = None,
     expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",

@@ -20,7 +20,9 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="Repair drift.")] = False,
     budget: Annotated[
         int | None,
-        typer.Option(min=1, max=3600, help="Compare a sample for this many seconds.", metavar="S"),
+        typer.Option(
+            min=1, max=3600, help="Compare only a sample, for this many seconds.", metavar="S"
+        ),
     ] = None,
     url: Url = None,
     as_json: AsJson = False,

@@ -159,7 +159,7 @@ async def _serving(app: FastAPI, api: Listener) -> AsyncIterator[asyncio.Task[No
     try:
         while not server.started:
             if task.done():
-                raise BillhookError("The API did not start; its own message is above.")
+                raise BillhookError("The API did not start; see its error message above.")
             await asyncio.sleep(0.01)
         yield task
     finally:

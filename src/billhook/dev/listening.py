@@ -49,8 +49,8 @@ def listen(wanted: int | None, usual: int) -> Iterator[Listener]:
             return
     taken = f"Port {wanted}" if wanted is not None else f"Each port from {usual} to {ports[-1]}"
     raise BillhookError(
-        f"{taken} is taken by another program.",
-        next_actions="Stop the program that uses it, or choose another port: billhook dev --help",
+        f"{taken} is in use by another program.",
+        next_actions="Stop that program, or choose another port: billhook dev --help",
     )
 
 

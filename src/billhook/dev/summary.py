@@ -52,7 +52,7 @@ def _lines(
         yield Text(f"{name:<16}", style="dim").append(Text(value, style=style))
     for each in (api, sandbox):
         if each.instead_of is not None:
-            said = f"Port {each.instead_of} was taken, so this is {each.port}."
+            said = f"Port {each.instead_of} was in use, so {each.port} is used instead."
             yield Text(said, style="yellow")
     if demo:
         yield from _first_steps(api)

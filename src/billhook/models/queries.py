@@ -32,7 +32,7 @@ def _as_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise PydanticCustomError("moment", "must be a time of the calendar in UTC") from None
+        raise PydanticCustomError("moment", "must be a valid time in UTC") from None
 
 
 # With its zone: a time without one would mean another moment on each server.

@@ -75,7 +75,7 @@ def without_null(schema: dict[str, Any]) -> None:
 
 def not_null(value: object) -> object:
     if value is None:
-        raise PydanticCustomError("null", "must not be null; leave it out instead")
+        raise PydanticCustomError("null", "must not be null; omit it instead")
     return value
 
 
@@ -94,7 +94,7 @@ def _check_url(value: str) -> str:
 
 def _check_email(value: str) -> str:
     if _EMAIL.fullmatch(value) is None:
-        raise PydanticCustomError("email", "must be an e-mail address")
+        raise PydanticCustomError("email", "must be an email address")
     return value
 
 
@@ -212,11 +212,13 @@ class Health(WireModel):
 class ErrorBody(WireModel):
     """Every error answer (contract section 1)."""
 
-    error: Annotated[str, Field(description="The code, for machines.", examples=["INVALID_INPUT"])]
-    message: Annotated[str, Field(description="For people. Never holds a secret.")]
+    error: Annotated[str, Field(description="A machine-readable code.", examples=["INVALID_INPUT"])]
+    message: Annotated[
+        str, Field(description="A human-readable message. It never contains secrets.")
+    ]
     status_code: int
     next_actions: str | None = Field(
-        None, json_schema_extra=without_null, description="What to do about it."
+        None, json_schema_extra=without_null, description="What to do next."
     )
 
 
