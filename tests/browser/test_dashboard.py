@@ -240,7 +240,7 @@ def picture(page: Page, name: str) -> None:
 def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> None:
     sign_in(desk, busy.url)
     open_section(desk, "Customers")
-    desk.get_by_placeholder("Beginning of a name").fill("ada l")
+    desk.get_by_placeholder("Start of a name").fill("ada l")
     desk.keyboard.press("Enter")
     expect(desk.locator("tr.row")).to_have_count(1)
     desk.get_by_role("link", name="ada@example.com").click()

@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A stored key; the key itself is not known any more."""
+    """A stored key, without the key itself, which is not stored."""
 
     id: UUID
     kind: Kind
@@ -100,12 +100,12 @@ class ApiKeys:
         """Create a key. The second value is the key itself, which is never available again."""
         key = PREFIXES[kind] + random.token_hex(24)
         stored = await self._insert(kind, key, name, expires_at)
-        if stored is None:  # 192 random bits met twice
+        if stored is None:  # a collision of 192 random bits
             raise RuntimeError("the random source repeats itself")
         return stored, key
 
     async def all(self) -> list[ApiKey]:
-        """All keys, oldest first, the revoked ones too."""
+        """All keys, including revoked ones, oldest first."""
         async with self._database.connection() as connection:
             return [ApiKey(**row) for row in await connection.fetch(_LIST)]
 
@@ -194,7 +194,9 @@ class ApiKeys:
         found = []
         for secret in await self._adopted(kind):
             if _is_guessable(kind, secret):
-                _log.warning("an InsForge key is easy to guess and not accepted", key=secret.name)
+                _log.warning(
+                    "an InsForge key is easy to guess and is not accepted", key=secret.name
+                )
             else:
                 found.append((hash_of(secret.value), secret.expires_at))
         return found

@@ -113,7 +113,7 @@ class Auth:
             InvalidApiKey: an API key that is not ours.
             Unauthorized: a token that is invalid, expired, or has no subject or an unknown role.
             SigningKeysUnavailable: the identity provider's keys cannot be fetched.
-            DatabaseUnavailable: a key cannot be looked up just now.
+            DatabaseUnavailable: a key cannot be looked up.
         """
         credential = credential_of(request.headers)
         if credential is None:
@@ -147,14 +147,14 @@ class Auth:
         if credential is None:
             raise _missing()
         if credential.kind == "anonymous_key":
-            raise Unauthorized("An anonymous key does not open admin routes.")
+            raise Unauthorized("Anonymous keys cannot access admin routes.")
         if credential.kind == "api_key":
             await self._require_valid_api_key(credential)
             return Caller("admin", None)
         caller = _caller(await self._claims(credential.value))
         if caller.role != "project_admin":
             raise Forbidden(
-                "Administration needs an API key or a token with the role project_admin."
+                "This route requires an admin key or a token with the role project_admin."
             )
         return replace(caller, kind="admin")
 
@@ -165,7 +165,7 @@ class Auth:
     async def _claims(self, token: str) -> dict[str, Any]:
         """The verified claims of a token.
 
-        Each key has its algorithm; what the token says about itself only chooses between keys.
+        Each key has its algorithm; the token's header only selects the key.
         """
         try:
             header = jwt.get_unverified_header(token)
@@ -174,7 +174,7 @@ class Auth:
             found = await self._jwks.find(header.get("kid")) if self._jwks else None
             key = for_algorithm(found, header.get("alg")) if found else None
             if key is None:
-                raise Unauthorized("The token was signed with a key that is not accepted here.")
+                raise Unauthorized("The token was signed with a key that is not accepted.")
             return self._decode(
                 token, key, key.algorithm_name, audiences=self._audiences, issuer=self._issuer
             )
@@ -204,8 +204,8 @@ class Auth:
             algorithms=[algorithm],
             audience=audiences,
             issuer=issuer,
-            # Checking "issued in the future" would fail on servers whose clock is a second behind,
-            # and protects from nothing: nbf and exp are what counts.
+            # Rejecting tokens "issued in the future" would fail on servers whose clock is a second
+            # behind, without any benefit: nbf and exp are what counts.
             options={
                 "verify_aud": audiences is not None,
                 "verify_iat": False,
@@ -218,7 +218,7 @@ class Auth:
 def _caller(claims: Mapping[str, Any]) -> Caller:
     """The caller that verified claims describe."""
     if not _is_storable(claims):
-        # Without the claim, a policy would decide on something other than what was signed.
+        # If the claim were dropped, policies would not see what was signed.
         raise Unauthorized(
             "The token has a claim that PostgreSQL cannot store: a NUL character, a lone "
             "surrogate, an infinite number, or nesting that is too deep.",

@@ -51,9 +51,9 @@ class Jwks:
         url: the URL of the JWKS.
         lifetime: seconds after which the keys are fetched again; if that fails, they stay in
             use until they are `last_resort` seconds old, so that a short outage of the provider
-            signs nobody out.
+            does not sign users out.
         min_interval: minimum seconds between two fetches, however many unknown key ids arrive.
-            A key that the provider has just added works after that at the latest.
+            A new key of the provider works after that at the latest.
         clock: monotonic seconds.
     """
 
@@ -96,8 +96,8 @@ class Jwks:
                     await self._fetch()
         if self._clock() - self._fetched_at > self._last_resort:
             raise SigningKeysUnavailable(
-                "The identity provider's signing keys cannot be fetched just now.",
-                next_actions="Try again in a few seconds; if it lasts, check BILLHOOK_JWKS_URL.",
+                "The identity provider's signing keys could not be fetched.",
+                next_actions="Try again in a few seconds; if it persists, check BILLHOOK_JWKS_URL.",
             )
         if key_id is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None

@@ -42,7 +42,7 @@ CREATE POLICY own_{owner} ON {table} TO authenticated
     USING ({condition})
     WITH CHECK ({condition});"""
 
-# As text: the subject of a token need not be a uuid.
+# As text: the subject of a token may not be a UUID.
 _USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'::text"
 _MEMBERS = """subject_type = '{owner}' AND subject_id IN (
         SELECT {owner}_id::text FROM {owner}_members
@@ -87,8 +87,8 @@ async def superuser(database: Database) -> str | None:
 
 
 def policy(table: str, owner: Owner = "user") -> str:
-    """SQL to begin with, for subjects that users, or the owners of a team or an organization, are
-    billed for. Teams and organizations are looked up in `team_members` or `organization_members`,
+    """Example SQL for subjects that are billed to users, or to the owners of a team or an
+    organization. Teams and organizations are looked up in `team_members` or `organization_members`,
     with the columns `team_id` or `organization_id`, `user_id` and `role`; callers need SELECT."""
     condition = _USER if owner == "user" else _MEMBERS.format(owner=owner)
     return _POLICY.format(table=table, owner=owner, condition=condition)

@@ -43,7 +43,7 @@ SELECT key, value_ciphertext, is_active, expires_at FROM system.secrets
 WHERE key = $1 AND is_active AND (expires_at IS NULL OR expires_at > now())
 """
 _GET_ANY_STATE = "SELECT value_ciphertext, is_active FROM system.secrets WHERE key = $1"
-# `name` itself and what a rotation left behind: `name_OLD_…`, valid until it expires.
+# `name` itself and its previous values after a rotation: `name_OLD_…`, valid until they expire.
 _GET_WITH_OLD = """
 SELECT key, value_ciphertext, is_active, expires_at FROM system.secrets
 WHERE (key = $1 OR key LIKE $2) AND is_active AND (expires_at IS NULL OR expires_at > now())
@@ -56,7 +56,7 @@ ON CONFLICT (key) DO UPDATE
 SET value_ciphertext = excluded.value_ciphertext, is_active = true, is_reserved = true,
     expires_at = excluded.expires_at, updated_at = now()
 """
-# Several processes may seed at once: the first one's value stays.
+# Several processes may store it at once: the first one's value stays.
 _SEED = """
 INSERT INTO system.secrets (key, value_ciphertext, is_active, is_reserved)
 VALUES ($1, $2, true, true)
@@ -76,7 +76,7 @@ _DEACTIVATE_WITH_OLD = """
 UPDATE system.secrets SET is_active = false, updated_at = now()
 WHERE (key = $1 OR key LIKE $2) AND is_active
 """
-# Ours alone: InsForge's other secrets may still be in use by other services of the same database.
+# Only these: InsForge's other secrets may still be used by other services of the same database.
 _OURS = """
 SELECT key, value_ciphertext FROM system.secrets
 WHERE key ~ '^STRIPE_(TEST|LIVE)_(SECRET_KEY|WEBHOOK_SECRET)(_OLD_.*)?$'
@@ -220,7 +220,7 @@ class SecretStore:
         return found
 
     async def set(self, name: str, value: str, *, expires_at: datetime | None = None) -> None:
-        """Store `value` under `name`, replacing what was there, and activate it."""
+        """Store `value` under `name`, replacing the previous value, and activate it."""
         async with self._database.connection() as connection:
             await connection.execute(_SET, name, self.cipher.encrypt(name, value), expires_at)
 
@@ -229,7 +229,7 @@ class SecretStore:
         await connection.execute(_SET, name, self.cipher.encrypt(name, value), None)
 
     async def rotate(self, name: str, value: str, *, keep_old: timedelta) -> None:
-        """Store `value` under `name`; what was there stays valid for `keep_old`."""
+        """Store `value` under `name`; the previous value stays valid for `keep_old`."""
         async with self._database.as_service() as connection:
             row = await connection.fetchrow(_GET, name)
             if row is not None:
@@ -242,7 +242,7 @@ class SecretStore:
             await connection.execute(_SET, name, self.cipher.encrypt(name, value), None)
 
     async def deactivate(self, name: str) -> bool:
-        """Make `name` invalid; the row stays. False when there was none active."""
+        """Make `name` invalid; the row stays. False if none was active."""
         async with self._database.connection() as connection:
             return bool(await connection.fetchval(_DEACTIVATE, name))
 
@@ -253,7 +253,7 @@ class SecretStore:
         return not done.endswith(" 0")
 
     async def stripe_key(self, environment: Environment) -> str | None:
-        """The Stripe key of `environment`, or None when none is configured."""
+        """The Stripe key of `environment`, or None if there is none."""
         secret = await self.get(stripe_key_name(environment))
         return secret.value if secret else None
 

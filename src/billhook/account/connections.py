@@ -46,7 +46,7 @@ ON CONFLICT (provider, environment) DO UPDATE SET
     account_livemode = EXCLUDED.account_livemode,
     raw = EXCLUDED.raw
 """
-# Nothing of another account's connection describes the new one.
+# None of another account's values apply to the new one.
 _FORGET = """
 UPDATE payments.provider_connections SET
     webhook_endpoint_id = NULL, webhook_endpoint_url = NULL, webhook_configured_at = NULL,
@@ -114,7 +114,7 @@ class Connections:
         return Config(keys=keys)
 
     async def get(self, environment: Environment) -> Connection:
-        """One environment's connection; `unconfigured` where nothing is known of it."""
+        """One environment's connection; `unconfigured` if there is no row."""
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_GET, environment)
         found: Mapping[str, Any] = dict(row) if row else _EMPTY | {"environment": environment}
@@ -149,8 +149,8 @@ class Connections:
                 and `LeaseLost` is raised.
 
         If it is another account than before, the previous account's rows are archived and its
-        signing secrets revoked: its remaining deliveries must not count for the new account. This
-        is one transaction, after which a running sync writes nothing.
+        signing secrets revoked: its remaining deliveries must not be applied to the new account.
+        This is one transaction, after which a running sync writes nothing.
         """
         account = fetched.data
         async with self._database.as_service() as connection:
@@ -187,7 +187,7 @@ class Connections:
     ) -> None:
         await stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
-        # Events on their way end first, and their rows go with the others.
+        # Events in flight are finished first, so that their rows are archived too.
         await connection.execute(_NO_EVENTS, timeout=archived_rows.PATIENCE)
         await archived_rows.archive(connection, environment, account_id)
         await self._secrets.deactivate_in(connection, webhook_secret_name(environment))

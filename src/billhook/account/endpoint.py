@@ -26,13 +26,13 @@ log = structlog.get_logger(__name__)
 
 _MANAGED = {"managed_by": "insforge", "insforge_webhook": "stripe_payments"}
 _PATH = "/v1/webhook_endpoints"
-# Events that Stripe signed with the old secret just before the change may still be on their way.
+# Events that Stripe signed with the old secret just before the change may still be in transit.
 _OLD_SECRET_LIFE = timedelta(hours=24)
-# invoice.paid says the same and comes with it (contract section 5).
+# invoice.paid reports the same at the same time (contract section 5).
 _NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded"})
 
 EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
-"""What the endpoint is sent: whatever is projected."""
+"""The event types that the endpoint receives: all that Billhook applies."""
 
 LEFT_ALONE = (
     "If no server uses that URL any more, delete the endpoint in Stripe's Dashboard (Developers, "
@@ -72,7 +72,7 @@ class WebhookEndpoint:
 
         Raises:
             PaymentConfigInvalid: there is no public URL, no key, or one without the permission.
-            UpstreamFailure: Stripe refuses: the limit of 16 endpoints, or a URL it can't reach.
+            UpstreamFailure: Stripe refused: the limit of 16 endpoints, or a URL it can't reach.
         """
         url = self.url(environment)
         if url is None:
@@ -97,7 +97,7 @@ class WebhookEndpoint:
                 await self._delete(environment, superfluous["id"])
         if others:
             log.info(
-                "the account has managed endpoints with other URLs; they are left alone",
+                "the account has managed endpoints with other URLs; they are not changed",
                 environment=environment,
                 endpoints=[each["url"] for each in others],
             )
@@ -125,7 +125,7 @@ class WebhookEndpoint:
                 await self._delete(environment, endpoint["id"], key=key)
             if left := _with_id(others, known.webhook_endpoint_id):
                 log.warning(
-                    "the managed endpoint has another URL than this server: it is left alone",
+                    "the managed endpoint has another URL than this server: it is kept",
                     environment=environment,
                     endpoint=left["id"],
                     url=left.get("url"),

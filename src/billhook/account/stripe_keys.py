@@ -1,7 +1,7 @@
 """Setting and removing a Stripe key (contract section 5, "Set a key", "Remove a key").
 
-A key is checked with Stripe before anything is stored. Each step can be repeated: what was done
-before a process died is found and not done twice.
+A key is checked with Stripe before anything is stored. Each step can be repeated: after a crash,
+completed steps are detected and not repeated.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = structlog.get_logger(__name__)
 _SYNC_PATIENCE = 20.0
 """Seconds that setting a key waits for the sync, which then continues in the background."""
 
-# What Billhook does with a key, and a request for each that changes nothing: Stripe looks at the
-# permission before it looks at the parameters, and these have none (unconfirmed by Stripe's
-# documents: a key that passes here may still be refused later, with Stripe's own words).
+# The permissions that Billhook needs, and a request for each that changes nothing: Stripe checks
+# permissions before parameters, and these requests have none. Stripe's documentation does not
+# confirm this, so a key that passes may still be rejected later, with Stripe's message.
 _READS: Mapping[str, str] = {
     **{f"{kind.plural.replace('_', ' ').title()}: read": kind.path for kind in KINDS.values()},
     "Events: read": "/v1/events",
@@ -106,8 +106,8 @@ class StripeKeys:
 
         Raises:
             AnotherAccount: it belongs to another account, and `replace_account` is false.
-            PaymentConfigInvalid: of the other mode, malformed, rejected by Stripe, or restricted:
-                each missing permission is named.
+            PaymentConfigInvalid: it is of the other mode, malformed, rejected by Stripe, or
+            restricted; missing permissions are named.
             UpstreamFailure: a request to Stripe failed. Nothing was changed.
         """
         key = trimmed(value)
@@ -124,8 +124,8 @@ class StripeKeys:
             account = await self._gateway.account(environment, key=key)
             if not replace_account and account_before not in (None, account.data["id"]):
                 raise AnotherAccount(
-                    f"The key is of another account: {account.data['id']}, but {account_before} "
-                    f"is connected in {environment}.",
+                    f"The key belongs to another account: {account.data['id']}, but "
+                    f"{account_before} is connected in {environment}.",
                     next_actions="Connecting it archives the rows of the current account, which "
                     "can be restored. Set the key with replaceAccount to continue.",
                 )
@@ -150,7 +150,7 @@ class StripeKeys:
             if not await self._connections.removed(environment):
                 raise ConfigNotFound(
                     f"No Stripe key is configured for the {environment} environment.",
-                    next_actions="There is nothing to remove.",
+                    next_actions="There is no key to remove.",
                 )
 
     async def configure_webhook(self, environment: Environment) -> Connection:
@@ -180,7 +180,7 @@ class StripeKeys:
                 await self._sync(environment)
         except BillhookError as error:
             log.warning(
-                "the Stripe connection is not in order",
+                "the Stripe connection has a problem",
                 environment=environment,
                 reason=error.message,
                 next_actions=error.next_actions,

@@ -91,7 +91,7 @@ async def _finish(
     async with writing_outcome(database, TABLE) as connection:
         row = await connection.fetchrow(_CREATED, row_id, customer, session.get("url"), session)
     if row is None:
-        raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
+        raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return _session(row)
 
 

@@ -213,7 +213,7 @@ async def _claim_row(
             if await db.execute(_INSERT, *row) == _INSERTED:
                 return _Claim(row_id, None)
         raise DatabaseRefused(
-            f"A trigger on {TABLE} drops this checkout without a reason.",
+            f"A trigger on {TABLE} discards this checkout without a reason.",
             next_actions="Return NEW in the trigger, or raise an exception with the reason.",
         )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
@@ -286,7 +286,7 @@ async def _opened(
             replaced,
         )
     if row is None:
-        raise BillhookError(f"The row {row_id} of {TABLE} is gone: somebody deleted it.")
+        raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return _session(row)
 
 

@@ -74,7 +74,7 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
     if database is None:
         return found
     try:
-        # First: reading what somebody else created may run their code.
+        # First: reading objects that another user created may run their code.
         if owners := [each async for each in in_database.owners(database)]:
             return found + owners
         schema = await in_database.migrated(database)
@@ -133,7 +133,7 @@ async def _environment(
     found = [key]
     if key.state == "skipped":
         return found
-    # Without a working key, further requests to Stripe would only take time.
+    # Without a working key, further requests to Stripe would fail as well.
     if key.state == "ok":
         endpoint = at_stripe.Endpoint(gateway, database, secrets, settings, environment, connection)
         found += [each async for each in endpoint.findings()]

@@ -42,7 +42,7 @@ def report(findings: list[Finding]) -> Report:
 
 
 def failure(check: str, error: BillhookError, environment: Environment | None = None) -> Finding:
-    """A check that ended in an error of Billhook, which includes the next step."""
+    """A check that ended with a BillhookError, which includes the next step."""
     return Finding(
         check=check,
         environment=environment,

@@ -19,7 +19,7 @@ async def answers(client: AsyncClient) -> tuple[Finding, datetime | None]:
         health = await client.health()
     except ApiError as error:
         return failure("server", error), None
-    message = f"{client.base_url} answers, Billhook {health.version}."
+    message = f"{client.base_url} responds, Billhook {health.version}."
     return Finding(check="server", state="ok", message=message), health.timestamp
 
 

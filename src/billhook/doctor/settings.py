@@ -34,7 +34,7 @@ async def jwks(settings: Settings, url: str) -> Finding:
     if not found.keys:
         return _jwks(
             "broken",
-            f"The JWKS at {url} has no usable key{unusable}.",
+            f"The JWKS at {url} has no usable keys{unusable}.",
             "Configure the identity provider to sign with RS256, ES256 or EdDSA (Ed25519).",
         )
     count = len(found.keys)
@@ -56,7 +56,7 @@ def _jwks(state: State, message: str, next_actions: str | None = None) -> Findin
 
 
 async def adopted_keys(keys: ApiKeys) -> AsyncIterator[Finding]:
-    """InsForge's keys that anybody could guess, such as those of its `.env.example`."""
+    """InsForge's keys that are easy to guess, such as those of its `.env.example`."""
     for name in await keys.guessable():
         yield Finding(
             check="api keys",

@@ -24,7 +24,7 @@ from billhook.stripe.signature import TOLERANCE
 from billhook.stripe.signing_secrets import owners_of
 
 _GRACE = timedelta(minutes=5)
-"""A younger event may still be in transit."""
+"""A newer event may still be in transit."""
 _SUSPICIOUS = 30.0  # seconds that the clocks may differ without a warning
 
 _CONNECTED = "SELECT since FROM billhook.pulls WHERE environment = $1"
@@ -99,7 +99,7 @@ class Endpoint:
         managed = self._connection.webhook_endpoint_id
         endpoint = self._ours(endpoints)
         if endpoint is None and managed is None and self._settings.reachable_url is None:
-            yield self._found("ok", "None is needed: events are pulled.", check="signing secret")
+            yield self._found("ok", "Not needed: events are pulled.", check="signing secret")
             yield self._pulled()
             return
         yield await self._signing()

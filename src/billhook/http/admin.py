@@ -32,7 +32,7 @@ async def _user(request: Request, services: ServicesOf) -> Caller:
 
 
 def _each_given_once(request: Request) -> None:
-    """FastAPI would take the last value of a parameter."""
+    """FastAPI would use the last value of a repeated parameter."""
     found: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name in found:
@@ -42,7 +42,7 @@ def _each_given_once(request: Request) -> None:
 
 Admin = Annotated[Caller, Depends(_admin)]
 User = Annotated[Caller, Depends(_user)]
-# The caller first: without permission, a response reveals nothing else.
+# Authenticate first: without permission, a response reveals nothing else.
 ADMIN = [Depends(_admin)]
 
 
@@ -67,7 +67,7 @@ PathId = Annotated[str, AfterValidator(_id)]
 def answer(
     model: WireModel, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The response that carries `model`."""
+    """The response with `model` as its body."""
     return Response(model.wire(), status, dict(headers or {}), media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies, read only when the route says so."""
+"""JSON bodies, read only when a route asks for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from billhook.errors import InvalidInput
 from billhook.services import Services
 
 JSON_LIMIT = 1_000_000
-"""Bytes from which a request is rejected; reasonable requests are much smaller."""
+"""Maximum size in bytes; legitimate requests are much smaller."""
 
 R = TypeVar("R", bound=models.Request)
 

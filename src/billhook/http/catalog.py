@@ -71,7 +71,7 @@ async def product(environment: Environment, product_id: PathId, services: Servic
 async def create_product(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a product at Stripe. With an `idempotencyKey`, repeating creates no second one."""
+    """Create a product at Stripe. Safe to repeat with an `idempotencyKey`."""
     order = await read_json(request, CreateProduct)
     made = await catalog.create_product(services.database, services.gateway, environment, order)
     return answer(ProductResponse(product=made), 201)
@@ -104,7 +104,8 @@ async def update_product(
 async def delete_product(
     environment: Environment, product_id: PathId, services: ServicesOf
 ) -> Response:
-    """Delete a product at Stripe. Stripe refuses one that has prices: archive it instead."""
+    """Delete a product at Stripe. Products that have prices cannot be deleted: archive them
+    instead."""
     return answer(
         await catalog.delete_product(services.database, services.gateway, environment, product_id)
     )
@@ -143,7 +144,7 @@ async def price(environment: Environment, price_id: PathId, services: ServicesOf
 async def create_price(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a price at Stripe. With an `idempotencyKey`, repeating creates no second one."""
+    """Create a price at Stripe. Safe to repeat with an `idempotencyKey`."""
     order = await read_json(request, CreatePrice)
     made = await catalog.create_price(services.database, services.gateway, environment, order)
     return answer(PriceResponse(price=made), 201)

@@ -1,6 +1,6 @@
 """Checkout and portal: called by the app's frontend (contract section 3.1).
 
-Bodies are read by hand, because the caller is authenticated before the body is read.
+The routes read bodies themselves, because the caller is authenticated first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def checkout(
 
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
     the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
-    request may be repeated: it returns the earlier session as long as that can be paid.
+    request can be repeated: it returns the earlier session as long as that can be paid.
     """
     order = await read_json(request, CreateCheckoutSession)
     session = await create_checkout_session(
@@ -67,11 +67,10 @@ async def checkout_session(
     services: ServicesOf,
     query: Annotated[AwaitQuery, Query()],
 ) -> Response:
-    """How a checkout of the caller's ended. With `wait` the answer comes as soon as it did, and
-    at the latest after so many seconds (30 at most).
-
-    `session_id` is the row's id or Stripe's, which the success URL brings. The row is read with the
-    caller's role and claims: the SELECT policies of `payments.stripe_checkout_sessions` decide.
+    """The current state of one of the caller's checkouts. With `wait`, the response is sent as soon
+    as the checkout has ended, or after that many seconds (at most 30). `session_id` is the row's
+    id, or Stripe's id from the success URL. The row is read with the caller's role and claims: the
+    SELECT policies of `payments.stripe_checkout_sessions` decide.
     """
     session = await services.checkout_results.read(environment, session_id, caller, query.wait)
     return answer(CheckoutSessionResponse(checkout_session=session))

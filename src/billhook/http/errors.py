@@ -1,4 +1,4 @@
-"""Every error response has the contract's shape (section 1), whatever raised it."""
+"""Every error response has the contract's format (section 1), whatever raised it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def answer(error: BillhookError, headers: Mapping[str, str] | None = None) -> Re
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` respond to every error in the contract's shape."""
+    """Make `app` respond to every error in the contract's format."""
     app.add_exception_handler(BillhookError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -74,9 +74,9 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = shorten(requested(request.scope), _LONGEST_PATH)
     if error.status_code == 404:
-        return answer(NotFound(f"There is no {request.method} {path} here."))
+        return answer(NotFound(f"{request.method} {path} does not exist."))
     if error.status_code == 405:
-        detail = f"{path} does not take {request.method}."
+        detail = f"{path} does not support {request.method}."
         return answer(InvalidInput(detail, status=405), _allowed(request, error.headers))
     code = "INVALID_INPUT" if error.status_code < 500 else "INTERNAL_ERROR"
     return answer(BillhookError(error.detail, status=error.status_code, code=code), error.headers)
@@ -131,5 +131,5 @@ class Unexpected:
 
 
 def _logged() -> BillhookError:
-    """What callers are told about an error whose details are not for them."""
-    return BillhookError("Something went wrong on our side. It was logged.")
+    """The response for an error whose details must not reach the caller."""
+    return BillhookError("An unexpected error occurred. It was logged.")

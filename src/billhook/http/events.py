@@ -41,7 +41,7 @@ async def list_events(
     services: ServicesOf,
     query: Annotated[EventsQuery, Query()],
 ) -> Response:
-    """Recorded events, the last received first. The `Link` header has the next page."""
+    """Recorded events, most recently received first. The `Link` header has the next page."""
     page = await lists.events(services.database, environment, query)
     return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
 
@@ -54,7 +54,7 @@ async def list_events(
     openapi_extra=body_of(ReplayEvents),
 )
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Apply matching events again, the oldest first; `failed` ones by default."""
+    """Apply matching events again, oldest first; `failed` ones by default."""
     order = await read_json(request, ReplayEvents)
     return answer(await replaying.replay_many(services.ledger, environment, order))
 
@@ -81,8 +81,8 @@ async def show(environment: Environment, event_id: PathId, services: ServicesOf)
 async def replay(
     environment: Environment, event_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Apply one event again. A processed one is projected again; the app's triggers fire only with
-    `refire`. 500 if it fails again: it is recorded as `failed`."""
+    """Apply one event again. For a processed one, rows are updated, but the app's triggers fire
+    only with `refire`. 500 if it fails again: it is recorded as `failed`."""
     order = await read_json_or(request, ReplayEvent())
     found = await replaying.replay(services.ledger, environment, event_id, refire=order.refire)
     return answer(Replayed(webhook_event=found))

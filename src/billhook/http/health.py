@@ -26,7 +26,7 @@ async def health(services: ServicesOf) -> Response:
         async with asyncio.timeout(_PATIENCE), services.database.connection() as connection:
             await connection.fetchval("SELECT 1")
     except TimeoutError:
-        raise DatabaseUnavailable("The database does not answer in time.") from None
+        raise DatabaseUnavailable("The database does not respond in time.") from None
     now = datetime.now(UTC)
     body = Health(status="ok", service="billhook", version=__version__, timestamp=now)
     return Response(body.wire(), media_type="application/json")

@@ -14,7 +14,7 @@ LARGEST_HEAD = 32_000
 
 
 class Limits:
-    """The middleware. A server in front may have lower limits of its own."""
+    """The middleware. A server in front may have lower limits."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

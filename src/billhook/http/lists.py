@@ -54,7 +54,7 @@ async def subscriptions(
     services: ServicesOf,
     query: Annotated[SubscriptionsQuery, Query()],
 ) -> Response:
-    """Subscriptions with their items, the last changed first."""
+    """Subscriptions with their items, most recently changed first."""
     page = await lists.subscriptions(services.database, environment, query)
     return answer(Subscriptions(subscriptions=page.rows), headers=page_headers(request, page))
 

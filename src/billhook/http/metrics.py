@@ -88,6 +88,7 @@ async def metrics(services: ServicesOf) -> Response:
     """Prometheus' text format. The scraper needs an admin key as its bearer token."""
     scrape = CollectorRegistry()
     scrape.register(_Mirror([await mirror_status(services.database, e) for e in ENVIRONMENTS]))
-    if multiprocessing.parent_process() is None:  # else each scrape would meet another worker's
+    # With several workers, each scrape would reach a different one.
+    if multiprocessing.parent_process() is None:
         scrape.register(services.metrics.registry)
     return Response(generate_latest(scrape), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -79,7 +79,7 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
     500: (
         "An internal error, or something is not configured.",
         "INTERNAL_ERROR",
-        "Something went wrong on our side.",
+        "An unexpected error occurred.",
     ),
     502: ("Stripe did not respond.", "UPSTREAM_FAILURE", "Stripe could not be reached."),
     503: (
@@ -155,7 +155,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def body_of(model: type[Request], *, required: bool = True) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body by hand."""
+    """The `openapi_extra` of a route that reads its body itself."""
     content: dict[str, Any] = {"schema": {"$ref": _REF.format(model=model.__name__)}}
     if model in _EXAMPLES:
         content["examples"] = _EXAMPLES[model]
@@ -183,7 +183,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(document: dict[str, Any]) -> None:
-    """Add what FastAPI cannot see: bodies read by hand, the webhook, how to sign in."""
+    """Add what FastAPI cannot see: bodies that routes read themselves, the webhook,
+    authentication."""
     models: list[type[Any]] = [*_BODIES, ErrorBody, WebhookReceipt]
     _, definitions = models_json_schema(
         [
@@ -198,7 +199,7 @@ def _complete(document: dict[str, Any]) -> None:
         schemas.setdefault(name, schema)
     for model, examples in _EXAMPLES.items():
         schemas[model.__name__]["examples"] = [each["value"] for each in examples.values()]
-    # FastAPI declares its own error shape wherever there is a parameter; ours is sent instead.
+    # FastAPI declares its own error format for each route with parameters, but ours is sent.
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for operations in document["paths"].values():

@@ -24,11 +24,11 @@ _HEAD_WITHIN = 10.0
 _BODY_WITHIN = 30.0
 """Seconds for a body: longer than the limit of `Bodies`, whose response is better."""
 _ANSWER_WITHIN = 30.0
-"""Seconds for a client to read what fills its connection: at most the largest response at once."""
+"""Seconds for a client to read a full send buffer: at most the largest response at once."""
 _MOST_PIPELINED = 8
 _LARGEST_HEAD = LONGEST_URL + LARGEST_HEAD + 16_000
-"""Bytes of request line and headers, and of what else is not the body: far above what `Limits`
-rejects."""
+"""Bytes of everything but the body, such as request line and headers: far above the limit of
+`Limits`."""
 _MOST_AFTER_ANSWER = 5_000_000
 """Bytes of a request that are read and dropped after its response, so that the client reads the
 response: the largest body of a route."""
@@ -49,14 +49,15 @@ class Protocol(HttpToolsProtocol):
     _idle_since = 0.0
     """When the connection was opened, or its last response was complete."""
     _answer_clock: asyncio.TimerHandle | None = None
-    """Runs while an answer fills the connection, or while the rest of it is sent before the end."""
+    """Runs while a response fills the send buffer, or while its rest is sent before the connection
+    closes."""
     _clock: asyncio.TimerHandle | None = None
     _awaited: Literal["head", "body"] | None = None
-    """What the timer runs for."""
+    """The reason for the timer."""
     _part: Literal["head", "body"] | None = None
     """The part of a request that has begun and is not complete."""
     _beside_body = 0
-    """Bytes that arrived since the request began, or since the last piece of its body."""
+    """Bytes received since the request began, or since the last part of its body."""
     _after_answer = 0
     """Bytes of the request that arrived after its response."""
 
@@ -131,7 +132,7 @@ class Protocol(HttpToolsProtocol):
         self._part = None
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP request has the contract's error, too; uvicorn's is plain text."""
+        """Invalid HTTP requests also get the contract's error; uvicorn's is plain text."""
         response = errors.answer(InvalidInput(msg))
         head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
         self.transport.write(
@@ -156,8 +157,8 @@ class Protocol(HttpToolsProtocol):
 
     def _close_the_longest_idle(self) -> None:
         """Make room for this connection: close those that have been idle for the longest time. A
-        fiftieth at once, because looking for them takes milliseconds. If all others are busy, it is
-        this one that is closed."""
+        fiftieth at once, because looking for them takes milliseconds. If all others are busy, this
+        one is closed."""
         idle = [each for each in self.connections if isinstance(each, Protocol) and each._is_idle()]
         idle.sort(key=lambda each: each._idle_since)
         for each in idle[: 1 + len(self.connections) // 50]:
@@ -173,7 +174,7 @@ class Protocol(HttpToolsProtocol):
             )
 
     def _is_too_long(self) -> bool:
-        """Whether what arrived of the current request is beyond reason."""
+        """Whether the current request is larger than any legitimate one."""
         return self._part is not None and (
             self._beside_body > _LARGEST_HEAD or self._after_answer > _MOST_AFTER_ANSWER
         )
@@ -200,14 +201,14 @@ class Protocol(HttpToolsProtocol):
             self._answer_clock = None
 
     def _give_up(self) -> None:
-        """Close the connection and drop what was not sent, also what the kernel holds of it."""
+        """Close the connection and drop unsent data, including the kernel's buffer."""
         connection = self.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 
 def allow_many_connections() -> None:
-    """Raise this process's limit of open files as far as it may: often 1,024 of 524,288."""
+    """Raise this process's limit of open files to its maximum: often from 1,024 to 524,288."""
     with suppress(ImportError, ValueError, OSError):  # Windows, and macOS without a hard limit
         import resource
 

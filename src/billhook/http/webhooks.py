@@ -21,7 +21,7 @@ from billhook.settings import ENVIRONMENTS, Environment
 from billhook.stripe import signature
 
 WEBHOOK_LIMIT = 5_000_000
-"""Bytes from which a webhook is rejected. Stripe's are a hundredth of that."""
+"""Maximum size in bytes. Stripe's webhooks are a hundredth of that."""
 
 
 async def receive(request: Request) -> Response:

@@ -31,7 +31,8 @@ def pages(reader: StripeReader, since: int, upto: int) -> AsyncIterator[ListPage
 
 
 def applicable(environment: Environment, listed: list[StripeObject]) -> list[StripeObject]:
-    """The entries that Billhook applies: of its types, of the environment's mode, and whole."""
+    """The entries that Billhook applies: complete ones of its types and of the environment's
+    mode."""
     return [
         each
         for each in listed
@@ -42,12 +43,13 @@ def applicable(environment: Environment, listed: list[StripeObject]) -> list[Str
 
 
 def _is_event(entry: StripeObject) -> bool:
-    """Whether it can be recorded. What cannot will never be: it must not hold up the others."""
+    """Whether it can be recorded. An entry that cannot be recorded now never will be, so it must
+    not block the others."""
     try:
         check(entry)
     except InvalidInput as error:
         log.warning(
-            "an entry of Stripe's event list is no event", id=entry["id"], reason=str(error)
+            "an entry of Stripe's event list is not an event", id=entry["id"], reason=str(error)
         )
         return False
     return True

@@ -33,7 +33,7 @@ class StripeReader:
 
     Attributes:
         key: one for a whole sync, so that it never mixes two accounts; None for the stored one.
-        lease: nothing is written once it is lost; a change of the account takes it away.
+        lease: nothing is written once it is lost; a change of the account revokes it.
         account: nothing is written once another account is connected.
     """
 
@@ -96,7 +96,7 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
         try:
             mirror = mirrored(kind, each)
         except UnreadableObject as error:
-            log.warning("an object of Stripe's cannot be read", kind=kind.name, reason=str(error))
+            log.warning("a Stripe object cannot be read", kind=kind.name, reason=str(error))
             continue
         if mirror is not None:
             changes = Changes(mirror=mirror, claim=claim_of(kind, mirror))
@@ -105,7 +105,7 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
 
 
 def facts_in(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
-    """Fetched objects as facts, and the objects of mirrored kinds that they show in full."""
+    """Fetched objects as facts, and the objects of mirrored kinds that they contain in full."""
     facts = facts_of(kind, fetched, at)
     for path in kind.expand:
         for each in fetched:
@@ -119,12 +119,12 @@ def facts_in(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
 
 
 async def write_one(reader: StripeReader, kind: Kind, stripe_object: StripeObject, at: int) -> None:
-    """Write one fetched object, in a transaction of its own, unless the row shows a newer state."""
+    """Write one fetched object, in its own transaction, unless the row shows a newer state."""
     await write(reader, facts_of(kind, [stripe_object], at))
 
 
 async def write(reader: StripeReader, facts: Sequence[Fact]) -> None:
-    """Write fetched objects, in a transaction of their own."""
+    """Write fetched objects, in their own transaction."""
 
     async def work() -> None:
         async with reader.database.as_service() as connection:
@@ -141,8 +141,8 @@ async def delete(reader: StripeReader, kind: Kind, object_id: str, at: int) -> N
 
 
 async def forget_customer(reader: StripeReader, customer: str) -> None:
-    """Remove a customer that Stripe, just now, did not have, with its mappings: a late event gives
-    it none back. Ids are unique, so this is right whichever account is connected."""
+    """Remove a customer that does not exist at Stripe, with its mappings; a late event does not
+    restore them. Ids are unique, so this is correct whichever account is connected."""
     await delete(reader, CUSTOMER, customer, int(time.time()))
 
 
@@ -155,7 +155,7 @@ class Refreshed:
 
 
 async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed:
-    """Fetch one object from Stripe and show it.
+    """Fetch one object from Stripe and mirror it.
 
     Raises:
         BillhookError: the request failed.
@@ -164,7 +164,7 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
     try:
         fetched = await reader.get(kind.name, path, {})
         if kind.expand and fetched.data.get("deleted") is not True:
-            # Only now: Stripe rejects expanding a deleted object.
+            # Not before: Stripe rejects expanding a deleted object.
             fetched = await reader.get(kind.name, path, {"expand": list(kind.expand)})
     except BillhookError as error:
         if error.status != 404:
@@ -182,7 +182,7 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
 
 
 async def complete_children(reader: StripeReader, kind: Kind, parent: StripeObject) -> None:
-    """Add to a fetched object what its list of children holds beyond the first page."""
+    """Add the children of a fetched object that are not on the first page of its list."""
     children = kind.children
     if children is None or children.complete(parent):
         return

@@ -1,4 +1,4 @@
-"""Refreshes: what events alone cannot tell is fetched from Stripe (docs/explanation/ordering.md).
+"""Refreshes: what events alone cannot decide is fetched from Stripe (docs/explanation/ordering.md).
 
 `billhook.refreshes` has one row for each such object, however often it was queued. If an object is
 queued again during its fetch, the row stays and is handled again.
@@ -38,7 +38,8 @@ log = structlog.get_logger(__name__)
 _BATCH = 50
 _AT_ONCE = 4
 
-# Whoever claims a mark has until its next turn to settle it; a worker that dies loses nothing.
+# A worker that claims a refresh has until the next attempt to complete it, so nothing is lost if it
+# dies.
 _CLAIM = """
 WITH due AS (
     SELECT object_type, object_id FROM billhook.refreshes
@@ -59,7 +60,7 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND marked_at = $
 _ANY = """
 SELECT EXISTS (SELECT FROM billhook.refreshes WHERE environment = $1 AND next_at <= now())
 """
-# Whether the row shows nothing later than a response of Stripe. If a response is as old as the
+# Whether the row shows nothing newer than a response of Stripe. If a response is as old as the
 # changes that caused the refresh, only a later one decides.
 _DECIDED = """
     SELECT coalesce(max(provider_event_at) <= pg_catalog.to_timestamp($3::bigint), true)
@@ -75,9 +76,9 @@ SELECT EXISTS (
     WHERE environment = $1 AND object_type = 'payment_intent' AND object_id = $2)
 """
 _NOW = "SELECT clock_timestamp()"
-# Which objects of a payment are known, whether any of them said how it ended, and whether the
-# payments of its invoices explain all that those were paid where they were overpaid. Of an invoice,
-# also what it was paid, and whether anything that Stripe lists paid it.
+# The known objects of a payment, whether one of them has reported its outcome, and, for overpaid
+# invoices, whether their payments account for everything that was paid. For an invoice, also the
+# amount paid, and whether a payment that Stripe lists paid it.
 _PAYMENT = """
 SELECT (
     SELECT pg_catalog.jsonb_object_agg(other.object_type, other.object_id)
@@ -237,7 +238,7 @@ async def _link_invoice(reader: fetching.StripeReader, invoice_id: str) -> None:
 
 
 async def _find_payment(reader: fetching.StripeReader, mark: _Mark) -> None:
-    """Learn what the payment of a refund, or of a refunded charge, took."""
+    """Fetch the amount of the payment of a refund, or of a refunded charge."""
     payment = await _payment(reader, mark.object_type, mark.object_id)
     if payment.get("ended"):
         return
@@ -248,12 +249,12 @@ async def _find_payment(reader: fetching.StripeReader, mark: _Mark) -> None:
         if intent_id is None:
             await show_charge(reader, charge)
     if intent_id is None:
-        return  # a refund that names no payment stands alone
+        return  # a refund without a payment has its own row
     await show_payment(reader, await payment_intent(reader, intent_id))
 
 
 async def _find_refunds(reader: fetching.StripeReader, charge_id: str) -> None:
-    """Learn which refunds gave back what a charge says was given back."""
+    """Fetch the refunds that make up the refunded amount of a charge."""
     async with reader.database.connection() as connection:
         found = await payments_with(connection, reader.environment, "charge", [charge_id])
     if (payment := found.get(charge_id)) is not None and lacks_refunds(payment, charge_id):
@@ -261,8 +262,8 @@ async def _find_refunds(reader: fetching.StripeReader, charge_id: str) -> None:
 
 
 async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> None:
-    """Show the payment of a fetched PaymentIntent, and fetch the invoice that it paid. A row that
-    other hands changed is written again.
+    """Mirror the payment of a fetched PaymentIntent, and fetch the invoice that it paid. A manually
+    changed row is written again.
 
     Args:
         intent: with its latest charge, as `payment_intent` returns it.
@@ -283,7 +284,7 @@ async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> N
 
 
 async def show_charge(reader: fetching.StripeReader, charge: StripeObject) -> None:
-    """Show the payment of a fetched charge of the legacy Charges API, without a PaymentIntent."""
+    """Mirror the payment of a fetched charge of the legacy Charges API, without a PaymentIntent."""
     if (created := timestamp(charge.get("created"))) is not None:
         await _apply(reader, Event("", "charge.succeeded", created, charge, None))
 
@@ -295,12 +296,13 @@ async def payment_intent(reader: fetching.StripeReader, intent_id: str) -> Strip
 
 
 async def show_refund(reader: fetching.StripeReader, refund: StripeObject, at: int) -> None:
-    """Show a refund in the state that Stripe reported at `at`."""
+    """Mirror a refund in the state that Stripe reported at `at`."""
     await _apply(reader, Event("", "refund.updated", at, refund, None))
 
 
 async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None:
-    """Ask Stripe for the refunds of a charge, and show them; also those that it does not list."""
+    """Fetch the refunds of a charge and mirror them, including known ones that Stripe does not
+    list."""
     shown: set[str] = set()
     async for page in list_pages(reader.get, "refund", "/v1/refunds", {"charge": charge_id}):
         for each in page.objects:
@@ -318,7 +320,7 @@ async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None
 
 
 async def refund(reader: fetching.StripeReader, refund_id: str) -> Fetched | None:
-    """A refund; None where Stripe does not have it."""
+    """A refund; None if it does not exist at Stripe."""
     try:
         return await reader.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
     except BillhookError as error:
@@ -328,8 +330,8 @@ async def refund(reader: fetching.StripeReader, refund_id: str) -> Fetched | Non
 
 
 async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int) -> None:
-    """Show that a refund does not exist at Stripe, so that it returned nothing. The row of one that
-    Stripe never reported is removed.
+    """Mark a refund that does not exist at Stripe as failed, because no money was returned. The row
+    of one that Stripe never reported is removed.
 
     Args:
         at: epoch seconds; Stripe did not list it then.
@@ -344,7 +346,7 @@ async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int
 
 
 async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> None:
-    """Show a fetched PaymentIntent as its event would have, if its outcome is final."""
+    """Apply a fetched PaymentIntent as its event would have been, if its outcome is final."""
     charge = intent.get("latest_charge")
     created = timestamp(hash_of(charge).get("created"))
     if created is None:
@@ -356,7 +358,7 @@ async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> 
     }
     kind = kinds.get(str(intent.get("status")))
     if kind is not None:
-        # The event, if it still arrives, is not older than the charge: it wins.
+        # If the event still arrives, it is not older than the charge, so it takes precedence.
         told = intent | {"latest_charge": id_of(charge)}
         await _apply(reader, Event("", kind, created, told, None))
 
@@ -378,7 +380,7 @@ async def _list_invoice_payments(
 
 
 async def _invoice_payments(reader: fetching.StripeReader, which: Mapping[str, Any]) -> int | None:
-    """Show payments of invoices. Returns the time of the response if none of them counts."""
+    """Mirror payments of invoices. Returns the time of the response if none of them counts."""
     page = await _list_invoice_payments(reader, which)
     for each in page.objects:
         await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))

@@ -6,7 +6,7 @@ from billhook.models import Gap, MirrorStatus
 from billhook.postgres import Database
 from billhook.settings import Environment
 
-# A dead letter is an event whose next try is at infinity.
+# A dead letter is an event whose next attempt is at infinity.
 _GET = """
 SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
     extract(epoch FROM greatest(p.newest_at - p.applied_at, interval '0'))::bigint AS lag,
@@ -31,7 +31,7 @@ async def mirror_status(database: Database, environment: Environment) -> MirrorS
         row = await connection.fetchrow(_GET, environment)
     assert row is not None
     gap = Gap(since=row["gap_from"], until=row["gap_upto"]) if row["gap_from"] else None
-    # Where nothing happened since the account was connected, nothing is missing.
+    # If nothing happened since the account was connected, nothing is missing.
     asked = row["pulled_at"] is not None
     return MirrorStatus(
         environment=environment,

@@ -1,8 +1,8 @@
 """The database: one pool, and two kinds of transaction.
 
-`as_service` works with Billhook's own rights. `as_caller` works with the rights of whoever
-called: it is the only place that changes the role, and the role comes from an allow-list.
-Neither is ever held open while we wait for Stripe.
+`as_service` uses Billhook's own permissions. `as_caller` uses the caller's: it is the only place
+that changes the role, and the role comes from an allow-list. Neither is held open during a request
+to Stripe.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from billhook.postgres import sessions
 Role = Literal["anon", "authenticated", "project_admin"]
 ROLES: frozenset[str] = frozenset(get_args(Role))
 
-# Quoted: asyncpg's classes take type arguments in their stubs only.
+# Quoted: asyncpg's classes only accept type arguments in their stubs.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
-# Two transactions that wait for each other, or that met in a way PostgreSQL undoes.
+# Deadlocks and other conflicts in which PostgreSQL rolls a transaction back.
 COLLISIONS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -34,7 +34,7 @@ COLLISIONS = (
 )
 _ATTEMPTS = 5
 PATIENCE = 30.0
-"""Seconds that a statement may take, unless it is told otherwise."""
+"""Default time limit of a statement, in seconds."""
 
 _IS_PREPARED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements
@@ -43,22 +43,22 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements
 
 T = TypeVar("T")
 
-# What asyncpg raises when PostgreSQL is away, restarting, full or failing over.
+# What asyncpg raises while PostgreSQL is unavailable, restarting, full or failing over.
 UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # cut between two steps of asyncpg's own
+    asyncpg.InternalClientError,  # interrupted between two steps of asyncpg
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.InsufficientResourcesError,
-    asyncpg.ProtocolViolationError,  # PgBouncer's word for a server that it cannot reach
+    asyncpg.ProtocolViolationError,  # PgBouncer's error for a server that it cannot reach
     asyncpg.ReadOnlySQLTransactionError,
 )
 
-# Of these, what PostgreSQL answers instead of doing anything.
+# Of these, the ones that mean that nothing was executed.
 _REFUSED_BY_SERVER = (
     asyncpg.CannotConnectNowError,
     asyncpg.InsufficientResourcesError,
@@ -68,7 +68,7 @@ _REFUSED_BY_SERVER = (
 
 class Database:
     """A pool of connections to the app's PostgreSQL, directly or through a pooler in transaction
-    mode, which is noticed (docs/explanation/operations.md).
+    mode, which is detected (docs/explanation/operations.md).
 
     Triggers and policies of the app run in our sessions. Nothing that they set there reaches
     another transaction: sessions are reset (postgres/sessions.py).
@@ -104,8 +104,8 @@ class Database:
 
         Raises:
             DatabaseUnavailable: PostgreSQL does not respond.
-            SettingsError: the given pool was made in another way than Billhook needs, or PostgreSQL
-                isolates transactions more than Billhook supports, or the database is not in UTF-8.
+            SettingsError: the given pool lacks options that Billhook needs, PostgreSQL's isolation
+            level is not supported, or the database is not in UTF-8.
         """
         if self._given is not None:
             self._pool = self._given
@@ -149,7 +149,7 @@ class Database:
         """A connection for a single statement.
 
         Raises:
-            DatabaseUnavailable: PostgreSQL is away; the caller gets a 503 and may retry.
+            DatabaseUnavailable: PostgreSQL is unavailable; the caller gets a 503 and may retry.
         """
         if self._pooled:
             async with self.as_service() as connection:
@@ -178,8 +178,8 @@ class Database:
         """A transaction with Billhook's own permissions.
 
         Args:
-            resets_itself: its last statement ends with `billhook.reset_session()`, which spares a
-                message to PostgreSQL.
+            resets_itself: its last statement ends with `billhook.reset_session()`, which saves a
+            message to PostgreSQL.
 
         Raises:
             DatabaseUnavailable: as `connection`.
@@ -204,7 +204,7 @@ class Database:
         """A connection of the pool, to be returned with its session reset.
 
         Args:
-            autocommit: each statement is a transaction of its own.
+            autocommit: each statement is its own transaction.
         """
         if self._pool is None:
             raise DatabaseUnavailable("The database pool is not open.")
@@ -220,7 +220,7 @@ class Database:
                     raise
         except asyncpg.PostgresWarning as notice:
             # A trigger of the app raised with a code that means no error, such as `no_data`.
-            # asyncpg's class for that is immutable, and would itself be lost on its way up.
+            # asyncpg's class for that is immutable and cannot be propagated.
             error = asyncpg.RaiseError(str(notice.args[0]))
             error.context = notice.context
             raise error from None
@@ -234,7 +234,7 @@ class Database:
         """A transaction with the caller's permissions: row-level security applies (contract §2).
 
         Args:
-            role: one of the three roles; anything else is a programming error and refused.
+            role: one of the three roles; anything else is a programming error and rejected.
             claims: becomes `request.jwt.claims`, which `auth.uid()` and friends read.
         """
         if role not in ROLES:
@@ -244,14 +244,14 @@ class Database:
                 "SELECT pg_catalog.set_config('role', $1, true),"
                 " pg_catalog.set_config('request.jwt.claims', $2, true)",
                 role,
-                json.dumps(claims),  # orjson takes no integer beyond 64 bits
+                json.dumps(claims),  # orjson does not support integers beyond 64 bits
             )
             yield connection
 
 
 def no_answer(error: Exception) -> DatabaseUnavailable:
     """The error for a connection that cannot be opened."""
-    reason = " ".join(str(error).split()) or "there was no connection in time."
+    reason = " ".join(str(error).split()) or "no connection was available in time."
     return DatabaseUnavailable(
         f"PostgreSQL does not respond: {reason}",
         next_actions="Check that PostgreSQL is running and that DATABASE_URL is correct.",

@@ -1,4 +1,4 @@
-"""The Stripe account that is connected, as PostgreSQL knows it."""
+"""The connected Stripe account, from PostgreSQL."""
 
 from __future__ import annotations
 

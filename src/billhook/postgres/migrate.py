@@ -5,7 +5,7 @@ release. `functions/name.sql` is the present: a file is applied whenever its che
 the one that the database holds. `schema/adoption.sql` runs once, when the schema is created.
 
 Safe to run from several processes at once: each waits for the other and finds the work done.
-Everything happens in one transaction, so a failed migration leaves nothing behind. The exception:
+Everything happens in one transaction, so a failed migration changes nothing. The exception:
 a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of large tables
 outside of a transaction, one after the other, without blocking writers, and contains nothing else.
 Migrations adopt objects of InsForge or Supabase and never drop what they did not create.
@@ -37,7 +37,7 @@ LOCK_PATIENCE = 60.0
 LOCK_PAUSE = 0.5
 """Seconds to wait after the first try, longer after each further one."""
 
-# Two databases of one cluster that create the same roles at the same moment.
+# Two databases of one cluster may create the same roles at the same moment.
 _TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
 _ATTEMPTS = 5
 
@@ -45,7 +45,7 @@ _LOCK = "SELECT WHERE pg_try_advisory_xact_lock(hashtextextended('billhook.migra
 _LOOK_EVERY = 0.1
 """Seconds until a process that waits for another one's migration looks again."""
 _SAY_EVERY = 60.0
-"""Seconds after which it says again whom it waits for."""
+"""Seconds after which it logs again which process it waits for."""
 _MIGRATING = """
 SELECT a.pid, a.usename, a.application_name, date_trunc('second', now() - a.xact_start)::text AS age
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -73,8 +73,8 @@ _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
 """
-# Nothing of ours is resolved in a schema where other users may create objects (decision 10).
-# After the lock: another process's migration may take its time.
+# None of our names are resolved in a schema where other users may create objects (decision 10).
+# After the lock, because another process's migration may take long.
 _LIMIT_WAITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 _HOLDER = """
 SELECT a.pid, a.usename, a.application_name, l.relation::regclass::text AS relation,
@@ -99,7 +99,7 @@ _FIX_SEARCH_PATH = """
     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off
 """
 _SET_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', $1, true)"
-# Functions may call each other, whichever file comes first.
+# Functions may call each other, in whichever order their files are applied.
 _DEFER_BODY_CHECKS = "SET LOCAL check_function_bodies = off"
 
 
@@ -266,7 +266,7 @@ async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Wait, in a transaction, until no other process migrates.
 
     A statement that waits for a lock keeps its snapshot, and so does one whose rows are fetched. An
-    index that the other process builds beside writers waits until no older snapshot is left.
+    index that the other process builds concurrently waits until no older snapshot is left.
     """
     say_at = time.monotonic() + 1
     while await connection.execute(_LOCK) == "SELECT 0":
@@ -279,7 +279,7 @@ async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
                     next_actions="If it is no migration of Billhook's, end it: "
                     f"SELECT pg_terminate_backend({holder['pid']});",
                 )
-            continue  # the next statement lets the snapshot of this one go
+            continue  # the next statement releases the snapshot of this one
         await asyncio.sleep(_LOOK_EVERY)
 
 
@@ -301,7 +301,8 @@ async def _apply(
             return [], None
         if problems := await rights.missing(connection):
             raise MigrationError(
-                f"The database user lacks rights: {' '.join(each.problem for each in problems)}",
+                "The database user lacks privileges: "
+                + " ".join(each.problem for each in problems),
                 next_actions="Run as an administrator of the database: "
                 + " ".join(f"{each.statement};" for each in problems),
             )
@@ -313,7 +314,7 @@ async def _apply(
             if each.concurrently and not first:
                 await grants.settle(connection, before, is_first=False)
                 return done, each
-            # Nobody uses the tables of a new schema yet: its indexes can be built in here.
+            # No one uses the tables of a new schema yet, so its indexes can be built here.
             await connection.execute(each.sql.replace("CONCURRENTLY", "") if first else each.sql)
             await connection.execute(_RECORD_MIGRATION, each.number, each.name, each.checksum)
             done.append(each.full_name)
@@ -325,7 +326,7 @@ async def _apply(
         await grants.settle(connection, before, is_first=first)
         done += await rights.open_forced(connection)
         if first:
-            # It updates rows, so triggers of the app may run: they find what they always find.
+            # It updates rows, so triggers of the app may run. They need their usual search_path.
             await connection.execute(_SET_SEARCH_PATH, search_path)
             await connection.execute(_folder("schema").joinpath("adoption.sql").read_text())
     return done, None

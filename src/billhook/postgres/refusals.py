@@ -26,17 +26,18 @@ _REFUSED = (
     asyncpg.DataError,
     asyncpg.RaiseError,
 )
-# PostgreSQL's account of where it was begins with the innermost function: an app's trigger stands
-# before those of ours that made it fire. In each language a line names the function's language and
-# the function itself: `PL/pgSQL function f() line 1 at RAISE`, `PL/Python function "f"`,
-# `fonction PL/pgSQL f(), ligne 1 à RAISE`.
+# PostgreSQL's error context begins with the innermost function: an app's trigger comes before our
+# functions that made it fire. In each language a line names the function's language and the
+# function itself: `PL/pgSQL function f() line 1 at RAISE`, `PL/Python function "f"`, `fonction
+# PL/pgSQL f(), ligne 1 à RAISE`.
 _IN_FUNCTION = re.compile(r"^.*PL/\w.*$", re.MULTILINE)
 _OF_BILLHOOK = re.compile(r'(?<![A-Za-z0-9_$."])"?billhook"?\."?\w+"?\(')
 _NOT_A_UUID = (
     "If your user ids are not UUIDs, use auth.jwt() ->> 'sub' instead of auth.uid() in your "
     "policies and triggers."
 )
-# What PostgreSQL calls the place where a row fails the policies, whatever language it speaks.
+# The place in PostgreSQL's source where a row violates a policy; it does not depend on the language
+# of messages.
 _POLICY_CHECK = "ExecWithCheckOptions"
 
 
@@ -63,7 +64,8 @@ def is_of_the_app(error: asyncpg.PostgresError) -> bool:
 
 
 def place_of(error: asyncpg.PostgresError) -> str | None:
-    """The function and line that raised, for the log. The statement beside it may quote rows."""
+    """The function and line that raised, for the log. The statement is omitted, because it may
+    quote rows."""
     where = _IN_FUNCTION.search(error.context or "")
     return where[0] if where else None
 

@@ -1,5 +1,5 @@
-"""Which rights the database user lacks for a migration, and the statements that grant them; and
-which other users own what Billhook relies on."""
+"""Which privileges the database user lacks for a migration, with the statements that grant them;
+and which other users own objects that Billhook relies on."""
 
 from __future__ import annotations
 
@@ -144,13 +144,13 @@ class MissingRight:
 
 @dataclass(frozen=True, slots=True)
 class ForeignOwner:
-    """An object that Billhook relies on, and its owner, whom nothing says it may trust."""
+    """An object that Billhook relies on, and its owner, who is not known to be trusted."""
 
     kind: str
     name: str
     owner: str
     statement: str
-    """Says that the owner is trusted, or makes Billhook the owner."""
+    """Declares the owner trusted, or makes Billhook the owner."""
 
     @property
     def problem(self) -> str:
@@ -190,7 +190,7 @@ async def forced(connection: Connection) -> list[str]:
 
 
 def let_in(tables: Iterable[str]) -> list[str]:
-    """The statements by which Billhook's user lets itself into those tables."""
+    """The statements that give Billhook's user access to those tables."""
     return [_OPEN.format(table) for table in tables]
 
 

@@ -24,11 +24,11 @@ _TIMEOUT = 10.0
 """Seconds. A connection whose reset takes longer is closed."""
 
 # As a block rather than a call: a trigger may have left a role that may not call the function, and
-# `doctor` looks at databases that don't have it.
+# `doctor` checks databases that don't have it.
 _, _BODY, _ = (
     resources.files("billhook.postgres").joinpath("functions/sessions.sql").read_text().split("$$")
 )
-# First a trigger's time limit: the next statement may have more to do than it allows.
+# First the time limit that a trigger may have set: the next statement may take longer.
 _RESET = f"RESET statement_timeout; DO $$ {_BODY} $$"
 _ROLL_BACK_AND_RESET = f"ROLLBACK; {_RESET}"
 
@@ -51,7 +51,7 @@ async def roll_back(connection: Connection, transaction: Transaction) -> None:
     """Roll back and reset the session. If that fails, close the connection."""
 
     async def work() -> None:
-        # asyncpg has to end the transaction that it began.
+        # asyncpg must end the transaction that it began.
         await connection.execute(f"{_ROLL_BACK_AND_RESET}; BEGIN", timeout=_TIMEOUT)
         await transaction.rollback()
 

@@ -133,7 +133,7 @@ class Recovery:
         try:
             return await self._secrets.stripe_key(environment) is not None
         except SecretUnreadable:
-            return False  # the status and the doctor say so
+            return False  # the status and the doctor report this
 
 
 async def _repeat(name: str, pause: float, work: Work, stopping: asyncio.Event) -> None:

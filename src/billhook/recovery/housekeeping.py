@@ -8,7 +8,8 @@ from billhook.postgres import Database
 from billhook.settings import Environment
 
 _BATCH = 1_000
-# If a row of the app refers to an event by a foreign key, PostgreSQL raises an error, and all stay.
+# If a foreign key of the app refers to one of the events, PostgreSQL raises an error, and all of
+# them stay.
 _ARCHIVE = """
 WITH old AS (
     SELECT id FROM payments.webhook_events
@@ -30,7 +31,7 @@ SELECT count(*) FROM kept
 async def archive(
     database: Database, environment: Environment, days: int, most: int = _BATCH
 ) -> bool:
-    """Move at most so many finished events that arrived more than `days` days ago to
+    """Move a limited number of finished events that arrived more than `days` days ago to
     `billhook.archived_events`. If Stripe sends one of them again, nothing changes.
 
     Returns:

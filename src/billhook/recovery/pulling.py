@@ -114,7 +114,7 @@ async def pull_due(
         async with database.connection() as connection:
             row = await connection.fetchrow(_TAKE_TURN, environment, every)
             if row is None:
-                if every is None:  # not pulled yet: from now on it is
+                if every is None:  # the first pull: from now on
                     await connection.execute(_BEGIN, environment)
                 return False
         key = await gateway.key(environment)
@@ -133,7 +133,7 @@ async def _is_due(database: Database, environment: Environment) -> bool:
 
 
 async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, since: int) -> bool:
-    """Apply what Stripe lists from `since` on, window by window, the oldest first."""
+    """Apply the events that Stripe lists from `since` on, window by window, oldest first."""
     page = await event_list.newest(reader, since)
     end = page.at + 1
     begin = max(since, page.at - LISTED)
@@ -153,7 +153,7 @@ async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, sin
                 continue
             await _apply(ledger, reader, lease, events, seen)
             begin = upto
-            width *= 2  # else one busy second would leave all later windows one second wide
+            width *= 2  # otherwise all windows after one busy second would stay one second wide
             if seen.unrecorded is None:
                 await _execute(reader, lease, _MOVE, begin)
     if seen.unrecorded is not None:
@@ -182,7 +182,7 @@ async def _apply(
     events: list[StripeObject],
     seen: _Seen,
 ) -> None:
-    """Apply those of `events` (newest first) that the ledger does not have, the oldest first."""
+    """Apply those of `events` (newest first) that are not in the ledger, oldest first."""
     wanted = event_list.applicable(reader.environment, events)
     status = await _known(reader, [each["id"] for each in wanted])
     for each in reversed(wanted):

@@ -12,8 +12,8 @@ from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
 
-# The next retry is scheduled before the event is tried: if the worker dies, others take over.
-# One at a time: whatever becomes of it, the others keep their turns.
+# The next retry is scheduled before the event is tried, so that others take over if the worker
+# dies. One event at a time, so that its outcome does not affect the schedule of the others.
 _CLAIM = """
 WITH due AS (
     SELECT environment, event_id FROM billhook.event_retries
@@ -63,7 +63,7 @@ async def retry_due(ledger: Ledger, most_attempts: int) -> bool:
         Whether more may be due.
 
     Raises:
-        DatabaseUnavailable: PostgreSQL is unavailable, or a trigger of the app makes it look so.
+        DatabaseUnavailable: PostgreSQL is unavailable, or a trigger of the app makes it appear so.
     """
     async with ledger.database.connection() as connection:
         row = await connection.fetchrow(_CLAIM, most_attempts)

@@ -144,7 +144,7 @@ async def price(database: Database, environment: Environment, price_id: str) -> 
 async def create_product(
     database: Database, gateway: Gateway, environment: Environment, order: CreateProduct
 ) -> Product:
-    """Create a product at Stripe. With an idempotency key, repeating creates no second one.
+    """Create a product at Stripe. Safe to repeat with an idempotency key.
 
     Raises:
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
@@ -189,7 +189,7 @@ async def delete_product(
 async def create_price(
     database: Database, gateway: Gateway, environment: Environment, order: CreatePrice
 ) -> Price:
-    """Create a price at Stripe. With an idempotency key, repeating creates no second one.
+    """Create a price at Stripe. Safe to repeat with an idempotency key.
 
     Raises as `create_product`.
     """

@@ -1,1 +1,1 @@
-"""What speaks with Stripe: the gateway (our calls) and the signature (its calls)."""
+"""Communication with Stripe: requests (the gateway) and webhooks (the signature)."""

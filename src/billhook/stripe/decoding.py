@@ -1,10 +1,10 @@
 """Stripe's JSON, in a form that PostgreSQL can store.
 
-JSON allows texts that PostgreSQL does not: NUL, and half of a surrogate pair. Merchants paste such
-texts into names and metadata. Each such character is replaced by U+FFFD here and nowhere else, in
-events and in responses alike, so that one odd object blocks nothing and two readings of it are
-equal. What is stored is serialized again from the parsed value, so a number that only PostgreSQL
-would refuse (`1e-20000`) is stored as it was parsed.
+JSON allows characters that PostgreSQL does not: NUL, and half of a surrogate pair. They occur in
+names and metadata. Each is replaced by U+FFFD, here and nowhere else, in events and responses
+alike, so that such an object blocks nothing and always reads the same. What is stored is serialized
+again from the parsed value, so a number that only PostgreSQL would reject (`1e-20000`) is stored as
+parsed.
 """
 
 from __future__ import annotations

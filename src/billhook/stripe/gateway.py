@@ -365,7 +365,7 @@ def translate(error: stripe.StripeError) -> BillhookError:
     said = error.json_body if isinstance(error.json_body, dict) else {}
     failed = status if status is not None and status >= 400 else None
     if not isinstance(said.get("error"), dict):
-        # A proxy's page or a redirect: the text is not Stripe's, so it is not passed on.
+        # A page of a proxy, or a redirect: its text is not Stripe's, so it is not passed on.
         return UpstreamFailure(_RUBBISH, status=failed, next_actions=_RUBBISH_ACTIONS)
     elsewhere = "Does it belong to the other environment, test or live?"
     return UpstreamFailure(

@@ -17,12 +17,12 @@ from billhook.settings import Environment
 
 @dataclass(slots=True)
 class _Clock:
-    """A clock that stops while Stripe wants a pause: all scheduled requests are delayed, in the
-    same order and with the same gaps."""
+    """A clock that can be paused after a 429: all scheduled requests are delayed, in the same order
+    and with the same gaps."""
 
     now: Callable[[], float]
     reading: float = 0.0
-    """What it shows until `goes_at`."""
+    """The time that it shows until `goes_at`."""
     goes_at: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ _LONGEST_DEBT = 1.0
 
 @dataclass(slots=True)
 class _Lane:
-    """Evenly spaced turns; `gap` seconds apart, none at all when 0."""
+    """Evenly spaced slots, `gap` seconds apart; unlimited if 0."""
 
     gap: float
     free_at: float = 0.0
@@ -64,11 +64,11 @@ class _Account:
 
 
 class Governor:
-    """Turns for requests that can wait.
+    """Slots for requests that can wait.
 
     Args:
-        per_list: requests a second to one list; 0 for no limit.
-        total: requests a second in all, live traffic included; 0 or absent for no limit.
+        per_list: requests per second to one list; 0 for no limit.
+        total: requests per second in total, including live traffic; 0 or absent for no limit.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Governor:
             await self._sleep(wait)
 
     def live(self, environment: Environment) -> None:
-        """A request of live traffic goes out now."""
+        """Count a request of live traffic."""
         account = self._account(environment)
         now = account.clock()
         account.total.take(now)
         account.total.free_at = min(account.total.free_at, now + _LONGEST_DEBT)
 
     def pause(self, environment: Environment, seconds: float) -> None:
-        """After a 429: no requests for a while, then one after the other."""
+        """After a 429: pause, then send one request at a time."""
         self._account(environment).clock.pause(seconds)
 
     def _account(self, environment: Environment) -> _Account:

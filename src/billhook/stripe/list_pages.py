@@ -1,4 +1,4 @@
-"""Stripe's lists, page by page, the newest objects first, and how odd responses are read."""
+"""Stripe's lists, page by page, newest first, tolerating malformed responses."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class SignatureHeader:
 
 
 def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> SignatureHeader:
-    """Read a `Stripe-Signature` header and check its age: all that can be judged without the body.
-    Schemes other than v1 are ignored.
+    """Read a `Stripe-Signature` header and check its age: everything that can be checked without
+    the body. Schemes other than v1 are ignored.
 
     Args:
         now: Unix time in seconds.
@@ -37,7 +37,7 @@ def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> Signatu
 
     Raises:
         Unauthorized: there is no header (contract section 3.1).
-        InvalidInput: it is not one of Stripe's, too old, or from the future.
+        InvalidInput: it is malformed, too old, or from the future.
     """
     if not header:
         raise Unauthorized(
@@ -49,7 +49,7 @@ def parse(header: str | None, now: float, tolerance: int = TOLERANCE) -> Signatu
     signatures: list[str] = []
     for item in header[:_LONGEST_HEADER].split(","):
         scheme, _, value = item.strip().partition("=")
-        # isdecimal() alone would let other alphabets' digits through, and endless numbers.
+        # isdecimal() alone would accept digits of other alphabets, and numbers of any length.
         if scheme == "t" and value.isascii() and value.isdecimal() and len(value) <= 12:
             timestamp = int(value)
         elif scheme == "v1" and value.isascii():
@@ -80,7 +80,7 @@ def verify(payload: bytes, header: SignatureHeader, secrets: Iterable[str]) -> l
         SignatureMismatch: none of the secrets fits.
     """
     signed = b"%d." % header.timestamp + payload
-    # No early exit: how long it takes must not tell which secret or signature was close.
+    # No early exit: the duration must not reveal which secret or signature was close.
     used = []
     for secret in secrets:
         expected = hmac.new(secret.encode(), signed, sha256).hexdigest()

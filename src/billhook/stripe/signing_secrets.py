@@ -1,4 +1,5 @@
-"""The signing secrets that are valid now, whose they are, and the verification of webhooks."""
+"""The signing secrets that are valid now, the accounts that they belong to, and the verification of
+webhooks."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ _OWNERS = """
 SELECT secret_hash, account_id FROM billhook.signing_secrets
 WHERE environment = $1 AND secret_hash = ANY ($2::text[])
 """
-# If another process was faster, its account counts.
+# If another process was first, its account counts.
 _OWN = """
 INSERT INTO billhook.signing_secrets AS s (environment, secret_hash, account_id)
 VALUES ($1, $2, $3)
@@ -55,7 +56,8 @@ class SigningSecrets:
     that a new secret works immediately in every process; an old one stops working within `ttl`.
 
     A secret belongs to one Stripe account: the one that was connected when a delivery was first
-    verified with it. Snapshot events don't name their account, so only this tells.
+    verified with it. Snapshot events don't name their account, so this is the only way to identify
+    it.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class SigningSecrets:
         except SignatureMismatch:
             used = []
         if not used or not all(valid.owners[each] for each in used):
-            # Neither a new secret nor a first use is judged from memory: another account may be
+            # For a new secret or a first use, the cache is not enough: another account may be
             # connected by now.
             valid = await self._secrets(environment, asked_at, bypass=True)
             used = verify(payload, header, valid.owners)
@@ -103,7 +105,8 @@ class SigningSecrets:
         return valid.owner(used)
 
     async def _own(self, environment: Environment, valid: _Valid, used: list[str]) -> None:
-        """Record whose secrets these are. All of one delivery belong to one endpoint."""
+        """Record the account of these secrets. All secrets of one delivery belong to one
+        endpoint."""
         account = valid.owner(used) or valid.connected
         for secret in used:
             if account and valid.owners[secret] is None:

@@ -72,7 +72,7 @@ async def _rebuild(database: Database, environment: Environment, *, swap: bool) 
                     "Another Stripe account was connected during the rebuild. Nothing was swapped.",
                     next_actions="Run it again for the account that is connected.",
                 )
-            await replay.run()  # what came meanwhile
+            await replay.run()  # events that arrived in the meantime
         compared = await _compared(connection, environment, swap=swap)
     found = Rebuilt(
         environment=environment,
@@ -94,8 +94,8 @@ async def _rebuild(database: Database, environment: Environment, *, swap: bool) 
 
 
 async def rebuild_in(connection: Connection, environment: Environment, *, archive: UUID) -> None:
-    """Rebuild an environment's rows and put them in place, in the caller's transaction, which holds
-    writers off (`hold_writers`).
+    """Rebuild an environment's rows and replace them, in the caller's transaction, which blocks
+    writers (`hold_writers`).
 
     Args:
         archive: its rows are facts as well.
@@ -113,7 +113,7 @@ async def hold_writers(connection: Connection) -> None:
     """Block writers from here to the end of the transaction. Readers are not blocked."""
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            async with connection.transaction():  # a savepoint: to try again costs no rebuild
+            async with connection.transaction():  # a savepoint: retries don't repeat the rebuild
                 await connection.execute(_LOCK, timeout=fresh.PATIENCE)
         except COLLISIONS:
             if attempt == _ATTEMPTS:
@@ -138,7 +138,7 @@ async def _begun(
 async def _compared(
     connection: Connection, environment: Environment, *, swap: bool
 ) -> list[RebuiltTable]:
-    """Compare the filled tables with the live ones, and swap rows that differ if asked to."""
+    """Compare the filled tables with the live ones, and swap rows that differ on request."""
     await connection.execute(_COMPARING)
     compared = await comparison.compare(connection, environment)
     if swap:

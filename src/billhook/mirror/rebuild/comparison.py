@@ -18,13 +18,13 @@ _NAMED = 100  # differences of one table
 # Surrogate keys and our own clock.
 _INCIDENTAL = frozenset({"id", "created_at", "updated_at", "synced_at"})
 
-# The fresh tables have ours alone, and none that the app added.
+# The fresh tables have only Billhook's columns, not those that the app added.
 _COLUMNS = """
 SELECT attname FROM pg_catalog.pg_attribute
 WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
-# A payment that is known here and there by the same object gets the number that it has there.
+# A payment with the same object in both gets the number of the live one.
 _RENUMBER = """
 INSERT INTO pg_temp.renumbered (rebuilt, live)
 SELECT DISTINCT ON (live) rebuilt, live FROM (
@@ -45,14 +45,14 @@ _NUMBERED = ("payment_refs", "payment_sources", "payment_refunds", "transactions
 _TAKE_NUMBERS = """
 UPDATE pg_temp.{} t SET payment_id = n.live FROM pg_temp.renumbered n WHERE t.payment_id = n.rebuilt
 """
-# A sync asks for a customer's card in full, an event names its id only.
+# A sync requests a customer's card in full; an event only contains its id.
 _KEEP_EXPANDED = """
 UPDATE pg_temp.{table} here SET raw = billhook.keep_expanded(live.raw, here.raw)
 FROM payments.{table} live
 WHERE {of_stripe} AND live.{key} = here.{key} AND live.raw IS DISTINCT FROM here.raw
 """
-# Where an event showed a subscription with the first page of its items only, the others are what
-# Stripe answered before, and will be asked again.
+# If an event only contained the first page of a subscription's items, the others come from an
+# earlier response of Stripe, and will be fetched again.
 _KEEP_CHILDREN = """
 INSERT INTO pg_temp.{children}
 SELECT ours.* FROM payments.{children} live

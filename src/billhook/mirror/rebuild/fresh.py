@@ -1,6 +1,6 @@
 """Fresh, empty tables, and the functions of the event path for them.
 
-They are temporary: nobody else sees them, they write no WAL, and they disappear with the
+They are temporary: no other session sees them, they write no WAL, and they disappear with the
 transaction or the process, however it ends.
 """
 
@@ -41,14 +41,15 @@ TABLES = tuple(OWN_COLUMNS)
 _FUNCTIONS = ("load", "save", "batch")
 _SCHEMA = "pg_temp"
 
-# Columns that the app added. Objects that depend only on them, such as indexes, go with them.
+# Columns that the app added. Objects that depend only on them, such as indexes, are dropped as
+# well.
 _NOT_OURS = """
 SELECT pg_catalog.string_agg(pg_catalog.format('DROP COLUMN %I CASCADE', attname), ', ')
 FROM pg_catalog.pg_attribute
 WHERE attrelid = $1::text::regclass::oid AND attnum > 0 AND NOT attisdropped
   AND attname::text <> ALL ($2::text[])
 """
-# Numbers that no live payment has; the smaller is still the older.
+# Numbers that no live payment has; smaller still means older.
 _FIRST_NUMBER = -(2**63)
 _REPLAYED = "CREATE TEMPORARY TABLE replayed (event_id text PRIMARY KEY)"
 _RENUMBERED = "CREATE TEMPORARY TABLE renumbered (rebuilt bigint PRIMARY KEY, live bigint)"

@@ -1,8 +1,6 @@
 """Fills the fresh tables: first with data that no event of the ledger contains, then with every
-event.
-
-Each step can be repeated, and then does only what is new: rows are a function of the set of facts,
-whatever their order (docs/explanation/ordering.md).
+event. Each step can be repeated and then only adds what is new: rows are a function of the set of
+facts, whatever their order (docs/explanation/ordering.md).
 """
 
 from __future__ import annotations
@@ -103,7 +101,7 @@ _TOMBSTONES = """
 SELECT object_type, object_id, extract(epoch FROM deleted_at)::bigint AS at
 FROM billhook.tombstones WHERE environment = $1 AND outside_ledger
 """
-# The rows that show what a sync fetched, and are not the same here already.
+# The rows that show fetched objects, unless they are already equal here.
 _FETCHED = """
 SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at
 FROM payments.{table} live
@@ -114,8 +112,8 @@ WHERE {of_stripe}
       WHERE here.environment = $1 AND here.{key} = live.{key}
         AND here.provider_event_at = live.provider_event_at AND here.raw = live.raw)
 """
-# Rows for which several states of one second exist, and another one of them is shown. The choice
-# may depend on the order of arrival and on what was then fetched from Stripe, so it is a fact.
+# Rows for which several states of one second exist, where the live row shows another one. The
+# choice may depend on the order of arrival and on Stripe's response at the time, so it is a fact.
 _TIED = """
 SELECT live.raw, extract(epoch FROM live.provider_event_at)::bigint AS at,
     coalesce(e.payload, a.content -> 'payload'::text)::text AS payload, live.{key} AS key
@@ -287,7 +285,7 @@ class Replay:
         await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
 
     async def _apply_singly(self, facts: list[Fact]) -> None:
-        """An event cannot be applied, as when it arrived: find it and skip it."""
+        """An event of the batch cannot be applied, as when it arrived: find it and skip it."""
         for fact in facts:
             try:
                 await self._apply([fact])

@@ -12,11 +12,11 @@ class Table:
     """A table that events write.
 
     Attributes:
-        key: the columns, or expressions, that say which rows are the same. A row whose key is null
-            in part has no equal.
+        key: the columns, or expressions, that identify a row. A row whose key is partly null has no
+        equal.
         named: what to call a row.
-        incidental: columns that say nothing of Stripe, beside those that say nothing in any table.
-        unique: nullable columns under a unique key of their own, freed before rows are changed.
+        incidental: columns that do not come from Stripe, in addition to those of every table.
+        unique: nullable columns with their own unique key, cleared before rows are changed.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Table:
         return f"pg_temp.{self.name.partition('.')[2]}"
 
     def same(self, one: str, other: str) -> str:
-        """The condition that rows of these two aliases are the same."""
+        """The condition that rows of these two aliases have the same key."""
         return " AND ".join(
             f"{column_of(each, one)} = {column_of(each, other)}" for each in self.key
         )
@@ -59,7 +59,7 @@ TABLES = (
     Table("payments.stripe_checkout_sessions", ("$id",), "$id::text"),
     Table(
         "payments.transactions",
-        # A payment may be known by another of its objects than before, a refund may not.
+        # A payment may be identified by another of its objects than before, a refund may not.
         (
             "($type = 'refund')",
             "CASE WHEN $type = 'refund' THEN $provider_object_id ELSE $payment_id::text END",

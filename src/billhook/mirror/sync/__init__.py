@@ -34,7 +34,7 @@ from billhook.task_groups import all_or_first_error
 log = structlog.get_logger(__name__)
 
 _WRITERS = 3
-_SUBSCRIPTIONS = SUBSCRIPTION.plural  # of which the contract wants more than a count
+_SUBSCRIPTIONS = SUBSCRIPTION.plural  # the contract requires more than a count of these
 _LOOK_EVERY = 0.25  # seconds, while another process syncs
 
 _FINISH = """
@@ -68,8 +68,8 @@ class Sync:
     async def run(self, environment: Environment) -> SyncResult:
         """Sync an environment and wait for the result; the sync continues if the caller leaves.
 
-        An environment without a key, or with one that Stripe rejects, is a result as well: its
-        connection has the reason.
+        A missing key, or one that Stripe rejects, is also a result: its connection contains the
+        reason.
 
         Raises:
             DatabaseUnavailable: PostgreSQL is unavailable. The next sync continues from there.
@@ -81,7 +81,7 @@ class Sync:
         task = self._tasks.get(environment)
         if task is None or task.done():
             task = asyncio.create_task(self._run(environment))
-            # Maybe nobody is waiting, so an error is handled here.
+            # There may be no caller waiting, so errors are handled here.
             task.add_done_callback(_report)
             self._tasks[environment] = task
         return task
@@ -115,7 +115,7 @@ class Sync:
                 last = await connection.fetchrow(_LAST, environment)
             if last and last["finished_at"] and last["finished_at"] > asked_at:
                 return SyncResult.model_validate(last["result"])
-            # The key was changed: what was read is useless, so start over.
+            # The key was changed, so everything read so far is discarded: start over.
             with suppress(LeaseLost):
                 async with try_lease(self._database, _lease_name(environment)) as lease:
                     if lease is not None:

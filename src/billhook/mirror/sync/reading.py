@@ -41,7 +41,7 @@ class Reading:
     complete: bool
     """Whether all of it is read here; a continued sync does not know what was read before."""
     writers: asyncio.Semaphore
-    """Limits the pages of all lists that are written concurrently: the pool has other users."""
+    """Limits the number of pages that are written concurrently: others need the pool, too."""
     active: int = 0
     objects: int = 0
     seen: set[str] = field(default_factory=set)

@@ -44,7 +44,7 @@ FROM billhook.pulls WHERE environment = $1
 async def verify(
     ledger: Ledger, gateway: Gateway, environment: Environment, order: Verify
 ) -> Verification:
-    """Compare an environment's rows with Stripe, and fix them if asked to.
+    """Compare an environment's rows with Stripe, and fix them on request.
 
     Args:
         ledger: applies the events of payments that are repaired.

@@ -26,8 +26,8 @@ _AROUND = (5, 600)
 async def apply_events(
     reader: StripeReader, ledger: Ledger, payment_id: str, parts: Sequence[str], created: int
 ) -> None:
-    """Apply the events that name a payment from around the time it was made: those that the ledger
-    lacks as if they had just come, the others once more, without the app's triggers.
+    """Apply the events of a payment from around the time it was made: those that the ledger lacks
+    as if they had just arrived, the others again, without the app's triggers.
 
     Args:
         payment_id: of the PaymentIntent or the refund.

@@ -24,7 +24,7 @@ from billhook.task_groups import for_each
 
 _AT_ONCE = 4
 
-# Whatever they show: they are written again.
+# They are written again, whatever they show.
 _UNKNOWN_CHILDREN = """
 UPDATE payments.{} SET raw = '{{}}' WHERE environment = $1 AND {} = $2
 """
@@ -39,7 +39,7 @@ Shown = Mapping[str, Any]
 async def compare_list(
     reader: fetching.StripeReader, kind: Kind, at: int, until: float | None, *, repair: bool
 ) -> VerifiedTable:
-    """Compare one list with its table. What Stripe refuses ends this list only.
+    """Compare one list with its table. If Stripe rejects a request, only this list ends.
 
     Args:
         at: Stripe's time before the list is read.
@@ -71,7 +71,7 @@ async def _suspects(
     at: int,
     found: VerifiedTable,
 ) -> set[str]:
-    """The ids of those objects that are not shown as they are. Counts what is in flight."""
+    """The ids of the objects whose rows differ. Counts those in flight."""
     for each in listed:
         await fetching.complete_children(reader, kind, each)
     shown, items = await _shown(reader, kind, [each["id"] for each in listed])
@@ -118,7 +118,7 @@ async def _drift(reader: fetching.StripeReader, kind: Kind, object_id: str) -> D
     row = shown.get(object_id)
     since = row["provider_event_at"] or row["created_at"] if row else None
     if asked is None:
-        # A customer's row stays, marked, when the customer is deleted. Its mapping goes.
+        # If a customer is deleted, its row stays, marked as deleted, and its mapping is removed.
         if row is None or row.get("deleted"):
             return await _dead_mapping(reader, kind, object_id)
         return Drift(table=_table(kind), object_id=object_id, problem="extra", since=since)
@@ -168,7 +168,7 @@ async def _fetch(
 
 
 async def _mend(reader: fetching.StripeReader, kind: Kind, object_id: str) -> None:
-    """Show Stripe's state. A manually changed row still has a version that prevents that, so the
+    """Write Stripe's state. A manually changed row still has a version that prevents that, so the
     version is removed, unless the row has become newer than this response."""
     asked = await _fetch(reader, kind, object_id)
     if asked is None:
@@ -265,8 +265,8 @@ def _different(row: Row, shown: Shown) -> list[str]:
 
 
 def _in_flight(stripe_object: StripeObject, row: Shown | None, at: int) -> bool:
-    """Whether the difference is only a matter of time: the row is newer than Stripe's response, or
-    there is none yet because the object is new."""
+    """Whether the difference is only temporary: the row is newer than Stripe's response, or there
+    is no row yet because the object is new."""
     if row is None:
         created = stripe_object.get("created")
         return isinstance(created, int) and created > at - YOUNG

@@ -32,9 +32,8 @@ TABLE = "payments.transactions"
 
 _AT_ONCE = 4
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
-# The rows of these PaymentIntents, or of charges without one, and what Stripe says of them. A
-# refund that is pending or failed may be part of what the charge gave back, or not (stripe-facts
-# 30).
+# The rows of these PaymentIntents, or of charges without one, with Stripe's values. A pending or
+# failed refund may or may not be part of the refunded amount of its charge (stripe-facts 30).
 _PAYMENTS = """
 SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
     t.raw = '{}' AS bare, asked.object_type,
@@ -64,7 +63,7 @@ FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.environment = $1 AND t.provider_object_type = 'refund'
   AND t.provider_object_id = ANY ($2)
 """
-# Payments that we show and Stripe's list did not. What was paid past Stripe has neither a
+# Mirrored payments that are missing in Stripe's list. Payments outside Stripe have neither a
 # PaymentIntent nor a charge.
 _EXTRA = """
 SELECT t.amount, t.currency, t.paid_at,
@@ -83,7 +82,7 @@ HAVING NOT pg_catalog.bool_or(EXISTS (
     SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
 ORDER BY t.paid_at DESC LIMIT $5
 """
-# The same for refunds; one that failed moved nothing.
+# The same for refunds; a failed one moved no money.
 _EXTRA_REFUNDS = f"""
 SELECT t.provider_object_id AS id, t.status, t.amount, t.currency, t.refunded_at, t.updated_at
 FROM payments.transactions t
@@ -147,13 +146,13 @@ class _Sums:
 async def compare_payments(
     reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
 ) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
-    """Compare payments and refunds since the account was connected: what happened before is not in
-    the ledger.
+    """Compare payments and refunds since the account was connected: earlier ones are not in the
+    ledger.
 
     Args:
         at: Stripe's time before its lists are read.
         until: see `pages`.
-        repair: applies the events of what is repaired; None to repair nothing.
+        repair: applies the events of repaired payments; None to repair nothing.
     """
     async with reader.database.connection() as connection:
         since = await connection.fetchval(_SINCE, reader.environment)
@@ -212,7 +211,7 @@ async def _compare(
 
 
 def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | None:
-    """What a charge or refund moved; None if it moved nothing and has no row."""
+    """The money that a charge or refund moved; None if it moved none and has no row."""
     created = timestamp(stripe_object.get("created")) or 0
     if kind == "charge":
         intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
@@ -250,7 +249,7 @@ async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -
                 _PAYMENTS,
                 reader.environment,
                 ids,
-                # As texts, of which asyncpg need not ask PostgreSQL (decisions/0010).
+                # As text, whose type asyncpg does not look up (decisions/0010).
                 [str(each.amount) for each in moved],
                 [str(each.given_back) for each in moved],
                 [each.currency for each in moved],
@@ -265,7 +264,8 @@ async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -
 async def _convert(
     connection: Connection, reader: StripeReader, rows: list[dict[str, Any]]
 ) -> None:
-    """Express what Stripe says in the currencies of the payments' rows, where it says how."""
+    """Convert Stripe's amounts to the currencies of the payments' rows, if Stripe reports the
+    equivalent."""
     rows = [row for row in rows if row["asked_currency"] != row["currency"]]
     if not rows:
         return
@@ -283,14 +283,15 @@ def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:
     if row is None:
         return ["*"]
     found = _refund_differs(moved, row) if kind == "refund" else _payment_differs(moved, row)
-    # A row that was removed comes back without its object when an event of another part of the
-    # payment brings it, such as a refund's.
+    # If a removed row is recreated by an event of another part of the payment, such as a refund's,
+    # it lacks its object.
     return [*found, "raw"] if row["bare"] else found
 
 
 def _refund_differs(moved: _Movement, row: Row) -> list[str]:
     found = [name for name in ("amount", "currency") if row[name] != getattr(moved, name)]
-    # What was never taken cannot be given back, though Stripe calls the release a refund.
+    # An amount that was never captured cannot be refunded, although Stripe calls its release a
+    # refund.
     if row["status"] != moved.status and not (row["of_nothing"] and row["status"] == "failed"):
         found.append("status")
     return found
@@ -355,7 +356,7 @@ async def _confirm(
         row = await _row(reader, kind, moved)
         if row is not None and kind == "charge":
             if row["payment_id"] in counted:
-                return  # with another PaymentIntent of the same invoice
+                return  # together with another PaymentIntent of the same invoice
             counted.add(row["payment_id"])
         differing = _differences(kind, moved, row)
         if differing and kind == "charge" and await _captures_more(reader, moved, row):
@@ -364,7 +365,7 @@ async def _confirm(
         drift = _drift(found.table, moved, row, differing) if differing else None
         if drift is not None and repair is not None:
             with one_repair(TABLE, moved.id):
-                row = await _mend(reader, repair, kind, moved)
+                row = await _repair(reader, repair, kind, moved)
             drift.repaired = not _differences(kind, moved, row)
         if drift is not None:
             found.drift.append(drift)
@@ -374,7 +375,7 @@ async def _confirm(
 
 
 async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
-    """Whether only a part was captured yet: it counts when the PaymentIntent succeeds."""
+    """Whether only a part has been captured: it counts when the PaymentIntent succeeds."""
     if moved.intent_id is None or (row is not None and row["status"] in _PAID):
         return False
     intent = await _intent(reader, moved.intent_id)
@@ -386,8 +387,8 @@ async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None
 
 
 async def _anew(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:
-    """The same charge or refund as it is now: a refund may have failed meanwhile. Where several
-    PaymentIntents paid one invoice, all of them together."""
+    """The current state of the charge or refund: a refund may have failed in the meantime. If
+    several PaymentIntents paid one invoice, all of them together."""
     found = await reader.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
     moved = _movement(kind, found.data, found.at) or suspect
     row = await _row(reader, kind, moved) if kind == "charge" else None
@@ -418,7 +419,7 @@ def _drift(table: str, moved: _Movement, row: Row | None, differing: list[str]) 
     )
 
 
-async def _mend(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
+async def _repair(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Movement) -> Row | None:
     """Apply the events through the ledger, if Stripe still lists them, so that the app's triggers
     run; then the object as fetched. Returns the resulting row."""
     parts = [moved.object["id"]]
@@ -493,7 +494,7 @@ async def _extra_refunds(
     *,
     repair: bool,
 ) -> None:
-    """Refunds that we show and Stripe does not have."""
+    """Mirrored refunds that do not exist at Stripe."""
     async with reader.database.connection() as connection:
         rows = await connection.fetch(
             _EXTRA_REFUNDS, reader.environment, since, at, list(seen), CONFIRMED
@@ -520,7 +521,7 @@ async def _extra_refunds(
 
 
 async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
-    """What Stripe says of a PaymentIntent; None where it does not know it."""
+    """A PaymentIntent at Stripe; None if it does not exist."""
     try:
         return await refreshes.payment_intent(reader, intent_id)
     except BillhookError as error:
@@ -530,7 +531,7 @@ async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
 
 
 async def _took(reader: StripeReader, charge_ids: Sequence[str]) -> bool:
-    """Whether any of these charges took money."""
+    """Whether any of these charges captured money."""
     for each in charge_ids:
         try:
             charge = (await reader.get("charge", f"/v1/charges/{encoded(each)}", {})).data

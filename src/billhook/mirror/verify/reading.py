@@ -35,8 +35,8 @@ async def pages(
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
-        until: monotonic time after which no other page is read. Such a sample begins at a moment
-            drawn by lot, so that one after the other sees all of the list.
+        until: monotonic time after which no other page is read. Such a sample begins at a random
+        time, so that successive samples cover the whole list.
     """
     created: list[dict[str, int]] = [{"gte": since}]
     if until is not None:
