@@ -54,6 +54,8 @@ class Reader:
             text = block.text.replace(_PORT, self._port)
             if named := _NAMED.match(text):
                 (self.folder / named[1]).write_text(text)
+            elif block.language == "diff":
+                self.edit(text)
             elif block.language == "sh" and text.startswith(_SERVERS):
                 self.serve(text.strip())
             elif block.language == "sh" and not block.reason:
@@ -62,6 +64,14 @@ class Reader:
                 assert text.strip() in self.said, f"{page} shows:\n{text}\nbut it was:\n{self.said}"
             else:
                 assert block.reason, _unknown(block)
+
+    def edit(self, change: str) -> None:
+        """Add the lines marked with `+` to the one file that has the others."""
+        lines = change.splitlines(keepends=True)
+        old = "".join(line[1:] for line in lines if not line.startswith("+"))
+        new = "".join(line[1:] for line in lines)
+        (file,) = (each for each in self.folder.glob("*.py") if old in each.read_text())
+        file.write_text(file.read_text().replace(old, new))
 
     def serve(self, command: str) -> None:
         """Start a server, instead of the one of the same program; return when it is ready."""

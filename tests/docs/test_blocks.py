@@ -68,6 +68,9 @@ RUN_BY = {
         ("python", "sh"), "tests/docs/test_tutorial.py"
     ),
     "docs/tutorial/first-order.md": {"sh": "tests/docs/test_tutorial.py"},
+    "docs/tutorial/javascript.md": dict.fromkeys(
+        ("js", "python", "sh"), "tests/browser/test_tutorial_frontend.py"
+    ),
 }
 """Which test runs the blocks of a page, by language."""
 
