@@ -103,8 +103,43 @@ def test_the_host_keeps_its_routes_and_billhook_has_its_prefix(run: Callable[...
             described = (await http.get(f"{PREFIX}/openapi.json")).json()
             assert "/api/payments/stripe/status" in described["paths"]
             assert described["servers"] == [{"url": PREFIX}]
+            page = (await http.get(f"{PREFIX}/docs")).text
+            files = re.findall(r'src="([^"]+)"', page)  # relative to the prefix
+            assert files
+            for name in files:
+                assert (await http.get(f"{PREFIX}/{name}")).is_success
 
     run(work)
+
+
+def test_mounted_last_without_a_prefix_its_paths_are_those_that_the_javascript_sdk_calls(
+    settings: Settings,
+) -> None:
+    """The SDK drops the path of its base URL."""
+
+    async def work() -> None:
+        billhook = create_app(settings)
+        host = FastAPI(lifespan=lambda _: running(billhook))
+
+        @host.get("/api/own")
+        async def own() -> str:
+            return "the host's"
+
+        host.mount("", billhook)
+        transport = httpx.ASGITransport(host)
+        async with (
+            host.router.lifespan_context(host),
+            httpx.AsyncClient(transport=transport, base_url="http://host.test") as http,
+        ):
+            assert (await http.get("/api/own")).json() == "the host's"
+            assert (await http.get("/api/health")).json()["status"] == "ok"
+            refused = await http.post("/api/payments/stripe/test/checkout-sessions", json={})
+            assert (refused.status_code, refused.json()["error"]) == (
+                401,
+                "AUTH_INVALID_CREDENTIALS",
+            )
+
+    asyncio.run(work())
 
 
 def test_the_dashboard_stands_below_the_prefix(run: Callable[..., Any]) -> None:
