@@ -24,6 +24,10 @@ RUN_BY = {
     "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
     "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/insforge.md": {
+        "sh": "tests/docs/test_insforge.py",
+        "sql": "tests/docs/test_insforge.py",
+    },
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/supabase.md": {
         "sh": "tests/docs/test_supabase.py",

@@ -36,6 +36,7 @@ _log = structlog.get_logger(__name__)
 
 _PREFIX = "bh1"
 _NONCE = 12
+_KEYS_OF_INSFORGE = ("API_KEY", "ANON_KEY")
 _INSFORGE = re.compile(r"([0-9a-f]{32}):([0-9a-f]{32}):((?:[0-9a-f]{2})*)", re.IGNORECASE)
 
 _GET = """
@@ -134,9 +135,15 @@ class Cipher:
         sealed = nonce + self._keys[self.key_id].encrypt(nonce, value.encode(), name.encode())
         return f"{_PREFIX}.{self.key_id}.{base64.urlsafe_b64encode(sealed).decode().rstrip('=')}"
 
-    def is_current(self, ciphertext: str) -> bool:
-        """Whether it is in Billhook's format and encrypted with the current key."""
-        return ciphertext.startswith(f"{_PREFIX}.{self.key_id}.")
+    def is_current(self, name: str, ciphertext: str) -> bool:
+        """Whether the current key encrypted it, in the format in which it should be: Billhook's, or
+        InsForge's for the keys that InsForge itself needs to start."""
+        if ciphertext.startswith(f"{_PREFIX}.{self.key_id}."):
+            return True
+        return (
+            name.startswith(_KEYS_OF_INSFORGE)
+            and _opened(self._insforge[0], ciphertext) is not None
+        )
 
     def decrypt(self, name: str, ciphertext: str) -> str:
         """The value of `name`.
@@ -147,15 +154,11 @@ class Cipher:
         prefix, _, rest = ciphertext.partition(".")
         if prefix == _PREFIX:
             return self._decrypt_ours(name, *rest.partition(".")[::2])
-        match = _INSFORGE.fullmatch(ciphertext)
-        if match is None:
+        if _INSFORGE.fullmatch(ciphertext) is None:
             raise _unreadable(name, "its format is unknown")
-        nonce, tag, sealed = (bytes.fromhex(part) for part in match.groups())
         for key in self._insforge:
-            try:
-                return key.decrypt(nonce, sealed + tag, None).decode()
-            except (InvalidTag, UnicodeDecodeError):
-                continue
+            if (value := _opened(key, ciphertext)) is not None:
+                return value
         raise _unreadable(name, "InsForge encrypted it with another key")
 
     def _decrypt_ours(self, name: str, key_id: str, encoded: str) -> str:
@@ -167,6 +170,18 @@ class Cipher:
             return key.decrypt(sealed[:_NONCE], sealed[_NONCE:], name.encode()).decode()
         except (InvalidTag, ValueError, binascii.Error) as error:
             raise _unreadable(name, "it was changed after it was stored") from error
+
+
+def _opened(key: AESGCM, ciphertext: str) -> str | None:
+    """The value of a ciphertext in InsForge's format; None if it is none of this key's."""
+    match = _INSFORGE.fullmatch(ciphertext)
+    if match is None:
+        return None
+    nonce, tag, sealed = (bytes.fromhex(part) for part in match.groups())
+    try:
+        return key.decrypt(nonce, sealed + tag, None).decode()
+    except (InvalidTag, UnicodeDecodeError):
+        return None
 
 
 def _derive(material: str, purpose: bytes) -> bytes:
@@ -315,22 +330,22 @@ class SecretStore:
             except SecretUnreadable:
                 unreadable.append(row["key"])
             else:
-                earlier += not self.cipher.is_current(row["value_ciphertext"])
+                earlier += not self.cipher.is_current(row["key"], row["value_ciphertext"])
         return Examination(earlier, tuple(unreadable))
 
     async def reencrypt_all(self) -> Reencryption:
         """Re-encrypt Billhook's secrets that are not encrypted with the current key.
 
-        These are InsForge's, and those of an earlier key. Safe to run at any time and from several
-        processes: a value that changes concurrently stays as it is. Unreadable secrets are left
-        alone and reported.
+        These are InsForge's, except for the keys that it needs to start, and those of an earlier
+        key. Safe to run at any time and from several processes: a value that changes concurrently
+        stays as it is. Unreadable secrets are left alone and reported.
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(_OURS)
         done, unreadable = 0, []
         for row in rows:
             name, old = row["key"], row["value_ciphertext"]
-            if self.cipher.is_current(old):
+            if self.cipher.is_current(name, old):
                 continue
             try:
                 new = self.cipher.encrypt(name, self.cipher.decrypt(name, old))
