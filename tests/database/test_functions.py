@@ -7,14 +7,23 @@ import pytest
 from billhook.kinds import KINDS
 from billhook.mirror.rebuild import fresh
 from billhook.postgres.migrate import function_files
-from billhook.rows import tables
+from billhook.rows import functions, tables
 from books import Books
+
+STORED_AS = {
+    "timestamptz": "timestamp with time zone",
+    "delay": "timestamp with time zone",
+    "document": "jsonb",
+}
 
 
 def test_the_generated_functions_are_those_of_the_declarations() -> None:
-    """Make them so: `python -m billhook.rows.tables > src/billhook/postgres/functions/batch.sql`"""
+    """Make them so:
+
+    python -m billhook.rows.functions > src/billhook/postgres/functions/batch.sql
+    """
     (batch,) = (file for file in function_files() if file.name == "batch")
-    assert batch.text == tables.functions()
+    assert batch.text == functions.functions()
 
 
 @pytest.mark.parametrize("table", tables.TABLES, ids=lambda table: table.label)
@@ -32,7 +41,7 @@ def test_every_declared_column_has_its_type_in_the_schema(
         )
     }
     for name, type in (table.key | table.columns).items():
-        expected = {"timestamptz": "timestamp with time zone", "document": "jsonb"}.get(type, type)
+        expected = STORED_AS.get(type, type)
         assert found[name] == (expected or "text"), name
 
 

@@ -181,10 +181,10 @@ class _Reduced:
 
 def _known(loaded: Mapping[str, Any]) -> dict[str, _Known]:
     known = {}
-    for event_id, content in loaded["archived"] or ():
+    for event_id, content in loaded["rows"]["archived"] or ():
         columns = [content[name] for name in _COLUMNS]
         known[event_id] = _Known(None, _entry_of(columns))
-    for event_id, row_id, *columns, other in loaded["ledger"] or ():
+    for event_id, row_id, *columns, other in loaded["rows"]["ledger"] or ():
         known[event_id] = _Known(row_id, _entry_of(columns), other)
     return known
 

@@ -22,7 +22,7 @@ from billhook.settings import Environment
 T = TypeVar("T")
 
 _LOAD = "SELECT {}.load_batch($1, $2::text::jsonb)::text"
-_SAVE = "SELECT {}.save_facts($1, $2::text::jsonb, $3::text[]::jsonb[])"
+_SAVE = "SELECT {}.save_rows($1, $2::text::jsonb, $3::text[]::jsonb[], '{{}}'::text[])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Elsewhere:
     """Tables other than the live ones, which nobody else writes, so nothing is locked.
 
     Attributes:
-        schema: where `load_batch` and `save_facts` are, and the tables that they work on.
+        schema: where `load_batch` and `save_rows` are, and the tables that they work on.
         payment_ids: numbers for new payments, ascending.
     """
 

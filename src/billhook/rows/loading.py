@@ -4,7 +4,7 @@ that the reducers work on."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -16,6 +16,13 @@ from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
 from billhook.reducers.payments import Payment, Payments, Refund, Row, Source, Transaction
 from billhook.reducers.reduce import Session, State, Unnamed
+from billhook.rows.tables import (
+    PAYMENT_REFS,
+    PAYMENT_REFUNDS,
+    PAYMENT_SOURCES,
+    TRANSACTIONS,
+    Table,
+)
 from billhook.settings import Environment
 
 SOME = 16
@@ -149,26 +156,26 @@ Found = Sequence[Any]
 
 def state_of(found: dict[str, Any], wanted: Wanted) -> State:
     """The state of a batch, of what was wanted and found."""
+    rows = found["rows"]
     state = State(unnamed_of=set(wanted.unnamed))
-    for kind, rows in found["objects"].items():
-        for row in rows or ():
+    for kind in KINDS:
+        for row in rows[f"of_{kind}"] or ():
             state.objects[kind, row[0]] = _mirrored(kind, row)
-    for kind, object_id, at in found["tombstones"]["deletions"] or ():
+    for kind, object_id, at in rows["tombstones"] or ():
         state.mirrored((kind, object_id)).deleted_at = at
-    for kind, object_id, event_id in found["tombstones"]["ties"] or ():
+    for kind, object_id, event_id in rows["ties"] or ():
         state.mirrored((kind, object_id)).tied = event_id
-    for session_id, row_id, at, rank in found["sessions"] or ():
+    for session_id, row_id, at, rank in rows["sessions"] or ():
         version = None if at is None or rank is None else (at, rank)
         state.sessions[session_id] = Session(row_id, version)
-    if found["claims"] is not None:
-        state.claims = _claims(found["claims"], wanted)
+    state.claims = _claims(rows, wanted)
     if found["payments"] is not None:
         state.payments = payments_of(found["payments"])
-    for kind, object_id, customer, at, subject_type, subject_id, raw in found["unnamed"] or ():
-        named = KINDS[kind].subject
-        if named is not None and named(raw) is None:
-            subject = None if subject_id is None else (subject_type, subject_id)
-            state.unnamed[kind, object_id] = Unnamed(customer, at, subject)
+    for kind, named in ((each.name, each.subject) for each in KINDS.values() if each.subject):
+        for object_id, customer, at, subject_type, subject_id, raw in rows[f"unnamed_{kind}"] or ():
+            if named(raw) is None:
+                subject = None if subject_id is None else (subject_type, subject_id)
+                state.unnamed[kind, object_id] = Unnamed(customer, at, subject)
     return state
 
 
@@ -187,18 +194,18 @@ def _mirrored(kind: str, row: Found) -> Mirrored:
 
 def _claims(found: dict[str, Any], wanted: Wanted) -> Claims:
     claims = Claims()
-    of, on = _by(found["of"], "customer"), _by(found["on"], "subject")
+    of, on = _by(found["claims_of"], "customer"), _by(found["claims_on"], "subject")
     for customer, most in wanted.claims_of.items():
         whole = Missing(customers=[customer])
         claims.by_customer[customer] = Known.of(of[customer], most, whole)
     for subject, most in wanted.claims_on.items():
         whole = Missing(subjects=[subject])
         claims.by_subject[subject] = Known.of(on[subject], most, whole)
-    for row in found["same"] or ():
+    for row in found["claims"] or ():
         claim = _claim(row)
         claims.by_customer[claim.customer].of_kind(claim.kind).add(claim)
         claims.by_subject[claim.subject].of_kind(claim.kind).add(claim)
-    claims.deleted_customers = set(found["deleted"] or ())
+    claims.deleted_customers = {id for id, deleted in found["deleted_customers"] or () if deleted}
     for customer, subject_type, subject_id in [*(found["mapped"] or ()), *(found["held"] or ())]:
         claims.mappings[customer] = (subject_type, subject_id)
         claims.holders[subject_type, subject_id] = customer
@@ -223,36 +230,29 @@ def payments_of(found: dict[str, Any]) -> Payments:
     payments = Payments()
     payments.spare_ids = list(reversed(found["new_ids"] or ()))
 
-    def of(payment_id: int) -> Payment:
-        return payments.by_id.setdefault(payment_id, Payment(payment_id))
+    def rows(table: Table) -> Iterator[tuple[Payment, dict[str, Any]]]:
+        for values in found["rows"][table.label] or ():
+            row = dict(zip(table.loaded, values, strict=True))
+            payment_id = row.pop("payment_id")
+            yield payments.by_id.setdefault(payment_id, Payment(payment_id)), row
 
-    for object_type, object_id, payment_id in found["refs"] or ():
-        payment = of(payment_id)
-        payment.refs.add((object_type, object_id))
-        payments.by_ref[object_type, object_id] = payment
-    for payment_id, at, event_id, *facts in found["sources"] or ():
-        source = PaymentSource(**dict(zip(_SOURCE, facts, strict=True)))
-        key = (source.object_type, source.object_id, source.outcome)
-        of(payment_id).sources[key] = Source(at, event_id, source)
-    for payment_id, at, event_id, *facts in found["refunds"] or ():
-        refund = RefundFacts(**dict(zip(_REFUND, facts, strict=True)))
-        of(payment_id).refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
-    for row_id, payment_id, *columns in found["transactions"] or ():
-        row = Row(row_id, Transaction(*columns), payment_id)
-        assert row.stands is not None
-        if row.stands.type == "refund":
-            of(payment_id).refund_rows[row.stands.provider_object_id] = row
+    for payment, ref in rows(PAYMENT_REFS):
+        key = (ref["object_type"], ref["object_id"])
+        payment.refs.add(key)
+        payments.by_ref[key] = payment
+    for payment, row in rows(PAYMENT_SOURCES):
+        at, event_id = row.pop("version_at"), row.pop("version_event_id")
+        source = PaymentSource(created=row.pop("provider_created_at"), **row)
+        of_object = (source.object_type, source.object_id, source.outcome)
+        payment.sources[of_object] = Source(at, event_id, source)
+    for payment, row in rows(PAYMENT_REFUNDS):
+        at, event_id, rank = (row.pop(f"version_{each}") for each in ("at", "event_id", "rank"))
+        refund = RefundFacts(created=row.pop("provider_created_at"), rank=rank, **row)
+        payment.refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
+    for payment, row in rows(TRANSACTIONS):
+        shown = Row(row.pop("id"), stands := Transaction(**row), payment.id)
+        if stands.type == "refund":
+            payment.refund_rows[stands.provider_object_id] = shown
         else:
-            of(payment_id).row = row
+            payment.row = shown
     return payments
-
-
-_SOURCE = (
-    "object_type", "object_id", "outcome", "place", "type", "subject_type", "subject_id",
-    "customer_id", "email", "amount", "full_amount", "currency", "presentment_amount",
-    "presentment_currency", "out_of_band", "description", "happened_at", "created", "related",
-)  # fmt: skip
-_REFUND = (
-    "object_type", "object_id", "status", "amount", "currency", "presentment_amount",
-    "presentment_currency", "description", "payment_intent_id", "charge_id", "created", "rank",
-)  # fmt: skip

@@ -31,10 +31,10 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
     _add_claims(rows, state, outside_ledger)
     _add_payments(rows, state)
     if state.moved_sessions:
-        rows["checkout_sessions"] = [_session(moved) for moved in state.moved_sessions]
+        rows["stripe_checkout_sessions"] = [_session(moved) for moved in state.moved_sessions]
     if state.refreshes:
         rows["refreshes"] = [
-            {"object_type": kind, "object_id": object_id, "reason": reason, "delay": delay}
+            {"object_type": kind, "object_id": object_id, "reason": reason, "next_at": delay}
             for (kind, object_id), (reason, delay) in sorted(state.refreshes.items())
         ]
     # In a fixed order, so that two batches never deadlock.
@@ -197,7 +197,7 @@ def _session(moved: SessionMoved) -> dict[str, Any]:
     return {
         "id": moved.row_id,
         "newer": moved.newer,
-        "session_id": change.session_id,
+        "checkout_session_id": change.session_id,
         "status": change.status,
         "payment_status": change.payment_status,
         "customer_id": change.customer_id,
@@ -205,7 +205,7 @@ def _session(moved: SessionMoved) -> dict[str, Any]:
         "subscription_id": change.subscription_id,
         "url": change.url,
         "raw": moved.document.number,
-        "at": moved.version[0],
-        "rank": moved.version[1],
-        "event_id": moved.event_id,
+        "provider_event_at": moved.version[0],
+        "provider_event_rank": moved.version[1],
+        "provider_event_id": moved.event_id,
     }

@@ -17,7 +17,7 @@ PATIENCE = 6 * 3600.0
 """Time limit in seconds of one statement of a rebuild."""
 
 _SURROGATE = ("id", "created_at", "updated_at")
-# Tables that no generated function writes, and their columns.
+# Tables with columns that no generated function writes.
 _OTHERS = {
     "payments.stripe_checkout_sessions": """
         id environment mode status payment_status subject_type subject_id customer_email
@@ -28,13 +28,11 @@ _OTHERS = {
     "billhook.refreshes": "environment object_type object_id reason marked_at attempts next_at",
 }
 OWN_COLUMNS: Mapping[str, frozenset[str]] = {
-    name: frozenset(columns.split()) for name, columns in _OTHERS.items()
-} | {
     table.name.removeprefix(":"): frozenset(
         (*_SURROGATE, *table.key, *table.columns, *table.constants)
     )
     for table in tables.TABLES
-}
+} | {name: frozenset(columns.split()) for name, columns in _OTHERS.items()}
 """Of each table that the functions below read or write. The app may have added others."""
 TABLES = tuple(OWN_COLUMNS)
 

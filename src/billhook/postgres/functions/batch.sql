@@ -1,12 +1,81 @@
--- Load the versions of mirrored objects. `wanted` holds arrays of ids by kind; the states of those
--- in `ties` come whole.
-CREATE OR REPLACE FUNCTION :billhook.load_objects(
-    env text, wanted jsonb, ties jsonb, OUT loaded json)
+-- Load what a batch touches by complete keys. `wanted` says which: rows.loading.Wanted. Only
+-- `billhook.load_batch` calls it, whose settings leave the planner no choice.
+CREATE OR REPLACE FUNCTION :billhook.load_rows(env text, wanted jsonb, OUT loaded json)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    of_product json; of_price json; of_customer json; of_subscription json; of_invoice json; of_dispute json; of_payment_method json;
+    ledger json;
+    archived json;
+    sessions json;
+    of_product json;
+    of_price json;
+    of_customer json;
+    of_subscription json;
+    of_invoice json;
+    of_dispute json;
+    of_payment_method json;
+    tombstones json;
+    ties json;
+    claims_of json;
+    claims_on json;
+    claims json;
+    deleted_customers json;
+    mapped json;
+    held json;
+    unnamed_subscription json;
+    unnamed_invoice json;
 BEGIN
-    IF wanted ? 'product'::text THEN
+    IF wanted ? 'events'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.provider_event_id,
+            t.id,
+            t.processing_status,
+            t.attempt_count,
+            t.last_error,
+            t.received_at,
+            t.processed_at,
+            t.created_at,
+            t.updated_at,
+            (SELECT o.account_id FROM billhook.events_of_others(env) o WHERE o.event_id = w.id)))
+        INTO ledger
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'events'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM payments.webhook_events t
+            WHERE t.provider = 'stripe'::text AND t.environment = env
+              AND t.provider_event_id >= w.id AND t.provider_event_id <= w.id
+            ORDER BY t.provider_event_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'old_events'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.event_id,
+            t.content))
+        INTO archived
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'old_events'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.archived_events t
+            WHERE t.environment = env
+              AND t.event_id >= w.id AND t.event_id <= w.id
+            ORDER BY t.event_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'sessions'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            w.session_id,
+            t.id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank))
+        INTO sessions
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'sessions'::text) AS w(session_id text, row_id uuid)
+        CROSS JOIN LATERAL (
+            SELECT * FROM (
+            (SELECT * FROM :payments.stripe_checkout_sessions t
+            WHERE t.environment = env
+              AND t.checkout_session_id >= w.session_id AND t.checkout_session_id <= w.session_id
+            ORDER BY t.checkout_session_id LIMIT 1)
+            UNION ALL
+            (SELECT * FROM :payments.stripe_checkout_sessions t
+             WHERE t.id = w.row_id AND t.environment = env AND t.checkout_session_id IS NULL)
+            ) AS either LIMIT 1) t;
+    END IF;
+    IF wanted -> 'objects'::text ? 'product'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.product_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -14,16 +83,16 @@ BEGIN
             t.provider_event_id,
             false,
             NULL::json,
-            CASE WHEN ties -> 'product'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'product'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_product
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'product'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'product'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_products t
-            WHERE t.environment = env AND t.product_id >= k.id AND t.product_id <= k.id
+            WHERE t.environment = env
+              AND t.product_id >= w.id AND t.product_id <= w.id
             ORDER BY t.product_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'price'::text THEN
+    IF wanted -> 'objects'::text ? 'price'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.price_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -31,16 +100,16 @@ BEGIN
             t.provider_event_id,
             false,
             NULL::json,
-            CASE WHEN ties -> 'price'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'price'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_price
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'price'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'price'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_prices t
-            WHERE t.environment = env AND t.price_id >= k.id AND t.price_id <= k.id
+            WHERE t.environment = env
+              AND t.price_id >= w.id AND t.price_id <= w.id
             ORDER BY t.price_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'customer'::text THEN
+    IF wanted -> 'objects'::text ? 'customer'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.provider_customer_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -48,16 +117,16 @@ BEGIN
             t.provider_event_id,
             t.deleted,
             NULL::json,
-            CASE WHEN ties -> 'customer'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'customer'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_customer
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'customer'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'customer'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.customers t
-            WHERE t.provider = 'stripe'::text AND t.environment = env AND t.provider_customer_id >= k.id AND t.provider_customer_id <= k.id
+            WHERE t.provider = 'stripe'::text AND t.environment = env
+              AND t.provider_customer_id >= w.id AND t.provider_customer_id <= w.id
             ORDER BY t.provider_customer_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'subscription'::text THEN
+    IF wanted -> 'objects'::text ? 'subscription'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.subscription_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -65,20 +134,19 @@ BEGIN
             t.provider_event_id,
             false,
             (
-                SELECT pg_catalog.json_agg(c.subscription_item_id)
-                FROM :payments.stripe_subscription_items c
-                WHERE c.environment = env AND c.subscription_id >= k.id
-                  AND c.subscription_id <= k.id),
-            CASE WHEN ties -> 'subscription'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+                SELECT pg_catalog.json_agg(t.subscription_item_id)
+                FROM :payments.stripe_subscription_items t
+                WHERE t.environment = env AND t.subscription_id >= w.id AND t.subscription_id <= w.id),
+            CASE WHEN wanted -> 'ties'::text -> 'subscription'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_subscription
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'subscription'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'subscription'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_subscriptions t
-            WHERE t.environment = env AND t.subscription_id >= k.id AND t.subscription_id <= k.id
+            WHERE t.environment = env
+              AND t.subscription_id >= w.id AND t.subscription_id <= w.id
             ORDER BY t.subscription_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'invoice'::text THEN
+    IF wanted -> 'objects'::text ? 'invoice'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.invoice_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -86,16 +154,16 @@ BEGIN
             t.provider_event_id,
             false,
             NULL::json,
-            CASE WHEN ties -> 'invoice'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'invoice'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_invoice
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'invoice'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'invoice'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_invoices t
-            WHERE t.environment = env AND t.invoice_id >= k.id AND t.invoice_id <= k.id
+            WHERE t.environment = env
+              AND t.invoice_id >= w.id AND t.invoice_id <= w.id
             ORDER BY t.invoice_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'dispute'::text THEN
+    IF wanted -> 'objects'::text ? 'dispute'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.dispute_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -103,16 +171,16 @@ BEGIN
             t.provider_event_id,
             false,
             NULL::json,
-            CASE WHEN ties -> 'dispute'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'dispute'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_dispute
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'dispute'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'dispute'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_disputes t
-            WHERE t.environment = env AND t.dispute_id >= k.id AND t.dispute_id <= k.id
+            WHERE t.environment = env
+              AND t.dispute_id >= w.id AND t.dispute_id <= w.id
             ORDER BY t.dispute_id LIMIT 1) t;
     END IF;
-    IF wanted ? 'payment_method'::text THEN
+    IF wanted -> 'objects'::text ? 'payment_method'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.payment_method_id,
             extract(epoch FROM t.provider_event_at)::bigint,
@@ -120,37 +188,220 @@ BEGIN
             t.provider_event_id,
             false,
             NULL::json,
-            CASE WHEN ties -> 'payment_method'::text ? k.id
-                THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+            CASE WHEN wanted -> 'ties'::text -> 'payment_method'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
         INTO of_payment_method
-        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'payment_method'::text) AS k(id)
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'payment_method'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_payment_methods t
-            WHERE t.environment = env AND t.payment_method_id >= k.id AND t.payment_method_id <= k.id
+            WHERE t.environment = env
+              AND t.payment_method_id >= w.id AND t.payment_method_id <= w.id
             ORDER BY t.payment_method_id LIMIT 1) t;
     END IF;
-    loaded := json_build_object('product', of_product, 'price', of_price, 'customer', of_customer, 'subscription', of_subscription, 'invoice', of_invoice, 'dispute', of_dispute, 'payment_method', of_payment_method);
+    IF wanted ? 'objects'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.object_type,
+            t.object_id,
+            extract(epoch FROM t.deleted_at)::bigint))
+        INTO tombstones
+        FROM pg_catalog.jsonb_each(wanted -> 'objects'::text) AS o(kind, ids)
+        CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(o.ids) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.tombstones t
+            WHERE t.environment = env AND t.object_type = o.kind
+              AND t.object_id >= w.id AND t.object_id <= w.id
+            ORDER BY t.object_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'ties'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.object_type,
+            t.object_id,
+            t.event_id))
+        INTO ties
+        FROM pg_catalog.jsonb_each(wanted -> 'ties'::text) AS o(kind, ids)
+        CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(o.ids) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.ties t
+            WHERE t.environment = env AND t.object_type = o.kind
+              AND t.object_id >= w.id AND t.object_id <= w.id
+            ORDER BY t.object_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'claims_of'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.customer_id,
+            t.subject_type,
+            t.subject_id,
+            t.kind,
+            t.ref,
+            extract(epoch FROM t.claimed_at)::bigint))
+        INTO claims_of
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text, most bigint)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM :billhook.customer_claims t
+             WHERE t.environment = env AND t.customer_id >= w.customer AND t.customer_id <= w.customer
+               AND t.kind = 'checkout'
+             ORDER BY t.customer_id DESC, t.kind DESC, t.claimed_at DESC, t.ref DESC LIMIT w.most)
+            UNION ALL
+            (SELECT * FROM :billhook.customer_claims t
+             WHERE t.environment = env AND t.customer_id >= w.customer AND t.customer_id <= w.customer
+               AND t.kind = 'metadata'
+             ORDER BY t.customer_id, t.kind, t.claimed_at, t.ref LIMIT w.most)) t;
+    END IF;
+    IF wanted ? 'claims_on'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.customer_id,
+            t.subject_type,
+            t.subject_id,
+            t.kind,
+            t.ref,
+            extract(epoch FROM t.claimed_at)::bigint))
+        INTO claims_on
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text, most bigint)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM :billhook.customer_claims t
+             WHERE t.environment = env AND t.subject_type = w.type AND t.subject_id >= w.id AND t.subject_id <= w.id
+               AND t.kind = 'checkout'
+             ORDER BY t.subject_id DESC, t.kind DESC, t.claimed_at DESC, t.ref DESC LIMIT w.most)
+            UNION ALL
+            (SELECT * FROM :billhook.customer_claims t
+             WHERE t.environment = env AND t.subject_type = w.type AND t.subject_id >= w.id AND t.subject_id <= w.id
+               AND t.kind = 'metadata'
+             ORDER BY t.subject_id, t.kind, t.claimed_at, t.ref LIMIT w.most)) t;
+    END IF;
+    IF wanted ? 'claims'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.customer_id,
+            t.subject_type,
+            t.subject_id,
+            t.kind,
+            t.ref,
+            extract(epoch FROM t.claimed_at)::bigint))
+        INTO claims
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims'::text) AS w(customer text, kind text, type text, id text, ref text)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.customer_claims t
+            WHERE t.environment = env AND t.customer_id = w.customer AND t.kind = w.kind AND t.subject_type = w.type AND t.subject_id = w.id
+              AND t.ref >= w.ref AND t.ref <= w.ref
+            ORDER BY t.ref LIMIT 1) t;
+    END IF;
+    IF wanted ? 'claims_of'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.provider_customer_id,
+            t.deleted))
+        INTO deleted_customers
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text, most bigint)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customers t
+            WHERE t.provider = 'stripe'::text AND t.environment = env
+              AND t.provider_customer_id >= w.customer AND t.provider_customer_id <= w.customer
+            ORDER BY t.provider_customer_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'claims_of'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.provider_customer_id,
+            t.subject_type,
+            t.subject_id))
+        INTO mapped
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims_of'::text) AS w(customer text, most bigint)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customer_mappings t
+            WHERE t.provider = 'stripe'::text AND t.environment = env
+              AND t.provider_customer_id >= w.customer AND t.provider_customer_id <= w.customer
+            ORDER BY t.provider_customer_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'claims_on'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.provider_customer_id,
+            t.subject_type,
+            t.subject_id))
+        INTO held
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'claims_on'::text) AS w(type text, id text, most bigint)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.customer_mappings t
+            WHERE t.provider = 'stripe'::text AND t.environment = env AND t.subject_type = w.type
+              AND t.subject_id >= w.id AND t.subject_id <= w.id
+            ORDER BY t.subject_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'unnamed'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.subscription_id,
+            t.customer_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.subject_type,
+            t.subject_id,
+            t.raw))
+        INTO unnamed_subscription
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'unnamed'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_subscriptions t
+            WHERE t.environment = env AND t.customer_id >= w.id AND t.customer_id <= w.id
+              AND t.provider_event_at IS NOT NULL
+            ORDER BY t.customer_id OFFSET 0) t;
+    END IF;
+    IF wanted ? 'unnamed'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.invoice_id,
+            t.customer_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.subject_type,
+            t.subject_id,
+            t.raw))
+        INTO unnamed_invoice
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'unnamed'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_invoices t
+            WHERE t.environment = env AND t.customer_id >= w.id AND t.customer_id <= w.id
+              AND t.provider_event_at IS NOT NULL
+            ORDER BY t.customer_id OFFSET 0) t;
+    END IF;
+    loaded := pg_catalog.json_build_object(
+        'ledger', ledger, 'archived', archived, 'sessions', sessions, 'of_product',
+            of_product, 'of_price', of_price, 'of_customer', of_customer, 'of_subscription',
+            of_subscription, 'of_invoice', of_invoice, 'of_dispute', of_dispute,
+            'of_payment_method', of_payment_method, 'tombstones', tombstones, 'ties', ties,
+            'claims_of', claims_of, 'claims_on', claims_on, 'claims', claims,
+            'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
+            'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice);
 END $$;
 
--- Load the mirrored rows of customers who may pay for another subject now. Which of them name a
--- subject themselves, their objects tell.
-CREATE OR REPLACE FUNCTION :billhook.load_unnamed(env text, customers jsonb)
-RETURNS SETOF json LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+-- Load all that is known of payments.
+CREATE OR REPLACE FUNCTION :billhook.load_payment_rows(ids bigint[], OUT loaded json)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    payment_refs json;
+    payment_sources json;
+    payment_refunds json;
+    transactions json;
 BEGIN
-    RETURN QUERY SELECT pg_catalog.json_build_array('subscription', t.subscription_id, t.customer_id,
-        extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)
-    FROM pg_catalog.jsonb_array_elements_text(customers) AS k(id) CROSS JOIN LATERAL (
-        SELECT * FROM :payments.stripe_subscriptions t
-        WHERE t.environment = env AND t.customer_id >= k.id AND t.customer_id <= k.id
-        ORDER BY t.customer_id OFFSET 0) t
-    WHERE t.provider_event_at IS NOT NULL;
-    RETURN QUERY SELECT pg_catalog.json_build_array('invoice', t.invoice_id, t.customer_id,
-        extract(epoch FROM t.provider_event_at)::bigint, t.subject_type, t.subject_id, t.raw)
-    FROM pg_catalog.jsonb_array_elements_text(customers) AS k(id) CROSS JOIN LATERAL (
-        SELECT * FROM :payments.stripe_invoices t
-        WHERE t.environment = env AND t.customer_id >= k.id AND t.customer_id <= k.id
-        ORDER BY t.customer_id OFFSET 0) t
-    WHERE t.provider_event_at IS NOT NULL;
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        t.object_type, t.object_id, t.payment_id))
+    INTO payment_refs FROM :billhook.payment_refs t WHERE t.payment_id = ANY (ids);
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        t.object_type, t.object_id, t.outcome, t.payment_id, extract(epoch FROM
+            t.version_at)::bigint, t.version_event_id, t.place, t.type, t.subject_type,
+            t.subject_id, t.customer_id, t.email, t.amount, t.full_amount, t.currency,
+            t.presentment_amount, t.presentment_currency, t.out_of_band, t.description,
+            extract(epoch FROM t.happened_at)::bigint, extract(epoch FROM
+            t.provider_created_at)::bigint, t.related))
+    INTO payment_sources FROM :billhook.payment_sources t WHERE t.payment_id = ANY (ids);
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        t.object_type, t.object_id, t.payment_id, extract(epoch FROM t.version_at)::bigint,
+            t.version_rank, t.version_event_id, t.status, t.amount, t.currency,
+            t.presentment_amount, t.presentment_currency, t.description, t.payment_intent_id,
+            t.charge_id, extract(epoch FROM t.provider_created_at)::bigint))
+    INTO payment_refunds FROM :billhook.payment_refunds t WHERE t.payment_id = ANY (ids);
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        t.id, t.type, t.status, t.subject_type, t.subject_id, t.provider_customer_id,
+            t.customer_email_snapshot, t.provider_object_type, t.provider_object_id,
+            t.provider_parent_object_type, t.provider_parent_object_id, t.related_object_ids,
+            t.amount, t.amount_refunded, t.amount_out_of_band, t.currency, t.description,
+            extract(epoch FROM t.paid_at)::bigint, extract(epoch FROM t.failed_at)::bigint,
+            extract(epoch FROM t.refunded_at)::bigint, extract(epoch FROM
+            t.canceled_at)::bigint, extract(epoch FROM t.provider_created_at)::bigint,
+            t.payment_id))
+    INTO transactions FROM :payments.transactions t WHERE t.payment_id = ANY (ids);
+    loaded := pg_catalog.json_build_object(
+        'payment_refs', payment_refs, 'payment_sources', payment_sources, 'payment_refunds',
+            payment_refunds, 'transactions', transactions);
 END $$;
 
 -- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
@@ -161,86 +412,86 @@ CREATE OR REPLACE FUNCTION :billhook.save_rows(
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     gone text;
-    named record;
+    changed record;
 BEGIN
     IF rows ? 'stripe_products_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_products_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_products WHERE id = (
-                SELECT t.id FROM :payments.stripe_products t
-                WHERE t.environment = env AND t.product_id >= gone AND t.product_id <= gone
-                ORDER BY t.product_id LIMIT 1);
+            DELETE FROM :payments.stripe_products WHERE id = (SELECT t.id FROM :payments.stripe_products t
+            WHERE t.environment = env
+              AND t.product_id >= gone AND t.product_id <= gone
+            ORDER BY t.product_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_prices_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_prices_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_prices WHERE id = (
-                SELECT t.id FROM :payments.stripe_prices t
-                WHERE t.environment = env AND t.price_id >= gone AND t.price_id <= gone
-                ORDER BY t.price_id LIMIT 1);
+            DELETE FROM :payments.stripe_prices WHERE id = (SELECT t.id FROM :payments.stripe_prices t
+            WHERE t.environment = env
+              AND t.price_id >= gone AND t.price_id <= gone
+            ORDER BY t.price_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_subscriptions_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscriptions_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_subscriptions WHERE id = (
-                SELECT t.id FROM :payments.stripe_subscriptions t
-                WHERE t.environment = env AND t.subscription_id >= gone AND t.subscription_id <= gone
-                ORDER BY t.subscription_id LIMIT 1);
+            DELETE FROM :payments.stripe_subscriptions WHERE id = (SELECT t.id FROM :payments.stripe_subscriptions t
+            WHERE t.environment = env
+              AND t.subscription_id >= gone AND t.subscription_id <= gone
+            ORDER BY t.subscription_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_subscription_items_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_subscription_items_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_subscription_items WHERE id = (
-                SELECT t.id FROM :payments.stripe_subscription_items t
-                WHERE t.environment = env AND t.subscription_item_id >= gone AND t.subscription_item_id <= gone
-                ORDER BY t.subscription_item_id LIMIT 1);
+            DELETE FROM :payments.stripe_subscription_items WHERE id = (SELECT t.id FROM :payments.stripe_subscription_items t
+            WHERE t.environment = env
+              AND t.subscription_item_id >= gone AND t.subscription_item_id <= gone
+            ORDER BY t.subscription_item_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_invoices_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_invoices_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_invoices WHERE id = (
-                SELECT t.id FROM :payments.stripe_invoices t
-                WHERE t.environment = env AND t.invoice_id >= gone AND t.invoice_id <= gone
-                ORDER BY t.invoice_id LIMIT 1);
+            DELETE FROM :payments.stripe_invoices WHERE id = (SELECT t.id FROM :payments.stripe_invoices t
+            WHERE t.environment = env
+              AND t.invoice_id >= gone AND t.invoice_id <= gone
+            ORDER BY t.invoice_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_disputes_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_disputes_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_disputes WHERE id = (
-                SELECT t.id FROM :payments.stripe_disputes t
-                WHERE t.environment = env AND t.dispute_id >= gone AND t.dispute_id <= gone
-                ORDER BY t.dispute_id LIMIT 1);
+            DELETE FROM :payments.stripe_disputes WHERE id = (SELECT t.id FROM :payments.stripe_disputes t
+            WHERE t.environment = env
+              AND t.dispute_id >= gone AND t.dispute_id <= gone
+            ORDER BY t.dispute_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'stripe_payment_methods_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_payment_methods_deleted'::text)
         LOOP
-            DELETE FROM :payments.stripe_payment_methods WHERE id = (
-                SELECT t.id FROM :payments.stripe_payment_methods t
-                WHERE t.environment = env AND t.payment_method_id >= gone AND t.payment_method_id <= gone
-                ORDER BY t.payment_method_id LIMIT 1);
+            DELETE FROM :payments.stripe_payment_methods WHERE id = (SELECT t.id FROM :payments.stripe_payment_methods t
+            WHERE t.environment = env
+              AND t.payment_method_id >= gone AND t.payment_method_id <= gone
+            ORDER BY t.payment_method_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
         FOR gone IN
             SELECT pg_catalog.jsonb_array_elements_text(rows -> 'customer_mappings_deleted'::text)
         LOOP
-            DELETE FROM :payments.customer_mappings WHERE id = (
-                SELECT t.id FROM :payments.customer_mappings t
-                WHERE t.provider = 'stripe'::text AND t.environment = env AND t.provider_customer_id >= gone AND t.provider_customer_id <= gone
-                ORDER BY t.provider_customer_id LIMIT 1);
+            DELETE FROM :payments.customer_mappings WHERE id = (SELECT t.id FROM :payments.customer_mappings t
+            WHERE t.provider = 'stripe'::text AND t.environment = env
+              AND t.provider_customer_id >= gone AND t.provider_customer_id <= gone
+            ORDER BY t.provider_customer_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'transactions_deleted'::text THEN
@@ -732,6 +983,19 @@ BEGIN
             raw = CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END,
             payment_id = EXCLUDED.payment_id;
     END IF;
+    IF rows ? 'refreshes'::text THEN
+        INSERT INTO :billhook.refreshes AS old (
+            environment, object_type, object_id, reason, next_at, marked_at)
+        SELECT
+            env, r.object_type, r.object_id, r.reason, pg_catalog.now() +
+            pg_catalog.make_interval(secs => r.next_at), pg_catalog.clock_timestamp()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'refreshes'::text) AS r(
+            object_type text, object_id text, reason text, next_at double precision)
+        ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+            reason = old.reason,
+            next_at = least(old.next_at, EXCLUDED.next_at),
+            marked_at = EXCLUDED.marked_at;
+    END IF;
     IF rows ? 'customers_marked'::text THEN
         INSERT INTO :payments.customers AS old (provider, environment, provider_customer_id, deleted, raw)
         SELECT 'stripe', env, k.id, true, pg_catalog.jsonb_build_object('id'::text, k.id)
@@ -741,21 +1005,50 @@ BEGIN
         WHERE NOT old.deleted;
     END IF;
     IF rows ? 'stripe_subscriptions_subjects'::text THEN
-        FOR named IN SELECT * FROM pg_catalog.jsonb_to_recordset(
-            rows -> 'stripe_subscriptions_subjects'::text) AS r(id text, subject_type text, subject_id text)
+        FOR changed IN SELECT * FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_subscriptions_subjects'::text) AS r(
+            id text, subject_type text, subject_id text)
         LOOP
-            UPDATE :payments.stripe_subscriptions
-            SET subject_type = named.subject_type, subject_id = named.subject_id
-            WHERE environment = env AND subscription_id = named.id;
+            UPDATE :payments.stripe_subscriptions old SET
+                subject_type = changed.subject_type,
+                subject_id = changed.subject_id
+            WHERE old.environment = env AND old.subscription_id = changed.id;
         END LOOP;
     END IF;
     IF rows ? 'stripe_invoices_subjects'::text THEN
-        FOR named IN SELECT * FROM pg_catalog.jsonb_to_recordset(
-            rows -> 'stripe_invoices_subjects'::text) AS r(id text, subject_type text, subject_id text)
+        FOR changed IN SELECT * FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_invoices_subjects'::text) AS r(
+            id text, subject_type text, subject_id text)
         LOOP
-            UPDATE :payments.stripe_invoices
-            SET subject_type = named.subject_type, subject_id = named.subject_id
-            WHERE environment = env AND invoice_id = named.id;
+            UPDATE :payments.stripe_invoices old SET
+                subject_type = changed.subject_type,
+                subject_id = changed.subject_id
+            WHERE old.environment = env AND old.invoice_id = changed.id;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_checkout_sessions'::text THEN
+        FOR changed IN SELECT * FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_checkout_sessions'::text) AS r(
+            id uuid, newer boolean, status text, raw integer, provider_event_at bigint,
+            provider_event_rank smallint, provider_event_id text, payment_status text,
+            customer_id text, payment_intent_id text, subscription_id text, checkout_session_id
+            text, url text)
+        LOOP
+            UPDATE :payments.stripe_checkout_sessions old SET
+                status = CASE WHEN changed.newer THEN changed.status ELSE old.status END,
+                raw = CASE WHEN changed.newer THEN coalesce(documents[changed.raw] #> object_path, '{}'::jsonb) ELSE old.raw END,
+                provider_event_at = CASE WHEN changed.newer THEN pg_catalog.to_timestamp(changed.provider_event_at::double precision) ELSE old.provider_event_at END,
+                provider_event_rank = CASE WHEN changed.newer THEN changed.provider_event_rank ELSE old.provider_event_rank END,
+                provider_event_id = CASE WHEN changed.newer THEN changed.provider_event_id ELSE old.provider_event_id END,
+                payment_status = CASE WHEN changed.newer THEN coalesce(changed.payment_status, old.payment_status)
+                    ELSE coalesce(old.payment_status, changed.payment_status) END,
+                customer_id = CASE WHEN changed.newer THEN coalesce(changed.customer_id, old.customer_id)
+                    ELSE coalesce(old.customer_id, changed.customer_id) END,
+                payment_intent_id = CASE WHEN changed.newer THEN coalesce(changed.payment_intent_id, old.payment_intent_id)
+                    ELSE coalesce(old.payment_intent_id, changed.payment_intent_id) END,
+                subscription_id = CASE WHEN changed.newer THEN coalesce(changed.subscription_id, old.subscription_id)
+                    ELSE coalesce(old.subscription_id, changed.subscription_id) END,
+                checkout_session_id = coalesce(changed.checkout_session_id, old.checkout_session_id),
+                url = coalesce(changed.url, old.url),
+                last_error = NULL
+            WHERE old.id = changed.id;
         END LOOP;
     END IF;
 END $$;

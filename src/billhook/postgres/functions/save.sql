@@ -46,12 +46,6 @@ BEGIN
     END LOOP;
 
     PERFORM :billhook.save_rows(env, rows, payloads, '{data,object}'::text[]);
-    IF rows ? 'checkout_sessions'::text THEN
-        PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, payloads, '{data,object}'::text[]);
-    END IF;
-    IF rows ? 'refreshes'::text THEN
-        PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
-    END IF;
 
     FOR i IN 1..pg_catalog.cardinality(ids) LOOP
         started := pg_catalog.clock_timestamp();
@@ -76,67 +70,6 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END $$;
-
--- Save what follows from facts that are not recorded in the ledger: fetched objects, or a replay.
-CREATE OR REPLACE FUNCTION :billhook.save_facts(env text, rows jsonb, documents jsonb[])
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM :billhook.save_rows(env, rows, documents, '{}'::text[]);
-    IF rows ? 'checkout_sessions'::text THEN
-        PERFORM :billhook.save_sessions(rows -> 'checkout_sessions'::text, documents, '{}'::text[]);
-    END IF;
-    IF rows ? 'refreshes'::text THEN
-        PERFORM :billhook.save_refreshes(env, rows -> 'refreshes'::text);
-    END IF;
-END $$;
-
--- Billhook's Checkout Sessions as changed by events. An older event fills only gaps.
-CREATE OR REPLACE FUNCTION :billhook.save_sessions(
-    sessions jsonb, documents jsonb[], object_path text[])
-RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    r record;
-BEGIN
-    FOR r IN SELECT * FROM pg_catalog.jsonb_to_recordset(sessions) AS s(
-        id uuid, newer boolean, session_id text, status text, payment_status text,
-        customer_id text, payment_intent_id text, subscription_id text, url text, raw integer,
-        at bigint, rank smallint, event_id text)
-    LOOP
-        UPDATE :payments.stripe_checkout_sessions s SET
-            checkout_session_id = r.session_id,
-            status = CASE WHEN r.newer THEN r.status ELSE s.status END,
-            payment_status = CASE WHEN r.newer THEN coalesce(r.payment_status, s.payment_status)
-                ELSE coalesce(s.payment_status, r.payment_status) END,
-            customer_id = CASE WHEN r.newer THEN coalesce(r.customer_id, s.customer_id)
-                ELSE coalesce(s.customer_id, r.customer_id) END,
-            payment_intent_id = CASE WHEN r.newer
-                THEN coalesce(r.payment_intent_id, s.payment_intent_id)
-                ELSE coalesce(s.payment_intent_id, r.payment_intent_id) END,
-            subscription_id = CASE WHEN r.newer THEN coalesce(r.subscription_id, s.subscription_id)
-                ELSE coalesce(s.subscription_id, r.subscription_id) END,
-            url = coalesce(r.url, s.url),
-            raw = CASE WHEN r.newer THEN documents[r.raw] #> object_path ELSE s.raw END,
-            last_error = NULL,
-            provider_event_at = CASE WHEN r.newer
-                THEN pg_catalog.to_timestamp(r.at::double precision) ELSE s.provider_event_at END,
-            provider_event_rank = CASE WHEN r.newer THEN r.rank ELSE s.provider_event_rank END,
-            provider_event_id = CASE WHEN r.newer THEN r.event_id ELSE s.provider_event_id END
-        WHERE s.id = r.id;
-    END LOOP;
-END $$;
-
--- Objects to be fetched from Stripe: immediately, or if they are still missing after a minute.
--- A new marked_at keeps the row of an object that is just being fetched.
-CREATE OR REPLACE FUNCTION :billhook.save_refreshes(env text, wanted jsonb)
-RETURNS void LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-    INSERT INTO :billhook.refreshes AS queued
-        (environment, object_type, object_id, reason, next_at)
-    SELECT env, r.object_type, r.object_id, r.reason, now() + make_interval(secs => r.delay)
-    FROM jsonb_to_recordset(wanted) AS r(
-        object_type text, object_id text, reason text, delay double precision)
-    ON CONFLICT (environment, object_type, object_id) DO UPDATE
-        SET marked_at = clock_timestamp(), next_at = least(queued.next_at, EXCLUDED.next_at);
-$$;
 
 -- A sync expands a customer's default payment method and source; an event contains only their ids.
 -- The expanded object of the same id is kept.
