@@ -92,7 +92,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.router.routes.insert(0, webhooks.route)  # the busiest first: they are tried in turn
+    app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, connections, catalog, lists, overview, events),
         *(refresh, health, metrics_route, docs),
@@ -222,7 +222,7 @@ async def _services(
             metrics=metrics,
             stopping=asyncio.Event(),
         )
-        at_end.callback(services.stop)  # a server that is not ours has not done it before
+        at_end.callback(services.stop)  # an application's server has not configured this
         yield services
 
 

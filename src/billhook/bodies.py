@@ -1,4 +1,5 @@
-"""Request bodies: bounded in size, in time, and in the memory that all of them take together."""
+"""Request bodies, with limits on their size, their duration and the memory of all of them
+together."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from starlette.requests import Request
 from billhook.errors import BillhookError, InvalidInput, PayloadTooLarge
 
 _SMALL = 64_000
-"""Bytes that every connection may hold: nearly every event of Stripe's is smaller."""
+"""Size in bytes up to which bodies are not limited in number: nearly every Stripe event is
+smaller."""
 _LARGE_AT_ONCE = 4
 _LAST_WORDS = 0.5  # seconds
 
@@ -32,14 +34,14 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request, limit: int) -> AsyncIterator[bytes]:
-        """The raw body, when it is smaller than `limit` bytes. While the block lasts, a large one
-        keeps other large ones waiting.
+        """The raw body, if it is smaller than `limit` bytes. Until the block ends, a large one
+        occupies one of the few slots for large bodies.
 
         Raises:
-            PayloadTooLarge: 413; what is not read is never held in memory.
+            PayloadTooLarge: 413; the rest is not read into memory.
             InvalidInput: 408, it did not arrive in time.
             BillhookError: 503, too many large ones at once.
-            starlette.requests.ClientDisconnect: the client went away.
+            starlette.requests.ClientDisconnect: the client disconnected.
         """
         length = request.headers.get("content-length", "")
         if length.isdecimal() and (len(length) > 18 or int(length) >= limit):

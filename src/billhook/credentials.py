@@ -1,8 +1,7 @@
-"""What Stripe's keys, signing secrets and our own keys look like, and what people paste instead.
-
-Values travel through files, dashboards and shells, and come with line breaks, spaces, quotes or a
-byte-order mark around them. No secret contains those, so they are removed. What is left and still
-is not what it should be is refused, with a reason that never quotes it.
+"""The formats of Stripe's keys, signing secrets and our own keys, and common mistakes. Values are
+copied through files, dashboards and shells, and may be surrounded by line breaks, spaces, quotes or
+a byte-order mark. No secret contains those, so they are removed. If the rest is not valid, it is
+rejected, with a reason that never quotes it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Literal
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 
-_VISIBLE_ASCII = re.compile(r"[!-~]+")  # a key goes into a header
+_VISIBLE_ASCII = re.compile(r"[!-~]+")  # a key is sent in a header
 _SIGNING_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]+")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _STRIPE_PREFIXES = ("sk_", "rk_", "pk_", "whsec_", "acct_")
@@ -44,7 +43,7 @@ def trimmed(text: str) -> str:
 
 def problem_of_stripe_key(environment: Literal["test", "live"], key: str) -> str | None:
     """Why `key` cannot be the secret or restricted key of `environment`: a phrase that begins with
-    a verb ("is a publishable key …"); None when it can be."""
+    a verb ("is a publishable key …"); None if it can be."""
     other = "live" if environment == "test" else "test"
     if key.startswith("pk_"):
         return "is a publishable key (pk_…); Billhook needs a secret key"
@@ -64,7 +63,7 @@ def signing_secrets(text: str) -> tuple[str, ...]:
     """The signing secrets in a list that commas or white space separate.
 
     Raises:
-        ValueError: a part is none. The reason does not quote it.
+        ValueError: one of them is not a signing secret. The reason does not quote it.
     """
     parts = tuple(dict.fromkeys(filter(None, map(trimmed, _SEPARATORS.split(text)))))
     for part in parts:
@@ -95,7 +94,7 @@ def weakness_of(secret: str) -> str | None:
 def why_guessable(secret: str) -> str | None:
     """Why a secret of any length is easy to guess, as `weakness_of`. Of API keys, pass what follows
     the prefix."""
-    # Random hexadecimal digits of half the length have fewer different ones.
+    # Random hexadecimal strings of half this length would have fewer distinct digits.
     if len(set(secret)) < min(_FEWEST_DIFFERENT, len(secret) // 4) or _repeats(secret):
         return "is repetitive, so it is easy to guess"
     if _PLACEHOLDER.search(secret):
@@ -104,7 +103,7 @@ def why_guessable(secret: str) -> str | None:
 
 
 def _repeats(key: str) -> bool:
-    """Whether it is a short text over and over, the last time perhaps cut off."""
+    """Whether it is a short text repeated over and over, the last time possibly truncated."""
     return any(
         key == (key[:length] * (len(key) // length + 1))[: len(key)]
         for length in range(1, min(SHORTEST_SECRET, len(key)) // 2 + 1)

@@ -106,7 +106,7 @@ def dsn_of(text: str) -> str:
     """The address that asyncpg understands.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not a valid URL.
     """
     try:
         return parse(text).dsn
@@ -118,7 +118,8 @@ def parse(text: str) -> DatabaseUrl:
     """Read an address.
 
     Raises:
-        ValueError: it is none. The reason is a phrase that begins with a verb and quotes nothing.
+        ValueError: it is not a valid URL. The reason is a phrase that begins with a verb and quotes
+        nothing.
     """
     scheme = _SCHEME.match(text)
     if scheme is None:

@@ -362,7 +362,7 @@ class Settings(FromEnvironment):
         try:
             parts = urlsplit(value)
             sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # a port or an IPv6 address that is none
+        except ValueError:  # an invalid port or IPv6 address
             sound = False
         if not sound or _has_control_character(value) or " " in value:
             raise ValueError("must be an http:// or https:// address")

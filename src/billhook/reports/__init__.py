@@ -1,1 +1,1 @@
-"""What is read: lists, pages, totals and the catalog."""
+"""Reads for the API and the dashboard: lists, pages, totals and the catalog."""

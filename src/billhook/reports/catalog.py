@@ -171,7 +171,8 @@ async def update_product(
 async def delete_product(
     database: Database, gateway: Gateway, environment: Environment, product_id: str
 ) -> DeletedProduct:
-    """Delete a product at Stripe, and in the mirror with its prices. Stripe refuses a used one.
+    """Delete a product at Stripe, and in the mirror with its prices. Stripe rejects this for
+    products in use.
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
     """
@@ -293,7 +294,7 @@ def _given(order: Request, *names: str) -> dict[str, Any]:
 def _idempotency_key(environment: Environment, kind: str, key: str | None) -> str | None:
     if key is None:
         return None
-    if not (key.isascii() and key.isprintable()):  # it goes into a header
+    if not (key.isascii() and key.isprintable()):  # it is sent in a header
         key = sha256(key.encode()).hexdigest()
     return f"insforge:{environment}:{kind}:{key}"
 

@@ -1,6 +1,7 @@
 """Payments and refunds over time, and the number of subscriptions.
 
-Each look adds them up from an index that holds all it takes (docs/decisions/0014-daily-totals.md).
+They are summed for each request, from an index with all the columns needed
+(docs/decisions/0014-daily-totals.md).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
 from billhook.postgres import Database
 from billhook.settings import Environment
 
-# The UTC day on which a transaction counts, and whether it counts at all: not what was paid past
-# Stripe, and not what was canceled that nobody had failed to pay. PostgreSQL uses the index
+# The UTC day on which a transaction counts, and whether it counts: payments outside Stripe do not,
+# nor do payments that were canceled without a failed attempt. PostgreSQL uses the index
 # transactions_by_day for exactly these expressions.
 _DAY = """(coalesce(
     CASE WHEN type = 'refund' THEN refunded_at
@@ -23,7 +24,7 @@ _COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
     AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
     AND (type <> 'refund' OR status = 'refunded')"""
 # The rows come from the index in the order of their groups, so they are not sorted. The days before
-# $3 are one period, that before: its row has no day.
+# $3 are the previous period: its row has no day.
 _FIGURES = f"""
 SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
     pg_catalog.sum(amount) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS payments,

@@ -1,9 +1,8 @@
-"""Keyset paging: where a page of a list begins or ends, as an opaque cursor.
-
-A page starts right behind the row that ended the one before (or ends right before the row that
-began the one after), so it costs the same anywhere in a list of a million rows, and nothing is
-skipped or shown twice when rows are added meanwhile. What it needs to know of a list is its order;
-conditions, ORDER BY and cursors, in both directions, are derived from that.
+"""Keyset paging: an opaque cursor marks where a page of a list begins or ends. A page starts right
+after the last row of the previous page (or ends right before the first row of the next one), so it
+costs the same anywhere in a list of a million rows, and nothing is skipped or repeated when rows
+are added in the meantime. Conditions, ORDER BY and cursors, in both directions, are derived from
+the order of the list.
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ _INTEGER = re.compile(r"-?\d{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page, and the cursors of its neighbours: None on the last, and on the first."""
+    """One page, and the cursors of the next and the previous page: None on the last, and on the
+    first."""
 
     rows: list[T]
     next_cursor: str | None
@@ -53,7 +53,7 @@ class Order:
     with their types in a cursor. All ascend or all descend, so that one index scan is enough."""
 
     keys: tuple[Key, ...]
-    falling: bool = False
+    descending: bool = False
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -65,23 +65,23 @@ class Order:
 
     def by(self, expressions: Sequence[str], *, backwards: bool = False) -> str:
         """The ORDER BY of these expressions in this order's direction, or against it."""
-        ending = " DESC" if self.falling is not backwards else ""
+        ending = " DESC" if self.descending is not backwards else ""
         return ", ".join(f"{expression}{ending}" for expression in expressions)
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Rows of a list's table `t` that one index gives in the list's order.
+    """A scan: rows of a list's table `t` that one index returns in the list's order.
 
     Args:
         conditions: of WHERE.
-        each: FROM items; the walk is made once for each of their rows, and then merged. So an index
-            (a, b, time) gives any combination of `a` and `b` in the order of time.
-        expressions: the order's, where this walk has its own for the same keys.
-        floor, ceiling: conditions that say from where and up to where the first of them goes.
-        rank: all rows of a walk with a lower rank come before those of this one. It is the first
+        each: FROM items; the scan is done once for each of their rows, and the results are merged.
+        So an index (a, b, time) returns any combination of `a` and `b` in the order of time.
+        expressions: those of the order, if this scan has its own for the same keys.
+        floor, ceiling: conditions for the lower and upper bound of the first of them.
+        rank: all rows of a scan with a lower rank come before those of this one. It is the first
             value of a cursor.
-        table: what `t` is, where it is not the list's table.
+        table: the table `t`, if it is not the list's.
     """
 
     conditions: tuple[str, ...]
@@ -100,7 +100,7 @@ class Arguments:
         self.values: list[object] = []
 
     def add(self, value: object) -> str:
-        """Bind a value. Returns its place, `$n`."""
+        """Bind a value. Returns its placeholder, `$n`."""
         self.values.append(value)
         return f"${len(self.values)}"
 
@@ -119,7 +119,7 @@ class Conditions:
 
 
 class Asked(Protocol):
-    """The part of a list that is asked for: a `ListQuery`."""
+    """The requested part of a list: a `ListQuery`."""
 
     @property
     def limit(self) -> int: ...
@@ -131,11 +131,11 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One list: its table `t`, its order, and the walks whose rows it has.
+    """One list: its table `t`, its order, and the scans that return its rows.
 
     Args:
-        columns: what it shows of a row.
-        joined: what else is joined to the page's rows, after FROM.
+        columns: the columns that it shows.
+        joined: other tables to join to the page's rows, after FROM.
     """
 
     table: str
@@ -146,10 +146,10 @@ class Listing:
     joined: str = ""
 
     async def page(self, database: Database, asked: Asked) -> Page[asyncpg.Record]:
-        """The page that is asked for.
+        """The requested page.
 
         Raises:
-            InvalidInput: the cursor is none of this list's.
+            InvalidInput: the cursor does not belong to this list.
         """
         backwards = asked.ending_before is not None
         start = None
@@ -194,11 +194,10 @@ class Listing:
         return _Position(rank, values, included)
 
     def _statement(self, limit: int, start: _Position | None, *, backwards: bool) -> str:
-        """The page's rows and one more, and one on the other side of the cursor (the row at the
-        cursor included), so that it is known whether there is a page on either side.
-
-        PostgreSQL is left no choice where it might guess wrong: with a parameter for its LIMIT it
-        would plan for a tenth of the table, and a plain join might read all of a table for a page.
+        """The page's rows and one more, and one on the other side of the cursor (including the row
+        at the cursor), to find out whether there is a page on either side. The statement leaves
+        PostgreSQL no choice of plan where its estimate may be wrong: with a parameter as LIMIT it
+        would plan for a tenth of the table, and a plain join might read a whole table for a page.
         """
         if start is not None:
             start.bind(self.args, self.order.kinds)
@@ -216,9 +215,9 @@ class Listing:
             ORDER BY {self.order.by(cursor)}"""
 
     def _rows(self, most: int, start: _Position | None, *, backwards: bool) -> str:
-        """At most so many rows of all walks, from the cursor on in that direction
+        """At most that many rows of all scans, from the cursor in that direction
         (docs/decisions/0015-lists.md)."""
-        down = self.order.falling is not backwards
+        down = self.order.descending is not backwards
         merged = []
         for rank in sorted({walk.rank for walk in self.walks}, reverse=down):
             if start is None or (rank <= start.rank if down else rank >= start.rank):
@@ -226,7 +225,7 @@ class Listing:
                 parts = [self._walk(walk, most, start, backwards=backwards) for walk in walks]
                 merged.append(f"""(SELECT * FROM ({" UNION ".join(parts)}) AS walks
                     ORDER BY {self.order.by(self._names, backwards=backwards)} LIMIT {most})""")
-        # PostgreSQL goes through the ranks in turn, and stops when it has enough.
+        # PostgreSQL reads one rank after the other, and stops when it has enough rows.
         return f"SELECT * FROM ({' UNION ALL '.join(merged)}) AS ranks LIMIT {most}"
 
     def _walk(self, walk: Walk, most: int, start: _Position | None, *, backwards: bool) -> str:
@@ -234,13 +233,13 @@ class Listing:
         floor, ceiling = walk.floor, walk.ceiling
         conditions = list(walk.conditions)
         if start is not None and start.rank == walk.rank:
-            down = self.order.falling is not backwards
+            down = self.order.descending is not backwards
             conditions.append(
                 f"({', '.join(expressions)}) {'<' if down else '>'}{'=' if start.included else ''} "
                 f"({', '.join(start.places)})"
             )
-            # Of two conditions PostgreSQL may begin with the one that leaves the cursor far away:
-            # written so, the other is only checked.
+            # Of two conditions, PostgreSQL might scan by the one that is far from the cursor. In
+            # this form, the other is only checked.
             if down and ceiling:
                 ceiling = f"({ceiling}) IS TRUE"
             elif not down and floor:
@@ -259,7 +258,7 @@ class Listing:
 
 @dataclass(slots=True)
 class _Position:
-    """Where a page begins: at the row with these sort values, that row included or not."""
+    """Where a page begins: at the row with these sort values, including that row or not."""
 
     rank: int
     values: list[Any]
@@ -273,18 +272,18 @@ class _Position:
         ]
 
     def other_side(self) -> _Position:
-        """Its complement: what begins here in the other direction."""
+        """Its complement, which begins here in the other direction."""
         return replace(self, included=not self.included)
 
     def turned(self) -> str:
-        """The cursor for the other direction where this one leads to no row: no page shows the row
-        at the cursor, so the page there begins with it, if it is still there."""
+        """The cursor for the other direction if there is no row in this one: no page shows the row
+        at the cursor, so the page in the other direction begins with it, if it still exists."""
         plain = [_plain(value) for value in (self.rank, *self.values)]
         return encode(plain if self.included else [*plain, True])
 
 
 async def are_few(database: Database, rows: str, args: Arguments, most: int) -> bool:
-    """Whether a SELECT has at most so many rows; it is not read any further."""
+    """Whether a SELECT returns at most that many rows; no more are read."""
     counted = f"SELECT count(*) FROM (SELECT FROM ({rows}) AS r LIMIT {most + 1}) AS c"
     async with database.connection() as connection:
         return bool(await connection.fetchval(counted, *args.values) <= most)
@@ -296,7 +295,7 @@ def encode(values: Sequence[object]) -> str:
 
 
 def _decode(cursor: str, kinds: Sequence[Kind]) -> tuple[list[Any], bool]:
-    """The sort values of a cursor, and whether the page begins with that very row."""
+    """The sort values of a cursor, and whether the page begins with that row itself."""
     values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     if not isinstance(values, list):
         raise ValueError("another list's")
@@ -328,5 +327,5 @@ def _moment(value: str) -> datetime:
 
 
 def _plain(value: object) -> object:
-    """Microseconds included, which orjson writes for times as well."""
+    """With microseconds, which orjson also writes for times."""
     return value if isinstance(value, bool) else str(value)

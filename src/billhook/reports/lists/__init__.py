@@ -1,8 +1,7 @@
-"""The lists of an operator (contract section 3.2): search, sort and paging in both directions.
-
-Every list walks indexes in its own order from a cursor on, and every search is a look-up in an
-index; none reads a whole table. A list of several types or statuses walks the index (type, status,
-time) once for each pair and merges what it finds, so it never passes by rows that don't fit.
+"""The lists for operators (contract section 3.2): search, sort and paging in both directions. Every
+list scans indexes in its own order from a cursor, and every search is an index lookup; none reads a
+whole table. A list of several types or statuses scans the index (type, status, time) once for each
+pair and merges the results, so it never reads rows that don't match.
 """
 
 from billhook.reports.lists.customers import customer, customers, names_of, subjects_of

@@ -1,4 +1,4 @@
-"""Customers with what they paid."""
+"""Customers with their totals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EMAIL = 'pg_catalog.left(pg_catalog.lower(t.email), 200) COLLATE "C"'
 _NAME = 'pg_catalog.left(pg_catalog.lower(t.name), 200) COLLATE "C"'
 _ID: Key = ("t.provider_customer_id", "text")
 _NEWEST = Order(
-    (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), falling=True
+    (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), descending=True
 )
 _ORDERS = {
     "name": Order(
@@ -34,8 +34,8 @@ _ORDERS = {
 _BY_WHAT_FITS = Order(((_EMAIL, "text"), _ID))
 _FEW = 3_000
 
-# The totals of the page's customers only, each by index: payments that name the customer, and
-# those without one that name an e-mail which this customer alone has.
+# The totals of the page's customers only, each by index: payments of the customer, and payments
+# without a customer whose email address only this customer has.
 _COLUMNS = """t.environment, t.provider, t.provider_customer_id, t.email, t.name, t.phone,
     t.deleted, t.metadata, t.provider_created_at, t.synced_at,
     coalesce(paid.payments, 0)::integer AS payments_count, paid.last_at AS last_payment_at,
@@ -91,10 +91,9 @@ WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = ANY ($
 async def customers(
     database: Database, environment: Environment, query: CustomersQuery
 ) -> Page[Customer]:
-    """Customers with what they paid: those not deleted first, then by e-mail, name or id.
-
-    A search by the default order lists those whose e-mail begins so first, by e-mail, then those
-    whose name does, by name.
+    """Customers with their totals: those not deleted first, then by email, name or id. In the
+    default order, a search lists customers whose email matches first, by email, then those whose
+    name matches, by name.
     """
     listing = await _listing(database, environment, query)
     page = await listing.page(database, query)
@@ -102,7 +101,7 @@ async def customers(
 
 
 async def customer(database: Database, environment: Environment, customer_id: str) -> Customer:
-    """One customer with what it paid.
+    """One customer with its totals.
 
     Raises:
         PaymentNotFound: the mirror does not have it.
@@ -128,7 +127,7 @@ async def subjects_of(
 async def names_of(
     database: Database, environment: Environment, customer_ids: Iterable[str]
 ) -> dict[str, str]:
-    """The e-mail address or name of each of these customers that has one."""
+    """The email address or name of each of these customers that has one."""
     async with database.connection() as connection:
         rows = await connection.fetch(_NAMES, environment, sorted(set(customer_ids)))
     return {row["provider_customer_id"]: row["name"] for row in rows}
@@ -160,8 +159,8 @@ async def _listing(database: Database, environment: Environment, query: Customer
             ),
         )
         return replace(listing, order=_BY_WHAT_FITS, walks=walks)
-    # Few are sorted. Of many, the next one is not far along the order's own index, which leads to
-    # no other where the search is only checked.
+    # A few rows are sorted. Of many, the next one is found quickly in the index of the order; the
+    # search is only checked, so that PostgreSQL uses no other index.
     found = " UNION ALL ".join(
         f"SELECT t.id FROM payments.customers AS t WHERE {' AND '.join((*conditions, fits))}"
         for fits in (is_it, by_email, by_name)

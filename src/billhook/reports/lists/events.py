@@ -11,7 +11,7 @@ from billhook.reports.lists.searching import distinct
 from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page, Walk
 from billhook.settings import Environment
 
-_NEWEST = Order((("t.received_at", "time"), ("t.id", "uuid")), falling=True)
+_NEWEST = Order((("t.received_at", "time"), ("t.id", "uuid")), descending=True)
 _ORDERS = {"newest": _NEWEST, "oldest": Order(_NEWEST.keys)}
 _TABLE = "payments.webhook_events"
 # The index of types leaves out what is pending: as good as nothing, once an event is applied.
@@ -40,13 +40,13 @@ WHERE retry.environment = $1 AND retry.next_at = 'infinity'
 async def events(
     database: Database, environment: Environment, query: EventsQuery
 ) -> Page[WebhookEvent]:
-    """Recorded events, the last received first unless `query.order` says otherwise."""
+    """Recorded events, most recently received first unless `query.order` says otherwise."""
     page = await _listing(environment, query).page(database, query)
     return Page([WebhookEvent(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
 
 
 async def event_types(database: Database, environment: Environment) -> list[str]:
-    """The types of events that the ledger holds, in the order of the alphabet."""
+    """The types of events in the ledger, in alphabetical order."""
     async with database.connection() as connection:
         return [row["event_type"] for row in await connection.fetch(_ALL_TYPES, environment)]
 
@@ -57,7 +57,7 @@ def _listing(environment: Environment, query: EventsQuery) -> Listing:
     where.add("t.provider = 'stripe' AND t.environment = {}", environment)
     floor = f"t.received_at >= {args.add(query.since)}" if query.since else None
     ceiling = f"t.received_at < {args.add(query.until)}" if query.until else None
-    # So few rows that they are sorted.
+    # Few rows, which are sorted.
     sought = Conditions(args)
     if query.object_id is not None:
         sought.add(f"t.id = ANY (ARRAY({_of_object(args.add(query.object_id))}))")
@@ -86,7 +86,7 @@ def _walks(
     by_id: tuple[str, ...],
     of_type: str | None = None,
 ) -> list[Walk]:
-    """Along the ledger, or along its part of each type and status that fits.
+    """Scans of the ledger, or of its part for each matching type and status.
 
     Args:
         of_type: a condition of the search, for `{0}`, the type.
@@ -127,8 +127,8 @@ def _named(text: str) -> str:
 
 
 def _of_object(object_id: str) -> str:
-    """SELECT of the events of an object. The index begins with the object's type: it is looked up
-    for each type that the ledger knows, a few dozen at most."""
+    """SELECT of the events of an object. The index begins with the object's type, so it is searched
+    for each type in the ledger, a few dozen at most."""
     return f"""
         SELECT x.id FROM ({_OBJECT_TYPES}) AS known JOIN payments.webhook_events AS x
           ON x.environment = $1 AND x.object_type = known.object_type

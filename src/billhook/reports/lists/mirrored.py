@@ -1,4 +1,4 @@
-"""The lists of mirrored kinds, the newest first, by their declarations."""
+"""The lists of mirrored kinds, newest first, from their declarations."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page,
 from billhook.settings import Environment
 
 _AT = "coalesce(t.provider_created_at, t.created_at)"
-_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), falling=True)
+_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), descending=True)
 
 
 async def mirrored(
     database: Database, environment: Environment, of: MirroredList, query: MirroredQuery
 ) -> Page[MirroredRow]:
-    """Objects of one kind, the newest first."""
+    """Objects of one kind, newest first."""
     page = await _listing(environment, of, query).page(database, query)
     rows = [of.row(**{name: row[name] for name in of.row.model_fields}) for row in page.rows]
     return Page(rows, page.next_cursor, page.previous_cursor)
 
 
 def _listing(environment: Environment, of: MirroredList, query: MirroredQuery) -> Listing:
-    """One walk along the index (environment, choice, time) for each choice; the few rows of one
+    """One scan of the index (environment, choice, time) for each choice; the few rows of one
     customer, subject or other object are sorted."""
     listed, table = of.listed, f"payments.{of.kind.table}"
     args = Arguments()

@@ -1,4 +1,5 @@
-"""Products with their prices, for people. The API's catalog is `billhook.reports.catalog`."""
+"""Products with their prices, for the dashboard. The API's catalog is
+`billhook.reports.catalog`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _NAME = 'pg_catalog.left(pg_catalog.lower(t.name), 200) COLLATE "C"'
 _BY_NAME = Order(((_NAME, "text"), ("t.product_id", "text")))
 _COLUMNS = """t.environment, t.product_id, t.name, t.description, t.active, t.default_price_id,
     t.metadata, t.synced_at"""
-# Shops that make a price for each sale have tens of thousands of one product.
+# Shops that create a price for each sale have tens of thousands for one product.
 _PRICES = f"""
 SELECT few.* FROM unnest($2::text[], $3::text[]) AS of_product(product_id, default_price_id)
 CROSS JOIN LATERAL (
@@ -33,8 +34,8 @@ CROSS JOIN LATERAL (
 async def products(
     database: Database, environment: Environment, query: ProductsQuery, *, prices_each: int = 100
 ) -> Page[ProductWithPrices]:
-    """Products by name, whatever its case, each with up to `prices_each` of its prices: the default
-    one first, then active ones."""
+    """Products by name, ignoring case, each with up to `prices_each` of its prices: the default one
+    first, then active ones."""
     page = await _listing(environment, query).page(database, query)
     prices: dict[str, list[Price]] = {row["product_id"]: [] for row in page.rows}
     if prices:
@@ -59,7 +60,7 @@ def _listing(environment: Environment, query: ProductsQuery) -> Listing:
     where = Conditions(args)
     where.add("t.environment = {}", environment)
     actives = [True, False] if query.active is None else [query.active]
-    # As texts: what asyncpg asks PostgreSQL of other arrays has no exact types (decisions/0010).
+    # As text: asyncpg's own queries for other array types have no exact types (decisions/0010).
     states = args.add([str(each) for each in actives])
     each = f"pg_catalog.unnest({states}::text[]::boolean[]) AS of_state(active)"
     where.add("t.active = of_state.active")

@@ -1,4 +1,4 @@
-"""What a search text may name, and conditions by which an index finds it."""
+"""What a search text may refer to, and conditions that an index can use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PREFIXES: dict[str, StripeKind] = {
 
 
 def kind_of(text: str) -> StripeKind | None:
-    """Of which object of a payment `text` is the id."""
+    """The type of a payment's object whose id `text` is."""
     prefix, underscore, rest = text.partition("_")
     return _PREFIXES.get(prefix) if underscore and rest else None
 
@@ -44,15 +44,15 @@ def is_email(text: str) -> bool:
 
 
 def begins_with(expression: str, text: str) -> tuple[str, str]:
-    """The conditions (from where, up to where) that `expression`, the first 200 characters in lower
-    case in the order of bytes, begins with `text` (a place in the statement; no longer), whatever
-    its case. LIKE would find no index: its pattern is a parameter."""
+    """The lower and upper bound for `expression` (the first 200 characters in lower case, in byte
+    order) to begin with `text` (a parameter, at most as long), ignoring case. LIKE could not use
+    the index, because its pattern is a parameter."""
     beginning = f"pg_catalog.left(pg_catalog.lower({text}), 200)"
     return f"{expression} >= {beginning}", f"{expression} < {beginning} || chr(1114111)"
 
 
 def with_email(email: str) -> str:
-    """SELECT of the ids of the customers with this e-mail (a place in the statement)."""
+    """SELECT of the ids of the customers with this email address (a parameter)."""
     return f"""SELECT c.provider_customer_id FROM payments.customers AS c
         WHERE c.provider = 'stripe' AND c.environment = $1
           AND pg_catalog.left(pg_catalog.lower(c.email), 200) COLLATE "C"
@@ -61,8 +61,8 @@ def with_email(email: str) -> str:
 
 
 def distinct(column: str, table: str, conditions: str) -> str:
-    """SELECT of the values of an index's column (not null), from one to the next: as many look-ups
-    as there are values. `conditions` fix the columns before it."""
+    """SELECT of the distinct values of an indexed column (not null), with one lookup per value.
+    `conditions` fix the columns before it."""
     return f"""
         WITH RECURSIVE found(value) AS (
             (SELECT {column} FROM {table} WHERE {conditions} ORDER BY {column} LIMIT 1)

@@ -16,13 +16,13 @@ from billhook.settings import Environment
 _ENDED = ("canceled", "incomplete_expired")
 _RENEWAL = "coalesce(t.current_period_end, timestamptz '9999-12-31 00:00:00+00')"
 _ORDERS = {
-    "changed": Order((("t.updated_at", "time"), ("t.id", "uuid")), falling=True),
+    "changed": Order((("t.updated_at", "time"), ("t.id", "uuid")), descending=True),
     "renewal": Order(((_RENEWAL, "time"), ("t.id", "uuid"))),
 }
-# Stripe may have more statuses by now than we know of.
+# Stripe may have added statuses that we don't know.
 _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $1")
 
-# `raw` is large and stored apart from its row, so it is read only where it is needed.
+# `raw` is large and stored outside its row, so it is only read where needed.
 _COLUMNS = f"""t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
     t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
     t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
@@ -40,8 +40,8 @@ ORDER BY subscription_id, subscription_item_id
 async def subscriptions(
     database: Database, environment: Environment, query: SubscriptionsQuery
 ) -> Page[Subscription]:
-    """Subscriptions with their items, the last changed first, or by `query.order` those that renew
-    soonest."""
+    """Subscriptions with their items, most recently changed first, or by `query.order` those that
+    renew soonest."""
     page = await _listing(environment, query).page(database, query)
     items: dict[str, list[SubscriptionItem]] = {row["subscription_id"]: [] for row in page.rows}
     if page.rows:
@@ -62,8 +62,8 @@ def _subscription(row: asyncpg.Record, items: list[SubscriptionItem]) -> Subscri
 
 
 def _ends_at(row: asyncpg.Record) -> datetime | None:
-    """When a subscription ends, or has ended. A cancellation at the end of the period that is
-    scheduled in Stripe's portal sets `cancel_at` alone."""
+    """When a subscription ends, or has ended. A cancellation at period end that is scheduled in
+    Stripe's portal only sets `cancel_at`."""
     if row["status"] in _ENDED:
         return _moment(row["ended_at"]) or row["canceled_at"] or row["cancel_at"]
     return row["cancel_at"] or (row["current_period_end"] if row["cancel_at_period_end"] else None)
@@ -103,7 +103,7 @@ def _listing(environment: Environment, query: SubscriptionsQuery) -> Listing:
 
 
 def _found(args: Arguments, text: str) -> str:
-    """SELECT of the ids of the subscriptions that a search text names."""
+    """SELECT of the ids of the subscriptions that match a search text."""
     its_id = args.add(text)
     ids = [
         f"""SELECT x.id FROM payments.stripe_subscriptions AS x

@@ -1,4 +1,4 @@
-"""Transactions as the API lists them, and payments with their refunds, for people."""
+"""Transactions for the API, and payments with their refunds, for the dashboard."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page,
 from billhook.settings import Environment
 
 _AT = "coalesce(t.provider_created_at, t.created_at)"
-_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), falling=True)
+_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), descending=True)
 _ORDERS = {
     "newest": _NEWEST,
     "oldest": Order(_NEWEST.keys),
-    "largest": Order((("coalesce(t.amount, 0)", "integer"), *_NEWEST.keys), falling=True),
+    "largest": Order((("coalesce(t.amount, 0)", "integer"), *_NEWEST.keys), descending=True),
 }
 _TYPES: tuple[TransactionType, ...] = get_args(TransactionType)
 _STATUSES: tuple[TransactionStatus, ...] = get_args(TransactionStatus)
@@ -40,7 +40,7 @@ WHERE t.payment_id = ANY ($2::text[]::bigint[]) AND t.type = 'refund' AND t.prov
   AND t.environment = $1
 ORDER BY {_AT}, t.id
 """
-# A refund's own row may be found: its payment is the row of the same payment that is none.
+# If a refund's row is found, its payment is the row with the same payment_id that is not a refund.
 _PAYMENT = f"""
 WITH named AS MATERIALIZED (
     SELECT x.id, x.payment_id FROM payments.transactions AS x
@@ -67,8 +67,8 @@ async def transactions(
 async def payments(
     database: Database, environment: Environment, query: TransactionsQuery
 ) -> Page[Payment]:
-    """The same for people: refunds stand within their payment, and on their own only where they are
-    asked for by `type=refund` or by their id."""
+    """The same for the dashboard: refunds are part of their payment, and are only listed separately
+    for `type=refund` or by their id."""
     types = _TYPES
     if query.type is None and (query.search is None or kind_of(query.search) != "refund"):
         types = tuple(kind for kind in _TYPES if kind != "refund")
@@ -83,10 +83,11 @@ async def payments(
 
 async def payment(database: Database, environment: Environment, reference: str) -> Payment:
     """One payment with its refunds, by the id of any of its objects at Stripe: PaymentIntent,
-    charge, invoice, checkout session or refund. A refund whose payment never came stands for it.
+    charge, invoice, checkout session or refund. If the payment of a refund is unknown, the refund
+    is returned.
 
     Raises:
-        PaymentNotFound: no payment has it.
+        PaymentNotFound: there is no such payment.
     """
     kind = kind_of(reference)
     if kind not in ("payment_intent", "charge", "invoice", "checkout_session", "refund"):
@@ -127,7 +128,7 @@ async def _listing(
     floor = f"{_AT} >= {args.add(query.since)}" if query.since else None
     ceiling = f"{_AT} < {args.add(query.until)}" if query.until else None
     if query.search is not None or query.customer is not None or query.subject_id is not None:
-        # So few rows that they are sorted.
+        # Few rows, which are sorted.
         if query.search is not None:
             where.add(f"t.id = ANY (ARRAY({_found(args, query.search)}))")
         if len(wanted) < len(_TYPES):
@@ -147,9 +148,9 @@ async def _listing(
 
 
 async def _largest_of_a_time(database: Database, args: Arguments, walk: Walk) -> Walk:
-    """The time's bounds are none of the order's first key. Few rows are sorted; of many, the next
-    one is not far along the order's own index, which leads to no other where the time is only
-    checked."""
+    """The bounds of the time do not apply to the first key of the order. A few rows are sorted; of
+    many, the next one is found quickly in the index of the order. The time is only checked, so that
+    PostgreSQL uses no other index."""
     bounds = [bound for bound in (walk.floor, walk.ceiling) if bound]
     if not walk.each:
         return Walk((*walk.conditions, *bounds))
@@ -164,7 +165,7 @@ async def _largest_of_a_time(database: Database, args: Arguments, walk: Walk) ->
 
 
 def _found(args: Arguments, text: str) -> str:
-    """SELECT of the ids of the transactions that a search text names."""
+    """SELECT of the ids of the transactions that match a search text."""
     ids = [
         f"""SELECT x.id FROM payments.transactions AS x
             WHERE x.provider = 'stripe' AND x.environment = $1
@@ -197,8 +198,8 @@ def _found(args: Arguments, text: str) -> str:
 
 
 def _of_object(args: Arguments, kind: StripeKind, object_id: str) -> list[str]:
-    """SELECTs of the ids of the transactions that an object of Stripe's belongs to: as the event
-    path knows it, and as rows say that InsForge wrote."""
+    """SELECTs of the ids of the transactions that a Stripe object belongs to, from payment_refs and
+    from rows that InsForge wrote."""
     its_kind, its_id = args.add(kind), args.add(object_id)
     return [
         f"""SELECT x.id FROM billhook.payment_refs AS ref JOIN payments.transactions AS x
