@@ -1,9 +1,8 @@
-"""`DATABASE_URL` as hosts and ORMs hand it out, made into one that asyncpg understands.
-
-Passwords come unescaped, with `/`, `@`, `#`, `?` or `%` in them; the scheme names another driver;
-the query has parameters of libpq, Prisma, SQLAlchemy, JDBC and others. What Billhook cannot honour
-is left out, and a notice names it. No error and no notice quotes a value: any part may belong to
-the password.
+"""Converts `DATABASE_URL`, as provided by hosts and ORMs, to one that asyncpg understands.
+Passwords may be unescaped and contain `/`, `@`, `#`, `?` or `%`; the scheme may name another
+driver; the query may have parameters of libpq, Prisma, SQLAlchemy, JDBC and others. Unsupported
+parameters are omitted, and a notice names them. Errors and notices never quote a value, because any
+part may belong to the password.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _OWN_POOL = "BILLHOOK_POOL_SIZE sets the number of connections"
 _NO_STATEMENTS = "Billhook detects poolers automatically"
 _OWN_SCHEMAS = "Billhook's tables are in their own schemas"
 
-# Passed on: asyncpg reads them, or PostgreSQL takes them as settings of the session.
+# Passed on: asyncpg reads them, or PostgreSQL uses them as session settings.
 _HONOURED = frozenset(
     {
         *("host", "port", "user", "password", "passfile", "service", "target_session_attrs"),
@@ -50,7 +49,8 @@ _HONOURED = frozenset(
         *("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"),
     }
 )
-# Left out, and why: what somebody may rely on. Billhook's driver does not have any other either.
+# Omitted parameters that users may rely on, with the reason. Billhook's driver does not support any
+# others either.
 _DROPPED: dict[str, str] = {
     "channel_binding": "Billhook's driver does not support channel binding; TLS follows sslmode",
     "connect_timeout": _OWN_TIMEOUT,
@@ -83,7 +83,7 @@ _DROPPED: dict[str, str] = {
         _NO_STATEMENTS,
     ),
 }
-# Other names of parameters that are honoured.
+# Other names of supported parameters.
 _RENAMED = {"dbname": "database", "username": "user"}
 
 
@@ -92,9 +92,9 @@ class DatabaseUrl:
     """An address that asyncpg understands.
 
     Attributes:
-        dsn: with everything escaped that has to be.
+        dsn: correctly escaped.
         passwords: the password as it was written and as PostgreSQL gets it, for the log to hide.
-        notices: one line for each parameter that was left out or replaced.
+        notices: one line for each parameter that was omitted or replaced.
     """
 
     dsn: str = field(repr=False)
@@ -130,7 +130,7 @@ def parse(text: str) -> DatabaseUrl:
     if _CONTROL.search(text):
         raise ValueError(f"contains a line break or another control character; {_MUST_LOOK}")
     rest = text[scheme.end() :]
-    # A command that a host shows: psql '…'
+    # A command that some hosts show: psql '…'
     user_info, place = _split(rest.rstrip("'\"") if scheme["command"] else rest)
     hosts, database = place["hosts"], place["database"] or ""
     _check_ports(hosts)
@@ -159,9 +159,8 @@ def _escaped(text: str) -> str:
 def _split(rest: str) -> tuple[str, re.Match[str]]:
     """The user and password, and what follows them.
 
-    The password may have unescaped characters that separate parts of an address, so the first `@`
-    counts after which a whole address of a place stands. An `@` in the query belongs to the query
-    only where all its parameters are known ones.
+    The password may contain unescaped separators, so the first `@` that is followed by a complete
+    address counts. An `@` in the query belongs to the query only if all its parameters are known.
     """
     place = _place(rest)
     if place is not None:
@@ -230,7 +229,7 @@ def _shown(name: str) -> str:
 def _ssl_mode(value: str, found: dict[str, str], notices: list[str]) -> None:
     value = value.lower()
     if value == "no-verify":
-        # node-postgres: TLS without a look at the certificate, which is what `require` means.
+        # node-postgres: TLS without checking the certificate, which is what `require` means.
         found["sslmode"] = "require"
         notices.append("The parameter sslmode=no-verify is treated as sslmode=require.")
     elif value in _SSL_MODES:

@@ -5,7 +5,7 @@ The wire shape is the contract's (section 1)::
     {"error": CODE, "message": text, "statusCode": n, "nextActions": text?}
 
 Raise one of these from anywhere below the HTTP layer; `billhook.http` turns it into the
-response. A message never holds a secret: it may quote Stripe, never a key.
+response. A message never contains secrets: it may quote Stripe, but never a key.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ FAULTS = (
     TypeError,
     ValueError,
 )
-"""What Python raises where Billhook itself has a bug. The object that meets it is set aside, and
-the next ones go on."""
+"""What Python raises if Billhook itself has a bug. The affected object is skipped, and the next
+ones continue."""
 
 
 def fault_of(error: Exception) -> str:
-    """What to tell people about a bug: its kind, and nothing that it may quote."""
+    """The message for a bug: only its type, because its text may quote data."""
     return f"Billhook cannot apply it ({type(error).__name__}); please report this"
 
 
 class BillhookError(Exception):
-    """An error with a place in the contract.
+    """An error that the contract defines.
 
     Attributes:
         status: HTTP status.

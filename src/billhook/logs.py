@@ -17,7 +17,7 @@ _LONGEST_TRACEBACK = 20_000
 
 
 class _Redacting(logging.Formatter):
-    """Removes secrets from the finished line, wherever they come from: messages, values,
+    """Removes secrets from the finished line, whatever their source: messages, values,
     tracebacks, other libraries' records."""
 
     def __init__(self, inner: logging.Formatter, redactor: Redactor) -> None:
@@ -30,7 +30,7 @@ class _Redacting(logging.Formatter):
 
 
 def _shorten(_logger: object, _name: str, event: EventDict) -> EventDict:
-    """Much of what is logged was sent by strangers: a path, a header, an id."""
+    """Much of what is logged is untrusted input: paths, headers, ids."""
     for name, value in event.items():
         if isinstance(value, str):
             longest = _LONGEST_TRACEBACK if name == "exception" else _LONGEST_VALUE
@@ -79,14 +79,14 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
-    # uvicorn brings handlers of its own; through ours, its tracebacks are redacted as well.
+    # uvicorn has its own handlers; with ours, its tracebacks are redacted as well.
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
-    # No access log: its lines hold query strings, and a reverse proxy writes a better one. uvicorn
-    # writes none when nobody would receive it.
+    # No access log: its lines contain query strings, and the reverse proxy has one. uvicorn writes
+    # none if there is no handler.
     logging.getLogger("uvicorn.access").handlers = []
     logging.getLogger("uvicorn.access").propagate = False
-    # These log every request that we make; what matters of it is in our own lines.
+    # These log every request that we make; our own lines contain what matters.
     for chatty in ("httpx", "httpcore", "stripe"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

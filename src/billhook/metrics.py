@@ -1,4 +1,4 @@
-"""What an application counts and times, for Prometheus (docs/explanation/operations.md)."""
+"""The metrics of an application, for Prometheus (docs/explanation/operations.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BATCH = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """The metrics of one application, in a registry of its own."""
+    """The metrics of one application, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

@@ -1,7 +1,6 @@
-"""Keeps websites out that a browser on this machine shows.
-
-A page can send requests to any address, and a name of its own may resolve to 127.0.0.1 (DNS
-rebinding). `Host` has the name that the browser called, and `Origin` the page that sends a POST.
+"""Rejects requests from other websites in a browser on this machine. A page can send requests to
+any address, and its own hostname may resolve to 127.0.0.1 (DNS rebinding). `Host` is the name that
+the browser called, and `Origin` the website that sends a POST.
 """
 
 import ipaddress
@@ -17,8 +16,8 @@ from billhook_sandbox.options import Options
 
 
 class LocalAccess:
-    """The middleware: calls to another name than this machine's, and from other websites, get
-    a 403."""
+    """The middleware: requests to names other than this machine's, and from other websites, get a
+    403."""
 
     def __init__(self, app: ASGIApp, options: Options) -> None:
         self.app = app

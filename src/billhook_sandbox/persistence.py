@@ -39,7 +39,7 @@ class SavedObject(NamedTuple):
 class Database:
     def __init__(self, path: Path) -> None:
         self.connection = sqlite3.connect(path, isolation_level=None)
-        # Without fsync a killed process loses nothing; only a power failure could.
+        # Without fsync, only a power failure loses data; a killed process does not.
         self.connection.execute("pragma journal_mode = wal")
         self.connection.execute("pragma synchronous = off")
         self.connection.executescript(SCHEMA)

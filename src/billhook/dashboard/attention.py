@@ -30,7 +30,7 @@ def items(
     mirror: MirrorStatus,
     tables: Sequence[SessionTable],
 ) -> list[Item]:
-    """The worst first; empty when all is well."""
+    """The most severe first; empty if there is nothing."""
     found = [*_connection(settings, connection), *_mirror(mirror)]
     if connection.masked_key is not None:
         found += _policies(tables)

@@ -1,8 +1,6 @@
-"""The demo shop: an app developer's app, which uses Billhook only as any app would.
-
-Its server part keeps orders in a schema of its own and knows its users; its pages call Billhook's
-HTTP API with the user's token; its triggers (`schema.sql`) fulfil what was paid. It imports
-nothing of Billhook.
+"""The demo shop: an example app that uses Billhook as any app would. Its server stores orders in
+its own schema and has its own users; its pages call Billhook's HTTP API with the user's token; its
+triggers (`schema.sql`) fulfil paid orders. It imports nothing from Billhook.
 """
 
 from billhook.demo.application import DemoConfig, open_demo

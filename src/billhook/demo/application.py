@@ -1,4 +1,4 @@
-"""The demo shop's pages and the few JSON answers that its script asks for."""
+"""The demo shop's pages, and the JSON routes that its script calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent
 
-# Nothing from elsewhere, nothing inline: the pages show how little a checkout needs.
+# Nothing from other hosts, nothing inline: a checkout does not need it.
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
@@ -35,7 +35,7 @@ _CONTENT_SECURITY_POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class DemoConfig:
-    """What the shop has to know, like any app that uses Billhook.
+    """The shop's settings, which any app that uses Billhook needs.
 
     Attributes:
         dsn: the app's database, in which Billhook keeps its tables too.
@@ -86,7 +86,7 @@ class _Shop:
         self._templates.env.filters["money"] = money
 
     async def front(self, request: Request) -> Response:
-        """What is on offer."""
+        """The products."""
         currency = request.query_params.get("currency", CURRENCIES[0])
         if currency not in CURRENCIES:
             currency = CURRENCIES[0]
@@ -111,7 +111,7 @@ class _Shop:
         return response
 
     async def session(self, request: Request) -> Response:
-        """The visitor's token: short-lived, asked for before each call to Billhook."""
+        """The visitor's token: short-lived, requested before each call to Billhook."""
         person = visitor(request).person
         value = token(person, self._config.jwt_secret, self._config.anon_key)
         answer = {"token": value, "userId": person.user_id, "email": person.email}
@@ -123,7 +123,7 @@ class _Shop:
         return self._page(request, "orders.html", orders=mine, product=product)
 
     async def place(self, request: Request) -> Response:
-        """Write an order, before anything is paid."""
+        """Store an order before it is paid."""
         try:
             wanted = await request.json()
             slug, currency = str(wanted["product"]), str(wanted["currency"])
@@ -144,15 +144,15 @@ class _Shop:
         return response
 
     async def order(self, request: Request) -> Response:
-        """One order, as it stands."""
+        """One order, with its current state."""
         return await self._order_page(request, "order.html")
 
     async def cancelled(self, request: Request) -> Response:
-        """Where Stripe sends a customer who went back without paying."""
+        """The page for customers who canceled the payment."""
         return await self._order_page(request, "cancelled.html")
 
     async def order_status(self, request: Request) -> Response:
-        """What the order's page asks again and again until the trigger has spoken."""
+        """The order's status, which its page polls until the trigger has updated it."""
         found = await self._order(request)
         status = found["status"] if found else None
         return JSONResponse(
@@ -162,7 +162,7 @@ class _Shop:
         )
 
     async def team(self, request: Request) -> Response:
-        """The team, its plan, and what it may use."""
+        """The team, its plan and its entitlement."""
         prices = await orders.prices(self._pool, "usd")
         entitlement = await orders.entitlement(self._pool)
         return self._page(
@@ -179,7 +179,7 @@ class _Shop:
         )
 
     async def team_status(self, request: Request) -> Response:
-        """What the team's page asks for until the entitlement is there."""
+        """The team's status, which its page polls until the entitlement is there."""
         found = await orders.entitlement(self._pool)
         answer = {"status": _state_of(found)}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
@@ -223,7 +223,7 @@ class _Shop:
 
 
 def _state_of(entitlement: asyncpg.Record | None) -> str:
-    """All that the team's page shows of the entitlement, in one text to compare."""
+    """Everything that the team's page shows of the entitlement, as one text to compare."""
     if entitlement is None:
         return "none"
     shown = ("status", "current_period_end", "ends_at", "collection_paused")
@@ -231,13 +231,11 @@ def _state_of(entitlement: asyncpg.Record | None) -> str:
 
 
 def _checkout_of(order: asyncpg.Record, request: Request) -> dict[str, Any]:
-    """What the page needs to ask Billhook for a checkout of `order`.
-
-    The idempotency key is the order's: a double click, a reload or a second tab leads to the same
-    session and is paid once. It names the host, because the addresses to come back to are part of
-    the request. After a payment that failed for good the session is spent, and its id makes the
-    key a new one. Guests may not read earlier sessions (they share one role), so each visit of the
-    page has its own key.
+    """What the page needs to create a checkout for `order`. The idempotency key belongs to the
+    order: a double click, a reload or a second tab leads to the same session, which is paid once.
+    It contains the host, because the return URLs are part of the request. After a payment that
+    failed permanently, the session cannot be used again, so its id becomes part of the key. Guests
+    may not read earlier sessions (they share one role), so each page view has its own key.
     """
     key = f"order-{order['id']}@{request.url.netloc}"
     if order["status"] == "failed":

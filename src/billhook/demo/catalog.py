@@ -1,4 +1,4 @@
-"""What the demo shop sells, and how it remembers Stripe's ids of it."""
+"""The demo shop's products, and their ids at Stripe."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 import asyncpg
 
 CURRENCIES = ("usd", "eur", "jpy")
-ENVIRONMENT = "test"  # the demo never touches real money
+ENVIRONMENT = "test"  # the demo never uses live mode
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One thing on offer. `amounts` are minor units by currency; the yen has none."""
+    """A product. `amounts` are in minor units by currency; the yen has none."""
 
     slug: str
     name: str
@@ -24,13 +24,13 @@ class Product:
 
     @property
     def stripe_id(self) -> str:
-        """The id that the product gets at Stripe: fixed, so that seeding twice makes one."""
+        """The product's id at Stripe: fixed, so that seeding twice creates only one."""
         return f"prod_demo_{self.slug}"
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price as Stripe knows it."""
+    """A price at Stripe."""
 
     product: str
     currency: str
@@ -76,12 +76,12 @@ def product(slug: str) -> Product | None:
 
 
 def lookup_key(slug: str, currency: str) -> str:
-    """Stripe's lookup key of a price: Stripe chooses the ids of prices, we choose this."""
+    """The lookup key of a price: Stripe chooses the ids of prices, we choose this."""
     return f"demo_{slug}_{currency}"
 
 
 async def offer(dsn: str, prices: Sequence[Price]) -> None:
-    """Tell the shop which of Stripe's prices it sells at."""
+    """Store the Stripe prices that the shop uses."""
     connection = await asyncpg.connect(dsn)
     try:
         await connection.executemany(

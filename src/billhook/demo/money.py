@@ -1,4 +1,4 @@
-"""Amounts for people: Stripe counts in minor units, and not every currency has a hundred."""
+"""Formats amounts: Stripe uses minor units, and not every currency has 100 of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THREE_DECIMAL = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 
 def decimals(currency: str) -> int:
-    """How many digits follow the point in `currency`."""
+    """The number of decimal places of `currency`."""
     if currency in _ZERO_DECIMAL:
         return 0
     return 3 if currency in _THREE_DECIMAL else 2

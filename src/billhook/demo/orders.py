@@ -1,4 +1,4 @@
-"""The demo's tables: every statement that the shop's pages need."""
+"""The demo's tables: all statements of the shop's pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from billhook.demo.people import PEOPLE, TEAM_ID, TEAM_NAME, Visitor
 if TYPE_CHECKING:
     Pool = asyncpg.Pool[asyncpg.Record]
 
-# An order is seen by the user who made it; a guest's, by the browser that made it.
+# An order is visible to the user who placed it; a guest's, to the browser that placed it.
 _MINE = "(user_id = $2::uuid OR (user_id IS NULL AND $2::uuid IS NULL AND guest_id = $3::uuid))"
 
 _ORDERS = f"""
@@ -23,7 +23,7 @@ _ORDERS = f"""
 
 _ORDER = f"SELECT * FROM demo.orders WHERE environment = $1 AND {_MINE} AND id = $4"  # noqa: S608
 
-# The shop's own price decides, never what the browser says.
+# The shop's own price is used, never one from the browser.
 _PLACE = """
     INSERT INTO demo.orders (environment, user_id, guest_id, product, price_id, quantity, amount,
         currency)
@@ -36,7 +36,7 @@ _PLACE = """
 
 
 async def install(dsn: str) -> None:
-    """Make the demo's schema, policies and triggers, and its one team; safe to repeat."""
+    """Create the demo's schema, policies and triggers, and its team; safe to repeat."""
     schema = resources.files("billhook.demo").joinpath("schema.sql").read_text(encoding="utf-8")
     connection = await asyncpg.connect(dsn)
     try:
@@ -59,7 +59,7 @@ async def install(dsn: str) -> None:
 
 
 async def prices(pool: Pool, currency: str) -> dict[str, asyncpg.Record]:
-    """The prices on offer in `currency`, by product."""
+    """The prices in `currency`, by product."""
     rows = await pool.fetch(
         "SELECT * FROM demo.prices WHERE environment = $1 AND currency = $2", ENVIRONMENT, currency
     )
@@ -69,7 +69,7 @@ async def prices(pool: Pool, currency: str) -> dict[str, asyncpg.Record]:
 async def place(
     pool: Pool, who: Visitor, product: str, currency: str, quantity: int
 ) -> asyncpg.Record | None:
-    """Write a pending order; None when the shop does not sell that."""
+    """Store a pending order; None if the product is not available."""
     guest_id = None if who.user_id else who.guest_id
     return await pool.fetchrow(
         _PLACE, ENVIRONMENT, who.user_id, guest_id, product, currency, quantity
@@ -87,7 +87,7 @@ async def orders(pool: Pool, who: Visitor) -> list[asyncpg.Record]:
 
 
 async def entitlement(pool: Pool) -> asyncpg.Record | None:
-    """What the demo team may use; None before its first subscription."""
+    """The demo team's entitlement; None before its first subscription."""
     return await pool.fetchrow(
         "SELECT * FROM demo.team_entitlements WHERE environment = $1 AND team_id = $2",
         ENVIRONMENT,

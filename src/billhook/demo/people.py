@@ -1,7 +1,6 @@
-"""The demo's make-believe sign-in.
-
-A real app has its own users and its own sign-in; all Billhook asks for is the token that comes
-out of it, a JWT signed with the app's secret. The demo lets you be one of two users, or a guest.
+"""The demo's simulated sign-in. A real app has its own users and its own sign-in; Billhook only
+needs the resulting token, a JWT signed with the app's secret. In the demo, you can be one of two
+users, or a guest.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _TOKEN_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom the visitor may be. A guest has no user id."""
+    """A user that the visitor can be. A guest has no user id."""
 
     key: str
     label: str
@@ -54,7 +53,7 @@ PEOPLE = (
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who looks at the page: a person, and the browser's guest number for orders as a guest."""
+    """The visitor of a page: a person, and the browser's guest number for orders as a guest."""
 
     person: Person
     guest_id: str
@@ -76,7 +75,7 @@ def visitor(request: Request) -> Visitor:
 
 
 def remember(response: Response, who: Visitor, path: str) -> None:
-    """Keep the visitor in cookies. They choose between demo users, so they hold no secret."""
+    """Store the visitor in cookies. They only select a demo user, so they contain no secret."""
     for name, value in ((_PERSON_COOKIE, who.person.key), (_GUEST_COOKIE, who.guest_id)):
         response.set_cookie(
             name, value, max_age=30 * 24 * 3600, path=path, httponly=True, samesite="lax"

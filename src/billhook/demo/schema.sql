@@ -1,9 +1,9 @@
 -- The demo shop's own schema: what an app adds to its database to sell things through Billhook.
--- Can be applied again at any time: nothing is dropped but the triggers and policies it replaces.
+-- Can be applied again at any time: only the triggers and policies that it replaces are dropped.
 
 CREATE SCHEMA IF NOT EXISTS demo;
 
--- What the shop sells. Stripe knows the prices; the shop knows which of them it offers.
+-- The shop's products. The prices are at Stripe; these are the ones that the shop offers.
 CREATE TABLE IF NOT EXISTS demo.prices (
     environment text   NOT NULL,
     product     text   NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS demo.orders (
 CREATE INDEX IF NOT EXISTS orders_of_user ON demo.orders (user_id, created_at DESC);
 CREATE INDEX IF NOT EXISTS orders_of_guest ON demo.orders (guest_id, created_at DESC);
 
--- Payments that match no order, for manual review: most likely they are refunded.
+-- Payments that match no order, for manual review; most are refunded.
 CREATE TABLE IF NOT EXISTS demo.unmatched_payments (
     environment         text        NOT NULL,
     checkout_session_id text        NOT NULL,
@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS demo.team_members (
     PRIMARY KEY (team_id, user_id)
 );
 
--- What a team may use: one row per team, following its subscriptions.
+-- What a team may use: one row per team, kept in sync with its subscriptions.
 CREATE TABLE IF NOT EXISTS demo.team_entitlements (
     environment          text        NOT NULL,
     team_id              text        NOT NULL REFERENCES demo.teams,
@@ -71,14 +71,14 @@ CREATE TABLE IF NOT EXISTS demo.team_entitlements (
     PRIMARY KEY (environment, team_id)
 );
 
--- The shop's server reads and writes them; some hosts open every new table to users.
+-- Only the shop's server reads and writes them; some hosts grant users access to every new table.
 REVOKE ALL ON ALL TABLES IN SCHEMA demo FROM PUBLIC, anon, authenticated, project_admin;
 
 
 -- 1. Who may buy for whom ---------------------------------------------------------------------
--- Billhook inserts the row of each checkout and portal session with the rights of its caller, so
--- these policies decide. Users buy for themselves; owners buy for their team; guests buy once,
--- for nobody.
+-- Billhook inserts the row of each checkout and portal session with the caller's permissions, so
+-- these policies decide. Users buy for themselves, owners buy for their team, and guests make
+-- one-time payments without a billing subject.
 
 CREATE OR REPLACE FUNCTION demo.may_bill(subject_type text, subject_id text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -102,7 +102,7 @@ CREATE POLICY demo_checkout ON payments.stripe_checkout_sessions TO authenticate
     USING (demo.may_bill(subject_type, subject_id))
     WITH CHECK (demo.may_bill(subject_type, subject_id));
 
--- Guests may insert and not read: they share one role, and would read each other's checkouts.
+-- Guests may insert but not read: they share one role, and could read each other's checkouts.
 DROP POLICY IF EXISTS demo_guest_checkout ON payments.stripe_checkout_sessions;
 CREATE POLICY demo_guest_checkout ON payments.stripe_checkout_sessions FOR INSERT TO anon
     WITH CHECK (mode = 'payment' AND subject_type IS NULL AND subject_id IS NULL);
@@ -117,8 +117,9 @@ CREATE POLICY demo_portal ON payments.stripe_customer_portal_sessions TO authent
 -- Billhook marks an event `processed` in the transaction in which this runs: if this raises, the
 -- event is retried; if it succeeds, both are committed together.
 --
--- These functions run with the shop's rights, so other users of the database may neither attach them
--- to tables of their own nor put objects of theirs in the way (docs/how-to/database-roles.md).
+-- These functions run with the shop's permissions, so other users of the database must not be able
+-- to attach them to their own tables or to shadow the objects that they use
+-- (docs/how-to/database-roles.md).
 
 CREATE OR REPLACE FUNCTION demo.fulfil_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -144,7 +145,7 @@ BEGIN
     WHERE o.id = session #>> '{metadata,order_id}' AND o.environment = NEW.environment
     FOR UPDATE;
 
-    -- Metadata comes from the browser: what was paid must be what the order costs.
+    -- Metadata comes from the browser, so the amount paid must match the order.
     IF NOT FOUND THEN
         problem := 'there is no such order';
     ELSIF (session ->> 'amount_total')::bigint IS DISTINCT FROM wanted.amount
@@ -177,7 +178,7 @@ BEGIN
         UPDATE demo.orders SET status = 'paid', paid_at = now(),
             checkout_session_id = session ->> 'id'
         WHERE id = wanted.id AND status <> 'paid';
-        -- IF FOUND THEN: here belongs what must happen once, such as taking the goods off stock.
+        -- Add IF FOUND THEN for everything that must happen once, such as updating the stock.
     END IF;
     RETURN NULL;
 END $$;
@@ -192,9 +193,9 @@ CREATE OR REPLACE TRIGGER demo_fulfil_order
     EXECUTE FUNCTION demo.fulfil_order();
 
 
--- 3. A team may use what it subscribes to -----------------------------------------------------
--- Events come in any order. So this looks at the subscriptions as Billhook mirrors them (newest
--- wins), not at the event: the last to run is right, whichever it is.
+-- 3. Teams get what they subscribe to -----------------------------------------------------
+-- Events arrive in any order. So this reads the subscriptions as Billhook mirrors them (newest
+-- wins), not the event: the result is correct whichever event comes last.
 
 CREATE OR REPLACE FUNCTION demo.entitle_team() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -214,12 +215,12 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- Only our plan counts; of several subscriptions, a running one does.
+    -- Only our plan counts; of several subscriptions, an active one takes precedence.
     INSERT INTO demo.team_entitlements (environment, team_id, active, status, subscription_id,
         current_period_end, ends_at, collection_paused)
     SELECT s.environment, team, s.status IN ('active', 'trialing'), s.status, s.subscription_id,
         s.current_period_end,
-        -- A cancellation in Stripe's portal may set `cancel_at` alone.
+        -- A cancellation in Stripe's portal may only set `cancel_at`.
         coalesce(s.cancel_at, CASE WHEN s.cancel_at_period_end THEN s.current_period_end END),
         s.pause_collection IS NOT NULL
     FROM payments.stripe_subscriptions s

@@ -1,5 +1,5 @@
-"""Requests and responses of the wire contract: `wire` is the ground, `runtime` what the app's
-frontend uses, `admin` what an operator uses, `queries` how its lists are asked for."""
+"""Requests and responses of the wire contract: `wire` is the basis, `runtime` is for the app's
+frontend, `admin` for operators, and `queries` for the parameters of lists."""
 
 from billhook.models.admin import (
     ArchivedPrice,

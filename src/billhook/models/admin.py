@@ -64,7 +64,7 @@ def _texts(value: object) -> dict[str, str]:
 
 
 StoredMetadata = Annotated[dict[str, str], BeforeValidator(_texts)]
-"""Metadata as the database has it. Rows that another program wrote may hold more than texts."""
+"""Metadata from the database. Rows that another program wrote may contain more than text."""
 
 
 class SetKey(Request):

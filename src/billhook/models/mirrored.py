@@ -18,7 +18,7 @@ from billhook.settings import Environment
 
 
 class MirroredRow(WireModel):
-    """An object of Stripe's as last mirrored. Amounts are in the currency's minor unit.
+    """A Stripe object as last mirrored. Amounts are in the currency's minor unit.
 
     Its fields are the columns of its table.
     """

@@ -190,7 +190,8 @@ async def update_price(visit: Visit) -> Response:
 
 
 async def _change(visit: Visit, form: str, change: Any) -> Response:
-    """Do it, and show the product again with a notice, or with what is wrong with the input."""
+    """Execute it, and show the product again with a notice, or with what is wrong with the
+    input."""
     product_id = visit.request.path_params["product"]
     try:
         done = await change(product_id)
@@ -208,7 +209,7 @@ def _key(visit: Visit, error: BillhookError | None = None) -> str:
 
 
 def _raise_if_ours(error: BillhookError) -> None:
-    """An error that the visitor cannot fix in the form has a page of its own."""
+    """An error that the visitor cannot fix in the form has its own page."""
     if error.status >= 500 and error.code == "INTERNAL_ERROR":
         raise error
 

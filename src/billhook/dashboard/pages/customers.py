@@ -14,7 +14,7 @@ _LATEST = 20
 
 
 async def listing(visit: Visit) -> Response:
-    """Customers with what they paid."""
+    """Customers with their totals."""
     query = visit.query(CustomersQuery)
     page = await lists.customers(visit.services.database, visit.environment, query)
     return visit.show("customers.html", query=query, page=page)

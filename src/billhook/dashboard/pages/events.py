@@ -26,7 +26,7 @@ _REPLAYED = 1_000
 
 
 async def listing(visit: Visit) -> Response:
-    """The events received last; the page's script updates the first page."""
+    """The most recent events; the page's script updates the first page."""
     query = visit.query(EventsQuery)
     database, environment = visit.services.database, visit.environment
     page, types, status = await asyncio.gather(
@@ -120,7 +120,7 @@ async def live(visit: Visit) -> Response:
 
 
 async def _changes(visit: Visit, query: EventsQuery) -> AsyncIterator[bytes]:
-    """Each row that is new or changed since it was last sent, the oldest first."""
+    """Each row that is new or changed since it was last sent, oldest first."""
     sent: dict[str, WebhookEvent] = {}
     yield b"retry: 500\n\n"
     for _ in range(_LIVE_FOR):
