@@ -59,6 +59,7 @@ RUN_BY = {
         "sql": "tests/docs/test_upgrade_page.py",
     },
     "docs/how-to/privacy.md": {"sql": "tests/docs/test_privacy_page.py"},
+    "docs/explanation/security.md": {"sql": "tests/docs/test_security_page.py"},
     "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},
     "docs/reference/tables.md": {"sql": "tests/database/test_app_sql.py"},
