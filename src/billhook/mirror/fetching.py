@@ -50,6 +50,17 @@ class StripeReader:
             self.environment, list_name, path, params, key=self.key
         )
 
+    async def find(
+        self, list_name: str, path: str, params: dict[str, Any] | None = None
+    ) -> Fetched | None:
+        """As `get`; None if Stripe has no such object."""
+        try:
+            return await self.get(list_name, path, params or {})
+        except BillhookError as error:
+            if error.status != 404:
+                raise
+            return None
+
     async def check(self, connection: Connection) -> None:
         """Raises `LeaseLost` if nothing may be written any more."""
         if self.lease is not None:
@@ -161,14 +172,11 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
         BillhookError: the request failed.
     """
     path = path_of(kind, object_id)
-    try:
-        fetched = await reader.get(kind.name, path, {})
-        if kind.expand and fetched.data.get("deleted") is not True:
-            # Not before: Stripe rejects expanding a deleted object.
-            fetched = await reader.get(kind.name, path, {"expand": list(kind.expand)})
-    except BillhookError as error:
-        if error.status != 404:
-            raise
+    fetched = await reader.find(kind.name, path)
+    if fetched is not None and kind.expand and fetched.data.get("deleted") is not True:
+        # Only now: Stripe rejects expanding a deleted object.
+        fetched = await reader.find(kind.name, path, {"expand": list(kind.expand)})
+    if fetched is None:
         # The SDK does not expose the time of a 404.
         at = (await reader.get("account", "/v1/account", {})).at
         await delete(reader, kind, object_id, at)

@@ -291,8 +291,18 @@ async def show_charge(reader: fetching.StripeReader, charge: StripeObject) -> No
 
 async def payment_intent(reader: fetching.StripeReader, intent_id: str) -> StripeObject:
     """A PaymentIntent with its latest charge."""
+    return (await reader.get(*_intent_request(intent_id))).data
+
+
+async def find_payment_intent(reader: fetching.StripeReader, intent_id: str) -> StripeObject | None:
+    """A PaymentIntent with its latest charge; None if Stripe has no such PaymentIntent."""
+    found = await reader.find(*_intent_request(intent_id))
+    return None if found is None else found.data
+
+
+def _intent_request(intent_id: str) -> tuple[str, str, dict[str, Any]]:
     path = f"/v1/payment_intents/{encoded(intent_id)}"
-    return (await reader.get("payment_intent", path, {"expand": ["latest_charge"]})).data
+    return "payment_intent", path, {"expand": ["latest_charge"]}
 
 
 async def show_refund(reader: fetching.StripeReader, refund: StripeObject, at: int) -> None:
@@ -321,12 +331,7 @@ async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None
 
 async def refund(reader: fetching.StripeReader, refund_id: str) -> Fetched | None:
     """A refund; None if it does not exist at Stripe."""
-    try:
-        return await reader.get("refund", f"/v1/refunds/{encoded(refund_id)}", {})
-    except BillhookError as error:
-        if error.status != 404:
-            raise
-        return None
+    return await reader.find("refund", f"/v1/refunds/{encoded(refund_id)}")
 
 
 async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int) -> None:

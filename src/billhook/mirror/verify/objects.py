@@ -155,13 +155,8 @@ async def _fetch(
     reader: fetching.StripeReader, kind: Kind, object_id: str
 ) -> tuple[StripeObject, int] | None:
     """An object and the time of its state; None if it does not exist at Stripe."""
-    try:
-        found = await reader.get(kind.name, fetching.path_of(kind, object_id), {})
-    except BillhookError as error:
-        if error.status != 404:
-            raise
-        return None
-    if not kind.exists(found.data):
+    found = await reader.find(kind.name, fetching.path_of(kind, object_id))
+    if found is None or not kind.exists(found.data):
         return None
     await fetching.complete_children(reader, kind, found.data)
     return found.data, found.at

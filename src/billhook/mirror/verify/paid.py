@@ -378,7 +378,7 @@ async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None
     """Whether only a part has been captured: it counts when the PaymentIntent succeeds."""
     if moved.intent_id is None or (row is not None and row["status"] in _PAID):
         return False
-    intent = await _intent(reader, moved.intent_id)
+    intent = await refreshes.find_payment_intent(reader, moved.intent_id)
     return intent is not None and intent.get("status") == "requires_capture"
 
 
@@ -459,7 +459,9 @@ async def _extra(
     async with reader.database.connection() as connection:
         rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
     for row in rows:
-        intents = [await _intent(reader, each) for each in row["intents"] or ()]
+        intents = [
+            await refreshes.find_payment_intent(reader, each) for each in row["intents"] or ()
+        ]
         known = [each for each in intents if each is not None]
         if any(each.get("status") == "succeeded" for each in known):
             continue  # its charge is older than the connection
@@ -520,26 +522,11 @@ async def _extra_refunds(
         found.drift.append(drift)
 
 
-async def _intent(reader: StripeReader, intent_id: str) -> StripeObject | None:
-    """A PaymentIntent at Stripe; None if it does not exist."""
-    try:
-        return await refreshes.payment_intent(reader, intent_id)
-    except BillhookError as error:
-        if error.status != 404:
-            raise
-        return None
-
-
 async def _took(reader: StripeReader, charge_ids: Sequence[str]) -> bool:
     """Whether any of these charges captured money."""
     for each in charge_ids:
-        try:
-            charge = (await reader.get("charge", f"/v1/charges/{encoded(each)}", {})).data
-        except BillhookError as error:
-            if error.status != 404:
-                raise
-            continue
-        if charge.get("status") == "succeeded" and captured(charge):
+        found = await reader.find("charge", f"/v1/charges/{encoded(each)}")
+        if found and found.data.get("status") == "succeeded" and captured(found.data):
             return True
     return False
 
