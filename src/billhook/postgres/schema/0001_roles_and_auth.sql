@@ -1,12 +1,12 @@
 -- Roles, schemas and the helpers that policies use (contract section 2).
--- InsForge and Supabase databases have most of this: nothing that exists is touched.
+-- InsForge and Supabase databases already have most of this; existing objects are not changed.
 
 DO $$
 DECLARE
     wanted text;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['billhook', 'payments', 'system'] LOOP
-        -- IF NOT EXISTS asks for the right to create a schema where there is one, too.
+        -- IF NOT EXISTS requires the privilege to create a schema even if it exists.
         IF to_regnamespace(wanted) IS NULL THEN
             EXECUTE format('CREATE SCHEMA %I', wanted);
         END IF;
@@ -16,7 +16,7 @@ END $$;
 DO $$
 DECLARE
     wanted text;
-    -- Since PostgreSQL 16 members may lack the right to SET ROLE.
+    -- Since PostgreSQL 16, members may lack the privilege to SET ROLE.
     knows_set boolean := current_setting('server_version_num')::integer >= 160000;
     needed text := CASE WHEN knows_set THEN 'SET' ELSE 'MEMBER' END;
     option text := CASE WHEN knows_set THEN ' WITH SET TRUE' ELSE '' END;
@@ -44,7 +44,7 @@ END $$;
 
 DO $$
 DECLARE
-    -- Without a look into a schema that may be closed to us.
+    -- Without reading a schema to which we may have no access.
     known text[] := ARRAY(
         SELECT p.proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname = 'auth' AND p.pronargs = 0);
@@ -53,7 +53,7 @@ BEGIN
         CREATE SCHEMA auth;
     END IF;
 
-    -- RETURN: resolved here and now, whatever the search_path of those who call them.
+    -- RETURN: names are resolved now, whatever the search_path of the callers.
     IF NOT 'jwt' = ANY (known) THEN
         CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE
             RETURN nullif(current_setting('request.jwt.claims', true), '')::jsonb;

@@ -1,11 +1,11 @@
 -- The public schema `payments` (contract section 4): names, types and keys are InsForge's, so that
 -- an app's policies, triggers and queries run unchanged, and so that an existing InsForge schema is
--- adopted with all its rows. What is ours alone comes at the end.
+-- adopted with all its rows. Billhook's own additions are at the end.
 --
--- No index refuses a text that Stripe allows. A B-tree entry holds 2,704 bytes, so names, e-mail
--- addresses and the subjects of metadata (two texts of 500 characters) are not indexed whole.
--- Eight of InsForge's indexes are not made, because each write would cost more and every query of
--- Billhook has a better one: those by status, by time of creation and by deletion alone. An adopted
+-- No index rejects a text that Stripe allows. A B-tree entry holds 2,704 bytes, so names, email
+-- addresses and the subjects of metadata (two texts of 500 characters) are not indexed completely.
+-- Eight of InsForge's indexes are not created, because they make writes slower and every query of
+-- Billhook has a better one: those only by status, by time of creation and by deletion. An adopted
 -- database keeps them.
 
 CREATE TABLE IF NOT EXISTS payments.provider_connections (
@@ -164,7 +164,8 @@ CREATE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_environment_cus
     ON payments.stripe_checkout_sessions (environment, customer_id)
     WHERE customer_id IS NOT NULL;
 -- An idempotency key belongs to a subject, and sessions without one share theirs. InsForge's index,
--- under which one caller's key blocks everybody's, is replaced: what fits it fits this one.
+-- where one caller's key blocks all others', is replaced; rows that satisfy it also satisfy this
+-- one.
 DROP INDEX IF EXISTS payments.idx_payments_stripe_checkout_sessions_environment_idempotency;
 CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_stripe_checkout_sessions_subject_idempotency
     ON payments.stripe_checkout_sessions (
@@ -330,7 +331,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS idx_payments_transactions_provider_object
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_related_object_ids
     ON payments.transactions USING gin (related_object_ids);
 
--- These four are InsForge's by name, but not by content: InsForge's own refuse long texts.
+-- These four have InsForge's names, but other definitions: InsForge's reject long texts.
 DROP INDEX IF EXISTS payments.idx_payments_stripe_prices_environment_lookup_key,
     payments.idx_payments_customers_environment_email,
     payments.idx_payments_stripe_subscriptions_environment_subject,
@@ -346,7 +347,7 @@ CREATE INDEX idx_payments_transactions_provider_subject
     ON payments.transactions (provider, environment, subject_id)
     WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 
--- Each mirrored row carries the version of the state it shows (docs/explanation/ordering.md): the
+-- Each mirrored row has the version of the state that it shows (docs/explanation/ordering.md): the
 -- time of the event (whole seconds), the kind's rank within that second, and what breaks a tie.
 DO $$
 DECLARE
@@ -363,20 +364,21 @@ BEGIN
     END LOOP;
 END $$;
 
--- Stripe's `pause_collection`: the subscription runs on, but its invoices are not collected.
+-- Stripe's `pause_collection`: the subscription continues, but its invoices are not collected.
 ALTER TABLE payments.stripe_subscriptions ADD COLUMN IF NOT EXISTS pause_collection jsonb;
 
 -- Which payment a row belongs to: one payment has one row, and one more for each of its refunds.
 ALTER TABLE payments.transactions ADD COLUMN IF NOT EXISTS payment_id bigint;
--- What was paid past Stripe: it is in no sum. And when a payment was canceled that nobody had failed to
--- pay, such as an authorization that was never captured: it is `failed`, and counts as no failure.
+-- The amount paid outside Stripe, which is not in any total. And when a payment was canceled
+-- without a failed attempt, such as an authorization that was never captured: it is `failed`, but
+-- does not count as a failure.
 ALTER TABLE payments.transactions
     ADD COLUMN IF NOT EXISTS amount_out_of_band bigint NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS canceled_at        timestamptz;
 CREATE INDEX IF NOT EXISTS idx_payments_transactions_payment ON payments.transactions (payment_id);
 
--- The lists in every order, with filters that combine, and searched: each page is a short walk along
--- one of these indexes, or a few of them merged.
+-- The lists in every order, with combined filters and search: each page is a short scan of one of
+-- these indexes, or of a few of them, merged.
 
 CREATE INDEX transactions_of_email ON payments.transactions
     (environment, (left(lower(customer_email_snapshot), 200)))
@@ -387,8 +389,8 @@ CREATE INDEX customers_by_display_name ON payments.customers
 CREATE INDEX webhook_events_newest ON payments.webhook_events
     (environment, received_at DESC, id DESC);
 
--- Of a type and a status, by time. All lists of transactions by time walk it, those of several types
--- or statuses once for each; so the index by time alone has nothing left to do.
+-- By type, status and time. All lists of transactions by time scan it, those of several types or
+-- statuses once for each, so an index by time alone is not needed.
 CREATE INDEX transactions_by_time ON payments.transactions
     (environment, type, status, (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
@@ -397,7 +399,7 @@ CREATE INDEX transactions_by_amount ON payments.transactions
     (environment, type, status, (coalesce(amount, 0)) DESC,
      (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
--- What counts, by the UTC day on which it does. An overview reads nothing else
+-- What counts in an overview, by UTC day. An overview reads nothing else
 -- (docs/decisions/0014-daily-totals.md); billhook/reports/overview.py has the same expressions.
 CREATE INDEX transactions_by_day ON payments.transactions
     (environment,
@@ -411,22 +413,21 @@ CREATE INDEX transactions_by_day ON payments.transactions
     WHERE provider = 'stripe' AND currency <> '' AND status <> 'pending'
       AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
       AND (type <> 'refund' OR status = 'refunded');
--- Of pages that changed since the last vacuum it reads the rows, too: at most of a few per cent.
+-- For pages that changed since the last vacuum it also reads the rows: at most a few percent.
 ALTER TABLE payments.transactions SET (
     autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02);
 
--- Subscriptions of a status, by change and by renewal. One without a period comes last.
+-- Subscriptions by status, by change and by renewal. Those without a period come last.
 CREATE INDEX subscriptions_by_change ON payments.stripe_subscriptions
     (environment, status, updated_at DESC, id DESC);
 CREATE INDEX subscriptions_by_renewal ON payments.stripe_subscriptions
     (environment, status, (coalesce(current_period_end, timestamptz '9999-12-31 00:00:00+00')), id);
 
--- What an e-mail or a name begins with, whatever the case. In the order of their bytes, the texts
--- that begin alike stand together in any database; equality is found here as well. The lists know
--- the first 200 characters, and so do their cursors: texts that agree in those are in the order of
--- their ids. Rows without such a text are in the index, too: PostgreSQL does not look at the
--- statistics of a partial one.
+-- The start of an email address or a name, ignoring case. In byte order, texts with the same start
+-- are adjacent in any database; equality uses this index as well. Lists and cursors use the first
+-- 200 characters; texts that are equal in those are ordered by id. The index includes rows without
+-- such a text, because PostgreSQL does not use the statistics of a partial index.
 CREATE INDEX customers_by_email ON payments.customers
     (environment, (left(lower(email), 200) COLLATE "C"), provider_customer_id);
 CREATE INDEX customers_by_name ON payments.customers
@@ -434,13 +435,13 @@ CREATE INDEX customers_by_name ON payments.customers
 CREATE INDEX customers_by_time ON payments.customers
     (environment, (coalesce(provider_created_at, created_at)) DESC, id DESC);
 
--- By name for people, and what a name begins with.
+-- By name ignoring case, and by the start of a name.
 CREATE INDEX products_by_lower_name ON payments.stripe_products
     (environment, active, (left(lower(name), 200) COLLATE "C"), product_id);
 
--- Of a type and a status, by time; and which types there are. Each event is inserted as pending and
--- updated in the same transaction: without that first state it is written once instead of twice,
--- and leaves no dead entries. What is pending is found by the index of the status.
+-- By type, status and time; and to find the existing types. Each event is inserted as pending and
+-- updated in the same transaction. Without pending events, the index is written once instead of
+-- twice, and has no dead entries. Pending events are found by the index of the status.
 CREATE INDEX webhook_events_by_type ON payments.webhook_events
     (environment, event_type, processing_status, received_at DESC, id DESC)
     WHERE processing_status <> 'pending';

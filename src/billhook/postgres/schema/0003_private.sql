@@ -1,4 +1,4 @@
--- What Billhook keeps for itself: secrets, keys, and the facts that the public rows are made of.
+-- Billhook's private tables: secrets, keys, and the facts that the public rows are computed from.
 
 CREATE TABLE IF NOT EXISTS system.secrets (
     id               uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -23,8 +23,9 @@ CREATE TABLE billhook.api_keys (
     revoked_at timestamptz
 );
 
--- A product, price or subscription that Stripe no longer has. A late update of an older state finds
--- it and stays out. Of customers only those that a sync missed: their rows stay, marked.
+-- A product, price or subscription that no longer exists at Stripe, so that a late update with an
+-- older state is ignored. Of customers, only those that were missing in a sync: their rows stay,
+-- marked as deleted.
 CREATE TABLE billhook.tombstones (
     environment    text NOT NULL,
     object_type    text NOT NULL,
@@ -34,7 +35,8 @@ CREATE TABLE billhook.tombstones (
     PRIMARY KEY (environment, object_type, object_id)
 );
 
--- Objects to refresh: the recovery worker fetches them from Stripe. Many marks make one fetch.
+-- Objects to refresh: the recovery worker fetches each from Stripe once, however often it was
+-- queued.
 CREATE TABLE billhook.refreshes (
     environment text NOT NULL,
     object_type text NOT NULL,
@@ -48,7 +50,7 @@ CREATE TABLE billhook.refreshes (
 CREATE INDEX refreshes_due ON billhook.refreshes (next_at);
 
 -- Events that could not be applied, and when the recovery worker tries them again. `infinity`: the
--- last attempt is over, and the event is a dead letter.
+-- last attempt has failed, and the event is a dead letter.
 CREATE TABLE billhook.event_retries (
     environment text NOT NULL,
     event_id    text NOT NULL,
@@ -58,9 +60,9 @@ CREATE TABLE billhook.event_retries (
 );
 CREATE INDEX event_retries_due ON billhook.event_retries (next_at);
 
--- Who said which customer pays for which subject. `payments.customer_mappings` and every subject
--- that a row did not bring itself are computed from these claims, so their order of arrival does
--- not matter. A finished checkout overrides; metadata of an invoice or subscription only fills.
+-- Claims that a customer pays for a subject. `payments.customer_mappings`, and the subjects of rows
+-- without their own, are computed from these claims, so their order of arrival does not matter. A
+-- completed checkout takes precedence; metadata of an invoice or subscription only fills gaps.
 CREATE TABLE billhook.customer_claims (
     environment    text NOT NULL,
     customer_id    text NOT NULL,
@@ -90,8 +92,8 @@ CREATE TABLE billhook.payment_refs (
 CREATE INDEX payment_refs_by_payment ON billhook.payment_refs (payment_id);
 
 -- The newest known facts of each object that reports a payment, one row per outcome, so that a
--- success and an earlier failure of one PaymentIntent stand side by side. Of several that know a
--- fact the one with the smallest place counts.
+-- success and an earlier failure of one PaymentIntent are both kept. If several have a value, the
+-- one with the smallest place counts.
 CREATE TABLE billhook.payment_sources (
     environment          text NOT NULL,
     object_type          text NOT NULL CHECK (object_type IN (
@@ -121,8 +123,8 @@ CREATE TABLE billhook.payment_sources (
 );
 CREATE INDEX payment_sources_by_payment ON billhook.payment_sources (payment_id);
 
--- Money that went back: each Refund as last seen, and what a Charge says of its refunds in all,
--- for refunds whose own events never came.
+-- Refunded money: each Refund in its latest state, and the total that a Charge reports, for refunds
+-- whose own events never arrived.
 CREATE TABLE billhook.payment_refunds (
     environment          text NOT NULL,
     object_type          text NOT NULL CHECK (object_type IN ('refund', 'charge', 'transaction')),
@@ -144,8 +146,8 @@ CREATE TABLE billhook.payment_refunds (
 );
 CREATE INDEX payment_refunds_by_payment ON billhook.payment_refunds (payment_id);
 
--- What Stripe said of payments when it was asked, in the form of the event that would have told it.
--- No event of the ledger says so: a rebuild reads it here.
+-- Fetched states of payments, in the form of the event that would have reported them. No event of
+-- the ledger contains them, so a rebuild reads them here.
 CREATE TABLE billhook.fetched_payments (
     environment text NOT NULL,
     event_type  text NOT NULL,
@@ -155,15 +157,15 @@ CREATE TABLE billhook.fetched_payments (
     PRIMARY KEY (environment, event_type, object_id)
 );
 
--- Who does what only one may do at a time, for any number of processes, and behind a pooler that
--- knows no sessions. A holder that dies loses its lease when it runs out.
+-- Leases for work that only one process may do at a time, also behind a pooler without sessions. If
+-- a holder dies, its lease expires.
 CREATE TABLE billhook.leases (
     name   text PRIMARY KEY,
     holder uuid NOT NULL,
     until  timestamptz NOT NULL
 );
 
--- A sync of an environment, the last one or the one that runs. `finished_at` is null while it runs
+-- The running or last sync of an environment. `finished_at` is null while it runs
 -- and after it was stopped; then the next one continues where it stopped.
 CREATE TABLE billhook.syncs (
     environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
@@ -173,7 +175,7 @@ CREATE TABLE billhook.syncs (
 );
 
 -- A part of a list: objects created in [since, upto), of which those up to `after` (Stripe's
--- starting_after; newest first) are read. Parts are split while others have nothing to do.
+-- starting_after; newest first) are read. Parts are split while other readers are idle.
 CREATE TABLE billhook.sync_ranges (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     environment text NOT NULL REFERENCES billhook.syncs (environment) ON DELETE CASCADE,
@@ -187,7 +189,7 @@ CREATE TABLE billhook.sync_ranges (
 );
 CREATE INDEX sync_ranges_by_environment ON billhook.sync_ranges (environment);
 
--- Another account was connected: the rows of the one before are kept here, as they were.
+-- The rows of a previously connected account, unchanged.
 CREATE TABLE billhook.archives (
     id          uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     environment text NOT NULL,
@@ -221,8 +223,8 @@ CREATE TABLE billhook.signing_secrets (
     PRIMARY KEY (environment, secret_hash)
 );
 
--- Reading Stripe's event list. Events before `since`, when the account was first connected, are
--- not ours.
+-- The state of reading Stripe's event list. Events before `since`, when the account was first
+-- connected, are not applied.
 CREATE TABLE billhook.pulls (
     environment text PRIMARY KEY CHECK (environment IN ('test', 'live')),
     since       timestamptz NOT NULL,
@@ -237,7 +239,7 @@ CREATE TABLE billhook.pulls (
     gap_upto    timestamptz
 );
 
--- Archived events, out of the way of the ledger's indexes. They are still deduplicated.
+-- Archived events, which are no longer in the ledger's indexes. They are still deduplicated.
 CREATE TABLE billhook.archived_events (
     environment text NOT NULL,
     event_id    text NOT NULL,
@@ -253,9 +255,9 @@ CREATE TABLE billhook.verifications (
     result      jsonb NOT NULL
 );
 
--- Whose state an object shows since it met another of the same second and kind. A third one of that
--- second may lead back to where the first began, and then previous_attributes deceive: A to B, B to
--- C, C to A look as if the first came after the third.
+-- The event whose state an object shows after a tie (same second and kind). A third event of that
+-- second may lead back to the start of the first, and then previous_attributes are misleading: with
+-- A to B, B to C and C to A, the first appears to follow the third.
 CREATE TABLE billhook.ties (
     environment text NOT NULL CHECK (environment IN ('test', 'live')),
     object_type text NOT NULL,
@@ -264,7 +266,7 @@ CREATE TABLE billhook.ties (
     PRIMARY KEY (environment, object_type, object_id)
 );
 
--- Who is signed in to the dashboard. State lies here, so that any process answers any request.
+-- Dashboard sessions, stored here so that any process can handle any request.
 
 CREATE TABLE billhook.dashboard_sessions (
     token_hash bytea PRIMARY KEY,       -- SHA-256 of the cookie, which is kept nowhere

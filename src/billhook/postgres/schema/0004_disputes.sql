@@ -1,4 +1,4 @@
--- Disputes, as Stripe lists them (src/billhook/kinds/disputes.py). A dispute changes no row of
+-- Disputes, as Stripe lists them (src/billhook/kinds/disputes.py). A dispute does not change
 -- payments.transactions.
 
 CREATE TABLE payments.stripe_disputes (

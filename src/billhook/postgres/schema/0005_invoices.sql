@@ -1,5 +1,5 @@
--- Invoices, as Stripe lists them (src/billhook/kinds/invoices.py). What was paid of one is a row of
--- payments.transactions, whose related_object_ids name the invoice.
+-- Invoices, as Stripe lists them (src/billhook/kinds/invoices.py). Payments of an invoice are rows
+-- of payments.transactions, whose related_object_ids contain its id.
 
 CREATE TABLE payments.stripe_invoices (
     id                      uuid NOT NULL DEFAULT gen_random_uuid(),

@@ -1,5 +1,5 @@
--- Payment methods that customers have saved (src/billhook/kinds/payment_methods.py). One that was
--- detached is gone.
+-- Payment methods that customers have saved (src/billhook/kinds/payment_methods.py). Detached ones
+-- are removed.
 
 CREATE TABLE payments.stripe_payment_methods (
     id                      uuid NOT NULL DEFAULT gen_random_uuid(),

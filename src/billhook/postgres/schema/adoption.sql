@@ -1,6 +1,6 @@
--- Adopts the rows of a database that InsForge made. Runs once: when the schema is created, after the
--- functions. Payments are known by their objects and mappings become claims, so that the next event
--- of any of them finds what was there before. On a new database there is nothing to do.
+-- Adopts the rows of a database that InsForge created. Runs once: when the schema is created, after
+-- the functions. Payments are registered by their objects and mappings become claims, so that later
+-- events find the existing rows. On a new database there is nothing to do.
 
 INSERT INTO billhook.customer_claims (
     environment, customer_id, subject_type, subject_id, kind, ref, claimed_at, outside_ledger)
@@ -14,7 +14,7 @@ ON CONFLICT DO NOTHING;
 UPDATE payments.stripe_subscriptions SET pause_collection = raw -> 'pause_collection'::text
 WHERE pg_catalog.jsonb_typeof(raw -> 'pause_collection'::text) = 'object';
 
--- One payment per row that is no refund, numbered by age.
+-- One payment per row that is not a refund, numbered by age.
 UPDATE payments.transactions t SET payment_id = numbered.payment_id
 FROM (
     SELECT id, pg_catalog.nextval('billhook.payment_ids') AS payment_id
@@ -35,7 +35,7 @@ WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
 GROUP BY 1, 2, 3
 ON CONFLICT DO NOTHING;
 
--- What the row says is what its object said, before every event to come.
+-- The row's values count as its object's state before all later events.
 INSERT INTO billhook.payment_sources (
     environment, object_type, object_id, outcome, payment_id, version_at, version_event_id, place,
     type, subject_type, subject_id, customer_id, email, amount, currency, out_of_band, description,
@@ -55,7 +55,7 @@ WHERE t.provider = 'stripe' AND t.type <> 'refund' AND t.payment_id IS NOT NULL
   AND t.provider_object_id IS NOT NULL
 ON CONFLICT DO NOTHING;
 
--- Refunds: under the payment that one of their objects belongs to, else on their own.
+-- Refunds: under the payment that one of their objects belongs to, otherwise standalone.
 WITH homes AS (
     SELECT r.id, coalesce(pg_catalog.min(known.payment_id), pg_catalog.nextval('billhook.payment_ids')) AS payment_id
     FROM payments.transactions r
@@ -94,8 +94,8 @@ WHERE r.provider = 'stripe' AND r.type = 'refund' AND r.provider_object_id IS NO
   AND r.status IN ('pending', 'refunded', 'failed')
 ON CONFLICT DO NOTHING;
 
--- What a row says was refunded in all counts until a charge of it tells, with the refunds that the
--- row knew: those until the last one.
+-- The refunded total of a row counts until a charge reports one, and includes the refunds known to
+-- the row: those up to the last one.
 INSERT INTO billhook.payment_refunds (
     environment, object_type, object_id, payment_id, version_at, version_rank, version_event_id,
     status, amount, currency, provider_created_at)
