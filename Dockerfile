@@ -9,7 +9,7 @@ COPY requirements-server.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps -r requirements-server.lock
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY src src
-# What builds the package, and pip, stay behind.
+# The build tools and pip are not part of the image.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
     && pip uninstall --yes editables hatchling pathspec pluggy trove-classifiers pip
 

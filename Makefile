@@ -1,4 +1,4 @@
-# Everything starts from here: `make run`, `make test`. Python 3.11 or newer is all it needs.
+# Start here: `make run`, `make test`. Only needs Python 3.11 or newer.
 .PHONY: run test nightly lint docs reference package lock bench clean
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& echo $$p && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check --no-input
-# What is installed is what was locked, byte for byte; billhook itself is built with locked tools.
+# Only locked packages are installed, verified by hash; billhook is built with locked tools.
 INSTALL := $(PIP) install --require-hashes --no-deps
 INSTALL_BILLHOOK := $(PIP) install --no-deps --no-build-isolation -e .
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
@@ -19,7 +19,7 @@ run: .venv/run.stamp
 test: .venv/test.stamp
 	@$(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal
 
-# Every case and 2,000 examples of each property: hours.
+# Every case, and 2,000 examples of each property. Takes hours.
 nightly: .venv/test.stamp
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -n $${PYTEST_WORKERS:-auto} --dist worksteal
 
@@ -31,8 +31,8 @@ lint: .venv/test.stamp
 	@$(BIN)/deptry src
 	@PYTHONPATH=docs $(BIN)/python -m prose
 
-# The site, in site/. A dead link or a page that the menu lacks fails. Links between pages are
-# relative, so that the site can also be opened from its folder.
+# The site, in site/. Dead links and pages missing in the menu fail. Links are relative, so that the
+# site can also be opened from its folder.
 docs: .venv/docs.stamp
 	@NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
@@ -48,8 +48,8 @@ package: .venv/release.stamp
 bench: .venv/test.stamp
 	@$(BIN)/python -m bench
 
-# After a change of the dependencies; needs uv. It keeps the versions that are locked: to move on,
-# delete their lines first.
+# After dependencies changed; needs uv. Locked versions are kept: to upgrade one, delete its lines
+# first.
 lock:
 	@$(COMPILE) --extra dev --group build --output-file requirements.lock
 	@$(COMPILE) --group build --constraints requirements.lock --output-file requirements-server.lock

@@ -1,1 +1,1 @@
-"""`make bench`: what an event costs, as ratios within one run."""
+"""`make bench`: the cost of events, syncs, lists and pages, as ratios within one run."""

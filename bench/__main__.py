@@ -1,4 +1,4 @@
-"""`make bench`: all of it, or one part alone, for example `python -m bench peers`."""
+"""`make bench`: all benchmarks, or one, for example `python -m bench peers`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PARTS = {
 }
 
 ALONE = {"beside": beside.main}
-"""What needs more than this commit."""
+"""Benchmarks that need more than this commit."""
 
 for name in sys.argv[1:] or PARTS:
     (PARTS | ALONE)[name]()

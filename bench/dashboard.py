@@ -36,7 +36,7 @@ PAGES = {
     "customers": "/customers",
     "customers, newest first": "/customers?order=newest",
     "customers, searched": "/customers?search=user99",
-    "customers, nobody": "/customers?search=zzz",
+    "customers, no matches": "/customers?search=zzz",
     "customer": "/customers/cus_77",
     "subscriptions": "/subscriptions",
     "subscriptions, of a status": "/subscriptions?status=past_due",
@@ -45,10 +45,10 @@ PAGES = {
     "transactions, oldest first": "/transactions?order=oldest",
     "transactions, largest first": "/transactions?order=largest",
     "transactions, rare status": "/transactions?status=pending",
-    "transactions, none such": "/transactions?status=refunded&type=failed_payment",
-    "transactions, none, largest": "/transactions?status=failed&order=largest",
-    "transactions, of an e-mail": "/transactions?search=user77@example.com",
-    "transactions, nobody's": "/transactions?search=nobody@example.com",
+    "transactions, rare combination": "/transactions?status=refunded&type=failed_payment",
+    "transactions, rare combination, largest": "/transactions?status=failed&order=largest",
+    "transactions, by email": "/transactions?search=user77@example.com",
+    "transactions, no matches": "/transactions?search=nobody@example.com",
     "transaction": "/transactions/pi_77",
     "events": "/events",
     "events, that failed": "/events?status=failed",
@@ -78,7 +78,7 @@ def ready(process: subprocess.Popen[bytes]) -> None:
 
 
 def first_byte(client: httpx.Client, path: str) -> tuple[float, bytes]:
-    """Milliseconds until the answer began, and all of it."""
+    """Milliseconds until the response began, and its complete body."""
     began = time.perf_counter()
     with client.stream("GET", path) as answer:
         pieces = answer.iter_raw()
@@ -105,7 +105,7 @@ def measure(client: httpx.Client) -> None:
         slowest, heaviest = max(slowest, worst), max(heaviest, size)
         print(f"  {name}: {best:.1f} to {worst:.1f} ms, {best / least:.1f} times; {size:,} bytes")
     cursor = "/dashboard/test/transactions"
-    for _ in range(5):  # what lies deeper costs no more
+    for _ in range(5):  # later pages cost the same
         page = first_byte(client, cursor)[1].decode()
         found = re.search(r'rel="next" href="([^"]+)"', page)
         assert found is not None

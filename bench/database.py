@@ -1,4 +1,4 @@
-"""A PostgreSQL of the bench's own, with fsync on, as it is in earnest."""
+"""A PostgreSQL for the benchmarks, with fsync on, as in production."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from billhook.postgres.migrate import migrate
 
 @contextmanager
 def server(**settings: str) -> Iterator[EmbeddedPostgres]:
-    """An empty cluster, gone at the end."""
+    """An empty cluster, deleted at the end."""
     with temporary(settings=settings) as postgres:
         yield postgres
 
 
 @contextmanager
 def migrated() -> Iterator[str]:
-    """The address of a migrated database in a cluster of its own."""
+    """The URL of a migrated database in its own cluster."""
     with server() as postgres:
         dsn = postgres.create_database("bench")
         asyncio.run(migrate(dsn))

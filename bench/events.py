@@ -1,7 +1,7 @@
 """Events per second of the webhook route, beside pgbench with three statements of the same kind.
 
-Whole purchases of eight events each, on a new database that nobody analyses. The server is one
-process. The load generator (signing included) runs in this one, so on two cores all three share
+Whole purchases of eight events each, on a new database that has not been analyzed. The server is
+one process. The load generator (signing included) runs in this one, so on two cores all three share
 what pgbench has for itself.
 """
 
@@ -68,7 +68,7 @@ UPDATE payments.webhook_events SET processing_status = 'processed', processed_at
 WHERE environment = 'test' AND provider = 'stripe' AND provider_event_id = 'evt_p' || :n;
 COMMIT;
 """
-"""The least that an event is: its record, one row and its mark."""
+"""The minimum that an event needs: its record, one row and its status."""
 
 
 def pgbench(postgres: EmbeddedPostgres, dsn: str, clients: int) -> float:
@@ -77,7 +77,7 @@ def pgbench(postgres: EmbeddedPostgres, dsn: str, clients: int) -> float:
     values = {"payload": body, "object": orjson.dumps(orjson.loads(body)["data"]["object"])}
     script = THREE_STATEMENTS
     for name, value in values.items():
-        # pgbench would take `:word` for one of its variables
+        # pgbench would treat `:word` as one of its variables
         script = script.replace(f"{{{name}}}", value.decode().replace(":", ": "))
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)
@@ -171,13 +171,13 @@ async def grow_history(dsn: str, first: int, last: int) -> None:
     await connection.execute(HISTORY_REFS, timeout=900)
     await connection.execute("VACUUM ANALYZE payments.transactions", timeout=900)
     await connection.execute("VACUUM ANALYZE billhook.payment_refs", timeout=900)
-    # Writing the bulk to disk is the bulk's cost, not that of the events after it.
+    # Writing the bulk to disk must not count for the events after it.
     await connection.execute("CHECKPOINT", timeout=900)
     await connection.close()
 
 
 def main() -> None:
-    """Run it all and print ratios."""
+    """Run everything and print ratios."""
     with database.server(autovacuum="off") as postgres:
         rates(postgres)
         history(postgres)

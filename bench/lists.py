@@ -1,7 +1,7 @@
 """The admin lists with 1,000,000 transactions and 100,000 customers: milliseconds a page.
 
-Each page is timed beside a lookup by primary key on the same connection, which is the least that
-any answer costs.
+Each page is timed beside a lookup by primary key on the same connection, which is the minimum cost
+of any response.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ EVENTS = 1_000_000
 PRODUCTS = 10_000
 TIMES = 20
 
-# Of twenty transactions one is a refund of the one before, one failed; the rest are invoices and
-# single payments. A payment has an invoice or a checkout session beside its PaymentIntent.
+# Of twenty transactions, one is a refund of the previous one and one failed; the others are
+# invoices and one-time payments. A payment has an invoice or a checkout session in addition to its
+# PaymentIntent.
 _FILL = f"""
     INSERT INTO payments.customers (
         provider, environment, provider_customer_id, email, name, metadata, raw, deleted,
@@ -174,7 +175,7 @@ async def measure(dsn: str) -> None:
 
 
 def main() -> None:
-    """Run it all and print."""
+    """Run everything and print."""
     print(f"lists with {TRANSACTIONS:,} transactions, {CUSTOMERS:,} customers, {EVENTS:,} events")
     with migrated() as dsn:
         asyncio.run(measure(dsn))

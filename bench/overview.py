@@ -1,5 +1,5 @@
 """The overview with 1,000,000 transactions in its 30 days and 1,000,000 subscriptions:
-milliseconds of a first look, and of those after it."""
+milliseconds of the first view, and of later ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _TOUCH = f"""
 
 
 async def measure(dsn: str) -> None:
-    """Fill the tables, and time what an operator waits for."""
+    """Fill the tables, and time the overview."""
     database = Database(dsn)
     await database.open()
     today = datetime.now(UTC).date()
@@ -82,7 +82,7 @@ async def measure(dsn: str) -> None:
 
 
 def main() -> None:
-    """Run it all and print."""
+    """Run everything and print."""
     print(f"overview with {TRANSACTIONS:,} transactions and {SUBSCRIPTIONS:,} subscriptions")
     with migrated() as dsn:
         asyncio.run(measure(dsn))

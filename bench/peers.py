@@ -33,7 +33,7 @@ LATENCIES = (0.0, 0.05)
 
 @dataclass(frozen=True)
 class Program:
-    """Something that syncs; its arguments are the database, Stripe and the key."""
+    """A program that syncs; its arguments are the database, Stripe and the key."""
 
     name: str
     command: tuple[str, ...]
@@ -42,7 +42,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What it managed; `peak_mb` is 0 where it was stopped."""
+    """Its result; `peak_mb` is 0 if it was stopped."""
 
     objects: int
     seconds: float
@@ -60,7 +60,8 @@ def billhook(list_rate: float) -> Program:
 
 
 def install() -> list[Program]:
-    """The peers, installed into `.bench/` on first use; those that could not be are left out."""
+    """The peers, installed into `.bench/` on first use; those that could not be installed are
+    omitted."""
     INSTALLED.mkdir(exist_ok=True)
     found = []
     if shutil.which("npm") and _installed("node_modules", _install_engine):
@@ -112,7 +113,7 @@ def _install_djstripe() -> None:
 
 
 def run(program: Program, dsn: str, url: str) -> Outcome:
-    """Let a program sync everything, or as much as it can in the time."""
+    """Let a program sync everything, or as much as it can within the time limit."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [*program.command, dsn, url, KEY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -145,11 +146,11 @@ def _count(dsn: str, program: Program) -> int:
 
 
 def main() -> None:
-    """Run it all and print."""
+    """Run everything and print."""
     peers = install()
     for objects in SIZES:
         for latency in LATENCIES:
-            # The peers keep to no rate: without latency neither do we.
+            # The peers have no rate limit, so without latency Billhook has none either.
             list_rate = LIST_RATE if latency else 0
             cap = f"billhook at {LIST_RATE} requests/s a list" if latency else "no cap"
             print(f"sync of {objects:,} objects, Stripe at {latency * 1000:.0f} ms, {cap}")
@@ -176,7 +177,7 @@ def _show(program: Program, outcome: Outcome) -> float:
 
 
 async def ours(list_rate: float, dsn: str, url: str) -> None:
-    """One sync of ours; says how it went as the peers do."""
+    """One sync of Billhook; reports the result as the peers do."""
     await migrate(dsn)
     async with syncing(dsn, url, list_rate) as sync:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The eight events that Stripe sends of one subscription checkout, of about their real size."""
+"""The eight events that Stripe sends for one subscription checkout, with realistic sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Rebuilding from a ledger of 100,000 events: a customer's year at the sandbox, many times over."""
+"""Rebuilding from a ledger of 100,000 events: a customer's year in the sandbox, repeated many
+times."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from billhook.postgres import Database
 from billhook_sandbox.app import create_sandbox
 
 EVENTS = int(os.environ.get("BENCH_EVENTS", "100000"))
-# Ids that a customer has for itself; products and prices are everybody's.
+# Ids that differ by customer; products and prices are shared.
 _OWN = re.compile(r'"((?!prod_|price_)[a-z]+(?:_test)?_[A-Za-z0-9]{8,})"')
 
 _RECORD = """

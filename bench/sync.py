@@ -1,8 +1,8 @@
 """A full sync of 10,000 and 100,000 objects: objects a second and peak memory.
 
-The sandbox is another process on the same two cores. Without latency there is no cap, so that the
-work itself shows; with 50 ms the default of 25 requests a second to one list holds, and the figure
-to compare with is what that cap allows for the longest list.
+The sandbox is another process on the same two cores. Without latency there is no rate limit, to
+measure the work itself; with 50 ms the default of 25 requests a second to one list holds, and the
+figure to compare with is what that cap allows for the longest list.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.governor import Governor
 
-KEY = "sk_test_benchbenchbenchbenchbench"  # a peer insists on the length of a real one
+KEY = "sk_test_benchbenchbenchbenchbench"  # a peer requires the length of a real key
 SIZES = (10_000, 100_000)
 LIST_RATE = 25
 PAGE = 100
@@ -37,7 +37,7 @@ CUSTOMERS = 0.8
 
 @contextmanager
 def sandbox(objects: int, latency: float) -> Iterator[str]:
-    """A sandbox with so many objects."""
+    """A sandbox with that many objects."""
     process = subprocess.Popen(
         [sys.executable, "-m", "billhook_sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
@@ -61,8 +61,8 @@ def sandbox(objects: int, latency: float) -> Iterator[str]:
 
 
 def read_once(url: str) -> None:
-    """The sandbox looks at each object's shape when it is listed for the first time: that is no
-    part of anyone's sync."""
+    """The sandbox validates each object when it is listed for the first time, which must not
+    count."""
     with httpx.Client(base_url=url, auth=(KEY, ""), timeout=60) as http:
         for name in ("products", "prices", "customers", "subscriptions"):
             page = {"has_more": True}
@@ -74,7 +74,7 @@ def read_once(url: str) -> None:
 
 @asynccontextmanager
 async def syncing(dsn: str, url: str, list_rate: float) -> AsyncIterator[Sync]:
-    """A sync of the bench's account, ready to run."""
+    """A sync of the benchmark's account, ready to run."""
     jwt_secret = SecretStr("a secret of the bench, long enough")
     settings = Settings(database_url=SecretStr(dsn), jwt_secret=jwt_secret, _env_file=None)
     database = Database(dsn)
@@ -88,7 +88,7 @@ async def syncing(dsn: str, url: str, list_rate: float) -> AsyncIterator[Sync]:
 
 
 async def measure(dsn: str, url: str, list_rate: float) -> None:
-    """Sync twice: everything, and nothing that changed."""
+    """Sync twice: everything, then nothing that changed."""
     async with syncing(dsn, url, list_rate) as sync:
         for what in ("first", "again"):
             began = time.perf_counter()
@@ -107,7 +107,7 @@ async def measure(dsn: str, url: str, list_rate: float) -> None:
 
 
 def peak_memory() -> int:
-    """Megabytes that this process ever held at once: it grows from size to size, so small first."""
+    """The peak memory of this process in MB. It only grows, so small sizes come first."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) // 1024
@@ -115,7 +115,7 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    """Run it all and print."""
+    """Run everything and print."""
     for objects in SIZES:
         for latency, list_rate in ((0.0, 0), (0.05, LIST_RATE)):
             cap = f"{list_rate} requests/s a list" if list_rate else "no cap"

@@ -1,6 +1,6 @@
 """`billhook verify` of 100,000 objects: list pages per 100 objects, and seconds.
 
-The sandbox counts what it is asked for: the figure is what Stripe would see.
+The sandbox counts the requests, as Stripe would see them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from billhook.models import Verify
 
 OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
 LISTS = 6
-"""Products and prices are two each: active or not. A list ends with a page that is not full."""
+"""Products and prices are two lists each: active or not. A list ends with a page that is not
+full."""
 
 
 async def measure(dsn: str, url: str) -> None:
@@ -51,7 +52,7 @@ async def measure(dsn: str, url: str) -> None:
 
 
 def main() -> None:
-    """Run it and print."""
+    """Run it and print the results."""
     print(f"verification of {OBJECTS:,} objects, Stripe at 0 ms, no cap")
     with sandbox(OBJECTS, 0) as url, migrated() as dsn:
         uvloop.run(measure(dsn, url))

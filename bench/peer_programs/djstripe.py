@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-sys.path.pop(0)  # this file bears the name of the package
+sys.path.pop(0)  # this file has the name of the package
 
 import django
 from django.conf import settings

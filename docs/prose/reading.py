@@ -8,7 +8,7 @@ import tokenize
 from collections.abc import Callable, Iterator
 
 CODE = "·"
-"""In the place of each character of code, so that the words around it are no neighbours."""
+"""In the place of each character of code, so that the words around it are not adjacent."""
 
 _MARKDOWN = re.compile(
     r"^\s*(?P<fence>```|~~~).*?^\s*(?P=fence)|`[^`]*`|(?<=\])\([^)\s]*\)|<[^>]*>",

@@ -70,6 +70,6 @@ def test_it_reads_what_people_read() -> None:
     } <= read
 
 
-def test_the_phrases_are_no_neighbours_of_code() -> None:
-    """Two strings with code between them are two sentences."""
+def test_strings_with_code_between_them_are_separate() -> None:
+    """A phrase does not continue after code."""
     assert found("module.py", "f('It is put', away, 'away')\n") == []

@@ -114,7 +114,7 @@ CREATE TABLE billhook.payment_sources (
     currency             text,
     presentment_amount   bigint,               -- the same in the buyer's currency
     presentment_currency text,
-    out_of_band          boolean NOT NULL,     -- paid past Stripe
+    out_of_band          boolean NOT NULL,     -- paid outside Stripe
     description          text,
     happened_at          timestamptz,          -- when it was paid, failed or was canceled
     provider_created_at  timestamptz,
