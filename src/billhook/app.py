@@ -65,7 +65,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     At startup it migrates the database, stores the keys from the settings if there are none, and
     re-encrypts secrets of an older format. Startup raises `BillhookError` if the database cannot be
     reached or migrated. It does not change the process's logging, except that an unconfigured
-    structlog shows no variables in tracebacks: call `billhook.logs.configure` for JSON lines
+    structlog shows no variables in tracebacks: call `billhook.logs.configure` for lines
     without secrets.
 
     Mounted in another application, it does not see the server start and stop: that application's

@@ -1,4 +1,4 @@
-"""JSON log lines without secrets."""
+"""Log lines without secrets: JSON, or text in a terminal."""
 
 from __future__ import annotations
 
@@ -47,11 +47,23 @@ def show_no_variables() -> None:
         structlog.configure(processors=[*before, plain])
 
 
+def _for_people() -> Processor:
+    """Values are quoted, because strangers may have sent them to control the terminal. Colors would
+    separate names from values and hide secrets from the redactor."""
+    return structlog.dev.ConsoleRenderer(
+        colors=False,
+        repr_native_str=True,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send Billhook's log lines, and those of libraries, as JSON to `stream` (standard error).
+    """Send Billhook's log lines, and those of libraries, to `stream` (standard error): as text if it
+    is a terminal, else as JSON.
 
     Replaces the handlers of the root logger and of uvicorn.
     """
+    stream = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -71,10 +83,10 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             _shorten,
-            structlog.processors.JSONRenderer(),
+            _for_people() if stream.isatty() else structlog.processors.JSONRenderer(),
         ],
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(_Redacting(formatter, Redactor(settings.secret_values())))
     root = logging.getLogger()
     root.handlers = [handler]

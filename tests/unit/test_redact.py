@@ -152,11 +152,24 @@ def test_a_known_secret_is_redacted_however_it_was_escaped(written: str) -> None
         assert "a%20s" not in strike(line)
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
+    yield from configured(io.StringIO())
+
+
+@pytest.fixture
+def terminal() -> Iterator[io.StringIO]:
+    yield from configured(Terminal())
+
+
+def configured(stream: io.StringIO) -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
-    stream = io.StringIO()
     settings = Settings(
         database_url=SecretStr("postgresql://app:hunter2secret@db/app"),
         jwt_secret=SecretStr("correct horse battery staple of the tests"),
@@ -183,6 +196,26 @@ def test_log_lines_are_json_without_secrets_wherever_they_hide(lines: io.StringI
         "warning",
     ]
     for secret in (KEY, TOKEN, "correct horse"):
+        assert secret not in written
+
+
+def test_a_terminal_gets_text_without_secrets_that_cannot_control_it(terminal: io.StringIO) -> None:
+    log = structlog.get_logger("test")
+    log.warning("row-level security is off", tables=["payments.x"], key=f"sk_test_{KEY}")
+    log.info(
+        "a request", path="/\x1b[2J\nforged", password="correct horse battery staple of the tests"
+    )
+    try:
+        raise ValueError(f"raised with ik_{KEY} and postgresql://app:hunter2secret@db/app")
+    except ValueError:
+        log.exception("failed")
+    written = terminal.getvalue()
+    assert "[warning  ] row-level security is off" in written
+    assert "tables=['payments.x']" in written
+    assert "\x1b" not in written
+    assert "\nforged" not in written
+    assert "Traceback" in written
+    for secret in (KEY, "hunter2secret", "correct horse"):
         assert secret not in written
 
 
