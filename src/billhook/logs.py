@@ -58,8 +58,8 @@ def _for_people() -> Processor:
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send Billhook's log lines, and those of libraries, to `stream` (standard error): as text if it
-    is a terminal, else as JSON.
+    """Send Billhook's log lines, and those of libraries, to `stream` (standard error): as text
+    if it is a terminal, else as JSON.
 
     Replaces the handlers of the root logger and of uvicorn.
     """

@@ -20,10 +20,10 @@ STORED_AS = {
 def test_the_generated_functions_are_those_of_the_declarations() -> None:
     """Make them so:
 
-    python -m billhook.rows.functions > src/billhook/postgres/functions/batch.sql
+    python -m billhook.rows.functions > src/billhook/postgres/functions/generated.sql
     """
-    (batch,) = (file for file in function_files() if file.name == "batch")
-    assert batch.text == functions.functions()
+    (generated,) = (file for file in function_files() if file.name == "generated")
+    assert generated.text == functions.functions()
 
 
 @pytest.mark.parametrize("table", tables.TABLES, ids=lambda table: table.label)

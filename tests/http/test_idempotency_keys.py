@@ -13,7 +13,7 @@ import pytest
 
 import insforge
 from api import Api, connect, opened, serving
-from billhook.checkout.creation import stripe_idempotency_key
+from billhook.checkout.at_stripe import stripe_idempotency_key
 from billhook.models import CreateCheckoutSession, parse
 from billhook.postgres.migrate import migrate
 from books import Books

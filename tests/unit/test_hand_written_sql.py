@@ -9,7 +9,7 @@ from pathlib import Path
 import billhook.postgres
 
 FILES = sorted(Path(billhook.postgres.__file__).parent.glob("*/*.sql"))
-GENERATED = "batch.sql"
+GENERATED = "generated.sql"
 MOST = 300
 """Lines of PL/pgSQL, with those that are empty or comments."""
 

@@ -21,7 +21,7 @@ import asyncpg
 import orjson
 
 from billhook.access.auth import Caller
-from billhook.checkout.creation import create_at_stripe, is_over, metadata_of, scope_of
+from billhook.checkout.at_stripe import create_at_stripe, is_over, metadata_of, scope_of
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,

@@ -2,7 +2,7 @@
 transaction (docs/explanation/ordering.md)."""
 
 from billhook.ledger.delivery import Delivery, check, decode
-from billhook.ledger.receiving import EventNotApplied, EventNotRecorded, Ledger, Receipt, receive
+from billhook.ledger.recording import EventNotApplied, EventNotRecorded, Ledger
 from billhook.ledger.transaction import FINISHED, Entry, OtherAccount
 
 __all__ = [
@@ -13,8 +13,6 @@ __all__ = [
     "EventNotRecorded",
     "Ledger",
     "OtherAccount",
-    "Receipt",
     "check",
     "decode",
-    "receive",
 ]

@@ -22,8 +22,7 @@ from billhook.ledger.silencing import silenced_triggers
 from billhook.postgres import Connection
 from billhook.projections.changes import Changes
 from billhook.reducers.reduce import State, reduce_event
-from billhook.rows.facts import reduced
-from billhook.rows.loading import Wanted
+from billhook.rows.loading import Wanted, load_and_reduce
 from billhook.rows.saving import Rows
 from billhook.settings import Environment
 
@@ -120,7 +119,7 @@ async def apply_batch(
             marks.append("failed" if work.failure else "processed" if ours else "ignored")
         return _Reduced(known, todo, marks)
 
-    result, rows = await reduced(connection, _wanted(environment, batch), reduce)
+    result, rows = await load_and_reduce(connection, _wanted(environment, batch), reduce)
     known = result.known
     saved = {}
     if result.todo:

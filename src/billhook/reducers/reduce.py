@@ -1,5 +1,5 @@
-"""One event's changes applied to the rows that a batch loaded: one place for all callers. No I/O,
-no clock."""
+"""The events of a batch, one after the other, applied to the rows that it loaded; then what depends
+on several objects. One place for all callers. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from billhook.reducers import newest_wins
 from billhook.reducers.claims import Claim, Claims
 from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Document, Mirrored, Version
-from billhook.reducers.payments import Payments
-from billhook.reducers.transactions import lacks_refunds
+from billhook.reducers.payments import Payment, Payments, Row, Transaction
+from billhook.reducers.transactions import (
+    lacks_refunds,
+    refund_transactions,
+    transaction_of,
+)
 
 
 @dataclass(slots=True)
@@ -83,15 +87,6 @@ class State:
         if (found := self.objects.get(key)) is None:
             found = self.objects[key] = Mirrored(KINDS[key[0]], key)
         return found
-
-    def require_unnamed(self) -> None:
-        """Make sure that all rows whose subject may have changed are loaded.
-
-        Raises:
-            Missing: they are not.
-        """
-        if not self.claims.moved <= self.unnamed_of:
-            raise Missing(unnamed=self.claims.moved)
 
 
 _LONGEST_CLAIM = 2500
@@ -175,12 +170,74 @@ def _move_session(
     return True
 
 
-def subject_of_row(
-    state: State, named: tuple[str, str] | None, customer: str | None, at: int
-) -> tuple[str | None, str | None]:
-    """A row's subject: the one in its object, else the one that its customer paid for then."""
-    if named is not None:
-        return named
-    if customer is not None and (found := state.claims.subject_at(customer, at)) is not None:
-        return found
-    return None, None
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What follows from all events of a batch together.
+
+    Attributes:
+        subjects: of mirrored rows whose subject is saved: their own one, else their customer's.
+        lost: customers that lose their mapping.
+        mappings: new mappings, by customer.
+        transactions: rows of payments and refunds that may have changed.
+    """
+
+    subjects: dict[ObjectKey, Subject | None]
+    lost: list[str]
+    mappings: dict[str, Subject]
+    transactions: list[tuple[Payment, Row, Transaction]]
+
+
+def finish(state: State) -> Result:
+    """Decide what depends on several objects, after all events of the batch.
+
+    Raises:
+        Missing: something that it depends on was not loaded.
+    """
+    if not state.claims.moved <= state.unnamed_of:
+        raise Missing(unnamed=state.claims.moved)
+    subjects = dict(_subjects(state))
+    lost, mappings = state.claims.settle()
+    return Result(subjects, lost, mappings, list(_transactions(state)))
+
+
+def _subjects(state: State) -> Iterator[tuple[ObjectKey, Subject | None]]:
+    for key, mirrored in state.objects.items():
+        if mirrored.row is not None and mirrored.kind.subject is not None:
+            yield key, _subject_of(state, mirrored)
+    for key, unnamed in state.unnamed.items():
+        saved = key in state.objects and (
+            state.objects[key].row is not None or state.objects[key].removed
+        )
+        if not saved and unnamed.customer in state.claims.moved:
+            now = state.claims.subject_at(unnamed.customer, unnamed.at)
+            if now != unnamed.subject:
+                yield key, now
+
+
+def _subject_of(state: State, mirrored: Mirrored) -> Subject | None:
+    """The subject in the object, else the one that its customer paid for at that time."""
+    kind = mirrored.kind
+    assert mirrored.row is not None
+    assert mirrored.document is not None
+    assert mirrored.shown is not None
+    assert mirrored.shown.version is not None
+    assert kind.subject is not None
+    if (named := kind.subject(mirrored.document.object)) is not None:
+        return named.type, named.id
+    customer = mirrored.row[kind.customer] if kind.customer else None
+    if not isinstance(customer, str):
+        return None
+    return state.claims.subject_at(customer, mirrored.shown.version.at)
+
+
+def _transactions(state: State) -> Iterator[tuple[Payment, Row, Transaction]]:
+    moved = state.claims.moved
+    for payment in state.payments.by_id.values():
+        sources = payment.sources.values()
+        if not payment.changed and not any(s.facts.customer_id in moved for s in sources):
+            continue
+        transaction = transaction_of(payment, state.claims)
+        if transaction is not None:
+            yield payment, payment.row or Row.new(), transaction
+        for refund_id, refund in refund_transactions(payment, transaction):
+            yield payment, payment.refund_rows.get(refund_id) or Row.new(), refund

@@ -1,8 +1,8 @@
 """The SQL functions that load and save the rows of a batch, made from declarations.
 
 They are mechanical: lookups, upserts and deletions by complete keys. Their text stands in
-`postgres/functions/batch.sql` for people to read; `python -m billhook.rows.functions` writes it,
-and a test compares it. The schemas are parameters: a rebuild fills fresh tables with the same
+`postgres/functions/generated.sql` for people to read. `python -m billhook.rows.functions` writes
+it, and a test compares it. The schemas are parameters: a rebuild fills fresh tables with the same
 functions.
 """
 
@@ -15,6 +15,11 @@ from billhook.kinds import KINDS, Kind
 from billhook.rows.lookups import LOOKUPS, STRIPE, epoch, row_of
 from billhook.rows.tables import PAYMENT_TABLES, TABLES, Table
 
+_HEAD = """\
+-- Generated from the declarations in billhook/kinds and billhook/rows; do not edit:
+-- python -m billhook.rows.functions > src/billhook/postgres/functions/generated.sql
+
+"""
 _LOAD = """\
 -- Load what a batch touches by complete keys. `wanted` says which: rows.loading.Wanted. Only
 -- `billhook.load_batch` calls it, whose settings leave the planner no choice.
@@ -206,7 +211,7 @@ def functions() -> str:
     parts += [_mark_deleted(kind) for kind in kinds if kind.keeps_deleted]
     parts += [_set_subjects(kind) for kind in kinds if kind.subject is not None]
     parts.append(_save_sessions())
-    return "\n".join([load, load_payments, _SAVE.format(parts="".join(parts))])
+    return _HEAD + "\n".join([load, load_payments, _SAVE.format(parts="".join(parts))])
 
 
 def _wrapped(words: Iterable[str]) -> str:

@@ -4,18 +4,24 @@ that the reducers work on."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
+import asyncpg
+import orjson
+
+from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.kinds import KINDS
+from billhook.postgres import Connection
 from billhook.projections.changes import Changes, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
 from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
 from billhook.reducers.payments import Payment, Payments, Refund, Row, Source, Transaction
 from billhook.reducers.reduce import Session, State, Unnamed
+from billhook.rows.saving import Rows, rows_of
 from billhook.rows.tables import (
     PAYMENT_REFS,
     PAYMENT_REFUNDS,
@@ -24,6 +30,10 @@ from billhook.rows.tables import (
     Table,
 )
 from billhook.settings import Environment
+
+T = TypeVar("T")
+
+_LOAD = "SELECT {}.load_batch($1, $2::text::jsonb)::text"
 
 SOME = 16
 """Claims of each kind that are loaded of a customer or subject. Hardly any has more that count."""
@@ -256,3 +266,88 @@ def payments_of(found: dict[str, Any]) -> Payments:
         else:
             payment.row = shown
     return payments
+
+
+async def payments_with(
+    connection: Connection, environment: Environment, object_type: str, ids: Iterable[str]
+) -> dict[str, Payment]:
+    """The known facts of the payments that objects of one type belong to, by the objects' ids."""
+    refs = [{"type": object_type, "id": each} for each in ids]
+    asked = orjson.dumps({"refs": refs, "new_payments": 0}).decode()
+    loaded = orjson.loads(await connection.fetchval(_LOAD.format("billhook"), environment, asked))
+    known = payments_of(loaded["payments"]).by_ref
+    return {of_id: payment for (of_type, of_id), payment in known.items() if of_type == object_type}
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Tables other than the live ones, which nobody else writes, so nothing is locked.
+
+    Attributes:
+        schema: where `load_batch` and `save_rows` are, and the tables that they work on.
+        payment_ids: numbers for new payments, ascending.
+    """
+
+    schema: str
+    payment_ids: Iterator[int]
+
+
+async def load_and_reduce(
+    connection: Connection,
+    wanted: Wanted,
+    reduce: Callable[[State, dict[str, Any]], T],
+    *,
+    outside_ledger: bool = False,
+    elsewhere: Elsewhere | None = None,
+) -> tuple[T, Rows]:
+    """Lock and load the wanted rows, and reduce. A rule that needs something rare costs another
+    load.
+
+    Args:
+        reduce: changes the state, given also what was loaded. It may be called several times.
+
+    Returns:
+        What `reduce` returned, and the rows to save.
+
+    Raises:
+        DatabaseBusy: somebody holds a lock for too long. No code of the app runs here.
+    """
+    load = _LOAD.format(elsewhere.schema if elsewhere else "billhook")
+    held: frozenset[int] = frozenset()
+    while True:
+        asked = wanted.as_json(held)
+        if elsewhere is not None:
+            del asked["locks"]
+            asked["new_payments"] = 0
+        text = orjson.dumps(asked).decode()
+        loaded = orjson.loads(await _load(connection, load, wanted.environment, text))
+        held |= frozenset(wanted.lock_keys())
+        try:
+            state = state_of(loaded, wanted)
+            if elsewhere is not None:
+                state.payments.spare_ids = [
+                    next(elsewhere.payment_ids) for _ in range(wanted.new_payments)
+                ][::-1]
+            result = reduce(state, loaded)
+            return result, rows_of(state, outside_ledger=outside_ledger)
+        except Missing as missing:
+            wanted.add_missing(missing)
+
+
+async def _load(connection: Connection, load: str, environment: Environment, asked: str) -> Any:
+    try:
+        return await connection.fetchval(load, environment, asked)
+    except asyncpg.LockNotAvailableError as error:
+        raise ObjectLocked(
+            "Another transaction has locked the same object, customer or subject for more than "
+            f"five seconds ({error.args[0]}). Nothing was changed; try again.",
+            next_actions="If the process is not one of Billhook's, end it. The locks are listed in "
+            "pg_locks (locktype = 'advisory').",
+        ) from error
+    except TimeoutError as error:
+        raise DatabaseBusy(
+            "PostgreSQL did not answer in time: the ledger is locked by a rebuild, an archive or "
+            "another transaction, or the server is overloaded. Nothing was changed; try again.",
+            next_actions="Retry when it has ended: it is listed in pg_locks (relation = "
+            "'payments.webhook_events'::regclass).",
+        ) from error

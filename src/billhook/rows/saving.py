@@ -1,14 +1,14 @@
-"""The reducers' changes → the rows for `billhook.save_batch`."""
+"""What the reducers changed → the rows for `billhook.save_batch`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from billhook.kinds import KINDS
+from billhook.reducers.missing import Subject
 from billhook.reducers.newest_wins import Mirrored
 from billhook.reducers.payments import Payment, Row, Transaction
-from billhook.reducers.reduce import SessionMoved, State, subject_of_row
-from billhook.reducers.transactions import refund_transactions, transaction_of
+from billhook.reducers.reduce import Result, SessionMoved, State, finish
 
 Rows = dict[str, list[Any]]
 
@@ -22,14 +22,14 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
     Raises:
         Missing: a rule asks for what was not loaded.
     """
-    state.require_unnamed()
+    result = finish(state)
     rows: Rows = {}
     for mirrored in state.objects.values():
         if mirrored.changed:
-            _add_object(rows, state, mirrored, outside_ledger)
-    _add_moved_subjects(rows, state)
-    _add_claims(rows, state, outside_ledger)
-    _add_payments(rows, state)
+            _add_object(rows, mirrored, result, outside_ledger)
+    _add_moved_subjects(rows, state, result)
+    _add_claims(rows, state, result, outside_ledger)
+    _add_payments(rows, state, result)
     if state.moved_sessions:
         rows["stripe_checkout_sessions"] = [_session(moved) for moved in state.moved_sessions]
     if state.refreshes:
@@ -47,13 +47,14 @@ def _add(rows: Rows, table: str, row: Any) -> None:
     rows.setdefault(table, []).append(row)
 
 
-def _add_object(rows: Rows, state: State, mirrored: Mirrored, outside_ledger: bool) -> None:
+def _add_object(rows: Rows, mirrored: Mirrored, result: Result, outside_ledger: bool) -> None:
     kind, object_id = mirrored.key
     table = mirrored.kind.table
     if mirrored.newly_tied:
         tie = {"object_type": kind, "object_id": object_id, "event_id": mirrored.tied}
         _add(rows, "ties", tie)
-    # A row that stays says itself that its object is gone; what no event says, a rebuild keeps.
+    # A kept row has `deleted` set and needs no tombstone, unless no event reported the deletion:
+    # a rebuild then needs the tombstone.
     if mirrored.newly_deleted and (outside_ledger or not mirrored.kind.keeps_deleted):
         _add(
             rows,
@@ -75,12 +76,12 @@ def _add_object(rows: Rows, state: State, mirrored: Mirrored, outside_ledger: bo
             key = {children.key: child, children.parent: object_id}
             _add(rows, children.table, key | child_row)
     if mirrored.row is not None:
-        _add(rows, table, _object_row(state, mirrored))
+        _add(rows, table, _object_row(mirrored, result))
     elif mirrored.newly_deleted and mirrored.kind.keeps_deleted:
         _add(rows, f"{table}_marked", object_id)
 
 
-def _object_row(state: State, mirrored: Mirrored) -> dict[str, Any]:
+def _object_row(mirrored: Mirrored, result: Result) -> dict[str, Any]:
     assert mirrored.row is not None
     assert mirrored.document is not None
     assert mirrored.shown is not None
@@ -89,14 +90,7 @@ def _object_row(state: State, mirrored: Mirrored) -> dict[str, Any]:
     kind = mirrored.kind
     row = {kind.key: mirrored.key[1], **mirrored.row, "raw": mirrored.document.number}
     if kind.subject is not None:
-        named = kind.subject(mirrored.document.object)
-        customer = mirrored.row[kind.customer] if kind.customer else None
-        row["subject_type"], row["subject_id"] = subject_of_row(
-            state,
-            (named.type, named.id) if named else None,
-            customer if isinstance(customer, str) else None,
-            version.at,
-        )
+        row |= _subject(result.subjects[mirrored.key])
     if kind.keeps_deleted:
         row["deleted"] = mirrored.deleted
     return row | {
@@ -107,49 +101,36 @@ def _object_row(state: State, mirrored: Mirrored) -> dict[str, Any]:
     }
 
 
-def _add_moved_subjects(rows: Rows, state: State) -> None:
-    for key, unnamed in state.unnamed.items():
+def _subject(subject: Subject | None) -> dict[str, str | None]:
+    subject_type, subject_id = subject or (None, None)
+    return {"subject_type": subject_type, "subject_id": subject_id}
+
+
+def _add_moved_subjects(rows: Rows, state: State, result: Result) -> None:
+    for key, subject in result.subjects.items():
         mirrored = state.objects.get(key)
-        saved = mirrored is not None and (mirrored.row is not None or mirrored.removed)
-        if saved or unnamed.customer not in state.claims.moved:
-            continue
-        now = state.claims.subject_at(unnamed.customer, unnamed.at)
-        if now != unnamed.subject:
-            subject_type, subject_id = now or (None, None)
-            row = {"id": key[1], "subject_type": subject_type, "subject_id": subject_id}
-            _add(rows, f"{_table(key[0])}_subjects", row)
+        if mirrored is None or mirrored.row is None:
+            kind, object_id = key
+            _add(rows, f"{KINDS[kind].table}_subjects", {"id": object_id} | _subject(subject))
 
 
-def _table(kind: str) -> str:
-    return KINDS[kind].table
-
-
-def _add_claims(rows: Rows, state: State, outside_ledger: bool) -> None:
+def _add_claims(rows: Rows, state: State, result: Result, outside_ledger: bool) -> None:
     for claim in state.claims.recorded.values():
-        subject_type, subject_id = claim.subject
-        _add(
-            rows,
-            "customer_claims",
-            {
-                "customer_id": claim.customer,
-                "kind": claim.kind,
-                "subject_type": subject_type,
-                "subject_id": subject_id,
-                "ref": claim.ref,
-                "claimed_at": claim.at,
-                "outside_ledger": outside_ledger,
-            },
-        )
-    lost, mapped = state.claims.settle()
-    for customer in lost:
+        row = {
+            "customer_id": claim.customer,
+            "kind": claim.kind,
+            "ref": claim.ref,
+            "claimed_at": claim.at,
+            "outside_ledger": outside_ledger,
+        }
+        _add(rows, "customer_claims", row | _subject(claim.subject))
+    for customer in result.lost:
         _add(rows, "customer_mappings_deleted", customer)
-    for customer, (subject_type, subject_id) in mapped.items():
-        row = {"provider_customer_id": customer}
-        row |= {"subject_type": subject_type, "subject_id": subject_id}
-        _add(rows, "customer_mappings", row)
+    for customer, subject in result.mappings.items():
+        _add(rows, "customer_mappings", {"provider_customer_id": customer} | _subject(subject))
 
 
-def _add_payments(rows: Rows, state: State) -> None:
+def _add_payments(rows: Rows, state: State, result: Result) -> None:
     payments = state.payments
     for (object_type, object_id), payment in payments.new_refs.items():
         row = {"object_type": object_type, "object_id": object_id, "payment_id": payment.id}
@@ -162,20 +143,10 @@ def _add_payments(rows: Rows, state: State) -> None:
         row = _facts(refund.facts, payment, refund.at, refund.event_id)
         row["version_rank"] = row.pop("rank")
         _add(rows, "payment_refunds", row)
-    for payment in payments.by_id.values():
-        if payment.changed or _may_have_moved(state, payment):
-            transaction = transaction_of(payment, state.claims)
-            if transaction is not None:
-                _add_transaction(rows, payment, payment.row or Row.new(), transaction)
-            for refund_id, shown in refund_transactions(payment, transaction):
-                of_refund = payment.refund_rows.get(refund_id) or Row.new()
-                _add_transaction(rows, payment, of_refund, shown)
+    for payment, stored, transaction in result.transactions:
+        _add_transaction(rows, payment, stored, transaction)
     for row_id in payments.deleted_rows:
         _add(rows, "transactions_deleted", row_id)
-
-
-def _may_have_moved(state: State, payment: Payment) -> bool:
-    return any(s.facts.customer_id in state.claims.moved for s in payment.sources.values())
 
 
 def _facts(facts: Any, payment: Payment, at: int, event_id: str) -> dict[str, Any]:

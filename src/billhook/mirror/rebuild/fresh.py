@@ -36,7 +36,7 @@ OWN_COLUMNS: Mapping[str, frozenset[str]] = {
 """Of each table that the functions below read or write. The app may have added others."""
 TABLES = tuple(OWN_COLUMNS)
 
-_FUNCTIONS = ("load", "save", "batch")
+_FUNCTIONS = ("load", "save", "generated")
 _SCHEMA = "pg_temp"
 
 # Columns that the app added. Objects that depend only on them, such as indexes, are dropped as

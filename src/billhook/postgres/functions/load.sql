@@ -2,7 +2,7 @@
 --
 -- Without statistics the planner considers any index that begins with `environment` as good as one on
 -- the complete key. Nothing of the app's runs in here, so the settings of `load_batch` leave it no choice.
--- They hold in the functions that it calls, and nothing else calls these. What is mechanical is in batch.sql.
+-- They hold in the functions that it calls, and nothing else calls these. What is mechanical is in generated.sql.
 
 -- Take the locks of a batch first, in their order, so that two batches never wait for each other in
 -- a circle; then read. Each statement sees what was committed before it: after the locks, that is

@@ -1,17 +1,15 @@
-"""Webhook deliveries: verify, decode, record and apply, answer (contract section 3.1).
+"""Recording and applying events: one event, one transaction (docs/explanation/ordering.md).
 
-One event, one transaction (docs/explanation/ordering.md). If the app's triggers raise an error, the
-mirror is still updated; the event is recorded as `failed` with their message and retried.
+If the app's triggers raise an error, the mirror is still updated; the event is recorded as `failed`
+with their message and retried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import asyncpg
-import orjson
 import structlog
 
 from billhook.errors import (
@@ -19,135 +17,18 @@ from billhook.errors import (
     BillhookError,
     DatabaseBusy,
     DatabaseUnavailable,
-    InvalidInput,
     fault_of,
 )
-from billhook.kinds.reading import UnreadableObject, text
-from billhook.ledger.delivery import Delivery, decode
+from billhook.kinds.reading import UnreadableObject
+from billhook.ledger.delivery import Delivery
 from billhook.ledger.queue import Queue
-from billhook.ledger.transaction import FINISHED, Entry, OtherAccount, Work, apply_batch
+from billhook.ledger.transaction import FINISHED, Entry, Work, apply_batch
 from billhook.metrics import Metrics
-from billhook.models import iso
 from billhook.postgres import Database, repeat_collisions
 from billhook.postgres.leases import Lease
 from billhook.postgres.refusals import place_of, reason_of, refusal_in
 from billhook.projections import NOTHING, Changes, project
 from billhook.settings import ENVIRONMENTS, Environment
-from billhook.stripe.decoding import decode as decode_json
-from billhook.stripe.signature import SignatureHeader
-
-log = structlog.get_logger(__name__)
-
-_PING = b"v2.core.event_destination.ping"
-
-
-class SignatureVerifier(Protocol):
-    """Verifies signatures with the signing secrets of an environment."""
-
-    async def verify(
-        self, environment: Environment, payload: bytes, header: SignatureHeader
-    ) -> str | None:
-        """The account that the signing secret belongs to, or None if no account has been connected
-        yet. Raises the contract's error if the signature is not valid."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The response to a delivered event, ready to send."""
-
-    status: int
-    body: bytes
-
-
-async def receive(
-    ledger: Ledger,
-    environment: Environment,
-    payload: bytes,
-    header: SignatureHeader,
-    secrets: SignatureVerifier,
-) -> Receipt:
-    """Handle one delivery: everything that `POST /api/webhooks/stripe/{environment}` does.
-
-    Args:
-        payload: the raw body, exactly as received.
-        header: `Stripe-Signature`, whose age was checked on arrival.
-
-    Returns:
-        200 `{received, handled, event}` (contract section 3.1).
-
-    Raises:
-        BillhookError: 400 a bad signature, no event, or one of the other mode; `OtherAccount` 409;
-            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503. Nothing
-            acknowledged is ever lost.
-    """
-    account = await secrets.verify(environment, payload, header)
-    if _PING in payload and (receipt := _ping_receipt(environment, payload)) is not None:
-        return receipt
-    delivery = decode(payload)
-    if delivery.livemode != (environment == "live"):
-        raise InvalidInput(
-            f"The event is from {'live' if delivery.livemode else 'test'} mode, but this is the "
-            f"{environment} endpoint. It was not recorded.",
-            next_actions="Point each Stripe mode at its own URL: …/webhooks/stripe/test and "
-            "…/webhooks/stripe/live.",
-        )
-    try:
-        entry = await ledger.record(environment, replace(delivery, verified_for=account))
-    except OtherAccount as error:
-        log.warning(
-            "a delivery was refused: its event belongs to another Stripe account",
-            environment=environment,
-            event_id=delivery.event.id,
-            account=error.account,
-            reason=error.message,
-            next_actions=error.next_actions,
-        )
-        raise
-    return Receipt(200, _receipt(environment, delivery, entry))
-
-
-def _receipt(environment: Environment, delivery: Delivery, entry: Entry) -> bytes:
-    return orjson.dumps(
-        {
-            "received": True,
-            "handled": entry.handled,
-            "event": {
-                "environment": environment,
-                "eventId": delivery.event.id,
-                "eventType": delivery.event.type,
-                "livemode": delivery.livemode,
-                "accountId": delivery.account_id,
-                "objectType": delivery.object_type,
-                "objectId": delivery.object_id,
-                "processingStatus": entry.processing_status,
-                "attemptCount": entry.attempt_count,
-                "lastError": entry.last_error,
-                "receivedAt": iso(entry.received_at),
-                "processedAt": iso(entry.processed_at) if entry.processed_at else None,
-                "createdAt": iso(entry.created_at),
-                "updatedAt": iso(entry.updated_at),
-            },
-        }
-    )
-
-
-def _ping_receipt(environment: Environment, payload: bytes) -> Receipt | None:
-    """The response to Stripe's ping of an event destination, which contains nothing to record. None
-    if the payload is something else."""
-    try:
-        body, _ = decode_json(payload)
-    except ValueError:
-        return None
-    if not isinstance(body, dict) or body.get("type") != _PING.decode():
-        return None
-    event = {
-        "environment": environment,
-        "eventId": text(body.get("id")),
-        "eventType": body["type"],
-        "processingStatus": "ignored",
-    }
-    return Receipt(200, orjson.dumps({"received": True, "handled": False, "event": event}))
-
 
 log = structlog.get_logger(__name__)
 
@@ -242,7 +123,10 @@ class Ledger:
         attempt shows which."""
         for _ in range(2):
             try:
-                return await self._apply(environment, work, lease)
+                if lease is not None:
+                    return (await self._transact(environment, [work], lease))[0]
+                with self._metrics.queued_events.labels(environment).track_inprogress():
+                    return await self._queues[environment].submit(work)
             except FAULTS as error:
                 return _bug(error)
             except DatabaseBusy:
@@ -266,13 +150,6 @@ class Ledger:
                 return bool(await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()"))
         except (asyncpg.PostgresError, DatabaseUnavailable):
             return True
-
-    async def _apply(self, environment: Environment, work: Work, lease: Lease | None) -> Entry:
-        if lease is None:
-            with self._metrics.queued_events.labels(environment).track_inprogress():
-                return await self._queues[environment].submit(work)
-        (entry,) = await self._transact(environment, [work], lease)
-        return entry
 
     async def _transact(
         self,

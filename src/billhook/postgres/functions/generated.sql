@@ -1,3 +1,6 @@
+-- Generated from the declarations in billhook/kinds and billhook/rows; do not edit:
+-- python -m billhook.rows.functions > src/billhook/postgres/functions/generated.sql
+
 -- Load what a batch touches by complete keys. `wanted` says which: rows.loading.Wanted. Only
 -- `billhook.load_batch` calls it, whose settings leave the planner no choice.
 CREATE OR REPLACE FUNCTION :billhook.load_rows(env text, wanted jsonb, OUT loaded json)
