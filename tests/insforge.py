@@ -17,7 +17,8 @@ _IDEMPOTENCY = """
 def schema() -> str:
     """InsForge's schema `payments`: ours, without the parts that Billhook adds."""
     (ours,) = (m.sql for m in migrations() if m.name == "payments")
-    return "CREATE SCHEMA payments;" + ours.split("-- Each mirrored row carries")[0]
+    theirs, _ = ours.split("-- Up to here, the schema is InsForge's")
+    return "CREATE SCHEMA payments;" + theirs
 
 
 def make_payments(books: Books) -> None:

@@ -347,6 +347,8 @@ CREATE INDEX idx_payments_transactions_provider_subject
     ON payments.transactions (provider, environment, subject_id)
     WHERE subject_type IS NOT NULL AND subject_id IS NOT NULL;
 
+-- Up to here, the schema is InsForge's; from here on, Billhook's own columns and indexes.
+
 -- Each mirrored row has the version of the state that it shows (docs/explanation/ordering.md): the
 -- time of the event (whole seconds), the kind's rank within that second, and what breaks a tie.
 DO $$
