@@ -34,6 +34,7 @@ RUN_BY = {
         "sql": "tests/docs/test_supabase.py",
     },
     "docs/how-to/rotate-keys.md": {"sh": "tests/docs/test_rotate_keys.py"},
+    "docs/how-to/server-checkout.md": {"python": "tests/http/test_acting_for_a_user.py"},
     "docs/how-to/test-your-app.md": {
         "python": "tests/docs/test_test_your_app.py",
         "sql": "tests/docs/test_test_your_app.py",

@@ -17,7 +17,14 @@ from starlette.requests import HTTPConnection
 
 from billhook.access.api_keys import ApiKeys
 from billhook.access.jwks import Jwks, for_algorithm
-from billhook.errors import Forbidden, InvalidApiKey, InvalidCredentials, Unauthorized
+from billhook.errors import (
+    Forbidden,
+    InvalidApiKey,
+    InvalidCredentials,
+    InvalidInput,
+    Unauthorized,
+)
+from billhook.models import ActAs
 from billhook.postgres import ROLES, Role
 from billhook.settings import Settings
 from billhook.storable import UNSTORABLE
@@ -25,6 +32,10 @@ from billhook.storable import UNSTORABLE
 _ADMIN_KEY = "ik_"
 _ANONYMOUS_KEY = "anon_"
 _MOST_LEVELS = 64
+_UNSTORABLE = (
+    "has a claim that PostgreSQL cannot store: a NUL character, a lone surrogate, an infinite "
+    "number, or nesting that is too deep"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +138,19 @@ class Auth:
                     "The anonymous key is not valid.",
                     next_actions="Use the current key: `billhook keys list` shows their endings.",
                 )
-            return Caller("anonymous", "anon", claims={"role": "anon"})
+            return _anonymous()
         return _caller(await self._claims(credential.value))
+
+    async def user_or_admin_key(self, request: HTTPConnection) -> Caller:
+        """As `user`; an API key is an administrator, who must say for whom they act: `acting_as`.
+
+        Raises as `user`.
+        """
+        credential = credential_of(request.headers)
+        if credential is not None and credential.kind == "api_key":
+            await self._require_valid_api_key(credential)
+            return Caller("admin", None)
+        return await self.user(request)
 
     async def admin(self, request: HTTPConnection) -> Caller:
         """The administrator behind a request to an admin route.
@@ -215,13 +237,46 @@ class Auth:
         )
 
 
+def acting_as(caller: Caller, act_as: ActAs | None) -> Caller:
+    """The caller of the work that a request asks for (docs/decisions/0016-acting-for-a-user.md).
+
+    Args:
+        caller: who sent the request.
+        act_as: for whom an API key sends it.
+
+    Raises:
+        Forbidden: only an API key may act for somebody else.
+        InvalidCredentials: an API key has no user context of its own.
+        InvalidInput: PostgreSQL cannot store the claims.
+    """
+    if act_as is None:
+        if caller.kind == "admin":
+            raise _not_a_user()
+        return caller
+    if caller.kind != "admin":
+        raise Forbidden(
+            "Only an admin key may create a session for somebody else (actAs).",
+            next_actions="Leave out actAs to create it as the caller, or send an admin key (ik_…) "
+            "from your backend.",
+        )
+    if act_as.role == "anon":
+        return _anonymous()
+    try:
+        return _caller({**act_as.claims, "role": act_as.role})
+    except Unauthorized:
+        raise InvalidInput(f"actAs.claims: {_UNSTORABLE}") from None
+
+
+def _anonymous() -> Caller:
+    return Caller("anonymous", "anon", claims={"role": "anon"})
+
+
 def _caller(claims: Mapping[str, Any]) -> Caller:
     """The caller that verified claims describe."""
     if not _is_storable(claims):
         # If the claim were dropped, policies would not see what was signed.
         raise Unauthorized(
-            "The token has a claim that PostgreSQL cannot store: a NUL character, a lone "
-            "surrogate, an infinite number, or nesting that is too deep.",
+            f"The token {_UNSTORABLE}.",
             next_actions="Issue the token without it.",
         )
     subject, role, email = claims.get("sub"), claims.get("role"), claims.get("email")
@@ -281,5 +336,6 @@ def _missing() -> InvalidCredentials:
 def _not_a_user() -> InvalidCredentials:
     return InvalidCredentials(
         "An API key has no user context: this route needs a user token or an anonymous key.",
-        next_actions="Send the signed-in user's token, or the anonymous key for guests.",
+        next_actions="Send the signed-in user's token, or the anonymous key for guests. With an "
+        "admin key, say in actAs for whom the session is.",
     )

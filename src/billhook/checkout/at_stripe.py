@@ -7,7 +7,7 @@ No connection or lock is held while Stripe works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 
+from billhook.checkout.line_items import Item, items_of
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError
 from billhook.kinds.catalog import PRICE
@@ -54,18 +55,20 @@ async def create_at_stripe(
         The session, and the expired one that it replaces in the end.
 
     Raises:
+        InvalidInput: no active price has a lookup key of the order.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe.
     """
     key = await gateway.key(environment)
+    items = await items_of(gateway, environment, order, key)
     customer = await customer_of(database, environment, order.subject)
     # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
     metered: dict[str, bool] = {}
     if order.mode == "subscription":
-        metered = await _mirrored_prices(database, environment, order)
+        metered = await _mirrored_prices(database, environment, items)
     in_place_of = replaced
     key_was_used = False  # by another request of this row's
     while True:
-        params = stripe_params(order, row_id, customer, metered)
+        params = stripe_params(order, items, row_id, customer, metered)
         try:
             answer = await gateway.post(
                 environment,
@@ -87,7 +90,7 @@ async def create_at_stripe(
             elif (
                 order.mode == "subscription"
                 and _is_about_quantity(error)
-                and (unknown := {item.price_id for item in order.line_items} - metered.keys())
+                and (unknown := {item.price_id for item in items} - metered.keys())
             ):
                 metered |= await _prices_at_stripe(gateway, environment, unknown, key)
             elif repeated and _is_key_used(error) and not key_was_used:
@@ -105,13 +108,11 @@ async def create_at_stripe(
 
 
 async def _mirrored_prices(
-    database: Database, environment: Environment, order: Order
+    database: Database, environment: Environment, items: Sequence[Item]
 ) -> dict[str, bool]:
-    """Whether the order's prices are metered, as far as they are mirrored. It never changes."""
+    """Whether the items' prices are metered, as far as they are mirrored. It never changes."""
     async with database.connection() as connection:
-        rows = await connection.fetch(
-            _PRICES, environment, [item.price_id for item in order.line_items]
-        )
+        rows = await connection.fetch(_PRICES, environment, [item.price_id for item in items])
     return {row["price_id"]: _is_metered(row["recurring"]) for row in rows}
 
 
@@ -151,7 +152,11 @@ def _is_key_used(error: BillhookError) -> bool:
 
 
 def stripe_params(
-    order: Order, row_id: UUID, customer: str | None, metered: Mapping[str, bool]
+    order: Order,
+    items: Sequence[Item],
+    row_id: UUID,
+    customer: str | None,
+    metered: Mapping[str, bool],
 ) -> dict[str, Any]:
     """What is sent to Stripe.
 
@@ -165,7 +170,7 @@ def stripe_params(
             {"price": item.price_id}
             if metered.get(item.price_id)
             else {"price": item.price_id, "quantity": item.quantity}
-            for item in order.line_items
+            for item in items
         ],
         "success_url": order.success_url,
         "cancel_url": order.cancel_url,

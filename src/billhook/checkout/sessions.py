@@ -192,7 +192,7 @@ async def _claim_row(
         order.subject.type if order.subject else None,
         order.subject.id if order.subject else None,
         order.customer_email,
-        [item.model_dump(by_alias=True) for item in order.line_items],
+        _line_items(order),
         order.success_url,
         order.cancel_url,
         order.idempotency_key,
@@ -306,13 +306,18 @@ def request_hash(canonical: Mapping[str, Any]) -> str:
 def _canonical(order: Order) -> dict[str, Any]:
     return {
         "mode": order.mode,
-        "lineItems": [item.model_dump(by_alias=True) for item in order.line_items],
+        "lineItems": _line_items(order),
         "successUrl": order.success_url,
         "cancelUrl": order.cancel_url,
         "subject": [order.subject.type, order.subject.id] if order.subject else None,
         "customerEmail": order.customer_email,
         "metadata": order.metadata or {},
     }
+
+
+def _line_items(order: Order) -> list[dict[str, Any]]:
+    """As the caller sent them: with a price's id or its lookup key."""
+    return [item.model_dump(by_alias=True, exclude_none=True) for item in order.line_items]
 
 
 def _canonical_of(row: asyncpg.Record) -> dict[str, Any] | None:

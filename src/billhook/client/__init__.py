@@ -10,11 +10,12 @@
 from billhook.client._async import AsyncClient
 from billhook.client._sync import Client
 from billhook.client.errors import ApiError, UnexpectedAnswer, Unreachable
-from billhook.client.inputs import UNSET, LineItemInput, RecurringInput, SubjectInput
+from billhook.client.inputs import UNSET, ActAsInput, LineItemInput, RecurringInput, SubjectInput
 from billhook.client.request import Page
 
 __all__ = [
     "UNSET",
+    "ActAsInput",
     "ApiError",
     "AsyncClient",
     "Client",

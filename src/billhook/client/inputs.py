@@ -29,10 +29,19 @@ class SubjectInput(TypedDict):
     id: str
 
 
-class LineItemInput(TypedDict):
-    """A price and a quantity (default 1)."""
+class ActAsInput(TypedDict):
+    """For whom an admin key creates a session: the claims that the user's token would have, and
+    the role (default `authenticated`)."""
 
-    price_id: str
+    claims: NotRequired[Mapping[str, Any]]
+    role: NotRequired[Literal["anon", "authenticated"]]
+
+
+class LineItemInput(TypedDict):
+    """A price, by its id or its lookup key, and a quantity (default 1)."""
+
+    price_id: NotRequired[str]
+    lookup_key: NotRequired[str]
     quantity: NotRequired[int]
 
 
@@ -43,7 +52,7 @@ class RecurringInput(TypedDict):
     interval_count: NotRequired[int]
 
 
-_CAMEL = {"price_id": "priceId", "interval_count": "intervalCount"}
+_CAMEL = {"price_id": "priceId", "lookup_key": "lookupKey", "interval_count": "intervalCount"}
 
 
 def camel(given: LineItemInput | RecurringInput) -> dict[str, Any]:

@@ -31,6 +31,13 @@ async def _user(request: Request, services: ServicesOf) -> Caller:
     return caller
 
 
+async def _user_or_admin_key(request: Request, services: ServicesOf) -> Caller:
+    caller = await services.auth.user_or_admin_key(request)
+    request.state.billhook_is_admin = caller.kind == "admin"
+    _each_given_once(request)
+    return caller
+
+
 def _each_given_once(request: Request) -> None:
     """FastAPI would use the last value of a repeated parameter."""
     found: set[str] = set()
@@ -42,6 +49,7 @@ def _each_given_once(request: Request) -> None:
 
 Admin = Annotated[Caller, Depends(_admin)]
 User = Annotated[Caller, Depends(_user)]
+UserOrAdminKey = Annotated[Caller, Depends(_user_or_admin_key)]
 # Authenticate first: without permission, a response reveals nothing else.
 ADMIN = [Depends(_admin)]
 

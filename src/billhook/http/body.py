@@ -29,6 +29,12 @@ async def read_json(request: Request, model: type[R]) -> R:
         return parse_json(raw, model)
 
 
+async def read_decoded(request: Request) -> object:
+    """The JSON of the body, to be validated by the caller. Raises as `read_json`."""
+    async with _bodies(request).read(request, JSON_LIMIT) as raw:
+        return _decoded(raw)
+
+
 async def read_json_or(request: Request, absent: R) -> R:
     """The body as the model of `absent`, which replaces an empty body. Raises as `read_json`."""
     async with _bodies(request).read(request, JSON_LIMIT) as raw:
@@ -37,14 +43,17 @@ async def read_json_or(request: Request, absent: R) -> R:
 
 def parse_json(raw: bytes, model: type[R]) -> R:
     """`raw` as `model`. Raises `InvalidInput` as `read_json` does."""
+    return models.parse(model, _decoded(raw))
+
+
+def _decoded(raw: bytes) -> object:
     try:
-        decoded = orjson.loads(raw)
+        return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(
             f"body: is not valid JSON ({error})",
             next_actions="Send a JSON object as the request body.",
         ) from None
-    return models.parse(model, decoded)
 
 
 def _bodies(request: Request) -> Bodies:

@@ -6,14 +6,15 @@ The routes read bodies themselves, because the caller is authenticated first.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
+from billhook.access.auth import Caller, acting_as
 from billhook.checkout.portal import create_portal_session, signed_in
 from billhook.checkout.sessions import create_checkout_session
-from billhook.http.admin import NO_QUERY, PathId, User, answer
-from billhook.http.body import read_json
+from billhook.http.admin import NO_QUERY, PathId, User, UserOrAdminKey, answer
+from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors
 from billhook.models import (
     AwaitQuery,
@@ -22,11 +23,14 @@ from billhook.models import (
     CreateCustomerPortalSession,
     CustomerPortalSessionResponse,
     WireModel,
+    parse,
 )
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"])
+
+AnOrder = TypeVar("AnOrder", CreateCheckoutSession, CreateCustomerPortalSession)
 
 
 @router.post(
@@ -39,15 +43,16 @@ router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"]
     openapi_extra=body_of(CreateCheckoutSession),
 )
 async def checkout(
-    environment: Environment, caller: User, request: Request, services: ServicesOf
+    environment: Environment, sender: UserOrAdminKey, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a Checkout Session as the signed-in user or as a guest.
+    """Create a Checkout Session as the signed-in user or as a guest; with an admin key, as the user
+    in `actAs`.
 
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
     the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
     request can be repeated: it returns the earlier session as long as that can be paid.
     """
-    order = await read_json(request, CreateCheckoutSession)
+    order, caller = await _order(request, sender, CreateCheckoutSession)
     session = await create_checkout_session(
         services.database, services.gateway, environment, order, caller, datetime.now(UTC)
     )
@@ -86,19 +91,29 @@ async def checkout_session(
     openapi_extra=body_of(CreateCustomerPortalSession),
 )
 async def portal(
-    environment: Environment, user: User, request: Request, services: ServicesOf
+    environment: Environment, sender: UserOrAdminKey, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a customer portal session for a subject that has paid before. Signed-in users only.
+    """Create a customer portal session for a subject that has paid before: as the signed-in user;
+    with an admin key, as the user in `actAs`.
 
     The row is inserted into `payments.stripe_customer_portal_sessions` with the caller's role and
     claims: the policies of that table decide.
     """
-    caller = signed_in(user)
-    order = await read_json(request, CreateCustomerPortalSession)
+    signed_in(sender)
+    order, caller = await _order(request, sender, CreateCustomerPortalSession)
     session = await create_portal_session(
         services.database, services.gateway, environment, order, caller
     )
     return _created(CustomerPortalSessionResponse(customer_portal_session=session))
+
+
+async def _order(request: Request, sender: Caller, model: type[AnOrder]) -> tuple[AnOrder, Caller]:
+    """The body, and as whom it is done."""
+    found = await read_decoded(request)
+    if not (isinstance(found, dict) and "actAs" in found):
+        acting_as(sender, None)  # before anything else is said about the body
+    order = parse(model, found)
+    return order, acting_as(sender, order.act_as)
 
 
 def _created(session: WireModel) -> Response:

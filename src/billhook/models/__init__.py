@@ -74,6 +74,7 @@ from billhook.models.rebuilding import (
 )
 from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
 from billhook.models.runtime import (
+    ActAs,
     BillingSubject,
     CheckoutSession,
     CheckoutSessionResponse,
@@ -107,6 +108,7 @@ from billhook.models.wire import (
 __all__ = [
     "LISTS",
     "RESERVED_METADATA",
+    "ActAs",
     "ArchivedPrice",
     "AwaitQuery",
     "BillingSubject",

@@ -28,6 +28,7 @@ from billhook.models.wire import (
     NO_NUL,
     TRIM,
     Id,
+    LookupKey,
     PlainMetadata,
     Request,
     Timestamp,
@@ -38,7 +39,6 @@ from billhook.models.wire import (
 from billhook.settings import Environment
 
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
-LookupKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
 Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
 Currency = Annotated[
     str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -15,6 +15,7 @@ from billhook.models.wire import (
     Address,
     Email,
     Id,
+    LookupKey,
     Metadata,
     Request,
     Timestamp,
@@ -23,6 +24,8 @@ from billhook.models.wire import (
     without_null,
 )
 from billhook.settings import Environment
+
+_ACT_AS = "With an admin key, and only with one: the user for whom the session is created."
 
 
 class BillingSubject(Request):
@@ -36,11 +39,52 @@ class BillingSubject(Request):
     ]
 
 
+class ActAs(Request):
+    """For whom an admin key opens a session: the database role, and the claims that a token of the
+    user would have. The policies see both, and decide."""
+
+    role: Literal["anon", "authenticated"] = "authenticated"
+    claims: dict[str, Any] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="`sub` is the user's id; `anon` has no claims.",
+        examples=[{"sub": "11111111-1111-4111-8111-111111111111"}],
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_role(self) -> Self:
+        sub = self.claims.get("sub")
+        if self.role == "anon" and self.claims:
+            problem = ("claims", "must be empty for the role anon")
+        elif self.role == "authenticated" and not (isinstance(sub, str) and sub):
+            problem = ("claims.sub", "must be the id of the user, a string")
+        elif self.claims.get("role", self.role) != self.role:
+            problem = ("claims.role", "must be the role of actAs, or left out")
+        else:
+            return self
+        path, message = problem
+        raise PydanticCustomError("act_as", message, {"path": f"actAs.{path}"})
+
+
 class LineItem(Request):
     """One price and how many of it."""
 
-    price_id: Annotated[Id, Field(examples=["price_1QxYz"])]
+    price_id: Id | None = Field(None, json_schema_extra=without_null, examples=["price_1QxYz"])
+    lookup_key: LookupKey | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Instead of `priceId`: the active price that has this lookup key at Stripe.",
+        examples=["team_monthly"],
+    )
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
+
+    _not_null = field_validator("price_id", "lookup_key", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _names_one_price(self) -> Self:
+        if (self.price_id is None) == (self.lookup_key is None):
+            raise PydanticCustomError("price", "must have either a priceId or a lookupKey")
+        return self
 
 
 class CreateCheckoutSession(Request):
@@ -58,8 +102,11 @@ class CreateCheckoutSession(Request):
     idempotency_key: (
         Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
     ) = Field(None, json_schema_extra=without_null)
+    act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
 
-    _not_null = field_validator("subject", "metadata", "idempotency_key", mode="before")(not_null)
+    _not_null = field_validator("subject", "metadata", "idempotency_key", "act_as", mode="before")(
+        not_null
+    )
 
     @model_validator(mode="after")
     def _subscription_has_a_subject(self) -> Self:
@@ -100,8 +147,9 @@ class CreateCustomerPortalSession(Request):
         None, json_schema_extra=without_null, examples=["https://shop.example/account"]
     )
     configuration: Id | None = Field(None, json_schema_extra=without_null)
+    act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
 
-    _not_null = field_validator("return_url", "configuration", mode="before")(not_null)
+    _not_null = field_validator("return_url", "configuration", "act_as", mode="before")(not_null)
 
 
 class CheckoutSession(WireModel):

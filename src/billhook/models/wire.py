@@ -128,6 +128,8 @@ NO_NUL = AfterValidator(_refuse_nul)
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=255), TRIM, NO_NUL]
 """An id of Stripe's, which has at most 255 characters."""
+LookupKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
+"""A price's name, which stays when another price takes its place."""
 Address = Annotated[
     str,
     StringConstraints(max_length=_LONGEST_URL),

@@ -19,7 +19,7 @@ from billhook.client._async.lists import (
     AsyncTransactions,
 )
 from billhook.client._async.transport import AsyncTransport
-from billhook.client.inputs import LineItemInput, SubjectInput, camel, given
+from billhook.client.inputs import ActAsInput, LineItemInput, SubjectInput, camel, given
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
     Catalog,
@@ -127,10 +127,14 @@ class AsyncClient:
         customer_email: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        act_as: ActAsInput | None = None,
     ) -> CheckoutSession:
         """Create a Checkout Session as the user of this client's token; send them to its `url`.
 
         With an `idempotency_key`, repeating returns the same session, so the call is retried.
+
+        Args:
+            act_as: with an admin key, the user for whom it is.
         """
         body = given(
             mode=mode,
@@ -141,6 +145,7 @@ class AsyncClient:
             customerEmail=customer_email,
             metadata=metadata,
             idempotencyKey=idempotency_key,
+            actAs=act_as,
         )
         call = Call(
             "POST",
@@ -177,9 +182,16 @@ class AsyncClient:
         subject: SubjectInput,
         return_url: str | None = None,
         configuration: str | None = None,
+        act_as: ActAsInput | None = None,
     ) -> CustomerPortalSession:
-        """Create a customer portal session for a subject that has paid before."""
-        body = given(subject=subject, returnUrl=return_url, configuration=configuration)
+        """Create a customer portal session for a subject that has paid before.
+
+        Args:
+            act_as: with an admin key, the user for whom it is.
+        """
+        body = given(
+            subject=subject, returnUrl=return_url, configuration=configuration, actAs=act_as
+        )
         call = Call(
             "POST",
             path(environment, "customer-portal-sessions"),

@@ -1,0 +1,131 @@
+"""Line items that name a price by its lookup key."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from api import Api
+from billhook import Client
+from http_tokens import USER, token
+
+Recurring = dict[str, Any] | None
+
+
+@pytest.fixture
+def key() -> str:
+    return f"tea-{uuid4().hex}"
+
+
+def priced(api: Api, key: str, amount: int, **more: Any) -> str:
+    product = api.stripe.v1.products.create({"name": "Tea"})
+    params: Any = {
+        "product": product.id,
+        "currency": "eur",
+        "unit_amount": amount,
+        "lookup_key": key,
+        **more,
+    }
+    return api.stripe.v1.prices.create(params).id
+
+
+def order(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "mode": "payment",
+        "lineItems": list(items),
+        "successUrl": "https://shop.example/done",
+        "cancelUrl": "https://shop.example/cart",
+        **more,
+    }
+
+
+def sold(api: Api, session: dict[str, Any]) -> list[tuple[str, int]]:
+    """The prices and quantities of the session at Stripe."""
+    items = api.stripe.v1.checkout.sessions.line_items.list(session["checkoutSessionId"]).data
+    return [(each.price.id, each.quantity or 0) for each in items if each.price]
+
+
+def test_a_lookup_key_sells_the_price_that_has_it_at_stripe(api: Api, key: str) -> None:
+    old = priced(api, key, 1500)
+    other = priced(api, f"{key}-other", 700)
+    body = order({"lookupKey": f" {key} ", "quantity": 2}, {"priceId": other})
+    first = api.checkout(body, token())
+    assert first.status_code == 201, first.text
+    assert sold(api, first.json()["checkoutSession"]) == [(old, 2), (other, 1)]
+    row = api.books.row(
+        "SELECT line_items FROM payments.stripe_checkout_sessions WHERE id = $1",
+        first.json()["checkoutSession"]["id"],
+    )
+    assert row["line_items"] == [
+        {"lookupKey": key, "quantity": 2},
+        {"priceId": other, "quantity": 1},
+    ], "what the caller sent"
+
+    new = priced(api, key, 1900, transfer_lookup_key=True)
+    moved = api.checkout(body, token()).json()["checkoutSession"]
+    assert sold(api, moved)[0] == (new, 2), "at once: no event has told the mirror"
+
+
+def test_a_repeated_request_gets_its_session_also_when_the_key_has_moved(
+    api: Api, key: str
+) -> None:
+    priced(api, key, 1500)
+    body = order({"lookupKey": key}, idempotencyKey=key, subject={"type": "user", "id": USER})
+    first = api.checkout(body, token()).json()["checkoutSession"]
+    priced(api, key, 1900, transfer_lookup_key=True)
+    assert api.checkout(body, token()).json()["checkoutSession"]["url"] == first["url"]
+    by_id = order({"priceId": "price_1"}, **{k: body[k] for k in ("idempotencyKey", "subject")})
+    assert api.checkout(by_id, token()).status_code == 409, "another request"
+
+
+@pytest.mark.parametrize("state", ["unknown", "archived"])
+def test_a_key_that_no_active_price_has_is_refused(api: Api, key: str, state: str) -> None:
+    if state == "archived":
+        api.stripe.v1.prices.update(priced(api, key, 1500), {"active": False})
+    known = priced(api, f"{key}-known", 700)
+    refused = api.checkout(order({"priceId": known}, {"lookupKey": key}), token())
+    assert (refused.status_code, refused.json()["error"]) == (400, "INVALID_INPUT")
+    assert refused.json()["message"].startswith("lineItems.1.lookupKey: no active price has ")
+    row = api.books.row("SELECT status, last_error FROM payments.stripe_checkout_sessions")
+    assert (row["status"], row["last_error"]) == ("failed", refused.json()["message"])
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({}, "lineItems.0: must have either a priceId or a lookupKey"),
+        ({"priceId": "price_1", "lookupKey": "tea"}, "lineItems.0: must have either"),
+        ({"lookupKey": ""}, "lineItems.0.lookupKey: must have at least 1 character"),
+        ({"lookupKey": "x" * 201}, "lineItems.0.lookupKey: must have at most 200 characters"),
+        ({"lookupKey": None, "priceId": "price_1"}, "lineItems.0.lookupKey: must not be null"),
+    ],
+)
+def test_an_item_names_one_price(api: Api, item: dict[str, Any], problem: str) -> None:
+    refused = api.checkout(order(item), token())
+    assert (refused.status_code, refused.json()["error"]) == (400, "INVALID_INPUT")
+    assert refused.json()["message"].startswith(problem)
+
+
+def test_more_keys_than_stripe_takes_at_once_and_metered_prices(api: Api, key: str) -> None:
+    monthly = {"recurring": {"interval": "month"}}
+    prices = [priced(api, f"{key}-{number}", 100, **monthly) for number in range(11)]
+    metered = {"recurring": {"interval": "month", "usage_type": "metered"}}
+    prices.append(priced(api, f"{key}-metered", 100, **metered))
+    with Client(api.url, token()) as client:
+        session = client.create_checkout_session(
+            "test",
+            mode="subscription",
+            line_items=[
+                *({"lookup_key": f"{key}-{number}"} for number in range(11)),
+                {"lookup_key": f"{key}-metered"},
+            ],
+            subject={"type": "user", "id": USER},
+            success_url="https://shop.example/done",
+            cancel_url="https://shop.example/cart",
+        )
+    found = api.stripe.v1.checkout.sessions.line_items.list(
+        session.checkout_session_id or "", {"limit": 100}
+    )
+    assert [each.price and each.price.id for each in found.data] == prices
