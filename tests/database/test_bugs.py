@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from billhook import projections
-from billhook.ledger import EventNotApplied, Ledger, transaction
+from billhook.ledger import EventNotApplied, Ledger
 from billhook.ledger.replaying import replay
 from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
 from billhook.projections.changes import NOTHING, Changes, Event
+from billhook.reducers import reduce
 from billhook.reducers.reduce import State, reduce_event
-from billhook.rows import facts
 from books import WIPE, Books
 from stripe_events import T0, charge, event, payment_intent, refund, session, subject, subscription
 
@@ -40,8 +40,7 @@ def failing(reading: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if reading:
         monkeypatch.setitem(projections._PROJECTIONS, BUGGY, read)
     else:
-        monkeypatch.setattr(facts, "reduce_event", applied)
-        monkeypatch.setattr(transaction, "reduce_event", applied)
+        monkeypatch.setattr(reduce, "reduce_event", applied)
 
 
 @pytest.mark.parametrize("reading", [True, False])

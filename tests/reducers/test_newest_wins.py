@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from billhook.kinds import KINDS
+from billhook.projections import Event, project
 from billhook.reducers import newest_wins
 from billhook.reducers.missing import Missing
-from billhook.reducers.newest_wins import Document, Mirrored, Version, break_tie, was_before
+from billhook.reducers.newest_wins import (
+    Document,
+    Mirrored,
+    Shown,
+    Version,
+    break_tie,
+    was_before,
+)
+from billhook.reducers.reduce import State, reduce_events
 
 PRODUCT = KINDS["product"]
 
@@ -92,3 +101,15 @@ def test_nested_hashes_are_compared_key_by_key() -> None:
     assert was_before(now, {"metadata": {"a": "1"}})
     assert was_before(now, {"metadata": {"c": None}})
     assert not was_before(now, {"metadata": {"a": "2"}})
+
+
+def test_a_batch_says_at_once_which_states_it_needs_to_break_its_ties() -> None:
+    tied = [("product", f"prod_{number}") for number in range(3)]
+    loaded = {key: Mirrored(PRODUCT, key, Shown(Version(100, 1, "evt_0"))) for key in tied}
+    events = [
+        Event(f"evt_1{object_id}", "product.updated", 100, state("Tea") | {"id": object_id}, None)
+        for _, object_id in tied
+    ]
+    with pytest.raises(Missing) as missing:
+        reduce_events(State(objects=dict(loaded)), [(each, project(each)) for each in events])
+    assert missing.value.ties == set(tied)

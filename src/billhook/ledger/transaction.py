@@ -21,7 +21,7 @@ from billhook.ledger.delivery import Delivery
 from billhook.ledger.silencing import silenced_triggers
 from billhook.postgres import Connection
 from billhook.projections.changes import Changes
-from billhook.reducers.reduce import State, reduce_event
+from billhook.reducers.reduce import State, reduce_events
 from billhook.rows.loading import Wanted, load_and_reduce
 from billhook.rows.saving import Rows
 from billhook.settings import Environment
@@ -112,11 +112,12 @@ async def apply_batch(
 
     def reduce(state: State, loaded: Mapping[str, Any]) -> _Reduced:
         known = _known(loaded)
-        todo, marks = [], []
-        for work in _unfinished(batch, known, loaded["account"]):
-            todo.append(work)
-            ours = reduce_event(state, work.delivery.event, work.changes, len(todo))
-            marks.append("failed" if work.failure else "processed" if ours else "ignored")
+        todo = _unfinished(batch, known, loaded["account"])
+        applied = reduce_events(state, ((work.delivery.event, work.changes) for work in todo))
+        marks = [
+            "failed" if work.failure else "processed" if ours else "ignored"
+            for work, ours in zip(todo, applied, strict=True)
+        ]
         return _Reduced(known, todo, marks)
 
     result, rows = await load_and_reduce(connection, _wanted(environment, batch), reduce)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 Subject = tuple[str, str]
 """A subject's type and id."""
@@ -35,3 +35,13 @@ class Missing(Exception):
         self.subjects = frozenset(subjects)
         self.ties = frozenset(ties)
         self.unnamed = frozenset(unnamed)
+
+    @classmethod
+    def together(cls, found: Collection[Missing]) -> Missing:
+        """What several of them lack."""
+        return cls(
+            customers={each for missing in found for each in missing.customers},
+            subjects={each for missing in found for each in missing.subjects},
+            ties={each for missing in found for each in missing.ties},
+            unnamed={each for missing in found for each in missing.unnamed},
+        )

@@ -3,7 +3,7 @@ on several objects. One place for all callers. No I/O, no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from billhook.kinds import KINDS
@@ -92,6 +92,28 @@ class State:
 _LONGEST_CLAIM = 2500
 """Bytes that an index entry can hold. Billhook's checkouts make no longer claims; rows whose
 metadata names a longer subject show it in full, and their customer's other rows don't get it."""
+
+
+def reduce_events(state: State, events: Iterable[tuple[Event, Changes]]) -> list[bool]:
+    """Apply what a batch of events changes, in order.
+
+    Returns:
+        For each, whether anything applied (see `reduce_event`).
+
+    Raises:
+        Missing: all that can be found missing at once, so that one more load is usually enough.
+            The state must not be used any more.
+    """
+    applied = []
+    missing = []
+    for number, (event, changes) in enumerate(events, start=1):
+        try:
+            applied.append(reduce_event(state, event, changes, number))
+        except Missing as each:
+            missing.append(each)
+    if missing:
+        raise Missing.together([*missing, Missing(unnamed=state.claims.moved)])
+    return applied
 
 
 def reduce_event(state: State, event: Event, changes: Changes, number: int) -> bool:

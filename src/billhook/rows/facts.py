@@ -10,8 +10,9 @@ import orjson
 
 from billhook.postgres import Connection
 from billhook.projections.changes import Changes, Event
-from billhook.reducers.reduce import State, reduce_event
+from billhook.reducers.reduce import State, reduce_events
 from billhook.rows.loading import Elsewhere, Wanted, load_and_reduce
+from billhook.rows.saving import documents_of
 from billhook.settings import Environment
 
 _SAVE = "SELECT {}.save_rows($1, $2::text::jsonb, $3::text[]::jsonb[], '{{}}'::text[])"
@@ -53,13 +54,16 @@ async def apply_facts(
         wanted.add(fact.changes)
 
     def reduce(state: State, _: dict[str, Any]) -> None:
-        for number, fact in enumerate(facts, start=1):
-            reduce_event(state, fact.event, fact.changes, number)
+        reduce_events(state, ((fact.event, fact.changes) for fact in facts))
 
     _, rows = await load_and_reduce(
         connection, wanted, reduce, outside_ledger=outside_ledger, elsewhere=elsewhere
     )
     if rows:
-        documents = [orjson.dumps(fact.event.object).decode() for fact in facts]
+        used = documents_of(rows)
+        documents = [
+            orjson.dumps(fact.event.object).decode() if number in used else None
+            for number, fact in enumerate(facts, start=1)
+        ]
         save = _SAVE.format(elsewhere.schema if elsewhere else "billhook")
         await connection.execute(save, environment, orjson.dumps(rows).decode(), documents)

@@ -43,6 +43,12 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
     return rows
 
 
+def documents_of(rows: Rows) -> set[int]:
+    """The numbers of the documents that rows show."""
+    shown = (row.get("raw") for table in rows.values() for row in table if isinstance(row, dict))
+    return {each for each in shown if isinstance(each, int)}
+
+
 def _add(rows: Rows, table: str, row: Any) -> None:
     rows.setdefault(table, []).append(row)
 
