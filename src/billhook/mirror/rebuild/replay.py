@@ -5,7 +5,9 @@ facts, whatever their order (docs/explanation/ordering.md).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -20,12 +22,13 @@ from billhook.models import SkippedEvent
 from billhook.postgres import Connection
 from billhook.postgres.providers import of_stripe
 from billhook.postgres.refusals import reason_of
-from billhook.projections import Changes, Event, UnreadableObject, project
+from billhook.projections import TYPES, Changes, Event, UnreadableObject, project
 from billhook.projections.changes import ClaimChange
 from billhook.rows import Elsewhere, Fact, apply_facts
 from billhook.settings import Environment
+from billhook.task_groups import all_or_first_error
 
-_BATCH = 250
+_BATCH = 1000
 
 # Rows of an adopted database are older than the first migration.
 _ADOPTED_AT = "(SELECT pg_catalog.min(applied_at) FROM billhook.migrations)"
@@ -138,9 +141,12 @@ SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
 FROM billhook.fetched_payments WHERE environment = $1
 """
 
-# An adopted database's events count from the time when Billhook started to apply them.
+# The payload of an event whose type changes nothing is not read. An adopted database's events count
+# from the time when Billhook started to apply them.
 _LEDGER = f"""
-SELECT e.payload::text FROM payments.webhook_events e
+SELECT e.provider_event_id AS event_id,
+    CASE WHEN e.event_type = ANY ($2::text[]) THEN e.payload::text END AS payload
+FROM payments.webhook_events e
 WHERE e.environment = $1 AND e.provider = 'stripe'
   AND e.updated_at >= {_ADOPTED_AT}
   AND NOT EXISTS (
@@ -149,7 +155,9 @@ WHERE e.environment = $1 AND e.provider = 'stripe'
 ORDER BY e.received_at, e.id
 """  # noqa: S608
 _ARCHIVE = f"""
-SELECT (a.content -> 'payload'::text)::text FROM billhook.archived_events a
+SELECT a.event_id, CASE WHEN a.content ->> 'event_type'::text = ANY ($2::text[])
+    THEN (a.content -> 'payload'::text)::text END AS payload
+FROM billhook.archived_events a
 WHERE a.environment = $1
   AND (a.content ->> 'updated_at'::text)::timestamptz >= {_ADOPTED_AT}
   AND NOT EXISTS (SELECT FROM billhook.events_of_others($1) o WHERE o.event_id = a.event_id)
@@ -209,8 +217,8 @@ class Replay:
             await self._in_batches(query, partial(self._show, kind))
         await self._in_batches(_TOMBSTONES, self._apply_deletions)
         await self._in_batches(_FETCHED_PAYMENTS, self._apply_fetched)
-        await self._in_batches(_ARCHIVE, self._apply_events)
-        await self._in_batches(_LEDGER, self._apply_events)
+        await self._apply_events(_ARCHIVE)
+        await self._apply_events(_LEDGER)
         for kind in KINDS.values():
             query = _TIED.format(
                 kind=kind.name,
@@ -231,16 +239,20 @@ class Replay:
     async def _in_batches(
         self, query: str, apply: Callable[[Rows], Awaitable[None]], *args: object
     ) -> None:
+        async for rows in self._batches(query, *(args or (self._environment,))):
+            await apply(rows)
+
+    async def _batches(self, query: str, *args: object) -> AsyncIterator[Rows]:
         """Read a query's result, one batch in memory at a time."""
         rows: Rows = []
-        args = args or (self._environment,)
         cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
         async for row in cursor:
             rows.append(row)
             if len(rows) == _BATCH:
-                await apply(rows)
+                yield rows
                 rows = []
-        await apply(rows)
+        if rows:
+            yield rows
 
     async def _apply_claims(self, rows: Rows) -> None:
         facts = []
@@ -268,34 +280,36 @@ class Replay:
         events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
         await self._apply([Fact(each, project(each)) for each in events], outside_ledger=True)
 
-    async def _apply_events(self, rows: Rows) -> None:
-        """Events: each row is a payload."""
-        facts = []
-        for (payload,) in rows:
-            event = ledger.decode(payload.encode()).event
-            try:
-                facts.append(Fact(event, project(event)))
-            except UnreadableObject as error:  # it could not be applied when it arrived, either
-                self.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
+    async def _apply_events(self, query: str) -> None:
+        """Events. While PostgreSQL applies a batch, a thread decodes the next one."""
+        batches = self._batches(query, self._environment, list(TYPES))
+        rows: Rows = await anext(batches, [])
+        async with all_or_first_error() as group:
+            decoding = group.create_task(asyncio.to_thread(_decoded, rows))
+            while rows:
+                events, applied = [row["event_id"] for row in rows], await decoding
+                rows = await anext(batches, [])
+                decoding = group.create_task(asyncio.to_thread(_decoded, rows))
+                self.events += applied.unused
+                self.skipped += applied.skipped
+                await self._apply_or_skip(applied.facts)
+                await self._connection.execute(_NOTE, events)
+
+    async def _apply_or_skip(self, facts: list[Fact]) -> None:
+        """Apply events. One that cannot be applied, as when it arrived, is found by halving."""
         try:
             await self._apply(facts)
             self.events += len(facts)
-        except (asyncpg.PostgresError, *FAULTS):
-            await self._apply_singly(facts)
-        await self._connection.execute(_NOTE, [fact.event.id for fact in facts])
-
-    async def _apply_singly(self, facts: list[Fact]) -> None:
-        """An event of the batch cannot be applied, as when it arrived: find it and skip it."""
-        for fact in facts:
-            try:
-                await self._apply([fact])
-                self.events += 1
-            except asyncpg.PostgresError as error:
-                reason = reason_of(error)
-                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
-            except FAULTS as error:
-                reason = fault_of(error)
-                self.skipped.append(SkippedEvent(event_id=fact.event.id, reason=reason))
+        except (asyncpg.PostgresError, *FAULTS) as error:
+            if len(facts) > 1:
+                half = len(facts) // 2
+                await self._apply_or_skip(facts[:half])
+                await self._apply_or_skip(facts[half:])
+                return
+            reason = (
+                reason_of(error) if isinstance(error, asyncpg.PostgresError) else fault_of(error)
+            )
+            self.skipped.append(SkippedEvent(event_id=facts[0].event.id, reason=reason))
 
     async def _decide(self, kind: Kind, rows: Rows) -> None:
         """Choose the state that is shown in the live table."""
@@ -314,3 +328,32 @@ class Replay:
                 outside_ledger=outside_ledger,
                 elsewhere=self._tables,
             )
+
+
+@dataclass(slots=True)
+class _Events:
+    """A batch of events, decoded.
+
+    Attributes:
+        unused: how many change nothing.
+        skipped: those that cannot be read; they could not be applied when they arrived, either.
+    """
+
+    facts: list[Fact] = field(default_factory=list)
+    unused: int = 0
+    skipped: list[SkippedEvent] = field(default_factory=list)
+
+
+def _decoded(rows: Rows) -> _Events:
+    """Events of their ids, and of their payloads unless these change nothing."""
+    found = _Events()
+    for row in rows:
+        if (payload := row["payload"]) is None:
+            found.unused += 1
+            continue
+        event = ledger.decode(payload.encode()).event
+        try:
+            found.facts.append(Fact(event, project(event)))
+        except UnreadableObject as error:
+            found.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
+    return found
