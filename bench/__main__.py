@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench import beside, dashboard, events, lists, overview, peers, rebuild, sync, verify
+from bench import beside, dashboard, events, lists, overview, peers, rebuild, steady, sync, verify
 
 PARTS = {
     "events": events.main,
+    "steady": steady.main,
     "sync": sync.main,
     "lists": lists.main,
     "overview": overview.main,

@@ -3,6 +3,8 @@
     git worktree add /tmp/before COMMIT
     BENCH_BESIDE=/tmp/before python -m bench beside
 
+With BENCH_TRIGGER_MS=50, an app's trigger takes that long on one of the eight events of a purchase.
+
 Both have a server process and a new database on one PostgreSQL, and alternate every few seconds,
 so that a slow minute of the machine slows both.
 """
@@ -19,6 +21,17 @@ from bench import database, events
 from billhook.postgres.embedded import EmbeddedPostgres
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+TRIGGER_MS = float(os.environ.get("BENCH_TRIGGER_MS", "0"))
+_TRIGGER = f"""
+CREATE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep({TRIGGER_MS / 1000});
+    RETURN NULL;
+END $$;
+CREATE TRIGGER fulfil AFTER UPDATE OF processing_status ON payments.webhook_events
+FOR EACH ROW WHEN (NEW.processing_status = 'processed' AND NEW.event_type = 'invoice.paid')
+EXECUTE FUNCTION public.fulfil();
+"""
 
 
 def main() -> None:
@@ -31,6 +44,8 @@ def main() -> None:
             for name, source in (("before", before), ("now", here))
         ]
         print(f"{ROUNDS} turns of {events.SECONDS:g} s each, by turns; new databases, fsync on")
+        if TRIGGER_MS:
+            print(f"a trigger takes {TRIGGER_MS:g} ms on one of eight events")
         print("concurrency   events/s before, now   ratio   p50 ms before, now   ratio")
         for senders in events.CONCURRENCY:
             rates: list[list[float]] = [[], []]
@@ -57,4 +72,6 @@ def _serving(stack: ExitStack, postgres: EmbeddedPostgres, name: str, source: Pa
     dsn = postgres.create_database(name)
     address = stack.enter_context(events.server(dsn, source))
     asyncio.run(events.connect(dsn))
+    if TRIGGER_MS:
+        asyncio.run(events.execute(dsn, _TRIGGER))
     return address

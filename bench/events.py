@@ -19,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import httpx
@@ -34,6 +36,7 @@ from billhook.postgres.migrate import migrate
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 SECRET = "whsec_bench"
+PATH = "/api/webhooks/stripe/test"
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 CONCURRENCY = (1, 8, 32)
 
@@ -124,38 +127,67 @@ def server(dsn: str, source: Path = SOURCE) -> Iterator[str]:
         process.wait()
 
 
-async def load(address: str, senders: int, label: str) -> tuple[float, list[float]]:
-    """Events per second, and each delivery's seconds, over keep-alive connections."""
-    host, port = address.split(":")
-    until = time.perf_counter() + SECONDS
-    took: list[float] = []
-    # As Stripe sends them: events of the same purchase at the same time.
-    events = (body for number in itertools.count() for body in bodies(f"{label}_{number}"))
+class Delivered(NamedTuple):
+    """An accepted delivery: seconds from the start to its answer, and how many it took."""
 
-    async def sender() -> None:
-        reader, writer = await asyncio.open_connection(host, int(port))
-        while time.perf_counter() < until:
-            body = next(events)
+    at: float
+    took: float
+
+
+async def load(address: str, senders: int, label: str) -> tuple[float, list[float]]:
+    """Events per second, and each delivery's seconds."""
+    until = time.perf_counter() + SECONDS
+    delivered = await deliver(
+        [address], senders, takewhile(lambda _: time.perf_counter() < until, purchases(label))
+    )
+    return rate(delivered), [each.took for each in delivered]
+
+
+def purchases(label: str) -> Iterator[bytes]:
+    """Without end. As Stripe sends them: events of the same purchase at the same time."""
+    return (body for number in itertools.count() for body in bodies(f"{label}_{number}"))
+
+
+def rate(delivered: Sequence[Delivered]) -> float:
+    """Events per second."""
+    return len(delivered) / delivered[-1].at
+
+
+async def deliver(
+    addresses: Sequence[str], senders: int, events: Iterator[bytes], path: str = PATH
+) -> list[Delivered]:
+    """Deliver events over keep-alive connections, spread over the addresses."""
+    delivered: list[Delivered] = []
+    places = [addresses[number % len(addresses)] for number in range(senders)]
+    connections = [await asyncio.open_connection(*each.split(":")) for each in places]
+    first = time.perf_counter()
+
+    async def send(
+        address: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        for body in events:
             began = time.perf_counter()
-            writer.write(_request(address, body))
+            writer.write(_request(address, path, body))
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head.lower())
             assert head.startswith(b"HTTP/1.1 200"), head
             assert length
             await reader.readexactly(int(length[1]))
-            took.append(time.perf_counter() - began)
+            ended = time.perf_counter()
+            delivered.append(Delivered(ended - first, ended - began))
         writer.close()
 
-    began = time.perf_counter()
-    await asyncio.gather(*(sender() for _ in range(senders)))
-    return len(took) / (time.perf_counter() - began), took
+    await asyncio.gather(
+        *(send(place, *each) for place, each in zip(places, connections, strict=True))
+    )
+    return delivered
 
 
-def _request(address: str, body: bytes) -> bytes:
+def _request(address: str, path: str, body: bytes) -> bytes:
     stamp = str(int(time.time()))
     digest = hmac.new(SECRET.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return (
-        f"POST /api/webhooks/stripe/test HTTP/1.1\r\nHost: {address}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {address}\r\n"
         f"Stripe-Signature: t={stamp},v1={digest}\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
@@ -190,11 +222,11 @@ def rates(postgres: EmbeddedPostgres) -> None:
         print(f"purchases of eight events, one server process, fsync on, {SECONDS:g} s each")
         print("concurrency   events/s   p50 ms   p99 ms   pgbench tx/s   ratio")
         for senders in CONCURRENCY:
-            rate, took = asyncio.run(load(address, senders, f"a{senders}"))
+            found, took = asyncio.run(load(address, senders, f"a{senders}"))
             reference = pgbench(postgres, dsn, senders)
             print(
-                f"{senders:>11}   {rate:>8.0f}   {percentile(took, 0.5):>6.1f}   "
-                f"{percentile(took, 0.99):>6.1f}   {reference:>12.0f}   {rate / reference:>5.2f}"
+                f"{senders:>11}   {found:>8.0f}   {percentile(took, 0.5):>6.1f}   "
+                f"{percentile(took, 0.99):>6.1f}   {reference:>12.0f}   {found / reference:>5.2f}"
             )
 
 
@@ -221,9 +253,15 @@ def migrated(postgres: EmbeddedPostgres, name: str) -> str:
 
 
 async def connect(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    await connection.execute(
+    """Connect an account, so that events are applied."""
+    await execute(
+        dsn,
         "INSERT INTO payments.provider_connections (provider, environment, status, "
-        "provider_account_id) VALUES ('stripe', 'test', 'connected', 'acct_bench')"
+        "provider_account_id) VALUES ('stripe', 'test', 'connected', 'acct_bench')",
     )
+
+
+async def execute(dsn: str, statements: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statements)
     await connection.close()

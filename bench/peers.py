@@ -1,4 +1,8 @@
-"""A full sync beside two peers: the same sandbox process, PostgreSQL cluster and run.
+"""Beside peers: webhooks received, and full syncs, with the same load, sandbox process, PostgreSQL
+cluster and run.
+
+Webhooks: purchases without their `checkout.session.completed`, for which stripe-sync-engine asks
+Stripe. Both servers are one process, on a new database of their own, and take turns.
 
 Each program syncs products, prices, customers and subscriptions into an empty database of its own,
 one after the other, in a process of its own. What it wrote is counted in its tables, so one that is
@@ -10,15 +14,20 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import asyncpg
 import uvloop
 
+from bench import events
 from bench.database import server
 from bench.sync import KEY, LIST_RATE, peak_memory, sandbox, syncing
 from billhook.kinds import KINDS
@@ -29,6 +38,7 @@ INSTALLED = Path(".bench")
 PATIENCE = 120.0  # seconds
 SIZES = (10_000, 100_000)
 LATENCIES = (0.0, 0.05)
+ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def _installed(name: str, how: object) -> bool:
 
 
 def _install_engine() -> None:
-    for name in ("package.json", "package-lock.json", "engine.mjs"):
+    for name in ("package.json", "package-lock.json", "engine.mjs", "engine_webhooks.mjs"):
         shutil.copy(HERE / name, INSTALLED / name)
     subprocess.run(
         ["npm", "ci", "--prefix", str(INSTALLED), "--no-audit", "--no-fund", "--silent"], check=True
@@ -148,6 +158,8 @@ def _count(dsn: str, program: Program) -> int:
 def main() -> None:
     """Run everything and print."""
     peers = install()
+    if any(each.name == "stripe-sync-engine" for each in peers):
+        webhooks()
     for objects in SIZES:
         for latency in LATENCIES:
             # The peers have no rate limit, so without latency Billhook has none either.
@@ -163,6 +175,53 @@ def main() -> None:
             if rates:
                 best = max(rates, key=lambda name: rates[name])
                 print(f"  billhook / {best}: {rate / rates[best]:.1f}")
+
+
+def webhooks() -> None:
+    """Print the rates of both, and their ratio."""
+    print(f"webhooks, {ROUNDS} turns of {events.SECONDS:g} s each, by turns; fsync on")
+    print("concurrency   stripe-sync-engine/s   billhook/s   ratio")
+    with server() as postgres:
+        dsn = events.migrated(postgres, "billhook")
+        with events.server(dsn) as ours, _engine(postgres.create_database("engine")) as peer:
+            for senders in events.CONCURRENCY:
+                rates: dict[str, list[float]] = {ours: [], peer: []}
+                for number in range(ROUNDS):
+                    for address in (ours, peer) if number % 2 else (peer, ours):
+                        sent = _received(address, senders, f"a{senders}_{number}")
+                        rates[address].append(asyncio.run(sent))
+                ours_rate, peer_rate = (statistics.median(rates[each]) for each in (ours, peer))
+                print(
+                    f"{senders:>11}   {peer_rate:>20.0f}   {ours_rate:>10.0f}   "
+                    f"{ours_rate / peer_rate:>5.2f}",
+                    flush=True,
+                )
+
+
+@contextmanager
+def _engine(dsn: str) -> Iterator[str]:
+    """The address of a server around stripe-sync-engine."""
+    process = subprocess.Popen(
+        ["node", str(INSTALLED / "engine_webhooks.mjs"), dsn, events.SECRET],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    try:
+        yield f"127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def _received(address: str, senders: int, label: str) -> float:
+    """Events per second."""
+    until = time.perf_counter() + events.SECONDS
+    sent = takewhile(
+        lambda body: time.perf_counter() < until,
+        (each for each in events.purchases(label) if b'"checkout.session.completed"' not in each),
+    )
+    return events.rate(await events.deliver([address], senders, sent))
 
 
 def _show(program: Program, outcome: Outcome) -> float:
