@@ -18,8 +18,8 @@ PARTS = {
     "peers": peers.main,
 }
 
-ALONE = {"beside": beside.main}
-"""Benchmarks that need more than this commit."""
+ALONE = {"beside": beside.main, "beside_sync": beside.sync}
+"""What needs more than this commit."""
 
 for name in sys.argv[1:] or PARTS:
     (PARTS | ALONE)[name]()

@@ -1,7 +1,9 @@
-"""Another commit and this one apply the same events in one run, alternately.
+"""Another commit and this one apply the same events, or sync the same objects, in one run,
+alternately.
 
     git worktree add /tmp/before COMMIT
     BENCH_BESIDE=/tmp/before python -m bench beside
+    BENCH_BESIDE=/tmp/before python -m bench beside_sync
 
 With BENCH_TRIGGER_MS=50, an app's trigger takes that long on one of the eight events of a purchase.
 
@@ -17,7 +19,8 @@ import statistics
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import database, events
+from bench import database, events, peers
+from bench.sync import sandbox
 from billhook.postgres.embedded import EmbeddedPostgres
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
@@ -34,16 +37,45 @@ EXECUTE FUNCTION public.fulfil();
 """
 
 
+OBJECTS = int(os.environ.get("BENCH_OBJECTS", "100000"))
+
+
+def sync() -> None:
+    """Print medians of both, and their ratio. The sandbox is that of this commit."""
+    print(f"{ROUNDS} syncs of {OBJECTS:,} objects each, alternately, Stripe at 0 ms, no cap")
+    found: dict[str, list[peers.Outcome]] = {name: [] for name in _both()}
+    with sandbox(OBJECTS, 0) as url, database.server() as postgres:
+        for number in range(ROUNDS):
+            for name, folder in list(_both().items())[:: 1 if number % 2 else -1]:
+                dsn = postgres.create_database(f"{name}{number}")
+                outcome = peers.run(peers.billhook(0, folder), dsn, url)
+                assert not outcome.stopped, f"{name} took more than {peers.PATIENCE} s"
+                found[name].append(outcome)
+    rates = {
+        name: statistics.median(each.objects / each.seconds for each in outcomes)
+        for name, outcomes in found.items()
+    }
+    for name, outcomes in found.items():
+        peak = max(each.peak_mb for each in outcomes)
+        print(f"  {name}: {rates[name]:,.0f} objects/s, peak {peak} MB")
+    print(f"  now / before: {rates['now'] / rates['before']:.2f}")
+
+
+def _both() -> dict[str, Path]:
+    """The two checkouts."""
+    return {
+        "before": Path(os.environ["BENCH_BESIDE"]).resolve(),
+        "now": Path(__file__).resolve().parents[1],
+    }
+
+
 def main() -> None:
     """Print medians of both, and their ratios."""
-    before = Path(os.environ["BENCH_BESIDE"]).resolve() / "src"
-    here = Path(__file__).resolve().parents[1] / "src"
     with database.server(autovacuum="off") as postgres, ExitStack() as stack:
         addresses = [
-            _serving(stack, postgres, name, source)
-            for name, source in (("before", before), ("now", here))
+            _serving(stack, postgres, name, folder / "src") for name, folder in _both().items()
         ]
-        print(f"{ROUNDS} turns of {events.SECONDS:g} s each, by turns; new databases, fsync on")
+        print(f"{ROUNDS} turns of {events.SECONDS:g} s each; new databases, fsync on")
         if TRIGGER_MS:
             print(f"a trigger takes {TRIGGER_MS:g} ms on one of eight events")
         print("concurrency   events/s before, now   ratio   p50 ms before, now   ratio")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -39,15 +40,21 @@ PATIENCE = 120.0  # seconds
 SIZES = (10_000, 100_000)
 LATENCIES = (0.0, 0.05)
 ROUNDS = 3
+_COMPARED = ("product", "price", "customer", "subscription")
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program that syncs; its arguments are the database, Stripe and the key."""
+    """Something that syncs; its arguments are the database, Stripe and the key.
+
+    Attributes:
+        folder: the checkout that it belongs to, if that is not this one.
+    """
 
     name: str
     command: tuple[str, ...]
     tables: tuple[str, ...]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,13 @@ class Outcome:
     stopped: bool
 
 
-def billhook(list_rate: float) -> Program:
+def billhook(list_rate: float, folder: Path | None = None) -> Program:
     """This module, run as a program."""
     return Program(
         "billhook",
         (sys.executable, "-m", "bench.peers", str(list_rate)),
-        tuple(f"payments.{kind.table}" for kind in KINDS.values()),
+        tuple(f"payments.{KINDS[name].table}" for name in _COMPARED),
+        folder,
     )
 
 
@@ -126,7 +134,12 @@ def run(program: Program, dsn: str, url: str) -> Outcome:
     """Let a program sync everything, or as much as it can within the time limit."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [*program.command, dsn, url, KEY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*program.command, dsn, url, KEY],
+        cwd=program.folder,
+        env=os.environ | ({"PYTHONPATH": str(program.folder / "src")} if program.folder else {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         out, err = process.communicate(timeout=PATIENCE)
@@ -179,7 +192,7 @@ def main() -> None:
 
 def webhooks() -> None:
     """Print the rates of both, and their ratio."""
-    print(f"webhooks, {ROUNDS} turns of {events.SECONDS:g} s each, by turns; fsync on")
+    print(f"webhooks, {ROUNDS} turns of {events.SECONDS:g} s each; fsync on")
     print("concurrency   stripe-sync-engine/s   billhook/s   ratio")
     with server() as postgres:
         dsn = events.migrated(postgres, "billhook")

@@ -47,7 +47,7 @@ def growing(postgres: EmbeddedPostgres) -> None:
 
 
 def two_processes(postgres: EmbeddedPostgres) -> None:
-    """By turns on one database, with the same load."""
+    """Alternately on one database, with the same load."""
     dsn = events.migrated(postgres, "processes")
     rates: dict[int, list[float]] = {1: [], 2: []}
     with events.server(dsn) as one, events.server(dsn) as other:
