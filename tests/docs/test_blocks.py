@@ -22,6 +22,11 @@ RUN_BY = {
     },
     "docs/how-to/database-roles.md": {"sql": "tests/database/test_owner.py"},
     "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
+    "docs/how-to/existing-customers.md": {
+        "python": "tests/docs/test_existing_customers.py",
+        "sh": "tests/docs/test_existing_customers.py",
+        "sql": "tests/docs/test_existing_customers.py",
+    },
     "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/insforge.md": {
