@@ -1,3 +1,3 @@
-from api import api
+from api import api, price
 
-__all__ = ["api"]
+__all__ = ["api", "price"]

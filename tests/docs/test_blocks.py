@@ -33,6 +33,11 @@ RUN_BY = {
         "sh": "tests/docs/test_insforge.py",
         "sql": "tests/docs/test_insforge.py",
     },
+    "docs/how-to/move-to-billhook.md": {
+        "python": "tests/docs/test_move_to_billhook.py",
+        "sh": "tests/docs/test_move_to_billhook.py",
+        "sql": "tests/docs/test_move_to_billhook.py",
+    },
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/supabase.md": {
         "sh": "tests/docs/test_supabase.py",
