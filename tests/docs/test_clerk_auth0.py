@@ -147,6 +147,15 @@ def test_clerks_policies_decide_about_users_and_organizations(clerk: App) -> Non
         assert answer.status_code == expected  # there is no customer yet
 
 
+def test_a_restrictive_policy_checks_where_a_user_signed_in(clerk: App) -> None:
+    assert clerk.status("user", CLERK_USER, azp="https://elsewhere.app") == 201
+    clerk.api.books.execute("""
+        CREATE POLICY origin ON payments.stripe_checkout_sessions AS RESTRICTIVE TO authenticated
+        USING (auth.jwt() ->> 'azp' = 'https://your.app')""")
+    assert clerk.status("user", CLERK_USER, azp="https://elsewhere.app") == 403
+    assert clerk.status("user", CLERK_USER) == 201
+
+
 def test_auth0s_policies_decide_about_users_and_organizations(auth0: App) -> None:
     roles = "https://your.app/roles"
     assert auth0.status("user", AUTH0_USER) == 201
