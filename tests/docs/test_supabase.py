@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from urllib.parse import urlsplit
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import servers
 import shell
 from api import STRIPE_KEY, Api, connect, serving
 from billhook.postgres.embedded import EmbeddedPostgres
+from billhook.postgres.migrate import migrate
 from billhook.settings import load_settings
 from books import Books
 from http_tokens import JWT_SECRET, USER, token
@@ -248,3 +251,25 @@ def test_the_editor_creates_the_trigger_and_an_order_is_paid(api: Api, editor: B
     assert editor.row(granted) == {"it": False}
     trigger = "SELECT tgrelid::regclass::text AS it FROM pg_trigger WHERE tgname = 'fulfil_order'"
     assert editor.row(trigger) == {"it": "payments.webhook_events"}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("major", [15, 17])
+def test_the_first_step_works_on_the_versions_that_supabase_runs(
+    major: int, tmp_path: Path
+) -> None:
+    """With roles that nobody has prepared. Only since PostgreSQL 16 is the right to grant a role
+    one of its own."""
+    with servers.running(major, tmp_path) as server:
+        Books(server.dsn()).execute("CREATE DATABASE app")
+        project = _PROJECT.format(name="app").replace(", project_admin TO", " TO")
+        if major < 16:
+            project = project.replace("WITH ADMIN OPTION", "")
+        administrator = Books(server.dsn("app"))
+        administrator.execute("CREATE ROLE anon NOLOGIN; CREATE ROLE authenticated NOLOGIN")
+        administrator.execute(project)
+        editor = Books(as_user(administrator.dsn, "project_owner"))
+        role = block(PAGE, "sql", "CREATE ROLE billhook")
+        editor.execute(role.replace("TO postgres;", "TO project_owner;"))
+        asyncio.run(migrate(as_user(administrator.dsn, "billhook")))
+        editor.execute(block(PAGE, "sql", "no_anonymous_subscribers"))
