@@ -21,9 +21,7 @@ _HEAD = """\
 
 """
 _LOAD = """\
--- Load what a batch touches by complete keys. `wanted` says which: rows.loading.Wanted. Only
--- `billhook.load_batch` calls it, whose settings leave the planner no choice.
-CREATE OR REPLACE FUNCTION :billhook.load_rows(env text, wanted jsonb, OUT loaded json)
+CREATE OR REPLACE FUNCTION :billhook.{signature}
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     {variables}
@@ -32,16 +30,12 @@ BEGIN{parts}
         {pairs});
 END $$;
 """
-_LOAD_PAYMENTS = """\
+_LOAD_ROWS = """\
+-- Load what a batch touches by complete keys. `wanted` says which: rows.loading.Wanted. Only
+-- `billhook.load_batch` calls it, whose settings leave the planner no choice.
+"""
+_LOAD_PAYMENT_ROWS = """\
 -- Load all that is known of payments.
-CREATE OR REPLACE FUNCTION :billhook.load_payment_rows(ids bigint[], OUT loaded json)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    {variables}
-BEGIN{parts}
-    loaded := pg_catalog.json_build_object(
-        {pairs});
-END $$;
 """
 _SAVE = """\
 -- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
@@ -56,6 +50,16 @@ DECLARE
 BEGIN{parts}
 END $$;
 """
+
+
+def _load(signature: str, parts: Mapping[str, str]) -> str:
+    """A function whose statements each load into a variable of their own."""
+    return _LOAD.format(
+        signature=signature,
+        variables="\n    ".join(f"{name} json;" for name in parts),
+        parts="".join(parts.values()),
+        pairs=_wrapped(f"'{name}', {name}" for name in parts),
+    )
 
 
 def _whole(table: Table) -> str:
@@ -196,15 +200,13 @@ def _save_sessions() -> str:
 def functions() -> str:
     """The text of the functions."""
     kinds = KINDS.values()
-    load = _LOAD.format(
-        variables="\n    ".join(f"{each.name} json;" for each in LOOKUPS),
-        parts="".join(each.sql for each in LOOKUPS),
-        pairs=_wrapped(f"'{each.name}', {each.name}" for each in LOOKUPS),
+    load = _LOAD_ROWS + _load(
+        "load_rows(env text, wanted jsonb, OUT loaded json)",
+        {each.name: each.sql for each in LOOKUPS},
     )
-    load_payments = _LOAD_PAYMENTS.format(
-        variables="\n    ".join(f"{each.label} json;" for each in PAYMENT_TABLES),
-        parts="".join(map(_whole, PAYMENT_TABLES)),
-        pairs=_wrapped(f"'{each.label}', {each.label}" for each in PAYMENT_TABLES),
+    load_payments = _LOAD_PAYMENT_ROWS + _load(
+        "load_payment_rows(ids bigint[], OUT loaded json)",
+        {each.label: _whole(each) for each in PAYMENT_TABLES},
     )
     parts = [_delete(table) for table in TABLES if table.deletes]
     parts += map(_upsert, TABLES)
