@@ -12,12 +12,9 @@ from uuid import UUID
 
 from billhook import kinds
 from billhook.errors import DatabaseRefused
-from billhook.postgres import Connection
+from billhook.postgres import LONG_PATIENCE, Connection
 from billhook.postgres.providers import of_stripe
 from billhook.settings import Environment
-
-PATIENCE = 6 * 3600.0
-"""Time limit in seconds of one statement, which may move millions of rows."""
 
 MIRRORED = tuple(f"payments.{table}" for table in kinds.TABLES)
 TABLES = (
@@ -104,14 +101,14 @@ async def archive(connection: Connection, environment: Environment, account: str
     archive_id = uuid.uuid4()
 
     async def execute(statement: str, *args: Any) -> None:
-        await connection.execute(statement, environment, *args, timeout=PATIENCE)
+        await connection.execute(statement, environment, *args, timeout=LONG_PATIENCE)
 
     await execute(_ARCHIVE, archive_id, account)
     for table in TABLES:
         names = {"table": table, "of_stripe": of_stripe(table)}
         await execute(_MOVE.format(**names), archive_id, table)
         remaining = await connection.fetchval(
-            _REMAINING.format(**names), environment, timeout=PATIENCE
+            _REMAINING.format(**names), environment, timeout=LONG_PATIENCE
         )
         if remaining:
             raise DatabaseRefused(
@@ -143,7 +140,7 @@ async def bring_back(
         values=", ".join(f"r.{column}" for column in columns),
         on_conflict=on_conflict,
     )
-    brought: int = await connection.fetchval(statement, archive_id, table, timeout=PATIENCE)
+    brought: int = await connection.fetchval(statement, archive_id, table, timeout=LONG_PATIENCE)
     return brought
 
 

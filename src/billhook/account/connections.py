@@ -12,8 +12,8 @@ from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret
 from billhook.account import archived_rows
 from billhook.errors import SecretUnreadable
 from billhook.models import Config, ConfiguredKey, Connection, Status
+from billhook.postgres import LONG_PATIENCE, Database
 from billhook.postgres import Connection as DatabaseConnection
-from billhook.postgres import Database
 from billhook.postgres.leases import Lease, take_away
 from billhook.redact import mask
 from billhook.settings import ENVIRONMENTS, Environment
@@ -188,7 +188,7 @@ class Connections:
         await stop_readers(connection, environment)
         await connection.execute(_FORGET, environment)
         # Events in flight are finished first, so that their rows are archived too.
-        await connection.execute(_NO_EVENTS, timeout=archived_rows.PATIENCE)
+        await connection.execute(_NO_EVENTS, timeout=LONG_PATIENCE)
         await archived_rows.archive(connection, environment, account_id)
         await self._secrets.deactivate_in(connection, webhook_secret_name(environment))
 

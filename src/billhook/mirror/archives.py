@@ -8,11 +8,10 @@ from functools import partial
 from uuid import UUID
 
 from billhook.account import archived_rows
-from billhook.account.archived_rows import PATIENCE
 from billhook.account.connections import lock_account, stop_readers
 from billhook.errors import BillhookError, DatabaseRefused, NotFound
 from billhook.mirror.rebuild import hold_writers, rebuild_in
-from billhook.postgres import Connection, Database, repeat_collisions
+from billhook.postgres import LONG_PATIENCE, Connection, Database, repeat_collisions
 from billhook.settings import Environment
 
 _LIST = """
@@ -124,7 +123,9 @@ async def _bring_back_all(connection: Connection, archive_id: UUID) -> int:
     restored = 0
     for table in archived_rows.TABLES:
         brought = await archived_rows.bring_back(connection, archive_id, table)
-        archived = await connection.fetchval(_REMOVE_COPIES, archive_id, table, timeout=PATIENCE)
+        archived = await connection.fetchval(
+            _REMOVE_COPIES, archive_id, table, timeout=LONG_PATIENCE
+        )
         if brought != archived:
             raise DatabaseRefused(
                 f"{archived - brought} of {archived} archived rows of {table} could not be "
@@ -132,7 +133,7 @@ async def _bring_back_all(connection: Connection, archive_id: UUID) -> int:
                 next_actions="A trigger on that table drops what is written.",
             )
         restored += brought
-    if unknown := await connection.fetchval(_COPIES, archive_id, timeout=PATIENCE):
+    if unknown := await connection.fetchval(_COPIES, archive_id, timeout=LONG_PATIENCE):
         raise DatabaseRefused(
             f"{unknown} archived rows are of tables that this version of Billhook does not know.",
             next_actions="Restore the archive with the version of Billhook that made it, or a "

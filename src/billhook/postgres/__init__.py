@@ -35,6 +35,8 @@ COLLISIONS = (
 _ATTEMPTS = 5
 PATIENCE = 30.0
 """Default time limit of a statement, in seconds."""
+LONG_PATIENCE = 6 * 3600.0
+"""Time limit of a statement that may read or write every row of an environment, in seconds."""
 
 _IS_PREPARED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statements

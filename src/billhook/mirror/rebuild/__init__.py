@@ -19,7 +19,7 @@ from billhook.errors import BillhookError, DatabaseRefused
 from billhook.mirror.rebuild import comparison, fresh
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt, RebuiltTable
-from billhook.postgres import COLLISIONS, Connection, Database
+from billhook.postgres import COLLISIONS, LONG_PATIENCE, Connection, Database
 from billhook.postgres.accounts import connected_account
 from billhook.postgres.leases import Busy, try_lease
 from billhook.settings import Environment
@@ -114,7 +114,7 @@ async def hold_writers(connection: Connection) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             async with connection.transaction():  # a savepoint: retries don't repeat the rebuild
-                await connection.execute(_LOCK, timeout=fresh.PATIENCE)
+                await connection.execute(_LOCK, timeout=LONG_PATIENCE)
         except COLLISIONS:
             if attempt == _ATTEMPTS:
                 raise

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterator
 
 from billhook.kinds import KINDS
 from billhook.mirror.rebuild import fresh
-from billhook.mirror.rebuild.fresh import PATIENCE
 from billhook.mirror.rebuild.tables import TABLES, Table, column_of
 from billhook.models import Difference, RebuiltTable
-from billhook.postgres import Connection
+from billhook.postgres import LONG_PATIENCE, Connection
 from billhook.postgres.providers import of_stripe
 from billhook.settings import Environment
 
@@ -100,11 +99,11 @@ WHERE environment = $1 AND NOT EXISTS (
 
 async def compare(connection: Connection, environment: Environment) -> list[RebuiltTable]:
     """Every table, live and rebuilt."""
-    await connection.execute(_RENUMBER, timeout=PATIENCE)
+    await connection.execute(_RENUMBER, timeout=LONG_PATIENCE)
     for name in _NUMBERED:
-        await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
+        await connection.execute(_TAKE_NUMBERS.format(name), timeout=LONG_PATIENCE)
     for keep in _kept():
-        await connection.execute(keep, environment, timeout=PATIENCE)
+        await connection.execute(keep, environment, timeout=LONG_PATIENCE)
     await fresh.count(connection)
     return [await _compared(connection, environment, table) for table in TABLES]
 
@@ -132,7 +131,7 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
         await connection.fetchrow(
             _SUM.format(columns=listed, table=name, of_stripe=of_stripe(table.name)),
             environment,
-            timeout=PATIENCE,
+            timeout=LONG_PATIENCE,
         )
         for name in (table.name, table.fresh)
     ]
@@ -157,7 +156,7 @@ async def _compared(connection: Connection, environment: Environment, table: Tab
         ),
         named=_NAMED,
     )
-    rows = await connection.fetch(query, environment, timeout=PATIENCE)
+    rows = await connection.fetch(query, environment, timeout=LONG_PATIENCE)
     found.different = rows[0]["all"] if rows else 0
     for row in rows:
         problem = "missing" if row["missing"] else "extra" if row["extra"] else "different"
@@ -177,9 +176,9 @@ async def swap(
     """Replace rows that differ with the rebuilt ones. Equal rows are not touched, so that no
     trigger of the app fires for them."""
     await connection.execute("TRUNCATE pg_temp.renumbered")
-    await connection.execute(_NEW_NUMBERS, timeout=PATIENCE)
+    await connection.execute(_NEW_NUMBERS, timeout=LONG_PATIENCE)
     for name in _NUMBERED:
-        await connection.execute(_TAKE_NUMBERS.format(name), timeout=PATIENCE)
+        await connection.execute(_TAKE_NUMBERS.format(name), timeout=LONG_PATIENCE)
     for table in TABLES:
         if table.name not in differing:
             continue
@@ -190,7 +189,7 @@ async def swap(
             _CHANGE.format(**parts),
             _ADD.format(**parts),
         ):
-            await connection.execute(statement, environment, timeout=PATIENCE)
+            await connection.execute(statement, environment, timeout=LONG_PATIENCE)
 
 
 async def _ours(connection: Connection, table: Table) -> list[str]:

@@ -9,12 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from billhook.postgres import Connection
+from billhook.postgres import LONG_PATIENCE, Connection
 from billhook.postgres.migrate import function_files
 from billhook.rows import Elsewhere, tables
-
-PATIENCE = 6 * 3600.0
-"""Time limit in seconds of one statement of a rebuild."""
 
 _SURROGATE = ("id", "created_at", "updated_at")
 # Tables with columns that no generated function writes.
@@ -73,7 +70,9 @@ async def make(connection: Connection) -> Elsewhere:
 async def count(connection: Connection) -> None:
     """Update the planner's statistics: autovacuum does not analyze temporary tables."""
     for table in TABLES:
-        await connection.execute(f"ANALYZE pg_temp.{table.partition('.')[2]}", timeout=PATIENCE)
+        await connection.execute(
+            f"ANALYZE pg_temp.{table.partition('.')[2]}", timeout=LONG_PATIENCE
+        )
 
 
 async def drop(connection: Connection) -> None:

@@ -17,9 +17,8 @@ from billhook import ledger
 from billhook.errors import FAULTS, fault_of
 from billhook.kinds import KINDS, Kind
 from billhook.mirror.fetching import facts_of
-from billhook.mirror.rebuild.fresh import PATIENCE
 from billhook.models import SkippedEvent
-from billhook.postgres import Connection
+from billhook.postgres import LONG_PATIENCE, Connection
 from billhook.postgres.providers import of_stripe
 from billhook.postgres.refusals import reason_of
 from billhook.projections import TYPES, Changes, Event, UnreadableObject, project
@@ -208,7 +207,7 @@ class Replay:
     async def run(self) -> None:
         """Apply everything that has not been applied yet."""
         for statement in (*_ADOPTED, *_SESSIONS):
-            await self._connection.execute(statement, self._environment, timeout=PATIENCE)
+            await self._connection.execute(statement, self._environment, timeout=LONG_PATIENCE)
         await self._in_batches(_CLAIMS, self._apply_claims)
         for kind in KINDS.values():
             query = _FETCHED.format(
@@ -245,7 +244,7 @@ class Replay:
     async def _batches(self, query: str, *args: object) -> AsyncIterator[Rows]:
         """Read a query's result, one batch in memory at a time."""
         rows: Rows = []
-        cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=PATIENCE)
+        cursor = self._connection.cursor(query, *args, prefetch=_BATCH, timeout=LONG_PATIENCE)
         async for row in cursor:
             rows.append(row)
             if len(rows) == _BATCH:

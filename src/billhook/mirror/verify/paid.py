@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,13 +12,13 @@ from billhook.kinds.reading import id_of, integer, text, timestamp
 from billhook.ledger import Ledger
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
+from billhook.mirror.verify.extra import PAID, TABLE, Sums, extra_payments, extra_refunds
 from billhook.mirror.verify.missed_events import apply_events
 from billhook.mirror.verify.reading import CONFIRMED, YOUNG, one_repair, pages
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.paths import encoded
 from billhook.postgres import Connection
 from billhook.postgres.leases import LeaseLost
-from billhook.postgres.providers import of_stripe
 from billhook.projections import Event
 from billhook.projections.charges import captured, given_back
 from billhook.projections.refunds import refund_changed
@@ -27,8 +27,6 @@ from billhook.reducers.payments import Payment
 from billhook.rows import payments_with
 from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error, for_each
-
-TABLE = "payments.transactions"
 
 _AT_ONCE = 4
 _SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
@@ -63,44 +61,6 @@ FROM payments.transactions t
 WHERE t.provider = 'stripe' AND t.environment = $1 AND t.provider_object_type = 'refund'
   AND t.provider_object_id = ANY ($2)
 """
-# Mirrored payments that are missing in Stripe's list. Payments outside Stripe have neither a
-# PaymentIntent nor a charge.
-_EXTRA = """
-SELECT t.amount, t.currency, t.paid_at,
-    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
-        FILTER (WHERE r.object_type = 'payment_intent') AS intents,
-    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
-        FILTER (WHERE r.object_type = 'charge') AS charges
-FROM payments.transactions t
-JOIN billhook.payment_refs r ON r.payment_id = t.payment_id AND r.environment = $1
-    AND r.object_type IN ('payment_intent', 'charge')
-WHERE t.provider = 'stripe' AND t.environment = $1 AND t.type <> 'refund'
-  AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
-  AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
-GROUP BY t.id
-HAVING NOT pg_catalog.bool_or(EXISTS (
-    SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
-ORDER BY t.paid_at DESC LIMIT $5
-"""
-# The same for refunds; a failed one moved no money.
-_EXTRA_REFUNDS = f"""
-SELECT t.provider_object_id AS id, t.status, t.amount, t.currency, t.refunded_at, t.updated_at
-FROM payments.transactions t
-WHERE {of_stripe("transactions", "t")} AND t.type = 'refund' AND t.status <> 'failed'
-  AND t.provider_object_type = 'refund'
-  AND coalesce(t.provider_created_at, t.created_at) >= pg_catalog.to_timestamp($2)
-  AND coalesce(t.provider_created_at, t.created_at) < pg_catalog.to_timestamp($3)
-  AND NOT EXISTS (
-      SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = t.provider_object_id)
-ORDER BY t.provider_object_id LIMIT $5
-"""  # noqa: S608
-_STATUS = """
-SELECT t.status FROM billhook.payment_refs r
-JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
-WHERE r.environment = $1 AND r.object_type = 'payment_intent' AND r.object_id = $2
-"""
-_PAID = ("succeeded", "refunded", "partially_refunded")
-
 Kind = Literal["charge", "refund"]
 Row = Mapping[str, Any]
 
@@ -135,14 +95,6 @@ class _Movement:
         return self.status in ("taken", "refunded")
 
 
-@dataclass(slots=True)
-class _Sums:
-    by_currency: dict[str, Money] = field(default_factory=dict)
-
-    def of(self, currency: str) -> Money:
-        return self.by_currency.setdefault(currency, Money(currency=currency))
-
-
 async def compare_payments(
     reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
 ) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
@@ -158,7 +110,7 @@ async def compare_payments(
         since = await connection.fetchval(_SINCE, reader.environment)
     payments = VerifiedTable(table=f"{TABLE} (payments)")
     refunds = VerifiedTable(table=f"{TABLE} (refunds)")
-    sums = _Sums()
+    sums = Sums()
     if since is not None:
         async with all_or_first_error() as group:
             kinds: tuple[tuple[Kind, VerifiedTable], ...] = (
@@ -179,7 +131,7 @@ async def _compare(
     at: int,
     until: float | None,
     found: VerifiedTable,
-    sums: _Sums,
+    sums: Sums,
     *,
     repair: Ledger | None,
 ) -> None:
@@ -202,7 +154,7 @@ async def _compare(
         found.complete = until is None
         await _confirm(reader, kind, suspects, found, sums, repair=repair)
         if found.complete:
-            extra = _extra if kind == "charge" else _extra_refunds
+            extra = extra_payments if kind == "charge" else extra_refunds
             await extra(reader, since, at, seen, found, sums, repair=repair is not None)
     except LeaseLost:
         raise
@@ -318,7 +270,7 @@ def _status(amount: int, refunded: int) -> str:
     return "refunded" if refunded >= amount else "partially_refunded"
 
 
-def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
+def _count(sums: Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
     """Add Stripe's amounts and the mirrored ones, in the currency of the row."""
     of_nothing = row is not None and kind == "refund" and row["status"] == "failed"
     if moved.counts and not of_nothing:
@@ -332,7 +284,7 @@ def _count(sums: _Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
             theirs.stripe_refunds += amount
     if row is None or row["amount"] is None or not row["currency"]:
         return
-    if kind == "charge" and row["status"] in _PAID:
+    if kind == "charge" and row["status"] in PAID:
         sums.of(row["currency"]).payments += row["amount"]
     elif kind == "refund" and row["status"] == "refunded":
         sums.of(row["currency"]).refunds += row["amount"]
@@ -343,7 +295,7 @@ async def _confirm(
     kind: Kind,
     suspects: list[_Movement],
     found: VerifiedTable,
-    sums: _Sums,
+    sums: Sums,
     *,
     repair: Ledger | None,
 ) -> None:
@@ -376,7 +328,7 @@ async def _confirm(
 
 async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
     """Whether only a part has been captured: it counts when the PaymentIntent succeeds."""
-    if moved.intent_id is None or (row is not None and row["status"] in _PAID):
+    if moved.intent_id is None or (row is not None and row["status"] in PAID):
         return False
     intent = await refreshes.find_payment_intent(reader, moved.intent_id)
     return intent is not None and intent.get("status") == "requires_capture"
@@ -442,96 +394,3 @@ async def _repair(reader: StripeReader, ledger: Ledger, kind: Kind, moved: _Move
     elif "amount_refunded" in differing:
         await refreshes.show_refunds_of(reader, moved.object["id"])
     return await _row(reader, kind, moved)
-
-
-async def _extra(
-    reader: StripeReader,
-    since: int,
-    at: int,
-    seen: set[str],
-    found: VerifiedTable,
-    sums: _Sums,
-    *,
-    repair: bool,
-) -> None:
-    """Mirrored payments that Stripe did not collect. A repair shows the state at Stripe; a payment
-    that does not exist at Stripe is left for manual review."""
-    async with reader.database.connection() as connection:
-        rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
-    for row in rows:
-        intents = [
-            await refreshes.find_payment_intent(reader, each) for each in row["intents"] or ()
-        ]
-        known = [each for each in intents if each is not None]
-        if any(each.get("status") == "succeeded" for each in known):
-            continue  # its charge is older than the connection
-        if not row["intents"] and await _took(reader, row["charges"]):
-            continue
-        drift = Drift(
-            table=found.table,
-            object_id=(row["intents"] or row["charges"])[0],
-            problem="extra",
-            since=row["paid_at"],
-            amount=row["amount"],
-            currency=row["currency"],
-        )
-        if repair:
-            drift.repaired = False
-            for each in known:
-                with one_repair(TABLE, each["id"]):
-                    await refreshes.show_payment(reader, each)
-                    drift.repaired = await _status_shown(reader, each["id"]) not in _PAID
-        if not drift.repaired:
-            sums.of(row["currency"]).payments += row["amount"]
-        found.drift.append(drift)
-
-
-async def _extra_refunds(
-    reader: StripeReader,
-    since: int,
-    at: int,
-    seen: set[str],
-    found: VerifiedTable,
-    sums: _Sums,
-    *,
-    repair: bool,
-) -> None:
-    """Mirrored refunds that do not exist at Stripe."""
-    async with reader.database.connection() as connection:
-        rows = await connection.fetch(
-            _EXTRA_REFUNDS, reader.environment, since, at, list(seen), CONFIRMED
-        )
-    for row in rows:
-        if await refreshes.refund(reader, row["id"]) is not None:
-            continue  # it is older than the connection
-        drift = Drift(
-            table=found.table,
-            object_id=row["id"],
-            problem="extra",
-            since=row["refunded_at"] or row["updated_at"],
-            amount=row["amount"],
-            currency=row["currency"],
-        )
-        if repair:
-            drift.repaired = False
-            with one_repair(TABLE, row["id"]):
-                await refreshes.withdraw_refund(reader, row["id"], at)
-                drift.repaired = True
-        elif row["status"] == "refunded" and row["currency"]:
-            sums.of(row["currency"]).refunds += row["amount"] or 0
-        found.drift.append(drift)
-
-
-async def _took(reader: StripeReader, charge_ids: Sequence[str]) -> bool:
-    """Whether any of these charges captured money."""
-    for each in charge_ids:
-        found = await reader.find("charge", f"/v1/charges/{encoded(each)}")
-        if found and found.data.get("status") == "succeeded" and captured(found.data):
-            return True
-    return False
-
-
-async def _status_shown(reader: StripeReader, intent_id: str) -> str | None:
-    async with reader.database.connection() as connection:
-        status: str | None = await connection.fetchval(_STATUS, reader.environment, intent_id)
-    return status
