@@ -216,7 +216,7 @@ def dev(
         bool,
         typer.Option(
             help="Whether to run the demo shop. Its tables and policies are in the same database: "
-            "leave it out to develop an app of your own."
+            "omit it to develop your own app."
         ),
     ] = True,
     with_history: Annotated[

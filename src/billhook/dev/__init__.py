@@ -132,7 +132,7 @@ async def _serve(
                 )
                 _mount(app, shop)
             server = await at_end.enter_async_context(_serving(app, api))
-            # Done in the background as well: here it is waited for, so that nothing is missed.
+            # Also done in the background; waiting for it makes sure that nothing is missed.
             await app.state.services.stripe_keys.configure_webhook("test")
             if demo:
                 await offer(dsn, await seed(sandbox.url, keys.stripe_key))
@@ -183,10 +183,10 @@ async def _first_end(server: asyncio.Task[None], sandbox: Sandbox) -> None:
 
 
 async def _until_interrupted(work: Coroutine[None, None, None]) -> None:
-    """Run `work`; Ctrl-C, a closed terminal and `kill` end it in good order."""
+    """Run `work`; Ctrl-C, a closed terminal and `kill` stop it gracefully."""
     task = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
-    with contextlib.suppress(NotImplementedError):  # Windows has Ctrl-C only
+    with contextlib.suppress(NotImplementedError):  # Windows only has Ctrl-C
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -1,8 +1,8 @@
 """`--with-history`: a new state folder gets a year of history, once.
 
 The sandbox is filled before the API starts. Then the year's events are applied as if they had been
-delivered when they happened. A file in the folder has the stage, so that a run that was killed in
-between continues there.
+delivered when they happened. A file in the folder stores the stage, so that an interrupted run
+continues there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Filling:
         self.data = data
         self._state = state
         stage = state.history_stage()
-        if stage == "sandbox":  # killed in the middle
+        if stage == "sandbox":  # interrupted
             for each in data.parent.glob(f"{data.name}*"):
                 each.unlink()
             stage = None
@@ -67,7 +67,7 @@ class Filling:
         return YEAR if self._stage == "sandbox" else 0
 
     async def fill_sandbox(self, url: str, key: str) -> None:
-        """Before the API starts: let a year happen at the sandbox."""
+        """Before the API starts: simulate a year in the sandbox."""
         if self._stage == "sandbox":
             await live_a_year(url, key)
             self._reached("mirror")
@@ -92,7 +92,7 @@ class Filling:
 
 
 async def _events(url: str, key: str) -> list[dict[str, Any]]:
-    """All events of the sandbox, the oldest first; its API lists those of 30 days."""
+    """All events of the sandbox, oldest first; its API only lists the last 30 days."""
     async with httpx.AsyncClient(base_url=url, timeout=120) as http:
         answer = await http.get("/_sandbox/dump", params={"key": key})
     answer.raise_for_status()

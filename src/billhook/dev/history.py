@@ -1,8 +1,8 @@
 """A year of a small business at the Stripe sandbox: `billhook dev --with-history`.
 
-The sandbox's clock begins a year ago. What customers and the business do are requests to Stripe's
-API, each at its own time; the sandbox does the rest: renewals, retries, invoices. Every run gives
-the same year.
+The sandbox's clock begins a year ago. The actions of customers and of the business are requests to
+Stripe's API, each at its own time; the sandbox does the rest: renewals, retries, invoices. Every
+run creates the same year.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class _Subscriber:
 
 
 async def live_a_year(sandbox_url: str, key: str) -> None:
-    """Let the year happen, up to the present, at a new sandbox whose clock is a year behind."""
+    """Simulate the year, up to the present, in a new sandbox whose clock is a year behind."""
     client = client_of(sandbox_url, key)
     prices = await seed(sandbox_url, key)
     of_team = next(p for p in prices if (p.product, p.currency) == ("team", "usd"))
@@ -83,7 +83,7 @@ async def live_a_year(sandbox_url: str, key: str) -> None:
 
 
 async def _more_plans(client: stripe.StripeClient) -> list[Plan]:
-    """What the business sells beside the demo shop's products."""
+    """The business's products in addition to the demo shop's."""
     solo = await client.v1.products.create_async(
         {"id": "prod_demo_solo", "name": "Solo plan", "description": "For one person."}
     )
@@ -109,7 +109,7 @@ async def _more_plans(client: stripe.StripeClient) -> list[Plan]:
 
 
 class _Business:
-    """What is still to happen, in order of time. Actions add what follows from them."""
+    """The remaining actions, in order of time. Actions add the ones that follow from them."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _Business:
         self._number = count()
 
     def plan_the_year(self) -> None:
-        """Who comes when. The rest follows from that."""
+        """The arrival of each customer. The rest follows from that."""
         for number, name in enumerate(_SUBSCRIBERS):
             early = number < _FROM_THE_START
             at = self._random.uniform(0, 3 * DAY) if early else self._some_time()
@@ -139,7 +139,7 @@ class _Business:
             self._at(YEAR - days * DAY, self._buy_and_dispute, _PURCHASES + number, evidence)
 
     async def live(self) -> None:
-        """Do everything at its time, and end at the present."""
+        """Run every action at its time, up to the present."""
         while self._due:
             at, _, act = heapq.heappop(self._due)
             await self._control("advance", seconds=at - self._now)
@@ -177,7 +177,7 @@ class _Business:
         fate = self._random.random()
         if fate < 0.12:
             self._in_days(20, 200, self._cancel, who)
-        elif fate < 0.26:  # the card is replaced by the customer in time, or it is not
+        elif fate < 0.26:  # the customer may or may not replace the card in time
             self._in_days(25, 150, self._use_card, who, _FAILS_LATER)
             if fate < 0.20:
                 self._in_days(151, 153, self._use_card, who, who.card)
@@ -264,7 +264,7 @@ class _Business:
         return found
 
     def _some_time(self) -> float:
-        """More often late than early: the business grows."""
+        """Later more often than earlier: the business grows."""
         return float(self._random.random() ** 0.7 * YEAR)
 
     def _in_days(
@@ -273,7 +273,7 @@ class _Business:
         self._at(self._now + self._random.uniform(least, most) * DAY, act, *args)
 
     def _at(self, moment: float, act: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Do it then, or now if that is over; what is after the year does not happen."""
+        """Run it then, or now if that time has passed; actions after the year are dropped."""
         if moment < YEAR:
             due: _Due = (max(moment, self._now), next(self._number), partial(act, *args))
             heapq.heappush(self._due, due)

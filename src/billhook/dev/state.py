@@ -18,7 +18,7 @@ from billhook.errors import BillhookError
 _HISTORY = "history.json"
 
 Stage: TypeAlias = Literal["sandbox", "mirror", "done"]
-"""What of a history is still to be filled, or that all of it is there."""
+"""The next stage of filling a history, or that it is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Keys:
 
 
 class State:
-    """The folder, held by one process at a time; the hold ends with the process."""
+    """The folder, locked by one process at a time; the lock ends with the process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().resolve()
@@ -86,7 +86,7 @@ class State:
         return keys
 
     def write_environment(self, variables: Mapping[str, str]) -> None:
-        """`env`: for a shell to read, so that commands reach what runs here."""
+        """`env`: for a shell to read, so that commands reach this run."""
         lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
         self._write("env", "".join(lines).encode())
 
@@ -103,7 +103,7 @@ class State:
             self._write(_HISTORY, orjson.dumps({"stage": stage}))
 
     def remove_environment(self) -> None:
-        """What commands would use no longer runs."""
+        """Remove `env`: the server that commands would call has stopped."""
         (self.folder / "env").unlink(missing_ok=True)
 
     def _read(self, name: str) -> dict[str, str]:
@@ -128,7 +128,7 @@ class State:
 
 
 def _only(found: dict[str, str], kind: type) -> dict[str, str]:
-    """What `kind` has a field for; a newer or older Billhook may have written more or less."""
+    """The values for the fields of `kind`; a newer or older Billhook may have written others."""
     return {f.name: found[f.name] for f in fields(kind) if isinstance(found.get(f.name), str)}
 
 

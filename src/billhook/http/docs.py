@@ -1,5 +1,5 @@
-"""`/docs`: the API's description as a page on which it can be tried out (Swagger UI, which comes
-with Billhook). It loads nothing from other hosts."""
+"""`/docs`: the API's description as a page to try it out (Swagger UI, included in Billhook). It
+loads nothing from other hosts."""
 
 from __future__ import annotations
 
