@@ -2,7 +2,7 @@
 cluster and run.
 
 Webhooks: purchases without their `checkout.session.completed`, for which stripe-sync-engine asks
-Stripe. Both servers are one process, on a new database of their own, and take turns.
+Stripe. Both servers are one process, on a new database of their own, and run alternately.
 
 Each program syncs products, prices, customers and subscriptions into an empty database of its own,
 one after the other, in a process of its own. What it wrote is counted in its tables, so one that is
