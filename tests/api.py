@@ -175,7 +175,9 @@ def connect(database_url: str, sandbox: str, key: str) -> None:
         await secrets.set(stripe_key_name("test"), key)
         await Connections(database, secrets).connected("test", account)
 
-    Books(database_url).run(work)
+    books = Books(database_url)
+    books.run(work)
+    books.close()
 
 
 def opened(answer: httpx.Response) -> dict[str, Any]:

@@ -1,20 +1,24 @@
-"""Coroutines beside whatever runs: Playwright keeps an event loop in the thread of its tests."""
+"""Coroutines beside whatever runs: on one event loop in a thread of its own, for the whole run.
+Playwright keeps another loop in the thread of its tests."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, in a thread of its own where this one has a loop already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+    """`asyncio.run`, but on a loop that stays, so that pools can stay, too."""
+    return asyncio.run_coroutine_threadsafe(work, _loop()).result()
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="aside", daemon=True).start()
+    return loop

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
 
-import asyncpg
 import orjson
 
 import aside
@@ -19,7 +17,7 @@ from billhook.kinds import KINDS, TABLES
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.ledger.transaction import Work, apply_batch
 from billhook.mirror.fetching import facts_of
-from billhook.postgres import Connection, Database, prepare_connection
+from billhook.postgres import Connection, Database
 from billhook.projections import Changes, Event, project
 from billhook.recovery import housekeeping
 from billhook.rows import Fact, apply_facts
@@ -39,21 +37,28 @@ WIPE = f"""
 
 
 class Books:
-    """Applies events and reads tables; each call runs on an event loop and a pool of its own."""
+    """Applies events and reads tables. The calls of a test share a pool, which is closed before
+    their database is dropped (`close_all`)."""
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self._database: Database | None = None
 
     def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-        async def opened() -> T:
+        return aside.run(self._run(work))
+
+    async def _run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        if self._database is None:
             database = Database(self.dsn, pool_size=8)
             await database.open()
-            try:
-                return await work(database)
-            finally:
-                await database.close()
+            self._database = database
+            _open.append(self)
+        return await work(self._database)
 
-        return aside.run(opened())
+    def close(self) -> None:
+        if self._database is not None:
+            aside.run(self._database.close())
+            self._database = None
 
     def apply(self, *events: dict[str, Any]) -> list[Any]:
         """Apply events one after the other; a failed one gives its error in its place."""
@@ -136,32 +141,6 @@ class Books:
         self._connected(work)
 
     def _connected(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
-        """Work on a connection without a pool, which takes half the time."""
-
-        async def connected() -> T:
-            connection = await asyncpg.connect(self.dsn, statement_cache_size=0)
-            try:
-                await prepare_connection(connection)
-                return await work(connection)
-            finally:
-                await connection.close()
-
-        return aside.run(connected())
-
-
-class OpenBooks(Books):
-    """`Books` whose calls share an event loop and a pool: for a test that makes many calls, all in
-    one thread, on a server that stays."""
-
-    def __init__(self, dsn: str, runner: asyncio.Runner, database: Database) -> None:
-        super().__init__(dsn)
-        self._runner = runner
-        self._database = database
-
-    def run(self, work: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
-        return self._runner.run(work(self._database))
-
-    def _connected(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         async def connected(database: Database) -> T:
             async with database.connection() as connection:
                 return await work(connection)
@@ -169,15 +148,13 @@ class OpenBooks(Books):
         return self.run(connected)
 
 
-@contextmanager
-def opened(dsn: str) -> Iterator[OpenBooks]:
-    with asyncio.Runner() as runner:
-        database = Database(dsn, pool_size=8)
-        runner.run(database.open())
-        try:
-            yield OpenBooks(dsn, runner, database)
-        finally:
-            runner.run(database.close())
+_open: list[Books] = []
+
+
+def close_all() -> None:
+    """Close the pools that a test has opened."""
+    while _open:
+        _open.pop().close()
 
 
 async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:

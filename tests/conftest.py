@@ -22,6 +22,7 @@ import pytest
 import stripe
 
 import aside
+import books
 import depth
 from billhook.postgres.embedded import UNSAFE_BUT_FAST, EmbeddedPostgres, start
 from billhook.postgres.migrate import migrate
@@ -135,6 +136,11 @@ def _copy(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     copying = f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
     aside.run(_execute(postgres.dsn(), copying))
     yield name
+    _drop(postgres, name)
+
+
+def _drop(postgres: EmbeddedPostgres, name: str) -> None:
+    books.close_all()
     aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
@@ -150,7 +156,7 @@ def empty_database_url(postgres: EmbeddedPostgres, address: Callable[[str], str]
     name = f"empty_{next(_numbers)}"
     aside.run(_execute(postgres.dsn(), f"CREATE DATABASE {name} STRATEGY file_copy"))
     yield address(name)
-    aside.run(_execute(postgres.dsn(), f"DROP DATABASE {name} WITH (FORCE)"))
+    _drop(postgres, name)
 
 
 async def _execute(dsn: str, statement: str) -> None:

@@ -159,6 +159,7 @@ def test_a_new_user_does_it_all_in_the_browser(
 @pytest.mark.parametrize(
     ("look", "width", "height"), [("light", 1280, 860), ("dark", 1280, 860), ("narrow", 390, 844)]
 )
+@pytest.mark.sampled(3)
 def test_every_page_is_fit_for_everyone(
     browser: Browser, busy: Api, look: str, width: int, height: int
 ) -> None:

@@ -96,6 +96,7 @@ def test_orders_of_others_stay_hidden(page: Page, shop: str) -> None:
     expect(page.get_by_role("heading", name="Order not found")).to_be_visible()
 
 
+@pytest.mark.full
 def test_a_debit_that_fails_later_ends_in_failed_and_can_be_tried_again(
     page: Page, shop: str
 ) -> None:

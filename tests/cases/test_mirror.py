@@ -67,6 +67,7 @@ def test_a_cancellation_scheduled_in_the_portal_says_when_the_subscription_ends(
         ({"status": "canceled", "ended_at": "soon", "canceled_at": None}, None, None),
     ],
 )
+@pytest.mark.sampled(3)
 def test_a_subscription_says_when_it_ends_or_renews(
     books: Books, fields: dict[str, object], ends: datetime | None, renews: datetime | None
 ) -> None:

@@ -142,7 +142,7 @@ def stage(database_url: str, sandbox: str) -> Iterator[tuple[Server, Proxy]]:
         proxy.close()
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(12)
 @pytest.mark.parametrize("fatal_request", range(1, REQUESTS + 1))
 def test_a_server_killed_while_a_key_is_set_starts_clean(
     database_url: str, sandbox: str, fatal_request: int

@@ -142,6 +142,7 @@ def test_a_worker_that_stops_finishes_the_event_in_hand(
     assert took < 8, worker.log.read_text()  # not after a limit of ten seconds
 
 
+@pytest.mark.full
 def test_an_event_whose_trigger_takes_too_long_for_a_shutdown_is_refused_and_not_half_applied(
     direct_database_url: str, sandbox: str, tmp_path: Path
 ) -> None:

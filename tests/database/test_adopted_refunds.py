@@ -63,6 +63,7 @@ OF_INTENT = '{"payment_intent": "pi_1"}'
         (OF_CHARGE, [OF_INTENT]),
     ],
 )
+@pytest.mark.sampled(4)
 def test_the_next_refund_of_an_adopted_payment_is_added_once(
     empty_database_url: str, related: str, refunds: list[str], told: tuple[dict[str, Any], ...]
 ) -> None:

@@ -300,6 +300,7 @@ def test_a_database_that_isolates_transactions_more_is_refused_at_the_start(
     direct = Books(direct_database_url)
     name = direct.row("SELECT current_database() AS name")["name"]
     direct.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    direct.close()  # only new sessions have it
     with pytest.raises(SettingsError, match="default_transaction_isolation = 'read committed'"):
         direct.run(lambda _: asyncio.sleep(0))
 
@@ -312,10 +313,12 @@ def test_a_server_that_takes_no_writes_is_an_outage_and_no_failed_event(
     name = books.row("SELECT current_database() AS name")["name"]
     paid = event("checkout.session.completed", session(metadata=PAID))
     books.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    books.close()  # only new sessions have it
     with pytest.raises(DatabaseUnavailable):
         books.apply(paid)
     reset = f"ALTER DATABASE {name} RESET default_transaction_read_only"
     books.execute(f"BEGIN READ WRITE; {reset}; COMMIT")
+    books.close()
     (answer,) = books.apply(paid)
     assert (answer["processing_status"], answer["attempt_count"]) == ("processed", 1)
 

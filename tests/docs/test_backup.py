@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 import stripe
 
 import shell
@@ -52,6 +53,7 @@ def wait_for(url: str, payments: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.full
 def test_a_restored_database_catches_up(
     postgres: EmbeddedPostgres, direct_database_url: str, sandbox: str, tmp_path: Path
 ) -> None:

@@ -34,6 +34,7 @@ def test_the_secrets_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     load_settings(DATABASE_URL=f"postgresql://billhook:{password}@database:5432/app")
 
 
+@pytest.mark.full
 def test_doctor_runs_on_the_server(database_url: str, sandbox: str, tmp_path: Path) -> None:
     connect(database_url, sandbox, STRIPE_KEY)
     *_, create_key, check = blocks(PAGE, "sh")

@@ -71,6 +71,7 @@ def test_an_admin_key_is_replaced(settings: dict[str, str], tmp_path: Path) -> N
     assert "is revoked" in ran.out
 
 
+@pytest.mark.full
 def test_the_stripe_key_is_replaced(server: Process, tmp_path: Path) -> None:
     (tmp_path / "stripe-key.txt").write_text(NEW_KEY)
     script = block(PAGE, "sh", "config set")
@@ -83,6 +84,7 @@ def test_the_stripe_key_is_replaced(server: Process, tmp_path: Path) -> None:
     assert live["value"].endswith(NEW_KEY[-4:])
 
 
+@pytest.mark.full
 def test_the_managed_endpoint_gets_a_new_secret(
     server: Process, sandbox: str, tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_two_signing_secrets_are_accepted(tmp_path: Path) -> None:
     assert len(settings.stripe_webhook_secrets("live")) == 2
 
 
+@pytest.mark.full
 def test_the_encryption_key_is_replaced(
     server: Process, settings: dict[str, str], sandbox: str, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ pytest_plugins = ["pytester"]
 PAGE = "docs/how-to/test-your-app.md"
 
 
+@pytest.mark.full
 def test_the_suite_of_the_page_passes(
     pytester: pytest.Pytester, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

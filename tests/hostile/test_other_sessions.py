@@ -83,6 +83,7 @@ def examined(books: Books) -> list[Finding]:
 
 @pytest.mark.parametrize("user", ["plain", "postgres"])
 @pytest.mark.parametrize("schema", ["billhook", "payments", "system", "auth"])
+@pytest.mark.sampled(4)
 def test_a_schema_that_another_user_made_before_billhook_is_refused_until_that_user_is_trusted(
     hosted: Hosted, schema: str, user: str
 ) -> None:
@@ -130,6 +131,7 @@ def test_what_another_user_made_in_a_schema_of_the_administrator_is_refused(
         "ALTER SCHEMA payments OWNER TO stranger; GRANT stranger TO plain",
     ],
 )
+@pytest.mark.sampled(2)
 def test_schemas_of_those_who_are_above_billhook_are_adopted(hosted: Hosted, owner: str) -> None:
     """As on a host that prepares them, or of InsForge's, whose tables Billhook was given."""
     insforge.make_payments(hosted.billhook)

@@ -277,6 +277,7 @@ def test_a_subject_that_only_an_answer_of_stripes_named_is_kept(away: Away) -> N
     assert away.differing() == {}
 
 
+@pytest.mark.full
 def test_every_time_of_an_account_comes_back_by_one_restoration_after_the_other(
     away: Away,
 ) -> None:

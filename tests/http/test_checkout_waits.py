@@ -300,6 +300,7 @@ async def reading(
         await gateway.close()
 
 
+@pytest.mark.full
 def test_two_hundred_pages_wait_and_hold_no_connection_of_the_pool(shop: Api, looks: Looks) -> None:
     rows = opened(shop.books, 200)
     pages = Pages(shop, rows)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from test_serve import serving as served
 
@@ -65,6 +66,7 @@ def test_two_applications_in_one_process_count_for_themselves(
         assert key not in scraped(other.http)
 
 
+@pytest.mark.full
 def test_one_of_several_workers_reports_the_mirror_and_not_itself(
     database_url: str, tmp_path: Path
 ) -> None:

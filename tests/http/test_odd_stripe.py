@@ -369,6 +369,7 @@ PAGES = ("/catalog", "/customers", "/subscriptions", "/transactions", "/webhook-
 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=repr)
+@pytest.mark.sampled(4)
 def test_numbers_that_do_not_fit_stop_no_event_and_no_page(
     database_url: str, sandbox: str, key: str, number: Any
 ) -> None:

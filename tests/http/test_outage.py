@@ -188,6 +188,7 @@ def test_connections_that_the_server_cut_are_replaced(api: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.sampled(2)
 def test_a_body_is_read_up_to_its_limit_whether_its_size_is_announced_or_not(
     api: Any, path: str, size: int, status: int, announced: bool
 ) -> None:

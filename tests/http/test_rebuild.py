@@ -120,6 +120,7 @@ def test_a_rebuild_shows_the_newer_of_two_responses_however_they_were_written(bo
         ),
     ],
 )
+@pytest.mark.sampled(3)
 def test_a_row_that_a_bug_got_wrong_is_named_and_mended_without_stripe(
     books: Books, bug: str, expected: dict[str, Any]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from billhook.models import (
 )
 from billhook.postgres.migrate import migrate
 from billhook.reports import lists, paging
-from books import Books, opened
+from books import Books
 from stripe_events import (
     T0,
     charge,
@@ -38,17 +37,16 @@ from stripe_events import (
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Books]:
-    with opened(database_url) as found:
-        yield found
+def books(database_url: str) -> Books:
+    return Books(database_url)
 
 
 @pytest.fixture(scope="module")
-def shop(shared_database_url: str) -> Iterator[Books]:
+def shop(shared_database_url: str) -> Books:
     """What a small shop sold, to be read only."""
-    with opened(shared_database_url) as found:
-        apply(found, *SHOP)
-        yield found
+    found = Books(shared_database_url)
+    apply(found, *SHOP)
+    return found
 
 
 def apply(books: Books, *events: dict[str, Any]) -> None:

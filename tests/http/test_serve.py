@@ -116,6 +116,7 @@ def test_workers_start_on_a_slow_machine(database_url: str, sandbox: str, tmp_pa
         ({"BILLHOOK_TRUSTED_PROXIES": "10.0.0.7, 127.0.0.0/8"}, True),
     ],
 )
+@pytest.mark.sampled(2)
 def test_a_forwarded_scheme_is_believed_only_from_a_configured_proxy(
     database_url: str, tmp_path: Path, trusted: dict[str, str], is_secure: bool
 ) -> None:

@@ -86,6 +86,7 @@ def answering(status: int, body: bytes, *, length: int = 0) -> Callable[[], obje
     ],
     ids=["refused", "dropped", "html", "cut", "truncated", "list", "other", "odd", "gateway"],
 )
+@pytest.mark.sampled(3)
 def test_a_key_cannot_be_set_while_stripe_cannot_be_asked(
     database_url: str, stripe: Callable[[], object], said: str
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_key_cannot_be_set_while_stripe_cannot_be_asked(
         assert api.admin("GET", "/config").json()["keys"][0]["value"] is None
 
 
+@pytest.mark.full
 def test_a_stripe_that_takes_half_a_minute_is_given_up_in_time(
     database_url: str, sandbox: str
 ) -> None:

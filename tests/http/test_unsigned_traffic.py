@@ -208,6 +208,7 @@ def answering(
 @pytest.mark.parametrize("read_every", [30_000, 10], ids=["reads nothing", "reads slowly"])
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 @pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.sampled(4)
 def test_a_client_that_does_not_take_its_answer_loses_its_connection(
     answering: tuple[Api, dict[str, str]], size: str, connection: str, read_every: int
 ) -> None:

@@ -81,6 +81,7 @@ def test_compose_needs_the_secrets_and_nothing_else(compose: dict[str, Any]) -> 
     assert compose["services"]["billhook"]["ports"] == ["127.0.0.1:7130:7130"]  # behind a proxy
 
 
+@pytest.mark.full
 def test_a_server_runs_with_the_roles_of_compose(sandbox: str, tmp_path: Path) -> None:
     password = "it's a/p@ss word"
     # A cluster of its own: roles belong to all databases of one.

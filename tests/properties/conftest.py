@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from books import Books, opened
+from books import Books
 
 
 @pytest.fixture
-def books(database_url: str) -> Iterator[Books]:
+def books(database_url: str) -> Books:
     """A ledger on one database, wiped between examples."""
-    with opened(database_url) as found:
-        yield found
+    return Books(database_url)

@@ -270,6 +270,7 @@ async def insert(database: Database, table: str, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.sampled(2)
 def test_pages_in_both_directions_are_parts_of_the_sorted_list(books: Books, name: str) -> None:
     kind = KINDS[name]
 
@@ -279,10 +280,9 @@ def test_pages_in_both_directions_are_parts_of_the_sorted_list(books: Books, nam
     def own(rows: list[Row]) -> list[object]:
         return [kind.own(row) for row in rows]
 
-    async def example(database: Database, data: st.DataObject) -> None:
-        unique = {"unique_by": lambda row: row["id"], "max_size": 14}
-        here = data.draw(st.lists(kind.row, **unique), "rows")
-        limit = data.draw(st.integers(1, 4), "limit")
+    async def example(
+        database: Database, here: list[Row], come: list[Row], limit: int, pick: int, lost: set[int]
+    ) -> None:
         async with database.connection() as connection:
             await connection.execute(f"TRUNCATE {kind.table}")
         await insert(database, kind.table, here)
@@ -315,9 +315,8 @@ def test_pages_in_both_directions_are_parts_of_the_sorted_list(books: Books, nam
             return
 
         # Rows go and others come: a cursor still says the same place.
-        row, cursor = data.draw(st.sampled_from(cursors), "cursor")
-        gone = data.draw(st.sets(st.sampled_from([each["id"] for each in here])), "gone")
-        come = data.draw(st.lists(kind.row, **unique), "come")
+        row, cursor = cursors[pick % len(cursors)]
+        gone = {here[each]["id"] for each in lost if each < len(here)}
         come = [each for each in come if each["id"] not in {old["id"] for old in here}]
         async with database.connection() as connection:
             await connection.execute(
@@ -350,8 +349,14 @@ def test_pages_in_both_directions_are_parts_of_the_sorted_list(books: Books, nam
             assert bool(previous) == bool(before)
 
     @settings(max_examples=by_depth(6, 25, 200))
-    @given(st.data())
-    def holds(data: st.DataObject) -> None:
-        books.run(lambda database: example(database, data))
+    @given(
+        here=st.lists(kind.row, unique_by=lambda row: row["id"], max_size=14),
+        come=st.lists(kind.row, unique_by=lambda row: row["id"], max_size=14),
+        limit=st.integers(1, 4),
+        pick=st.integers(0, 13),
+        lost=st.sets(st.integers(0, 13)),
+    )
+    def holds(**drawn: Any) -> None:
+        books.run(lambda database: example(database, **drawn))
 
     holds()

@@ -33,6 +33,7 @@ def test_a_valid_object_passes(charge: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", ["absent", "null", "unknown", "number"])
+@pytest.mark.sampled(4)
 def test_the_type_checker_reports_an_invalid_object(charge: Any, tmp_path: Path, harm: str) -> None:
     harmed = copy.deepcopy(charge)
     if harm == "absent":
