@@ -39,6 +39,7 @@ from billhook.http import (
     lists,
     openapi,
     overview,
+    public_catalog,
     refresh,
     webhooks,
 )
@@ -50,6 +51,7 @@ from billhook.paths import EncodedSlashes
 from billhook.postgres import Database
 from billhook.postgres.migrate import migrate
 from billhook.recovery import Recovery
+from billhook.reports.public_catalog import PublicCatalogs
 from billhook.services import Services
 from billhook.settings import ENVIRONMENTS, Environment, Settings, load_settings
 from billhook.stripe.gateway import Gateway
@@ -94,7 +96,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
-        *(checkout, connections, catalog, lists, overview, events),
+        *(checkout, connections, catalog, public_catalog, lists, overview, events),
         *(refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).
@@ -218,6 +220,7 @@ async def _services(
             stripe_keys=stripe_keys,
             sync=sync,
             checkout_results=checkout_results,
+            public_catalogs=PublicCatalogs(database),
             bodies=Bodies(),
             metrics=metrics,
             stopping=asyncio.Event(),

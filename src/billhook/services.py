@@ -19,6 +19,7 @@ from billhook.ledger import Ledger
 from billhook.metrics import Metrics
 from billhook.mirror.sync import Sync
 from billhook.postgres import Database
+from billhook.reports.public_catalog import PublicCatalogs
 from billhook.settings import Settings
 from billhook.stripe.gateway import Gateway
 from billhook.stripe.signing_secrets import SigningSecrets
@@ -44,6 +45,7 @@ class Services:
     stripe_keys: StripeKeys
     sync: Sync
     checkout_results: CheckoutResults
+    public_catalogs: PublicCatalogs
     bodies: Bodies
     metrics: Metrics
     stopping: asyncio.Event

@@ -277,6 +277,12 @@ class Settings(FromEnvironment):
         le=36500,
         description="Finished events older than this many days are archived. If not set, none is.",
     )
+    public_catalog: bool = Field(
+        False,
+        alias="BILLHOOK_PUBLIC_CATALOG",
+        description="Whether anyone may read the active products and prices "
+        "(`GET …/public-catalog`), for a pricing page.",
+    )
     verify_hours: int = Field(
         24,
         alias="BILLHOOK_VERIFY_HOURS",

@@ -277,6 +277,37 @@ class Price(WireModel):
     synced_at: Timestamp
 
 
+class PublicPrice(WireModel):
+    """An active price, as anyone may see it."""
+
+    price_id: str
+    currency: str
+    unit_amount: int | None
+    unit_amount_decimal: str | None
+    type: str
+    lookup_key: str | None
+    billing_scheme: str | None
+    tax_behavior: str | None
+    recurring_interval: str | None
+    recurring_interval_count: int | None
+
+
+class PublicProduct(WireModel):
+    """An active product with its active prices, as anyone may see it."""
+
+    product_id: str
+    name: str
+    description: str | None
+    default_price_id: str | None
+    prices: list[PublicPrice]
+
+
+class PublicCatalog(WireModel):
+    """200 of the public catalog."""
+
+    products: list[PublicProduct]
+
+
 class Products(WireModel):
     products: list[Product]
 
