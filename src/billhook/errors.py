@@ -182,8 +182,8 @@ class DatabaseDuplicate(BillhookError):
 
 
 class SecretUnreadable(BillhookError):
-    """500: a stored secret was encrypted with another key. The message names, never quotes it.
-    Only admins get it; other callers get a 500 without details."""
+    """500: a stored secret was encrypted with another key. The message names the
+    secret but never shows it. Only admins get it; other callers get a 500 without details."""
 
 
 class SigningKeysUnavailable(BillhookError):

@@ -259,7 +259,8 @@ class Settings(FromEnvironment):
         alias="BILLHOOK_RETRY_ATTEMPTS",
         ge=1,
         le=100,
-        description="How many times an event is tried.",
+        description="How many times the recovery worker retries a failed event before it becomes a "
+        "dead letter.",
     )
     pull_seconds: float | None = Field(
         None,

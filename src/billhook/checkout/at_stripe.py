@@ -94,7 +94,7 @@ async def create_at_stripe(
             ):
                 metered |= await _prices_at_stripe(gateway, environment, unknown, key)
             elif repeated and _is_key_used(error) and not key_was_used:
-                # By a try of this row's that had other parameters, and whose answer nobody saw.
+                # By an earlier attempt for this row with other parameters, whose response was lost.
                 key_was_used = True
             else:
                 raise
@@ -205,7 +205,7 @@ def stripe_idempotency_key(
     subject's.
 
     Args:
-        params: what is sent, where the key of the other tries is of no use any more.
+        params: what is sent; set if an earlier attempt has already used the usual key.
     """
     prefix = f"insforge:{environment}:checkout_session:"
     if order.idempotency_key is None and replaced is None and params is None:

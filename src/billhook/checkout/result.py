@@ -32,7 +32,8 @@ from billhook.stripe.gateway import Gateway
 _UNDECIDED = ("initialized", "open")
 _POLL_EVERY = 0.1  # seconds
 _MOST_PAGES = 2_000
-"""Pages that wait in this process. Each holds a connection, so more are answered immediately."""
+"""Pages that wait in this process; more are answered immediately. Each keeps its HTTP connection
+open, but none to the database."""
 _MOST_PAGES_EACH = 20
 """Likewise of one user, or of all guests for one checkout: these have no identity."""
 

@@ -126,8 +126,9 @@ class Kind:
         customer: the column of its customer: rows without a subject of their own get the one that
             the customer pays for.
         subject: the subject that the object names itself.
-        claims: that subject pays for the object's customer (docs/explanation/ordering.md).
-        readable: whether the object has what its row cannot be without.
+        claims: whether the object also claims that its customer pays for that subject
+            (docs/explanation/ordering.md).
+        readable: false for objects that get no row, such as a payment method without a customer.
         progress: how far along a one-way lifecycle a state is. Of two states in the same second,
             the one further along is the later.
         listed: its list, where that follows from the declaration.

@@ -132,7 +132,7 @@ class RefundFacts:
     """Refunded money: a Refund, or the total refunds that a Charge reports."""
 
     object_type: Literal["refund", "charge", "transaction"]
-    """`transaction`: what an adopted row said, until a charge of it tells."""
+    """`transaction`: what an adopted row said, until a charge reports its total."""
     object_id: str
     status: Literal["pending", "refunded", "failed"]
     amount: int

@@ -1,4 +1,9 @@
-"""Retries of failed events, whether or not Stripe sends them again."""
+"""Retries of failed events, whether or not Stripe sends them again.
+
+The first retry comes 5 seconds after the failure (the default of `billhook.event_retries.next_at`),
+the next ones after `billhook.backoff`: doubled each time, up to 6 hours. After
+`settings.retry_attempts` (20) the event is a dead letter.
+"""
 
 from __future__ import annotations
 

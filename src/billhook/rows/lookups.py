@@ -19,9 +19,9 @@ class Lookup:
     """Rows that a batch loads.
 
     Attributes:
-        name: what they are called in what is loaded.
-        wanted: where their keys are in what is wanted: a name, or the names on the way to it.
-        keys: the keys as rows `w`, of what is wanted.
+        name: their key in the result.
+        wanted: the path to their keys in the JSON document `wanted`.
+        keys: a FROM item that yields those keys as rows `w`.
         rows: the rows of one key, as a query.
         columns: what is loaded of each row `t`.
     """

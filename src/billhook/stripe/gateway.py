@@ -262,7 +262,8 @@ class Gateway:
         *,
         key: str | None = None,
     ) -> Fetched:
-        """`GET path` for a sync: when the governor allows; after a 429, again and slower.
+        """`GET path` for a sync, when the governor allows. After a 429, up to four more times: the
+        first after 0.5 s, each pause twice as long as the one before.
 
         Raises:
             RateLimited: still rate limited after several pauses. Else as `post` does.

@@ -3,6 +3,9 @@
 Stripe limits requests per account, and further per list (stripe-facts 41). Requests of live
 traffic (a checkout, a change of the catalog) never wait here; they count toward the total, so a
 concurrent sync slows down instead. One governor serves one process.
+
+The rates are settings: `stripe_list_rate`, `stripe_test_rate`, `stripe_live_rate`. The gateway
+retries after a 429.
 """
 
 from __future__ import annotations
@@ -101,7 +104,7 @@ class Governor:
         account.total.free_at = min(account.total.free_at, now + _LONGEST_DEBT)
 
     def pause(self, environment: Environment, seconds: float) -> None:
-        """After a 429: pause, then send one request at a time."""
+        """After a 429: pause requests that can wait, then continue at the same rate."""
         self._account(environment).clock.pause(seconds)
 
     def _account(self, environment: Environment) -> _Account:

@@ -1,8 +1,9 @@
 -- What a batch of events touches, read in one call. Complete keys in, rows out: it contains no rules.
 --
 -- Without statistics the planner considers any index that begins with `environment` as good as one on
--- the complete key. Nothing of the app's runs in here, so the settings of `load_batch` leave it no choice.
--- They hold in the functions that it calls, and nothing else calls these. What is mechanical is in generated.sql.
+-- the complete key. No code of the app runs in here, so the settings of `load_batch` may leave it
+-- no choice. They hold in the functions that it calls; nothing else calls these. The mechanical part is in
+-- generated.sql.
 
 -- Take the locks of a batch first, in their order, so that two batches never wait for each other in
 -- a circle; then read. Each statement sees what was committed before it: after the locks, that is
