@@ -78,7 +78,10 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         if owners := [each async for each in in_database.owners(database)]:
             return found + owners
         schema = await in_database.migrated(database)
-        found += [schema, *[each async for each in in_database.roles(database)]]
+        found.append(schema)
+        if schema is in_database.ABSENT:
+            return found + await _before_first_start(settings)
+        found += [each async for each in in_database.roles(database)]
         if schema.state == "broken":
             return found
         found += [each async for each in in_database.user(database)]
@@ -97,6 +100,23 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         return [*found, failure("database", error)]
     finally:
         await database.close()
+
+
+async def _before_first_start(settings: Settings) -> list[Finding]:
+    """The keys of the settings, which the server will store."""
+    gateway = Gateway(_no_key, settings.stripe_api_base)
+    try:
+        found = [
+            await at_stripe.key_of_settings(gateway, settings, environment)
+            for environment in ENVIRONMENTS
+        ]
+    finally:
+        await gateway.close()
+    return [each or at_stripe.no_key(env) for env, each in zip(ENVIRONMENTS, found, strict=True)]
+
+
+async def _no_key(_environment: Environment) -> None:
+    """Nothing is stored yet."""
 
 
 async def _environments(settings: Settings, database: Database, now: datetime) -> list[Finding]:
@@ -132,7 +152,7 @@ async def _environment(
     key = await at_stripe.key(gateway, secrets, environment, connection)
     found = [key]
     if key.state == "skipped":
-        return found
+        return [await at_stripe.key_of_settings(gateway, settings, environment) or key]
     # Without a working key, further requests to Stripe would fail as well.
     if key.state == "ok":
         endpoint = at_stripe.Endpoint(gateway, database, secrets, settings, environment, connection)

@@ -55,6 +55,14 @@ WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
 """
 
 
+ABSENT = Finding(
+    check="schema",
+    state="broken",
+    message="The schema does not exist yet.",
+    next_actions="The first start of the server creates it, and so does: billhook migrate",
+)
+
+
 async def reachable(settings: Settings) -> tuple[Finding, Database | None]:
     """Whether PostgreSQL responds; and the open database, if it does."""
     database = Database(settings.database_url.get_secret_value(), pool_size=2)
@@ -97,6 +105,8 @@ async def migrated(database: Database) -> Finding:
             rows = await connection.fetch(_APPLIED)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         rows = []
+    if not rows:
+        return ABSENT
     applied = {row["part"]: row["checksum"] for row in rows}
     known = {str(each.number): each.checksum for each in migrations()}
     functions = {each.name: each.checksum for each in function_files()}

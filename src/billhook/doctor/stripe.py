@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import stripe
 
-from billhook.access.secrets import SecretStore, webhook_secret_name
+from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret_name
 from billhook.account.endpoint import EVENTS, LEFT_ALONE, is_managed
 from billhook.doctor.finding import Finding, State, failure
 from billhook.errors import BillhookError, SecretUnreadable
@@ -54,6 +54,28 @@ async def key(
         )
     message = f"Stripe accepts the key {connection.masked_key} ({account.get('id')})."
     return Finding(check="stripe key", environment=environment, state="ok", message=message)
+
+
+async def key_of_settings(
+    gateway: Gateway, settings: Settings, environment: Environment
+) -> Finding | None:
+    """Whether Stripe accepts the key of the settings, which the server stores at startup if there
+    is none; None if the settings have none."""
+    value = settings.stripe_secret_key(environment)
+    if value is None:
+        return None
+    name = stripe_key_name(environment)
+    try:
+        account = (await gateway.account(environment, key=value)).data
+    except BillhookError as error:
+        return failure("stripe key", error, environment)
+    return Finding(
+        check="stripe key",
+        environment=environment,
+        state="ok",
+        message=f"Stripe accepts {name} ({account.get('id')}). The next start of the server stores "
+        "it.",
+    )
 
 
 def no_key(environment: Environment) -> Finding:

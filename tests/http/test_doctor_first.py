@@ -1,0 +1,64 @@
+"""`billhook doctor` before the server was ever started: with the `.env` that it will read."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from test_doctor import PUBLIC
+
+from billhook.postgres.migrate import migrate
+from cli import Billhook, billhook
+from http_tokens import JWT_SECRET
+
+__all__ = ["billhook"]
+
+KEY = "sk_test_first_start"
+
+
+@pytest.fixture
+def env(
+    empty_database_url: str, sandbox: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    for name in ("STRIPE_API_BASE", "STRIPE_TEST_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / ".env"
+    file.write_text(
+        f"DATABASE_URL={empty_database_url}\nJWT_SECRET={JWT_SECRET}\n"
+        f"STRIPE_API_BASE={sandbox}\nSTRIPE_TEST_SECRET_KEY={KEY}\n"
+    )
+    return file
+
+
+def test_what_the_first_start_will_find_is_examined(env: Path, billhook: Billhook) -> None:
+    ran = billhook("doctor")
+    assert ran.code == 1, ran.out + ran.err
+    assert "The schema does not exist yet" in ran.out
+    assert "first start of the server creates it" in ran.out
+    assert "Stripe accepts STRIPE_TEST_SECRET_KEY (acct_" in ran.out
+    assert "live stripe key: No Stripe key is set" in ran.out
+    assert "1 broken" in ran.out
+    assert KEY not in ran.out
+
+
+def test_a_migrated_database_without_keys_too(
+    env: Path, billhook: Billhook, empty_database_url: str
+) -> None:
+    asyncio.run(migrate(empty_database_url))
+    ran = billhook("doctor")
+    assert "Stripe accepts STRIPE_TEST_SECRET_KEY (acct_" in ran.out
+    assert "nothing can be sold" not in ran.out
+
+
+def test_a_key_that_cannot_be_checked_is_named(env: Path, billhook: Billhook, sandbox: str) -> None:
+    env.write_text(env.read_text().replace(sandbox, PUBLIC))
+    ran = billhook("doctor", "--json")
+    assert ran.code == 1
+    (found,) = (
+        each
+        for each in ran.json["checks"]
+        if each["check"] == "stripe key" and each["environment"] == "test"
+    )
+    assert found["state"] == "broken"
+    assert KEY not in ran.out
