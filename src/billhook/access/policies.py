@@ -20,6 +20,21 @@ WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
 ORDER BY 1
 """
 
+# A policy depends on the functions that it calls; one of the app's may call auth.uid() in its turn.
+_NEED_UUID = r"""
+SELECT DISTINCT pg_catalog.format('%s on payments.%I', p.polname, c.relname) AS name
+FROM pg_catalog.pg_policy AS p
+JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+JOIN pg_catalog.pg_depend AS d
+    ON d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc AS f ON f.oid = d.refobjid
+WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
+                'payments.stripe_customer_portal_sessions'::regclass::oid)
+    AND (f.oid = pg_catalog.to_regprocedure('auth.uid()') OR f.prosrc ~ 'auth\.uid\(')
+ORDER BY 1
+"""
+
 _SUPERUSER = (
     "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper"
 )
@@ -77,6 +92,13 @@ async def session_tables(database: Database) -> list[SessionTable]:
     """Both tables, by name."""
     async with database.connection() as connection:
         return [SessionTable(**row) for row in await connection.fetch(_SESSION_TABLES)]
+
+
+async def policies_that_need_uuids(database: Database) -> list[str]:
+    """The policies that call `auth.uid()`, themselves or in a function of theirs: they raise an
+    error if the subject of a token is not a UUID."""
+    async with database.connection() as connection:
+        return [row["name"] for row in await connection.fetch(_NEED_UUID)]
 
 
 async def superuser(database: Database) -> str | None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
 from billhook.cli.dev_run import server_settings
 from billhook.cli.duration import parse_duration
+from billhook.cli.output import note
+from billhook.errors import BillhookError, SettingsError
+
+_WITHOUT_DATABASE = {"DATABASE_URL": "postgresql:///unused"}
+_PATIENCE = 3.0
+"""Seconds for the database: without it, the warning is only less exact."""
 
 
 def token(
@@ -35,9 +43,53 @@ def token(
     lifetime = parse_duration(expires)
     more = _parsed(claims)
     # Only the secret is needed: a token can be created without a database.
-    settings = server_settings(DATABASE_URL="postgresql:///unused")
+    settings = server_settings(**_WITHOUT_DATABASE)
     secret = settings.jwt_secret.get_secret_value()
+    if role == "authenticated" and not _is_uuid(sub):
+        _warn_where_a_uuid_is_needed(sub)
     print(mint(secret, sub, email, role, lifetime.total_seconds(), more=more))
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _warn_where_a_uuid_is_needed(sub: str) -> None:
+    """On standard error. Where the policies cannot be read, it says what to look for."""
+    import asyncpg
+
+    try:
+        url = server_settings().database_url.get_secret_value()
+        names = asyncio.run(_policies_that_need_uuids(url))
+    except (SettingsError, BillhookError, OSError, asyncpg.PostgresError, TimeoutError):
+        names = None
+    if names is None:
+        note(
+            f"Warning: {sub} is not a UUID. Policies that use auth.uid() raise an error for such a "
+            "user: compare with auth.jwt() ->> 'sub' instead."
+        )
+    elif names:
+        note(
+            f"Warning: {sub} is not a UUID, but these policies use auth.uid(), which raises an "
+            f"error for it: {', '.join(names)}. Use a UUID, or compare with auth.jwt() ->> 'sub'."
+        )
+
+
+async def _policies_that_need_uuids(url: str) -> list[str]:
+    from billhook.access.policies import policies_that_need_uuids
+    from billhook.postgres import Database
+
+    async with asyncio.timeout(_PATIENCE):
+        database = Database(url, pool_size=1)
+        await database.open()
+        try:
+            return await policies_that_need_uuids(database)
+        finally:
+            await database.close()
 
 
 def _parsed(claims: str | None) -> dict[str, object]:
