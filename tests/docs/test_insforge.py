@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import stripe
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import insforge
@@ -93,11 +94,16 @@ def encrypted(value: str) -> str:
 
 
 @pytest.fixture
-def project(postgres: EmbeddedPostgres, template: str, empty_database_url: str) -> Books:
-    """InsForge's database. `template`: a migration before this one made the callers' roles."""
+def project(
+    postgres: EmbeddedPostgres, template: str, empty_database_url: str, sandbox: str
+) -> Books:
+    """InsForge's database, with a customer that Stripe knows: the first sync removes mappings of
+    others. `template`: a migration before this one made the callers' roles."""
     books = Books(postgres.dsn(urlsplit(empty_database_url).path.removeprefix("/")))
     insforge.make_payments(books)
-    for script in (_AUTH, _SECRETS, _ROWS, _APP):
+    client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": sandbox})
+    rows = _ROWS.replace("cus_1", client.v1.customers.create({"name": "Ada"}).id)
+    for script in (_AUTH, _SECRETS, rows, _APP):
         books.execute(script)
     for name, value in (
         ("STRIPE_TEST_SECRET_KEY", STRIPE_KEY),
