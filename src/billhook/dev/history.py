@@ -25,11 +25,12 @@ YEAR = 365 * DAY
 
 _SUBSCRIBERS = tuple(
     f"{first} {second}"
-    for second in ("Bakery", "Books", "Cycles", "Studio", "Garden", "Coffee", "Prints")
+    for second in ("Bakery", "Books", "Cycles", "Studio", "Coffee")
     for first in ("Harbor", "Maple", "North", "Bright", "Copper", "Willow", "Silver", "Orchard")
 )
 _FROM_THE_START = 8
-_PURCHASES = 130
+_PAST_DUE = ("Cedar Florists", "Amber Music")
+_PURCHASES = 100
 _VISA = "pm_card_visa"
 _CARDS = (_VISA, _VISA, "pm_card_mastercard", "pm_card_visa_debit", "pm_card_amex")
 _DECLINED = "pm_card_chargeDeclinedInsufficientFunds"
@@ -132,7 +133,9 @@ class _Business:
         for number, name in enumerate(_SUBSCRIBERS):
             early = number < _FROM_THE_START
             at = self._random.uniform(0, 3 * DAY) if early else self._some_time()
-            self._at(at, self._subscribe, _Subscriber(name))
+            self._at(at, self._join, _Subscriber(name))
+        for name in _PAST_DUE:  # whose first renewal, five days before the end, fails
+            self._at(YEAR - 36 * DAY, self._join_and_fail, _Subscriber(name))
         for number in range(_PURCHASES):
             self._at(self._some_time(), self._buy, number)
         for number, (days, evidence) in enumerate(_DISPUTES):
@@ -147,8 +150,16 @@ class _Business:
             await act()
         await self._control("catch_up")
 
-    async def _subscribe(self, who: _Subscriber) -> None:
+    async def _join(self, who: _Subscriber) -> None:
         plan = self._random.choices(self._plans, [each.weight for each in self._plans])[0]
+        await self._subscribe(who, plan)
+        self._plan_what_becomes_of(who)
+
+    async def _join_and_fail(self, who: _Subscriber) -> None:
+        await self._subscribe(who, self._plans[0])
+        self._in_days(10, 20, self._use_card, who, _FAILS_LATER)
+
+    async def _subscribe(self, who: _Subscriber, plan: Plan) -> None:
         who.card = self._random.choice(_CARDS)
         customer = await self._v1.customers.create_async(
             {
@@ -171,7 +182,6 @@ class _Business:
         if plan.trial_days:
             order["trial_period_days"] = plan.trial_days
         who.subscription = (await self._v1.subscriptions.create_async(order)).id
-        self._plan_what_becomes_of(who)
 
     def _plan_what_becomes_of(self, who: _Subscriber) -> None:
         fate = self._random.random()
@@ -181,9 +191,7 @@ class _Business:
             self._in_days(25, 150, self._use_card, who, _FAILS_LATER)
             if fate < 0.20:
                 self._in_days(151, 153, self._use_card, who, who.card)
-        elif fate < 0.34:  # some of them are past due at the end
-            self._at(YEAR - self._random.uniform(5, 30) * DAY, self._use_card, who, _FAILS_LATER)
-        elif fate < 0.42:
+        elif fate < 0.34:
             self._in_days(10, 120, self._refund_last_invoice, who)
 
     async def _use_card(self, who: _Subscriber, card: str) -> None:
