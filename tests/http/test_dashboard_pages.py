@@ -530,7 +530,7 @@ def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sand
             assert key not in visitor.read(f"/test{path}")
         assert "The key was removed" in visitor.do("/test/settings/key/remove")
         assert "not set" in visitor.text("/test/settings")
-        assert "nothing to remove" in visitor.do("/test/settings/key/remove")
+        assert "no key to remove" in visitor.do("/test/settings/key/remove")
         visitor.http.close()
 
 
