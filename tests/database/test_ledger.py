@@ -11,9 +11,11 @@ from structlog.testing import capture_logs
 
 from billhook import postgres
 from billhook.errors import DatabaseBusy, DatabaseUnavailable, ObjectLocked, SettingsError
-from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
+from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode, replaying
+from billhook.models import ReplayEvents
 from billhook.postgres import Database
 from billhook.postgres.refusals import is_of_the_app
+from billhook.recovery import housekeeping
 from billhook.rows.loading import Wanted
 from books import Books, apply_one
 from strangers import as_user
@@ -507,3 +509,20 @@ def test_an_event_that_waits_too_long_for_a_swap_is_no_failure_of_the_app(
 
     books.run(work)
     assert books.rows("SELECT FROM payments.webhook_events") == []
+
+
+def test_an_event_that_is_archived_while_many_are_replayed_stops_no_others(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.apply(*(event("customer.created", customer(f"cus_{n}"), id=f"evt_{n}") for n in range(2)))
+    replay = replaying.replay
+
+    async def late(ledger: Ledger, environment: Any, event_id: str, *, refire: bool) -> Any:
+        await housekeeping.archive(ledger.database, environment, days=-1, most=1)
+        return await replay(ledger, environment, event_id, refire=refire)
+
+    monkeypatch.setattr(replaying, "replay", late)
+    order = ReplayEvents(status="processed", limit=2)
+    found = books.run(lambda database: replaying.replay_many(Ledger(database), "test", order))
+    assert found.replayed == 0
+    assert [each.event_id for each in found.failed] == ["evt_0", "evt_1"]

@@ -13,11 +13,11 @@ import pytest
 import aside
 from billhook.ledger import Ledger, queue
 from billhook.ledger.delivery import Delivery, decode
-from billhook.ledger.queue import Queue
+from billhook.ledger.queue import Aside, Queue
 from billhook.ledger.transaction import Entry, Work
 from billhook.postgres import Database
 from billhook.projections import project
-from billhook.settings import Environment
+from billhook.settings import ENVIRONMENTS, Environment
 from stripe_events import customer, event, payload
 
 NOW = datetime(2026, 5, 28, tzinfo=UTC)
@@ -84,7 +84,7 @@ def run(test: Callable[[Queue, Transactions], Awaitable[None]]) -> None:
     async def main() -> None:
         transactions = Transactions()
         async with asyncio.timeout(20):
-            await test(Queue("test", transactions.apply, most_aside=MOST_ASIDE), transactions)
+            await test(Queue("test", transactions.apply, Aside(MOST_ASIDE)), transactions)
 
     asyncio.run(main())
 
@@ -282,3 +282,21 @@ def test_blocked_events_leave_a_connection_of_a_small_pool_to_everything_else(
         await database.close()
 
     aside.run(work())
+
+
+def test_slow_triggers_in_test_and_live_together_leave_connections_for_everything_else() -> None:
+    async def main() -> None:
+        transactions = Transactions()
+        aside = Aside(2)
+        queues = [Queue(each, transactions.apply, aside) for each in ENVIRONMENTS]
+        transactions.spent = {"customer.created": 0.1}
+        answers = [task for queue in queues for task in await begin(queue, "cus_0")]
+        await transactions.commit_all(answers)  # now the type is known to be slow
+        names = [f"cus_{number}" for number in range(1, 4)]
+        answers = [task for queue in queues for task in await begin(queue, *names)]
+        assert len(transactions.running) == 2
+        await transactions.commit_all(answers)
+        assert [answer.result().processing_status for answer in answers] == ["processed"] * 6
+        assert len(transactions.begun) == 8
+
+    asyncio.run(main())

@@ -53,21 +53,47 @@ class _Waiting:
         return self.work.delivery.event.type
 
 
+class Aside:
+    """The transactions that run beside the batches, of all queues together.
+
+    Args:
+        most: how many may run at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._queues: list[Queue] = []
+        self.running: set[asyncio.Task[None]] = set()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.running) < self._most
+
+    def share(self, queue: Queue) -> None:
+        """Let a queue use it."""
+        self._queues.append(queue)
+
+    def start_waiting(self) -> None:
+        """A transaction has ended: start those that have room now."""
+        for queue in self._queues:
+            queue.start()
+
+
 class Queue:
     """The events of one environment that are waiting for a transaction, in this process.
 
     Args:
-        most_aside: transactions that may run beside the batch.
+        aside: shared with the other environment's queue.
     """
 
-    def __init__(self, environment: Environment, apply: Apply, *, most_aside: int) -> None:
-        self._most_aside = most_aside
+    def __init__(self, environment: Environment, apply: Apply, aside: Aside) -> None:
         self._environment = environment
         self._apply = apply
         self._waiting: list[_Waiting] = []
         self._busy: set[str] = set()
         self._batch: asyncio.Task[None] | None = None
-        self._aside: set[asyncio.Task[None]] = set()
+        self._aside = aside
+        aside.share(self)
         self._seconds: dict[str, float] = {}  # in triggers, on average, by event type
 
     async def submit(self, work: Work) -> Entry:
@@ -78,22 +104,22 @@ class Queue:
         """
         answer: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, answer, locks_of(self._environment, work)))
-        self._start()
+        self.start()
         return await answer
 
     async def close(self) -> None:
         """Cancel the running transactions."""
         self._waiting.clear()
-        running = self._aside | ({self._batch} if self._batch else set())
+        running = self._aside.running | ({self._batch} if self._batch else set())
         for task in running:
             task.cancel()
         if running:
             await asyncio.wait(running)
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Start the transactions that may run now."""
-        while len(self._aside) < self._most_aside and (events := self._take(1, alone=True)):
-            self._aside.add(asyncio.create_task(self._run(events, None)))
+        while self._aside.has_room and (events := self._take(1, alone=True)):
+            self._aside.running.add(asyncio.create_task(self._run(events, None)))
         if self._batch is None and (events := self._take(MOST_EVENTS, alone=False)):
             self._batch = asyncio.create_task(self._run(events, _BATCH_TIMEOUT))
 
@@ -134,12 +160,12 @@ class Queue:
         limit = asyncio.timeout(seconds)
 
         def set_aside() -> None:
-            if self._batch is task and len(self._aside) < self._most_aside:
+            if self._batch is task and self._aside.has_room:
                 self._batch = None
-                self._aside.add(task)
+                self._aside.running.add(task)
                 if len(events) == 1:
                     limit.reschedule(None)
-                self._start()
+                self.start()
 
         timer = loop.call_later(_STUCK_AFTER, set_aside)
         try:
@@ -168,12 +194,12 @@ class Queue:
         self._waiting[:0] = events
 
     def _end(self, task: asyncio.Task[None], events: list[_Waiting]) -> None:
-        self._aside.discard(task)
+        self._aside.running.discard(task)
         if self._batch is task:
             self._batch = None
         for waiting in events:
             self._busy -= waiting.locks
-        self._start()
+        self._aside.start_waiting()
 
     def _learn(self, type: str, seconds: float) -> None:
         before = self._seconds.get(type, seconds)

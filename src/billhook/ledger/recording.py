@@ -21,7 +21,7 @@ from billhook.errors import (
 )
 from billhook.kinds.reading import UnreadableObject
 from billhook.ledger.delivery import Delivery
-from billhook.ledger.queue import Queue
+from billhook.ledger.queue import Aside, Queue
 from billhook.ledger.transaction import FINISHED, Entry, Work, apply_batch
 from billhook.metrics import Metrics
 from billhook.postgres import Database, repeat_collisions
@@ -72,11 +72,9 @@ class Ledger:
     def __init__(self, database: Database, metrics: Metrics | None = None) -> None:
         self.database = database
         self._metrics = metrics or Metrics()
-        # One connection for the batch, and one that remains for everything else.
-        most_aside = max(1, database.pool_size - 2)
-        self._queues = {
-            each: Queue(each, self._transact, most_aside=most_aside) for each in ENVIRONMENTS
-        }
+        # A connection for the batch of each environment, and one that remains for everything else.
+        aside = Aside(max(1, database.pool_size - len(ENVIRONMENTS) - 1))
+        self._queues = {each: Queue(each, self._transact, aside) for each in ENVIRONMENTS}
 
     async def close(self) -> None:
         """Cancel the running transactions. Nobody waits for their results any more."""

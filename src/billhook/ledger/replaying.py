@@ -139,8 +139,9 @@ async def replay_many(
             await replay(ledger, environment, event_id, refire=order.refire)
         except BillhookError as error:
             # An event that makes PostgreSQL look unavailable is no outage if this query succeeds:
-            found = WebhookEvent(**_without_payload(await _row(database, environment, event_id)))
-            failed.append(found.model_copy(update={"last_error": error.message}))
+            found = await event(database, environment, event_id)  # it may be archived by now
+            columns = found.model_dump(exclude={"payload"}) | {"last_error": error.message}
+            failed.append(WebhookEvent(**columns))
     return ReplayedEvents(replayed=len(rows) - len(failed), failed=failed)
 
 
