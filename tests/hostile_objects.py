@@ -30,7 +30,7 @@ _STATEMENT = re.compile(r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM|FROM|WHERE|OR
 _SCALARS = (
     *("text", "varchar", "name", '"char"', "smallint", "integer", "bigint", "numeric"),
     *("double precision", "boolean", "jsonb", "uuid", "timestamptz", "date", "interval", "bytea"),
-    *("oid", "regclass", "regnamespace", "tid"),
+    *("oid", "regclass", "regnamespace", "regprocedure", "tid"),
 )
 _ARRAYS = tuple(
     f"{each}[]"

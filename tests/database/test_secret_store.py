@@ -84,6 +84,21 @@ def test_an_expired_secret_is_none(books: Books) -> None:
     books.run(work)
 
 
+def test_a_replaced_signing_secret_stays_valid_for_a_while(books: Books) -> None:
+    async def work(database: Database) -> None:
+        secrets = store(database)
+        await secrets.set(HOOK, "whsec_one")
+        await secrets.rotate(HOOK, "whsec_two", keep_old=timedelta(hours=1))
+        new, old = await secrets.get_with_old(HOOK)
+        assert (new.value, old.value) == ("whsec_two", "whsec_one")
+        assert new.expires_at is None
+        assert old.expires_at is not None
+        left = old.expires_at - datetime.now(UTC)
+        assert timedelta(minutes=50) < left <= timedelta(hours=1)
+
+    books.run(work)
+
+
 def test_settings_seed_a_key_once_and_bring_no_removed_one_back(books: Books) -> None:
     async def work(database: Database) -> None:
         first = store(database, stripe_test_secret_key="sk_test_one")

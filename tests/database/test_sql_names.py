@@ -53,3 +53,21 @@ def test_parameters_are_of_types_that_asyncpg_knows(texts: list[tuple[str, str]]
     arrays = re.compile(r"(?:\$\d+|\})::(?!text\[\])\w+\[\]")
     found = [f"{name}: {use}" for name, text in texts for use in arrays.findall(text)]
     assert not found, "\n".join(found)
+
+
+def test_names_of_objects_are_compared_as_oids_or_text(texts: list[tuple[str, str]]) -> None:
+    """pg_catalog has no operators that take regclass and the like."""
+    uncast = re.compile(r"\S+::reg\w+\b(?!::(?:oid|text)\b)")
+    returned = re.compile(r"\bto_reg\w+\([^()]*\)(?!::(?:oid|text)\b| IS (?:NOT )?NULL\b)")
+    found = [
+        f"{name}: {use}"
+        for name, text in texts
+        for use in (*uncast.findall(text), *returned.findall(text))
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_tables_of_the_catalog_are_named_with_their_schema(texts: list[tuple[str, str]]) -> None:
+    unqualified = re.compile(r"\b(?:FROM|JOIN)\s+pg_(?!catalog\.|temp\.)\w+")
+    found = [f"{name}: {use}" for name, text in texts for use in unqualified.findall(text)]
+    assert not found, "\n".join(found)

@@ -26,12 +26,12 @@ SELECT DISTINCT pg_catalog.format('%s on payments.%I', p.polname, c.relname) AS 
 FROM pg_catalog.pg_policy AS p
 JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
 JOIN pg_catalog.pg_depend AS d
-    ON d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = p.oid
-    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+    ON d.classid = 'pg_catalog.pg_policy'::regclass::oid AND d.objid = p.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass::oid
 JOIN pg_catalog.pg_proc AS f ON f.oid = d.refobjid
 WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
                 'payments.stripe_customer_portal_sessions'::regclass::oid)
-    AND (f.oid = pg_catalog.to_regprocedure('auth.uid()') OR f.prosrc ~ 'auth\.uid\(')
+    AND (f.oid = pg_catalog.to_regprocedure('auth.uid()')::oid OR f.prosrc ~ 'auth\.uid\(')
 ORDER BY 1
 """
 

@@ -67,7 +67,7 @@ WHERE NOT secrets.is_active AND secrets.value_ciphertext IS NOT DISTINCT FROM $3
 """
 _KEEP_OLD = """
 INSERT INTO system.secrets (key, value_ciphertext, is_active, is_reserved, expires_at)
-VALUES ($1, $2, true, true, now() + $3) ON CONFLICT (key) DO NOTHING
+VALUES ($1, $2, true, true, now() + $3::interval) ON CONFLICT (key) DO NOTHING
 """
 _DEACTIVATE = """
 UPDATE system.secrets SET is_active = false, updated_at = now()

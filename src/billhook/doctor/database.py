@@ -28,18 +28,19 @@ SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
         CASE WHEN pg_catalog.current_setting('server_version_num')::integer >= 160000
             THEN 'SET' ELSE 'MEMBER' END) AS can_be_taken,
     coalesce(r.rolsuper OR r.rolbypassrls, false) AS ignores_policies
-FROM pg_catalog.unnest($1::text[]) AS wanted LEFT JOIN pg_roles AS r ON r.rolname = wanted
+FROM pg_catalog.unnest($1::text[]) AS wanted
+    LEFT JOIN pg_catalog.pg_roles AS r ON r.rolname = wanted
 ORDER BY wanted
 """
 # Foreign keys to Billhook's rows, without an action when a row is deleted.
 _FOREIGN_KEYS = """
-SELECT pg_catalog.format('%I.%I', t.relnamespace::regnamespace, t.relname) AS child,
+SELECT pg_catalog.format('%I.%I', t.relnamespace::regnamespace::text, t.relname) AS child,
     c.conname AS name, pg_catalog.format('payments.%I', p.relname) AS parent
 FROM pg_catalog.pg_constraint c
 JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
 JOIN pg_catalog.pg_class p ON p.oid = c.confrelid
-WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0
-  AND p.relnamespace = 'payments'::regnamespace
+WHERE c.contype = 'f' AND c.confdeltype IN ('a', 'r') AND c.conparentid = 0::oid
+  AND p.relnamespace = 'payments'::regnamespace::oid
 ORDER BY 1, 2
 """
 _FAILED = """
