@@ -15,7 +15,16 @@ from billhook.models import RebuildOrder, Rebuilt
 from billhook.postgres import Database
 from books import final_state
 from recovering import Station, subscribe_team, verified
-from stripe_events import T0, event, payment_intent, refund, session, subject, subscription
+from stripe_events import (
+    T0,
+    customer,
+    event,
+    payment_intent,
+    refund,
+    session,
+    subject,
+    subscription,
+)
 from stripe_lives import LIFE, PAYS
 
 
@@ -353,3 +362,51 @@ def test_an_account_whose_rows_cannot_all_be_archived_is_not_replaced(away: Away
         away.replaced()
     assert final_state(away.books) == before
     assert away.connected() == away.account
+
+
+REFERS = """
+CREATE TABLE public.invitations (
+    customer_id uuid NOT NULL REFERENCES payments.customers (id) {deferred});
+INSERT INTO public.invitations SELECT id FROM payments.customers LIMIT 1;
+"""
+RAISE = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE 'customers are never deleted'; END $$;
+CREATE TRIGGER refuse BEFORE DELETE ON payments.customers
+    FOR EACH ROW EXECUTE FUNCTION public.refuse();
+"""
+RULES = {
+    "foreign key": (REFERS.format(deferred=""), "violates foreign key constraint"),
+    "trigger": (RAISE, "customers are never deleted"),
+}
+DEFERRED = (REFERS.format(deferred="DEFERRABLE INITIALLY DEFERRED"), "foreign key constraint")
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"), [*RULES.values(), DEFERRED], ids=[*RULES, "deferred foreign key"]
+)
+def test_a_rule_of_the_app_that_rejects_a_switch_is_named_and_nothing_changes(
+    away: Away, rule: str, reason: str
+) -> None:
+    away.books.apply(*LIFE)
+    before = final_state(away.books)
+    away.books.execute(rule)
+    with pytest.raises(DatabaseRefused, match=f"could not be connected: .*{reason}"):
+        away.replaced()
+    assert final_state(away.books) == before
+    assert away.connected() == away.account
+
+
+@pytest.mark.parametrize(("rule", "reason"), RULES.values(), ids=RULES)
+def test_a_rule_of_the_app_that_rejects_a_restoration_is_named_and_nothing_changes(
+    away: Away, rule: str, reason: str
+) -> None:
+    away.books.apply(*LIFE)
+    away.replaced()
+    away.back()
+    away.books.apply(event("customer.created", customer("cus_since")))
+    before = final_state(away.books)
+    away.books.execute(rule)
+    with pytest.raises(DatabaseRefused, match=f"could not be restored: .*{reason}"):
+        away.restore()
+    assert final_state(away.books) == before

@@ -4,6 +4,7 @@ sync (contract section 3.2)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -12,9 +13,10 @@ from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret
 from billhook.account import archived_rows
 from billhook.errors import SecretUnreadable
 from billhook.models import Config, ConfiguredKey, Connection, Status
-from billhook.postgres import LONG_PATIENCE, Database
+from billhook.postgres import LONG_PATIENCE, Database, repeat_collisions
 from billhook.postgres import Connection as DatabaseConnection
 from billhook.postgres.leases import Lease, take_away
+from billhook.postgres.refusals import replacing_rows
 from billhook.redact import mask
 from billhook.settings import ENVIRONMENTS, Environment
 from billhook.stripe.gateway import Fetched, StripeObject
@@ -142,16 +144,29 @@ class Connections:
     ) -> None:
         """Record the account of a key, and the key if it is new.
 
-        Args:
-            fetched: Stripe's response to `GET /v1/account`.
-            key: the key to store.
-            lease: of the sync that fetched it; if the key was changed since, nothing is written
-                and `LeaseLost` is raised.
-
         If it is another account than before, the previous account's rows are archived and its
         signing secrets revoked: its remaining deliveries must not be applied to the new account.
         This is one transaction, after which a running sync writes nothing.
+
+        Args:
+            fetched: Stripe's response to `GET /v1/account`.
+            key: the key to store.
+            lease: of the sync that fetched it.
+
+        Raises:
+            DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected it; nothing was
+                changed.
+            LeaseLost: the key was changed since the sync fetched the account; nothing was changed.
+            DatabaseUnavailable: PostgreSQL is unavailable.
         """
+        with replacing_rows("The Stripe account could not be connected"):
+            await repeat_collisions(
+                partial(self._connected, environment, fetched, key=key, lease=lease)
+            )
+
+    async def _connected(
+        self, environment: Environment, fetched: Fetched, *, key: str | None, lease: Lease | None
+    ) -> None:
         account = fetched.data
         async with self._database.as_service() as connection:
             # Leases first, then the account: a sync locks them in this order, too.

@@ -12,6 +12,7 @@ from billhook.account.connections import lock_account, stop_readers
 from billhook.errors import BillhookError, DatabaseRefused, NotFound
 from billhook.mirror.rebuild import hold_writers, rebuild_in
 from billhook.postgres import LONG_PATIENCE, Connection, Database, repeat_collisions
+from billhook.postgres.refusals import replacing_rows
 from billhook.settings import Environment
 
 _LIST = """
@@ -38,7 +39,7 @@ _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
 """
-# Tables whose rows are kept where the restored ones have no equal.
+# Tables whose current rows are kept unless the archive has a row with the same key.
 _KEPT = (
     *archived_rows.MIRRORED,
     "payments.stripe_checkout_sessions",
@@ -71,9 +72,9 @@ async def archives(database: Database) -> list[Archive]:
 
 
 async def restore(database: Database, archive_id: UUID) -> int:
-    """Restore an archive's rows. Rows that stand in their place are archived first. What came of
-    the same account since it was connected again is kept: the environment is rebuilt from the
-    ledger, while writers wait.
+    """Restore an archive's rows. The current rows are archived first. Rows that arrived since the
+    same account was reconnected are kept: the environment is rebuilt from the ledger, while writers
+    wait.
 
     Returns:
         How many rows were restored.
@@ -81,8 +82,12 @@ async def restore(database: Database, archive_id: UUID) -> int:
     Raises:
         NotFound: no such archive, or one that was restored already.
         BillhookError: 409, another account is connected: its sync would undo the restoration.
+        DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected it, or the archive
+            has rows of unknown tables; nothing was changed.
+        DatabaseUnavailable: PostgreSQL is unavailable.
     """
-    return await repeat_collisions(partial(_restore, database, archive_id))
+    with replacing_rows("The archive could not be restored"):
+        return await repeat_collisions(partial(_restore, database, archive_id))
 
 
 async def _restore(database: Database, archive_id: UUID) -> int:
@@ -117,8 +122,8 @@ async def _restore(database: Database, archive_id: UUID) -> int:
 
 
 async def _bring_back_all(connection: Connection, archive_id: UUID) -> int:
-    """Bring an archive's rows back. Rows that the app hung onto ours by a foreign key must be gone
-    or deferred, as with any deletion."""
+    """Bring an archive's rows back. No row of the app may still refer to the current rows, unless
+    its foreign key is deferred."""
     await connection.execute(_RESTORED, archive_id)
     restored = 0
     for table in archived_rows.TABLES:

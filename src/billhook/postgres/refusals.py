@@ -114,6 +114,27 @@ async def acting_as_caller(
 
 
 @contextmanager
+def replacing_rows(problem: str) -> Iterator[None]:
+    """For a transaction that replaces the rows of an environment: rejections by the app's rules
+    become errors. It encloses the transaction, because deferred rules reject its commit.
+
+    Args:
+        problem: the beginning of the message.
+
+    Raises:
+        DatabaseRefused: a foreign key, check or trigger of the app's.
+    """
+    try:
+        yield
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError) as error:
+        raise DatabaseRefused(
+            f"{problem}: {reason_of(error)}",
+            next_actions="Fix the app's constraint or trigger that prevents it, or the row that it "
+            "names. No rows were changed.",
+        ) from error
+
+
+@contextmanager
 def unfinished(what: str) -> Iterator[None]:
     """For the steps after the first commit: if PostgreSQL is then unavailable, something has
     already been changed.

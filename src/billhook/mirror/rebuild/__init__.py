@@ -12,16 +12,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-import asyncpg
 import structlog
 
-from billhook.errors import BillhookError, DatabaseRefused
 from billhook.mirror.rebuild import comparison, fresh
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt, RebuiltTable
 from billhook.postgres import COLLISIONS, LONG_PATIENCE, Connection, Database
 from billhook.postgres.accounts import connected_account
 from billhook.postgres.leases import Busy, try_lease
+from billhook.postgres.refusals import replacing_rows
 from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
@@ -54,10 +53,8 @@ async def rebuild(database: Database, environment: Environment, order: RebuildOr
                 f"A rebuild of {environment} is already running.",
                 next_actions="Wait for it to end, and try again.",
             )
-        try:
+        with replacing_rows("The live rows could not be replaced"):
             return await _rebuild(database, environment, swap=order.swap)
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError) as error:
-            raise _refused(error) from error
 
 
 async def _rebuild(database: Database, environment: Environment, *, swap: bool) -> Rebuilt:
@@ -146,11 +143,3 @@ async def _compared(
         await comparison.swap(connection, environment, differing)
         await fresh.drop(connection)
     return compared
-
-
-def _refused(error: asyncpg.PostgresError) -> BillhookError:
-    return DatabaseRefused(
-        f"The live rows could not be replaced: {error.args[0]}",
-        next_actions="Fix the app's constraint or trigger that prevents it, or the row that it "
-        "names. Nothing was changed.",
-    )
