@@ -29,6 +29,10 @@ from stripe_events import event, payment_intent, refund
 ACCOUNT = "SELECT provider_account_id AS id FROM payments.provider_connections"
 MONEY = "SELECT provider_object_id AS id FROM payments.transactions"
 WAITS = "SELECT FROM pg_locks WHERE NOT granted"
+BLOCKED = """
+SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+WHERE d.datname = current_database() AND relation = $1::text::regclass AND NOT granted
+"""
 
 
 def other_key(station: Station) -> str:
@@ -134,3 +138,37 @@ def test_a_switch_waits_for_a_restoration_and_archives_what_it_brought_back(
     content = "SELECT content ->> 'provider_object_id' AS id FROM billhook.archived_rows"
     of_money = f"{content} WHERE archive_id = $1 AND relation = 'payments.transactions'"
     assert station.books.rows(of_money, last.id) == [{"id": "pi_1"}]
+
+
+SESSIONS = {
+    "payments.stripe_checkout_sessions": """
+        INSERT INTO payments.stripe_checkout_sessions (environment, mode, success_url, cancel_url)
+        VALUES ('test', 'payment', 'https://shop.test', 'https://shop.test')
+    """,
+    "payments.stripe_customer_portal_sessions": """
+        INSERT INTO payments.stripe_customer_portal_sessions
+            (environment, subject_type, subject_id)
+        VALUES ('test', 'user', 'u1')
+    """,
+}
+
+
+@pytest.mark.parametrize("table", SESSIONS)
+def test_a_session_that_is_being_created_is_archived_with_its_account(
+    database_url: str, sandbox: str, table: str
+) -> None:
+    station = Station(database_url, sandbox)
+    switching = threading.Thread(target=connect, args=(database_url, sandbox, other_key(station)))
+
+    async def create(database: Database) -> None:
+        async with database.as_service() as connection:
+            await connection.execute(SESSIONS[table])
+            switching.start()
+            while switching.is_alive() and not await connection.fetch(BLOCKED, table):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    station.books.run(create)
+    switching.join()
+    assert station.books.rows(f"SELECT FROM {table}") == []
+    archived = "SELECT FROM billhook.archived_rows WHERE relation = $1"
+    assert len(station.books.rows(archived, table)) == 1

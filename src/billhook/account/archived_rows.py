@@ -1,7 +1,7 @@
 """Moves the rows of a Stripe account into an archive, and back.
 
 Each function works in the caller's transaction, which has locked the ledger
-(`payments.webhook_events`), so that no event is between two accounts.
+(`payments.webhook_events`), so that no event is applied during the switch.
 """
 
 from __future__ import annotations
@@ -36,6 +36,11 @@ TABLES = (
 """The tables whose rows belong to one Stripe account. Not the ledger: it keeps what happened, and
 an update there would fire the app's triggers."""
 
+# Callers insert their sessions without locking the ledger.
+_NO_SESSIONS = """
+LOCK TABLE payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions
+IN SHARE ROW EXCLUSIVE MODE
+"""
 _ARCHIVE = """
 INSERT INTO billhook.archives (id, environment, account_id, pull)
 VALUES ($2, $1, $3, (SELECT pg_catalog.to_jsonb(p) FROM billhook.pulls p WHERE p.environment = $1))
@@ -96,13 +101,16 @@ async def archive(connection: Connection, environment: Environment, account: str
         The archive's id.
 
     Raises:
-        DatabaseRefused: a trigger of the app keeps rows.
+        DatabaseRefused: a trigger of the app keeps rows. Errors that its rules raise are not caught
+            here.
     """
     archive_id = uuid.uuid4()
 
     async def execute(statement: str, *args: Any) -> None:
         await connection.execute(statement, environment, *args, timeout=LONG_PATIENCE)
 
+    # After the ledger: an event's transaction locks them in this order.
+    await connection.execute(_NO_SESSIONS, timeout=LONG_PATIENCE)
     await execute(_ARCHIVE, archive_id, account)
     for table in TABLES:
         names = {"table": table, "of_stripe": of_stripe(table)}
