@@ -619,6 +619,26 @@ def test_a_key_in_the_environment_is_connected_at_start(database_url: str, sandb
         assert result["connection"]["lastSyncCounts"]["products"] == 1
 
 
+def test_an_environment_that_the_app_refuses_to_connect_does_not_hold_up_the_other(
+    database_url: str, sandbox: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Books(database_url).execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'no test account here'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON payments.provider_connections
+        FOR EACH ROW WHEN (NEW.environment = 'test') EXECUTE FUNCTION refuse();
+    """)
+    keys = {"stripe_test_secret_key": new_key(), "stripe_live_secret_key": new_key("live")}
+    with capture_logs() as logged, serving(database_url, sandbox, **keys) as api:
+        until(lambda: connection(api, "live")["status"] == "connected")
+        assert connection(api, "test")["status"] == "unconfigured"
+    problems = [line for line in logged if line["event"].startswith("the Stripe connection has")]
+    assert {(each["environment"], each["reason"]) for each in problems} == {
+        ("test", "no test account here")
+    }
+    assert "shutdown failed" not in caplog.text
+
+
 def test_only_admins_learn_that_the_encryption_key_is_another(
     database_url: str, sandbox: str
 ) -> None:

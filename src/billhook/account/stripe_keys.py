@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
+import asyncpg
 import structlog
 
 from billhook.access.secrets import SecretStore
@@ -21,6 +22,7 @@ from billhook.kinds import KINDS
 from billhook.models import Connection
 from billhook.postgres import Database
 from billhook.postgres.leases import lease
+from billhook.postgres.refusals import reason_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway
 
@@ -109,6 +111,11 @@ class StripeKeys:
             PaymentConfigInvalid: it is of the other mode, malformed, rejected by Stripe, or
             restricted; missing permissions are named.
             UpstreamFailure: a request to Stripe failed. Nothing was changed.
+            Busy: another change of the environment's key takes longer than 25 seconds.
+            DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected the account. No
+            rows were changed, but a managed endpoint of the previous account may be deleted:
+            `configure_webhook` creates it again.
+            DatabaseUnavailable: PostgreSQL is unavailable.
         """
         key = trimmed(value)
         if reason := problem_of_stripe_key(environment, key):
@@ -143,6 +150,8 @@ class StripeKeys:
 
         Raises:
             ConfigNotFound: there is no key.
+            Busy: another change of the environment's key takes longer than 25 seconds.
+            DatabaseUnavailable: PostgreSQL is unavailable.
         """
         async with lease(self._database, f"stripe key:{environment}"):
             if await self._stored(environment) is not None:
@@ -159,6 +168,9 @@ class StripeKeys:
         Raises:
             PaymentConfigInvalid: no key, no public URL, or a key without the permission.
             UpstreamFailure: Stripe refuses the endpoint.
+            Busy: another change of the environment's key takes longer than 25 seconds.
+            DatabaseRefused: a rule of the app (a foreign key, a trigger) rejected the account.
+            DatabaseUnavailable: PostgreSQL is unavailable.
         """
         async with lease(self._database, f"stripe key:{environment}"):
             account = await self._gateway.account(environment)
@@ -169,7 +181,8 @@ class StripeKeys:
     async def prepare(self, environment: Environment, *, seeded: bool) -> None:
         """At startup: finish interrupted work, and connect a key from the settings.
 
-        Errors of Stripe are not raised: the server starts without Stripe, and logs what is wrong.
+        Errors of Stripe and PostgreSQL are logged, not raised: the server starts without Stripe,
+        and the other environment is still prepared.
         """
         try:
             if await self._stored(environment) is None:
@@ -184,6 +197,13 @@ class StripeKeys:
                 environment=environment,
                 reason=error.message,
                 next_actions=error.next_actions,
+            )
+        except asyncpg.PostgresError as error:
+            log.warning(
+                "the Stripe connection has a problem",
+                environment=environment,
+                reason=reason_of(error),
+                next_actions="Fix the app's trigger, if it is one, and start again.",
             )
 
     async def wait_for_sync(self, environment: Environment) -> None:

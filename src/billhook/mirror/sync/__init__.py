@@ -73,6 +73,7 @@ class Sync:
 
         Raises:
             DatabaseUnavailable: PostgreSQL is unavailable. The next sync continues from there.
+            asyncpg.PostgresError: a trigger of the app rejects the result in the connection.
         """
         return await asyncio.shield(self.start(environment))
 
@@ -90,8 +91,8 @@ class Sync:
         """Stop the running syncs. The next ones continue from there."""
         for task in self._tasks.values():
             task.cancel()
-            with suppress(asyncio.CancelledError, BillhookError):
-                await task
+        if self._tasks:
+            await asyncio.wait(self._tasks.values())  # `_report` has logged their errors
 
     async def progress(self, environment: Environment) -> SyncProgress:
         """The progress of the running sync, or of the last one."""
