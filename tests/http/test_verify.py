@@ -280,7 +280,7 @@ def test_a_payment_that_stripe_does_not_have_is_named_and_left_alone(sold: Stati
     assert next(each for each in found.money if each.currency == "usd").difference == 700
 
 
-def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) -> None:
+def add_ghost_refund(sold: Station) -> None:
     sold.books.execute(f"""
         INSERT INTO payments.transactions (provider, environment, type, status, amount, currency,
             provider_object_type, provider_object_id, provider_created_at)
@@ -288,6 +288,22 @@ def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) 
             to_timestamp({sold.now()}))
     """)
     sold.control("advance", seconds=60)
+
+
+def test_a_refund_whose_removal_the_app_refuses_stays_in_the_totals(sold: Station) -> None:
+    add_ghost_refund(sold)
+    sold.books.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE 'refunds are never deleted'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON payments.transactions FOR EACH ROW
+        EXECUTE FUNCTION refuse()""")
+    found = verified(sold, repair=True)
+    assert only(found).repaired is False
+    assert next(each for each in found.money if each.currency == "eur").difference == -300
+
+
+def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) -> None:
+    add_ghost_refund(sold)
     found = verified(sold)
     drift = only(found)
     assert (drift.table, drift.problem, drift.object_id, drift.amount) == (

@@ -139,7 +139,7 @@ async def extra_refunds(
             with one_repair(TABLE, row["id"]):
                 await refreshes.withdraw_refund(reader, row["id"], at)
                 drift.repaired = True
-        elif row["status"] == "refunded" and row["currency"]:
+        if not drift.repaired and row["status"] == "refunded" and row["currency"]:
             sums.of(row["currency"]).refunds += row["amount"] or 0
         found.drift.append(drift)
 
