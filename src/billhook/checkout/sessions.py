@@ -134,6 +134,8 @@ async def create_checkout_session(
         CheckoutAlreadyExists: the subject's key was used for something else, or for a row that the
             caller may not see.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
+        InvalidInput: no active price has a lookup key of the order; a `failed` row with the reason
+            remains.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe; a
             `failed` row with the reason remains.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.

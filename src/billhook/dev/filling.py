@@ -73,7 +73,13 @@ class Filling:
             self._reached("mirror")
 
     async def fill_mirror(self, url: str, key: str, services: Services) -> None:
-        """When the API is connected: sync, and apply the events of the year."""
+        """When the API is connected: sync, and apply the events of the year.
+
+        Raises:
+            EventNotApplied, EventNotRecorded: a trigger of the app rejects an event. The start
+            stops; the next run continues here.
+            DatabaseUnavailable: PostgreSQL is unavailable.
+        """
         if self._stage != "mirror":
             return
         await services.sync.run("test")

@@ -150,14 +150,21 @@ async def any_due(database: Database, environment: Environment) -> bool:
 
 
 async def settle_due(reader: fetching.StripeReader) -> int:
-    """Fetch the objects whose refresh is due. Returns how many there were."""
+    """Fetch the objects whose refresh is due. Returns how many there were.
+
+    An object that cannot be fetched or written is logged, and tried again later.
+
+    Raises:
+        LeaseLost: nothing may be written any more.
+        DatabaseUnavailable: PostgreSQL is unavailable.
+    """
     marks = await _claim(reader, await _now(reader), every=False)
     await _ask(reader, marks)
     return len(marks)
 
 
 async def settle_all(reader: fetching.StripeReader) -> None:
-    """Fetch every queued object once."""
+    """Fetch every queued object once. Raises as `settle_due` does."""
     before = await _now(reader)
     asked: set[tuple[str, str]] = set()
     while True:
@@ -267,6 +274,11 @@ async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> N
 
     Args:
         intent: with its latest charge, as `payment_intent` returns it.
+
+    Raises:
+        LeaseLost: nothing may be written any more.
+        BillhookError: a request to Stripe failed, or PostgreSQL is unavailable.
+        asyncpg.PostgresError: a rule of the app rejects a row.
     """
     intent_id = intent["id"]
     await _apply_intent(reader, intent)
@@ -284,7 +296,8 @@ async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> N
 
 
 async def show_charge(reader: fetching.StripeReader, charge: StripeObject) -> None:
-    """Mirror the payment of a fetched charge of the legacy Charges API, without a PaymentIntent."""
+    """Mirror the payment of a fetched charge of the legacy Charges API, without a PaymentIntent.
+    Raises as `show_payment` does."""
     if (created := timestamp(charge.get("created"))) is not None:
         await _apply(reader, Event("", "charge.succeeded", created, charge, None))
 
@@ -306,13 +319,13 @@ def _intent_request(intent_id: str) -> tuple[str, str, dict[str, Any]]:
 
 
 async def show_refund(reader: fetching.StripeReader, refund: StripeObject, at: int) -> None:
-    """Mirror a refund in the state that Stripe reported at `at`."""
+    """Mirror a refund in the state that Stripe reported at `at`. Raises as `show_payment` does."""
     await _apply(reader, Event("", "refund.updated", at, refund, None))
 
 
 async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None:
     """Fetch the refunds of a charge and mirror them, including known ones that Stripe does not
-    list."""
+    list. Raises as `show_payment` does."""
     shown: set[str] = set()
     async for page in list_pages(reader.get, "refund", "/v1/refunds", {"charge": charge_id}):
         for each in page.objects:
@@ -336,7 +349,7 @@ async def refund(reader: fetching.StripeReader, refund_id: str) -> Fetched | Non
 
 async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int) -> None:
     """Mark a refund that does not exist at Stripe as failed, because no money was returned. The row
-    of one that Stripe never reported is removed.
+    of one that Stripe never reported is removed. Raises as `show_payment` does.
 
     Args:
         at: epoch seconds; Stripe did not list it then.

@@ -29,6 +29,9 @@ async def apply_events(
     """Apply the events of a payment from around the time it was made: those that the ledger lacks
     as if they had just arrived, the others again, without the app's triggers.
 
+    Events that cannot be applied are skipped: those recorded as failed are retried later, and those
+    that belong to another account are not applied.
+
     Args:
         payment_id: of the PaymentIntent or the refund.
         parts: the ids of its charge and invoices, or of the refund.
@@ -48,4 +51,4 @@ async def apply_events(
             if entry.processing_status == "processed" and not entry.handled:
                 await project_again(reader.database, reader.environment, delivery)
         except (EventNotApplied, EventNotRecorded, OtherAccount, ObjectLocked):
-            continue  # it will be retried
+            continue
