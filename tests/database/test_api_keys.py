@@ -130,7 +130,8 @@ def test_keys_of_insforge_stay_valid_and_the_old_ones_until_they_expire(books: B
         await store.set("API_KEY_OLD_1", "ik_old", expires_at=soon)
         await store.set("API_KEY_OLD_2", "ik_expired", expires_at=datetime.now(UTC))
         await store.set("API_KEY_OLD_3", "ik_off")
-        await store.deactivate("API_KEY_OLD_3")
+        async with database.as_service() as connection:
+            await store.deactivate_in(connection, "API_KEY_OLD_3")
         keys = api_keys(database)
         assert await keys.is_valid("admin", "ik_insforge")
         assert await keys.is_valid("admin", "ik_old")

@@ -71,10 +71,6 @@ VALUES ($1, $2, true, true, now() + $3::interval) ON CONFLICT (key) DO NOTHING
 """
 _DEACTIVATE = """
 UPDATE system.secrets SET is_active = false, updated_at = now()
-WHERE key = $1 AND is_active RETURNING true
-"""
-_DEACTIVATE_WITH_OLD = """
-UPDATE system.secrets SET is_active = false, updated_at = now()
 WHERE (key = $1 OR key LIKE $2) AND is_active
 """
 # Only these: InsForge's other secrets may still be used by other services of the same database.
@@ -256,15 +252,10 @@ class SecretStore:
                     )
             await connection.execute(_SET, name, self.cipher.encrypt(name, value), None)
 
-    async def deactivate(self, name: str) -> bool:
-        """Make `name` invalid; the row stays. False if none was active."""
-        async with self._database.connection() as connection:
-            return bool(await connection.fetchval(_DEACTIVATE, name))
-
     async def deactivate_in(self, connection: Connection, name: str) -> bool:
         """Make `name` and its rotated versions invalid, as a part of the connection's transaction.
-        False if none was active."""
-        done = await connection.execute(_DEACTIVATE_WITH_OLD, name, _old_names(name))
+        The rows stay. False if none was active."""
+        done = await connection.execute(_DEACTIVATE, name, _old_names(name))
         return not done.endswith(" 0")
 
     async def stripe_key(self, environment: Environment) -> str | None:

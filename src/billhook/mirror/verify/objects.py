@@ -103,7 +103,7 @@ async def _confirm(
         drift = await _drift(reader, kind, object_id)
         if drift is not None and repair:
             with one_repair(_table(kind), object_id):
-                await _mend(reader, kind, object_id)
+                await _repair(reader, kind, object_id)
             drift.repaired = await _drift(reader, kind, object_id) is None
         if drift is not None:
             found.drift.append(drift)
@@ -162,7 +162,7 @@ async def _fetch(
     return found.data, found.at
 
 
-async def _mend(reader: fetching.StripeReader, kind: Kind, object_id: str) -> None:
+async def _repair(reader: fetching.StripeReader, kind: Kind, object_id: str) -> None:
     """Write Stripe's state. A manually changed row still has a version that prevents that, so the
     version is removed, unless the row has become newer than this response."""
     asked = await _fetch(reader, kind, object_id)

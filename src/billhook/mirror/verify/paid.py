@@ -304,7 +304,7 @@ async def _confirm(
     counted: set[int] = set()
 
     async def one(suspect: _Movement) -> None:
-        moved = await _anew(reader, kind, suspect)
+        moved = await _fetched_again(reader, kind, suspect)
         row = await _row(reader, kind, moved)
         if row is not None and kind == "charge":
             if row["payment_id"] in counted:
@@ -338,7 +338,7 @@ async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None
     return (await _shown(reader, kind, [moved])).get(moved.id)
 
 
-async def _anew(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:
+async def _fetched_again(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:
     """The current state of the charge or refund: a refund may have failed in the meantime. If
     several PaymentIntents paid one invoice, all of them together."""
     found = await reader.get(kind, f"/v1/{kind}s/{encoded(suspect.object['id'])}", {})
