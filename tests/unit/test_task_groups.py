@@ -1,8 +1,9 @@
-"""When a lease is lost, everything that was under way for it ends."""
+"""When a lease is lost, everything that was under way for it ends. Callers share tasks."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from billhook.mirror import refreshes
 from billhook.mirror.verify import paid
 from billhook.postgres.leases import LeaseLost
-from billhook.task_groups import for_each
+from billhook.task_groups import SharedTasks, for_each
 
 
 class Stopped:
@@ -117,3 +118,63 @@ def test_the_first_error_ends_the_work_on_the_other_items() -> None:
         return stopped.was_cancelled
 
     assert asyncio.run(work())
+
+
+def test_callers_share_a_running_task_and_the_next_one_starts_another() -> None:
+    async def work() -> list[int]:
+        started: list[str] = []
+
+        async def count(key: str) -> int:
+            started.append(key)
+            await asyncio.sleep(0)
+            return len(started)
+
+        shared = SharedTasks(count)
+        together = await asyncio.gather(*(shared.result("a") for _ in range(3)))
+        return [*together, await shared.result("a")]
+
+    assert asyncio.run(work()) == [1, 1, 1, 2]
+
+
+def test_a_caller_that_is_cancelled_leaves_the_task_to_the_others() -> None:
+    async def work() -> str:
+        may_end = asyncio.Event()
+
+        async def wait(key: str) -> str:
+            await may_end.wait()
+            return key
+
+        shared = SharedTasks(wait)
+        first, second = (asyncio.ensure_future(shared.result("a")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        may_end.set()
+        return await second
+
+    assert asyncio.run(work()) == "a"
+
+
+def test_an_error_that_no_caller_is_left_to_receive_is_not_logged() -> None:
+    async def work() -> list[dict[str, Any]]:
+        logged: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, found: logged.append(found))
+        may_end = asyncio.Event()
+
+        async def fail(_: str) -> None:
+            await may_end.wait()
+            raise LeaseLost("The lease was lost.")
+
+        shared = SharedTasks(fail)
+        caller = asyncio.ensure_future(shared.result("a"))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+        may_end.set()
+        await asyncio.wait(shared._tasks.values())
+        del caller, shared
+        gc.collect()
+        return logged
+
+    assert asyncio.run(work()) == []

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from billhook.models import PublicCatalog, PublicPrice, PublicProduct
 from billhook.postgres import Database
-from billhook.settings import ENVIRONMENTS, Environment
+from billhook.settings import Environment
+from billhook.task_groups import SharedTasks
 
 _KEPT = 5.0
 """Seconds for which a process answers from memory: anyone can send any number of requests."""
@@ -47,7 +48,7 @@ class PublicCatalogs:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: dict[Environment, tuple[float, Offered]] = {}
-        self._locks = {each: asyncio.Lock() for each in ENVIRONMENTS}
+        self._reads = SharedTasks(self._read)
 
     async def offered(self, environment: Environment) -> Offered:
         """The active products that have active prices, by name, each with its prices: the default
@@ -56,13 +57,10 @@ class PublicCatalogs:
         Raises:
             DatabaseUnavailable: PostgreSQL is unavailable.
         """
-        now = asyncio.get_running_loop().time
-        async with self._locks[environment]:
-            until, found = self._kept.get(environment, (0.0, None))
-            if found is None or now() >= until:
-                found = await self._read(environment)
-                self._kept[environment] = now() + _KEPT, found
-            return found
+        until, found = self._kept.get(environment, (0.0, None))
+        if found is None or _now() >= until:
+            found = await self._reads.result(environment)
+        return found
 
     async def _read(self, environment: Environment) -> Offered:
         async with self._database.connection() as connection:
@@ -77,4 +75,10 @@ class PublicCatalogs:
             price = PublicPrice(**{name: values[name] for name in PublicPrice.model_fields})
             products[row["product_id"]].prices.append(price)
         body = PublicCatalog(products=list(products.values())).wire()
-        return Offered(body, f'"{sha256(body).hexdigest()[:32]}"')
+        offered = Offered(body, f'"{sha256(body).hexdigest()[:32]}"')
+        self._kept[environment] = _now() + _KEPT, offered
+        return offered
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

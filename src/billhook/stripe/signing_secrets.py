@@ -3,7 +3,6 @@ webhooks."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from billhook.postgres import Database
 from billhook.postgres.accounts import connected_account
 from billhook.settings import Environment, Settings
 from billhook.stripe.signature import SignatureHeader, SignatureMismatch, verify
+from billhook.task_groups import SharedTasks
 
 _OWNERS = """
 SELECT secret_hash, account_id FROM billhook.signing_secrets
@@ -75,7 +75,7 @@ class SigningSecrets:
         self._ttl = ttl
         self._clock = clock
         self._read: dict[Environment, _Valid] = {}
-        self._reading = asyncio.Lock()
+        self._reads = SharedTasks(self._load)
 
     async def verify(
         self, environment: Environment, payload: bytes, header: SignatureHeader
@@ -120,16 +120,14 @@ class SigningSecrets:
     ) -> _Valid:
         """The valid secrets, read no earlier than `asked_at` when `bypass` is set."""
         oldest = asked_at if bypass else asked_at - self._ttl
-        known = self._known(environment, oldest)
-        if known is None:
-            # Many webhooks at once share one read.
-            async with self._reading:
-                known = self._known(environment, oldest) or await self._load(environment)
-        return known
-
-    def _known(self, environment: Environment, oldest: float) -> _Valid | None:
         known = self._read.get(environment)
-        return known if known is not None and known.read_at > oldest else None
+        if known is not None and known.read_at > oldest:
+            return known
+        # Many webhooks at once share one read.
+        found = await self._reads.result(environment)
+        if found.read_at < oldest:  # it was running before: a new secret may be missing
+            found = await self._reads.result(environment)
+        return found
 
     async def _load(self, environment: Environment) -> _Valid:
         read_at = self._clock()
