@@ -16,6 +16,7 @@ from pages import blocks
 
 THEIRS = {"type": "user", "id": OTHER}
 AS_USER = {"claims": {"sub": USER}}
+CHECKOUT = "/api/payments/stripe/test/checkout-sessions"
 PORTAL = "/api/payments/stripe/test/customer-portal-sessions"
 # What runs as whom, in a table that every role may write.
 WITNESS = """
@@ -81,6 +82,11 @@ def test_an_admin_key_is_still_nobody_itself(api: Api, price: str) -> None:
     refused = api.checkout(order(price), ADMIN_KEY)
     assert (refused.status_code, refused.json()["error"]) == (401, "AUTH_INVALID_CREDENTIALS")
     assert "actAs" in refused.json()["nextActions"]
+    other = api.post(CHECKOUT, ["not", "an", "order"], ADMIN_KEY)
+    assert other.json() == refused.json()
+    no_json = {"content": b"{", "headers": {"Authorization": f"Bearer {ADMIN_KEY}"}}
+    for path in (CHECKOUT, PORTAL):
+        assert api.http.post(path, **no_json).status_code == 400
     wrong = api.checkout(order(price, actAs=AS_USER), "ik_" + "8f3a91c7" * 4)
     assert (wrong.status_code, wrong.json()["error"]) == (401, "AUTH_INVALID_API_KEY")
 

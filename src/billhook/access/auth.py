@@ -238,7 +238,8 @@ class Auth:
 
 
 def acting_as(caller: Caller, act_as: ActAs | None) -> Caller:
-    """The caller of the work that a request asks for (docs/decisions/0016-acting-for-a-user.md).
+    """The caller on whose behalf a request is carried out
+    (docs/decisions/0016-acting-for-a-user.md).
 
     Args:
         caller: who sent the request.

@@ -108,10 +108,10 @@ async def portal(
 
 
 async def _order(request: Request, sender: Caller, model: type[AnOrder]) -> tuple[AnOrder, Caller]:
-    """The body, and as whom it is done."""
+    """The body, and the caller to act as."""
     found = await read_decoded(request)
     if not (isinstance(found, dict) and "actAs" in found):
-        acting_as(sender, None)  # before anything else is said about the body
+        acting_as(sender, None)  # rejected before the body is validated
     order = parse(model, found)
     return order, acting_as(sender, order.act_as)
 
