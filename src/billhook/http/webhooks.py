@@ -40,8 +40,10 @@ async def receive(request: Request) -> Response:
     `{received, handled, event}`. Nothing acknowledged is ever lost.
 
     Raises:
-        BillhookError: 400 a bad signature, no event, or one of the other mode; `OtherAccount` 409;
-            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseUnavailable` 503.
+        BillhookError: 400 a bad signature, no event, or one of the other mode; 401 no signature;
+            408 the body did not arrive in time; `OtherAccount` 409; `PayloadTooLarge` 413;
+            `EventNotApplied` or `EventNotRecorded` 500; `DatabaseBusy` or `DatabaseUnavailable`
+            503.
     """
     services: Services = request.app.state.services
     environment = environment_of(request.path_params["environment"])

@@ -25,7 +25,8 @@ from billhook.models.wire import (
 )
 from billhook.settings import Environment
 
-_ACT_AS = "With an admin key, and only with one: the user for whom the session is created."
+_ACT_AS = "The user for whom the session is created. Only allowed with an admin key."
+_ACT_AS_SIGNED_IN = f"{_ACT_AS} The role `anon` gets a 401."
 
 
 class BillingSubject(Request):
@@ -147,7 +148,9 @@ class CreateCustomerPortalSession(Request):
         None, json_schema_extra=without_null, examples=["https://shop.example/account"]
     )
     configuration: Id | None = Field(None, json_schema_extra=without_null)
-    act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
+    act_as: ActAs | None = Field(
+        None, json_schema_extra=without_null, description=_ACT_AS_SIGNED_IN
+    )
 
     _not_null = field_validator("return_url", "configuration", "act_as", mode="before")(not_null)
 
