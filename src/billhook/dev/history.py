@@ -153,7 +153,7 @@ class _Business:
     async def _join(self, who: _Subscriber) -> None:
         plan = self._random.choices(self._plans, [each.weight for each in self._plans])[0]
         await self._subscribe(who, plan)
-        self._plan_what_becomes_of(who)
+        self._plan_events_of(who)
 
     async def _join_and_fail(self, who: _Subscriber) -> None:
         await self._subscribe(who, self._plans[0])
@@ -183,7 +183,7 @@ class _Business:
             order["trial_period_days"] = plan.trial_days
         who.subscription = (await self._v1.subscriptions.create_async(order)).id
 
-    def _plan_what_becomes_of(self, who: _Subscriber) -> None:
+    def _plan_events_of(self, who: _Subscriber) -> None:
         fate = self._random.random()
         if fate < 0.12:
             self._in_days(20, 200, self._cancel, who)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
+from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
 from billhook.models import (
     ArchivedPrice,
     Catalog,

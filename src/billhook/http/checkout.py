@@ -13,9 +13,9 @@ from fastapi import APIRouter, Query, Request, Response
 from billhook.access.auth import Caller, acting_as
 from billhook.checkout.portal import create_portal_session, signed_in
 from billhook.checkout.sessions import create_checkout_session
-from billhook.http.admin import NO_QUERY, PathId, User, UserOrAdminKey, answer
 from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors
+from billhook.http.routes import NO_QUERY, PathId, User, UserOrAdminKey, answer
 from billhook.models import (
     AwaitQuery,
     CheckoutSessionResponse,

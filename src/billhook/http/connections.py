@@ -6,9 +6,9 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from billhook.http.admin import ADMIN, NO_QUERY, answer
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
+from billhook.http.routes import ADMIN, NO_QUERY, answer
 from billhook.mirror import rebuild, verify
 from billhook.mirror.status import mirror_status
 from billhook.models import (

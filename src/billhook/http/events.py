@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.http.admin import ADMIN, NO_QUERY, PathId, answer, page_headers
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
+from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer, page_headers
 from billhook.ledger import replaying
 from billhook.models import (
     EventsQuery,

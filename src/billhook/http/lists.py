@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.http.admin import ADMIN, answer, page_headers
 from billhook.http.openapi import errors
+from billhook.http.routes import ADMIN, answer, page_headers
 from billhook.models import (
     LISTS,
     Customers,

@@ -14,8 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from billhook.http.admin import ADMIN, NO_QUERY
 from billhook.http.openapi import errors
+from billhook.http.routes import ADMIN, NO_QUERY
 from billhook.mirror.status import mirror_status
 from billhook.models import MirrorStatus
 from billhook.services import ServicesOf

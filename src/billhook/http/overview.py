@@ -7,8 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from billhook.http.admin import ADMIN, answer
 from billhook.http.openapi import errors
+from billhook.http.routes import ADMIN, answer
 from billhook.models import OverviewQuery, OverviewResponse
 from billhook.reports.overview import overview
 from billhook.services import ServicesOf

@@ -6,8 +6,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from billhook.errors import NotFound
-from billhook.http.admin import NO_QUERY
 from billhook.http.openapi import errors
+from billhook.http.routes import NO_QUERY
 from billhook.models import PublicCatalog
 from billhook.services import ServicesOf
 from billhook.settings import Environment

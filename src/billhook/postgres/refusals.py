@@ -83,14 +83,9 @@ async def writing_outcome(database: Database, table: str) -> AsyncIterator[Conne
     Raises:
         DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
     """
-    try:
+    with _refusals_of(table):
         async with database.connection() as connection:
             yield connection
-    except asyncpg.PostgresError as error:
-        refusal = _refusal(error, table)
-        if refusal is None:
-            raise
-        raise refusal from error
 
 
 @asynccontextmanager
@@ -103,9 +98,15 @@ async def acting_as_caller(
         Forbidden: row-level security or a missing grant (SQLSTATE 42501); names the table.
         DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
     """
-    try:
+    with _refusals_of(table):
         async with database.as_caller(role, claims) as connection:
             yield connection
+
+
+@contextmanager
+def _refusals_of(table: str) -> Iterator[None]:
+    try:
+        yield
     except asyncpg.PostgresError as error:
         refusal = _refusal(error, table)
         if refusal is None:

@@ -73,13 +73,13 @@ class Row:
     """The row of a payment or refund.
 
     Attributes:
-        stands: the row in the table; None for a new row.
+        saved: the row in the table; None for a new row.
         payment_id: the payment that the table has it for.
         document: the number of the event whose object it now shows; None: unchanged.
     """
 
     id: str
-    stands: Transaction | None = None
+    saved: Transaction | None = None
     payment_id: int | None = None
     document: int | None = None
 
@@ -202,7 +202,7 @@ class Payments:
             first = shown([*payment.sources.values(), *other.sources.values()])
             if first in other.sources.values():
                 payment.row, other.row = other.row, payment.row
-            if other.row.stands is not None:
+            if other.row.saved is not None:
                 self.deleted_rows.append(other.row.id)
         payment.refs |= other.refs
         payment.sources |= other.sources

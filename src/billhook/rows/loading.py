@@ -260,9 +260,9 @@ def payments_of(found: dict[str, Any]) -> Payments:
         refund = RefundFacts(created=row.pop("provider_created_at"), rank=rank, **row)
         payment.refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
     for payment, row in rows(TRANSACTIONS):
-        shown = Row(row.pop("id"), stands := Transaction(**row), payment.id)
-        if stands.type == "refund":
-            payment.refund_rows[stands.provider_object_id] = shown
+        shown = Row(row.pop("id"), saved := Transaction(**row), payment.id)
+        if saved.type == "refund":
+            payment.refund_rows[saved.provider_object_id] = shown
         else:
             payment.row = shown
     return payments

@@ -162,7 +162,7 @@ def _facts(facts: Any, payment: Payment, at: int, event_id: str) -> dict[str, An
 
 
 def _add_transaction(rows: Rows, payment: Payment, row: Row, transaction: Transaction) -> None:
-    stays = row.stands == transaction and row.payment_id == payment.id
+    stays = row.saved == transaction and row.payment_id == payment.id
     if stays and row.document is None:
         return
     columns = {"id": row.id, "payment_id": payment.id, "raw": row.document}

@@ -1,4 +1,4 @@
-"""What all admin routes share: the caller is authenticated before anything else is read."""
+"""What routes share: the caller is authenticated before anything else is read."""
 
 from __future__ import annotations
 
