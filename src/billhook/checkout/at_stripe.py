@@ -1,5 +1,5 @@
-"""A checkout's session at Stripe: what is sent, and what is learned when Stripe refuses it
-(contract section 5, "Checkout").
+"""A checkout's session at Stripe: what is sent, and how refusals are handled (contract section 5,
+"Checkout").
 
 No connection or lock is held while Stripe works.
 """
@@ -110,7 +110,7 @@ async def create_at_stripe(
 async def _mirrored_prices(
     database: Database, environment: Environment, items: Sequence[Item]
 ) -> dict[str, bool]:
-    """Whether the items' prices are metered, as far as they are mirrored. It never changes."""
+    """Which of the items' mirrored prices are metered. A price never changes in this."""
     async with database.connection() as connection:
         rows = await connection.fetch(_PRICES, environment, [item.price_id for item in items])
     return {row["price_id"]: _is_metered(row["recurring"]) for row in rows}
@@ -220,7 +220,7 @@ def stripe_idempotency_key(
 
 
 def scope_of(order: Order) -> tuple[str, str]:
-    """Whose idempotency keys the order's is one of: the subject's, or those of all without one."""
+    """The scope of the order's idempotency key: its subject, or all orders without one."""
     return (order.subject.type, order.subject.id) if order.subject else ("", "")
 
 

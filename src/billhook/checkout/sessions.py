@@ -47,7 +47,7 @@ INSERT INTO payments.stripe_checkout_sessions (
 )
 VALUES ($1, $2, $3, 'initialized', $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
-# No arbiter and no RETURNING: both would ask for a SELECT policy where INSERT alone is meant.
+# No arbiter and no RETURNING. Both would require a SELECT policy, and an app may allow INSERT only.
 _INSERT_UNLESS_THERE = f"{_INSERT} ON CONFLICT DO NOTHING"
 _OF_KEY = """
 environment = $1 AND coalesce(subject_type, '') = $2 AND coalesce(subject_id, '') = $3
@@ -241,8 +241,8 @@ async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
 async def _existing_session(
     gateway: Gateway, environment: Environment, row: asyncpg.Record, now: datetime
 ) -> asyncpg.Record | StripeObject | _Retry:
-    """What an earlier checkout came to: the row when it answers the request, Stripe's session when
-    that is newer, or that creation is to be tried again."""
+    """The result of an earlier checkout: its row if that answers the request, Stripe's session if
+    that is newer, or a retry."""
     session_id: str | None = row["checkout_session_id"]
     if row["status"] == "completed":
         return row

@@ -216,7 +216,7 @@ def dev(
         bool,
         typer.Option(
             help="Whether to run the demo shop. Its tables and policies are in the same database: "
-            "omit it to develop your own app."
+            "pass --no-demo when you develop your own app."
         ),
     ] = True,
     with_history: Annotated[

@@ -21,7 +21,8 @@ from billhook.mirror import event_list
 from billhook.services import Services
 
 _AT_ONCE = 500
-"""Events: those of one customer are applied one after another, so more than fit a transaction."""
+"""Events submitted at once. Events of one customer are applied one after another, so this is more
+than one batch."""
 
 # As if they had been delivered when they happened: the list of events is in that order.
 _RECEIVED_THEN = """

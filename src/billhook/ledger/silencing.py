@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from billhook.postgres import Connection
 
-# Then nobody else ever sees them disabled: other writers wait until the transaction ends.
+# No other session sees them disabled: other writers wait until the transaction ends.
 _LOCK = """
 SET LOCAL lock_timeout = '5s';
 LOCK TABLE payments.webhook_events IN SHARE ROW EXCLUSIVE MODE;
@@ -39,5 +39,5 @@ async def silenced_triggers(connection: Connection) -> AsyncIterator[None]:
     enable = [_ALTER.format(_ENABLE[each["enabled"]], each["name"]) for each in enabled]
     await connection.execute("; ".join(disable))
     yield
-    # What waits for the commit would forbid it.
+    # Pending deferred triggers would make ALTER TABLE fail.
     await connection.execute("; ".join(["SET CONSTRAINTS ALL IMMEDIATE", *enable]))

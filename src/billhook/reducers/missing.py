@@ -19,7 +19,7 @@ class Missing(Exception):
         customers: all claims of these customers.
         subjects: all claims on these subjects.
         ties: the full state of mirrored objects that two events of one second changed.
-        unnamed: these customers' subscriptions and payments without a subject of their own.
+        unnamed: these customers' subscriptions and invoices without a subject of their own.
     """
 
     def __init__(

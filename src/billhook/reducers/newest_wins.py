@@ -15,8 +15,8 @@ from billhook.kinds import Kind, Row
 from billhook.reducers.missing import Missing, ObjectKey
 
 Rank = int
-"""Within one second: created, updated (and fetched), deleted; and before that, where states of a
-kind follow each other in one direction only, how far along they are."""
+"""Order within one second: created < updated or fetched < deleted. For kinds whose states only move
+forward, how far along the state is counts first."""
 
 
 @dataclass(frozen=True, slots=True)

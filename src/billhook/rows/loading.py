@@ -41,7 +41,7 @@ SOME = 16
 
 @dataclass(slots=True)
 class Wanted:
-    """The wanted keys: grows with each event, and with what a rule finds missing.
+    """The keys to load. Grows with each event, and with what a rule reports as missing.
 
     Attributes:
         claims_of, claims_on: how many claims of each kind; None: all.

@@ -77,7 +77,7 @@ def epoch(column: str) -> str:
 
 
 def _object(kind: Kind) -> Lookup:
-    """The versions of mirrored objects; the states of those in `ties` come whole."""
+    """The versions of mirrored objects; for objects in `ties`, the whole state."""
     children = "NULL::json"
     if kind.children is not None:
         children = f"""(
@@ -106,8 +106,8 @@ def _object(kind: Kind) -> Lookup:
 
 
 def _unnamed(kind: Kind) -> Lookup:
-    """The mirrored rows of customers who may pay for another subject now. Which of them name a
-    subject themselves, their objects tell."""
+    """The mirrored rows of customers who may pay for another subject now. Their objects
+    show which of them name a subject themselves."""
     return Lookup(
         f"unnamed_{kind.name}",
         ("unnamed",),
@@ -199,7 +199,7 @@ LOOKUPS = (
         row_of(":billhook.ties", _OBJECT_KEY),
         ("t.object_type", "t.object_id", "t.event_id"),
     ),
-    # Who pays for whom, and the mappings that stand now.
+    # Who pays for whom, and the current mappings.
     Lookup(
         "claims_of",
         ("claims_of",),

@@ -1,4 +1,4 @@
-"""What the reducers changed → the rows for `billhook.save_batch`."""
+"""What the reducers changed → the rows for `billhook.save_batch` and `billhook.save_rows`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Table:
         constants: columns that are the same in every row, as SQL expressions.
         on_conflict: SQL expressions for columns that do not just take the new value.
         unless: leave an existing row alone where this SQL condition holds.
-        deletes: batches delete rows of it, too.
+        deletes: whether batches also delete its rows.
     """
 
     name: str

@@ -1,8 +1,8 @@
 -- Callers may insert rows of their own into the two session tables (contract section 4), also with
--- SQL of their own, such as through PostgREST. What became of a session is Billhook's alone to say.
+-- SQL of their own, such as through PostgREST. Only Billhook sets a session's outcome.
 
--- Raises if a caller sets one of the columns that the trigger names. Its condition leaves out
--- everybody else, so Billhook's own writes don't come here.
+-- Raises if a caller sets one of the columns that the trigger names. The WHEN clause limits it to
+-- callers, so Billhook's own writes skip it.
 CREATE OR REPLACE FUNCTION billhook.refuse_outcomes() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
