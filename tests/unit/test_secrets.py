@@ -44,8 +44,8 @@ def test_a_key_added_later_still_reads_what_the_earlier_one_wrote() -> None:
     written = earlier.encrypt(NAME, VALUE)
     now = Cipher("encryption key", "jwt secret")
     assert now.decrypt(NAME, written) == VALUE
-    assert not now.is_current(written)
-    assert now.is_current(now.encrypt(NAME, VALUE))
+    assert not now.is_current(NAME, written)
+    assert now.is_current(NAME, now.encrypt(NAME, VALUE))
 
 
 def test_a_secret_cannot_be_passed_off_as_another() -> None:
