@@ -111,9 +111,13 @@ def test_settings_seed_a_key_once_and_bring_no_removed_one_back(books: Books) ->
         other = store(database, stripe_test_secret_key="sk_test_two")
         await other.seed()
         assert await first.stripe_key("test") == "sk_test_one"
+        assert not await other.would_seed("test")
         assert await deactivated(database, first)
+        assert not await first.would_seed("test")
         await first.seed()
         assert await first.stripe_key("test") is None
+        assert await other.would_seed("test")
+        assert not await other.would_seed("live")
         await other.seed()
         assert await first.stripe_key("test") == "sk_test_two"
 

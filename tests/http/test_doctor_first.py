@@ -6,9 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from test_doctor import PUBLIC
 
+from billhook.access.secrets import SecretStore, stripe_key_name
+from billhook.postgres import Database
 from billhook.postgres.migrate import migrate
+from billhook.settings import Settings
+from books import Books
 from cli import Billhook, billhook
 from http_tokens import JWT_SECRET
 
@@ -49,6 +54,31 @@ def test_a_migrated_database_without_keys_too(
     ran = billhook("doctor")
     assert "Stripe accepts STRIPE_TEST_SECRET_KEY (acct_" in ran.out
     assert "nothing can be sold" not in ran.out
+
+
+def test_a_key_that_was_removed_is_not_stored_again(
+    env: Path, billhook: Billhook, empty_database_url: str
+) -> None:
+    asyncio.run(migrate(empty_database_url))
+
+    async def remove(database: Database) -> None:
+        settings = Settings(
+            database_url=SecretStr(empty_database_url),
+            jwt_secret=SecretStr(JWT_SECRET),
+            stripe_test_secret_key=SecretStr(KEY),
+            _env_file=None,
+        )
+        secrets = SecretStore(database, settings)
+        assert await secrets.seed() == ["test"]
+        assert await secrets.deactivate(stripe_key_name("test"))
+
+    Books(empty_database_url).run(remove)
+    ran = billhook("doctor")
+    assert "does not store STRIPE_TEST_SECRET_KEY" in ran.out, ran.out + ran.err
+    assert "Neither environment has a Stripe key" in ran.out
+    assert ran.code == 1
+    env.write_text(env.read_text().replace(KEY, "sk_test_another"))
+    assert "The next start of the server stores it" in billhook("doctor").out
 
 
 def test_a_key_that_cannot_be_checked_is_named(env: Path, billhook: Billhook, sandbox: str) -> None:

@@ -282,6 +282,14 @@ class SecretStore:
                 await self._warn_of_another(environment, value)
         return seeded
 
+    async def would_seed(self, environment: Environment) -> bool:
+        """Whether `seed` would store the key that the settings have for `environment`."""
+        value = self._settings.stripe_secret_key(environment)
+        if value is None:
+            return False
+        name = stripe_key_name(environment)
+        return self._is_seedable(name, value, await self._in_any_state(name))
+
     async def _warn_of_another(self, environment: Environment, value: str) -> None:
         with suppress(SecretUnreadable):  # which was logged
             stored = await self.stripe_key(environment)
@@ -295,14 +303,23 @@ class SecretStore:
                 )
 
     async def _seed(self, name: str, value: str) -> bool:
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(_GET_ANY_STATE, name)
-        stored = row["value_ciphertext"] if row else None
-        if row and (row["is_active"] or self._is(name, row["value_ciphertext"], value)):
+        row = await self._in_any_state(name)
+        if not self._is_seedable(name, value, row):
             return False
+        stored = row["value_ciphertext"] if row else None
         async with self._database.connection() as connection:
             done = await connection.execute(_SEED, name, self.cipher.encrypt(name, value), stored)
         return done.endswith(" 1")
+
+    async def _in_any_state(self, name: str) -> asyncpg.Record | None:
+        async with self._database.connection() as connection:
+            return await connection.fetchrow(_GET_ANY_STATE, name)
+
+    def _is_seedable(self, name: str, value: str, row: asyncpg.Record | None) -> bool:
+        """Neither is another value active, nor was this one removed on purpose."""
+        if row is None:
+            return True
+        return not row["is_active"] and not self._is(name, row["value_ciphertext"], value)
 
     def _is(self, name: str, ciphertext: str, value: str) -> bool:
         try:

@@ -152,6 +152,8 @@ async def _environment(
     key = await at_stripe.key(gateway, secrets, environment, connection)
     found = [key]
     if key.state == "skipped":
+        if settings.stripe_secret_key(environment) and not await secrets.would_seed(environment):
+            return [at_stripe.key_not_stored(environment)]
         return [await at_stripe.key_of_settings(gateway, settings, environment) or key]
     # Without a working key, further requests to Stripe would fail as well.
     if key.state == "ok":

@@ -59,8 +59,8 @@ async def key(
 async def key_of_settings(
     gateway: Gateway, settings: Settings, environment: Environment
 ) -> Finding | None:
-    """Whether Stripe accepts the key of the settings, which the server stores at startup if there
-    is none; None if the settings have none."""
+    """Whether Stripe accepts the key of the settings, which the next start of the server stores;
+    None if the settings have none."""
     value = settings.stripe_secret_key(environment)
     if value is None:
         return None
@@ -75,6 +75,18 @@ async def key_of_settings(
         state="ok",
         message=f"Stripe accepts {name} ({account.get('id')}). The next start of the server stores "
         "it.",
+    )
+
+
+def key_not_stored(environment: Environment) -> Finding:
+    """The settings have a key, which the server does not store (`SecretStore.seed`)."""
+    return Finding(
+        check="stripe key",
+        environment=environment,
+        state="skipped",
+        message="No Stripe key is in use. The server does not store "
+        f"{stripe_key_name(environment)}, because the stored key was removed or has expired.",
+        next_actions=f"To use it: billhook config set --environment {environment}",
     )
 
 
