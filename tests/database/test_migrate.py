@@ -62,6 +62,16 @@ def test_functions_are_replaced_when_their_text_changes(books: Books) -> None:
     assert books.row("SELECT billhook.backoff(1) < interval '1 day' AS soon")["soon"]
 
 
+def test_files_of_functions_that_this_version_lacks_are_forgotten(books: Books) -> None:
+    books.execute("""
+        INSERT INTO billhook.function_files VALUES ('batch', 'x');
+        UPDATE billhook.function_files SET checksum = 'older' WHERE name = 'ledger';
+    """)
+    assert asyncio.run(migrate(books.dsn)) == ["functions/ledger"]
+    names = books.rows("SELECT name FROM billhook.function_files ORDER BY name")
+    assert [row["name"] for row in names] == [file.name for file in function_files()]
+
+
 def test_a_database_of_a_newer_version_is_left_alone(books: Books) -> None:
     books.execute("""
         INSERT INTO billhook.migrations VALUES (9999, 'later', 'x');
@@ -243,7 +253,6 @@ def test_a_later_index_is_built_while_others_write(
         later(9001, "indexes", INDEXES),
         later(9002, "another", "ALTER TABLE payments.customers ADD COLUMN another text"),
     )
-    books.execute("UPDATE billhook.function_files SET checksum = 'older' WHERE name = 'ledger'")
 
     async def run() -> list[list[str]]:
         writer = await asyncpg.connect(books.dsn, statement_cache_size=0)
@@ -283,7 +292,11 @@ async def migrate_up_to(dsn: str, monkeypatch: pytest.MonkeyPatch, number: int) 
         "migrations",
         lambda: tuple(m for m in every if m.number <= number),
     )
-    monkeypatch.setattr(billhook.postgres.migrate, "function_files", lambda: ())
+    monkeypatch.setattr(
+        billhook.postgres.migrate,
+        "function_files",
+        lambda: tuple(file for file in files if file.name != "ledger"),
+    )
     await migrate(dsn)
     monkeypatch.setattr(billhook.postgres.migrate, "migrations", lambda: every)
     monkeypatch.setattr(billhook.postgres.migrate, "function_files", lambda: files)

@@ -339,6 +339,11 @@ def test_what_is_broken_is_named_with_what_to_do(
     assert do in (finding.next_actions or "")
 
 
+def test_function_files_of_other_versions_do_not_make_a_database_newer(patient: Patient) -> None:
+    patient.api.books.execute("INSERT INTO billhook.function_files VALUES ('batch', 'x')")
+    assert only(patient.examined(), "schema", None).state == "ok"
+
+
 def test_an_event_on_its_way_is_not_missed(patient: Patient) -> None:
     miss_event(patient)
     assert only(patient.examined(), "missed events").state == "ok"

@@ -16,10 +16,8 @@ from billhook.settings import Environment, Settings
 
 _OLDEST_POSTGRES = 14
 
-_APPLIED = """
-    SELECT number::text AS part, checksum FROM billhook.migrations
-    UNION ALL SELECT name, checksum FROM billhook.function_files
-"""
+_MIGRATIONS = "SELECT number, checksum FROM billhook.migrations"
+_FUNCTION_FILES = "SELECT name, checksum FROM billhook.function_files"
 # pg_has_role raises an error for a missing role, so it is called with the oids of existing ones.
 _ROLES = """
 SELECT wanted AS name, r.oid IS NOT NULL AS is_there,
@@ -103,15 +101,15 @@ async def migrated(database: Database) -> Finding:
     """Whether the schema is the one that this version of Billhook works with."""
     try:
         async with database.connection() as connection:
-            rows = await connection.fetch(_APPLIED)
+            rows = await connection.fetch(_MIGRATIONS)
+            files = await connection.fetch(_FUNCTION_FILES)
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        rows = []
+        return ABSENT
     if not rows:
         return ABSENT
-    applied = {row["part"]: row["checksum"] for row in rows}
-    known = {str(each.number): each.checksum for each in migrations()}
-    functions = {each.name: each.checksum for each in function_files()}
-    if applied.keys() - known.keys() - functions.keys():
+    applied = {row["number"]: row["checksum"] for row in rows}
+    known = {each.number: each.checksum for each in migrations()}
+    if applied.keys() - known.keys():
         return _schema(
             "broken",
             "The database is newer than this version of Billhook.",
@@ -123,7 +121,11 @@ async def migrated(database: Database) -> Finding:
             "A development version of Billhook made this database; it has no upgrade path.",
             "Use a new database.",
         )
-    if any(applied.get(part) != checksum for part, checksum in (known | functions).items()):
+    # Those of other versions do not matter.
+    functions = {row["name"]: row["checksum"] for row in files}
+    if known.keys() - applied.keys() or any(
+        functions.get(each.name) != each.checksum for each in function_files()
+    ):
         return _schema("broken", "The schema is not up to date.", "Run: billhook migrate")
     return _schema("ok", "The schema is up to date.", None)
 

@@ -73,7 +73,7 @@ _RECORD_FUNCTIONS = """
     INSERT INTO billhook.function_files (name, checksum) VALUES ($1, $2)
     ON CONFLICT (name) DO UPDATE SET checksum = EXCLUDED.checksum, applied_at = now()
 """
-# None of our names are resolved in a schema where other users may create objects (decision 10).
+_FORGET_FUNCTIONS = "DELETE FROM billhook.function_files WHERE name <> ALL ($1::text[])"
 # After the lock, because another process's migration may take long.
 _LIMIT_WAITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0"
 _HOLDER = """
@@ -95,6 +95,7 @@ SELECT EXISTS (
 _INDEX = re.compile(
     r"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS (\w+)\s+ON (\w+)\.\w+[^;]*;"
 )
+# None of our names are resolved in a schema where other users may create objects (decision 10).
 _FIX_SEARCH_PATH = """
     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL quote_all_identifiers = off
 """
@@ -318,6 +319,8 @@ async def _apply(
             await connection.execute(each.sql.replace("CONCURRENTLY", "") if first else each.sql)
             await connection.execute(_RECORD_MIGRATION, each.number, each.name, each.checksum)
             done.append(each.full_name)
+        # Those of other versions. Their functions stay: a server that still runs may call them.
+        await connection.execute(_FORGET_FUNCTIONS, [each.name for each in function_files()])
         await connection.execute(_DEFER_BODY_CHECKS)
         for file in files:
             await connection.execute(file.sql)
