@@ -49,7 +49,7 @@ class Metrics:
         )
         self._events = Counter(
             "billhook_events",
-            "Events that were received, by the status that the ledger then had for them.",
+            "Events received, by their status in the ledger afterwards.",
             ["environment", "status"],
             registry=self.registry,
         )

@@ -426,7 +426,7 @@ class Settings(FromEnvironment):
 
     @property
     def notices(self) -> list[str]:
-        """What is not as these settings ask, one line each; without secrets."""
+        """Settings that have no effect, one line each; without secrets."""
         found = self.database_notices
         url = self.public_url or self.api_base_url
         if url is not None and self.reachable_url is None:
