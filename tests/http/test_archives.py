@@ -410,3 +410,22 @@ def test_a_rule_of_the_app_that_rejects_a_restoration_is_named_and_nothing_chang
     with pytest.raises(DatabaseRefused, match=f"could not be restored: .*{reason}"):
         away.restore()
     assert final_state(away.books) == before
+
+
+def test_a_switch_that_collides_with_another_transaction_is_repeated(away: Away) -> None:
+    away.books.apply(*LIFE)
+    away.books.execute("""
+        CREATE SEQUENCE public.attempts;
+        CREATE FUNCTION public.collide() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('public.attempts') = 1 THEN
+                RAISE 'deadlock detected' USING ERRCODE = 'deadlock_detected';
+            END IF;
+            RETURN OLD;
+        END $$;
+        CREATE TRIGGER collide BEFORE DELETE ON payments.customers
+            FOR EACH ROW EXECUTE FUNCTION public.collide();
+    """)
+    away.replaced()
+    assert away.books.row("SELECT last_value > 1 AS again FROM public.attempts") == {"again": True}
+    assert away.books.rows("SELECT FROM payments.customers") == []
