@@ -26,14 +26,14 @@ from billhook.postgres.embedded import EmbeddedPostgres
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 TRIGGER_MS = float(os.environ.get("BENCH_TRIGGER_MS", "0"))
 _TRIGGER = f"""
-CREATE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION public.fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_sleep({TRIGGER_MS / 1000});
     RETURN NULL;
 END $$;
-CREATE TRIGGER fulfil AFTER UPDATE OF processing_status ON payments.webhook_events
+CREATE TRIGGER fulfill AFTER UPDATE OF processing_status ON payments.webhook_events
 FOR EACH ROW WHEN (NEW.processing_status = 'processed' AND NEW.event_type = 'invoice.paid')
-EXECUTE FUNCTION public.fulfil();
+EXECUTE FUNCTION public.fulfill();
 """
 
 

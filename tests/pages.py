@@ -58,7 +58,7 @@ def block(page: str, language: str, holding: str) -> str:
     return found
 
 
-APP_PAGES = ("fulfil-orders", "grant-access", "policies")
+APP_PAGES = ("fulfill-orders", "grant-access", "policies")
 
 
 def app_sql() -> list[str]:

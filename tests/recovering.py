@@ -28,21 +28,21 @@ from http_tokens import JWT_SECRET
 
 _accounts = itertools.count()
 
-FULFIL = """
-    CREATE TABLE fulfilments (event_id text NOT NULL);
+FULFILL = """
+    CREATE TABLE fulfillments (event_id text NOT NULL);
     CREATE TABLE broken (reason text);
-    CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF EXISTS (SELECT FROM broken) THEN
             RAISE EXCEPTION 'the warehouse is closed';
         END IF;
-        INSERT INTO fulfilments VALUES (NEW.provider_event_id);
+        INSERT INTO fulfillments VALUES (NEW.provider_event_id);
         RETURN NULL;
     END $$;
-    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
+    CREATE TRIGGER fulfill AFTER INSERT OR UPDATE ON payments.webhook_events
     FOR EACH ROW WHEN (NEW.processing_status = 'processed'
         AND NEW.event_type = 'checkout.session.completed')
-    EXECUTE FUNCTION fulfil();
+    EXECUTE FUNCTION fulfill();
 """
 
 
@@ -78,7 +78,7 @@ class Station:
             _env_file=None,
         )
         connect(database_url, sandbox, self.key)
-        self.books.execute(FULFIL)
+        self.books.execute(FULFILL)
 
     def work(self, what: Callable[[Recovery], Any]) -> Any:
         """Let a worker do one thing."""
@@ -164,7 +164,7 @@ class Station:
         return sessions
 
     def fulfilled(self) -> int:
-        return int(self.books.row("SELECT count(*) AS n FROM fulfilments")["n"])
+        return int(self.books.row("SELECT count(*) AS n FROM fulfillments")["n"])
 
     def statuses(self) -> list[str]:
         rows = self.books.rows("SELECT processing_status AS s FROM payments.webhook_events")

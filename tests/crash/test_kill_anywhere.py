@@ -26,7 +26,7 @@ from books import Books, final_state
 from depth import by_depth
 from http_tokens import ADMIN_KEY, SIGNING_SECRET, signature, token
 from pages import app_sql
-from recovering import FULFIL
+from recovering import FULFILL
 from stripe_events import event, payload, session, subject
 
 Asking = Callable[[httpx.Client], httpx.Response]
@@ -72,14 +72,14 @@ ORDERS = """
 """
 FULFILLED = """
     SELECT (SELECT status FROM orders WHERE id = $1) AS status,
-        (SELECT count(*) FROM fulfilments WHERE event_id = $2) AS times
+        (SELECT count(*) FROM fulfillments WHERE event_id = $2) AS times
 """
 
 
 def test_an_order_is_fulfilled_once_wherever_its_event_is_interrupted(
     server: Server, empty_database_url: str
 ) -> None:
-    server.books.execute("".join(app_sql()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFILL)
     server.books.execute(ORDERS)
 
     def event_of(order: int) -> Asking:
@@ -110,7 +110,7 @@ def test_a_failure_is_kept_and_triggers_stay_as_they_were_wherever_it_is_interru
     server: Server,
 ) -> None:
     """This trigger refuses even `failed`, and is passed by for that."""
-    server.books.execute("".join(app_sql()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFILL)
     server.books.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE 'no stock left'; END $$;
@@ -134,7 +134,7 @@ def test_a_failure_is_kept_and_triggers_stay_as_they_were_wherever_it_is_interru
     assert failed == {"n": tried}
     server.books.execute("DROP FUNCTION refuse CASCADE")
     server.books.apply(*(paid(order) for order in range(tried)))
-    once = server.books.rows("SELECT count(*) AS n FROM fulfilments GROUP BY event_id")
+    once = server.books.rows("SELECT count(*) AS n FROM fulfillments GROUP BY event_id")
     assert once == [{"n": 1}] * tried
 
 
@@ -222,9 +222,9 @@ def mirror(books: Books) -> dict[str, list[str]]:
     }
 
 
-def test_a_replay_fulfils_once_wherever_it_is_interrupted(server: Server) -> None:
+def test_a_replay_fulfills_once_wherever_it_is_interrupted(server: Server) -> None:
     """The warehouse was closed when the event came; then the trigger is fixed."""
-    server.books.execute("".join(app_sql()) + FULFIL)
+    server.books.execute("".join(app_sql()) + FULFILL)
     server.books.execute(ORDERS)
 
     def replay_of(order: int) -> Asking:

@@ -27,7 +27,7 @@ from billhook.postgres.embedded import EmbeddedPostgres, start
 from billhook.postgres.migrate import migrate
 from books import Books
 from http_tokens import signature, token
-from recovering import FULFIL, Station
+from recovering import FULFILL, Station
 from stripe_events import event, payload, session, subject
 
 __all__ = ["api"]
@@ -113,7 +113,7 @@ def pair() -> Iterator[Pair]:
 def test_no_acknowledged_event_is_lost_or_doubled_when_postgresql_fails_over(
     pair: Pair, sandbox: str
 ) -> None:
-    Books(pair.primary.dsn("app")).execute(FULFIL)
+    Books(pair.primary.dsn("app")).execute(FULFILL)
     waiting = list(purchases(300))
     acknowledged: set[str] = set()
     refused: list[int] = []
@@ -156,7 +156,7 @@ def test_no_acknowledged_event_is_lost_or_doubled_when_postgresql_fails_over(
             each.join()
         books = Books(pair.standby.dsn("app"))
         recorded = books.rows("SELECT provider_event_id AS id FROM payments.webhook_events")
-        fulfilled = books.rows("SELECT event_id AS id FROM fulfilments")
+        fulfilled = books.rows("SELECT event_id AS id FROM fulfillments")
         assert len(before) > 100
         assert set(refused) == {503}
         assert sorted(row["id"] for row in recorded) == sorted(acknowledged)
@@ -165,7 +165,7 @@ def test_no_acknowledged_event_is_lost_or_doubled_when_postgresql_fails_over(
 
 
 def test_a_full_disk_acknowledges_nothing_and_recovers_when_there_is_room(api: Api) -> None:
-    api.books.execute(FULFIL)
+    api.books.execute(FULFILL)
     # What a trigger of the app raises would be its own matter: this stands for our own INSERT.
     api.books.execute("""
         CREATE FUNCTION billhook.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -181,7 +181,7 @@ def test_a_full_disk_acknowledges_nothing_and_recovers_when_there_is_room(api: A
         assert answer.headers["retry-after"]
     api.books.execute("DROP TRIGGER full_disk ON payments.webhook_events")
     assert [deliver(api.http, each).status_code for each in (body, other, body)] == [200] * 3
-    assert api.books.row("SELECT count(*) AS n FROM fulfilments") == {"n": 2}
+    assert api.books.row("SELECT count(*) AS n FROM fulfillments") == {"n": 2}
 
 
 @contextmanager

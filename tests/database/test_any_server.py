@@ -347,11 +347,11 @@ def test_a_triggers_error_is_no_outage_when_postgresql_speaks_german(german: Any
 @pytest.mark.parametrize(
     ("where", "is_the_apps"),
     [
-        ("PL/pgSQL-Funktion fulfil() Zeile 3 bei RAISE", True),
-        ("fonction PL/pgSQL fulfil(), ligne 3 à RAISE", True),
-        ("PL/pgSQL関数fulfil()の3行目 - RAISE", True),
-        ("在RAISE的第3行的PL/pgSQL函数fulfil()", True),
-        ("fulfil() PL/pgSQL fonksiyonu, 3. satır, RAISE içinde", True),
+        ("PL/pgSQL-Funktion fulfill() Zeile 3 bei RAISE", True),
+        ("fonction PL/pgSQL fulfill(), ligne 3 à RAISE", True),
+        ("PL/pgSQL関数fulfill()の3行目 - RAISE", True),
+        ("在RAISE的第3行的PL/pgSQL函数fulfill()", True),
+        ("fulfill() PL/pgSQL fonksiyonu, 3. satır, RAISE içinde", True),
         ("PL/pgSQL-Funktion billhook.mark(text) Zeile 3 bei SQL-Anweisung", False),
         ("fonction PL/pgSQL billhook.mark(text), ligne 3 à RAISE", False),
         ('PL/pgSQL関数"billhook"."mark"(text)の3行目 - RAISE', False),

@@ -1,4 +1,4 @@
-"""The SQL of docs/how-to/ (fulfil-orders.md, grant-access.md, policies.md) can be pasted, and is
+"""The SQL of docs/how-to/ (fulfill-orders.md, grant-access.md, policies.md) can be pasted, and is
 safe as it stands. So can that of docs/reference/tables.md."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def paid(n: int, order: str, **more: Any) -> dict[str, Any]:
     return event("checkout.session.completed", bought, at=n)
 
 
-def test_a_payment_that_does_not_fit_fulfils_nothing_and_is_left_for_a_person(app: Books) -> None:
+def test_a_payment_that_does_not_fit_fulfills_nothing_and_is_left_for_a_person(app: Books) -> None:
     app.execute("""
         INSERT INTO orders VALUES ('right', 'test', 1500, 'eur'), ('dear', 'test', 150000, 'eur'),
             ('in yen', 'test', 1500, 'jpy'), ('real', 'live', 1500, 'eur')""")
@@ -100,7 +100,7 @@ def test_an_event_that_is_fired_again_leaves_nothing_to_look_at(app: Books) -> N
 
 
 @pytest.mark.parametrize(("order", "amount", "fulfilled"), [("free", 0, True), ("dear", 0, False)])
-def test_a_free_checkout_fulfils_its_order_or_is_left_for_review(
+def test_a_free_checkout_fulfills_its_order_or_is_left_for_review(
     app: Books, order: str, amount: int, fulfilled: bool
 ) -> None:
     app.execute("INSERT INTO orders VALUES ('free', 'test', 0, 'eur'), ('dear', 'test', 9, 'eur')")
@@ -127,10 +127,10 @@ def test_a_database_user_cannot_mark_an_order_paid_through_the_trigger_function(
 ) -> None:
     app.execute("INSERT INTO orders VALUES ('right', 'test', 1500, 'eur')")
     with stranger(direct_database_url) as attacker:
-        attack = FORGED_LEDGER.format(function="fulfil_order")
+        attack = FORGED_LEDGER.format(function="fulfill_order")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             attacker.execute(attack)
-        app.execute("GRANT EXECUTE ON FUNCTION fulfil_order TO stranger")
+        app.execute("GRANT EXECUTE ON FUNCTION fulfill_order TO stranger")
         with pytest.raises(asyncpg.RaiseError, match=r"payments\.webhook_events only"):
             attacker.execute(attack)
     assert app.row("SELECT status FROM orders") == {"status": "pending"}
@@ -143,7 +143,7 @@ def test_a_host_that_opens_every_function_to_users_does_not_open_the_trigger_fun
     books.execute("ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated")
     for block in app_sql():
         books.execute(block)
-    may = f"SELECT has_function_privilege('{role}', 'fulfil_order()', 'EXECUTE') AS it"
+    may = f"SELECT has_function_privilege('{role}', 'fulfill_order()', 'EXECUTE') AS it"
     assert books.row(may) == {"it": False}
 
 

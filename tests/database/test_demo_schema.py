@@ -51,7 +51,7 @@ def completed(order: str, *, at: int = 1, **more: Any) -> dict[str, Any]:
         (1500, "no_payment_required", False),
     ],
 )
-def test_what_is_not_unpaid_fulfils_its_order_or_is_left_for_review(
+def test_what_is_not_unpaid_fulfills_its_order_or_is_left_for_review(
     shop: Books, amount: int, status: str, fulfilled: bool
 ) -> None:
     shop.execute(ORDER.format(id="o", amount=amount) + ";" + SESSION_ROW.format(id="cs_1"))
@@ -133,7 +133,7 @@ def test_the_team_page_says_when_the_plan_renews_or_ends(
     assert "Payment collection is paused." in page
 
 
-@pytest.mark.parametrize("function", ["fulfil_order", "entitle_team"])
+@pytest.mark.parametrize("function", ["fulfill_order", "entitle_team"])
 def test_a_database_user_cannot_attach_the_shops_functions_to_a_table_of_their_own(
     shop: Books, direct_database_url: str, function: str
 ) -> None:
@@ -158,6 +158,6 @@ def test_users_read_and_write_none_of_the_shops_tables(shop: Books, role: str) -
         WHERE c.relnamespace = 'demo'::regnamespace AND c.relkind = 'r'
           AND has_table_privilege('{role}', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRIGGER')"""
     assert shop.rows(open_tables) == []
-    for function in ("fulfil_order()", "entitle_team()"):
+    for function in ("fulfill_order()", "entitle_team()"):
         may = f"SELECT has_function_privilege('{role}', 'demo.{function}', 'EXECUTE') AS it"
         assert shop.row(may) == {"it": False}

@@ -22,21 +22,21 @@ from strangers import as_user
 from strangers import stranger as a_stranger
 from stripe_events import customer, event, payload, payment_intent, session, subject
 
-FULFIL = """
+FULFILL = """
     CREATE TABLE public.orders (id text PRIMARY KEY, fulfilled integer NOT NULL DEFAULT 0);
     INSERT INTO public.orders (id) VALUES ('o1');
-    CREATE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION public.fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         UPDATE public.orders SET fulfilled = fulfilled + 1
         WHERE id = NEW.payload #>> '{data,object,metadata,order}';
         RETURN NEW;
     END $$;
-    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
+    CREATE TRIGGER fulfill AFTER INSERT OR UPDATE ON payments.webhook_events
         FOR EACH ROW WHEN (NEW.processing_status = 'processed')
-        EXECUTE FUNCTION public.fulfil();
+        EXECUTE FUNCTION public.fulfill();
 """
 BROKEN = """
-    CREATE OR REPLACE FUNCTION public.fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION public.fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN RAISE EXCEPTION 'no stock left'; END $$;
 """
 # On every write to the ledger, whatever the status.
@@ -55,7 +55,7 @@ PAID = {"insforge_checkout_mode": "payment", "order": "o1"}
 
 
 def test_an_order_is_fulfilled_once_however_often_its_event_comes(books: Books) -> None:
-    books.execute(FULFIL)
+    books.execute(FULFILL)
     paid = event("checkout.session.completed", session(metadata=PAID))
     first, second = books.apply(paid, paid)
     assert (first["handled"], second["handled"]) == (True, False)
@@ -91,11 +91,11 @@ def test_triggers_see_every_derived_row(books: Books) -> None:
 
 
 def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) -> None:
-    books.execute(FULFIL + BROKEN)
+    books.execute(FULFILL + BROKEN)
     paid = event("checkout.session.completed", session(metadata=PAID))
     with capture_logs() as logged:
         (answer,) = books.apply(paid)
-    assert logged[0]["raised_in"] == "PL/pgSQL function fulfil() line 2 at RAISE"
+    assert logged[0]["raised_in"] == "PL/pgSQL function fulfill() line 2 at RAISE"
     assert isinstance(answer, EventNotApplied)
     assert (answer.status, "no stock left" in answer.message) == (500, True)
     row = books.row("SELECT * FROM payments.webhook_events")
@@ -103,7 +103,7 @@ def test_a_trigger_that_raises_fails_the_event_but_not_the_mirror(books: Books) 
     assert "no stock left" in row["last_error"]
     assert books.row("SELECT status FROM payments.transactions")["status"] == "succeeded"
 
-    books.execute("DROP FUNCTION public.fulfil CASCADE; DROP TABLE public.orders;" + FULFIL)
+    books.execute("DROP FUNCTION public.fulfill CASCADE; DROP TABLE public.orders;" + FULFILL)
     (again,) = books.apply(paid)
     assert (again["handled"], again["attempt_count"], again["last_error"]) == (True, 2, None)
     assert books.row("SELECT fulfilled FROM public.orders")["fulfilled"] == 1
@@ -132,7 +132,7 @@ def test_a_trigger_that_refuses_every_write_to_the_ledger_fails_the_event_alone(
     when, does = REFUSING_EVERYTHING[kind]
     books.execute(
         f"""
-        {FULFIL}
+        {FULFILL}
         CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does} END $$;
         CREATE TRIGGER refuse {when} ON payments.webhook_events
             FOR EACH ROW EXECUTE FUNCTION public.refuse();
@@ -265,7 +265,7 @@ def test_what_a_trigger_sets_for_its_session_ends_with_its_event(books: Books) -
     """Or the next event on that connection would pass by all triggers, and be lost."""
     books.execute(
         f"""
-        {FULFIL}
+        {FULFILL}
         CREATE FUNCTION public.leave_behind() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             SET session_replication_role = replica;
@@ -348,8 +348,11 @@ def test_an_outage_that_clears_at_once_fails_no_event(books: Books, code: str) -
 @pytest.mark.parametrize(
     ("where", "is_the_apps"),
     [
-        ("PL/pgSQL function fulfil() line 3 at RAISE\nPL/pgSQL function billhook.mark(text)", True),
-        ('PL/Python function "fulfil"\nPL/pgSQL function billhook.mark(text) line 9', True),
+        (
+            "PL/pgSQL function fulfill() line 3 at RAISE\nPL/pgSQL function billhook.mark(text)",
+            True,
+        ),
+        ('PL/Python function "fulfill"\nPL/pgSQL function billhook.mark(text) line 9', True),
         ('SQL statement "INSERT …"\nPL/pgSQL function billhook.mark(text) line 9', False),
         ("", False),
     ],
@@ -435,7 +438,7 @@ def test_a_payment_intent_payment_of_ours_counts_even_when_nothing_else_comes(bo
 
 def test_events_that_wait_for_rows_of_the_app_hold_up_no_others(books: Books) -> None:
     """An operator's open transaction has locked three orders."""
-    books.execute(FULFIL + "INSERT INTO public.orders (id) VALUES ('o2'), ('o3');")
+    books.execute(FULFILL + "INSERT INTO public.orders (id) VALUES ('o2'), ('o3');")
     paid = [
         event(
             "checkout.session.completed",
@@ -470,7 +473,7 @@ def test_a_lock_that_a_stranger_holds_is_named_and_no_failure_of_the_app(
     books: Books, direct_database_url: str
 ) -> None:
     """Every user of a database may take any advisory lock."""
-    books.execute(FULFIL)
+    books.execute(FULFILL)
     held = Wanted("test", {"customer:cus_1"}).lock_keys()
     told = event("customer.created", customer("cus_1"))
 

@@ -25,7 +25,7 @@ def documented() -> list[str]:
     return re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-def test_a_role_without_special_rights_migrates_and_fulfils_an_apps_orders(
+def test_a_role_without_special_rights_migrates_and_fulfills_an_apps_orders(
     postgres: EmbeddedPostgres, books: Books, empty_database_url: str
 ) -> None:
     """`books`: the cluster has the three roles by then, as a host has that prepares them."""

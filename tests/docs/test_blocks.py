@@ -27,7 +27,7 @@ RUN_BY = {
         "sh": "tests/docs/test_existing_customers.py",
         "sql": "tests/docs/test_existing_customers.py",
     },
-    "docs/how-to/fulfil-orders.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/fulfill-orders.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/insforge.md": {
         "sh": "tests/docs/test_insforge.py",

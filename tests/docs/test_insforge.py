@@ -45,7 +45,7 @@ _SECRETS = """
 _APP = f"""
     CREATE TABLE orders (id text PRIMARY KEY, status text NOT NULL, paid integer NOT NULL);
     INSERT INTO orders VALUES ('1001', 'pending', 0);
-    CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    CREATE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
         IF NEW.event_type = 'checkout.session.completed'
             AND NEW.processing_status = 'processed' THEN
@@ -54,8 +54,8 @@ _APP = f"""
         END IF;
         RETURN NEW;
     END $$;
-    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
-        FOR EACH ROW EXECUTE FUNCTION fulfil();
+    CREATE TRIGGER fulfill AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION fulfill();
     ALTER TABLE {SESSIONS} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY own ON {SESSIONS} TO authenticated USING (subject_id = auth.uid()::text);
 """
@@ -261,7 +261,7 @@ def test_a_database_that_is_given_back_is_insforges_again(
     left = secrets(project)
     assert left == {name: before[name] for name in ("API_KEY", "ANON_KEY", "S3_SECRET")}
     triggers = project.rows("SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal")
-    assert triggers == [{"tgname": "fulfil"}]
+    assert triggers == [{"tgname": "fulfill"}]
 
 
 def test_of_two_sessions_with_one_key_the_newest_keeps_it(

@@ -98,10 +98,10 @@ def test_the_owners_of_customers_are_taken_over(
 
 def trigger() -> str:
     """The function of the other page, with the check at the place that this page names."""
-    fulfil = app_sql()[0]
+    fulfill = app_sql()[0]
     check = block(PAGE, "sql", "the old checkout's")
-    assert fulfil.count(MODE) == 1
-    return fulfil.replace(MODE, check + MODE)
+    assert fulfill.count(MODE) == 1
+    return fulfill.replace(MODE, check + MODE)
 
 
 def old_handler(books: Books) -> Callable[[dict[str, Any]], None]:

@@ -22,10 +22,10 @@ TOTALS = """
 # As an app that counts how often something was fulfilled.
 FULFILLED = """
     CREATE TABLE fulfilled (event_id text);
-    CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN INSERT INTO public.fulfilled VALUES (NEW.provider_event_id); RETURN NULL; END $$;
-    CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
-    FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfil();
+    CREATE TRIGGER fulfill AFTER INSERT OR UPDATE ON payments.webhook_events
+    FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfill();
 """
 
 

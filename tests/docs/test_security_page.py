@@ -44,7 +44,7 @@ def test_the_docs_own_triggers_cannot_be_executed_by_users(books: Books) -> None
     _, of_the_app = blocks(PAGE, "sql")
     for sql in app_sql():
         books.execute(sql)
-    assert books.rows("SELECT FROM pg_proc WHERE prosecdef AND proname = 'fulfil_order'")
+    assert books.rows("SELECT FROM pg_proc WHERE prosecdef AND proname = 'fulfill_order'")
     assert books.rows(of_the_app) == []
     books.execute("CREATE FUNCTION f() RETURNS int SECURITY DEFINER LANGUAGE sql RETURN 1")
     assert len(books.rows(of_the_app)) == 1

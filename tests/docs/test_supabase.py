@@ -249,7 +249,7 @@ def test_the_editor_creates_the_trigger_and_an_order_is_paid(api: Api, editor: B
     editor.execute(app_sql()[0])
     granted = "SELECT has_table_privilege('authenticated', 'orders', 'SELECT') AS it"
     assert editor.row(granted) == {"it": False}
-    trigger = "SELECT tgrelid::regclass::text AS it FROM pg_trigger WHERE tgname = 'fulfil_order'"
+    trigger = "SELECT tgrelid::regclass::text AS it FROM pg_trigger WHERE tgname = 'fulfill_order'"
     assert editor.row(trigger) == {"it": "payments.webhook_events"}
 
 

@@ -365,14 +365,14 @@ def test_the_overview_sums_up_and_says_what_needs_attention(api: Api, visitor: V
 def test_a_failed_event_shows_why_and_is_fulfilled_by_a_replay(api: Api, visitor: Visitor) -> None:
     api.books.execute("""
         CREATE TABLE fulfilled (event text);
-        CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+        CREATE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF to_regclass('shelf') IS NULL THEN RAISE 'no shelf for this'; END IF;
             INSERT INTO fulfilled VALUES (NEW.provider_event_id);
             RETURN NULL;
         END $$;
-        CREATE TRIGGER fulfil AFTER UPDATE ON payments.webhook_events FOR EACH ROW
-        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfil()""")
+        CREATE TRIGGER fulfill AFTER UPDATE ON payments.webhook_events FOR EACH ROW
+        WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfill()""")
     told = paid(1)
     (failed,) = api.books.apply(told)
     assert isinstance(failed, Exception)

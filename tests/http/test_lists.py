@@ -279,7 +279,7 @@ class TestEvents:
         assert missing.status_code == 404
 
     def test_a_failed_event_is_replayed_once_its_cause_is_gone(self, api: Api) -> None:
-        api.books.execute(FULFIL.format(trouble="RAISE EXCEPTION 'no such order';"))
+        api.books.execute(FULFILL.format(trouble="RAISE EXCEPTION 'no such order';"))
         bought = event("checkout.session.completed", session())
         assert api.deliver(bought).status_code == 500
         again = api.admin("POST", f"/test/webhook-events/{bought['id']}/replay")
@@ -291,7 +291,7 @@ class TestEvents:
         assert api.books.row("SELECT count(*) AS n FROM fulfilled")["n"] == 1
 
     def test_many_are_replayed_and_one_that_fails_stops_none(self, api: Api) -> None:
-        api.books.execute(FULFIL.format(trouble="RAISE EXCEPTION 'closed';"))
+        api.books.execute(FULFILL.format(trouble="RAISE EXCEPTION 'closed';"))
         for number in range(3):
             api.deliver(
                 event(
@@ -309,7 +309,7 @@ class TestEvents:
         assert api.books.row("SELECT count(*) AS n FROM fulfilled")["n"] == 3
 
     def test_a_processed_event_is_projected_again_without_firing_triggers(self, api: Api) -> None:
-        api.books.execute(FULFIL.format(trouble=""))
+        api.books.execute(FULFILL.format(trouble=""))
         made = event("customer.created", customer())
         api.deliver(made)
         api.books.execute("DELETE FROM payments.customers; DELETE FROM fulfilled")
@@ -340,25 +340,25 @@ class TestEvents:
     def test_a_refire_that_fails_leaves_the_event_processed(self, api: Api) -> None:
         made = event("customer.created", customer())
         api.deliver(made)
-        api.books.execute(FULFIL.format(trouble="RAISE EXCEPTION 'closed';"))
+        api.books.execute(FULFILL.format(trouble="RAISE EXCEPTION 'closed';"))
         path = f"/test/webhook-events/{made['id']}/replay"
         answer = api.admin("POST", path, {"refire": True})
         assert (answer.status_code, "closed" in answer.json()["message"]) == (500, True)
         assert listed(api, "/webhook-events")[0]["processingStatus"] == "processed"
 
 
-FULFIL = """
+FULFILL = """
 CREATE TABLE fulfilled (event_id text);
-CREATE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     {trouble}
     INSERT INTO fulfilled VALUES (NEW.provider_event_id);
     RETURN NEW;
 END $$;
-CREATE TRIGGER fulfil AFTER INSERT OR UPDATE ON payments.webhook_events
-FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfil();
+CREATE TRIGGER fulfill AFTER INSERT OR UPDATE ON payments.webhook_events
+FOR EACH ROW WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fulfill();
 """
 REPAIRED = """
-CREATE OR REPLACE FUNCTION fulfil() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION fulfill() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO fulfilled VALUES (NEW.provider_event_id); RETURN NEW; END $$;
 """

@@ -304,7 +304,7 @@ def test_an_event_that_a_trigger_marked_as_failed_itself_is_tried_again(station:
     assert station.statuses() == ["failed"]
     station.books.execute("""
         DROP FUNCTION give_up CASCADE;
-        DELETE FROM fulfilments;
+        DELETE FROM fulfillments;
         ALTER TABLE payments.webhook_events DISABLE TRIGGER billhook_touch_updated_at;
         UPDATE billhook.migrations SET applied_at = now() - interval '1 hour';
         UPDATE payments.webhook_events SET updated_at = now() - interval '2 minutes'""")
@@ -485,7 +485,7 @@ def test_old_events_are_put_away_and_still_count_as_known(station: Station) -> N
         "UPDATE payments.webhook_events SET received_at = now() - interval '40 days' "
         "WHERE provider_event_id = 'evt_old'"
     )
-    station.books.execute("DELETE FROM fulfilments")
+    station.books.execute("DELETE FROM fulfillments")
     station.work(lambda worker: worker.archive("test"))
     assert len(station.statuses()) == 1
     (answer,) = station.books.apply(old)

@@ -113,7 +113,7 @@ CREATE POLICY demo_portal ON payments.stripe_customer_portal_sessions TO authent
     WITH CHECK (demo.may_bill(subject_type, subject_id));
 
 
--- 2. A paid checkout fulfils its order, exactly once ---------------------------------------------
+-- 2. A paid checkout fulfills its order, exactly once ---------------------------------------------
 -- Billhook marks an event `processed` in the transaction in which this runs: if this raises, the
 -- event is retried; if it succeeds, both are committed together.
 --
@@ -121,7 +121,7 @@ CREATE POLICY demo_portal ON payments.stripe_customer_portal_sessions TO authent
 -- to attach them to their own tables or to shadow the objects that they use
 -- (docs/how-to/database-roles.md).
 
-CREATE OR REPLACE FUNCTION demo.fulfil_order() RETURNS trigger
+CREATE OR REPLACE FUNCTION demo.fulfill_order() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     session jsonb := NEW.payload #> '{data,object}';
@@ -129,7 +129,7 @@ DECLARE
     problem text;
 BEGIN
     IF TG_RELID <> 'payments.webhook_events'::regclass THEN
-        RAISE EXCEPTION 'demo.fulfil_order() is a trigger for payments.webhook_events only';
+        RAISE EXCEPTION 'demo.fulfill_order() is a trigger for payments.webhook_events only';
     END IF;
 
     -- The Stripe account may serve other apps, and this database other shops: only a session that
@@ -183,14 +183,14 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE TRIGGER demo_fulfil_order
+CREATE OR REPLACE TRIGGER demo_fulfill_order
     AFTER INSERT OR UPDATE ON payments.webhook_events
     FOR EACH ROW
     WHEN (NEW.processing_status = 'processed' AND NEW.event_type IN (
         'checkout.session.completed',
         'checkout.session.async_payment_succeeded',
         'checkout.session.async_payment_failed'))
-    EXECUTE FUNCTION demo.fulfil_order();
+    EXECUTE FUNCTION demo.fulfill_order();
 
 
 -- 3. Teams get what they subscribe to -----------------------------------------------------
@@ -254,4 +254,4 @@ CREATE OR REPLACE TRIGGER demo_entitle_team
         'customer.subscription.resumed'))
     EXECUTE FUNCTION demo.entitle_team();
 
-REVOKE ALL ON FUNCTION demo.fulfil_order(), demo.entitle_team() FROM PUBLIC, anon, authenticated;
+REVOKE ALL ON FUNCTION demo.fulfill_order(), demo.entitle_team() FROM PUBLIC, anon, authenticated;

@@ -1,5 +1,5 @@
 // The complete frontend of a checkout: get the visitor from the shop, create a session with
-// Billhook, redirect to it. Prices, permissions and fulfilment are up to the server.
+// Billhook, redirect to it. Prices, permissions and fulfillment are up to the server.
 
 const base = document.body.dataset.base;
 const here = (path) => `${location.origin}${base}${path}`;

@@ -32,23 +32,24 @@ SENDERS = 8
 
 TEAMS = 100
 
-# The triggers of docs/how-to/fulfil-orders.md, and one that counts how often an order is fulfilled.
+# The triggers of docs/how-to/fulfill-orders.md, and one that counts how often an order is
+# fulfilled.
 APP = f"""
     {"".join(app_sql())}
     INSERT INTO orders SELECT 'order_' || n, 'test', 1500, 'eur'
     FROM generate_series(1, {PURCHASES}) n;
     INSERT INTO plan_prices VALUES ('test', 'price_1');
-    CREATE TABLE fulfilments (order_id text NOT NULL);
-    CREATE FUNCTION count_fulfilment() RETURNS trigger
+    CREATE TABLE fulfillments (order_id text NOT NULL);
+    CREATE FUNCTION count_fulfillment() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
     BEGIN
-        INSERT INTO fulfilments VALUES (NEW.payload #>> '{{data,object,metadata,order_id}}');
+        INSERT INTO fulfillments VALUES (NEW.payload #>> '{{data,object,metadata,order_id}}');
         RETURN NULL;
     END $$;
-    CREATE TRIGGER count_fulfilment AFTER INSERT OR UPDATE ON payments.webhook_events
+    CREATE TRIGGER count_fulfillment AFTER INSERT OR UPDATE ON payments.webhook_events
     FOR EACH ROW WHEN (NEW.processing_status = 'processed'
         AND NEW.event_type = 'checkout.session.completed')
-    EXECUTE FUNCTION count_fulfilment();
+    EXECUTE FUNCTION count_fulfillment();
 """
 
 
@@ -179,7 +180,7 @@ def assert_each_order_fulfilled_once(books: Books) -> None:
     orders = books.rows("SELECT status, count(*) AS n FROM orders GROUP BY 1")
     assert orders == [{"status": "paid", "n": PURCHASES}]
     assert books.row(
-        "SELECT count(*) AS n, count(DISTINCT order_id) AS orders FROM fulfilments"
+        "SELECT count(*) AS n, count(DISTINCT order_id) AS orders FROM fulfillments"
     ) == {"n": PURCHASES, "orders": PURCHASES}
     # Every other team cancelled at last, whichever of its events came last.
     teams = {each["team_id"] for each in books.rows("SELECT team_id FROM team_entitlements")}
@@ -192,7 +193,7 @@ def assert_each_order_fulfilled_once(books: Books) -> None:
 
 
 @pytest.mark.full
-def test_repeated_and_shuffled_events_fulfil_each_order_once(
+def test_repeated_and_shuffled_events_fulfill_each_order_once(
     servers: Servers, database_url: str
 ) -> None:
     send_all(servers, deliveries(seed=1), on_answer=lambda: None)
