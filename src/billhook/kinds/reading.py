@@ -16,6 +16,8 @@ _BIGINT_MAX = 2**63 - 1
 _INT_MAX = 2**31 - 1
 _LONGEST_ID = 1800
 """Bytes of an id: an entry of an index holds 2,700, in some with 200 characters of a name."""
+_SURELY_SHORT = _LONGEST_ID // 4
+"""Characters; each has four bytes at most."""
 _YEAR_1 = -62_135_596_800
 _YEAR_10000 = 253_402_300_800
 
@@ -69,8 +71,10 @@ def id_of(value: Any) -> str | None:
     """The id of a reference, which comes as a string or as the expanded object. An id too long to
     be indexed counts as missing. Stripe's own have about 30 characters, but merchants choose the
     ids of products."""
-    found = text(value) or text(hash_of(value).get("id"))
-    return found if found and len(found.encode(errors="replace")) <= _LONGEST_ID else None
+    found = text(value.get("id") if isinstance(value, dict) else value)
+    if found is None or len(found) <= _SURELY_SHORT:
+        return found
+    return found if len(found.encode(errors="replace")) <= _LONGEST_ID else None
 
 
 def entries(value: Any) -> list[dict[str, Any]]:

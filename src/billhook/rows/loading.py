@@ -4,7 +4,7 @@ that the reducers work on."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -115,16 +115,15 @@ class Wanted:
         self.claims_on.setdefault(subject, SOME)
         self.locks.add(f"subject:{subject[0]}:{subject[1]}")
 
-    def lock_keys(self) -> list[int]:
-        """The advisory locks, in the fixed order in which all transactions take them."""
-        return sorted(_key(f"{self.environment}:{name}") for name in self.locks)
+    def lock_keys(self, held: Set[str] = frozenset()) -> list[int]:
+        """The advisory locks that are not held yet, in the fixed order in which all transactions
+        take them."""
+        return sorted(_key(f"{self.environment}:{name}") for name in self.locks - held)
 
-    def as_json(self, held: frozenset[int]) -> dict[str, Any]:
-        """What `billhook.load_batch` takes. Locks that are held already are left out."""
+    def as_json(self) -> dict[str, Any]:
+        """What `billhook.load_batch` takes, without the locks."""
         found: dict[str, Any] = {
-            # As texts: a JSON reader may not keep 64 bits.
-            "locks": [str(key) for key in self.lock_keys() if key not in held],
-            "objects": {kind: sorted(ids) for kind, ids in self.objects.items()},
+            "objects": {kind: sorted(ids) for kind, ids in self.objects.items()}
         }
         if self.ties:
             found["ties"] = {kind: sorted(ids) for kind, ids in self.ties.items()}
@@ -313,15 +312,17 @@ async def load_and_reduce(
         DatabaseBusy: somebody holds a lock for too long. No code of the app runs here.
     """
     load = _LOAD.format(elsewhere.schema if elsewhere else "billhook")
-    held: frozenset[int] = frozenset()
+    held: frozenset[str] = frozenset()
     while True:
-        asked = wanted.as_json(held)
-        if elsewhere is not None:
-            del asked["locks"]
+        asked = wanted.as_json()
+        if elsewhere is None:
+            # As texts: a JSON reader may not keep 64 bits.
+            asked["locks"] = [str(key) for key in wanted.lock_keys(held)]
+        else:
             asked["new_payments"] = 0
         text = orjson.dumps(asked).decode()
         loaded = orjson.loads(await _load(connection, load, wanted.environment, text))
-        held |= frozenset(wanted.lock_keys())
+        held |= wanted.locks
         try:
             state = state_of(loaded, wanted)
             if elsewhere is not None:
