@@ -8,6 +8,7 @@ Safe to run from several processes at once: each waits for the other and finds t
 Everything happens in one transaction, so a failed migration changes nothing. The exception:
 a migration with `CREATE INDEX CONCURRENTLY IF NOT EXISTS` builds the indexes of large tables
 outside of a transaction, one after the other, without blocking writers, and contains nothing else.
+No search_path is fixed for these statements, so they name all schemas and types (decision 10).
 Migrations adopt objects of InsForge or Supabase and never drop what they did not create.
 """
 
@@ -17,6 +18,8 @@ import asyncio
 import hashlib
 import re
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -41,7 +44,10 @@ LOCK_PAUSE = 0.5
 _TRANSIENT = (asyncpg.InternalServerError, asyncpg.UniqueViolationError)
 _ATTEMPTS = 5
 
-_LOCK = "SELECT WHERE pg_try_advisory_xact_lock(hashtextextended('billhook.migrate', 0))"
+_LOCK = """
+SELECT WHERE pg_catalog.pg_try_advisory_xact_lock(
+    pg_catalog.hashtextextended('billhook.migrate'::text, 0::bigint))
+"""
 _LOOK_EVERY = 0.1
 """Seconds until a process that waits for another one's migration looks again."""
 _SAY_EVERY = 60.0
@@ -50,7 +56,8 @@ _MIGRATING = """
 SELECT a.pid, a.usename, a.application_name, date_trunc('second', now() - a.xact_start)::text AS age
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = a.datid
-  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended('billhook.migrate', 0)
+  AND (l.classid::bigint << 32 | l.objid::bigint)
+      = pg_catalog.hashtextextended('billhook.migrate'::text, 0::bigint)
 """
 _TABLES = """
     DO $$ BEGIN  -- IF NOT EXISTS asks for the right to create one where there is one, too
@@ -248,7 +255,8 @@ async def _apply_with_patience(
 
 
 async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationError:
-    holder = await connection.fetchrow(_HOLDER)
+    async with _fixed_search_path(connection):
+        holder = await connection.fetchrow(_HOLDER)
     if holder is None:
         return MigrationError(
             "The migration could not lock the tables that it changes: other processes use them.",
@@ -261,6 +269,16 @@ async def _blocked(connection: asyncpg.Connection[asyncpg.Record]) -> MigrationE
         next_actions="Wait until that transaction ends, or end it: "
         f"SELECT pg_terminate_backend({holder['pid']}); then run `billhook migrate` again.",
     )
+
+
+@asynccontextmanager
+async def _fixed_search_path(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> AsyncIterator[None]:
+    """A transaction: behind a pooler, a setting of the session would stay in it."""
+    async with connection.transaction():
+        await connection.execute(_FIX_SEARCH_PATH)
+        yield
 
 
 async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -353,17 +371,21 @@ async def _build_indexes(
     guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     try:
         # The guard's transaction holds the lock, but no snapshot that the build would wait for.
-        await guard.execute("BEGIN")
+        await guard.execute(f"BEGIN; {_FIX_SEARCH_PATH}")
         await _take_turn(guard)
-        if migration.number in await _applied(connection):
-            return False
+        async with _fixed_search_path(connection):
+            if migration.number in await _applied(connection):
+                return False
         for name, statement in migration.index_statements():
-            if await connection.fetchval(_IS_INVALID, name):
+            async with _fixed_search_path(connection):
+                is_invalid = await connection.fetchval(_IS_INVALID, name)
+            if is_invalid:
                 await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
             await connection.execute(statement)
-        await connection.execute(
-            _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
-        )
+        async with _fixed_search_path(connection):
+            await connection.execute(
+                _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
+            )
         return True
     finally:
         await guard.close()
