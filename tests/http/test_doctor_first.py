@@ -70,7 +70,8 @@ def test_a_key_that_was_removed_is_not_stored_again(
         )
         secrets = SecretStore(database, settings)
         assert await secrets.seed() == ["test"]
-        assert await secrets.deactivate(stripe_key_name("test"))
+        async with database.as_service() as connection:
+            assert await secrets.deactivate_in(connection, stripe_key_name("test"))
 
     Books(empty_database_url).run(remove)
     ran = billhook("doctor")
