@@ -160,3 +160,34 @@ def test_what_is_open_or_missing_is_named_with_the_statements_that_fix_it(books:
     assert len(missing) == 2
     books.execute("; ".join([*grants.revocations(open_now), *grants.additions(missing)]))
     assert granted(books) == CONTRACT
+
+
+def test_billhooks_own_objects_are_known_by_name(books: Books) -> None:
+    """The list in the code is exactly what a migration creates."""
+    created = books.rows("""
+        SELECT relname::text AS name FROM pg_class
+        WHERE relnamespace = 'billhook'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
+        UNION SELECT proname::text FROM pg_proc WHERE pronamespace = 'billhook'::regnamespace""")
+    assert {each["name"] for each in created} == set(grants._PRIVATE.split())
+
+
+def test_what_the_app_created_in_the_private_schema_is_to_be_moved_not_closed(books: Books) -> None:
+    books.execute("""
+        CREATE TABLE billhook.team_members (id serial PRIMARY KEY, team_id text);
+        GRANT SELECT ON billhook.team_members TO authenticated;
+        CREATE VIEW billhook.owners AS SELECT team_id FROM billhook.team_members;
+        CREATE FUNCTION billhook.one_subscription() RETURNS integer LANGUAGE sql AS 'SELECT 1'""")
+    now = found(books)
+    assert not grants.excess(now)
+    assert grants.moves(now.misplaced) == [
+        "ALTER FUNCTION billhook.one_subscription() SET SCHEMA public",
+        "ALTER TABLE billhook.owners SET SCHEMA public",
+        "ALTER TABLE billhook.team_members SET SCHEMA public",
+    ]
+    books.execute("UPDATE billhook.function_files SET checksum = 'older'")
+    asyncio.run(migrate(books.dsn))
+    may = "SELECT has_function_privilege('anon', 'billhook.one_subscription()', 'EXECUTE') AS it"
+    assert books.row(may) == {"it": True}
+    books.execute("; ".join(grants.moves(now.misplaced)))
+    assert not found(books).misplaced
+    assert granted(books) == CONTRACT

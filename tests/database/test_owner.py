@@ -10,15 +10,43 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from billhook.doctor import database as in_database
+from billhook.doctor.finding import Finding
 from billhook.ledger import EventNotApplied
+from billhook.postgres import Database
 from billhook.postgres.embedded import EmbeddedPostgres
 from billhook.postgres.migrate import migrate
 from books import Books
-from pages import app_sql
+from pages import app_sql, block, blocks
 from strangers import as_user
 from stripe_events import event, session
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/database-roles.md"
+DOUBLE = "docs/how-to/prevent-double-subscriptions.md"
+ADA = "11111111-1111-4111-8111-111111111111"
+# A checkout of a team's owner.
+CHECKOUT = f"""
+    SELECT set_config('request.jwt.claims', '{{{{"sub": "{ADA}"}}}}', true),
+        set_config('role', 'authenticated', true);
+    INSERT INTO payments.stripe_checkout_sessions (environment, mode, subject_type, subject_id,
+        success_url, cancel_url, line_items)
+    VALUES ('test', '{{mode}}', 'team', '{{team}}', 'https://a.example', 'https://a.example', '[]')
+"""
+
+
+async def opened(database: Database) -> list[Finding]:
+    return [each async for each in in_database.opened(database)]
+
+
+def assert_team_owners_only(owner: Books, app: Books) -> None:
+    """The policies and the trigger of the pages work with the rights of their owners."""
+    app.execute(f"INSERT INTO public.team_members VALUES ('theirs', '{ADA}', 'owner')")
+    owner.execute(CHECKOUT.format(mode="payment", team="theirs"))
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        owner.execute(CHECKOUT.format(mode="payment", team="another"))
+    owner.execute(CHECKOUT.format(mode="subscription", team="theirs"))
+    with pytest.raises(asyncpg.UniqueViolationError, match="a checkout is open already"):
+        owner.execute(CHECKOUT.format(mode="subscription", team="theirs"))
 
 
 def documented() -> list[str]:
@@ -52,6 +80,13 @@ def test_a_role_without_special_rights_migrates_and_fulfills_an_apps_orders(
         for theirs in ("system.secrets", "billhook.api_keys", "payments.transactions"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 app.execute(f"SELECT FROM {theirs}")
+        tables, policies = blocks("docs/how-to/policies.md", "sql")
+        app.execute(tables)
+        owner.execute(policies)
+        owner.execute(block(DOUBLE, "sql", "CREATE TRIGGER one_subscription"))
+        found = owner.run(opened)
+        assert [each.state for each in found] == ["ok"]
+        assert_team_owners_only(owner, app)
         owner.execute(no_triggers)
         may = "SELECT has_table_privilege('project_admin', 'payments.customers', 'TRIGGER') AS it"
         assert owner.row(may) == {"it": False}

@@ -34,7 +34,7 @@ def app(database_url: str, account: Sandbox) -> Iterator[Api]:
     """Billhook with the policies and the trigger of the docs, and Stripe's SDK of the account."""
     connect(database_url, account.url, account.key)
     with serving(database_url, account.url) as api:
-        for sql in (*app_sql(), block(PAGE, "sql", "CREATE FUNCTION one_subscription")):
+        for sql in (*app_sql(), block(PAGE, "sql", "FUNCTION billing_rules.one_subscription")):
             api.books.execute(sql)
         yield api
 

@@ -185,6 +185,19 @@ def test_what_is_open_or_missing_is_told_with_the_statements_that_fix_it(patient
     assert only(patient.examined(), "grants", None).state == "ok"
 
 
+def test_an_apps_table_in_the_private_schema_is_to_be_moved(patient: Patient) -> None:
+    patient.api.books.execute("""
+        CREATE TABLE billhook.team_members (team_id text);
+        GRANT SELECT ON billhook.team_members TO authenticated""")
+    report = patient.examined()
+    assert only(report, "grants", None).state == "ok"
+    misplaced = only(report, "private schema", None)
+    assert misplaced.state == "warning"
+    assert "not Billhook's: billhook.team_members." in misplaced.message
+    patient.api.books.execute((misplaced.next_actions or "").partition("\n")[2])
+    assert of(patient.examined(), "private schema", None) == []
+
+
 def test_a_foreign_key_that_forbids_deletions_is_warned_of(patient: Patient) -> None:
     patient.api.books.execute("""
         CREATE TABLE notes (of_payment uuid REFERENCES payments.transactions ON DELETE SET NULL);

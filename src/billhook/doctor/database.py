@@ -208,6 +208,15 @@ async def opened(database: Database) -> AsyncIterator[Finding]:
         await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
         found = await grants.read(connection)
     missing, excess = grants.missing(found), grants.excess(found)
+    if found.misplaced:
+        names = ", ".join(name for _, name in sorted(found.misplaced))
+        yield Finding(
+            check="private schema",
+            state="warning",
+            message=f"These objects in the private schema billhook are not Billhook's: {names}.",
+            next_actions="Move them to the schema public. As an administrator run:\n"
+            + _script(grants.moves(found.misplaced)),
+        )
     if missing:
         yield Finding(
             check="grants",

@@ -31,6 +31,15 @@ TABLES = (
 )
 """Billhook's tables in `payments`."""
 _SECRETS = ("TABLE", "system.secrets")
+_PRIVATE = """
+    api_keys archived_events archived_rows archives backoff connected_account customer_claims
+    dashboard_sessions event_accounts event_retries events_of_others fetched_payments
+    function_files keep_expanded leases load_batch load_payment_rows load_payments load_rows
+    migrations payment_ids payment_refs payment_refunds payment_sources pulls refreshes
+    refuse_outcomes reset_session save_batch save_rows signing_secrets sync_ranges
+    sync_ranges_id_seq syncs ties tombstones touch_updated_at verifications
+"""
+"""The names of everything that Billhook creates in the schema `billhook`."""
 
 # Everything of ours, and what others than the owner may do with it. A grant is `by_default` if the
 # owner's default privileges may have created it, rather than a GRANT.
@@ -94,11 +103,17 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Our objects, the grants on them, and which of those come from default privileges."""
+    """Our objects, the grants on them, and which of those come from default privileges.
+
+    Attributes:
+        misplaced: tables, views and functions that someone else created in the schema `billhook`.
+            The other attributes are not about these.
+    """
 
     objects: frozenset[Object]
     grants: frozenset[Grant]
     by_default: frozenset[Grant]
+    misplaced: frozenset[Object]
 
 
 async def read(connection: Connection) -> Grants:
@@ -108,13 +123,21 @@ async def read(connection: Connection) -> Grants:
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]
         for row in rows
-        if row["is_grant"]
+        if row["is_grant"] and _is_ours(row["name"])
     }
+    objects = {(row["kind"], row["name"]) for row in rows}
     return Grants(
-        frozenset((row["kind"], row["name"]) for row in rows),
+        frozenset(each for each in objects if _is_ours(each[1])),
         frozenset(found),
         frozenset(grant for grant, by_default in found.items() if by_default),
+        # A sequence moves with the table that owns it.
+        frozenset(each for each in objects if each[0] != "SEQUENCE" and not _is_ours(each[1])),
     )
+
+
+def _is_ours(name: str) -> bool:
+    schema, _, of_schema = name.partition(".")
+    return schema != "billhook" or not of_schema or of_schema.partition("(")[0] in _PRIVATE.split()
 
 
 def intended(objects: Collection[Object]) -> set[Grant]:
@@ -188,6 +211,11 @@ def revocations(grants: Iterable[Grant]) -> list[str]:
 def additions(grants: Iterable[Grant]) -> list[str]:
     """The statements that grant these."""
     return _statements("GRANT", "TO", grants)
+
+
+def moves(misplaced: Iterable[Object]) -> list[str]:
+    """The statements that move these objects to the schema `public`."""
+    return [f"ALTER {kind} {name} SET SCHEMA public" for kind, name in sorted(misplaced)]
 
 
 def _statements(verb: str, preposition: str, grants: Iterable[Grant]) -> list[str]:
