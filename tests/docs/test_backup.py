@@ -61,8 +61,7 @@ def test_a_restored_database_catches_up(
     back_up, restore, check = blocks(PAGE, "sh")
     restored = postgres.dsn("restored")
     addresses = {
-        "DATABASE_URL": direct_database_url,
-        "ADMIN_DATABASE_URL": postgres.dsn(),
+        "ADMIN_DATABASE_URL": direct_database_url,
         "RESTORED_DATABASE_URL": restored,
     }
     (tmp_path / "before").mkdir()
