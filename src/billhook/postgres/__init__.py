@@ -254,6 +254,11 @@ class Database:
 def no_answer(error: Exception) -> DatabaseUnavailable:
     """The error for a connection that cannot be opened."""
     reason = " ".join(str(error).split()) or "no connection was available in time."
+    if isinstance(error, asyncpg.PostgresError):
+        return DatabaseUnavailable(
+            f"PostgreSQL refused the connection: {reason}",
+            next_actions="Check the user, the password and the database in DATABASE_URL.",
+        )
     return DatabaseUnavailable(
         f"PostgreSQL does not respond: {reason}",
         next_actions="Check that PostgreSQL is running and that DATABASE_URL is correct.",

@@ -38,7 +38,7 @@ _GIVE_BACK = "DELETE FROM billhook.leases WHERE name = $1 AND holder = $2"
 
 
 class Busy(BillhookError):
-    """409: another process holds the lease for too long to wait."""
+    """409: another process has held the lease for longer than the request can wait."""
 
     status = 409
     code = "DATABASE_DUPLICATE"
