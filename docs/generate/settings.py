@@ -37,4 +37,5 @@ def _meaning(field: FieldInfo) -> str:
         limits = f" {lowest} to {highest}."
     elif lowest is not None:
         limits = f" {lowest} or more."
-    return f"{field.description}{limits}"
+    said = limits.strip(" .") in str(field.description)  # with what the limit means
+    return str(field.description) if said else f"{field.description}{limits}"

@@ -234,14 +234,15 @@ class Settings(FromEnvironment):
         25,
         alias="BILLHOOK_STRIPE_LIST_RATE",
         ge=0,
-        description="Requests per second that a sync sends to one list endpoint; 0 for no limit.",
+        description="Requests per second that a sync sends to one list endpoint. "
+        "0 or more; 0 means no limit.",
     )
     stripe_live_rate: float = Field(
         80,
         alias="BILLHOOK_STRIPE_LIVE_RATE",
         ge=0,
         description="Requests per second to a live mode account in total, including live "
-        "traffic; 0 for no limit.",
+        "traffic. 0 or more; 0 means no limit.",
     )
     stripe_test_rate: float = Field(
         22,
@@ -544,8 +545,15 @@ def load_settings(**overrides: object) -> Settings:
         name = _variable(str(first["loc"][0])) if first["loc"] else "settings"
         if first["type"] == "missing":
             raise SettingsError(f"{name} is not set. {_hint(name)}".strip()) from None
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name} {reason}.") from None
+        reason = _NOT_PARSED.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name} {reason.replace('Input should', 'must', 1)}.") from None
+
+
+_NOT_PARSED = {
+    "int_parsing": "must be a whole number",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be true or false",
+}
 
 
 def _variable(name: str) -> str:

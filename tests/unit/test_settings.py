@@ -96,6 +96,20 @@ def test_a_malformed_setting_is_named_but_not_quoted(name: str, value: str) -> N
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("PORT", "must be a whole number."),
+        ("BILLHOOK_STRIPE_TEST_RATE", "must be a number."),
+        ("BILLHOOK_RECOVERY", "must be true or false."),
+        ("BILLHOOK_LOG_LEVEL", "must be 'debug', 'info', 'warning' or 'error'."),
+    ],
+)
+def test_a_malformed_setting_is_explained_in_plain_words(name: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} {problem}$"):
+        load_settings(**{**GOOD, name: "abc"})
+
+
 @pytest.mark.parametrize("name", ["DATABASE_URL", "JWT_SECRET"])
 def test_a_missing_setting_is_named(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is not set"):
