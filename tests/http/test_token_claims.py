@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from api import serving
 from http_tokens import ANONYMOUS_KEY, ODD_CLAIMS, USER, raw_token, token
 
 TABLE = "payments.stripe_checkout_sessions"
@@ -103,3 +105,19 @@ def test_an_unusual_claim_that_postgresql_can_hold_passes(
         f"CREATE POLICY claims ON {TABLE} TO authenticated USING ({check})"
     )
     assert api.checkout(order(price), token(**claims)).status_code == 201
+
+
+def test_a_rejected_token_is_logged_with_the_reason_and_never_itself(
+    database_url: str, sandbox: str
+) -> None:
+    foreign = token(secret="another secret that is long enough too")
+    expired = token(exp=1)
+    with capture_logs() as logged, serving(database_url, sandbox) as api:
+        for bearer in (foreign, expired):
+            assert api.checkout({}, bearer).status_code == 401
+    lines = [line for line in logged if line["event"] == "request rejected"]
+    assert [(line["log_level"], line["reason"]) for line in lines] == [
+        ("info", "The token's signature is not valid."),
+        ("info", "The token has expired."),
+    ]
+    assert not any(each in str(logged) for each in (foreign, expired))

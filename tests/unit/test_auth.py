@@ -22,7 +22,7 @@ from billhook.access.api_keys import ApiKeys
 from billhook.access.auth import Auth, Caller, credential_of
 from billhook.access.jwks import Jwks
 from billhook.access.secrets import SecretStore
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, Unauthorized
 from billhook.postgres import Database
 from billhook.settings import Settings
 from http_tokens import ODD_CLAIMS, raw_token
@@ -296,6 +296,12 @@ def test_a_token_meant_for_another_app_of_the_provider_is_refused(
     for claims in ({"aud": "other", "iss": ISSUER}, {"aud": "shop", "iss": "x"}, {"aud": "shop"}):
         work = auth(Jwks(provider.url), **more).user(request(bearer(**claims)))
         assert refused(work) == (401, "AUTH_UNAUTHORIZED")
+    for claims, reason in (
+        ({"aud": "other", "iss": ISSUER}, "issued for another application"),
+        ({"aud": "shop", "iss": "x"}, "issued by another issuer"),
+    ):
+        with pytest.raises(Unauthorized, match=reason):
+            user(bearer(**claims), auth(Jwks(provider.url), **more))
     assert user(token(), good).user_id == USER  # our own tokens name neither
 
 

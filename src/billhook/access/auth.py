@@ -202,11 +202,22 @@ class Auth:
             )
         except jwt.ExpiredSignatureError:
             raise Unauthorized("The token has expired.", next_actions="Sign in again.") from None
-        except (jwt.InvalidAudienceError, jwt.InvalidIssuerError):
+        except jwt.InvalidAudienceError:
             raise Unauthorized(
-                "The token was issued for another application (aud) or by another issuer (iss).",
+                "The token was issued for another application (aud).",
                 next_actions="Sign in to this application; its operator sets "
-                "BILLHOOK_JWT_AUDIENCE and BILLHOOK_JWT_ISSUER.",
+                "BILLHOOK_JWT_AUDIENCE.",
+            ) from None
+        except jwt.InvalidIssuerError:
+            raise Unauthorized(
+                "The token was issued by another issuer (iss).",
+                next_actions="Sign in to this application; its operator sets BILLHOOK_JWT_ISSUER.",
+            ) from None
+        except jwt.InvalidSignatureError:
+            raise Unauthorized(
+                "The token's signature is not valid.",
+                next_actions="Sign in again; the token must be signed with JWT_SECRET or a key of "
+                "the identity provider.",
             ) from None
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError):
             raise Unauthorized("The token is not valid.", next_actions="Sign in again.") from None

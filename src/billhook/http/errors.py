@@ -55,6 +55,8 @@ async def _known(request: Request, error: Exception) -> Response:
             next_actions=error.next_actions,
             cause=repr(error.__cause__) if error.__cause__ else None,
         )
+    elif error.status == 401:
+        log.info("request rejected", path=request.url.path, status=401, reason=error.message)
     if isinstance(error, SecretUnreadable) and not getattr(
         request.state, "billhook_is_admin", False
     ):
