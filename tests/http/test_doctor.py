@@ -185,6 +185,16 @@ def test_what_is_open_or_missing_is_told_with_the_statements_that_fix_it(patient
     assert only(patient.examined(), "grants", None).state == "ok"
 
 
+def test_without_events_of_a_sandbox_nobody_is_sent_to_stripes_dashboard(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Stripe's Dashboard" in (only(patient.examined(), "last event").next_actions or "")
+    monkeypatch.setattr("billhook.doctor.STRIPE_API_BASE", "https://api.stripe.com")
+    advice = only(patient.examined(), "last event").next_actions or ""
+    assert advice.startswith("Change something in the sandbox")
+    assert "Stripe's Dashboard" not in advice
+
+
 def test_an_apps_table_in_the_private_schema_is_to_be_moved(patient: Patient) -> None:
     patient.api.books.execute("""
         CREATE TABLE billhook.team_members (team_id text);

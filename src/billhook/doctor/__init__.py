@@ -160,4 +160,6 @@ async def _environment(
         endpoint = at_stripe.Endpoint(gateway, database, secrets, settings, environment, connection)
         found += [each async for each in endpoint.findings()]
         found.append(await at_stripe.missed(gateway, database, environment, connection, now))
-    return found + [each async for each in in_database.ledger(database, environment, now)]
+    sandbox = settings.stripe_api_base != STRIPE_API_BASE
+    ledger = in_database.ledger(database, environment, now, sandbox=sandbox)
+    return found + [each async for each in ledger]

@@ -272,9 +272,9 @@ async def policies(database: Database) -> AsyncIterator[Finding]:
 
 
 async def ledger(
-    database: Database, environment: Environment, now: datetime
+    database: Database, environment: Environment, now: datetime, *, sandbox: bool
 ) -> AsyncIterator[Finding]:
-    """Whether events arrive, and whether they could be applied."""
+    """Whether events arrive, from Stripe or a sandbox, and whether they could be applied."""
     async with database.connection() as connection:
         failed = await connection.fetch(_FAILED, environment)
         last = await connection.fetchrow(_LAST_EVENT, environment)
@@ -286,7 +286,7 @@ async def ledger(
             check="events", environment=environment, state="ok", message="No event is failing."
         )
     seen = (last["received_at"], last["event_type"]) if last else None
-    yield last_event(environment, seen, now)
+    yield last_event(environment, seen, now, sandbox=sandbox)
 
 
 def failing(environment: Environment, kinds: str, newest_error: str | None) -> Finding:
@@ -302,17 +302,24 @@ def failing(environment: Environment, kinds: str, newest_error: str | None) -> F
 
 
 def last_event(
-    environment: Environment, seen: tuple[datetime, str] | None, now: datetime
+    environment: Environment,
+    seen: tuple[datetime, str] | None,
+    now: datetime,
+    *,
+    sandbox: bool = False,
 ) -> Finding:
     """When the last event arrived."""
     if seen is None:
+        change = "Change something in {}, such as a product's name, and check again"
         return Finding(
             check="last event",
             environment=environment,
             state="warning",
             message="No event has arrived yet.",
-            next_actions="Change something in Stripe, such as a product's name, and check again; "
-            "Stripe's Dashboard (Developers, Webhooks) shows its deliveries.",
+            next_actions=f"{change.format('the sandbox')}."
+            if sandbox
+            else f"{change.format('Stripe')}; Stripe's Dashboard (Developers, Webhooks) shows its "
+            "deliveries.",
         )
     at, kind = seen
     return Finding(
