@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def _lines(
         ("Stripe sandbox", f"{sandbox.address}   key {keys.stripe_key}", ""),
         ("Database", redact(dsn), ""),
         ("State", f"{_short(state.folder)}/", ""),
-        ("Command line", f"in another terminal: . {_short(state.folder / 'env')}", ""),
+        ("Command line", f"in another terminal: {_command_line(state.folder)}", ""),
     ):
         yield Text(f"{name:<16}", style="dim").append(Text(value, style=style))
     for each in (api, sandbox):
@@ -62,6 +63,16 @@ def _lines(
         Text(again, style="bold")
     )
     yield Text()
+
+
+def _command_line(folder: Path) -> str:
+    """What makes `billhook` run, and find this run, in a new shell."""
+    lines = []
+    if sys.prefix != sys.base_prefix:
+        lines.append(f". {shlex.quote(_short(Path(sys.prefix) / 'bin' / 'activate'))}")
+    if folder != Path(".billhook").resolve():  # where commands look for it
+        lines.append(f". {shlex.quote(_short(folder / 'env'))}")
+    return " && ".join([*lines, "billhook doctor"])
 
 
 def _first_steps(api: Listener) -> Iterator[Text]:
