@@ -62,3 +62,11 @@ def test_a_server_that_does_not_answer_is_a_clear_error(command: list[str]) -> N
     result = run("postgresql://nobody@127.0.0.1:9/none", *command)
     assert isinstance(result.exception, BillhookError)
     assert "PostgreSQL does not respond" in result.exception.message
+
+
+def test_a_server_that_refuses_the_connection_is_not_called_unresponsive(books: Books) -> None:
+    result = run(books.dsn.replace("postgres@", "nobody@"), "list")
+    assert isinstance(result.exception, BillhookError)
+    assert result.exception.message.startswith("PostgreSQL refused the connection: ")
+    assert "nobody" in result.exception.message
+    assert "password" in (result.exception.next_actions or "")
