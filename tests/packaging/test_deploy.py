@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from billhook.postgres.embedded import SUPERUSER, UNSAFE_BUT_FAST, start
-from billhook.settings import Settings
+from billhook.settings import Settings, load_settings
+from http_tokens import JWT_SECRET
 from pages import ROOT
 from process import serving
 
@@ -71,6 +72,22 @@ def compose() -> dict[str, Any]:
 
 def test_compose_sets_only_what_billhook_reads(compose: dict[str, Any]) -> None:
     assert set(compose["services"]["billhook"]["environment"]) <= SETTINGS
+
+
+def test_compose_passes_every_setting_on(compose: dict[str, Any]) -> None:
+    passed = compose["services"]["billhook"]["environment"]
+    of_the_container = {"HOST", "PORT"}
+    not_for_deployments = {"STRIPE_API_BASE", "API_BASE_URL"}
+    assert set(passed) == SETTINGS - of_the_container - not_for_deployments
+    for name in set(passed) - {"DATABASE_URL", "JWT_SECRET", "ENCRYPTION_KEY"}:
+        assert passed[name] == f"${{{name}:-}}"
+
+
+def test_empty_settings_of_compose_are_not_set(compose: dict[str, Any]) -> None:
+    names = set(compose["services"]["billhook"]["environment"])
+    needed = {"DATABASE_URL": "postgresql:///app", "JWT_SECRET": JWT_SECRET}
+    empty = dict.fromkeys(names - needed.keys(), "")
+    assert load_settings(**needed, **empty) == load_settings(**needed)
 
 
 def test_compose_needs_the_secrets_and_nothing_else(compose: dict[str, Any]) -> None:
