@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def pairs(lines: str) -> dict[str, str]:
 
 def test_the_secrets_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    secrets, compose, *_ = blocks(PAGE, "sh")
-    generated = pairs(shell.run(secrets, tmp_path, {}).out)
-    assert generated.keys() == {"JWT_SECRET", "ENCRYPTION_KEY"}
-    load_settings(DATABASE_URL="postgresql:///app", **generated)
+    settings, compose, *_ = blocks(PAGE, "sh")
+    shell.run(settings, tmp_path, {})
+    assert (tmp_path / "billhook.env").stat().st_mode & 0o777 == 0o600
+    load_settings(**pairs((tmp_path / "billhook.env").read_text()))
 
     shell.run(compose, tmp_path, {})
     written = pairs((tmp_path / ".env").read_text())
@@ -37,11 +38,13 @@ def test_the_secrets_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.full
 def test_doctor_runs_on_the_server(database_url: str, sandbox: str, tmp_path: Path) -> None:
     connect(database_url, sandbox, STRIPE_KEY)
-    *_, create_key, check = blocks(PAGE, "sh")
+    *_, load, create_key, check = blocks(PAGE, "sh")
     given = {
         "DATABASE_URL": database_url,
         "JWT_SECRET": JWT_SECRET,
         "STRIPE_API_BASE": sandbox,
     }
-    assert shell.run(create_key, tmp_path, given).out.startswith("ik_")
-    assert "0 broken" in shell.run(check, tmp_path, given).out
+    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+    (tmp_path / "billhook.env").write_text(lines)
+    assert shell.run(load + create_key, tmp_path, {}).out.startswith("ik_")
+    assert "0 broken" in shell.run(load + check, tmp_path, {}).out
