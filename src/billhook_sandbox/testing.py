@@ -140,7 +140,8 @@ class Sandbox:
 @contextmanager
 def running_sandbox(*arguments: str) -> Iterator[Sandbox]:
     """A sandbox process on a free port; it stops with the block, or with the calling process."""
-    command = [sys.executable, "-m", "billhook_sandbox", "--port", "0", "--until-stdin-closes"]
+    command = [sys.executable, "-P", "-m", "billhook_sandbox", "--port", "0"]
+    command.append("--until-stdin-closes")
     with subprocess.Popen(  # noqa: S603 - our own module, with the caller's options
         [*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
-from api import Api
+from api import STRIPE_KEY, Api
 from billhook import Client
 from http_tokens import USER, token
+from stripe_events import event
 
-Recurring = dict[str, Any] | None
+_seconds = count(1)
 
 
 @pytest.fixture
@@ -28,7 +31,19 @@ def priced(api: Api, key: str, amount: int, **more: Any) -> str:
         "lookup_key": key,
         **more,
     }
-    return api.stripe.v1.prices.create(params).id
+    made = api.stripe.v1.prices.create(params)
+    mirror(api, made.id)
+    return made.id
+
+
+def mirror(api: Api, *price_ids: str) -> None:
+    """What the events of these prices do."""
+    for each in price_ids:
+        path = f"{api.stripe_url}/v1/prices/{each}"
+        price = httpx.get(path, auth=(STRIPE_KEY, ""), timeout=60).json()
+        changed = event("price.updated", price, at=next(_seconds))
+        for answer in api.books.apply(changed):
+            assert answer["processing_status"] == "processed"
 
 
 def order(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -47,7 +62,7 @@ def sold(api: Api, session: dict[str, Any]) -> list[tuple[str, int]]:
     return [(each.price.id, each.quantity or 0) for each in items if each.price]
 
 
-def test_a_lookup_key_sells_the_price_that_has_it_at_stripe(api: Api, key: str) -> None:
+def test_a_lookup_key_sells_the_price_that_has_it(api: Api, key: str) -> None:
     old = priced(api, key, 1500)
     other = priced(api, f"{key}-other", 700)
     body = order({"lookupKey": f" {key} ", "quantity": 2}, {"priceId": other})
@@ -59,13 +74,52 @@ def test_a_lookup_key_sells_the_price_that_has_it_at_stripe(api: Api, key: str) 
         first.json()["checkoutSession"]["id"],
     )
     assert row["line_items"] == [
-        {"lookupKey": key, "quantity": 2},
+        {"lookupKey": key, "priceId": old, "quantity": 2},
         {"priceId": other, "quantity": 1},
-    ], "what the caller sent"
+    ], "policies see which price is sold"
 
     new = priced(api, key, 1900, transfer_lookup_key=True)
-    moved = api.checkout(body, token()).json()["checkoutSession"]
-    assert sold(api, moved)[0] == (new, 2), "at once: no event has told the mirror"
+    assert sold(api, api.checkout(body, token()).json()["checkoutSession"])[0] == (new, 2)
+    mirror(api, old)  # its event may come later
+    assert sold(api, api.checkout(body, token()).json()["checkoutSession"])[0] == (new, 2)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "'{allowed}' = ALL (SELECT i ->> 'priceId' FROM jsonb_array_elements(line_items) i)",
+        "NOT line_items @> jsonb_build_array(jsonb_build_object('priceId', '{vip}'))",
+    ],
+)
+def test_a_policy_on_prices_decides_about_lookup_keys_too(api: Api, key: str, rule: str) -> None:
+    allowed, vip = priced(api, key, 700), priced(api, f"{key}-vip", 1)
+    rule = rule.format(allowed=allowed, vip=vip)
+    api.books.execute(f"""
+        ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
+        CREATE FUNCTION public.may_sell(line_items jsonb) RETURNS boolean LANGUAGE sql
+            AS $$ SELECT {rule} $$;
+        CREATE POLICY sold ON payments.stripe_checkout_sessions TO authenticated
+            WITH CHECK (public.may_sell(line_items));
+    """)
+    assert api.checkout(order({"lookupKey": key}), token()).status_code == 201
+    both = order({"lookupKey": key}, {"lookupKey": f"{key}-vip"})
+    for refused in (order({"priceId": vip}), order({"lookupKey": f"{key}-vip"}), both):
+        assert api.checkout(refused, token()).status_code == 403
+
+
+def test_after_a_crash_the_price_that_was_accepted_is_sold(api: Api, key: str) -> None:
+    old = priced(api, key, 1500)
+    body = order({"lookupKey": key}, idempotencyKey=key, subject={"type": "user", "id": USER})
+    first = api.checkout(body, token()).json()["checkoutSession"]
+    api.books.execute(f"""
+        UPDATE payments.stripe_checkout_sessions
+        SET status = 'initialized', url = NULL, checkout_session_id = NULL
+        WHERE id = '{first["id"]}'
+    """)
+    priced(api, key, 1900, transfer_lookup_key=True)
+    again = api.checkout(body, token()).json()["checkoutSession"]
+    assert again["checkoutSessionId"] == first["checkoutSessionId"]
+    assert sold(api, again) == [(old, 1)]
 
 
 def test_a_repeated_request_gets_its_session_also_when_the_key_has_moved(
@@ -83,7 +137,9 @@ def test_a_repeated_request_gets_its_session_also_when_the_key_has_moved(
 @pytest.mark.parametrize("state", ["unknown", "archived"])
 def test_a_key_that_no_active_price_has_is_refused(api: Api, key: str, state: str) -> None:
     if state == "archived":
-        api.stripe.v1.prices.update(priced(api, key, 1500), {"active": False})
+        gone = priced(api, key, 1500)
+        api.stripe.v1.prices.update(gone, {"active": False})
+        mirror(api, gone)
     known = priced(api, f"{key}-known", 700)
     refused = api.checkout(order({"priceId": known}, {"lookupKey": key}), token())
     assert (refused.status_code, refused.json()["error"]) == (400, "INVALID_INPUT")

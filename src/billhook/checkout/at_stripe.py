@@ -15,7 +15,7 @@ from uuid import UUID
 
 import orjson
 
-from billhook.checkout.line_items import Item, items_of
+from billhook.checkout.line_items import Item
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError
 from billhook.kinds.catalog import PRICE
@@ -39,6 +39,7 @@ async def create_at_stripe(
     gateway: Gateway,
     environment: Environment,
     order: Order,
+    items: Sequence[Item],
     row_id: UUID,
     now: datetime,
     *,
@@ -48,6 +49,7 @@ async def create_at_stripe(
     """Create the session.
 
     Args:
+        items: the order's line items.
         replaced: the expired session in whose place it comes.
         repeated: the row was tried before.
 
@@ -55,11 +57,9 @@ async def create_at_stripe(
         The session, and the expired one that it replaces in the end.
 
     Raises:
-        InvalidInput: no active price has a lookup key of the order.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe.
     """
     key = await gateway.key(environment)
-    items = await items_of(gateway, environment, order, key)
     customer = await customer_of(database, environment, order.subject)
     # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
     metered: dict[str, bool] = {}

@@ -1,18 +1,25 @@
-"""The prices of a checkout's line items, as Stripe takes them."""
+"""The line items of a checkout: as the caller sends them, as the row stores them, as Stripe takes
+them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from billhook.errors import InvalidInput
-from billhook.kinds.catalog import PRICE
-from billhook.kinds.reading import objects
 from billhook.models import CreateCheckoutSession as Order
+from billhook.postgres import Database
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway
 
-_AT_ONCE = 10
-"""Lookup keys that Stripe takes in one request."""
+# The last one wins: an older price may still have a key whose transfer has not been reported.
+_BY_LOOKUP_KEY = """
+SELECT lookup_key, price_id FROM payments.stripe_prices
+WHERE environment = $1 AND lookup_key = ANY ($2::text[]) AND active
+ORDER BY provider_event_at NULLS FIRST
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +30,62 @@ class Item:
     quantity: int
 
 
-async def items_of(
-    gateway: Gateway, environment: Environment, order: Order, key: str
-) -> list[Item]:
-    """The order's line items. Prices that it names by lookup key are looked up at Stripe: the
-    mirror may not yet know that another price has the key now.
+def as_sent(order: Order) -> list[dict[str, Any]]:
+    """The line items with the price's id or its lookup key, as the caller sent them."""
+    return [item.model_dump(by_alias=True, exclude_none=True) for item in order.line_items]
+
+
+async def as_stored(
+    database: Database, environment: Environment, order: Order
+) -> list[dict[str, Any]]:
+    """The line items as the row stores them. An item with a lookup key has the id of the mirrored
+    price as well: the app's policies and triggers must see which price is sold. If no active price
+    has the key, the id is missing."""
+    sent = as_sent(order)
+    keys = [each["lookupKey"] for each in sent if "lookupKey" in each]
+    if keys:
+        async with database.connection() as connection:
+            rows = await connection.fetch(_BY_LOOKUP_KEY, environment, keys)
+        prices = {row["lookup_key"]: row["price_id"] for row in rows}
+        for each in sent:
+            if price_id := prices.get(each.get("lookupKey")):
+                each["priceId"] = price_id
+    return sent
+
+
+def stored_in(column: str) -> list[dict[str, Any]] | None:
+    """The line items in a row's column. None if they are no request's: callers may insert rows of
+    their own."""
+    try:
+        found = orjson.loads(column)
+    except orjson.JSONDecodeError:  # too deep, or a number too large
+        return None
+    return found if isinstance(found, list) and found and all(map(_is_item, found)) else None
+
+
+def _is_item(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("priceId", value.get("lookupKey")), str)
+        and isinstance(value.get("quantity"), int)
+    )
+
+
+def items_of(environment: Environment, stored: Sequence[dict[str, Any]]) -> list[Item]:
+    """The prices to sell.
 
     Raises:
         InvalidInput: no active price has the lookup key.
-        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe.
     """
-    wanted = list(dict.fromkeys(each.lookup_key for each in order.line_items if each.lookup_key))
-    found: dict[str, str] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
-        some = wanted[start : start + _AT_ONCE]
-        params = {"lookup_keys": some, "active": True, "limit": 100}
-        answer = await gateway.get(environment, PRICE.path, params, key=key)
-        found |= {str(each.get("lookup_key")): each["id"] for each in objects(answer.data)}
     items = []
-    for number, each in enumerate(order.line_items):
-        price_id = each.price_id or found.get(each.lookup_key or "")
-        if price_id is None:
+    for number, each in enumerate(stored):
+        if "priceId" not in each:
             raise InvalidInput(
                 f"lineItems.{number}.lookupKey: no active price has the lookup key "
-                f"{each.lookup_key} in the {environment} environment",
+                f"{each['lookupKey']} in the {environment} environment",
                 next_actions="Check the lookup key, or give it to a price: "
-                "billhook prices update --lookup-key …",
+                "billhook prices update --lookup-key …. If the price is new at Stripe, wait for "
+                "its event or run billhook sync. Then use a new idempotencyKey.",
             )
-        items.append(Item(price_id, each.quantity))
+        items.append(Item(each["priceId"], each["quantity"]))
     return items

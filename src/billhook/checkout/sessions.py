@@ -22,6 +22,7 @@ import orjson
 
 from billhook.access.auth import Caller
 from billhook.checkout.at_stripe import create_at_stripe, is_over, metadata_of, scope_of
+from billhook.checkout.line_items import as_sent, as_stored, items_of, stored_in
 from billhook.errors import (
     BillhookError,
     CheckoutAlreadyExists,
@@ -109,6 +110,7 @@ class _Claim:
     """The row, and its previous state if its idempotency key had been used before."""
 
     row_id: UUID
+    line_items: list[dict[str, Any]]
     earlier: asyncpg.Record | None
 
 
@@ -168,6 +170,7 @@ async def _finish(
             gateway,
             environment,
             order,
+            items_of(environment, claim.line_items),
             claim.row_id,
             now,
             replaced=replaced,
@@ -187,6 +190,7 @@ async def _claim_row(
     """Insert the row as the caller or, if its key was used before, find it as the caller."""
     row_id = uuid4()
     fingerprint = request_hash(_canonical(order))
+    line_items = await as_stored(database, environment, order)
     row = (
         row_id,
         environment,
@@ -194,7 +198,7 @@ async def _claim_row(
         order.subject.type if order.subject else None,
         order.subject.id if order.subject else None,
         order.customer_email,
-        _line_items(order),
+        line_items,
         order.success_url,
         order.cancel_url,
         order.idempotency_key,
@@ -205,7 +209,7 @@ async def _claim_row(
     as_caller = partial(acting_as_caller, database, caller.database_role, caller.claims, TABLE)
     async with as_caller() as db:
         if await db.execute(_INSERT_UNLESS_THERE, *row) == _INSERTED:
-            return _Claim(row_id, None)
+            return _Claim(row_id, line_items, None)
         earlier = await db.fetchrow(_FIND, *key) if order.idempotency_key else None
     if earlier is None:
         if order.idempotency_key:
@@ -213,19 +217,22 @@ async def _claim_row(
         # It was not Billhook's unique key: now PostgreSQL names it.
         async with as_caller() as db:
             if await db.execute(_INSERT, *row) == _INSERTED:
-                return _Claim(row_id, None)
+                return _Claim(row_id, line_items, None)
         raise DatabaseRefused(
             f"A trigger on {TABLE} discards this checkout without a reason.",
             next_actions="Return NEW in the trigger, or raise an exception with the reason.",
         )
     # A row of InsForge's has its own hash, or none: then its columns are compared.
-    if fingerprint != earlier["request_hash"] and _canonical_of(earlier) != _canonical(order):
+    stored = stored_in(earlier["line_items"])
+    is_same = fingerprint == earlier["request_hash"] or _canonical_of(earlier) == _canonical(order)
+    if stored is None or not is_same:
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
             next_actions="Use a new idempotencyKey for each purchase, and reuse it only to "
             "repeat an unchanged request.",
         )
-    return _Claim(earlier["id"], earlier)
+    # What the policies have seen: a lookup key may have moved meanwhile.
+    return _Claim(earlier["id"], stored, earlier)
 
 
 async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
@@ -308,18 +315,13 @@ def request_hash(canonical: Mapping[str, Any]) -> str:
 def _canonical(order: Order) -> dict[str, Any]:
     return {
         "mode": order.mode,
-        "lineItems": _line_items(order),
+        "lineItems": as_sent(order),
         "successUrl": order.success_url,
         "cancelUrl": order.cancel_url,
         "subject": [order.subject.type, order.subject.id] if order.subject else None,
         "customerEmail": order.customer_email,
         "metadata": order.metadata or {},
     }
-
-
-def _line_items(order: Order) -> list[dict[str, Any]]:
-    """As the caller sent them: with a price's id or its lookup key."""
-    return [item.model_dump(by_alias=True, exclude_none=True) for item in order.line_items]
 
 
 def _canonical_of(row: asyncpg.Record) -> dict[str, Any] | None:

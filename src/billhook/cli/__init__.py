@@ -94,8 +94,10 @@ def sandbox(context: typer.Context) -> None:
 
     With a command (advance, pay, fault, seed, dump, reset, …), control a running sandbox.
     """
-    # Replaces this process: Billhook does not import the sandbox.
-    os.execv(sys.executable, [sys.executable, "-m", "billhook_sandbox", *context.args])  # noqa: S606
+    # Replaces this process: Billhook does not import the sandbox. -P: no file of the current folder
+    # is imported.
+    command = [sys.executable, "-P", "-m", "billhook_sandbox", *context.args]
+    os.execv(sys.executable, command)  # noqa: S606
 
 
 @app.command(epilog="Example: billhook serve --host 0.0.0.0 --workers 2")

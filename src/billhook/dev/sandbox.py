@@ -42,7 +42,8 @@ async def start_sandbox(
     at.socket.close()  # it only reserved the port
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "billhook_sandbox", "--until-stdin-closes"),
+            # -P: no file of the current folder is imported.
+            *(sys.executable, "-P", "-m", "billhook_sandbox", "--until-stdin-closes"),
             *("--host", at.host, "--port", str(at.port), "--data", str(data)),
             *("--begin-ago", str(begin_ago)),
             stdin=asyncio.subprocess.PIPE,

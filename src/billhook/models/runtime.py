@@ -74,7 +74,7 @@ class LineItem(Request):
     lookup_key: LookupKey | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Instead of `priceId`: the active price that has this lookup key at Stripe.",
+        description="Instead of `priceId`: the active mirrored price with this lookup key.",
         examples=["team_monthly"],
     )
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
