@@ -54,13 +54,14 @@ def catalog(api: Api, sandbox: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     for each in (
         product("tea", default_price="price_tea_b"),
         product("mug", active=False),
-        product("coffee"),
+        product("coffee", default_price="price_coffee_old"),
         product("empty"),
         price("tea_a", "tea", 1500),
         price("tea_b", "tea", 1900, lookup_key="tea", type="recurring", recurring=monthly),
         price("tea_old", "tea", 900, active=False),
         price("mug", "mug", 700),
         price("coffee", "coffee", 500),
+        price("coffee_old", "coffee", 400, active=False),
         price("empty", "empty", 1, active=False),
     ):
         assert api.deliver(event(f"{each['object']}.created", each)).is_success
@@ -101,6 +102,7 @@ def test_anyone_sees_what_is_for_sale_and_nothing_else(catalog: Api) -> None:
         "recurringIntervalCount": 1,
     }
     assert "secret" not in seen.text, "metadata may be internal"
+    assert coffee["defaultPriceId"] is None, "the default price is not active"
     live = httpx.get(f"{catalog.url}{PATH.replace('test', 'live')}")
     assert live.json() == {"products": []}
 

@@ -493,6 +493,21 @@ def test_an_event_that_cannot_be_read_is_named_and_stops_none_of_the_rest(books:
     assert differing(found) == {}
 
 
+@pytest.mark.parametrize("payload", ["{}", '{"id": "evt_1", "data": {"object": null}}'])
+def test_an_event_whose_stored_payload_was_edited_is_skipped_and_named(
+    books: Books, payload: str
+) -> None:
+    tea = {"id": "prod_1", "object": "product", "name": "Tea"}
+    books.apply(event("product.created", tea, id="evt_edited"), *one_time_payment())
+    books.execute(f"""
+        UPDATE payments.webhook_events SET payload = '{payload}'
+        WHERE provider_event_id = 'evt_edited'
+    """)
+    found = rebuilt(books)
+    assert [each.event_id for each in found.skipped] == ["evt_edited"]
+    assert found.events == len(one_time_payment())
+
+
 def test_one_rebuild_at_a_time(books: Books) -> None:
     books.execute(
         "INSERT INTO billhook.leases VALUES "

@@ -74,6 +74,9 @@ class PublicCatalogs:
                 products[row["product_id"]] = product
             price = PublicPrice(**{name: values[name] for name in PublicPrice.model_fields})
             products[row["product_id"]].prices.append(price)
+        for product in products.values():
+            if product.default_price_id not in {each.price_id for each in product.prices}:
+                product.default_price_id = None  # it is not active
         body = PublicCatalog(products=list(products.values())).wire()
         offered = Offered(body, f'"{sha256(body).hexdigest()[:32]}"')
         self._kept[environment] = _now() + _KEPT, offered

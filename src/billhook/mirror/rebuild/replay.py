@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from billhook import ledger
-from billhook.errors import FAULTS, fault_of
+from billhook.errors import FAULTS, InvalidInput, fault_of
 from billhook.kinds import KINDS, Kind
 from billhook.mirror.fetching import facts_of
 from billhook.models import SkippedEvent
@@ -350,9 +350,9 @@ def _decoded(rows: Rows) -> _Events:
         if (payload := row["payload"]) is None:
             found.unused += 1
             continue
-        event = ledger.decode(payload.encode()).event
         try:
+            event = ledger.decode(payload.encode()).event
             found.facts.append(Fact(event, project(event)))
-        except UnreadableObject as error:
-            found.skipped.append(SkippedEvent(event_id=event.id, reason=str(error)))
+        except (InvalidInput, UnreadableObject) as error:
+            found.skipped.append(SkippedEvent(event_id=row["event_id"], reason=str(error)))
     return found
