@@ -17,7 +17,7 @@ from billhook.postgres import Database
 from billhook.postgres.embedded import EmbeddedPostgres
 from billhook.postgres.migrate import migrate
 from books import Books
-from pages import app_sql, block, blocks
+from pages import app_sql, block
 from strangers import as_user
 from stripe_events import event, session
 
@@ -69,20 +69,20 @@ def test_a_role_without_special_rights_migrates_and_fulfills_an_apps_orders(
         owner, app = Books(as_user(direct, "billhook")), Books(as_user(direct, "app_owner"))
         asyncio.run(migrate(owner.dsn))
         owner.execute(let_app_in)
-        app.execute(app_sql()[0])
+        for tables in app_sql()[:-1]:
+            app.execute(tables)
         app.execute("INSERT INTO orders VALUES ('o', 'test', 1500, 'eur')")
         bought = session("cs_1", metadata={"order_id": "o"})
         (row,) = owner.apply(event("checkout.session.completed", bought))
         assert row["processing_status"] == "processed"
         assert app.row("SELECT status FROM orders") == {"status": "paid"}
+        assert app.rows("SELECT * FROM team_entitlements") == []
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             owner.execute("UPDATE orders SET status = 'pending'")
         for theirs in ("system.secrets", "billhook.api_keys", "payments.transactions"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 app.execute(f"SELECT FROM {theirs}")
-        tables, policies = blocks("docs/how-to/policies.md", "sql")
-        app.execute(tables)
-        owner.execute(policies)
+        owner.execute(app_sql()[-1])
         owner.execute(block(DOUBLE, "sql", "CREATE TRIGGER one_subscription"))
         found = owner.run(opened)
         assert [each.state for each in found] == ["ok"]

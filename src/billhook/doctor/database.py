@@ -214,7 +214,8 @@ async def opened(database: Database) -> AsyncIterator[Finding]:
             check="private schema",
             state="warning",
             message=f"These objects in the private schema billhook are not Billhook's: {names}.",
-            next_actions="Move them to the schema public. As an administrator run:\n"
+            next_actions="Move them to the schema public, and give your tables to your app's role "
+            "(ALTER TABLE … OWNER TO …). As an administrator run:\n"
             + _script(grants.moves(found.misplaced)),
         )
     if missing:
