@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import jwt
@@ -23,22 +24,29 @@ Write = Callable[[], None]
 
 
 @pytest.fixture
-def write(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def running(tmp_path: Path) -> Iterator[ExitStack]:
+    """What `billhook dev` holds while it runs."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def write(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: ExitStack) -> Write:
     """Writes what `billhook dev` does, for the server of the test."""
     for name in ("ENCRYPTION_KEY", "STRIPE_API_BASE", "BILLHOOK_PUBLIC_URL"):
         monkeypatch.delenv(name, raising=False)
 
     def run() -> None:
-        with State(tmp_path / ".billhook") as state:
-            state.write_environment(
-                {
-                    "DATABASE_URL": api.books.dsn,
-                    "JWT_SECRET": JWT_SECRET,
-                    "BILLHOOK_API_KEY": ADMIN_KEY,
-                    "STRIPE_API_BASE": api.stripe_url,
-                    "BILLHOOK_URL": api.url,
-                }
-            )
+        state = running.enter_context(State(tmp_path / ".billhook"))
+        state.write_environment(
+            {
+                "DATABASE_URL": api.books.dsn,
+                "JWT_SECRET": JWT_SECRET,
+                "BILLHOOK_API_KEY": ADMIN_KEY,
+                "STRIPE_API_BASE": api.stripe_url,
+                "BILLHOOK_URL": api.url,
+            }
+        )
 
     return run
 
@@ -111,6 +119,18 @@ def test_explicit_settings_win(
     link.unlink()
     monkeypatch.setenv("PORT", "8123")  # says nothing about which server
     assert billhook("status").code == 0
+
+
+def test_a_run_that_was_killed_is_not_followed(
+    billhook: Billhook, write: Write, running: ExitStack, tmp_path: Path
+) -> None:
+    write()
+    assert billhook("status").code == 0
+    env = (tmp_path / ".billhook" / "env").read_text()
+    running.close()
+    (tmp_path / ".billhook" / "env").write_text(env)
+    (tmp_path / ".billhook" / "env").chmod(0o600)
+    assert "No server is configured" in billhook("status").err
 
 
 def test_a_file_that_others_could_have_written_is_refused(

@@ -36,12 +36,30 @@ def dev_run() -> dict[str, str] | None:
     if path is None or find_upwards(LINK) or _is_server_configured():
         return None
     refuse_foreign(path)
+    if not _is_running(path.parent):
+        return None  # the file outlasts a `kill -9`, and another program may have the port now
     try:
         words = shlex.split(path.read_text(), comments=True)
     except (OSError, ValueError):
         raise SettingsError(f"{path} cannot be read. Start `billhook dev` again.") from None
     pairs = (word.partition("=") for word in words if word != "export")
     return {name: value for name, _, value in pairs}
+
+
+def _is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of the folder (`billhook.dev.state`)."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _is_server_configured() -> bool:
