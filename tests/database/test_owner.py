@@ -45,7 +45,7 @@ def assert_team_owners_only(owner: Books, app: Books) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         owner.execute(CHECKOUT.format(mode="payment", team="another"))
     owner.execute(CHECKOUT.format(mode="subscription", team="theirs"))
-    with pytest.raises(asyncpg.UniqueViolationError, match="a checkout is open already"):
+    with pytest.raises(asyncpg.UniqueViolationError, match="a checkout is already open"):
         owner.execute(CHECKOUT.format(mode="subscription", team="theirs"))
 
 

@@ -80,7 +80,7 @@ def test_of_many_checkouts_at_once_one_is_created(app: Api, account: Sandbox, pl
     created = [each for each in answers if each.status_code == 201]
     assert len(created) == 1
     refused = [each for each in answers if each.status_code != 201]
-    assert {refusal(each) for each in refused} == {"a checkout is open already"}
+    assert {refusal(each) for each in refused} == {"a checkout is already open"}
     assert len(account.client.v1.checkout.sessions.list().data) == 1
 
 
@@ -88,7 +88,7 @@ def test_the_same_request_gets_the_same_checkout(app: Api, plan: str) -> None:
     with ThreadPoolExecutor(AT_ONCE) as threads:
         answers = list(threads.map(lambda _: subscribe(app, plan, "subscribe-pro"), range(AT_ONCE)))
     assert len({opened(each)["url"] for each in answers}) == 1
-    assert refusal(subscribe(app, plan, "subscribe-basic")) == "a checkout is open already"
+    assert refusal(subscribe(app, plan, "subscribe-basic")) == "a checkout is already open"
 
 
 def test_nothing_is_created_between_the_payment_and_the_subscriptions_event(
@@ -98,7 +98,7 @@ def test_nothing_is_created_between_the_payment_and_the_subscriptions_event(
     account.pay(session["checkoutSessionId"])
     deliver_new(app, account, "checkout.session.completed")
     assert app.books.rows("SELECT FROM payments.stripe_subscriptions") == []
-    assert refusal(subscribe(app, plan)) == "a checkout is open already"
+    assert refusal(subscribe(app, plan)) == "a checkout is already open"
 
 
 def test_after_the_end_of_a_subscription_there_may_be_another(
@@ -122,7 +122,7 @@ def test_an_interrupted_checkout_blocks_for_ten_minutes(app: Api, plan: str) -> 
         ALTER TABLE payments.stripe_checkout_sessions ENABLE TRIGGER USER
     """
     app.books.execute(interrupted.format(age="9 minutes"))
-    assert refusal(subscribe(app, plan)) == "a checkout is open already"
+    assert refusal(subscribe(app, plan)) == "a checkout is already open"
     app.books.execute(interrupted.format(age="11 minutes"))
     assert opened(subscribe(app, plan))["id"] != session["id"]
 
