@@ -128,6 +128,12 @@ _LIMITS = {
 }
 
 
+def _limit(words: str, number: int | float) -> str:
+    """Such as `at least 1 character` or `at most 200 characters`."""
+    text = words.format(number)
+    return text.replace("entries", "entry").removesuffix("s") if number == 1 else text
+
+
 def _described(schema: dict[str, Any]) -> str:
     """A type in a few words, such as `string or null, at most 200 characters`."""
     if several := schema.get("anyOf"):
@@ -142,7 +148,7 @@ def _described(schema: dict[str, Any]) -> str:
         text = f"array of {_described(schema.get('items', {}))}"
     else:
         text = schema.get("format") or schema.get("type", "any")
-    limits = [words.format(schema[key]) for key, words in _LIMITS.items() if key in schema]
+    limits = [_limit(words, schema[key]) for key, words in _LIMITS.items() if key in schema]
     if schema.get("default") not in (None, {}, []):
         limits.append(f"default {json.dumps(schema['default'])}")
     return ", ".join([str(text), *limits])

@@ -91,7 +91,7 @@ class InvalidApiKey(BillhookError):
     status = 401
     code = "AUTH_INVALID_API_KEY"
     usual_next_actions = (
-        "Use a valid admin key (ik_…): `billhook keys list` shows their last characters, "
+        "Use a valid admin key (ik_…): `billhook keys list` shows their last characters; "
         "`billhook keys create --admin` creates a new one."
     )
 
@@ -200,7 +200,7 @@ class DatabaseUnavailable(BillhookError):
 
 
 class DatabaseBusy(DatabaseUnavailable):
-    """503: another session holds a lock for too long. Nothing was changed."""
+    """503: another session has held a lock for too long. Nothing was changed."""
 
 
 class ObjectLocked(DatabaseBusy):

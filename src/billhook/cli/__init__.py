@@ -204,11 +204,15 @@ def dev(
     ] = Path(".billhook"),
     port: Annotated[
         int | None,
-        typer.Option(help="Port of the API.", envvar="PORT", show_default="7130 or the next free"),
+        typer.Option(
+            help="Port of the API.", envvar="PORT", show_default="7130 or the next free port"
+        ),
     ] = None,
     sandbox_port: Annotated[
         int | None,
-        typer.Option(help="Port of the Stripe sandbox.", show_default="12111 or the next free"),
+        typer.Option(
+            help="Port of the Stripe sandbox.", show_default="12111 or the next free port"
+        ),
     ] = None,
     database_url: Annotated[
         str | None,

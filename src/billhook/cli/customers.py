@@ -32,7 +32,7 @@ def customers(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List customers with their total spend, by email address."""
+    """List customers, sorted by email address, with their total spend."""
     from billhook.models import Customers
 
     with connected(url) as client:

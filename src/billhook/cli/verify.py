@@ -27,7 +27,7 @@ def verify(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare every mirrored object and every payment with Stripe.
+    """Compare all mirrored objects except payment methods, and all payments, with Stripe.
 
     Exit code 1 if something differs from Stripe and was not repaired.
     """

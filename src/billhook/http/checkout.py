@@ -50,7 +50,7 @@ async def checkout(
 
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
     the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
-    request can be repeated: it returns the earlier session as long as that can be paid.
+    request can be repeated: it returns the earlier session as long as it can still be paid.
     """
     order, caller = await _order(request, sender, CreateCheckoutSession)
     session = await create_checkout_session(
@@ -93,8 +93,8 @@ async def checkout_session(
 async def portal(
     environment: Environment, sender: UserOrAdminKey, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a customer portal session for a subject that has paid before: as the signed-in user;
-    with an admin key, as the user in `actAs`.
+    """Create a customer portal session for a subject that has paid before, as the signed-in user
+    or, with an admin key, as the user in `actAs`.
 
     The row is inserted into `payments.stripe_customer_portal_sessions` with the caller's role and
     claims: the policies of that table decide.

@@ -89,7 +89,8 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
 async def verify_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Compare every mirrored object and every payment with Stripe; `repair` fixes drift."""
+    """Compare all mirrored objects except payment methods, and all payments, with Stripe; `repair`
+    fixes drift."""
     order = await read_json_or(request, Verify())
     found = await verify.verify(services.ledger, services.gateway, environment, order)
     return answer(VerificationResponse(verification=found))
@@ -124,7 +125,7 @@ async def rebuild_environment(
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))
 async def sync_all(services: ServicesOf) -> Response:
-    """Sync both environments. Errors of Stripe are reported in the connection, with status 200."""
+    """Sync both environments. Stripe's errors are reported in the connection, with status 200."""
     results = await asyncio.gather(*(services.sync.run(each) for each in ENVIRONMENTS))
     return answer(SyncResponse(results=list(results)))
 

@@ -1,4 +1,4 @@
-"""CORS: any origin may call the API, with credentials headers (contract section 1; the browser
+"""CORS: any origin may call the API, with credential headers (contract section 1; the browser
 SDK).
 
 The API does not use cookies, so an origin can only do what its token allows. Everything else may

@@ -73,7 +73,7 @@ class SetKey(Request):
     secret_key: Annotated[Id, Field(repr=False, examples=["sk_test_…"])]
     replace_account: bool = Field(
         True,
-        description="Whether to store a key of another account than the connected one, which "
+        description="Whether to store a key of an account other than the connected one, which "
         "archives the connected account's rows. If false, such a key is rejected (409).",
     )
 
@@ -188,7 +188,7 @@ class Connection(WireModel):
 
 
 class Status(WireModel):
-    """200 of `GET /payments/stripe/status`: always both environments."""
+    """The 200 response of `GET /payments/stripe/status`: always both environments."""
 
     connections: list[Connection]
 
@@ -201,13 +201,13 @@ class ConfiguredKey(WireModel):
 
 
 class Config(WireModel):
-    """200 of the config routes."""
+    """The 200 response of the config routes."""
 
     keys: list[ConfiguredKey]
 
 
 class ConnectionResponse(WireModel):
-    """200 of `POST …/webhook`."""
+    """The 200 response of `POST …/webhook`."""
 
     connection: Connection
 
@@ -230,7 +230,7 @@ class SyncResult(WireModel):
 
 
 class SyncResponse(WireModel):
-    """200 of the sync routes."""
+    """The 200 response of the sync routes."""
 
     results: list[SyncResult]
 
@@ -258,7 +258,7 @@ class Product(WireModel):
 
 
 class Price(WireModel):
-    """A Stripe Price as last mirrored. `unit_amount` is in the currency's minor unit."""
+    """A Stripe Price as last mirrored. `unitAmount` is in the currency's minor unit."""
 
     environment: Environment
     price_id: str
@@ -303,7 +303,7 @@ class PublicProduct(WireModel):
 
 
 class PublicCatalog(WireModel):
-    """200 of the public catalog."""
+    """The 200 response of the public catalog."""
 
     products: list[PublicProduct]
 
@@ -357,7 +357,7 @@ class SubscriptionItem(WireModel):
 
 
 class PauseCollection(WireModel):
-    """How the invoices of a paused subscription are handled, and until when."""
+    """How invoices are handled while a subscription's collection is paused, and until when."""
 
     behavior: str | None
     resumes_at: Timestamp | None
@@ -461,7 +461,7 @@ class Payment(Transaction):
 class Customer(WireModel):
     """A Stripe Customer, with the totals of its transactions.
 
-    `total_spend` is paid minus refunded; null if there are several currencies.
+    `totalSpend` is paid minus refunded; null if there are several currencies.
     """
 
     environment: Environment

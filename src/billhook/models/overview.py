@@ -75,6 +75,6 @@ class Overview(WireModel):
 
 
 class OverviewResponse(WireModel):
-    """200 of `GET …/overview`."""
+    """The 200 response of `GET …/overview`."""
 
     overview: Overview

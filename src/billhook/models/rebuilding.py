@@ -83,6 +83,6 @@ class Rebuilt(WireModel):
 
 
 class RebuiltResponse(WireModel):
-    """200 of `POST …/rebuild`."""
+    """The 200 response of `POST …/rebuild`."""
 
     rebuild: Rebuilt

@@ -29,10 +29,11 @@ class MirrorStatus(WireModel):
 
     Attributes:
         lag_seconds: time between the newest applied event and Stripe's newest event, as of
-            `pulled_at`; null before the first pull.
-        pulled_at: when Stripe's event list was last read; `pull_error` is why it failed since.
+            `pulledAt`; null before the first pull.
+        pulled_at: when Stripe's event list was last read; `pullError` says why it has failed since
+            then.
         failed_events: the number of failed events, retried automatically or not.
-        dead_letters: those of them that are no longer retried automatically.
+        dead_letters: how many of these are no longer retried automatically.
         next_retry_at: when the next failed event is retried.
         objects_to_refresh: the number of objects that are queued for refresh.
         verified_at: when the mirror was last compared with Stripe; null before the first time.
@@ -56,6 +57,6 @@ class MirrorStatus(WireModel):
 
 
 class MirrorStatusResponse(WireModel):
-    """200 of `GET …/mirror`."""
+    """The 200 response of `GET …/mirror`."""
 
     mirror: MirrorStatus

@@ -30,7 +30,7 @@ _ACT_AS_SIGNED_IN = f"{_ACT_AS} The role `anon` gets a 401."
 
 
 class BillingSubject(Request):
-    """Who is billed: a user, a team, whatever the app sells to."""
+    """Who is billed: a user, a team, or whatever else the app sells to."""
 
     type: Annotated[
         str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL, Field(examples=["team"])
@@ -68,7 +68,7 @@ class ActAs(Request):
 
 
 class LineItem(Request):
-    """One price and how many of it."""
+    """A price and its quantity."""
 
     price_id: Id | None = Field(None, json_schema_extra=without_null, examples=["price_1QxYz"])
     lookup_key: LookupKey | None = Field(
@@ -177,7 +177,7 @@ class CheckoutSession(WireModel):
 
 
 class CheckoutSessionResponse(WireModel):
-    """201 of the checkout route."""
+    """The 201 response of the checkout route."""
 
     checkout_session: CheckoutSession
 
@@ -200,13 +200,13 @@ class CustomerPortalSession(WireModel):
 
 
 class CustomerPortalSessionResponse(WireModel):
-    """201 of the portal route."""
+    """The 201 response of the portal route."""
 
     customer_portal_session: CustomerPortalSession
 
 
 class WebhookEvent(WireModel):
-    """A ledger entry as the webhook's answer shows it."""
+    """A ledger entry as the webhook's response shows it."""
 
     environment: Environment
     event_id: str
@@ -225,7 +225,7 @@ class WebhookEvent(WireModel):
 
 
 class WebhookReceipt(WireModel):
-    """200 of the webhook route. `handled` is false for a repeated delivery."""
+    """The 200 response of the webhook route. `handled` is false for a repeated delivery."""
 
     received: bool
     handled: bool

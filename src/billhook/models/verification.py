@@ -104,6 +104,6 @@ class Verification(WireModel):
 
 
 class VerificationResponse(WireModel):
-    """200 of `…/verify`. `GET`: the last one, null before the first."""
+    """The 200 response of `…/verify`. `GET`: the last one, null before the first."""
 
     verification: Verification | None

@@ -203,7 +203,7 @@ class Request(WireModel):
 
 
 class Health(WireModel):
-    """200 of the health route."""
+    """The 200 response of the health route."""
 
     status: Literal["ok"]
     service: str
@@ -212,7 +212,7 @@ class Health(WireModel):
 
 
 class ErrorBody(WireModel):
-    """Every error answer (contract section 1)."""
+    """The body of every error response (contract section 1)."""
 
     error: Annotated[str, Field(description="A machine-readable code.", examples=["INVALID_INPUT"])]
     message: Annotated[

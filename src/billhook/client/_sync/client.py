@@ -212,7 +212,7 @@ class Client:
     def sync(self, environment: Environment) -> SyncResult:
         """Read everything from Stripe, or join a running sync. This may take a while.
 
-        Errors of Stripe are in the result's connection and not raised.
+        Stripe's errors are in the result's connection and not raised.
         """
         call = Call("POST", path(environment, "sync"), SyncResponse, repeatable=True, slow=True)
         (result,) = (self._transport.send(call)).model.results
@@ -246,7 +246,8 @@ class Client:
     def verify(
         self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None
     ) -> Verification:
-        """Compare every mirrored object and every payment with Stripe. This may take a while.
+        """Compare all mirrored objects except payment methods, and all payments, with Stripe. This
+        may take a while.
 
         Args:
             repair: fix what drifted.
