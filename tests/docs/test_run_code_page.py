@@ -14,6 +14,7 @@ from billhook.postgres import Connection
 from books import Books
 from pages import app_sql, block, blocks
 from stripe_events import event, session
+from waiting import until
 
 PAGE = "docs/how-to/run-code.md"
 ORDERS = 12
@@ -100,13 +101,18 @@ def test_a_job_that_fails_is_undone_and_run_again(app: Books, worker: dict[str, 
 def test_a_job_of_a_worker_that_died_is_run_again(app: Books, worker: dict[str, Any]) -> None:
     app.apply(paid(1))
 
+    pids = []
+
     async def die(connection: Connection, job: asyncpg.Record) -> None:
         await send(connection, job)
+        pids.append(connection.get_server_pid())
         connection.terminate()
         raise asyncio.CancelledError
 
     with pytest.raises((asyncio.CancelledError, asyncpg.InterfaceError)):
         aside.run(drain(app, worker, die))
+    # PostgreSQL takes a moment to see that the other side is gone, and to release its locks.
+    until(lambda: not app.rows("SELECT FROM pg_stat_activity WHERE pid = ANY ($1)", pids))
     assert sent(app) == []
     aside.run(drain(app, worker, send))
     assert sent(app) == ["1"]

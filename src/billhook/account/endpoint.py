@@ -165,8 +165,8 @@ class WebhookEndpoint:
         except BillhookError as error:
             if "16" in error.message or "maximum" in error.message.lower():
                 error.next_actions = (
-                    "Stripe allows 16 webhook endpoints for each account and mode. Delete one that "
-                    "is no longer used in Stripe's dashboard (Developers, Webhooks), and try again."
+                    "Stripe allows 16 webhook endpoints per account. Delete one that is no longer "
+                    "used in Stripe's dashboard (Developers, Webhooks), and try again."
                 )
             raise
         secret = made.get("secret")
