@@ -4,6 +4,8 @@ decides as if the user had."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -65,14 +67,21 @@ def test_a_users_own_request_and_one_for_them_are_the_same(api: Api, price: str)
 
 @pytest.mark.parametrize(
     "credential",
-    [token(), token(role="anon"), token(role="project_admin"), ANONYMOUS_KEY],
+    [
+        token,
+        partial(token, role="anon"),
+        partial(token, role="project_admin"),
+        lambda: ANONYMOUS_KEY,
+    ],
     ids=["user", "anonymous token", "project admin", "anonymous key"],
 )
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-def test_nobody_else_chooses_for_whom(api: Api, price: str, credential: str, role: str) -> None:
+def test_nobody_else_chooses_for_whom(
+    api: Api, price: str, credential: Callable[[], str], role: str
+) -> None:
     """Not even for themselves: there is one way to be a user."""
     act_as = {"role": role, **({} if role == "anon" else AS_USER)}
-    refused = api.checkout(order(price, actAs=act_as), credential)
+    refused = api.checkout(order(price, actAs=act_as), credential())
     assert (refused.status_code, refused.json()["error"]) == (403, "AUTH_UNAUTHORIZED")
     assert "Only an admin key" in refused.json()["message"]
     assert api.books.row("SELECT count(*) FROM payments.stripe_checkout_sessions")["count"] == 0
