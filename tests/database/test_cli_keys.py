@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import asyncpg
 import pytest
 from typer.testing import CliRunner, Result
 
 from billhook.cli.keys import app
 from billhook.errors import BillhookError
+from billhook.postgres import no_answer
 from books import Books
 from http_tokens import JWT_SECRET
 
@@ -62,6 +64,18 @@ def test_a_server_that_does_not_answer_is_a_clear_error(command: list[str]) -> N
     result = run("postgresql://nobody@127.0.0.1:9/none", *command)
     assert isinstance(result.exception, BillhookError)
     assert "PostgreSQL does not respond" in result.exception.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.AdminShutdownError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError],
+)
+def test_a_server_that_restarts_or_is_full_is_not_blamed_on_the_password(
+    error: type[asyncpg.PostgresError],
+) -> None:
+    told = no_answer(error("for some time"))
+    assert told.message == "PostgreSQL does not respond: for some time"
+    assert "password" not in (told.next_actions or "")
 
 
 def test_a_server_that_refuses_the_connection_is_not_called_unresponsive(books: Books) -> None:

@@ -60,6 +60,13 @@ UNAVAILABLE = (
     asyncpg.ReadOnlySQLTransactionError,
 )
 
+# PostgreSQL responds, but not to this user, or it has no such database.
+_WRONG_ADDRESS = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # includes a wrong password
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
 # Of these, the ones that mean that nothing was executed.
 _REFUSED_BY_SERVER = (
     asyncpg.CannotConnectNowError,
@@ -254,7 +261,7 @@ class Database:
 def no_answer(error: Exception) -> DatabaseUnavailable:
     """The error for a connection that cannot be opened."""
     reason = " ".join(str(error).split()) or "no connection was available in time."
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, _WRONG_ADDRESS):
         return DatabaseUnavailable(
             f"PostgreSQL refused the connection: {reason}",
             next_actions="Check the user, the password and the database in DATABASE_URL.",
