@@ -121,3 +121,13 @@ def test_a_rejected_token_is_logged_with_the_reason_and_never_itself(
         ("info", "The token has expired."),
     ]
     assert not any(each in str(logged) for each in (foreign, expired))
+
+
+def test_a_rejected_request_cannot_fill_the_log_with_its_path(
+    database_url: str, sandbox: str
+) -> None:
+    with capture_logs() as logged, serving(database_url, sandbox) as api:
+        path = f"/api/payments/stripe/test/checkout-sessions/{'x' * 1000}"
+        assert api.http.get(path).status_code == 401
+    (line,) = (line for line in logged if line["event"] == "request rejected")
+    assert len(line["path"]) <= 220

@@ -21,7 +21,7 @@ from billhook.models import problems
 from billhook.paths import requested
 from billhook.redact import shorten
 
-_LONGEST_PATH = 200  # characters of it, in a message
+_LONGEST_PATH = 200  # characters, in a message or a log line
 
 log = structlog.get_logger(__name__)
 
@@ -43,12 +43,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
 
 
+def _path(request: Request) -> str:
+    return shorten(requested(request.scope), _LONGEST_PATH)
+
+
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, BillhookError)
     if error.status >= 500:
         log.warning(
             "request failed",
-            path=request.url.path,
+            path=_path(request),
             status=error.status,
             code=error.code,
             reason=error.message,
@@ -56,7 +60,7 @@ async def _known(request: Request, error: Exception) -> Response:
             cause=repr(error.__cause__) if error.__cause__ else None,
         )
     elif error.status == 401:
-        log.info("request rejected", path=request.url.path, status=401, reason=error.message)
+        log.info("request rejected", path=_path(request), status=401, reason=error.message)
     if isinstance(error, SecretUnreadable) and not getattr(
         request.state, "billhook_is_admin", False
     ):
@@ -74,7 +78,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     """No such route, or not with this method."""
     assert isinstance(error, HTTPException)
-    path = shorten(requested(request.scope), _LONGEST_PATH)
+    path = _path(request)
     if error.status_code == 404:
         return answer(NotFound(f"{request.method} {path} does not exist."))
     if error.status_code == 405:
