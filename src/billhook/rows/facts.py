@@ -1,4 +1,4 @@
-"""Facts of Stripe that are in no event of the ledger, written to the rows that follow from them."""
+"""Writes the rows that follow from facts of Stripe, without recording them in the ledger."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+
+import asyncpg
 
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
@@ -89,14 +92,7 @@ async def extra_payments(
             continue  # its charge is older than the connection
         if not row["intents"] and await _took(reader, row["charges"]):
             continue
-        drift = Drift(
-            table=found.table,
-            object_id=(row["intents"] or row["charges"])[0],
-            problem="extra",
-            since=row["paid_at"],
-            amount=row["amount"],
-            currency=row["currency"],
-        )
+        drift = _drift(found, (row["intents"] or row["charges"])[0], row["paid_at"], row)
         if repair:
             drift.repaired = False
             for each in known:
@@ -126,14 +122,7 @@ async def extra_refunds(
     for row in rows:
         if await refreshes.refund(reader, row["id"]) is not None:
             continue  # it is older than the connection
-        drift = Drift(
-            table=found.table,
-            object_id=row["id"],
-            problem="extra",
-            since=row["refunded_at"] or row["updated_at"],
-            amount=row["amount"],
-            currency=row["currency"],
-        )
+        drift = _drift(found, row["id"], row["refunded_at"] or row["updated_at"], row)
         if repair:
             drift.repaired = False
             with one_repair(TABLE, row["id"]):
@@ -142,6 +131,17 @@ async def extra_refunds(
         if not drift.repaired and row["status"] == "refunded" and row["currency"]:
             sums.of(row["currency"]).refunds += row["amount"] or 0
         found.drift.append(drift)
+
+
+def _drift(found: VerifiedTable, object_id: str, since: datetime, row: asyncpg.Record) -> Drift:
+    return Drift(
+        table=found.table,
+        object_id=object_id,
+        problem="extra",
+        since=since,
+        amount=row["amount"],
+        currency=row["currency"],
+    )
 
 
 async def _took(reader: StripeReader, charge_ids: Sequence[str]) -> bool:
