@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import Any, cast
 
+import asyncpg
 import pytest
 
 import insforge
@@ -14,7 +15,7 @@ from billhook.errors import BillhookError
 from billhook.ledger import Ledger
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
-from billhook.mirror.rebuild import comparison, rebuild
+from billhook.mirror.rebuild import comparison, rebuild, replay
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.postgres import Database
@@ -506,6 +507,28 @@ def test_an_event_whose_stored_payload_was_edited_is_skipped_and_named(
     found = rebuilt(books)
     assert [each.event_id for each in found.skipped] == ["evt_edited"]
     assert found.events == len(one_time_payment())
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("id"), asyncpg.NumericValueOutOfRangeError("bigint out of range")]
+)
+def test_an_event_that_cannot_be_applied_is_named_and_the_rest_of_its_batch_is_applied(
+    books: Books, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    tea = {"id": "prod_1", "object": "product", "name": "Tea"}
+    books.apply(*LIFE[:5], event("product.created", tea, id="evt_tea"), *LIFE[5:])
+    apply = replay.apply_facts
+
+    async def bug(connection: Any, environment: Any, facts: Any, **options: Any) -> None:
+        await apply(connection, environment, facts, **options)
+        if any(fact.event.id == "evt_tea" for fact in facts):
+            raise error
+
+    monkeypatch.setattr(replay, "apply_facts", bug)
+    found = rebuilt(books)
+    assert [each.event_id for each in found.skipped] == ["evt_tea"]
+    assert found.events == len(LIFE)
+    assert differing(found) == {"payments.stripe_products": [("prod_1", "extra", [])]}
 
 
 def test_one_rebuild_at_a_time(books: Books) -> None:
