@@ -9,15 +9,15 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from billhook.postgres.embedded import SUPERUSER, EmbeddedPostgres
+from waiting import until
 
 SESSIONS = 6
 
@@ -39,25 +39,11 @@ class Pooler:
         self.process.send_signal(signal.SIGCONT)
 
 
-@contextmanager
-def running(postgres: EmbeddedPostgres, sessions: int = SESSIONS) -> Iterator[Pooler]:
-    """PgBouncer before all databases of `postgres`, each with at most `sessions` sessions.
+def running(postgres: EmbeddedPostgres, sessions: int = SESSIONS) -> AbstractContextManager[Pooler]:
+    """PgBouncer before all databases of `postgres`, each with at most `sessions` sessions."""
 
-    Where the program is absent, the test is skipped; never in CI.
-    """
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        assert not os.environ.get("CI"), "CI needs the Debian package pgbouncer"
-        pytest.skip("needs the Debian package pgbouncer")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="billhook-pooler-") as name:
-        folder = Path(name)
-        users = folder / "users"
-        users.write_text(f'"{SUPERUSER}" ""\n')
-        configuration = folder / "pgbouncer.ini"
-        configuration.write_text(
-            f"""
+    def configuration(folder: Path, port: int, users: Path) -> str:
+        return f"""
             [databases]
             * = host={postgres.socket} user={SUPERUSER}
             [pgbouncer]
@@ -72,30 +58,49 @@ def running(postgres: EmbeddedPostgres, sessions: int = SESSIONS) -> Iterator[Po
             server_login_retry = 1
             logfile = {folder / "log"}
             """.replace("            ", "")
-        )
+
+    return started(postgres, configuration)
+
+
+@contextmanager
+def started(
+    postgres: EmbeddedPostgres, configuration: Callable[[Path, int, Path], str]
+) -> Iterator[Pooler]:
+    """PgBouncer with a configuration, which is made from a folder, a port and the file of users.
+
+    Where the program is absent, the test is skipped; never in CI.
+    """
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        assert not os.environ.get("CI"), "CI needs the Debian package pgbouncer"
+        pytest.skip("needs the Debian package pgbouncer")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="billhook-pooler-") as name:
+        folder = Path(name)
+        users = folder / "users"
+        users.write_text(f'"{SUPERUSER}" ""\n')
+        ini = folder / "pgbouncer.ini"
+        ini.write_text(configuration(folder, port, users))
         as_root = os.geteuid() == 0
         if as_root:  # PgBouncer refuses to be root: it works as whoever PostgreSQL works as
             shutil.chown(folder, postgres.data.owner())
         process = subprocess.Popen(
-            [program, "-q", *(["-u", postgres.data.owner()] if as_root else []), configuration],
+            [program, "-q", *(["-u", postgres.data.owner()] if as_root else []), ini],
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for(port, process)
+            until(lambda: _answers(port, process), "PgBouncer answers", 60)
             yield Pooler(port, process)
         finally:
             process.kill()
             process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            assert process.poll() is None, "PgBouncer did not start"
-            assert time.monotonic() < deadline, "PgBouncer does not answer"
-            time.sleep(0.02)
-        else:
-            return
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "PgBouncer did not start"
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True

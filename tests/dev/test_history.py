@@ -20,7 +20,8 @@ import pytest
 
 from billhook.client import Client
 from billhook.dev.filling import Filling
-from billhook.dev.state import State
+from billhook.dev.state import Stage, State
+from waiting import until
 
 WITHIN = 300.0  # seconds for a start, on a machine that many share
 
@@ -39,11 +40,12 @@ def running(folder: Path, *more: str) -> Iterator[dict[str, str]]:
         stderr=subprocess.PIPE,
     )
     try:
-        deadline = time.monotonic() + WITHIN
-        while not environment.exists():
+
+        def is_ready() -> bool:
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
-            assert time.monotonic() < deadline, "billhook dev did not start in time"
-            time.sleep(0.05)
+            return environment.exists()
+
+        until(is_ready, "billhook dev starts", WITHIN)
         yield variables(environment)
     finally:
         process.send_signal(signal.SIGINT)
@@ -133,11 +135,8 @@ def expect_the_shop_to_sell(url: str) -> None:
         sandbox = session["url"].partition("/c/")[0]
         paid = {"session": session["checkoutSessionId"]}
         httpx.post(f"{sandbox}/_sandbox/pay", json=paid, timeout=60).raise_for_status()
-        status, deadline = "pending", time.monotonic() + 60
-        while status != "paid":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-            status = shop.get(f"/demo/orders/{order['orderId']}/status").json()["status"]
+        status = f"/demo/orders/{order['orderId']}/status"
+        until(lambda: shop.get(status).json()["status"] == "paid", "the order is paid", 60)
 
 
 def test_a_history_that_was_killed_in_the_middle_begins_again(tmp_path: Path) -> None:
@@ -155,11 +154,11 @@ def test_a_history_that_was_killed_in_the_middle_begins_again(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("stage", [None, "mirror", "done"])
-def test_a_folder_with_data_is_never_filled(tmp_path: Path, stage: str | None) -> None:
+def test_a_folder_with_data_is_never_filled(tmp_path: Path, stage: Stage | None) -> None:
     data = tmp_path / "sandbox.sqlite"
     data.write_text("mine")
     with State(tmp_path) as state:
-        state.write_history_stage(stage)  # type: ignore[arg-type]
+        state.write_history_stage(stage)
         assert Filling(state, data, wanted=True).begin_ago == 0
         assert state.history_stage() == stage
     assert data.read_text() == "mine"

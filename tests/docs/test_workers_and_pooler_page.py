@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,10 +12,11 @@ import pytest
 
 import shell
 from api import STRIPE_KEY, connect
-from billhook.postgres.embedded import SUPERUSER, EmbeddedPostgres
+from billhook.postgres.embedded import EmbeddedPostgres
 from books import Books
 from http_tokens import JWT_SECRET, signature
 from pages import block
+from pooler import started
 from process import serving
 from stripe_events import event, payload, session
 
@@ -29,50 +25,27 @@ EVENTS = 60
 
 
 @pytest.fixture
-def pooled(postgres: EmbeddedPostgres, direct_database_url: str, tmp_path: Path) -> Iterator[str]:
+def pooled(postgres: EmbeddedPostgres, direct_database_url: str) -> Iterator[str]:
     """The database behind the page's PgBouncer; only addresses and users are the tests' own."""
-    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        assert not os.environ.get("CI"), "CI needs the Debian package pgbouncer"
-        pytest.skip("needs the Debian package pgbouncer")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     name = urlsplit(direct_database_url).path.removeprefix("/")
-    users = tmp_path / "userlist.txt"
-    users.write_text(f'"{SUPERUSER}" ""\n')
-    configuration = block(PAGE, "ini", "pool_mode = transaction")
-    for old, new in (
-        (
-            "app = host=127.0.0.1 port=5432 dbname=app",
-            f"app = host={postgres.socket} dbname={name}",
-        ),
-        ("listen_port = 6432", f"listen_port = {port}\nunix_socket_dir ="),
-        ("auth_type = scram-sha-256", "auth_type = trust"),
-        ("/etc/pgbouncer/userlist.txt", str(users)),
-    ):
-        assert configuration.count(old) == 1, old
-        configuration = configuration.replace(old, new)
-    ini = tmp_path / "pgbouncer.ini"
-    ini.write_text(configuration)
-    as_root = ["-u", postgres.data.owner()] if os.geteuid() == 0 else []
-    if as_root:  # PgBouncer refuses to be root
-        for each in (tmp_path, users, ini):
-            shutil.chown(each, postgres.data.owner())
-    process = subprocess.Popen([program, "-q", *as_root, ini], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        yield f"postgresql://{SUPERUSER}@127.0.0.1:{port}/app"
-    finally:
-        process.kill()
-        process.wait()
+
+    def configuration(_folder: Path, port: int, users: Path) -> str:
+        told = block(PAGE, "ini", "pool_mode = transaction")
+        for old, new in (
+            (
+                "app = host=127.0.0.1 port=5432 dbname=app",
+                f"app = host={postgres.socket} dbname={name}",
+            ),
+            ("listen_port = 6432", f"listen_port = {port}\nunix_socket_dir ="),
+            ("auth_type = scram-sha-256", "auth_type = trust"),
+            ("/etc/pgbouncer/userlist.txt", str(users)),
+        ):
+            assert told.count(old) == 1, old
+            told = told.replace(old, new)
+        return told
+
+    with started(postgres, configuration) as pooler:
+        yield pooler.dsn("app")
 
 
 def test_two_workers_apply_each_event_once(

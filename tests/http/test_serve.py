@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,14 +45,15 @@ def serving(folder: Path, *options: str, **settings: str) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
-        while True:
+
+        def is_ready() -> bool:
+            assert process.poll() is None
             try:
-                httpx.get(f"{url}/health").raise_for_status()
-                break
+                return httpx.get(f"{url}/health").is_success
             except httpx.HTTPError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
+                return False
+
+        until(is_ready, "the server is ready", 60)
         yield url
     finally:
         process.terminate()
@@ -65,10 +65,7 @@ def test_workers_do_not_outlive_the_server_that_started_them(
 ) -> None:
     with process.serving(database_url, sandbox, tmp_path, "--workers", "2") as server:
         server.kill()
-        deadline = time.monotonic() + 30
-        while not server.is_gone():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(server.is_gone, "the workers are gone", 30)
 
 
 def test_a_server_may_open_as_many_files_as_the_system_allows(
