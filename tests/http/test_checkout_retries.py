@@ -228,18 +228,21 @@ def test_a_row_that_insforge_wrote_answers_the_same_request(api: Any, price: str
         assert changed.status_code == 409
 
 
-@pytest.mark.parametrize("column", ["metadata", "line_items"])
+@pytest.mark.parametrize(
+    ("column", "request_hash"),
+    [("metadata", "NULL"), ("line_items", "NULL"), ("line_items", "request_hash")],
+)
 def test_a_row_of_a_callers_own_making_is_another_checkout(
-    api: Any, price: str, column: str
+    api: Any, price: str, column: str, request_hash: str
 ) -> None:
-    """Callers may insert rows with SQL of their own, and any JSON in them."""
-    body = order(price, f"own {column}")
+    """Callers may insert rows with SQL of their own, with any JSON and any hash in them."""
+    body = order(price, f"own {column} {request_hash}")
     opened(api.checkout(body, token()))
     deep = "[" * 2000 + "]" * 2000
     for json in ("[]", "null", "7", '"x"', '{"a": []}', '{"a": 1e400}', deep):
         value = json if column == "metadata" else f"[{json}]"
         api.books.execute(
-            "UPDATE payments.stripe_checkout_sessions SET request_hash = NULL,"
+            f"UPDATE payments.stripe_checkout_sessions SET request_hash = {request_hash},"
             f" {column} = '{value}'"
         )
         answer = api.checkout(body, token())

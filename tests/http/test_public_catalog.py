@@ -107,6 +107,15 @@ def test_anyone_sees_what_is_for_sale_and_nothing_else(catalog: Api) -> None:
     assert live.json() == {"products": []}
 
 
+def test_the_default_price_is_shown_however_many_prices_a_product_has(
+    catalog: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public_catalog, "_MOST_PRICES", 1)
+    _, tea = httpx.get(f"{catalog.url}{PATH}").json()["products"]
+    assert [each["priceId"] for each in tea["prices"]] == ["price_tea_b"]
+    assert tea["defaultPriceId"] == "price_tea_b"
+
+
 def test_caches_keep_it_and_ask_whether_it_changed(catalog: Api, api: Api) -> None:
     url = f"{catalog.url}{PATH}"
     first = httpx.get(url)

@@ -319,6 +319,27 @@ def test_a_refund_that_stripe_does_not_have_is_named_and_removed(sold: Station) 
     assert (again.drift, [each.difference for each in again.money if each.difference]) == ([], [])
 
 
+@pytest.mark.parametrize("known_by", ["payment_intent", "charge"])
+def test_payments_and_refunds_from_before_the_connection_are_not_called_extra(
+    sold: Station, known_by: str
+) -> None:
+    """Stripe's lists begin with the connection; a charge may be days older than its payment."""
+    sold.control("advance", seconds=60)
+    since = f"to_timestamp({sold.now()})"
+    sold.books.execute(f"""
+        UPDATE billhook.pulls SET since = {since};
+        UPDATE payments.transactions SET paid_at = {since} WHERE type <> 'refund';
+        UPDATE payments.transactions SET provider_created_at = NULL, created_at = {since}
+        WHERE type = 'refund';
+        DELETE FROM billhook.payment_refs
+        WHERE object_type IN ('payment_intent', 'charge') AND object_type <> '{known_by}';
+    """)
+    sold.control("advance", seconds=60)
+    found = verified(sold)
+    assert [each for each in found.drift if each.table.startswith("payments.transactions")] == []
+    assert [each.difference for each in found.money if each.difference] == []
+
+
 def test_a_refund_that_stripe_no_longer_has_gave_nothing_back(sold: Station) -> None:
     state = "SELECT amount_refunded, status FROM payments.transactions WHERE type <> 'refund'"
     (payment,) = sold.books.rows(f"{state} AND amount_refunded > 0")

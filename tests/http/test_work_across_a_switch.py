@@ -140,6 +140,25 @@ def test_a_switch_waits_for_a_restoration_and_archives_what_it_brought_back(
     assert station.books.rows(of_money, last.id) == [{"id": "pi_1"}]
 
 
+def test_a_sync_that_a_restoration_overtakes_starts_over(database_url: str, sandbox: str) -> None:
+    station = Station(database_url, sandbox)
+    connect(database_url, sandbox, other_key(station))
+    connect(database_url, sandbox, station.key)
+    kept = oldest_archive(station)
+    read: list[str] = []
+
+    def restore(path: str, _answer: Any) -> None:
+        if path == "/v1/products" and path not in read:
+            read.append(path)
+            station.books.run(lambda database: archives.restore(database, kept.id))
+        elif path == "/v1/account":
+            read.append(path)
+
+    with odd(sandbox, restore) as station.sandbox:
+        station.sync()
+    assert read == ["/v1/account", "/v1/products", "/v1/account"]
+
+
 SESSIONS = {
     "payments.stripe_checkout_sessions": """
         INSERT INTO payments.stripe_checkout_sessions (environment, mode, success_url, cancel_url)
