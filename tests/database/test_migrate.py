@@ -288,6 +288,23 @@ def test_a_later_index_is_built_while_others_write(
     assert valid == [{"indisvalid": True}] * 2
 
 
+def test_a_process_that_waits_does_not_hold_up_the_index_that_it_waits_for(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_later(monkeypatch, later(9000, "indexes", INDEXES))
+    # Most of the time, whoever waits is just looking whether it is their turn.
+    looking = billhook.postgres.migrate._LOCK.replace("SELECT WHERE", "SELECT FROM {} WHERE")
+    slowly = looking.format("pg_catalog.pg_sleep(0.5)")
+    monkeypatch.setattr(billhook.postgres.migrate, "_LOCK", slowly)
+    monkeypatch.setattr(billhook.postgres.migrate, "_LOOK_EVERY", 0.0)
+
+    async def run() -> list[list[str]]:
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*(migrate(books.dsn) for _ in range(3)))
+
+    assert sorted(asyncio.run(run())) == [[], [], ["9000_indexes"]]
+
+
 async def migrate_up_to(dsn: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     every = billhook.postgres.migrate.migrations()
     files = billhook.postgres.migrate.function_files()

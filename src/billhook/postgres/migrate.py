@@ -281,24 +281,31 @@ async def _fixed_search_path(
         yield
 
 
-async def _take_turn(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Wait, in a transaction, until no other process migrates.
+@asynccontextmanager
+async def _alone(connection: asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[str]:
+    """A transaction in which no other process migrates; yields the search_path that it had.
 
-    A statement that waits for a lock keeps its snapshot, and so does one whose rows are fetched. An
-    index that the other process builds concurrently waits until no older snapshot is left.
+    Each try is a transaction of its own. An index that another process builds concurrently waits
+    for the end of every transaction that had a snapshot when it looked.
     """
     say_at = time.monotonic() + 1
-    while await connection.execute(_LOCK) == "SELECT 0":
-        if time.monotonic() >= say_at:
+    while True:
+        async with connection.transaction():
+            search_path: str = await connection.fetchval("SHOW search_path")
+            await connection.execute(_FIX_SEARCH_PATH)
+            if await connection.execute(_LOCK) != "SELECT 0":
+                yield search_path
+                return
+            is_time = time.monotonic() >= say_at
+            holder = await connection.fetchrow(_MIGRATING) if is_time else None
+        if holder is not None:
             say_at = time.monotonic() + _SAY_EVERY
-            if (holder := await connection.fetchrow(_MIGRATING)) is not None:
-                log.warning(
-                    "waiting for another process, which holds the lock of migrations",
-                    **holder,
-                    next_actions="If it is no migration of Billhook's, end it: "
-                    f"SELECT pg_terminate_backend({holder['pid']});",
-                )
-            continue  # the next statement releases the snapshot of this one
+            log.warning(
+                "waiting for another process, which holds the lock of migrations",
+                **holder,
+                next_actions="If it is no migration of Billhook's, end it: "
+                f"SELECT pg_terminate_backend({holder['pid']});",
+            )
         await asyncio.sleep(_LOOK_EVERY)
 
 
@@ -307,10 +314,7 @@ async def _apply(
 ) -> tuple[list[str], Migration | None]:
     """Apply what can be applied in one transaction. Returns what was applied, and the migration
     that must follow outside of a transaction, if any."""
-    async with connection.transaction():
-        search_path = await connection.fetchval("SHOW search_path")
-        await connection.execute(_FIX_SEARCH_PATH)
-        await _take_turn(connection)
+    async with _alone(connection) as search_path:
         await connection.execute(_LIMIT_WAITS)
         await _require_trusted_owners(connection)
         applied = await _applied(connection)
@@ -371,24 +375,27 @@ async def _build_indexes(
     guard = await asyncpg.connect(dsn_of(dsn), timeout=10, statement_cache_size=0)
     try:
         # The guard's transaction holds the lock, but no snapshot that the build would wait for.
-        await guard.execute(f"BEGIN; {_FIX_SEARCH_PATH}")
-        await _take_turn(guard)
-        async with _fixed_search_path(connection):
-            if migration.number in await _applied(connection):
-                return False
-        for name, statement in migration.index_statements():
-            async with _fixed_search_path(connection):
-                is_invalid = await connection.fetchval(_IS_INVALID, name)
-            if is_invalid:
-                await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
-            await connection.execute(statement)
-        async with _fixed_search_path(connection):
-            await connection.execute(
-                _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
-            )
-        return True
+        async with _alone(guard):
+            return await _build(connection, migration)
     finally:
         await guard.close()
+
+
+async def _build(connection: asyncpg.Connection[asyncpg.Record], migration: Migration) -> bool:
+    async with _fixed_search_path(connection):
+        if migration.number in await _applied(connection):
+            return False
+    for name, statement in migration.index_statements():
+        async with _fixed_search_path(connection):
+            is_invalid = await connection.fetchval(_IS_INVALID, name)
+        if is_invalid:
+            await connection.execute(f"DROP INDEX CONCURRENTLY {name}")
+        await connection.execute(statement)
+    async with _fixed_search_path(connection):
+        await connection.execute(
+            _RECORD_MIGRATION, migration.number, migration.name, migration.checksum
+        )
+    return True
 
 
 async def _applied(connection: asyncpg.Connection[asyncpg.Record]) -> set[int]:
