@@ -41,9 +41,9 @@ def set_key(
 ) -> None:
     """Set a Stripe key, read from a prompt or from standard input.
 
-    The key is checked with Stripe first; then the webhook endpoint is set up and everything is
-    synced. A key of another account archives the rows of the previous account (billhook archive
-    list), so it must be confirmed.
+    Billhook first checks the key with Stripe, then sets up the webhook endpoint and runs a sync. A
+    key of another account archives the rows of the previous account (see billhook archive list),
+    so you have to confirm it.
     """
     from billhook.client import ApiError
 
