@@ -74,7 +74,7 @@ def remove(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the key and the webhook endpoint. Mirrored rows stay."""
+    """Remove the Stripe key and the webhook endpoint. Mirrored rows are kept."""
     asking.confirm(f"No {environment} payments will be possible or recorded. Continue?", yes)
     with connected(url) as client:
         found = client.config.remove(environment)

@@ -51,7 +51,7 @@ def create(
 
 @app.command("list", epilog="Example: billhook keys list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List all keys by their last characters. The keys themselves are not stored."""
+    """List all keys with their last characters. The keys themselves are not stored."""
     keys = _with_keys(lambda keys: keys.all())
     if as_json:
         show_json({"keys": [as_wire(each) for each in keys]})

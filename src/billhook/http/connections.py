@@ -65,7 +65,7 @@ async def set_key(environment: Environment, request: Request, services: Services
     "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 409, 503)
 )
 async def remove_key(environment: Environment, services: ServicesOf) -> Response:
-    """Remove the Stripe key and the managed webhook endpoint. Mirrored rows stay."""
+    """Remove the Stripe key and the managed webhook endpoint. Mirrored rows are kept."""
     await services.stripe_keys.remove(environment)
     return answer(await services.connections.config())
 
