@@ -78,7 +78,7 @@ class InvalidInput(BillhookError):
 
 
 class InvalidCredentials(BillhookError):
-    """401: no credentials, or credentials of the wrong kind."""
+    """401: the request has no credentials, or credentials of the wrong kind."""
 
     status = 401
     code = "AUTH_INVALID_CREDENTIALS"
@@ -86,7 +86,7 @@ class InvalidCredentials(BillhookError):
 
 
 class InvalidApiKey(BillhookError):
-    """401: an `ik_…` key that is invalid or revoked."""
+    """401: the `ik_…` key is invalid or was revoked."""
 
     status = 401
     code = "AUTH_INVALID_API_KEY"
@@ -97,7 +97,7 @@ class InvalidApiKey(BillhookError):
 
 
 class Unauthorized(BillhookError):
-    """401: an invalid or expired token. The JavaScript SDK refreshes its token on this code."""
+    """401: the token is invalid or expired. The JavaScript SDK then refreshes its token."""
 
     status = 401
     code = "AUTH_UNAUTHORIZED"
@@ -113,7 +113,7 @@ class Forbidden(BillhookError):
 
 
 class NotFound(BillhookError):
-    """404: there is no such route or row."""
+    """404: the route or row does not exist."""
 
     status = 404
     code = "NOT_FOUND"
@@ -161,7 +161,7 @@ class PaymentMethodDeclined(BillhookError):
 
 
 class UpstreamFailure(BillhookError):
-    """502: Stripe failed or refused (with Stripe's status, or 502 if there was no response)."""
+    """502: Stripe rejected the request or failed (with Stripe's status; 502 without a response)."""
 
     status = 502
     code = "UPSTREAM_FAILURE"
@@ -200,7 +200,7 @@ class DatabaseUnavailable(BillhookError):
 
 
 class DatabaseBusy(DatabaseUnavailable):
-    """503: another session has held a lock for too long. Nothing was changed."""
+    """503: another session held a lock for too long. Nothing was changed."""
 
 
 class ObjectLocked(DatabaseBusy):

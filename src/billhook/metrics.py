@@ -55,7 +55,7 @@ class Metrics:
         )
         self._lag = Histogram(
             "billhook_event_lag_seconds",
-            "Time between an event at Stripe and its changes in the mirror.",
+            "Time between the creation of an event in Stripe and its changes in the mirror.",
             ["environment"],
             buckets=_LAG,
             registry=self.registry,

@@ -104,7 +104,7 @@ class Settings(FromEnvironment):
     )
     jwt_secret: SecretStr = Field(
         alias="JWT_SECRET",
-        description="The secret that your user tokens are signed with (HS256): one line, 32 "
+        description="The secret with which your app signs user tokens (HS256): one line, 32 "
         "characters or more.",
     )
     encryption_key: SecretStr | None = Field(
@@ -116,7 +116,7 @@ class Settings(FromEnvironment):
     previous_encryption_key: SecretStr | None = Field(
         None,
         alias="ENCRYPTION_KEY_PREVIOUS",
-        description="The previous `ENCRYPTION_KEY`. Used for decryption only, so that you can "
+        description="The previous `ENCRYPTION_KEY`. Used only for decryption, so that you can "
         "change the key.",
     )
     access_api_key: SecretStr | None = Field(
@@ -129,14 +129,13 @@ class Settings(FromEnvironment):
         None,
         alias="ACCESS_ANON_KEY",
         description="An anonymous key: `anon_` and 16 characters or more. Stored at startup if "
-        "there is none.",
+        "there is no anonymous key.",
     )
     stripe_test_secret_key: SecretStr | None = Field(
         None,
         alias="STRIPE_TEST_SECRET_KEY",
-        description="A secret or restricted key of test mode (`sk_test_…`, `rk_test_…`). Stored "
-        "at startup if there is none; after that, change it with `billhook config "
-        "set`.",
+        description="A secret or restricted key for test mode (`sk_test_…`, `rk_test_…`). Stored "
+        "at startup if no key is stored. After that, change it with `billhook config set`.",
     )
     stripe_live_secret_key: SecretStr | None = Field(
         None,
@@ -158,14 +157,14 @@ class Settings(FromEnvironment):
     stripe_api_base: str = Field(
         STRIPE_API_BASE,
         alias="STRIPE_API_BASE",
-        description="The base URL of Stripe's API; change it for a sandbox or a proxy. `http://` "
-        "is accepted only for this machine and private networks.",
+        description="The base URL of Stripe's API. Change it to use a sandbox or a proxy. "
+        "`http://` is accepted only for this machine and private networks.",
     )
     # InsForge's name for it: its stock .env says http://localhost:7130, which is not public.
     api_base_url: str | None = Field(
         None,
         alias="API_BASE_URL",
-        description="InsForge's name for `BILLHOOK_PUBLIC_URL`, used if that is not set.",
+        description="InsForge's name for `BILLHOOK_PUBLIC_URL`. Used if the latter is not set.",
     )
     public_url: str | None = Field(
         None,
@@ -217,9 +216,9 @@ class Settings(FromEnvironment):
     trusted_proxies: str | None = Field(
         None,
         alias="BILLHOOK_TRUSTED_PROXIES",
-        description="IP addresses and networks, separated by commas, of reverse proxies whose "
-        "`X-Forwarded-For` and `X-Forwarded-Proto` are trusted; `*` trusts all "
-        "clients. By default, none is trusted.",
+        description="IP addresses and networks of reverse proxies whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are trusted, separated by commas; `*` trusts all clients. By "
+        "default, none are trusted.",
     )
     pool_size: int = Field(
         10,
@@ -234,15 +233,15 @@ class Settings(FromEnvironment):
         25,
         alias="BILLHOOK_STRIPE_LIST_RATE",
         ge=0,
-        description="Requests per second that a sync sends to one list endpoint. "
+        description="Maximum requests per second that a sync sends to one list endpoint. "
         "0 or more; 0 means no limit.",
     )
     stripe_live_rate: float = Field(
         80,
         alias="BILLHOOK_STRIPE_LIVE_RATE",
         ge=0,
-        description="Requests per second to a live mode account in total, including live "
-        "traffic. 0 or more; 0 means no limit.",
+        description="Maximum requests per second from one process to a live mode account, for "
+        "syncs and everything else. 0 or more; 0 means no limit.",
     )
     stripe_test_rate: float = Field(
         22,
@@ -277,7 +276,7 @@ class Settings(FromEnvironment):
         alias="BILLHOOK_EVENT_RETENTION_DAYS",
         ge=31,
         le=36500,
-        description="Finished events older than this many days are archived. If not set, none is.",
+        description="Finished events older than this many days are archived. If not set, none are.",
     )
     public_catalog: bool = Field(
         False,
@@ -290,12 +289,13 @@ class Settings(FromEnvironment):
         alias="BILLHOOK_VERIFY_HOURS",
         ge=0,
         le=8760,
-        description="Hours between verifications, which compare a sample with Stripe; 0 for none.",
+        description="Hours between verifications, which compare a sample of the mirror with "
+        "Stripe; 0 turns them off.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
         alias="BILLHOOK_LOG_LEVEL",
-        description="How much is logged: `debug`, `info`, `warning` or `error`.",
+        description="The minimum level of log messages: `debug`, `info`, `warning` or `error`.",
     )
 
     @field_validator("database_url")

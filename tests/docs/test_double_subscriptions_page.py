@@ -106,7 +106,7 @@ def test_after_the_end_of_a_subscription_there_may_be_another(
 ) -> None:
     account.pay(opened(subscribe(app, plan))["checkoutSessionId"])
     deliver_new(app, account)
-    assert refusal(subscribe(app, plan)) == "there is a subscription already"
+    assert refusal(subscribe(app, plan)) == "a subscription already exists"
     (mirrored,) = app.books.rows("SELECT subscription_id FROM payments.stripe_subscriptions")
     account.client.v1.subscriptions.cancel(mirrored["subscription_id"])
     deliver_new(app, account)

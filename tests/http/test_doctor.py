@@ -491,7 +491,7 @@ def test_the_doctor_names_signing_secrets_of_an_account_that_is_not_connected(
     assert finding.state == "broken"
     assert f"signed events of {before}" in finding.message
     assert f"while {connected} is connected" in finding.message
-    assert "roll it at Stripe" in (finding.next_actions or "")
+    assert "roll it in Stripe" in (finding.next_actions or "")
     both = {"stripe_test_webhook_secret": SecretStr(f"{SIGNING_SECRET},whsec_of_second")}
     assert only(patient.examined(**both), "signing secret").state == "warning"
 

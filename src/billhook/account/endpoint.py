@@ -1,4 +1,4 @@
-"""The webhook endpoint that Billhook manages at Stripe (contract section 5, "Managed endpoint").
+"""The webhook endpoint that Billhook manages in Stripe (contract section 5, "Managed endpoint").
 
 It is recognized by its metadata, as by InsForge's backend, and by its URL: one that points
 elsewhere is never changed or deleted, even if this database created it, because the database may be
@@ -113,7 +113,7 @@ class WebhookEndpoint:
         return endpoint_id
 
     async def remove(self, environment: Environment, *, key: str | None = None) -> None:
-        """Delete the endpoint at Stripe (best effort), unless it points elsewhere.
+        """Delete the endpoint in Stripe (best effort), unless it points elsewhere.
 
         Args:
             key: of the previous account, if another one is already connected.
@@ -133,7 +133,7 @@ class WebhookEndpoint:
                 )
         except BillhookError as error:
             log.warning(
-                "the managed endpoint could not be deleted at Stripe",
+                "the managed endpoint could not be deleted in Stripe",
                 environment=environment,
                 reason=error.message,
             )

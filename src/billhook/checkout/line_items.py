@@ -84,7 +84,7 @@ def items_of(environment: Environment, stored: Sequence[dict[str, Any]]) -> list
                 f"lineItems.{number}.lookupKey: no active price has the lookup key "
                 f"{each['lookupKey']} in the {environment} environment",
                 next_actions="Check the lookup key, or give it to a price: "
-                "billhook prices update --lookup-key …. If the price is new at Stripe, wait for "
+                "billhook prices update --lookup-key …. If the price is new in Stripe, wait for "
                 "its event or run billhook sync. Then use a new idempotencyKey.",
             )
         items.append(Item(each["priceId"], each["quantity"]))

@@ -92,7 +92,7 @@ def migrate() -> None:
 def sandbox(context: typer.Context) -> None:
     """Run the Stripe sandbox: Stripe's API on this machine, without an account or real money.
 
-    With a command (advance, pay, fault, seed, dump, reset, …), control a running sandbox.
+    With a command (advance, pay, fault, seed, dump, reset, …), it controls a running sandbox.
     """
     # Replaces this process: Billhook does not import the sandbox. -P: no file of the current folder
     # is imported.
@@ -150,8 +150,8 @@ def serve(
 
 @app.command(epilog="Example: billhook worker")
 def worker() -> None:
-    """Run the recovery worker on its own: retries, pulled events, refreshes. Each server runs one
-    unless BILLHOOK_RECOVERY=false; any number may run at once."""
+    """Run a recovery worker on its own: retries, pulled events, refreshes. Each server also runs
+    one, unless BILLHOOK_RECOVERY=false. Any number of workers can run at once."""
     from billhook.app import recover
 
     with suppress(KeyboardInterrupt):
@@ -216,7 +216,7 @@ def dev(
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(help="PostgreSQL to use instead of the bundled one."),
+        typer.Option(help="URL of a PostgreSQL database to use instead of the bundled server."),
     ] = None,
     demo: Annotated[
         bool,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def catalog(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Show all products with their prices, as mirrored."""
+    """Show all mirrored products with their prices."""
     with connected(url) as client:
         found = client.catalog(environment)
     if as_json:
@@ -36,7 +36,7 @@ def _rows(products: list[Product], prices: list[Price]) -> list[list[object]]:
         rows.append([product.product_id, product.name, "", "", "", product.active])
         for price in of_product.pop(product.product_id, []):
             rows.append(["", "", price.price_id, asked(price), charged(price), price.active])
-    # Their product was deleted at Stripe, or is not mirrored yet.
+    # Their product was deleted in Stripe, or is not mirrored yet.
     for price in (each for rest in of_product.values() for each in rest):
         of_it = (price.price_id, asked(price), charged(price), price.active)
         rows.append([price.product_id, "", *of_it])

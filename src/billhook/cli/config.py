@@ -41,9 +41,9 @@ def set_key(
 ) -> None:
     """Set a Stripe key, read from a prompt or from standard input.
 
-    The key is checked with Stripe first; then the webhook endpoint is set up and everything is
-    synced. A key of another account archives the rows of the previous account (billhook archive
-    list), so it must be confirmed.
+    Billhook first checks the key with Stripe, then sets up the webhook endpoint and runs a sync. A
+    key of another account archives the rows of the previous account (see billhook archive list),
+    so you have to confirm it.
     """
     from billhook.client import ApiError
 
@@ -74,7 +74,7 @@ def remove(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the key and the webhook endpoint. Mirrored rows stay."""
+    """Remove the Stripe key and the webhook endpoint. Mirrored rows are kept."""
     asking.confirm(f"No {environment} payments will be possible or recorded. Continue?", yes)
     with connected(url) as client:
         found = client.config.remove(environment)

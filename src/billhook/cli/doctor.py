@@ -26,8 +26,8 @@ _STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "skipped": 
 def doctor(url: Url = None, as_json: AsJson = False) -> None:
     """Check everything that payments depend on, and suggest a fix for each problem.
 
-    With DATABASE_URL and the server's other settings, it checks the database and Stripe directly;
-    with a URL and an admin key, it uses the API. Exit code 1 if something is broken.
+    With DATABASE_URL and the server's other settings, it checks the database and Stripe directly.
+    With a URL and an admin key, it uses the API. The exit code is 1 if something is broken.
     """
     report = asyncio.run(_examine(_settings(url), url))
     if as_json:

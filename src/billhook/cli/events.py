@@ -76,7 +76,7 @@ def list_events(
 
 @app.command(epilog="Example: billhook events show evt_1QxYz --json")
 def show(
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="Its id, such as evt_1QxYz.")],
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id.")],
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
@@ -97,7 +97,7 @@ def show(
 @app.command(epilog="Examples: billhook events replay evt_1QxYz; billhook events replay --failed")
 def replay(
     event: Annotated[
-        str | None, typer.Argument(metavar="EVENT", help="One event, by its id.")
+        str | None, typer.Argument(metavar="EVENT", help="The id of a single event.")
     ] = None,
     failed: Annotated[bool, typer.Option("--failed", help="All failed events.")] = False,
     status: Annotated[
@@ -106,7 +106,7 @@ def replay(
     type: Annotated[str | None, typer.Option(help="Only this type, such as invoice.paid.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of events.")] = 100,
     refire: Annotated[
-        bool, typer.Option("--refire", help="Also fire the app's triggers for processed events.")
+        bool, typer.Option("--refire", help="Also fire your triggers for processed events.")
     ] = False,
     yes: Yes = False,
     environment: InEnvironment = "test",
@@ -115,8 +115,8 @@ def replay(
 ) -> None:
     """Apply events again, from their stored payloads.
 
-    A failed event is tried as if Stripe had sent it again. A processed one is applied again, but
-    the app's triggers fire only with --refire. Exit code 1 if an event fails again.
+    A failed event is applied as if Stripe had sent it again. A processed event is applied again,
+    but your triggers fire only with --refire. The exit code is 1 if an event fails again.
     """
     if failed:
         status = "failed"

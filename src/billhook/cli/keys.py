@@ -35,12 +35,12 @@ def create(
             help="Create an anonymous key (anon_…), for visitors who are not signed in.",
         ),
     ] = False,
-    name: Annotated[str | None, typer.Option(help="A name to identify the key by.")] = None,
+    name: Annotated[str | None, typer.Option(help="A name that identifies the key.")] = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime, such as 30d or 12h. Default: no expiry.")
     ] = None,
 ) -> None:
-    """Create a key and print it. It is shown only once: only its hash is stored."""
+    """Create a key and print it. The key is shown only once, because only its hash is stored."""
     if admin == anonymous:
         raise typer.BadParameter("pass either --admin or --anonymous")
     kind: Kind = "admin" if admin else "anonymous"
@@ -51,7 +51,7 @@ def create(
 
 @app.command("list", epilog="Example: billhook keys list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List all keys by their last characters. The keys themselves are not stored."""
+    """List all keys with their last characters. The keys themselves are not stored."""
     keys = _with_keys(lambda keys: keys.all())
     if as_json:
         show_json({"keys": [as_wire(each) for each in keys]})

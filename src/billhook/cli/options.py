@@ -13,8 +13,8 @@ Url: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="The URL of the server. Default: BILLHOOK_URL, else that of `billhook link`, "
-        "else that of the `billhook dev` of this folder.",
+        help="The URL of the server. Default: BILLHOOK_URL, else the linked server (`billhook "
+        "link`), else the `billhook dev` that runs in this folder.",
         show_default=False,
     ),
 ]
@@ -23,13 +23,15 @@ InEnvironment: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the API's JSON.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
-Limit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number.")]
+Limit: TypeAlias = Annotated[
+    int, typer.Option("--limit", "-n", min=1, help="Maximum number of entries.")
+]
 All: TypeAlias = Annotated[bool, typer.Option("--all", help="List all entries, on all pages.")]
 StartingAfter: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--starting-after",
-        help="Continue a previous list with the cursor that it printed.",
+        help="Continue a previous list from the cursor that it printed.",
         metavar="CURSOR",
     ),
 ]
@@ -41,10 +43,10 @@ CustomerOption: TypeAlias = Annotated[
 ]
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 Since: TypeAlias = Annotated[
-    datetime | None, typer.Option("--since", formats=_TIMES, help="Not before this time (UTC).")
+    datetime | None, typer.Option("--since", formats=_TIMES, help="Only from this time on (UTC).")
 ]
 Until: TypeAlias = Annotated[
-    datetime | None, typer.Option("--until", formats=_TIMES, help="Before this time (UTC).")
+    datetime | None, typer.Option("--until", formats=_TIMES, help="Only before this time (UTC).")
 ]
 MetadataOption: TypeAlias = Annotated[
     list[str] | None,

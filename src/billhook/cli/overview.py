@@ -25,7 +25,7 @@ def overview(
 ) -> None:
     """Show payments, refunds and failures per currency, compared with the previous period.
 
-    `--json` lists them by day. Days are UTC.
+    `--json` also lists them by day, in UTC.
     """
     from billhook.models import OverviewResponse
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from billhook.client import RecurringInput
     from billhook.models import Price
 
-app = typer.Typer(help="Prices: read from the mirror, changed at Stripe.", no_args_is_help=True)
+app = typer.Typer(help="Prices: read from the mirror, changed in Stripe.", no_args_is_help=True)
 
 Interval = Literal["day", "week", "month", "year"]
-PriceId = Annotated[str, typer.Argument(metavar="PRICE", help="Its id, such as price_1QxYz.")]
+PriceId = Annotated[str, typer.Argument(metavar="PRICE", help="The price's id.")]
 Active = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it can be sold.")]
 TaxBehavior = Annotated[
     Literal["exclusive", "inclusive", "unspecified"] | None,
@@ -42,7 +42,7 @@ def list_prices(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List all prices, by product."""
+    """List all prices, sorted by product."""
     from billhook.models import Prices
 
     with connected(url) as client:
@@ -79,7 +79,7 @@ def create(
         typer.Option(
             parser=plain_digits,
             metavar="INTEGER",
-            help="In the currency's minor unit: 1500 is 15.00 USD, and 1,500 JPY.",
+            help="Amount in the currency's minor unit: 1500 is 15.00 USD, or 1,500 JPY.",
         ),
     ],
     interval: Annotated[
@@ -89,7 +89,7 @@ def create(
         int | None, typer.Option(min=1, help="Number of intervals between charges.")
     ] = None,
     lookup_key: Annotated[
-        str | None, typer.Option(help="A name that your code can look up.")
+        str | None, typer.Option(help="A key that your code can use instead of the price's id.")
     ] = None,
     active: Active = None,
     tax_behavior: TaxBehavior = None,
@@ -102,7 +102,7 @@ def create(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a price at Stripe."""
+    """Create a price in Stripe."""
     recurring = _recurring(interval, interval_count)
     with connected(url) as client:
         made = client.prices.create(
@@ -131,7 +131,7 @@ def update(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a price at Stripe. Its amount and currency cannot change: create a new price."""
+    """Change a price in Stripe. Its amount and currency cannot change: create a new price."""
     from billhook.client import UNSET
 
     changes = metadata_of(metadata)

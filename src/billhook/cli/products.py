@@ -15,9 +15,9 @@ from billhook.cli.output import pairs, show_details, show_json, show_table
 if TYPE_CHECKING:
     from billhook.models import Product
 
-app = typer.Typer(help="Products: read from the mirror, changed at Stripe.", no_args_is_help=True)
+app = typer.Typer(help="Products: read from the mirror, changed in Stripe.", no_args_is_help=True)
 
-ProductId = Annotated[str, typer.Argument(metavar="PRODUCT", help="Its id, such as prod_QxYz.")]
+ProductId = Annotated[str, typer.Argument(metavar="PRODUCT", help="The product's id.")]
 Active = Annotated[bool | None, typer.Option("--active/--inactive", help="Whether it can be sold.")]
 
 
@@ -25,7 +25,7 @@ Active = Annotated[bool | None, typer.Option("--active/--inactive", help="Whethe
 def list_products(
     environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False
 ) -> None:
-    """List all products, by name."""
+    """List all products, sorted by name."""
     from billhook.models import Products
 
     with connected(url) as client:
@@ -76,7 +76,7 @@ def create(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a product at Stripe."""
+    """Create a product in Stripe."""
     with connected(url) as client:
         made = client.products.create(
             environment,
@@ -102,7 +102,7 @@ def update(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a product at Stripe. Omitted fields keep their values; metadata KEY= removes a key."""
+    """Change a product in Stripe. Omitted fields keep their values; metadata KEY= removes a key."""
     from billhook.client import UNSET
 
     changes = metadata_of(metadata)
@@ -128,8 +128,8 @@ def delete(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a product at Stripe. A product that has prices can only be archived."""
-    asking.confirm(f"Permanently delete {product} ({environment}) at Stripe?", yes)
+    """Delete a product in Stripe. A product that has prices can only be archived."""
+    asking.confirm(f"Permanently delete {product} ({environment}) in Stripe?", yes)
     with connected(url) as client:
         gone = client.products.delete(environment, product)
     if as_json:

@@ -24,9 +24,9 @@ def rebuild(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild every row from the recorded events, without calling Stripe, and compare.
+    """Rebuild every row from the recorded events, without calling Stripe, and compare the tables.
 
-    Exit code 1 if a row differs and was not replaced.
+    The exit code is 1 if a row differs and was not replaced.
     """
     if swap:
         asking.confirm(

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def status(
     environment: Annotated[
-        Environment | None, typer.Option("--environment", "-e", help="Only this one.")
+        Environment | None, typer.Option("--environment", "-e", help="Only this environment.")
     ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show account, key, webhook endpoint and last sync of test and live mode."""
+    """Show the account, key, webhook endpoint and last sync of test mode and live mode."""
     with connected(url) as client:
         found = client.status()
         found.connections = [c for c in found.connections if environment in (None, c.environment)]

@@ -36,7 +36,7 @@ def subscriptions(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List subscriptions with their prices, last changed first."""
+    """List subscriptions with their prices, most recently changed first."""
     from billhook.models import Subscriptions
 
     whom = subject_of(subject)

@@ -27,8 +27,8 @@ _LOOK_EVERY = 0.5  # seconds
 def sync(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
     """Read all mirrored objects from Stripe.
 
-    Joins a sync that is already running, and resumes one that was interrupted. Exit code 1 if the
-    sync is incomplete.
+    Joins a sync that is already running, and resumes one that was interrupted. The exit code is 1
+    if the sync is incomplete.
     """
     result = asyncio.run(_run(url, environment))
     if as_json:

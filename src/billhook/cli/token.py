@@ -22,7 +22,7 @@ _PATIENCE = 3.0
 
 
 def token(
-    sub: Annotated[str, typer.Option(help="The user's id; auth.uid() needs a UUID.")],
+    sub: Annotated[str, typer.Option(help="The user's id. For auth.uid(), it must be a UUID.")],
     email: Annotated[str | None, typer.Option(help="The user's email address.")] = None,
     role: Annotated[
         str, typer.Option(help="anon, authenticated or project_admin.")
@@ -30,12 +30,12 @@ def token(
     claims: Annotated[
         str | None,
         typer.Option(
-            help='Additional claims for your policies as JSON, such as \'{"org_id": "org_7"}\'.'
+            help='Additional claims for your policies, as JSON, such as \'{"org_id": "org_7"}\'.'
         ),
     ] = None,
     expires: Annotated[str, typer.Option(help="Lifetime, such as 15m, 1h or 30d.")] = "1h",
 ) -> None:
-    """Print a token for testing, like those that your app's sign-in issues to its users."""
+    """Print a token for testing, like the tokens that your app issues to its users."""
     from billhook.postgres import ROLES
 
     if role not in ROLES:

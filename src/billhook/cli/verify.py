@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def verify(
     environment: InEnvironment = "test",
-    repair: Annotated[bool, typer.Option("--repair", help="Repair drift.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Fix differences.")] = False,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -29,7 +29,7 @@ def verify(
 ) -> None:
     """Compare all mirrored objects except payment methods, and all payments, with Stripe.
 
-    Exit code 1 if something differs from Stripe and was not repaired.
+    The exit code is 1 if something differs from Stripe and was not repaired.
     """
     with connected(url) as client:
         found = client.verify(environment, repair=repair, budget_seconds=budget)
@@ -63,7 +63,7 @@ def _show(found: Verification) -> None:
     if found.money:
         print()
     show_table(
-        ["money", "paid at Stripe", "here", "refunded at Stripe", "refunded here", "difference"],
+        ["money", "paid in Stripe", "here", "refunded in Stripe", "refunded here", "difference"],
         (
             [
                 each.currency.upper(),

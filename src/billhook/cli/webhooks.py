@@ -1,4 +1,4 @@
-"""`billhook webhooks`: the endpoint at Stripe."""
+"""`billhook webhooks`: the endpoint in Stripe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from billhook.models import Connection
 
 app = typer.Typer(
-    help="The webhook endpoint that Billhook manages at Stripe.", no_args_is_help=True
+    help="The webhook endpoint that Billhook manages in Stripe.", no_args_is_help=True
 )
 
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 def configure(
     environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Create or repair the endpoint, without losing events."""
+    """Create or repair the webhook endpoint, without losing events."""
     with connected(url) as client:
         found = client.webhooks.configure(environment)
     _show(found, as_json)
@@ -30,7 +30,7 @@ def configure(
 
 @app.command(epilog="Example: billhook webhooks status --environment live")
 def status(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Show the endpoint as last configured; `billhook doctor` checks it with Stripe."""
+    """Show the webhook endpoint as last configured. `billhook doctor` checks it with Stripe."""
     with connected(url) as client:
         connections = client.status().connections
     _show(next(each for each in connections if each.environment == environment), as_json)

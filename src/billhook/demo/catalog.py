@@ -1,4 +1,4 @@
-"""The demo shop's products, and their ids at Stripe."""
+"""The demo shop's products, and their ids in Stripe."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Product:
 
     @property
     def stripe_id(self) -> str:
-        """The product's id at Stripe: fixed, so that seeding twice creates only one."""
+        """The product's id in Stripe: fixed, so that seeding twice creates only one."""
         return f"prod_demo_{self.slug}"
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price at Stripe."""
+    """A price in Stripe."""
 
     product: str
     currency: str

@@ -3,7 +3,7 @@
 
 CREATE SCHEMA IF NOT EXISTS demo;
 
--- The shop's products. The prices are at Stripe; these are the ones that the shop offers.
+-- The shop's products. The prices are in Stripe; these are the ones that the shop offers.
 CREATE TABLE IF NOT EXISTS demo.prices (
     environment text   NOT NULL,
     product     text   NOT NULL,

@@ -190,7 +190,7 @@ class Endpoint:
             f"{message} {len(others)} signed events of {whose}; deliveries with "
             f"{'it' if len(others) == 1 else 'them'} are refused while {connected} is connected.",
             f"Set {name} to the signing secret of the endpoint in {connected}. If that is the one "
-            "that is set, roll it at Stripe first. Disable endpoints of other accounts.",
+            "that is set, roll it in Stripe first. Disable endpoints of other accounts.",
             check="signing secret",
         )
 
@@ -219,7 +219,7 @@ class Endpoint:
     def _none(self) -> Finding:
         if self._connection.webhook_endpoint_id is not None:
             message = (
-                f"The endpoint {self._connection.webhook_endpoint_id} no longer exists at Stripe."
+                f"The endpoint {self._connection.webhook_endpoint_id} no longer exists in Stripe."
             )
             return self._found("broken", message, self._configure)
         return self._found("broken", "Stripe has no endpoint that points here.", self._configure)

@@ -39,13 +39,13 @@ _CHANGE = errors(400, 401, 403, 404, 413, 429, 502, 503)
 
 @router.get("", dependencies=NO_QUERY, response_model=Catalog, responses=_READ)
 async def whole(environment: Environment, services: ServicesOf) -> Response:
-    """All products and all prices, active or not."""
+    """List all products and all prices, active or not."""
     return answer(await catalog.catalog(services.database, environment))
 
 
 @router.get("/products", dependencies=NO_QUERY, response_model=Products, responses=_READ)
 async def products(environment: Environment, services: ServicesOf) -> Response:
-    """All products, by name and id."""
+    """List all products, sorted by name and id."""
     return answer(Products(products=await catalog.products(services.database, environment)))
 
 
@@ -56,7 +56,7 @@ async def products(environment: Environment, services: ServicesOf) -> Response:
     responses=_READ_ONE,
 )
 async def product(environment: Environment, product_id: PathId, services: ServicesOf) -> Response:
-    """One product with its prices."""
+    """Get a product with its prices."""
     return answer(await catalog.product(services.database, environment, product_id))
 
 
@@ -71,7 +71,7 @@ async def product(environment: Environment, product_id: PathId, services: Servic
 async def create_product(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a product at Stripe. Safe to repeat with an `idempotencyKey`."""
+    """Create a product in Stripe. Safe to repeat with an `idempotencyKey`."""
     order = await read_json(request, CreateProduct)
     made = await catalog.create_product(services.database, services.gateway, environment, order)
     return answer(ProductResponse(product=made), 201)
@@ -87,7 +87,7 @@ async def create_product(
 async def update_product(
     environment: Environment, product_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Change a product at Stripe. Omitted fields keep their values."""
+    """Change a product in Stripe. Omitted fields keep their values."""
     order = await read_json(request, UpdateProduct)
     changed = await catalog.update_product(
         services.database, services.gateway, environment, product_id, order
@@ -104,7 +104,7 @@ async def update_product(
 async def delete_product(
     environment: Environment, product_id: PathId, services: ServicesOf
 ) -> Response:
-    """Delete a product at Stripe. Products that have prices cannot be deleted: archive them
+    """Delete a product in Stripe. Products that have prices cannot be deleted: archive them
     instead."""
     return answer(
         await catalog.delete_product(services.database, services.gateway, environment, product_id)
@@ -119,7 +119,7 @@ async def delete_product(
 async def prices(
     environment: Environment, services: ServicesOf, query: Annotated[PricesQuery, Query()]
 ) -> Response:
-    """All prices, or those of one product, by product and id."""
+    """List all prices, or those of one product, sorted by product and id."""
     found = await catalog.prices(services.database, environment, query.product_id)
     return answer(Prices(prices=found))
 
@@ -128,7 +128,7 @@ async def prices(
     "/prices/{price_id}", dependencies=NO_QUERY, response_model=PriceResponse, responses=_READ_ONE
 )
 async def price(environment: Environment, price_id: PathId, services: ServicesOf) -> Response:
-    """One price."""
+    """Get a price."""
     found = await catalog.price(services.database, environment, price_id)
     return answer(PriceResponse(price=found))
 
@@ -144,7 +144,7 @@ async def price(environment: Environment, price_id: PathId, services: ServicesOf
 async def create_price(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a price at Stripe. Safe to repeat with an `idempotencyKey`."""
+    """Create a price in Stripe. Safe to repeat with an `idempotencyKey`."""
     order = await read_json(request, CreatePrice)
     made = await catalog.create_price(services.database, services.gateway, environment, order)
     return answer(PriceResponse(price=made), 201)
@@ -160,7 +160,7 @@ async def create_price(
 async def update_price(
     environment: Environment, price_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Change a price at Stripe. Its amount and currency cannot change: create a new price."""
+    """Change a price in Stripe. Its amount and currency cannot change: create a new price."""
     order = await read_json(request, UpdatePrice)
     changed = await catalog.update_price(
         services.database, services.gateway, environment, price_id, order

@@ -45,12 +45,12 @@ AnOrder = TypeVar("AnOrder", CreateCheckoutSession, CreateCustomerPortalSession)
 async def checkout(
     environment: Environment, sender: UserOrAdminKey, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a Checkout Session as the signed-in user or as a guest; with an admin key, as the user
-    in `actAs`.
+    """Create a Checkout Session as the signed-in user or as a guest, or, with an admin key, as the
+    user in `actAs`.
 
-    The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims:
-    the policies of that table decide who may bill which subject. With an `idempotencyKey`, the
-    request can be repeated: it returns the earlier session as long as it can still be paid.
+    The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims,
+    so that table's policies decide who may bill which subject. If you repeat a request with the
+    same `idempotencyKey`, it returns the earlier session as long as that can still be paid.
     """
     order, caller = await _order(request, sender, CreateCheckoutSession)
     session = await create_checkout_session(
@@ -72,10 +72,10 @@ async def checkout_session(
     services: ServicesOf,
     query: Annotated[AwaitQuery, Query()],
 ) -> Response:
-    """The current state of one of the caller's checkouts. With `wait`, the response is sent as soon
-    as the checkout has ended, or after that many seconds (at most 30). `session_id` is the row's
-    id, or Stripe's id from the success URL. The row is read with the caller's role and claims: the
-    SELECT policies of `payments.stripe_checkout_sessions` decide.
+    """Get the current state of one of the caller's checkouts. With `wait`, the response is sent as
+    soon as the checkout has ended, or after that many seconds (at most 30). `session_id` is the
+    row's id, or Stripe's id from the success URL. The row is read with the caller's role and
+    claims, so the SELECT policies of `payments.stripe_checkout_sessions` apply.
     """
     session = await services.checkout_results.read(environment, session_id, caller, query.wait)
     return answer(CheckoutSessionResponse(checkout_session=session))
@@ -85,7 +85,7 @@ async def checkout_session(
     "/customer-portal-sessions",
     status_code=201,
     dependencies=NO_QUERY,
-    summary="Create a Billing Portal Session",
+    summary="Create a customer portal session",
     response_model=CustomerPortalSessionResponse,
     responses=errors(400, 401, 403, 404, 409, 413, 429, 500, 502, 503),
     openapi_extra=body_of(CreateCustomerPortalSession),
@@ -93,11 +93,11 @@ async def checkout_session(
 async def portal(
     environment: Environment, sender: UserOrAdminKey, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a customer portal session for a subject that has paid before, as the signed-in user
-    or, with an admin key, as the user in `actAs`.
+    """Create a customer portal session for a subject that has a Stripe customer, as the signed-in
+    user or, with an admin key, as the user in `actAs`.
 
     The row is inserted into `payments.stripe_customer_portal_sessions` with the caller's role and
-    claims: the policies of that table decide.
+    claims, so that table's policies decide.
     """
     signed_in(sender)
     order, caller = await _order(request, sender, CreateCustomerPortalSession)

@@ -34,13 +34,13 @@ router = APIRouter(
 
 @router.get("/status", response_model=Status, responses=errors(400, 401, 403, 503))
 async def status(services: ServicesOf) -> Response:
-    """Both environments: account, webhook endpoint, and the result of the last sync."""
+    """Get the account, webhook endpoint and last sync result of both environments."""
     return answer(await services.connections.status())
 
 
 @router.get("/config", response_model=Config, responses=errors(400, 401, 403, 503))
 async def config(services: ServicesOf) -> Response:
-    """Which environments have a key. `value` is masked; the key itself is never shown."""
+    """Show which environments have a key. `value` is masked; the key itself is never shown."""
     return answer(await services.connections.config())
 
 
@@ -51,8 +51,9 @@ async def config(services: ServicesOf) -> Response:
     openapi_extra=body_of(SetKey),
 )
 async def set_key(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Set the Stripe key: it is checked with Stripe, then stored; the webhook endpoint is set up
-    and the mirror synced. Another account's key archives the rows of the previous account."""
+    """Set the Stripe key. Billhook checks the key with Stripe and stores it, then sets up the
+    webhook endpoint and syncs the mirror. A key of another account archives the rows of the
+    previous account."""
     order = await read_json(request, SetKey)
     await services.stripe_keys.set(
         environment, order.secret_key, replace_account=order.replace_account
@@ -64,7 +65,7 @@ async def set_key(environment: Environment, request: Request, services: Services
     "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 409, 503)
 )
 async def remove_key(environment: Environment, services: ServicesOf) -> Response:
-    """Remove the Stripe key and the managed webhook endpoint. Mirrored rows stay."""
+    """Remove the Stripe key and the managed webhook endpoint. Mirrored rows are kept."""
     await services.stripe_keys.remove(environment)
     return answer(await services.connections.config())
 
@@ -75,7 +76,7 @@ async def remove_key(environment: Environment, services: ServicesOf) -> Response
     responses=errors(400, 401, 403, 503),
 )
 async def mirror(environment: Environment, services: ServicesOf) -> Response:
-    """The state of the mirror: lag, failed events, dead letters, objects to refresh."""
+    """Get the state of the mirror: lag, failed events, dead letters, objects to refresh."""
     found = await mirror_status(services.database, environment)
     return answer(MirrorStatusResponse(mirror=found))
 
@@ -89,8 +90,8 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
 async def verify_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Compare all mirrored objects except payment methods, and all payments, with Stripe; `repair`
-    fixes drift."""
+    """Compare all mirrored objects except payment methods, and all payments, with Stripe. `repair`
+    fixes the differences."""
     order = await read_json_or(request, Verify())
     found = await verify.verify(services.ledger, services.gateway, environment, order)
     return answer(VerificationResponse(verification=found))
@@ -102,7 +103,7 @@ async def verify_environment(
     responses=errors(400, 401, 403, 503),
 )
 async def last_verification(environment: Environment, services: ServicesOf) -> Response:
-    """The last comparison with Stripe, manual or scheduled; null before the first."""
+    """Get the last comparison with Stripe, manual or scheduled, or null if there is none."""
     found = await verify.last(services.database, environment)
     return answer(VerificationResponse(verification=found))
 
@@ -116,8 +117,8 @@ async def last_verification(environment: Environment, services: ServicesOf) -> R
 async def rebuild_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Recreate every projected row from the ledger, without calling Stripe, and compare; `swap`
-    replaces rows that differ with the rebuilt ones."""
+    """Recreate every projected row from the ledger, without calling Stripe, and compare it with the
+    current one. `swap` replaces rows that differ."""
     order = await read_json_or(request, RebuildOrder())
     found = await rebuild.rebuild(services.database, environment, order)
     return answer(RebuiltResponse(rebuild=found))
@@ -125,7 +126,8 @@ async def rebuild_environment(
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))
 async def sync_all(services: ServicesOf) -> Response:
-    """Sync both environments. Stripe's errors are reported in the connection, with status 200."""
+    """Sync both environments. If Stripe returns an error, the status is still 200, and the error is
+    in the connection."""
     results = await asyncio.gather(*(services.sync.run(each) for each in ENVIRONMENTS))
     return answer(SyncResponse(results=list(results)))
 
@@ -142,7 +144,7 @@ async def sync(environment: Environment, services: ServicesOf) -> Response:
     "/{environment}/sync", response_model=SyncProgress, responses=errors(400, 401, 403, 503)
 )
 async def progress(environment: Environment, services: ServicesOf) -> Response:
-    """The progress of the running sync, or of the last one."""
+    """Get the progress of the current sync, or of the last one."""
     return answer(await services.sync.progress(environment))
 
 
@@ -152,6 +154,6 @@ async def progress(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 409, 429, 502, 503),
 )
 async def configure_webhook(environment: Environment, services: ServicesOf) -> Response:
-    """Create or repair the managed webhook endpoint at Stripe."""
+    """Create or repair the managed webhook endpoint in Stripe."""
     connection = await services.stripe_keys.configure_webhook(environment)
     return answer(ConnectionResponse(connection=connection))

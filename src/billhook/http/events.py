@@ -41,7 +41,8 @@ async def list_events(
     services: ServicesOf,
     query: Annotated[EventsQuery, Query()],
 ) -> Response:
-    """Recorded events, most recently received first. The `Link` header has the next page."""
+    """List recorded events, most recently received first. The `Link` header contains the next
+    page."""
     page = await lists.events(services.database, environment, query)
     return answer(WebhookEvents(webhook_events=page.rows), headers=page_headers(request, page))
 
@@ -54,7 +55,7 @@ async def list_events(
     openapi_extra=body_of(ReplayEvents),
 )
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Apply matching events again, oldest first; `failed` ones by default."""
+    """Apply matching events again, oldest first. By default, these are the `failed` ones."""
     order = await read_json(request, ReplayEvents)
     return answer(await replaying.replay_many(services.ledger, environment, order))
 
@@ -66,7 +67,7 @@ async def replay_many(environment: Environment, request: Request, services: Serv
     responses=errors(400, 401, 403, 404, 503),
 )
 async def show(environment: Environment, event_id: PathId, services: ServicesOf) -> Response:
-    """One event with Stripe's original payload."""
+    """Get an event with Stripe's original payload."""
     found = await replaying.event(services.database, environment, event_id)
     return answer(WebhookEventResponse(webhook_event=found))
 
@@ -81,8 +82,9 @@ async def show(environment: Environment, event_id: PathId, services: ServicesOf)
 async def replay(
     environment: Environment, event_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
-    """Apply one event again. For a processed one, rows are updated, but the app's triggers fire
-    only with `refire`. 500 if it fails again: it is recorded as `failed`."""
+    """Apply an event again. If it was already processed, its rows are updated, but the app's
+    triggers fire only with `refire`. If the event fails again, it is recorded as `failed`, and the
+    response is a 500."""
     order = await read_json_or(request, ReplayEvent())
     found = await replaying.replay(services.ledger, environment, event_id, refire=order.refire)
     return answer(Replayed(webhook_event=found))

@@ -21,7 +21,7 @@ router = APIRouter(tags=["Health"])
 @router.get("/api/health", response_model=Health, responses=errors(503), operation_id="api_health")
 @router.get("/health", response_model=Health, responses=errors(503), operation_id="health")
 async def health(services: ServicesOf) -> Response:
-    """200 while the database responds, 503 otherwise. No credentials needed."""
+    """Returns a 200 while the database responds, and a 503 otherwise. No credentials are needed."""
     try:
         async with asyncio.timeout(_PATIENCE), services.database.connection() as connection:
             await connection.fetchval("SELECT 1")

@@ -38,7 +38,7 @@ async def transactions(
     services: ServicesOf,
     query: Annotated[TransactionsQuery, Query()],
 ) -> Response:
-    """Payments and refunds, newest first. The `Link` header has the next page."""
+    """List payments and refunds, newest first. The `Link` header contains the next page."""
     page = await lists.transactions(services.database, environment, query)
     return answer(Transactions(transactions=page.rows), headers=page_headers(request, page))
 
@@ -54,7 +54,7 @@ async def subscriptions(
     services: ServicesOf,
     query: Annotated[SubscriptionsQuery, Query()],
 ) -> Response:
-    """Subscriptions with their items, most recently changed first."""
+    """List subscriptions with their items, most recently changed first."""
     page = await lists.subscriptions(services.database, environment, query)
     return answer(Subscriptions(subscriptions=page.rows), headers=page_headers(request, page))
 
@@ -70,7 +70,7 @@ async def customers(
     services: ServicesOf,
     query: Annotated[CustomersQuery, Query()],
 ) -> Response:
-    """Customers with their total spend: deleted ones last, then by email, name or id."""
+    """List customers with their total spend, sorted by email, name or id; deleted ones last."""
     page = await lists.customers(services.database, environment, query)
     return answer(Customers(customers=page.rows), headers=page_headers(request, page))
 

@@ -85,7 +85,8 @@ class _Mirror(Collector):
 
 @router.get("/metrics", responses=_TEXT | errors(400, 401, 403, 503))
 async def metrics(services: ServicesOf) -> Response:
-    """The Prometheus text format. The scraper needs an admin key as its bearer token."""
+    """Get metrics in the Prometheus text format. The scraper needs an admin key as its bearer
+    token."""
     scrape = CollectorRegistry()
     scrape.register(_Mirror([await mirror_status(services.database, e) for e in ENVIRONMENTS]))
     # With several workers, each scrape would reach a different one.

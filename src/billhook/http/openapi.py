@@ -50,12 +50,12 @@ _ERRORS: dict[int, tuple[str, str, str]] = {
         "The RLS policies of payments.stripe_checkout_sessions do not allow this.",
     ),
     404: (
-        "There is no such object.",
+        "The object does not exist.",
         "PAYMENT_NOT_FOUND",
         "The team t_42 has no Stripe customer in the test environment.",
     ),
     409: (
-        "It conflicts with an existing object.",
+        "The request conflicts with an existing object or with work in progress.",
         "PAYMENT_CHECKOUT_ALREADY_EXISTS",
         "The idempotency key was already used for another checkout.",
     ),
@@ -255,9 +255,9 @@ def _webhook() -> dict[str, Any]:
     return {
         "tags": ["Webhooks"],
         "summary": "Receive Stripe's events",
-        "description": "Called only by Stripe. The signature is checked over the raw body; the "
-        "event, everything derived from it and the app's triggers commit together. After any "
-        "response but a 2xx, Stripe sends the event again.",
+        "description": "Called only by Stripe. The signature of the raw body is verified. The "
+        "event, everything derived from it and the changes made by the app's triggers commit "
+        "together. After any response other than a 2xx, Stripe sends the event again.",
         "operationId": "receive_stripe_event",
         "parameters": [
             {

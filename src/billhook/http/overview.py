@@ -27,8 +27,8 @@ router = APIRouter(
 async def show(
     environment: Environment, services: ServicesOf, query: Annotated[OverviewQuery, Query()]
 ) -> Response:
-    """Payments, refunds and failures per currency and UTC day, with the previous period; and the
-    number of subscriptions by status."""
+    """Get payments, refunds and failures per currency and UTC day, compared with the previous
+    period, and the number of subscriptions by status."""
     today = datetime.now(UTC).date()
     return answer(
         OverviewResponse(overview=await overview(services.database, environment, query.days, today))

@@ -21,16 +21,16 @@ router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Catalog"]
     "/public-catalog",
     dependencies=NO_QUERY,
     response_model=PublicCatalog,
-    responses={304: {"description": "It has not changed."}, **errors(400, 404, 503)},
+    responses={304: {"description": "The catalog has not changed."}, **errors(400, 404, 503)},
     openapi_extra={"security": []},
 )
 async def public_catalog(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """The active products with their active prices, for a pricing page. No credentials are needed,
-    and the response may be cached. Metadata is left out.
+    """List the active products with their active prices, for a pricing page. No credentials are
+    needed, and the response may be cached. It does not include metadata.
 
-    Off unless `BILLHOOK_PUBLIC_CATALOG` is true.
+    This route returns a 404 unless `BILLHOOK_PUBLIC_CATALOG` is true.
     """
     if not services.settings.public_catalog:
         raise NotFound(

@@ -32,7 +32,7 @@ DISPUTE = Kind(
         for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
     ),
     listed=Listed(
-        about="Disputes: payments that cardholders ask their bank to reverse.",
+        about="Disputes: payments that cardholders have asked their bank to reverse.",
         references=("charge_id", "payment_intent_id"),
         choice="status",
         choices=(

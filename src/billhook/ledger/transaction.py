@@ -80,8 +80,8 @@ class OtherAccount(PaymentConfigInvalid):
             "connected. It was not applied.",
             next_actions=f"To apply it, connect {account} again and restore its archive: "
             f"`billhook archive list`. If an endpoint of {account} still sends events here, "
-            "disable it at Stripe. If the endpoint is not of that account, roll its signing secret "
-            "at Stripe and set the new one.",
+            "disable it in Stripe. If the endpoint is not of that account, roll its signing secret "
+            "in Stripe and set the new one.",
         )
         self.account = account
 

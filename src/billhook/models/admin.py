@@ -73,7 +73,7 @@ class SetKey(Request):
     secret_key: Annotated[Id, Field(repr=False, examples=["sk_test_…"])]
     replace_account: bool = Field(
         True,
-        description="Whether to store a key of an account other than the connected one, which "
+        description="Whether to accept a key of an account other than the connected one, which "
         "archives the connected account's rows. If false, such a key is rejected (409).",
     )
 
@@ -91,7 +91,7 @@ class CreateProduct(Request):
 
 
 class UpdateProduct(Request):
-    """Body of `PATCH …/catalog/products/{productId}`: omitted fields keep their values."""
+    """Body of `PATCH …/catalog/products/{productId}`. Omitted fields keep their values."""
 
     name: Name | None = Field(None, json_schema_extra=without_null)
     description: Description | None = None
@@ -134,7 +134,7 @@ class CreatePrice(Request):
 
 
 class UpdatePrice(Request):
-    """Body of `PATCH …/catalog/prices/{priceId}`. Amount and currency of a price cannot change."""
+    """Body of `PATCH …/catalog/prices/{priceId}`. A price's amount and currency cannot change."""
 
     active: bool | None = Field(None, json_schema_extra=without_null)
     lookup_key: LookupKey | None = None
@@ -152,14 +152,14 @@ class UpdatePrice(Request):
 class ReplayEvent(Request):
     """Body of `POST …/webhook-events/{eventId}/replay`; optional.
 
-    `refire`: fire the app's triggers for a processed event again.
+    `refire`: whether to fire the app's triggers again for a processed event.
     """
 
     refire: bool = False
 
 
 class ReplayEvents(Request):
-    """Body of `POST …/webhook-events/replay`: which events; `failed` ones by default."""
+    """Body of `POST …/webhook-events/replay`: which events to replay, by default `failed` ones."""
 
     status: ProcessingStatus = "failed"
     type: Id | None = Field(None, json_schema_extra=without_null)
@@ -188,13 +188,13 @@ class Connection(WireModel):
 
 
 class Status(WireModel):
-    """The 200 response of `GET /payments/stripe/status`: always both environments."""
+    """The 200 response of `GET /payments/stripe/status`. It always contains both environments."""
 
     connections: list[Connection]
 
 
 class ConfiguredKey(WireModel):
-    """Whether an environment has a key: masked, never the key itself."""
+    """An environment's masked key, or null if there is none."""
 
     environment: Environment
     value: str | None
@@ -213,7 +213,7 @@ class ConnectionResponse(WireModel):
 
 
 class SubscriptionsSummary(WireModel):
-    """The result of a sync for subscriptions."""
+    """A sync's results for subscriptions."""
 
     environment: Environment
     synced: int
@@ -222,7 +222,7 @@ class SubscriptionsSummary(WireModel):
 
 
 class SyncResult(WireModel):
-    """The result of a sync of one environment."""
+    """The result of syncing one environment."""
 
     environment: Environment
     connection: Connection
@@ -236,7 +236,7 @@ class SyncResponse(WireModel):
 
 
 class SyncProgress(WireModel):
-    """The progress of a running sync: how many objects of each list it has read."""
+    """The progress of a sync: how many objects it has read from each list."""
 
     environment: Environment
     running: bool
@@ -278,7 +278,7 @@ class Price(WireModel):
 
 
 class PublicPrice(WireModel):
-    """An active price, as anyone may see it."""
+    """An active price in the public catalog."""
 
     price_id: str
     currency: str
@@ -293,7 +293,7 @@ class PublicPrice(WireModel):
 
 
 class PublicProduct(WireModel):
-    """An active product with its active prices, as anyone may see it."""
+    """An active product with its active prices in the public catalog."""
 
     product_id: str
     name: str
@@ -364,10 +364,11 @@ class PauseCollection(WireModel):
 
 
 class Subscription(WireModel):
-    """A Stripe Subscription with its items; the period is the earliest start to the latest end.
+    """A Stripe Subscription with its items. Its period is from the earliest start to the latest end
+    of its items' periods.
 
     A cancellation scheduled in Stripe's customer portal may set `cancelAt` and leave
-    `cancelAtPeriodEnd` false: `endsAt` considers both.
+    `cancelAtPeriodEnd` false. `endsAt` takes both into account.
     """
 
     environment: Environment
@@ -416,10 +417,10 @@ class Transaction(WireModel):
     """A payment or a refund. Amounts are in the currency's minor unit.
 
     Attributes:
-        amount_out_of_band: what was paid outside Stripe; not part of `amount` or of any total.
-        failed_at: when an attempt to pay failed; it stays when a later attempt succeeds.
+        amount_out_of_band: the amount paid outside Stripe; not part of `amount` or of any total.
+        failed_at: when a payment attempt failed; kept even if a later attempt succeeds.
         canceled_at: when a payment without a failed attempt was canceled, such as an
-            authorization that was never captured; its status is `failed`.
+            authorization that was never captured. Its status is `failed`.
     """
 
     environment: Environment
@@ -451,7 +452,7 @@ class Transactions(WireModel):
 
 
 class Payment(Transaction):
-    """A payment with its refunds, oldest first. `related_object_ids`: its objects at Stripe, by
+    """A payment with its refunds, oldest first. `related_object_ids`: its objects in Stripe, by
     type."""
 
     related_object_ids: dict[str, str]
@@ -461,7 +462,8 @@ class Payment(Transaction):
 class Customer(WireModel):
     """A Stripe Customer, with the totals of its transactions.
 
-    `totalSpend` is paid minus refunded; null if there are several currencies.
+    `totalSpend` is the amount paid minus the amount refunded, or null if there are several
+    currencies.
     """
 
     environment: Environment
@@ -502,13 +504,13 @@ class WebhookEventResponse(WireModel):
 
 
 class Replayed(WireModel):
-    """The result of a replay: the event's ledger entry afterwards."""
+    """The result of a replay: the event's updated ledger entry."""
 
     webhook_event: WebhookEvent
 
 
 class ReplayedEvents(WireModel):
-    """The result of a filtered replay: how many events were applied, and which failed again."""
+    """The result of replaying several events: how many were applied, and which failed again."""
 
     replayed: int
     failed: list[WebhookEvent]

@@ -46,9 +46,9 @@ class CurrencyFigures(WireModel):
     """The figures of one currency.
 
     Attributes:
-        total: of the whole period.
-        previous: of the period of the same length before it.
-        days: every day of the period in order, including those without payments.
+        total: the figures of the whole period.
+        previous: the figures of the previous period of the same length.
+        days: every day of the period in order, including days without payments.
     """
 
     currency: str
@@ -58,13 +58,14 @@ class CurrencyFigures(WireModel):
 
 
 class Overview(WireModel):
-    """An environment's figures over some days.
+    """An environment's figures for a number of days.
 
     Attributes:
-        since: the first day of the period, `until` the last.
-        currencies: those with payments or refunds in the period or the previous one; the one with
-            the most payments first.
-        subscriptions: the current number by status.
+        since: the first day of the period.
+        until: the last day of the period.
+        currencies: the currencies with payments or refunds in this period or the previous one. The
+            currency with the most payments comes first.
+        subscriptions: the current number of subscriptions, by status.
     """
 
     environment: Environment

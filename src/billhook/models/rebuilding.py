@@ -24,8 +24,8 @@ class Difference(WireModel):
     """One row that differs from the rebuilt one.
 
     Attributes:
-        object_id: Stripe's id, or another identification of the row.
-        problem: `missing`: the rebuild has the row and the table does not; `extra`: vice versa.
+        object_id: Stripe's id, or another identifier of the row.
+        problem: `missing` if only the rebuild has the row; `extra` if only the table has it.
         fields: the columns that differ.
     """
 
@@ -35,12 +35,12 @@ class Difference(WireModel):
 
 
 class RebuiltTable(WireModel):
-    """One table compared with the rebuilt one.
+    """A table compared with the rebuilt one.
 
     Attributes:
-        checksum: of all rows, without incidental columns (surrogate keys, local times); equal
-            checksums mean equal tables.
-        different: how many rows differ; the first hundred are listed.
+        checksum: the checksum of all rows, without incidental columns (surrogate keys, local
+            times). Equal checksums mean equal tables.
+        different: the number of rows that differ. The first hundred are listed.
     """
 
     table: str
@@ -63,7 +63,7 @@ class Rebuilt(WireModel):
     """A rebuild of one environment's rows from its ledger.
 
     Attributes:
-        events: how many events were applied.
+        events: the number of events that were applied.
         swapped: whether the rows that differed were replaced.
     """
 

@@ -30,15 +30,16 @@ class MirrorStatus(WireModel):
     Attributes:
         lag_seconds: time between the newest applied event and Stripe's newest event, as of
             `pulledAt`; null before the first pull.
-        pulled_at: when Stripe's event list was last read; `pullError` says why it has failed since
-            then.
-        failed_events: the number of failed events, retried automatically or not.
-        dead_letters: how many of these are no longer retried automatically.
-        next_retry_at: when the next failed event is retried.
+        pulled_at: when Stripe's event list was last read. `pullError` says why reading it has
+            failed since then.
+        failed_events: the number of failed events, whether they are retried automatically or not.
+        dead_letters: the number of failed events that are no longer retried automatically.
+        next_retry_at: when the next failed event will be retried.
         objects_to_refresh: the number of objects that are queued for refresh.
-        verified_at: when the mirror was last compared with Stripe; null before the first time.
-        drifting_objects: how many differed then and were not repaired; null before the first time.
-        gap: the last gap; a sync updates the mirrored objects, but not the payments.
+        verified_at: when the mirror was last compared with Stripe; null if it never was.
+        drifting_objects: the number of objects that differed and were not repaired; null if the
+            mirror was never compared.
+        gap: the last gap. A sync updates the mirrored objects from this period, but not payments.
     """
 
     environment: Environment

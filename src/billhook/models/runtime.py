@@ -26,11 +26,11 @@ from billhook.models.wire import (
 from billhook.settings import Environment
 
 _ACT_AS = "The user for whom the session is created. Only allowed with an admin key."
-_ACT_AS_SIGNED_IN = f"{_ACT_AS} The role `anon` gets a 401."
+_ACT_AS_SIGNED_IN = f"{_ACT_AS} The `anon` role gets a 401."
 
 
 class BillingSubject(Request):
-    """Who is billed: a user, a team, or whatever else the app sells to."""
+    """Who is billed: a user, a team, or anything else that the app sells to."""
 
     type: Annotated[
         str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL, Field(examples=["team"])
@@ -41,8 +41,8 @@ class BillingSubject(Request):
 
 
 class ActAs(Request):
-    """For whom an admin key opens a session: the database role, and the claims that a token of the
-    user would have. The policies see both, and decide."""
+    """The user for whom an admin key creates a session: the database role, and the claims that the
+    user's token would have. The policies can read both, and decide."""
 
     role: Literal["anon", "authenticated"] = "authenticated"
     claims: dict[str, Any] = Field(
@@ -74,7 +74,7 @@ class LineItem(Request):
     lookup_key: LookupKey | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Instead of `priceId`: the active mirrored price with this lookup key.",
+        description="Selects the active mirrored price with this lookup key, instead of `priceId`.",
         examples=["team_monthly"],
     )
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
@@ -156,7 +156,7 @@ class CreateCustomerPortalSession(Request):
 
 
 class CheckoutSession(WireModel):
-    """A checkout as the client sees it."""
+    """A Checkout Session."""
 
     id: UUID
     environment: Environment
@@ -183,7 +183,7 @@ class CheckoutSessionResponse(WireModel):
 
 
 class CustomerPortalSession(WireModel):
-    """A customer portal session as the client sees it."""
+    """A customer portal session."""
 
     id: UUID
     environment: Environment
@@ -206,7 +206,7 @@ class CustomerPortalSessionResponse(WireModel):
 
 
 class WebhookEvent(WireModel):
-    """A ledger entry as the webhook's response shows it."""
+    """An entry in the event ledger."""
 
     environment: Environment
     event_id: str

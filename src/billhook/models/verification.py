@@ -14,8 +14,8 @@ class Verify(Request):
     """Body of `POST …/verify`; optional.
 
     Attributes:
-        repair: fix drift, through the normal path.
-        budget_seconds: read a sample of each list for about this long; default: everything.
+        repair: fix differences, in the same way as normal processing.
+        budget_seconds: compare only a sample of each list, for about this many seconds.
     """
 
     repair: bool = False
@@ -26,9 +26,9 @@ class Drift(WireModel):
     """One row that differs from Stripe.
 
     Attributes:
-        problem: `missing`: Stripe has it and the table does not; `extra`: vice versa.
+        problem: `missing` if only Stripe has it; `extra` if only the table has it.
         fields: the columns that differ.
-        since: since when it may be wrong: when the object was created, or the row last updated.
+        since: when it may have become wrong: when the object was created or the row last updated.
         amount: the amount that differs, for payments and refunds.
         repaired: whether it was repaired; null without `repair`.
     """
@@ -47,11 +47,12 @@ class VerifiedTable(WireModel):
     """How one table compares with Stripe.
 
     Attributes:
-        objects: the number of Stripe's objects that were compared.
-        complete: whether all were compared, so that rows which Stripe lacks were found as well.
-        in_flight: changes in progress: the row is newer than Stripe's response, or the object is
-            so new that its event may still be in transit.
-        unconfirmed: further differences, which were not fetched individually; a sync fixes them.
+        objects: the number of objects in Stripe that were compared.
+        complete: whether all were compared. Only then are rows found that Stripe does not have.
+        in_flight: the number of changes in progress: the row is newer than Stripe's response, or
+            the object is so new that its event may still be in transit.
+        unconfirmed: the number of other differences, whose objects were not fetched individually;
+            a sync fixes them.
         error: why the list could not be read completely.
     """
 
@@ -65,7 +66,8 @@ class VerifiedTable(WireModel):
 
 
 class Money(WireModel):
-    """Payments and refunds of one currency since the account was connected, as far as compared."""
+    """The payments and refunds in one currency, since the account was connected, that were
+    compared."""
 
     currency: str
     stripe_payments: int = 0
@@ -76,12 +78,12 @@ class Money(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> int:
-        """How much more the mirror has than Stripe; `drift` names the transactions."""
+        """The mirror's total minus Stripe's total. `drift` lists the transactions."""
         return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
 
 
 class Verification(WireModel):
-    """A comparison of one environment with Stripe, as it was between the two times."""
+    """A comparison of one environment with Stripe, between two times."""
 
     environment: Environment
     started_at: Timestamp
@@ -104,6 +106,6 @@ class Verification(WireModel):
 
 
 class VerificationResponse(WireModel):
-    """The 200 response of `…/verify`. `GET`: the last one, null before the first."""
+    """The 200 response of `…/verify`. `GET` returns the last one, or null if there is none."""
 
     verification: Verification | None

@@ -38,7 +38,7 @@ _GIVE_BACK = "DELETE FROM billhook.leases WHERE name = $1 AND holder = $2"
 
 
 class Busy(BillhookError):
-    """409: another process has held the lease for longer than the request can wait."""
+    """409: another process, such as a running sync, held the lease for too long."""
 
     status = 409
     code = "DATABASE_DUPLICATE"

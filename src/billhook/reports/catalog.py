@@ -1,4 +1,4 @@
-"""The catalog: products and prices, read from the mirror, changed at Stripe (contract section 3.2).
+"""The catalog: products and prices, read from the mirror, changed in Stripe (contract section 3.2).
 
 A change is sent to Stripe first; Stripe's response is written to the mirror immediately, so that
 the next read shows it before its event arrives.
@@ -144,7 +144,7 @@ async def price(database: Database, environment: Environment, price_id: str) -> 
 async def create_product(
     database: Database, gateway: Gateway, environment: Environment, order: CreateProduct
 ) -> Product:
-    """Create a product at Stripe. Safe to repeat with an idempotency key.
+    """Create a product in Stripe. Safe to repeat with an idempotency key.
 
     Raises:
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
@@ -162,7 +162,7 @@ async def update_product(
     product_id: str,
     order: UpdateProduct,
 ) -> Product:
-    """Change a product at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
+    """Change a product in Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "name", "description", "active", "metadata")
     changed = await _change(database, gateway, environment, PRODUCT, product_id, params)
     return _product(environment, changed)
@@ -171,7 +171,7 @@ async def update_product(
 async def delete_product(
     database: Database, gateway: Gateway, environment: Environment, product_id: str
 ) -> DeletedProduct:
-    """Delete a product at Stripe, and in the mirror with its prices. Stripe rejects this for
+    """Delete a product in Stripe, and in the mirror with its prices. Stripe rejects this for
     products in use.
 
     Raises as `create_product`; Stripe's 404 for an unknown one.
@@ -190,7 +190,7 @@ async def delete_product(
 async def create_price(
     database: Database, gateway: Gateway, environment: Environment, order: CreatePrice
 ) -> Price:
-    """Create a price at Stripe. Safe to repeat with an idempotency key.
+    """Create a price in Stripe. Safe to repeat with an idempotency key.
 
     Raises as `create_product`.
     """
@@ -214,7 +214,7 @@ async def update_price(
     price_id: str,
     order: UpdatePrice,
 ) -> Price:
-    """Change a price at Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
+    """Change a price in Stripe. Raises as `create_product`; Stripe's 404 for an unknown one."""
     params = _given(order, "active", "lookup_key", "tax_behavior", "metadata")
     changed = await _change(database, gateway, environment, PRICE, price_id, params)
     return _price(environment, changed)
@@ -237,7 +237,7 @@ async def _create(
     params: Mapping[str, Any],
     idempotency_key: str | None,
 ) -> StripeObject:
-    """Create at Stripe and mirror it. For a known idempotency key, Stripe repeats the original
+    """Create in Stripe and mirror it. For a known idempotency key, Stripe repeats the original
     response: the object may have changed or been deleted since, so it is fetched again."""
     reader = await reader_of_account(database, gateway, environment)
     answer = await gateway.post(

@@ -29,7 +29,7 @@ TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
 
 
 class AsyncProducts:
-    """Stripe Products: read from the mirror, changed at Stripe."""
+    """Stripe Products: read from the mirror, changed in Stripe."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -91,7 +91,7 @@ class AsyncProducts:
 
 
 class AsyncPrices:
-    """Stripe Prices: read from the mirror, changed at Stripe."""
+    """Stripe Prices: read from the mirror, changed in Stripe."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport

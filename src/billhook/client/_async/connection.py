@@ -46,7 +46,7 @@ class AsyncConfig:
 
 
 class AsyncWebhooks:
-    """The webhook endpoint that Billhook manages at Stripe."""
+    """The webhook endpoint that Billhook manages in Stripe."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport

@@ -30,7 +30,7 @@ TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
 
 
 class SyncProducts:
-    """Stripe Products: read from the mirror, changed at Stripe."""
+    """Stripe Products: read from the mirror, changed in Stripe."""
 
     def __init__(self, transport: SyncTransport) -> None:
         self._transport = transport
@@ -92,7 +92,7 @@ class SyncProducts:
 
 
 class SyncPrices:
-    """Stripe Prices: read from the mirror, changed at Stripe."""
+    """Stripe Prices: read from the mirror, changed in Stripe."""
 
     def __init__(self, transport: SyncTransport) -> None:
         self._transport = transport

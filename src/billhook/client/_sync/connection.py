@@ -45,7 +45,7 @@ class SyncConfig:
 
 
 class SyncWebhooks:
-    """The webhook endpoint that Billhook manages at Stripe."""
+    """The webhook endpoint that Billhook manages in Stripe."""
 
     def __init__(self, transport: SyncTransport) -> None:
         self._transport = transport
