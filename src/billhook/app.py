@@ -198,7 +198,7 @@ async def _services(
         rows = Connections(database, secrets)
         sync = Sync(database, gateway, rows)
         at_end.push_async_callback(sync.close)
-        endpoint = WebhookEndpoint(gateway, secrets, rows, settings.reachable_url)
+        endpoint = WebhookEndpoint(gateway, secrets, rows, database, settings.reachable_url)
         stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync.run)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
         checkout_results = CheckoutResults(ledger, gateway)

@@ -38,6 +38,10 @@ RUN_BY = {
         "sh": "tests/docs/test_move_to_billhook.py",
         "sql": "tests/docs/test_move_to_billhook.py",
     },
+    "docs/how-to/more-events.md": {
+        "sh": "tests/docs/test_more_events_page.py",
+        "sql": "tests/docs/test_more_events_page.py",
+    },
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/supabase.md": {
         "sh": "tests/docs/test_supabase.py",

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from api import SERVERS, STRIPE_KEY, Api, serving
 from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret_name
-from billhook.account.endpoint import EVENTS
+from billhook.account.endpoint_events import EVENTS
 from billhook.mirror import archives
 from billhook.mirror.sync.ranges import LISTINGS
 from billhook.postgres import Database

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billhook.access.secrets import SecretStore
-from billhook.account.endpoint import EVENTS
+from billhook.account.endpoint_events import EVENTS
 from billhook.errors import BillhookError
 from billhook.ledger import Ledger
 from billhook.mirror.rebuild import rebuild

@@ -16,9 +16,10 @@ import structlog
 
 from billhook.access.secrets import SecretStore, webhook_secret_name
 from billhook.account.connections import Connections
+from billhook.account.endpoint_events import received
 from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.kinds.reading import objects
-from billhook.projections import TYPES
+from billhook.postgres import Database
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
@@ -28,11 +29,6 @@ _MANAGED = {"managed_by": "insforge", "insforge_webhook": "stripe_payments"}
 _PATH = "/v1/webhook_endpoints"
 # Events that Stripe signed with the old secret just before the change may still be in transit.
 _OLD_SECRET_LIFE = timedelta(hours=24)
-# invoice.paid reports the same at the same time (contract section 5).
-_NOT_ASKED_FOR = frozenset({"invoice.payment_succeeded"})
-
-EVENTS: tuple[str, ...] = tuple(sorted(TYPES - _NOT_ASKED_FOR))
-"""The event types that the endpoint receives: all that Billhook applies."""
 
 LEFT_ALONE = (
     "If no server uses that URL any more, delete the endpoint in Stripe's Dashboard (Developers, "
@@ -53,11 +49,13 @@ class WebhookEndpoint:
         gateway: Gateway,
         secrets: SecretStore,
         connections: Connections,
+        database: Database,
         public_url: str | None,
     ) -> None:
         self._gateway = gateway
         self._secrets = secrets
         self._connections = connections
+        self._database = database
         self._public_url = public_url
 
     def url(self, environment: Environment) -> str | None:
@@ -81,7 +79,8 @@ class WebhookEndpoint:
                 next_actions="Set BILLHOOK_PUBLIC_URL to a URL that Stripe can reach, or "
                 "forward events yourself, for example with `stripe listen`.",
             )
-        wanted = _wanted(environment, url)
+        events = (await received(self._database, environment)).all
+        wanted = _wanted(environment, url, events)
         known = await self._connections.get(environment)
         ours, others = _by_url(await self._managed(environment), url)
         has_secret = await self._secrets.get(webhook_secret_name(environment)) is not None
@@ -199,10 +198,10 @@ def _path(environment: Environment) -> str:
     return f"/api/webhooks/stripe/{environment}"
 
 
-def _wanted(environment: Environment, url: str) -> dict[str, Any]:
+def _wanted(environment: Environment, url: str, events: list[str]) -> dict[str, Any]:
     return {
         "url": url,
-        "enabled_events": list(EVENTS),
+        "enabled_events": events,
         "metadata": {
             **_MANAGED,
             "insforge_environment": environment,

@@ -7,19 +7,20 @@ completed steps are detected and not repeated.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
 import asyncpg
 import structlog
 
 from billhook.access.secrets import SecretStore
+from billhook.account import endpoint_events
 from billhook.account.connections import Connections
 from billhook.account.endpoint import WebhookEndpoint
 from billhook.credentials import problem_of_stripe_key, trimmed
 from billhook.errors import BillhookError, NotFound, PaymentConfigInvalid, SecretUnreadable
 from billhook.kinds import KINDS
-from billhook.models import Connection
+from billhook.models import Connection, EndpointEvents
 from billhook.postgres import Database
 from billhook.postgres.leases import lease
 from billhook.postgres.refusals import reason_of
@@ -177,6 +178,41 @@ class StripeKeys:
             await self._connections.connected(environment, account)
             await self._endpoint.ensure(environment)
         return await self._connections.get(environment)
+
+    async def events(self, environment: Environment) -> EndpointEvents:
+        """The event types that Billhook receives."""
+        types = await endpoint_events.received(self._database, environment)
+        return EndpointEvents(always=list(endpoint_events.EVENTS), added=sorted(types.added))
+
+    async def add_events(self, environment: Environment, types: Sequence[str]) -> EndpointEvents:
+        """Receive more event types, and tell the managed endpoint, if there is one.
+
+        Raises:
+            InvalidInput: Stripe has no such event type.
+            UpstreamFailure, PaymentConfigInvalid: the types are stored, but Stripe refused to
+                change the endpoint: `configure_webhook` tries again.
+            Busy: another change of the environment's key takes longer than 25 seconds.
+            DatabaseUnavailable: PostgreSQL is unavailable.
+        """
+        endpoint_events.check(types)
+        return await self._change_events(environment, endpoint_events.add, types)
+
+    async def remove_events(self, environment: Environment, types: Sequence[str]) -> EndpointEvents:
+        """No longer receive types that were added. Recorded events stay. Raises as `add_events`;
+        InvalidInput: Billhook itself needs a type."""
+        return await self._change_events(environment, endpoint_events.remove, types)
+
+    async def _change_events(
+        self,
+        environment: Environment,
+        change: Callable[[Database, Environment, Sequence[str]], Awaitable[None]],
+        types: Sequence[str],
+    ) -> EndpointEvents:
+        async with lease(self._database, f"stripe key:{environment}"):
+            await change(self._database, environment, types)
+            if self._endpoint.url(environment) and await self._stored(environment):
+                await self._endpoint.ensure(environment)
+        return await self.events(environment)
 
     async def prepare(self, environment: Environment, *, seeded: bool) -> None:
         """At startup: finish interrupted work, and connect a key from the settings.

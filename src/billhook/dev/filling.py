@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import orjson
 
+from billhook.account.endpoint_events import received
 from billhook.dev.history import YEAR, live_a_year
 from billhook.dev.state import Stage, State
 from billhook.ledger import decode
@@ -84,7 +85,9 @@ class Filling:
         if self._stage != "mirror":
             return
         await services.sync.run("test")
-        found = event_list.applicable("test", await _events(url, key))
+        found = event_list.applicable(
+            "test", await received(services.database, "test"), await _events(url, key)
+        )
         for start in range(0, len(found), _AT_ONCE):
             some = [decode(orjson.dumps(each)) for each in found[start : start + _AT_ONCE]]
             await asyncio.gather(*(services.ledger.record("test", each) for each in some))

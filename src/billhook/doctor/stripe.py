@@ -11,7 +11,8 @@ import httpx
 import stripe
 
 from billhook.access.secrets import SecretStore, stripe_key_name, webhook_secret_name
-from billhook.account.endpoint import EVENTS, LEFT_ALONE, is_managed
+from billhook.account.endpoint import LEFT_ALONE, is_managed
+from billhook.account.endpoint_events import Received, received
 from billhook.doctor.finding import Finding, State, failure
 from billhook.errors import BillhookError, SecretUnreadable
 from billhook.kinds.reading import objects
@@ -140,7 +141,7 @@ class Endpoint:
         if endpoint is None:
             yield self._none()
             return
-        yield self._judged(endpoint)
+        yield self._judged(endpoint, await received(self._database, self._environment))
         if others := self._others(endpoints, endpoint):
             named = ", ".join(f"{each['id']} ({each.get('url')})" for each in others)
             yield self._found(
@@ -224,12 +225,12 @@ class Endpoint:
             return self._found("broken", message, self._configure)
         return self._found("broken", "Stripe has no endpoint that points here.", self._configure)
 
-    def _judged(self, endpoint: dict[str, Any]) -> Finding:
+    def _judged(self, endpoint: dict[str, Any], types: Received) -> Finding:
         name = endpoint["id"]
         public = self._settings.reachable_url
         expected = public and f"{public}{self._path}"
         events = set(endpoint.get("enabled_events") or ())
-        missing = () if "*" in events else tuple(e for e in EVENTS if e not in events)
+        missing = () if "*" in events else tuple(each for each in types.all if each not in events)
         if endpoint.get("status") != "enabled":
             return self._found("broken", f"Stripe has disabled {name}.", self._configure)
         if expected and endpoint.get("url") != expected:
@@ -279,10 +280,13 @@ async def missed(
     # Events from before the endpoint existed, or from before the account was connected, are not
     # expected.
     since = connection.webhook_configured_at or connected or datetime.fromtimestamp(0, UTC)
+    types = await received(database, environment)
     due = {
         event["id"]: event["type"]
-        for event in event_list.applicable(environment, objects(page))
-        if since < datetime.fromtimestamp(event["created"], UTC) < now - _GRACE
+        for event in event_list.applicable(environment, types, objects(page))
+        if types.since(event["type"], since)
+        < datetime.fromtimestamp(event["created"], UTC)
+        < now - _GRACE
     }
     async with database.connection() as open_connection:
         rows = await open_connection.fetch(_KNOWN, environment, list(due))

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Request, Response
 
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, answer
+from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
 from billhook.mirror import rebuild, verify
 from billhook.mirror.status import mirror_status
 from billhook.models import (
+    AddEvents,
     Config,
     ConnectionResponse,
+    EndpointEvents,
     MirrorStatusResponse,
     RebuildOrder,
     RebuiltResponse,
@@ -157,3 +159,39 @@ async def configure_webhook(environment: Environment, services: ServicesOf) -> R
     """Create or repair the managed webhook endpoint in Stripe."""
     connection = await services.stripe_keys.configure_webhook(environment)
     return answer(ConnectionResponse(connection=connection))
+
+
+@router.get(
+    "/{environment}/webhook/events",
+    response_model=EndpointEvents,
+    responses=errors(400, 401, 403, 503),
+)
+async def events(environment: Environment, services: ServicesOf) -> Response:
+    """The event types that Billhook receives: those that it always does, and those that were
+    added."""
+    return answer(await services.stripe_keys.events(environment))
+
+
+@router.post(
+    "/{environment}/webhook/events",
+    response_model=EndpointEvents,
+    responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
+    openapi_extra=body_of(AddEvents),
+)
+async def add_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Receive more event types, so that the app's triggers on `payments.webhook_events` see them.
+    The managed endpoint is updated; without a public URL, the types are pulled."""
+    order = await read_json(request, AddEvents)
+    return answer(await services.stripe_keys.add_events(environment, order.types))
+
+
+@router.delete(
+    "/{environment}/webhook/events/{event_type}",
+    response_model=EndpointEvents,
+    responses=errors(400, 401, 403, 409, 429, 502, 503),
+)
+async def remove_event(
+    environment: Environment, event_type: PathId, services: ServicesOf
+) -> Response:
+    """No longer receive an event type that was added. Recorded events stay."""
+    return answer(await services.stripe_keys.remove_events(environment, [event_type]))

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 import billhook
 from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
+    AddEvents,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
     CreatePrice,
@@ -128,6 +129,7 @@ _EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
 }
 _BODIES: tuple[type[Request], ...] = (
     *_EXAMPLES,
+    AddEvents,
     CreatePrice,
     CreateProduct,
     RebuildOrder,

@@ -86,7 +86,7 @@ SUBSCRIPTION = Kind(
     # A deletion is a change, too: Stripe keeps the subscription, with the status `canceled`.
     changed_by=tuple(
         f"customer.subscription.{what}"
-        for what in ("created", "updated", "deleted", "paused", "resumed")
+        for what in ("created", "updated", "deleted", "paused", "resumed", "trial_will_end")
     ),
     customer="customer_id",
     subject=_subject,

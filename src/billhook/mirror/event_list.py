@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from billhook.account.endpoint import EVENTS
+from billhook.account.endpoint_events import Received
 from billhook.errors import InvalidInput
 from billhook.ledger import check
 from billhook.mirror.fetching import StripeReader
@@ -17,7 +17,6 @@ from billhook.stripe.list_pages import ListPage, list_page, list_pages
 log = structlog.get_logger(__name__)
 
 _LIST = ("event", "/v1/events")
-_TYPES = frozenset(EVENTS)
 
 
 async def newest(reader: StripeReader, since: int) -> ListPage:
@@ -30,13 +29,15 @@ def pages(reader: StripeReader, since: int, upto: int) -> AsyncIterator[ListPage
     return list_pages(reader.get, *_LIST, {"created": {"gte": since, "lt": upto}})
 
 
-def applicable(environment: Environment, listed: list[StripeObject]) -> list[StripeObject]:
-    """The entries that Billhook applies: complete ones of its types and of the environment's
-    mode."""
+def applicable(
+    environment: Environment, types: Received, listed: list[StripeObject]
+) -> list[StripeObject]:
+    """The entries that Billhook records: complete ones of the types that it receives, and of the
+    environment's mode."""
     return [
         each
         for each in listed
-        if each.get("type") in _TYPES
+        if each.get("type") in types
         and _is_event(each)
         and each["livemode"] == (environment == "live")
     ]

@@ -2,6 +2,7 @@
 frontend, `admin` for operators, and `queries` for the parameters of lists."""
 
 from billhook.models.admin import (
+    AddEvents,
     ArchivedPrice,
     Catalog,
     Config,
@@ -13,6 +14,7 @@ from billhook.models.admin import (
     Customer,
     Customers,
     DeletedProduct,
+    EndpointEvents,
     PauseCollection,
     Payment,
     Price,
@@ -112,6 +114,7 @@ __all__ = [
     "LISTS",
     "RESERVED_METADATA",
     "ActAs",
+    "AddEvents",
     "ArchivedPrice",
     "AwaitQuery",
     "BillingSubject",
@@ -136,6 +139,7 @@ __all__ = [
     "DeletedProduct",
     "Difference",
     "Drift",
+    "EndpointEvents",
     "ErrorBody",
     "EventsQuery",
     "Figures",

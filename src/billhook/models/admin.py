@@ -212,6 +212,28 @@ class ConnectionResponse(WireModel):
     connection: Connection
 
 
+EventType = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    TRIM,
+    NO_NUL,
+    Field(examples=["payout.paid"]),
+]
+
+
+class AddEvents(Request):
+    """Body of `POST …/webhook/events`."""
+
+    types: Annotated[list[EventType], Field(min_length=1, max_length=100)]
+
+
+class EndpointEvents(WireModel):
+    """The 200 response of `…/webhook/events`: the event types that Billhook receives."""
+
+    always: list[str]
+    added: list[str]
+
+
 class SubscriptionsSummary(WireModel):
     """A sync's results for subscriptions."""
 

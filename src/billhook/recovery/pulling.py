@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import orjson
 import structlog
 
+from billhook.account.endpoint_events import received
 from billhook.errors import BillhookError, ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
 from billhook.mirror import event_list, fetching
@@ -183,7 +184,8 @@ async def _apply(
     seen: _Seen,
 ) -> None:
     """Apply those of `events` (newest first) that are not in the ledger, oldest first."""
-    wanted = event_list.applicable(reader.environment, events)
+    types = await received(reader.database, reader.environment)
+    wanted = event_list.applicable(reader.environment, types, events)
     status = await _known(reader, [each["id"] for each in wanted])
     for each in reversed(wanted):
         if each["id"] not in status:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from billhook.client._async.transport import AsyncTransport
 from billhook.client.request import Call, path
-from billhook.models import Config, Connection, ConnectionResponse
+from billhook.models import Config, Connection, ConnectionResponse, EndpointEvents
 from billhook.settings import Environment
 
 
@@ -55,3 +57,29 @@ class AsyncWebhooks:
         """Create the endpoint, or repair it if its settings are not as they should be."""
         call = Call("POST", path(environment, "webhook"), ConnectionResponse, repeatable=True)
         return (await self._transport.send(call)).model.connection
+
+    async def events(self, environment: Environment) -> EndpointEvents:
+        """The event types that Billhook receives."""
+        call = Call("GET", path(environment, "webhook", "events"), EndpointEvents, repeatable=True)
+        return (await self._transport.send(call)).model
+
+    async def add_events(self, environment: Environment, types: Sequence[str]) -> EndpointEvents:
+        """Receive more event types, so that the app's triggers see them."""
+        call = Call(
+            "POST",
+            path(environment, "webhook", "events"),
+            EndpointEvents,
+            body={"types": list(types)},
+            repeatable=True,
+        )
+        return (await self._transport.send(call)).model
+
+    async def remove_event(self, environment: Environment, event_type: str) -> EndpointEvents:
+        """No longer receive an event type that was added."""
+        call = Call(
+            "DELETE",
+            path(environment, "webhook", "events", event_type),
+            EndpointEvents,
+            repeatable=True,
+        )
+        return (await self._transport.send(call)).model

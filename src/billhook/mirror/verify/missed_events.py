@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from billhook.account.endpoint_events import received
 from billhook.errors import ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, OtherAccount, decode
 from billhook.ledger.replaying import project_again
@@ -39,10 +40,11 @@ async def apply_events(
     before, after = _AROUND
     async with reader.database.connection() as connection:
         known = await connection.fetch(_PARTS, reader.environment, payment_id)
+    types = await received(reader.database, reader.environment)
     named = [each.encode() for each in (payment_id, *parts, *(id for (id,) in known))]
     events: list[bytes] = []
     async for page in event_list.pages(reader, created - before, created + after):
-        listed = map(orjson.dumps, event_list.applicable(reader.environment, page.objects))
+        listed = map(orjson.dumps, event_list.applicable(reader.environment, types, page.objects))
         events += [each for each in listed if any(name in each for name in named)]
     for each in reversed(events):
         delivery = decode(each)
