@@ -20,6 +20,8 @@ def _leaves(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     if children is None:
         yield path, command
         return
+    if command.invoke_without_command and path:
+        yield path, command
     for name, child in children.items():
         yield from _leaves(child, (*path, name))
 

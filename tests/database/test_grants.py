@@ -42,6 +42,7 @@ CONTRACT = {
             *(table for table in TABLES if table != "customers"),
         )
     },
+    "payments.customer_assignments": {"project_admin": {"INSERT", "SELECT"}},
     **{
         f"payments.{table}": {"project_admin": {"SELECT", "TRIGGER"}}
         for table in ("customers", "webhook_events")

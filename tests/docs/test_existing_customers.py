@@ -1,5 +1,5 @@
 """docs/how-to/existing-customers.md: customers of the time before get their subjects, by metadata
-at Stripe or by claims in the database."""
+in Stripe or by assignments."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import stripe
 
 import shell
 from api import STRIPE_KEY, Api, opened
+from billhook.mirror import assignments
 from http_tokens import ADMIN_KEY, USER, token
 from pages import block
 
@@ -100,17 +102,14 @@ def test_metadata_at_stripe_maps_a_subscriber(
     assert before not in unknown(api)
 
 
-def test_claims_map_customers_and_a_rebuild_shows_them_everywhere(api: Api, tmp_path: Path) -> None:
+def test_assignments_in_sql_map_customers(api: Api, tmp_path: Path) -> None:
     subscriber, buyer = customer(api, subscribed=True), customer(api, subscribed=False)
     sync(api)
     api.books.execute(f"""
         CREATE TABLE accounts (team_id text, stripe_customer_id text);
-        INSERT INTO accounts VALUES ('t_1', '{subscriber}'), ('{USER}', '{buyer}'),
-            ('t_3', 'cus_of_nobody')""")
-    claim = in_test_mode(block(PAGE, "sql", "INSERT INTO billhook.customer_claims"))
-    for _ in range(2):
-        api.books.execute(claim)
-        rebuild(api, tmp_path)
+        INSERT INTO accounts VALUES ('t_1', '{subscriber}'), ('{USER}', '{buyer}')""")
+    api.books.execute(in_test_mode(block(PAGE, "sql", "INSERT INTO payments.customer_assignments")))
+    api.books.run(lambda database: assignments.apply_due(database, "test"))
     assert mapped(api) == {subscriber: ("team", "t_1"), buyer: ("team", USER)}
     assert subscriptions_of(api, subscriber) == [{"subject_id": "t_1", "plan": "pro"}]
     assert subscriber not in unknown(api)
@@ -129,12 +128,30 @@ def test_claims_map_customers_and_a_rebuild_shows_them_everywhere(api: Api, tmp_
         "subject": subject,
     }
     assert opened(api.checkout(order, token()))["customerId"] == buyer
-    # Taken back.
+    # Withdrawn.
     withdraw = in_test_mode(block(PAGE, "sql", "DELETE FROM")).replace("cus_123", buyer)
     api.books.execute(withdraw)
     rebuild(api, tmp_path)
     assert mapped(api) == {subscriber: ("team", "t_1")}
     assert api.post(PORTAL, {"subject": subject}, token()).status_code == 404
+
+
+def test_the_commands_map_customers(api: Api, tmp_path: Path) -> None:
+    host = f"{uuid4().hex}.example"
+    emails = [f"{name}@{host}" for name in ("by-email", "by-id", "by-metadata")]
+    made = [api.stripe.v1.customers.create({"email": each}).id for each in emails]
+    api.stripe.v1.customers.update(made[2], {"metadata": {"app_user_id": "u_3"}})
+    sync(api)
+    (tmp_path / "users.csv").write_text(f"email,subject_id\n{emails[0]},u_1\n")
+    (tmp_path / "customers.csv").write_text(
+        f"customer_id,subject_type,subject_id\n{made[1]},user,u_2\n"
+    )
+    given = {"BILLHOOK_URL": api.url, "BILLHOOK_API_KEY": ADMIN_KEY}
+    shell.run(block(PAGE, "sh", "customers map"), tmp_path, given)
+    assert mapped(api) == {made[1]: ("user", "u_2"), made[2]: ("user", "u_3")}
+    first, *_ = block(PAGE, "sh", "customers map").splitlines()
+    shell.run(first.replace("--dry-run", "--yes"), tmp_path, given)
+    assert mapped(api)[made[0]] == ("user", "u_1")
 
 
 def test_a_row_that_is_inserted_among_the_mappings_is_lost(api: Api, tmp_path: Path) -> None:
@@ -147,16 +164,3 @@ def test_a_row_that_is_inserted_among_the_mappings_is_lost(api: Api, tmp_path: P
         VALUES ('stripe', 'test', 'team', 't_1', '{buyer}')""")
     rebuild(api, tmp_path)
     assert mapped(api) == {}
-
-
-def test_of_two_customers_of_a_team_the_older_one_is_mapped(api: Api, tmp_path: Path) -> None:
-    first, second = customer(api, subscribed=False), customer(api, subscribed=False)
-    sync(api)
-    api.books.execute(f"""
-        UPDATE payments.customers SET provider_created_at = provider_created_at - interval '1 day'
-        WHERE provider_customer_id = '{first}';
-        CREATE TABLE accounts (team_id text, stripe_customer_id text);
-        INSERT INTO accounts VALUES ('t_1', '{second}'), ('t_1', '{first}')""")
-    api.books.execute(in_test_mode(block(PAGE, "sql", "INSERT INTO billhook.customer_claims")))
-    rebuild(api, tmp_path)
-    assert mapped(api) == {first: ("team", "t_1")}

@@ -36,7 +36,8 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     children = getattr(command, "commands", None)
     if children is None:
         return [path]
-    return [found for name, each in children.items() for found in leaves(each, (*path, name))]
+    own = [path] if command.invoke_without_command and path else []
+    return own + [found for name, each in children.items() for found in leaves(each, (*path, name))]
 
 
 @pytest.mark.parametrize("arguments", typed(), ids=" ".join)

@@ -19,6 +19,7 @@ from billhook.settings import Environment
 MIRRORED = tuple(f"payments.{table}" for table in kinds.TABLES)
 TABLES = (
     *MIRRORED,
+    "payments.customer_assignments",
     "payments.customer_mappings",
     "payments.stripe_checkout_sessions",
     "payments.stripe_customer_portal_sessions",

@@ -15,9 +15,18 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
-from billhook.cli import archive, config, events, keys, mirrored, prices, products, webhooks
+from billhook.cli import (
+    archive,
+    config,
+    customers,
+    events,
+    keys,
+    mirrored,
+    prices,
+    products,
+    webhooks,
+)
 from billhook.cli.catalog import catalog
-from billhook.cli.customers import customers
 from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
 from billhook.cli.link import link
@@ -255,7 +264,7 @@ app.command(epilog="Example: billhook overview --environment live --days 7")(ove
 app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")
 app.add_typer(prices.app, name="prices")
-app.command(epilog="Example: billhook customers --email ada@example.com")(customers)
+app.add_typer(customers.app, name="customers")
 app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
 mirrored.add_to(app)

@@ -1,12 +1,18 @@
-"""`billhook customers`: customers and their total spend."""
+"""`billhook customers`: customers and their total spend, and the subjects that they pay for."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from billhook.cli.address import connected
+from billhook.cli.asking import confirm
 from billhook.cli.options import (
     All,
     AsJson,
@@ -15,12 +21,35 @@ from billhook.cli.options import (
     Limit,
     StartingAfter,
     Url,
+    Yes,
 )
 from billhook.cli.output import gather, nothing, show_json, show_table
+from billhook.errors import SettingsError
 from billhook.money import money
 
+if TYPE_CHECKING:
+    from billhook.client import Client
+    from billhook.client.inputs import AssignmentInput
+    from billhook.models import AssignedCustomer
+    from billhook.settings import Environment
 
+app = typer.Typer(help="Customers, and the subjects that they pay for.")
+
+_AT_ONCE = 1000
+_MEANING = {
+    "assigned": "assigned",
+    "unchanged": "already mapped to that subject",
+    "conflict": "skipped: the customer or the subject is mapped to another one (--overwrite)",
+    "ambiguous": "skipped: several customers have the email address",
+    "unknown": "skipped: no customer has the id or email address",
+}
+
+
+@app.callback(
+    invoke_without_command=True, epilog="Example: billhook customers --email ada@example.com"
+)
 def customers(
+    context: typer.Context,
     email: Annotated[
         str | None, typer.Option(help="Only customers with this email address.")
     ] = None,
@@ -33,6 +62,8 @@ def customers(
     as_json: AsJson = False,
 ) -> None:
     """List customers, sorted by email address, with their total spend."""
+    if context.invoked_subcommand is not None:
+        return
     from billhook.models import Customers
 
     with connected(url) as client:
@@ -64,3 +95,124 @@ def customers(
         ),
         none=nothing("customers", email, customer, starting_after),
     )
+
+
+@app.command("map", epilog="Example: billhook customers map users.csv --by email --dry-run")
+def map_customers(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="CSV file with the columns customer_id or email, subject_type and subject_id.",
+            metavar="FILE",
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["file", "email", "metadata"],
+        typer.Option(help="How the customers are known: by id or email in a file, or by metadata."),
+    ] = "file",
+    key: Annotated[
+        str | None,
+        typer.Option(help="With --by metadata: the key whose value is the subject's id."),
+    ] = None,
+    subject_type: Annotated[
+        str | None,
+        typer.Option("--type", help="The subjects' type, unless the file has subject_type."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace mappings that contradict the assignments.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would be assigned.")] = False,
+    yes: Yes = False,
+    environment: InEnvironment = "test",
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which subjects customers pay for that existed before Billhook."""
+    from billhook.models import AssignedCustomers
+
+    with connected(url) as client:
+        if by == "metadata":
+            wanted = _by_metadata(client, environment, key, subject_type)
+        else:
+            wanted = _in_file(file, "customer_id" if by == "file" else "email", subject_type)
+        given = list(wanted)
+
+        def send(*, dry_run: bool) -> list[AssignedCustomer]:
+            found: list[AssignedCustomer] = []
+            rest = iter(given)
+            while batch := list(islice(rest, _AT_ONCE)):
+                found += client.customers.assign(
+                    environment, batch, overwrite=overwrite, dry_run=dry_run
+                )
+            return found
+
+        planned = send(dry_run=True)
+        count = sum(each.outcome == "assigned" for each in planned)
+        if count and not dry_run:
+            confirm(f"Assign {count} of {len(planned)} customers in {environment}?", yes)
+            planned = send(dry_run=False)
+    if as_json:
+        show_json(AssignedCustomers(assignments=planned))
+        return
+    _show(planned, dry_run)
+
+
+def _show(planned: list[AssignedCustomer], dry_run: bool) -> None:
+    show_table(
+        ["customer", "email", "subject", "outcome"],
+        (
+            [each.customer_id, each.email, f"{each.subject.type}:{each.subject.id}", each.outcome]
+            for each in planned
+            if each.outcome != "unchanged"
+        ),
+        none="Nothing to assign.",
+    )
+    for outcome, number in sorted(Counter(each.outcome for each in planned).items()):
+        print(f"{number} {_MEANING[outcome]}")
+    if dry_run:
+        print("Dry run: nothing was changed.")
+
+
+def _in_file(
+    file: Path | None, column: Literal["customer_id", "email"], subject_type: str | None
+) -> Iterator[AssignmentInput]:
+    """The rows of a CSV file.
+
+    Raises:
+        SettingsError: there is no file, or it lacks a column.
+    """
+    if file is None:
+        raise SettingsError(f"Pass a CSV file with the columns {column}, subject_type, subject_id.")
+    try:
+        opened = file.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
+    with opened:
+        rows = csv.DictReader(opened)
+        needed = {column, "subject_id"} | (set() if subject_type else {"subject_type"})
+        if lacking := sorted(needed - set(rows.fieldnames or ())):
+            raise SettingsError(f"{file} lacks the columns {', '.join(lacking)}.")
+        for row in rows:
+            kind = row.get("subject_type") or subject_type or ""
+            subject = {"type": kind, "id": row["subject_id"] or ""}
+            yield {column: row[column] or "", "subject": subject}  # type: ignore[misc]
+
+
+def _by_metadata(
+    client: Client, environment: Environment, key: str | None, subject_type: str | None
+) -> Iterator[AssignmentInput]:
+    """The customers that have the key in their metadata at Stripe.
+
+    Raises:
+        SettingsError: an option is missing.
+    """
+    if not key or not subject_type:
+        raise SettingsError(
+            "--by metadata needs --key and --type, such as --key user_id --type user."
+        )
+    for customer in client.customers.all(environment):
+        if not customer.deleted and (found := customer.metadata.get(key)):
+            yield {
+                "customer_id": customer.provider_customer_id,
+                "subject": {"type": subject_type, "id": found},
+            }

@@ -29,6 +29,14 @@ class SubjectInput(TypedDict):
     id: str
 
 
+class AssignmentInput(TypedDict):
+    """A customer, by `customer_id` or by `email`, and the subject that it pays for."""
+
+    customer_id: NotRequired[str]
+    email: NotRequired[str]
+    subject: SubjectInput
+
+
 class ActAsInput(TypedDict):
     """For whom an admin key creates a session: the claims that the user's token would have, and
     the role (default `authenticated`)."""
@@ -52,10 +60,15 @@ class RecurringInput(TypedDict):
     interval_count: NotRequired[int]
 
 
-_CAMEL = {"price_id": "priceId", "lookup_key": "lookupKey", "interval_count": "intervalCount"}
+_CAMEL = {
+    "price_id": "priceId",
+    "customer_id": "customerId",
+    "lookup_key": "lookupKey",
+    "interval_count": "intervalCount",
+}
 
 
-def camel(given: LineItemInput | RecurringInput) -> dict[str, Any]:
+def camel(given: LineItemInput | RecurringInput | AssignmentInput) -> dict[str, Any]:
     """An input in the API's style."""
     return {_CAMEL.get(name, name): value for name, value in given.items()}
 

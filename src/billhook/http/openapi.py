@@ -12,6 +12,7 @@ import billhook
 from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
     AddEvents,
+    AssignCustomers,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
     CreatePrice,
@@ -130,6 +131,7 @@ _EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
 _BODIES: tuple[type[Request], ...] = (
     *_EXAMPLES,
     AddEvents,
+    AssignCustomers,
     CreatePrice,
     CreateProduct,
     RebuildOrder,

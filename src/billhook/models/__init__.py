@@ -49,6 +49,13 @@ from billhook.models.admin import (
     WebhookEvents,
     WebhookEventWithPayload,
 )
+from billhook.models.assignments import (
+    AssignCustomers,
+    AssignedCustomer,
+    AssignedCustomers,
+    Assignment,
+    Outcome,
+)
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -116,6 +123,10 @@ __all__ = [
     "ActAs",
     "AddEvents",
     "ArchivedPrice",
+    "AssignCustomers",
+    "AssignedCustomer",
+    "AssignedCustomers",
+    "Assignment",
     "AwaitQuery",
     "BillingSubject",
     "Catalog",
@@ -154,6 +165,7 @@ __all__ = [
     "MirroredRow",
     "Money",
     "NoQuery",
+    "Outcome",
     "Overview",
     "OverviewQuery",
     "OverviewResponse",

@@ -26,7 +26,8 @@ _USERS = ("anon", "authenticated")
 _CALLERS = tuple(sorted(ROLES))
 _SESSIONS = ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
 TABLES = (
-    *("provider_connections", "customer_mappings", *_SESSIONS, "webhook_events", "transactions"),
+    *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
+    *("webhook_events", "transactions"),
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
@@ -149,6 +150,7 @@ def intended(objects: Collection[Object]) -> set[Grant]:
     for table in _SESSIONS:
         for role in _CALLERS:
             wanted += [("TABLE", f"payments.{table}", role, each) for each in ("INSERT", "SELECT")]
+    wanted.append(("TABLE", "payments.customer_assignments", "project_admin", "INSERT"))
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}

@@ -20,7 +20,7 @@ import structlog
 from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
 from billhook.ledger import Ledger
-from billhook.mirror import fetching, refreshes, verify
+from billhook.mirror import assignments, fetching, refreshes, verify
 from billhook.mirror.sync import Sync
 from billhook.models import Verify
 from billhook.postgres.leases import LeaseLost
@@ -70,6 +70,7 @@ class Recovery:
             looks += [
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
+                (f"assign {each} customers", _LOOK_EVERY, partial(self.assign, each)),
                 (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
@@ -113,6 +114,10 @@ class Recovery:
             return False
         reader = await fetching.reader_of_account(self._database, self._gateway, environment)
         return await refreshes.settle_due(reader) > 0
+
+    async def assign(self, environment: Environment) -> bool:
+        """Apply the assignments of customers that the app inserted."""
+        return await assignments.apply_due(self._database, environment)
 
     async def archive(self, environment: Environment) -> bool:
         """Archive events that are older than the retention."""

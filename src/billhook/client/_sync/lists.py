@@ -4,17 +4,19 @@ mirrored kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from pydantic.alias_generators import to_camel
 
 from billhook.client._sync.transport import SyncTransport
-from billhook.client.inputs import given, query
+from billhook.client.inputs import AssignmentInput, camel, given, query
 from billhook.client.request import Call, Page, path
 from billhook.models import (
     LISTS,
+    AssignedCustomer,
+    AssignedCustomers,
     Customer,
     Customers,
     MirroredRow,
@@ -88,6 +90,34 @@ class SyncCustomers:
                 environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
             )
         )
+
+    def assign(
+        self,
+        environment: Environment,
+        assignments: Sequence[AssignmentInput],
+        *,
+        overwrite: bool = False,
+        dry_run: bool = False,
+    ) -> list[AssignedCustomer]:
+        """Say which subjects customers pay for; returns the outcome of each.
+
+        Args:
+            assignments: at most 1,000.
+            overwrite: replace mappings that contradict them, instead of skipping them.
+            dry_run: only report what would be assigned.
+        """
+        call = Call(
+            "POST",
+            path(environment, "customers", "assignments"),
+            AssignedCustomers,
+            body={
+                "assignments": [camel(each) for each in assignments],
+                "overwrite": overwrite,
+                "dryRun": dry_run,
+            },
+            repeatable=True,
+        )
+        return (self._transport.send(call)).model.assignments
 
 
 class SyncSubscriptions:
