@@ -122,6 +122,8 @@ def dispute_life() -> list[dict[str, Any]]:
         ),
         event("charge.dispute.closed", won, at=300, previous={"status": "under_review"}),
         event("charge.dispute.funds_reinstated", won, at=300),
+        event("charge.dispute.created", dispute("dp_2", amount=400), at=400),
+        event("charge.dispute.closed", dispute("dp_2", amount=400, status="lost"), at=400),
     ]
 
 

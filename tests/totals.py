@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any
 
-from billhook.reports.overview import _FIGURES, _NAMES
+from billhook.reports.overview import _FIGURES, _PAID
 from books import Books
 
 # One statement for each thing that may be counted.
@@ -41,7 +41,7 @@ _ANEW = """
 def figures(books: Books) -> list[tuple[Any, ...]]:
     """Of every environment, day and currency: what an overview shows."""
     return sorted(
-        (environment, row["day"], row["currency"], *(int(row[name] or 0) for name in _NAMES))
+        (environment, row["day"], row["currency"], *(int(row[name] or 0) for name in _PAID))
         for environment in ("live", "test")
         for row in books.rows(_FIGURES, environment, date.min, date.min, date.max)
     )

@@ -37,6 +37,7 @@ def test_the_overview_is_a_row_for_each_day(moved: Api) -> None:
     (euros,) = found["currencies"]
     assert euros["currency"] == "eur"
     expected = {"payments": 1500, "refunds": 0, "succeeded": 1, "refunded": 0, "failed": 1}
+    expected |= {"lost": 0, "disputesLost": 0}
     assert euros["total"] == expected
     assert euros["previous"] == dict.fromkeys(expected, 0)
     assert [each["day"] for each in euros["days"]] == [

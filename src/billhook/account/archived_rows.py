@@ -28,6 +28,7 @@ TABLES = (
     "billhook.payment_refs",
     "billhook.payment_sources",
     "billhook.payment_refunds",
+    "billhook.payment_disputes",
     "billhook.fetched_payments",
     "billhook.tombstones",
     "billhook.refreshes",

@@ -97,7 +97,7 @@ async def add(database: Database, environment: Environment, types: Sequence[str]
 
 
 async def remove(database: Database, environment: Environment, types: Sequence[str]) -> None:
-    """No longer receive these types. Those that were never added are skipped.
+    """Stop receiving these types. Those that were never added are skipped.
 
     Raises:
         InvalidInput: Billhook needs one of them.

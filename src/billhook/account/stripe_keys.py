@@ -198,7 +198,7 @@ class StripeKeys:
         return await self._change_events(environment, endpoint_events.add, types)
 
     async def remove_events(self, environment: Environment, types: Sequence[str]) -> EndpointEvents:
-        """No longer receive types that were added. Recorded events stay. Raises as `add_events`;
+        """Stop receiving types that were added. Recorded events are kept. Raises as `add_events`;
         InvalidInput: Billhook itself needs a type."""
         return await self._change_events(environment, endpoint_events.remove, types)
 

@@ -49,7 +49,8 @@ def restore(
     archive_id: Annotated[UUID, typer.Argument(help="The id that `billhook archive list` shows.")],
     yes: Yes = False,
 ) -> None:
-    """Restore an archive's rows. The current rows are archived first."""
+    """Restore an archive's rows. The current rows are archived first. If the same account is
+    connected, newer rows are kept."""
     from billhook.mirror import archives
 
     asking.confirm("The environment's current rows will be archived. Continue?", yes)

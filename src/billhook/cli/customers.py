@@ -102,13 +102,16 @@ def map_customers(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="CSV file with the columns customer_id or email, subject_type and subject_id.",
+            help="CSV file with a customer_id or email column, and with the columns subject_type "
+            "and subject_id.",
             metavar="FILE",
         ),
     ] = None,
     by: Annotated[
         Literal["file", "email", "metadata"],
-        typer.Option(help="How the customers are known: by id or email in a file, or by metadata."),
+        typer.Option(
+            help="How customers are identified: by id or email in a file, or by metadata."
+        ),
     ] = "file",
     key: Annotated[
         str | None,
@@ -127,7 +130,7 @@ def map_customers(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which subjects customers pay for that existed before Billhook."""
+    """Specify which subjects existing customers pay for."""
     from billhook.models import AssignedCustomers
 
     with connected(url) as client:

@@ -35,7 +35,7 @@ def overview(
         show_json(OverviewResponse(overview=found))
         return
     show_table(
-        ["period", "payments", "paid", "refunds", "refunded", "failed"],
+        ["period", "payments", "paid", "refunds", "refunded", "failed", "disputes lost", "lost"],
         (
             row
             for each in found.currencies
@@ -58,4 +58,6 @@ def _row(time: str, figures: Figures, currency: str) -> list[object]:
         figures.refunded,
         money(figures.refunds, currency),
         figures.failed,
+        figures.disputes_lost,
+        money(figures.lost, currency),
     ]

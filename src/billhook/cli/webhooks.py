@@ -73,7 +73,7 @@ def remove_events(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """No longer receive event types that were added. Recorded events stay."""
+    """Stop receiving event types that were added. Recorded events are kept."""
     with connected(url) as client:
         for each in types:
             found = client.webhooks.remove_event(environment, each)

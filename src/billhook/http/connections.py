@@ -167,7 +167,7 @@ async def configure_webhook(environment: Environment, services: ServicesOf) -> R
     responses=errors(400, 401, 403, 503),
 )
 async def events(environment: Environment, services: ServicesOf) -> Response:
-    """The event types that Billhook receives: those that it always does, and those that were
+    """The event types that Billhook receives: those that it always receives and those that were
     added."""
     return answer(await services.stripe_keys.events(environment))
 
@@ -193,5 +193,5 @@ async def add_events(environment: Environment, request: Request, services: Servi
 async def remove_event(
     environment: Environment, event_type: PathId, services: ServicesOf
 ) -> Response:
-    """No longer receive an event type that was added. Recorded events stay."""
+    """Stop receiving an event type that was added. Recorded events are kept."""
     return answer(await services.stripe_keys.remove_events(environment, [event_type]))

@@ -26,9 +26,9 @@ router = APIRouter(
     openapi_extra=body_of(AssignCustomers),
 )
 async def assign(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Say which subjects customers pay for. An assignment counts like a completed checkout: the
-    newest of both decides. Assignments that contradict a mapping are skipped and reported, unless
-    `overwrite` is set."""
+    """Specify which subjects customers pay for. An assignment counts like a completed checkout: the
+    more recent of the two wins. Assignments that contradict a mapping are skipped and reported,
+    unless `overwrite` is set."""
     order = await read_json(request, AssignCustomers)
     results = await assignments.assign(services.database, environment, order)
     return answer(AssignedCustomers(assignments=results))

@@ -1,14 +1,28 @@
-"""Disputes: a cardholder asks the bank to return a payment. They change no row of a payment."""
+"""Disputes: a cardholder asks the bank to reverse a payment.
+
+A dispute also shows in columns of its payment: see billhook/projections/disputes.py.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from billhook.kinds import kind
 from billhook.kinds.kind import Kind, Listed
 from billhook.kinds.reading import StripeObject, hash_of, timestamp
 
 
-def _due_by(dispute: StripeObject) -> int | None:
+def due_by(dispute: StripeObject) -> int | None:
+    """Until when Stripe accepts evidence."""
     return timestamp(hash_of(dispute.get("evidence_details")).get("due_by"))
+
+
+_CLOSED = frozenset({"won", "lost", "warning_closed", "prevented"})
+
+
+def progress(dispute: StripeObject) -> Literal[0, 1]:
+    """Whether it is closed."""
+    return 1 if dispute.get("status") in _CLOSED else 0
 
 
 DISPUTE = Kind(
@@ -22,7 +36,7 @@ DISPUTE = Kind(
         kind.text("currency"),
         kind.text("reason"),
         kind.required("status"),
-        kind.computed("evidence_due_by", "timestamptz", _due_by),
+        kind.computed("evidence_due_by", "timestamptz", due_by),
         kind.metadata(),
         kind.time("provider_created_at", "created"),
     ),
@@ -31,6 +45,7 @@ DISPUTE = Kind(
         f"charge.dispute.{what}"
         for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
     ),
+    progress=progress,
     listed=Listed(
         about="Disputes: payments that cardholders have asked their bank to reverse.",
         references=("charge_id", "payment_intent_id"),

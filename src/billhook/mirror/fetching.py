@@ -18,7 +18,7 @@ from billhook.postgres import Connection, Database, repeat_collisions
 from billhook.postgres.accounts import connected_account, hold_account
 from billhook.postgres.leases import Lease, LeaseLost
 from billhook.projections import Changes, Event
-from billhook.projections.objects import claim_of, mirrored
+from billhook.projections.objects import claim_of, mirrored, payment_of
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
@@ -110,7 +110,9 @@ def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
             log.warning("a Stripe object cannot be read", kind=kind.name, reason=str(error))
             continue
         if mirror is not None:
-            changes = Changes(mirror=mirror, claim=claim_of(kind, mirror))
+            changes = Changes(
+                mirror=mirror, claim=claim_of(kind, mirror), payment=payment_of(kind, each)
+            )
             facts.append(Fact(Event("", kind.name, at, each), changes))
     return facts
 

@@ -416,7 +416,7 @@ class Subscription(WireModel):
         None, description="When it ends or has ended; null while no end is scheduled."
     )
     pause_collection: PauseCollection | None = Field(
-        None, description="Set while Stripe does not collect its invoices."
+        None, description="Set while Stripe does not collect the subscription's invoices."
     )
 
     @property
@@ -440,6 +440,10 @@ class Transaction(WireModel):
 
     Attributes:
         amount_out_of_band: the amount paid outside Stripe; not part of `amount` or of any total.
+        amount_disputed: the amount of open and lost disputes.
+        amount_lost: the amount of lost disputes; not part of `amount_refunded`.
+        dispute_status: Stripe's status of the newest dispute.
+        dispute_due_by: until when Stripe accepts evidence; null if the dispute is closed.
         failed_at: when a payment attempt failed; kept even if a later attempt succeeds.
         canceled_at: when a payment without a failed attempt was canceled, such as an
             authorization that was never captured. Its status is `failed`.
@@ -458,12 +462,18 @@ class Transaction(WireModel):
     amount: int | None
     amount_refunded: int
     amount_out_of_band: int
+    amount_disputed: int
+    amount_lost: int
     currency: str | None
     description: str | None
     paid_at: Timestamp | None
     failed_at: Timestamp | None
     refunded_at: Timestamp | None
     canceled_at: Timestamp | None
+    dispute_status: str | None
+    dispute_reason: str | None
+    dispute_due_by: Timestamp | None
+    disputed_at: Timestamp | None
     provider_created_at: Timestamp | None
     created_at: Timestamp
     updated_at: Timestamp

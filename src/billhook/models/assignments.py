@@ -40,7 +40,7 @@ class AssignCustomers(Request):
     assignments: Annotated[list[Assignment], Field(min_length=1, max_length=1000)]
     overwrite: bool = Field(
         False,
-        description="Whether to assign customers and subjects that are mapped to others already. "
+        description="Whether to assign customers and subjects that are already mapped to others. "
         "If false, their outcome is `conflict`.",
     )
     dry_run: bool = Field(False, description="Only report what would be assigned.")
@@ -50,8 +50,9 @@ class AssignedCustomer(WireModel):
     """What became of an assignment.
 
     `unknown`: no customer has this id or email address. `ambiguous`: several have the email
-    address. `conflict`: the customer or the subject is mapped to another one, or an assignment
-    before this one named it. `current…` is what is mapped before the request.
+    address. `conflict`: the customer or the subject is already mapped to a
+    different one, or was named by an earlier assignment in the request. The `current…` fields show
+    the mapping before the request.
     """
 
     customer_id: str | None

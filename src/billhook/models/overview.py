@@ -24,16 +24,20 @@ class Figures(WireModel):
     Attributes:
         payments: the total amount of successful payments, including those refunded later.
         refunds: the total amount refunded.
+        lost: the total amount of lost disputes, on the days on which they were created.
         succeeded: the number of payments in `payments`.
         refunded: the number of refunds in `refunds`.
         failed: the number of failed payments.
+        disputes_lost: the number of payments in `lost`.
     """
 
     payments: int = 0
     refunds: int = 0
+    lost: int = 0
     succeeded: int = 0
     refunded: int = 0
     failed: int = 0
+    disputes_lost: int = 0
 
 
 class DayFigures(Figures):

@@ -177,7 +177,7 @@ class CheckoutSession(WireModel):
 
 
 class CheckoutSessionResponse(WireModel):
-    """The 201 response of the checkout route."""
+    """The response of both checkout routes."""
 
     checkout_session: CheckoutSession
 

@@ -48,7 +48,8 @@ class VerifiedTable(WireModel):
 
     Attributes:
         objects: the number of objects in Stripe that were compared.
-        complete: whether all were compared. Only then are rows found that Stripe does not have.
+        complete: whether all were compared. If false, rows that Stripe does not have are not
+            detected.
         in_flight: the number of changes in progress: the row is newer than Stripe's response, or
             the object is so new that its event may still be in transit.
         unconfirmed: the number of other differences, whose objects were not fetched individually;
@@ -66,8 +67,8 @@ class VerifiedTable(WireModel):
 
 
 class Money(WireModel):
-    """The payments and refunds in one currency, since the account was connected, that were
-    compared."""
+    """The payments and refunds in one currency that were compared, since the account was
+    connected."""
 
     currency: str
     stripe_payments: int = 0
@@ -78,12 +79,13 @@ class Money(WireModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> int:
-        """The mirror's total minus Stripe's total. `drift` lists the transactions."""
+        """The mirror's total minus Stripe's total. The tables' `drift` lists the transactions that
+        differ."""
         return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
 
 
 class Verification(WireModel):
-    """A comparison of one environment with Stripe, between two times."""
+    """A comparison of one environment with Stripe, and when it started and finished."""
 
     environment: Environment
     started_at: Timestamp

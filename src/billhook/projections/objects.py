@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from billhook.kinds import KINDS, Kind
+from billhook.kinds.disputes import DISPUTE
 from billhook.kinds.reading import StripeObject, Subject, id_of
-from billhook.projections.changes import NOTHING, Changes, ClaimChange, Event, MirroredObject
+from billhook.projections.changes import (
+    NOTHING,
+    Changes,
+    ClaimChange,
+    Event,
+    MirroredObject,
+    PaymentChange,
+)
+from billhook.projections.disputes import disputed_payment
 
 KIND_OF: Mapping[str, Kind] = MappingProxyType(
     {type: kind for kind in KINDS.values() for type in (*kind.changed_by, *kind.deleted_by)}
@@ -28,6 +37,7 @@ def object_changed(event: Event) -> Changes:
     return Changes(
         mirror=mirror,
         claim=claim_of(kind, mirror) if mirror else None,
+        payment=payment_of(kind, event.object),
         # The event's type says so: its object is the whole customer, without a key `deleted`
         # (stripe-facts 23).
         deleted=(kind.name, object_id) if deleted else None,
@@ -54,6 +64,11 @@ def claim_of(kind: Kind, mirror: MirroredObject) -> ClaimChange | None:
     if not kind.claims or mirror.subject is None or not isinstance(customer, str):
         return None
     return _metadata_claim(customer, mirror.subject)
+
+
+def payment_of(kind: Kind, stripe_object: StripeObject) -> PaymentChange | None:
+    """What every state of an object says about a payment: that of a dispute does."""
+    return disputed_payment(stripe_object) if kind is DISPUTE else None
 
 
 def _metadata_claim(customer: str, subject: Subject) -> ClaimChange:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from billhook.projections.changes import Event, PaymentChange, PaymentSource, RefundFacts
+from billhook.projections.changes import (
+    DisputeFacts,
+    Event,
+    PaymentChange,
+    PaymentSource,
+    RefundFacts,
+)
 from billhook.reducers.missing import ObjectKey
 
 INVOICE_PAYMENTS = "invoice_payments"
@@ -41,6 +47,17 @@ class Refund:
         return self.at, self.facts.rank, self.facts.amount, self.event_id
 
 
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    at: int
+    event_id: str
+    facts: DisputeFacts
+
+    @property
+    def version(self) -> tuple[int, int, str, str]:
+        return self.at, self.facts.rank, self.facts.status, self.event_id
+
+
 class Transaction(NamedTuple):
     """A row of `payments.transactions`, but for its id, payment and `raw`. Times are epoch seconds,
     amounts are in the currency's minor unit."""
@@ -59,6 +76,8 @@ class Transaction(NamedTuple):
     amount: int | None
     amount_refunded: int
     amount_out_of_band: int
+    amount_disputed: int
+    amount_lost: int
     currency: str | None
     description: str | None
     paid_at: int | None
@@ -66,6 +85,10 @@ class Transaction(NamedTuple):
     refunded_at: int | None
     canceled_at: int | None
     provider_created_at: int | None
+    dispute_status: str | None
+    dispute_reason: str | None
+    dispute_due_by: int | None
+    disputed_at: int | None
 
 
 @dataclass(slots=True)
@@ -103,6 +126,7 @@ class Payment:
     refs: set[ObjectKey] = field(default_factory=set)
     sources: dict[SourceKey, Source] = field(default_factory=dict)
     refunds: dict[ObjectKey, Refund] = field(default_factory=dict)
+    disputes: dict[str, Dispute] = field(default_factory=dict)
     row: Row | None = None
     refund_rows: dict[str, Row] = field(default_factory=dict)
     changed: bool = False
@@ -123,7 +147,7 @@ class Payments:
     Attributes:
         by_id, by_ref: as loaded and changed. References that are missing here belong to none.
         spare_ids: numbers for new payments.
-        new_refs, new_sources, new_refunds: what to save, and for which payment.
+        new_refs, new_sources, new_refunds, new_disputes: what to save, and for which payment.
         deleted_rows: rows of payments that were merged into others.
     """
 
@@ -134,6 +158,7 @@ class Payments:
         self.new_refs: dict[ObjectKey, Payment] = {}
         self.new_sources: dict[SourceKey, Payment] = {}
         self.new_refunds: dict[ObjectKey, Payment] = {}
+        self.new_disputes: dict[str, Payment] = {}
         self.deleted_rows: list[str] = []
 
     def record(
@@ -150,6 +175,8 @@ class Payments:
             self._add_source(payment, Source(event.created, event.id, change.source), number)
         if change.refund is not None:
             self._add_refund(payment, Refund(event.created, event.id, change.refund), number)
+        if change.dispute is not None:
+            self._add_dispute(payment, Dispute(event.created, event.id, change.dispute))
         return _unknown(payment, change)
 
     def _add_source(self, payment: Payment, source: Source, number: int) -> None:
@@ -176,6 +203,13 @@ class Payments:
         if refund.facts.object_type == "refund":
             row = payment.refund_rows.setdefault(refund.facts.object_id, Row.new())
             row.document = number
+
+    def _add_dispute(self, payment: Payment, dispute: Dispute) -> None:
+        key = dispute.facts.object_id
+        known = payment.disputes.get(key)
+        if known is None or known.version <= dispute.version:
+            payment.disputes[key] = dispute
+            self.new_disputes[key] = payment
 
     def _join(self, refs: dict[str, list[str]]) -> Payment:
         """The payment that these objects belong to: a new one, or the oldest of those that turn out
@@ -207,6 +241,7 @@ class Payments:
         payment.refs |= other.refs
         payment.sources |= other.sources
         payment.refunds |= other.refunds
+        payment.disputes |= other.disputes
         payment.refund_rows |= other.refund_rows
         for ref in other.refs:
             self.by_ref[ref] = self.new_refs[ref] = payment
@@ -214,6 +249,8 @@ class Payments:
             self.new_sources[key] = payment
         for refund in other.refunds:
             self.new_refunds[refund] = payment
+        for dispute in other.disputes:
+            self.new_disputes[dispute] = payment
         del self.by_id[other.id]
 
 

@@ -7,7 +7,7 @@ replaced by null. Only what Stripe collected counts, and one payment has one cur
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from billhook.projections.changes import Outcome, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claims
@@ -49,6 +49,7 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
         status = "refunded" if whole else "partially_refunded"
     has_failed = any(each.outcome == "failed" for each in facts)
     nothing_taken = facts[0].outcome == "canceled"
+    disputes = disputed(payment, conversion)
     related = _related(payment, facts)
     named_by = next(kind for kind in _NAMED_BY if kind in related or kind == "charge")
     customer = _first(each.customer_id for each in facts)
@@ -68,6 +69,8 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
         amount=None if amount is None else _clamped(amount),
         amount_refunded=_clamped(refunded),
         amount_out_of_band=_clamped(out_of_band),
+        amount_disputed=_clamped(disputes.amount),
+        amount_lost=_clamped(disputes.lost),
         currency=conversion.currency,
         description=_first(each.description for each in facts),
         paid_at=_first(each.happened_at for each in facts if each.outcome == "succeeded"),
@@ -75,6 +78,10 @@ def transaction_of(payment: Payment, claims: Claims) -> Transaction | None:
         refunded_at=refunded_at if refunded > 0 else None,
         canceled_at=canceled_at if nothing_taken and not has_failed else None,
         provider_created_at=_first(each.created for each in facts),
+        dispute_status=disputes.status,
+        dispute_reason=disputes.reason,
+        dispute_due_by=disputes.due_by,
+        disputed_at=disputes.at,
     )
 
 
@@ -190,6 +197,46 @@ def _refunded(payment: Payment, conversion: Conversion) -> tuple[int, int | None
     return conversion.of_refunds([*returned, *beyond]), max(times, default=None)
 
 
+class Disputed(NamedTuple):
+    """What the disputes of a payment come to: the amount at stake or lost, the amount lost, and the
+    newest dispute."""
+
+    amount: int = 0
+    lost: int = 0
+    status: str | None = None
+    reason: str | None = None
+    due_by: int | None = None
+    at: int | None = None
+
+
+_COST_NOTHING = frozenset({"won", "warning_closed", "prevented"})
+
+
+def disputed(payment: Payment, conversion: Conversion) -> Disputed:
+    """The disputes of a payment. One that was won, prevented or closed as an inquiry costs nothing.
+
+    `at` is when the newest one was created, since Stripe withdraws the money then; a lost one
+    takes precedence.
+    """
+    known = sorted(
+        (each.facts for each in payment.disputes.values()),
+        key=lambda facts: (facts.status == "lost", facts.created or 0, facts.object_id),
+    )
+    if not known:
+        return Disputed()
+    newest = known[-1]
+    counted = [each for each in known if each.status not in _COST_NOTHING]
+    amounts = [(each, conversion.of(each.amount, each.currency) or 0) for each in counted]
+    return Disputed(
+        sum(amount for _, amount in amounts),
+        sum(amount for each, amount in amounts if each.status == "lost"),
+        newest.status,
+        newest.reason,
+        None if newest.rank else newest.due_by,
+        newest.created,
+    )
+
+
 def lacks_refunds(payment: Payment, charge_id: str) -> bool:
     """Whether a charge reports more refunds than its known ones."""
     charge = payment.refunds.get(("charge", charge_id))
@@ -266,6 +313,8 @@ def _refund_row(
         amount=facts.amount,
         amount_refunded=facts.amount,
         amount_out_of_band=0,
+        amount_disputed=0,
+        amount_lost=0,
         currency=facts.currency,
         description=facts.description or (transaction.description if transaction else None),
         paid_at=None,
@@ -273,6 +322,10 @@ def _refund_row(
         refunded_at=facts.created if status == "refunded" else None,
         canceled_at=None,
         provider_created_at=facts.created,
+        dispute_status=None,
+        dispute_reason=None,
+        dispute_due_by=None,
+        disputed_at=None,
     )
 
 

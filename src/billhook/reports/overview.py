@@ -41,11 +41,22 @@ FROM (
     GROUP BY 1, 2, 3, 4) AS counted
 GROUP BY 1, 2
 """  # noqa: S608
+# From the index transactions_lost.
+_LOST = """
+SELECT currency, CASE WHEN (disputed_at AT TIME ZONE 'UTC')::date >= $3
+        THEN (disputed_at AT TIME ZONE 'UTC')::date END AS day,
+    pg_catalog.sum(amount_lost) AS lost, count(*) AS disputes_lost
+FROM payments.transactions
+WHERE environment = $1 AND amount_lost > 0
+    AND (disputed_at AT TIME ZONE 'UTC')::date BETWEEN $2 AND $4
+GROUP BY 1, 2
+"""
 _SUBSCRIPTIONS = """
 SELECT status, count(*) AS subscriptions FROM payments.stripe_subscriptions
 WHERE environment = $1 GROUP BY status ORDER BY subscriptions DESC, status
 """
 _NAMES = tuple(Figures.model_fields)
+_PAID = tuple(name for name in _NAMES if name not in ("lost", "disputes_lost"))
 
 
 async def overview(
@@ -56,11 +67,15 @@ async def overview(
     before = since - timedelta(days=days)
     async with database.connection() as connection:
         rows = await connection.fetch(_FIGURES, environment, before, since, today)
+        lost = await connection.fetch(_LOST, environment, before, since, today)
         counted = await connection.fetch(_SUBSCRIPTIONS, environment)
     found: dict[str, dict[date | None, Figures]] = {}
     for row in rows:
-        figures = Figures(**{name: int(row[name] or 0) for name in _NAMES})
+        figures = Figures(**{name: int(row[name] or 0) for name in _PAID})
         found.setdefault(row["currency"], {})[row["day"]] = figures
+    for row in lost:
+        figures = found.setdefault(row["currency"], {}).setdefault(row["day"], Figures())
+        figures.lost, figures.disputes_lost = int(row["lost"]), row["disputes_lost"]
     period = [since + timedelta(days=number) for number in range(days)]
     currencies = [_currency(name, found[name], period) for name in sorted(found)]
     currencies.sort(key=lambda each: (-each.total.succeeded, -each.previous.succeeded))

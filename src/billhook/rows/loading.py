@@ -15,14 +15,23 @@ import orjson
 from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.kinds import KINDS
 from billhook.postgres import Connection
-from billhook.projections.changes import Changes, PaymentSource, RefundFacts
+from billhook.projections.changes import Changes, DisputeFacts, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
 from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
-from billhook.reducers.payments import Payment, Payments, Refund, Row, Source, Transaction
+from billhook.reducers.payments import (
+    Dispute,
+    Payment,
+    Payments,
+    Refund,
+    Row,
+    Source,
+    Transaction,
+)
 from billhook.reducers.reduce import Session, State, Unnamed
 from billhook.rows.saving import Rows, rows_of
 from billhook.rows.tables import (
+    PAYMENT_DISPUTES,
     PAYMENT_REFS,
     PAYMENT_REFUNDS,
     PAYMENT_SOURCES,
@@ -258,6 +267,10 @@ def payments_of(found: dict[str, Any]) -> Payments:
         at, event_id, rank = (row.pop(f"version_{each}") for each in ("at", "event_id", "rank"))
         refund = RefundFacts(created=row.pop("provider_created_at"), rank=rank, **row)
         payment.refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
+    for payment, row in rows(PAYMENT_DISPUTES):
+        at, event_id, rank = (row.pop(f"version_{each}") for each in ("at", "event_id", "rank"))
+        dispute = DisputeFacts(created=row.pop("provider_created_at"), rank=rank, **row)
+        payment.disputes[dispute.object_id] = Dispute(at, event_id, dispute)
     for payment, row in rows(TRANSACTIONS):
         shown = Row(row.pop("id"), saved := Transaction(**row), payment.id)
         if saved.type == "refund":

@@ -161,6 +161,22 @@ PAYMENT_REFUNDS = Table(
         "provider_created_at": "timestamptz",
     },
 )
+PAYMENT_DISPUTES = Table(
+    ":billhook.payment_disputes",
+    {"environment": "", "object_id": "text"},
+    {
+        "payment_id": "bigint",
+        "version_at": "timestamptz",
+        "version_rank": "smallint",
+        "version_event_id": "text",
+        "status": "text",
+        "reason": "text",
+        "amount": "bigint",
+        "currency": "text",
+        "due_by": "timestamptz",
+        "provider_created_at": "timestamptz",
+    },
+)
 TRANSACTIONS = Table(
     ":payments.transactions",
     {"id": "uuid"},
@@ -179,6 +195,8 @@ TRANSACTIONS = Table(
         "amount": "bigint",
         "amount_refunded": "bigint",
         "amount_out_of_band": "bigint",
+        "amount_disputed": "bigint",
+        "amount_lost": "bigint",
         "currency": "text",
         "description": "text",
         "paid_at": "timestamptz",
@@ -186,6 +204,10 @@ TRANSACTIONS = Table(
         "refunded_at": "timestamptz",
         "canceled_at": "timestamptz",
         "provider_created_at": "timestamptz",
+        "dispute_status": "text",
+        "dispute_reason": "text",
+        "dispute_due_by": "timestamptz",
+        "disputed_at": "timestamptz",
         "raw": "document",
         "payment_id": "bigint",
     },
@@ -193,7 +215,7 @@ TRANSACTIONS = Table(
     on_conflict={"raw": "CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END"},
     deletes=True,
 )
-PAYMENT_TABLES = (PAYMENT_REFS, PAYMENT_SOURCES, PAYMENT_REFUNDS, TRANSACTIONS)
+PAYMENT_TABLES = (PAYMENT_REFS, PAYMENT_SOURCES, PAYMENT_REFUNDS, PAYMENT_DISPUTES, TRANSACTIONS)
 """What belongs to a payment is loaded whole, by its `payment_id`."""
 
 INTERNAL = (

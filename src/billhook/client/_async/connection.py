@@ -75,7 +75,7 @@ class AsyncWebhooks:
         return (await self._transport.send(call)).model
 
     async def remove_event(self, environment: Environment, event_type: str) -> EndpointEvents:
-        """No longer receive an event type that was added."""
+        """Stop receiving an event type that was added."""
         call = Call(
             "DELETE",
             path(environment, "webhook", "events", event_type),

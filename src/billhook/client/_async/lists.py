@@ -101,7 +101,7 @@ class AsyncCustomers:
         overwrite: bool = False,
         dry_run: bool = False,
     ) -> list[AssignedCustomer]:
-        """Say which subjects customers pay for; returns the outcome of each.
+        """Specify which subjects customers pay for; returns the outcome of each.
 
         Args:
             assignments: at most 1,000.

@@ -40,7 +40,13 @@ SELECT payment_id, pg_catalog.nextval('billhook.payment_ids') FROM (
     SELECT DISTINCT payment_id FROM pg_temp.payment_refs WHERE payment_id < 0
     ORDER BY payment_id) AS unknown
 """
-_NUMBERED = ("payment_refs", "payment_sources", "payment_refunds", "transactions")
+_NUMBERED = (
+    "payment_refs",
+    "payment_sources",
+    "payment_refunds",
+    "payment_disputes",
+    "transactions",
+)
 _TAKE_NUMBERS = """
 UPDATE pg_temp.{} t SET payment_id = n.live FROM pg_temp.renumbered n WHERE t.payment_id = n.rebuilt
 """

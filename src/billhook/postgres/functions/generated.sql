@@ -373,6 +373,7 @@ DECLARE
     payment_refs json;
     payment_sources json;
     payment_refunds json;
+    payment_disputes json;
     transactions json;
 BEGIN
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -393,18 +394,24 @@ BEGIN
             t.charge_id, extract(epoch FROM t.provider_created_at)::bigint))
     INTO payment_refunds FROM :billhook.payment_refunds t WHERE t.payment_id = ANY (ids);
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        t.object_id, t.payment_id, extract(epoch FROM t.version_at)::bigint, t.version_rank,
+            t.version_event_id, t.status, t.reason, t.amount, t.currency, extract(epoch FROM
+            t.due_by)::bigint, extract(epoch FROM t.provider_created_at)::bigint))
+    INTO payment_disputes FROM :billhook.payment_disputes t WHERE t.payment_id = ANY (ids);
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
         t.id, t.type, t.status, t.subject_type, t.subject_id, t.provider_customer_id,
             t.customer_email_snapshot, t.provider_object_type, t.provider_object_id,
             t.provider_parent_object_type, t.provider_parent_object_id, t.related_object_ids,
-            t.amount, t.amount_refunded, t.amount_out_of_band, t.currency, t.description,
-            extract(epoch FROM t.paid_at)::bigint, extract(epoch FROM t.failed_at)::bigint,
-            extract(epoch FROM t.refunded_at)::bigint, extract(epoch FROM
+            t.amount, t.amount_refunded, t.amount_out_of_band, t.amount_disputed, t.amount_lost,
+            t.currency, t.description, extract(epoch FROM t.paid_at)::bigint, extract(epoch FROM
+            t.failed_at)::bigint, extract(epoch FROM t.refunded_at)::bigint, extract(epoch FROM
             t.canceled_at)::bigint, extract(epoch FROM t.provider_created_at)::bigint,
-            t.payment_id))
+            t.dispute_status, t.dispute_reason, extract(epoch FROM t.dispute_due_by)::bigint,
+            extract(epoch FROM t.disputed_at)::bigint, t.payment_id))
     INTO transactions FROM :payments.transactions t WHERE t.payment_id = ANY (ids);
     loaded := pg_catalog.json_build_object(
         'payment_refs', payment_refs, 'payment_sources', payment_sources, 'payment_refunds',
-            payment_refunds, 'transactions', transactions);
+            payment_refunds, 'payment_disputes', payment_disputes, 'transactions', transactions);
 END $$;
 
 -- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
@@ -934,33 +941,62 @@ BEGIN
             charge_id = EXCLUDED.charge_id,
             provider_created_at = EXCLUDED.provider_created_at;
     END IF;
+    IF rows ? 'payment_disputes'::text THEN
+        INSERT INTO :billhook.payment_disputes AS old (
+            environment, object_id, payment_id, version_at, version_rank, version_event_id,
+            status, reason, amount, currency, due_by, provider_created_at)
+        SELECT
+            env, r.object_id, r.payment_id, pg_catalog.to_timestamp(r.version_at::double
+            precision), r.version_rank, r.version_event_id, r.status, r.reason, r.amount,
+            r.currency, pg_catalog.to_timestamp(r.due_by::double precision),
+            pg_catalog.to_timestamp(r.provider_created_at::double precision)
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'payment_disputes'::text) AS r(
+            object_id text, payment_id bigint, version_at bigint, version_rank smallint,
+            version_event_id text, status text, reason text, amount bigint, currency text,
+            due_by bigint, provider_created_at bigint)
+        ON CONFLICT (environment, object_id) DO UPDATE SET
+            payment_id = EXCLUDED.payment_id,
+            version_at = EXCLUDED.version_at,
+            version_rank = EXCLUDED.version_rank,
+            version_event_id = EXCLUDED.version_event_id,
+            status = EXCLUDED.status,
+            reason = EXCLUDED.reason,
+            amount = EXCLUDED.amount,
+            currency = EXCLUDED.currency,
+            due_by = EXCLUDED.due_by,
+            provider_created_at = EXCLUDED.provider_created_at;
+    END IF;
     IF rows ? 'transactions'::text THEN
         INSERT INTO :payments.transactions AS old (
             id, type, status, subject_type, subject_id, provider_customer_id,
             customer_email_snapshot, provider_object_type, provider_object_id,
             provider_parent_object_type, provider_parent_object_id, related_object_ids, amount,
-            amount_refunded, amount_out_of_band, currency, description, paid_at, failed_at,
-            refunded_at, canceled_at, provider_created_at, raw, payment_id, provider,
-            environment)
+            amount_refunded, amount_out_of_band, amount_disputed, amount_lost, currency,
+            description, paid_at, failed_at, refunded_at, canceled_at, provider_created_at,
+            dispute_status, dispute_reason, dispute_due_by, disputed_at, raw, payment_id,
+            provider, environment)
         SELECT
             r.id, r.type, r.status, r.subject_type, r.subject_id, r.provider_customer_id,
             r.customer_email_snapshot, r.provider_object_type, r.provider_object_id,
             r.provider_parent_object_type, r.provider_parent_object_id, r.related_object_ids,
-            r.amount, r.amount_refunded, r.amount_out_of_band, r.currency, r.description,
-            pg_catalog.to_timestamp(r.paid_at::double precision),
+            r.amount, r.amount_refunded, r.amount_out_of_band, r.amount_disputed, r.amount_lost,
+            r.currency, r.description, pg_catalog.to_timestamp(r.paid_at::double precision),
             pg_catalog.to_timestamp(r.failed_at::double precision),
             pg_catalog.to_timestamp(r.refunded_at::double precision),
             pg_catalog.to_timestamp(r.canceled_at::double precision),
-            pg_catalog.to_timestamp(r.provider_created_at::double precision),
-            coalesce(documents[r.raw] #> object_path, '{}'::jsonb), r.payment_id, 'stripe', env
+            pg_catalog.to_timestamp(r.provider_created_at::double precision), r.dispute_status,
+            r.dispute_reason, pg_catalog.to_timestamp(r.dispute_due_by::double precision),
+            pg_catalog.to_timestamp(r.disputed_at::double precision), coalesce(documents[r.raw]
+            #> object_path, '{}'::jsonb), r.payment_id, 'stripe', env
         FROM pg_catalog.jsonb_to_recordset(rows -> 'transactions'::text) AS r(
             id uuid, type text, status text, subject_type text, subject_id text,
             provider_customer_id text, customer_email_snapshot text, provider_object_type text,
             provider_object_id text, provider_parent_object_type text, provider_parent_object_id
             text, related_object_ids jsonb, amount bigint, amount_refunded bigint,
-            amount_out_of_band bigint, currency text, description text, paid_at bigint,
-            failed_at bigint, refunded_at bigint, canceled_at bigint, provider_created_at
-            bigint, raw integer, payment_id bigint)
+            amount_out_of_band bigint, amount_disputed bigint, amount_lost bigint, currency
+            text, description text, paid_at bigint, failed_at bigint, refunded_at bigint,
+            canceled_at bigint, provider_created_at bigint, dispute_status text, dispute_reason
+            text, dispute_due_by bigint, disputed_at bigint, raw integer, payment_id bigint)
         ON CONFLICT (id) DO UPDATE SET
             type = EXCLUDED.type,
             status = EXCLUDED.status,
@@ -976,6 +1012,8 @@ BEGIN
             amount = EXCLUDED.amount,
             amount_refunded = EXCLUDED.amount_refunded,
             amount_out_of_band = EXCLUDED.amount_out_of_band,
+            amount_disputed = EXCLUDED.amount_disputed,
+            amount_lost = EXCLUDED.amount_lost,
             currency = EXCLUDED.currency,
             description = EXCLUDED.description,
             paid_at = EXCLUDED.paid_at,
@@ -983,6 +1021,10 @@ BEGIN
             refunded_at = EXCLUDED.refunded_at,
             canceled_at = EXCLUDED.canceled_at,
             provider_created_at = EXCLUDED.provider_created_at,
+            dispute_status = EXCLUDED.dispute_status,
+            dispute_reason = EXCLUDED.dispute_reason,
+            dispute_due_by = EXCLUDED.dispute_due_by,
+            disputed_at = EXCLUDED.disputed_at,
             raw = CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END,
             payment_id = EXCLUDED.payment_id;
     END IF;

@@ -31,8 +31,10 @@ _COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.sub
     t.provider_customer_id, t.customer_email_snapshot,
     t.provider_object_id AS provider_reference_id,
     t.provider_object_type AS provider_reference_type, t.amount, t.amount_refunded,
-    t.amount_out_of_band, t.currency, t.description, t.paid_at, t.failed_at, t.refunded_at,
-    t.canceled_at, t.provider_created_at, t.created_at, t.updated_at"""
+    t.amount_out_of_band, t.amount_disputed, t.amount_lost, t.currency, t.description,
+    t.paid_at, t.failed_at, t.refunded_at, t.canceled_at,
+    t.dispute_status, t.dispute_reason, t.dispute_due_by, t.disputed_at,
+    t.provider_created_at, t.created_at, t.updated_at"""
 _PAYMENT_COLUMNS = f"{_COLUMNS}, t.related_object_ids, t.payment_id"
 _REFUNDS = f"""
 SELECT {_PAYMENT_COLUMNS} FROM payments.transactions AS t
