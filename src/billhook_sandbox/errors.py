@@ -1,8 +1,14 @@
-"""Stripe's errors: four types (stripe-facts 40), each with its HTTP status."""
+"""Stripe's errors: four types (stripe-facts 40), and one of `/v2`, each with its HTTP status."""
 
 from typing import Any, Literal
 
-ErrorType = Literal["api_error", "card_error", "idempotency_error", "invalid_request_error"]
+ErrorType = Literal[
+    "api_error",
+    "card_error",
+    "idempotency_error",
+    "invalid_request_error",
+    "temporary_session_expired",  # of /v2
+]
 
 DOC_URL = "https://docs.stripe.com/error-codes#"
 

@@ -45,6 +45,8 @@ FORMS: dict[str, tuple[str, int]] = {
     "tax_id": ("txi_1", 23),
     "tax_rate": ("txr_1", 23),
     "test_helpers.test_clock": ("clock_1", 23),
+    "v2.billing.meter_event_adjustment": ("mtr_event_adj_1", 23),
+    "v2.billing.meter_event_session": ("bmes_test_", 24),
     "webhook_endpoint": ("we_1", 23),
 }
 

@@ -47,6 +47,7 @@ UNDOCUMENTED_FIELDS = {
 }
 LIST_KEYS = {"object", "data", "has_more", "url"}
 UNDOCUMENTED_LIST_KEYS = {"total_count", "next_page"}
+NO_RESPONSE = '"None"'
 DELETED_KEYS = {"id", "object", "deleted"}
 DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 
@@ -59,7 +60,7 @@ def validate_response(
     `validated` caches the objects of earlier lists: stored objects never change, so they need no
     second validation.
     """
-    if operation is None:
+    if operation is None or operation.response == NO_RESPONSE:
         return
     type_ = read_text(operation.module, operation.response)
     if not isinstance(type_, PageOf):

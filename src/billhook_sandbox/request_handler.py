@@ -1,4 +1,4 @@
-"""Handles a request to `/v1`: authentication, idempotency, the operation, the response."""
+"""Handles a request to `/v1` or `/v2`: authentication, idempotency, the operation, the response."""
 
 import base64
 from email.utils import formatdate
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from billhook_sandbox import idempotency
+from billhook_sandbox.api.meter_event_streams import STREAM, data_set_of_token
 from billhook_sandbox.api_versions import check_version, default_version, render, to_current_params
 from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.connection_abort import abort_connection
@@ -17,6 +18,7 @@ from billhook_sandbox.errors import InvalidRequest, StripeError, Unauthorized, u
 from billhook_sandbox.expansion import expand
 from billhook_sandbox.fault_injection import Fault
 from billhook_sandbox.idempotency import ApiResponse, Reservation
+from billhook_sandbox.json_params import decode_json
 from billhook_sandbox.keys import masked, parse_key
 from billhook_sandbox.object_validation import validate_response
 from billhook_sandbox.options import API_VERSION
@@ -79,14 +81,12 @@ class RequestHandler:
 
     async def respond(self, request: Request, request_id: str) -> ApiResponse:
         path = path_of(request)
-        if not path.startswith("/v1/"):
+        if not path.startswith(("/v1/", "/v2/")):
             raise unknown_route(request.method, path)
         data = self.authenticate(request)
-        encoded = request.url.query
-        if request.method == "POST":
-            encoded = (await request.body()).decode()
         version = check_version(request.headers.get("stripe-version", default_version(data)))
-        params = to_current_params(version, request.method, path, decode(encoded))
+        given = await read_body(request, path)
+        params = to_current_params(version, request.method, path, given)
         incoming = Incoming(request, request_id, version, params)
         fault = self.state.fault_injector.fault_for(request.method, incoming.path)
         if fault and fault.fails and not fault.after_effect:
@@ -153,6 +153,8 @@ class RequestHandler:
 
     def authenticate(self, request: Request) -> DataSet:
         key = read_key(request.headers.get("authorization", ""))
+        if path_of(request) == STREAM:
+            return data_set_of_token(list(self.state.data_sets.values()), key)
         if not key:
             raise Unauthorized(
                 "You did not provide an API key. You need to provide your API key in the "
@@ -171,6 +173,14 @@ class RequestHandler:
         if found.restricted:
             self.state.fault_injector.check_access(key, request.method, path_of(request))
         return self.state.data_set(found.account, found.livemode)
+
+
+async def read_body(request: Request, path: str) -> Json:
+    """The decoded parameters: JSON for `/v2`, else Stripe's form encoding."""
+    if request.method != "POST":
+        return decode(request.url.query)
+    body = await request.body()
+    return decode_json(body) if path.startswith("/v2/") else decode(body.decode())
 
 
 JSON = "application/json"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 SERVICE = re.compile(r'"(\w+)":\s*\[\s*"([\w.]+)",\s*"\w+",?\s*\]')
 METHOD = re.compile(r"^    def (\w+)\(", re.MULTILINE)
-REQUEST = re.compile(r'self\._request\(\s*"(\w+)",\s*"(/v1/[^"]+)"')
+REQUEST = re.compile(r'self\._request\(\s*"(\w+)",\s*"(/v[12]/[^"]+)"')
 PARAMS = re.compile(r'\bparams: (?:Optional\[\s*)?"(\w+)"')
 RESPONSE = re.compile(r"\) -> (.+?):\n", re.DOTALL)
 PLACEHOLDER = re.compile(r"\{\w+\}")
@@ -53,6 +53,7 @@ def source(module: str) -> str:
 
 def operations() -> Iterator[SdkOperation]:
     yield from operations_of_service("stripe._v1_services", "")
+    yield from operations_of_service("stripe._v2_services", "v2.")
 
 
 def operations_of_service(module: str, prefix: str) -> Iterator[SdkOperation]:

@@ -38,7 +38,11 @@ CREATE = Form(
 
 
 def create(call: Call) -> Json:
-    data, given = call.data, call.params
+    return record(call.data, call.params)
+
+
+def record(data: DataSet, given: Json) -> Json:
+    """Validates and stores an event. Raises InvalidRequest; then nothing is stored."""
     name, payload = given["event_name"], given["payload"]
     meter = active_meter(data, name)
     if meter is None:

@@ -34,6 +34,8 @@ TYPES = {
     "customer": "Customer",
     "discount": "Discount",
     "dispute": "Dispute",
+    "entitlements.active_entitlement": "Entitlements.ActiveEntitlement",
+    "entitlements.feature": "Entitlements.Feature",
     "event": "Event",
     "invoice": "Invoice",
     "invoice_payment": "InvoicePayment",
