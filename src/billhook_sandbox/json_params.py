@@ -1,5 +1,5 @@
-"""The parameters of `/v2` requests, which are JSON. They are converted to the form of `/v1`, so that
-the same code checks both."""
+"""The parameters of `/v2` requests, which are JSON. They are converted to the form of `/v1`, so
+that the same code checks both."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,9 +1,12 @@
 """Payment methods: cards by number or test token, SEPA debit by IBAN."""
 
+from typing import Any
+
 from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, passes_luhn
 from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import charge_attempts
+from billhook_sandbox.objects.card_expiry import schedule_expiry
 from billhook_sandbox.objects.payment_method import (
     attach_method,
     billing_details,
@@ -30,6 +33,15 @@ from billhook_sandbox.params import (
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
 
+
+def month(raw: Any, param: str) -> int:
+    value = integer(raw, param)
+    if not 1 <= value <= 12:
+        message = "Your card's expiration month is invalid."
+        raise InvalidRequest(message, code="invalid_expiry_month", param=param, status=402)
+    return value
+
+
 BILLING = Form(
     {
         "address": clearable(ADDRESS),
@@ -41,7 +53,7 @@ BILLING = Form(
 CARD = Form(
     {
         "number": text,
-        "exp_month": integer,
+        "exp_month": month,
         "exp_year": integer,
         "cvc": text,
         "token": text,
@@ -59,7 +71,8 @@ CREATE = Form(
     },
     required=("type",),
 )
-UPDATE = Form({**EXPAND, "billing_details": BILLING, "metadata": metadata})
+EXPIRY = Form({"exp_month": month, "exp_year": integer})
+UPDATE = Form({**EXPAND, "billing_details": BILLING, "card": EXPIRY, "metadata": metadata})
 ATTACH = Form({**EXPAND, "customer": text}, required=("customer",))
 LIST = list_form(by_created=False, customer=text, type=text)
 LIST_FOR_CUSTOMER = list_form(by_created=False, type=text)
@@ -118,7 +131,12 @@ def update(call: Call) -> Json:
     if "billing_details" in call.params:
         merged = {**method["billing_details"], **call.params["billing_details"]}
         values["billing_details"] = billing_details(merged)
-    return change(call.data, method, "payment_method.updated", **values)
+    if "card" in call.params:
+        values["card"] = {**method["card"], **call.params["card"]}
+    changed = change(call.data, method, "payment_method.updated", **values)
+    if "card" in call.params and method["customer"]:
+        schedule_expiry(call.data, changed)
+    return changed
 
 
 def attach(call: Call) -> Json:

@@ -28,6 +28,12 @@ def card_for(data: DataSet, method: Json, customer: str | None) -> Card:
     return take_next_outcome(data, customer) or card_of(method)
 
 
+def requires_authentication(card: Card, off_session: bool) -> bool:
+    """Whether the payment requires authentication; one card only does on its first payment."""
+    only_first = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
+    return card.payment == "requires_authentication" and not (off_session and only_first)
+
+
 def succeed(data: DataSet, intent: Json, method: Json) -> tuple[Json, Json]:
     """Pays the intent; returns it and its charge. The caller emits the events."""
     charge = make_charge(data, intent, method, "succeeded", receipt_url=receipt_url(data))

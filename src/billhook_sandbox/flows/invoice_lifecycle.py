@@ -107,19 +107,13 @@ def latest_intent(data: DataSet, invoice: str) -> Json | None:
     return None
 
 
-def requires_authentication(card: Card, off_session: bool) -> bool:
-    """Whether the payment requires authentication; one card only does on its first payment."""
-    only_first = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name
-    return card.payment == "requires_authentication" and not (off_session and only_first)
-
-
 def attempt_payment(
     data: DataSet, invoice: Json, method: Json, off_session: bool, card: Card | None = None
 ) -> Json | CardError:
     """Returns the paid invoice or the error. `card` overrides how the method behaves."""
     card = card or charge_attempts.card_for(data, method, invoice["customer"])
     unpaid, is_new = intent_of(data, invoice, method)
-    if card.payment == "declined" or requires_authentication(card, off_session):
+    if card.payment == "declined" or charge_attempts.requires_authentication(card, off_session):
         if is_new:
             emit(data, "payment_intent.created", unpaid)
         if card.payment == "declined":

@@ -5,6 +5,7 @@ from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change, emit, previous_attributes
 from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
+from billhook_sandbox.flows.invoice_of_intent import settle_invoice_of
 from billhook_sandbox.objects.charge import make_balance_transaction, make_charge
 from billhook_sandbox.objects.payment_method import attach_method
 from billhook_sandbox.schedule import schedule_in
@@ -70,7 +71,7 @@ def confirm(
     card = charge_attempts.card_for(data, method, intent["customer"])
     if card.payment == "declined":
         raise charge_attempts.decline(data, intent, method, card)
-    if card.payment == "requires_authentication":
+    if charge_attempts.requires_authentication(card, off_session):
         if off_session:
             raise fail_off_session(data, intent, method)
         action = next_action(intent, return_url, base_url)
@@ -124,6 +125,7 @@ def collect(data: DataSet, intent: Json, method: Json, card: Card) -> Json:
     charge = add_balance_transaction_if_due(data, intent, charge)
     emit(data, "charge.succeeded", charge)
     emit(data, "payment_intent.succeeded", intent)
+    settle_invoice_of(data, intent)
     open_dispute_for_card(data, charge, card)
     return intent
 

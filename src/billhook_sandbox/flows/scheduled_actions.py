@@ -19,6 +19,7 @@ from billhook_sandbox.flows.refund_lifecycle import settle_refund
 from billhook_sandbox.flows.subscription_cancellation import end_subscription
 from billhook_sandbox.flows.subscription_pause import resume_when_due
 from billhook_sandbox.objects.balance_summary import balance_of
+from billhook_sandbox.objects.card_expiry import emit_card_expiring
 from billhook_sandbox.objects.charge import make_balance_transaction
 from billhook_sandbox.schedule import Action
 from billhook_sandbox.store import DataSet, Json
@@ -77,6 +78,7 @@ ACTIONS: Mapping[str, Action] = {
     "finalize_invoice": invoice_collection.finalize_when_due,
     "renew_subscription": subscription_renewal.renew_when_due,
     "retry_invoice": invoice_collection.retry_when_due,
+    "emit_card_expiring": emit_card_expiring,
     "emit_upcoming": emit_upcoming,
     "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,

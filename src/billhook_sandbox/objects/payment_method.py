@@ -5,6 +5,7 @@ import hashlib
 from billhook_sandbox.cards import BY_TOKEN, Card
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.objects.card_expiry import schedule_expiry
 from billhook_sandbox.store import DataSet, Json
 
 NO_ADDRESS: Json = {
@@ -118,6 +119,7 @@ def attach_method(data: DataSet, method: Json, customer: Json) -> Json:
         )
     method = data.put({**method, "customer": customer["id"]})
     emit(data, "payment_method.attached", method)
+    schedule_expiry(data, method)
     return method
 
 
