@@ -87,6 +87,9 @@ def pay_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--email")
     parser.add_argument("--name")
+    parser.add_argument("--country", help="of the billing address (default: US)")
+    parser.add_argument("--promotion-code", dest="promotion_code")
+    parser.add_argument("--shipping-rate", dest="shipping_rate", help="id or display name")
     parser.add_argument("--authentication", choices=("ask", "confirmed", "denied"))
 
 
