@@ -69,6 +69,7 @@ class Field(NamedTuple):
 ANY, STR = Scalar("Any"), Scalar("str")
 SCALARS: dict[str, Type] = {
     **{name: Scalar(name) for name in ("str", "int", "float", "bool", "Decimal", "Any")},
+    "None": OneOf((None,)),
     "object": ANY,
     "StripeObject": MapOf(ANY),
     "UntypedStripeObject": MapOf(ANY),

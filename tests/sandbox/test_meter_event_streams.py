@@ -10,6 +10,7 @@ import pytest
 import stripe
 
 from sandbox.shop import Shop, web
+from sandbox.test_meters import now_of
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def streaming(shop: Shop) -> Any:
 
 
 def total(shop: Shop, meter: Any, customer: str) -> float:
-    start = int(datetime.now(UTC).timestamp()) // 86400 * 86400 - 86400
+    start = now_of(shop) // 86400 * 86400 - 86400
     given = {"customer": customer, "start_time": start, "end_time": start + 3 * 86400}
     found = shop.v1.billing.meters.event_summaries.list(meter.id, given).data
     return sum(each.aggregated_value for each in found)
@@ -49,7 +50,7 @@ def total(shop: Shop, meter: Any, customer: str) -> float:
 
 def test_a_stream_records_many_events_at_once(shop: Shop, meter: Any, customer: str) -> None:
     client = streaming(shop)
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(now_of(shop), UTC)
     events = [event(customer, "2", identifier=f"e{i}") for i in range(99)]
     events.append(event(customer, "1", timestamp=(now - timedelta(seconds=5)).isoformat()))
     client.v2.billing.meter_event_stream.create({"events": events})
