@@ -93,6 +93,16 @@ def without_allowed_payment_method_types(_: DataSet, obj: Json) -> Json:
     return {k: v for k, v in obj.items() if k != "allowed_payment_method_types"}
 
 
+UI_MODES = {"hosted": "hosted_page", "embedded": "embedded_page", "custom": "elements"}
+"""The names before dahlia, and today's."""
+
+
+def session_before_dahlia(_: DataSet, session: Json) -> Json:
+    old = {new: name for name, new in UI_MODES.items()}
+    mode = session.get("ui_mode")
+    return {**session, "ui_mode": old.get(mode or "", mode)}
+
+
 def current_period(subscription: Json) -> Json:
     items = subscription["items"].get("data") or [{}]
     names = ("current_period_start", "current_period_end")
@@ -180,6 +190,7 @@ CHANGES = (
             "payment_intent": without_allowed_payment_method_types,
         },
     ),
+    Change("2026-03-25.dahlia", {"checkout.session": session_before_dahlia}),
     Change("2025-09-30.clover", {"promotion_code": code_before_clover}),
     Change(
         "2025-03-31.basil",
@@ -202,6 +213,8 @@ def to_current_params(version: str, method: str, path: str, params: Json) -> Jso
     """Converts parameters of an older version to the newest one (stripe-facts 43)."""
     if path == "/v1/promotion_codes" and method == "POST" and version < "2025-09-30.clover":
         return {("promotion" if k == "coupon" else k): promotion(k, v) for k, v in params.items()}
+    if path == "/v1/checkout/sessions" and version < "2026-03-25.dahlia" and "ui_mode" in params:
+        params = {**params, "ui_mode": UI_MODES.get(params["ui_mode"], params["ui_mode"])}
     paths = ("/v1/checkout/sessions", "/v1/payment_intents", "/v1/setup_intents")
     renamed = path in paths and method == "POST"
     if not renamed or version >= "2026-09-30.endive" or "payment_method_types" not in params:

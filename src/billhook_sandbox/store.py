@@ -77,18 +77,6 @@ class Collection:
         """Keeps its position in the order, so that a list cursor on it stays valid."""
         self.rows.pop(object_id, None)
 
-    def forget(self, object_id: str) -> None:
-        """Removes an object as if it had never been there. Its position stays unused."""
-        obj = self.rows.pop(object_id, None)
-        if self.order and self.order[-1] == object_id:
-            self.order.pop()
-            self.created_times.pop()
-            for field, index in self.indexes.items():
-                ids = index.get((obj or {}).get(field), [])
-                if ids and ids[-1] == object_id:
-                    ids.pop()
-            del self.position[object_id]
-
     def ids(self, field: str | None, value: Any = None) -> Sequence[str]:
         """Ids in order of creation: all, or those whose field has or once had the value."""
         if field is None:
@@ -205,7 +193,7 @@ class DataSet:
         for key in reversed(before):
             obj = before[key]
             if obj is None:
-                self.all(key[0]).forget(key[1])
+                self.all(key[0]).remove(key[1])
             else:
                 self.all(key[0]).put(obj)
             if key in outer:

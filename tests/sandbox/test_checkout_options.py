@@ -302,3 +302,45 @@ def test_the_page_keeps_everything_while_the_card_is_authenticated(shop: Shop) -
     paid = shop.get(f"/v1/checkout/sessions/{session.id}")
     assert (paid["status"], paid["customer_details"]["phone"]) == ("complete", "+49301234")
     assert paid["collected_information"]["shipping_details"]["address"]["city"] == "Berlin"
+
+
+def test_a_debit_has_its_invoice_once_it_has_succeeded(shop: Shop) -> None:
+    item = {"price": shop.price(currency="eur"), "quantity": 1}
+    session = shop.session(line_items=[item], invoice_creation={"enabled": True})
+    debit = {"type": "sepa_debit", "sepa_debit": {"iban": "AT611904300234573201"}}
+    waiting = shop.pay(session.id, shop.v1.payment_methods.create(debit).id)
+    assert (waiting["payment_status"], waiting["invoice"]) == ("unpaid", None)
+    shop.settle()
+    found = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["invoice"]})
+    assert (found.payment_status, found.invoice.amount_paid) == ("paid", 1500)
+
+
+def test_an_older_api_version_has_its_own_names_of_the_ui_modes(shop: Shop) -> None:
+    answer = shop.raw(
+        "POST",
+        "/v1/checkout/sessions",
+        {"Stripe-Version": "2025-09-30.clover"},
+        **{
+            "mode": "payment",
+            "ui_mode": "custom",
+            "return_url": "https://shop.example/return",
+            "line_items[0][price]": shop.price(),
+            "line_items[0][quantity]": "1",
+        },
+    ).json()
+    assert answer["ui_mode"] == "custom"
+    assert shop.v1.checkout.sessions.retrieve(answer["id"]).ui_mode == "elements"
+
+
+def test_a_checkout_does_not_use_the_customers_balance(shop: Shop) -> None:
+    """Its invoice says what was paid."""
+    first = shop.paid("subscription")
+    item = shop.get(f"/v1/subscriptions/{first['subscription']}")["items"]["data"][0]["id"]
+    cheaper = {"id": item, "price": shop.price(500, interval="month")}
+    change = {"items": [cheaper], "proration_behavior": "always_invoice"}
+    shop.v1.subscriptions.update(first["subscription"], change)
+    balance = shop.v1.customers.retrieve(first["customer"]).balance
+    assert balance < 0
+    paid = shop.paid(customer=first["customer"], invoice_creation={"enabled": True})
+    assert shop.v1.invoices.retrieve(paid["invoice"]).amount_paid == paid["amount_total"] == 1500
+    assert shop.v1.customers.retrieve(first["customer"]).balance == balance

@@ -32,7 +32,7 @@ def create(data: DataSet, session: Json, customer: Json, intent: Json) -> PaidIn
         shipping_cost=shipping_cost(session, record),
         shipping_details=shipping_details(intent),
     )
-    opened = finalize(data, draft)
+    opened = finalize(data, draft, applies_balance=False)
     return PaidInvoice(draft, opened, settle_invoice(data, opened, intent))
 
 

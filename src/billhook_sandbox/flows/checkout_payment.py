@@ -1,49 +1,27 @@
 """Pays Checkout Sessions, for the page, the API and the controls."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import (
     charge_attempts,
-    checkout_invoice,
     checkout_subscription,
     setup_intent_lifecycle,
 )
-from billhook_sandbox.flows.checkout_buyer import (
-    Buyer,
-    check_buyer,
-    consent_of,
-    filled_fields,
-    with_known_details,
-)
+from billhook_sandbox.flows.checkout_buyer import Buyer, check_buyer, with_known_details
 from billhook_sandbox.flows.checkout_choices import apply_choices
+from billhook_sandbox.flows.checkout_completion import Purchase, complete, complete_with_invoice
 from billhook_sandbox.flows.checkout_customer import create_customer, update_customer
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
-from billhook_sandbox.objects.checkout_session import collects_method, customer_details
-from billhook_sandbox.objects.coupon import redeem
+from billhook_sandbox.objects.checkout_session import collects_method
 from billhook_sandbox.objects.payment_intent import full_shipping, make_intent
-from billhook_sandbox.objects.payment_method import NO_ADDRESS, attach_method, billing_details
+from billhook_sandbox.objects.payment_method import attach_method, billing_details
 from billhook_sandbox.objects.setup_intent import make_setup_intent
-from billhook_sandbox.objects.tax_id import tax_ids_of
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 Authentication = Literal["ask", "confirmed", "denied"]
-
-
-class Purchase(NamedTuple):
-    """One attempt to pay a session."""
-
-    session: Json
-    buyer: Buyer
-    method: Json | None
-    """None for a free order."""
-    customer: Json | None = None
-    """None for a guest."""
-    intent: Json | None = None
-    """None if nothing is due."""
-    intent_is_new: bool = False
 
 
 def pay(
@@ -285,20 +263,6 @@ def charge_once(data: DataSet, purchase: Purchase, method: Json, unpaid: Json) -
     return session
 
 
-def complete_with_invoice(
-    data: DataSet, purchase: Purchase, payment_status: str, intent: Json
-) -> Json:
-    """Completes the session; if the session says so, the payment also gets an invoice."""
-    session, customer = purchase.session, purchase.customer
-    if not session["invoice_creation"]["enabled"] or customer is None:
-        return complete(data, purchase, payment_status, payment_intent=intent["id"])
-    created = checkout_invoice.create(data, session, customer, intent)
-    ids = {"invoice": created.paid["id"], "payment_intent": intent["id"]}
-    session = complete(data, purchase, payment_status, **ids)
-    checkout_invoice.emit_invoice_events(data, created)
-    return session
-
-
 def start_debit(data: DataSet, purchase: Purchase, method: Json, unpaid: Json) -> Json:
     """Completes the session as unpaid; the debit succeeds or fails later (stripe-facts 7)."""
     intent, charge = charge_attempts.start_debit(data, unpaid, method)
@@ -333,64 +297,3 @@ def subscribe(data: DataSet, purchase: Purchase, customer: Json) -> Json:
     if charge and method:
         open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return data.need("checkout.session", session["id"])
-
-
-def complete(data: DataSet, purchase: Purchase, payment_status: str, **values: str) -> Json:
-    customer = purchase.customer
-    session = change(
-        data,
-        purchase.session,
-        **collected(purchase),
-        customer=customer and customer["id"],
-        customer_details=final_details(data, purchase),
-        payment_status=payment_status,
-        status="complete",
-        url=None,
-        **values,
-    )
-    for discount in session["discounts"]:
-        redeem(data, discount)
-    emit(data, "checkout.session.completed", session)
-    return session
-
-
-def collected(purchase: Purchase) -> Json:
-    """The fields with what the buyer entered beside the payment."""
-    session, buyer = purchase.session, purchase.buyer
-    shipping = None
-    if session["shipping_address_collection"] and buyer.shipping:
-        address = {**NO_ADDRESS, **buyer.shipping["address"]}
-        shipping = {"address": address, "name": buyer.shipping["name"]}
-    return {
-        "collected_information": {
-            "business_name": None,
-            "individual_name": None,
-            "shipping_details": shipping,
-        },
-        "consent": consent_of(session, buyer),
-        "custom_fields": filled_fields(session, buyer),
-    }
-
-
-def final_details(data: DataSet, purchase: Purchase) -> Json:
-    session, buyer, customer = purchase.session, purchase.buyer, purchase.customer
-    known = [found for found in (tax_ids_of(data, customer["id"]) if customer else [])]
-    tax_ids = [{"type": each["type"], "value": each["value"]} for each in known]
-    if buyer.tax_id and session.get("tax_id_collection", {}).get("enabled") and not customer:
-        tax_ids = [buyer.tax_id]
-    phone = buyer.phone if session["phone_number_collection"]["enabled"] else None
-    name = buyer.business_name or buyer.name
-    details = customer_details(buyer.email, name, buyer.address, phone)
-    exempt = customer["tax_exempt"] if customer else "none"
-    return {**details, "tax_exempt": exempt, "tax_ids": tax_ids}
-
-
-def settle_debit(data: DataSet, session: str) -> None:
-    """The bank's response to a debit; the session's event follows those of the intent."""
-    found = data.need("checkout.session", session)
-    intent = data.need("payment_intent", found["payment_intent"])
-    if charge_attempts.settle_debit(data, intent):
-        found = change(data, found, payment_status="paid")
-        emit(data, "checkout.session.async_payment_succeeded", found)
-    else:
-        emit(data, "checkout.session.async_payment_failed", found)

@@ -108,7 +108,7 @@ def first_invoice(
         subscription=subscription,
         discounts=subscription["discounts"],
     )
-    opened = finalize(data, draft)
+    opened = finalize(data, draft, applies_balance=False)
     paid = settle_invoice(data, opened, intent) if intent else data.put(paid_invoice(data, opened))
     return PaidInvoice(draft, opened, paid)
 

@@ -23,14 +23,15 @@ def subscription_of(data: DataSet, invoice: Json) -> Json | None:
     return data.get("subscription", details.get("subscription"))
 
 
-def finalize(data: DataSet, draft: Json) -> Json:
-    """Emits no events: the caller decides their order."""
+def finalize(data: DataSet, draft: Json, applies_balance: bool = True) -> Json:
+    """Emits no events: the caller decides their order. The customer's balance is not applied to the
+    invoice of a payment that was made before, at Checkout."""
     customer = data.need("customer", draft["customer"])
     draft = usage_billing.with_credits(data, usage_billing.with_late_usage(data, draft))
-    opened = data.put(finalized_invoice(data, draft, customer))
+    opened = data.put(finalized_invoice(data, draft, customer, applies_balance))
     sequence = customer["next_invoice_sequence"] + 1
     customer = change(data, customer, next_invoice_sequence=sequence)
-    if customer["balance"] != opened["ending_balance"]:
+    if applies_balance and customer["balance"] != opened["ending_balance"]:
         change(data, customer, "customer.updated", balance=opened["ending_balance"])
     return opened
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import (
     charge_attempts,
+    checkout_completion,
     checkout_expiry,
-    checkout_payment,
     invoice_collection,
     subscription_creation,
     subscription_renewal,
@@ -86,7 +86,7 @@ ACTIONS: Mapping[str, Action] = {
     "expire_session": checkout_expiry.expire_when_due,
     "decide_dispute": decide_dispute,
     "settle_charge": settle_charge,
-    "settle_debit": checkout_payment.settle_debit,
+    "settle_debit": checkout_completion.settle_debit,
     "settle_intent": settle_intent,
     "resume_collection": resume_when_due,
     "settle_refund": settle_refund,

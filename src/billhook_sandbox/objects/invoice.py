@@ -241,11 +241,13 @@ def make_line(
     }
 
 
-def finalized_invoice(data: DataSet, invoice: Json, customer: Json) -> Json:
-    """The finalized invoice, with its number and its URLs."""
-    now = data.clock.now()
-    # The customer's balance is applied to the next invoice that is finalized.
-    balance, total = customer["balance"], invoice["total"]
+def finalized_invoice(
+    data: DataSet, invoice: Json, customer: Json, applies_balance: bool = True
+) -> Json:
+    """The finalized invoice, with its number and its URLs. The customer's balance is applied to the
+    next invoice that is finalized."""
+    now, total = data.clock.now(), invoice["total"]
+    balance = customer["balance"] if applies_balance else 0
     due = max(0, total + balance)
     url = f"https://invoice.stripe.com/i/{account_id(data.account)}/{data.ids.random(40)}"
     return {
@@ -254,11 +256,11 @@ def finalized_invoice(data: DataSet, invoice: Json, customer: Json) -> Json:
         "amount_remaining": due,
         "automatically_finalizes_at": None,
         "effective_at": now,
-        "ending_balance": total + balance - due,
+        "ending_balance": total + balance - due if applies_balance else customer["balance"],
         "hosted_invoice_url": url,
         "invoice_pdf": f"{url}/pdf",
         "number": f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04}",
-        "starting_balance": balance,
+        "starting_balance": customer["balance"],
         "status": "open",
         "status_transitions": {**invoice["status_transitions"], "finalized_at": now},
     }
