@@ -32,8 +32,11 @@ from billhook_sandbox.api import (
     products,
     refunds,
     setup_intents,
+    shipping_rates,
     subscription_items,
     subscriptions,
+    tax_ids,
+    tax_rates,
     test_clocks,
     webhook_endpoints,
 )
@@ -71,8 +74,11 @@ OPERATIONS: tuple[Operation, ...] = (
     *products.OPERATIONS,
     *refunds.OPERATIONS,
     *setup_intents.OPERATIONS,
+    *shipping_rates.OPERATIONS,
     *subscription_items.OPERATIONS,
     *subscriptions.OPERATIONS,
+    *tax_ids.OPERATIONS,
+    *tax_rates.OPERATIONS,
     *test_clocks.OPERATIONS,
     *webhook_endpoints.OPERATIONS,
 )

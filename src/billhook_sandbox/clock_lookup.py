@@ -29,7 +29,7 @@ def customer_id_for(data: DataSet, params: Json, path: Mapping[str, str]) -> str
     """The customer that the request names, or that owns the object it names."""
     if isinstance(params.get("customer"), str):
         return str(params["customer"])
-    object_id = path.get("id", "")
+    object_id = path.get("customer") or path.get("id", "")
     if object_id.startswith("cus_"):
         return object_id
     kind = KIND_BY_PREFIX.get(object_id.split("_")[0])

@@ -24,7 +24,8 @@ from billhook_sandbox.flows import (
     setup_intent_lifecycle,
     subscription_renewal,
 )
-from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
+from billhook_sandbox.flows.checkout_payment import Authentication, pay
+from billhook_sandbox.flows.checkout_sample_buyer import sample_buyer
 from billhook_sandbox.keys import parse_key
 from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.options import API_VERSION
@@ -217,17 +218,22 @@ class Controls:
         return {"card": outcome["card"], "customer": customer, "times": times}
 
     def pay(self, given: Json) -> Json:
-        """Pays as the checkout page does. Required authentication is confirmed by default."""
+        """Pays as the checkout page does, with a sample buyer who fills in what the session asks
+        for. Required authentication is confirmed by default."""
         data, session = self.find("checkout.session", given.get("session"))
         authentication = given.get("authentication", "confirmed")
         if authentication not in get_args(Authentication):
             reject_if(f"`authentication` must be one of {', '.join(get_args(Authentication))}.")
-        buyer = Buyer(given.get("email", "buyer@example.com"), given.get("name", "Sandbox Buyer"))
-        token = given.get("payment_method", "pm_card_visa")
         return self.run_on_test_clock(
             data,
             session,
-            lambda: pay(data, session, self.method(data, token), buyer, authentication),
+            lambda: pay(
+                data,
+                session,
+                self.method(data, given.get("payment_method") or "pm_card_visa"),
+                sample_buyer(data, session, given),
+                authentication,
+            ),
         )
 
     def method(self, data: DataSet, token: str) -> Json:

@@ -5,6 +5,7 @@ from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.objects.pricing import tiers_of
+from billhook_sandbox.objects.tax_id import tax_ids_of
 from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json, deleted_object
 
@@ -36,6 +37,10 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "payment_intent": "payment_intent",
         "payment_link": None,
         "setup_intent": "setup_intent",
+        "discounts.coupon": "coupon",
+        "discounts.promotion_code": "promotion_code",
+        "shipping_cost.shipping_rate": "shipping_rate",
+        "shipping_options.shipping_rate": "shipping_rate",
         "subscription": "subscription",
     },
     "customer": {
@@ -43,17 +48,27 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "invoice_settings.default_payment_method": "payment_method",
         "test_clock": "test_helpers.test_clock",
     },
+    "discount": {
+        "customer": "customer",
+        "promotion_code": "promotion_code",
+        "source.coupon": "coupon",
+    },
     "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
     "invoice": {
         "customer": "customer",
         "default_payment_method": "payment_method",
+        "discounts": "discount",
         "parent.subscription_details.subscription": "subscription",
     },
     "invoice_payment": {
         "invoice": "invoice",
         "payment.payment_intent": "payment_intent",
     },
-    "line_item": {"pricing.price_details.price": "price", "subscription": "subscription"},
+    "line_item": {
+        "discounts": "discount",
+        "pricing.price_details.price": "price",
+        "subscription": "subscription",
+    },
     "payment_intent": {
         "customer": "customer",
         "latest_charge": "charge",
@@ -79,6 +94,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "customer": "customer",
         "default_payment_method": "payment_method",
         "default_source": None,
+        "discounts": "discount",
         "latest_invoice": "invoice",
         "pending_setup_intent": None,
         "schedule": None,
@@ -107,6 +123,20 @@ def invoice_payments(data: DataSet, invoice: Json) -> Json:
     return first_objects(found, f"/v1/invoice_payments?invoice={invoice['id']}")
 
 
+def customer_tax_ids(data: DataSet, customer: Json) -> Json:
+    found = tax_ids_of(data, customer["id"])
+    return first_objects(found, f"/v1/customers/{customer['id']}/tax_ids")
+
+
+def session_breakdown(data: DataSet, session: Json) -> Json:
+    found: Json = data.need("_checkout", session["id"])["breakdown"]
+    return found
+
+
+def item_details(name: str) -> Callable[[DataSet, Json], Any]:
+    return lambda data, item: data.need("_item_details", item["id"])[name]
+
+
 def empty_list(name: str) -> Callable[[DataSet, Json], Json]:
     return lambda data, obj: list_object([], f"/v1/customers/{obj['id']}/{name}")
 
@@ -127,10 +157,15 @@ EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Any]]] = {
     "customer": {
         "sources": empty_list("sources"),
         "subscriptions": customer_subscriptions,
-        "tax_ids": empty_list("tax_ids"),
+        "tax_ids": customer_tax_ids,
     },
     "invoice": {"payments": invoice_payments},
+    "item": {"discounts": item_details("discounts"), "taxes": item_details("taxes")},
     "price": {"tiers": tiers_of},
+}
+# The same, for fields of a hash: they are computed from the object that contains it.
+EXPANDABLE_ONLY_IN_HASH: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
+    "checkout.session": {"total_details.breakdown": session_breakdown},
 }
 
 
@@ -152,33 +187,49 @@ class Expansion:
         self.data = data
         self.path = path
 
-    def expand(self, node: Json, parts: list[str], owner: str = "", above: str = "") -> Json:
-        """`owner` is the kind of the object that contains the hash `above.node`."""
+    def expand(
+        self, node: Json, parts: list[str], owner: Json | None = None, above: str = ""
+    ) -> Json:
+        """`owner` is the object that contains the hash `above.node`."""
         if not parts:
             return node
-        kind = node.get("object", owner)
-        name, rest = parts[0], parts[1:]
-        field = name if "object" in node else f"{above}{name}"
-        if name in EXPANDABLE_ONLY.get(kind, {}) and "object" in node:
-            part = node[name] if name in node else EXPANDABLE_ONLY[kind][name](self.data, node)
-            return {**node, name: self.expand(part, rest)}
+        owner = node if "object" in node or owner is None else owner
+        kind, name, rest = owner.get("object", ""), parts[0], parts[1:]
+        field = name if owner is node else f"{above}{name}"
+        if compute := self.computed(kind, field, owner is node):
+            part = node[name] if name in node else compute(self.data, owner)
+            return {**node, name: self.expand_part(part, rest)}
+        value = node.get(name)
         if field in REFERENCES.get(kind, {}):
-            value = node.get(name)
             expanded = self.resolve(REFERENCES[kind][field], value, rest)
             return node if expanded is value and name in node else {**node, name: expanded}
-        value = node.get(name)
         if isinstance(value, list) and rest:
-            return {**node, name: [self.expand(item, rest) for item in value]}
+            found = [self.expand(item, rest, owner, f"{field}.") for item in value]
+            return {**node, name: found}
         if isinstance(value, list) and kind == "list":
             return node
         if isinstance(value, dict) and rest:
-            inner = self.expand(value, rest, kind, f"{field}.")
+            inner = self.expand(value, rest, owner, f"{field}.")
             return node if inner is value else {**node, name: inner}
         if name in node and value is None and rest:
             return node
         raise InvalidRequest(f"This property cannot be expanded ({self.path}).", param="expand")
 
-    def resolve(self, kind: str | None, value: str | Json | None, rest: list[str]) -> object:
+    def computed(
+        self, kind: str, field: str, in_object: bool
+    ) -> Callable[[DataSet, Json], Any] | None:
+        """What computes a field that is absent unless it is expanded."""
+        fields = EXPANDABLE_ONLY if in_object else EXPANDABLE_ONLY_IN_HASH
+        return fields.get(kind, {}).get(field)
+
+    def expand_part(self, part: Any, rest: list[str]) -> Any:
+        if isinstance(part, list):
+            return [self.expand(each, rest) for each in part]
+        return self.expand(part, rest)
+
+    def resolve(self, kind: str | None, value: Any, rest: list[str]) -> object:
+        if isinstance(value, list):
+            return [self.resolve(kind, each, rest) for each in value]
         if isinstance(value, str) and kind is not None:
             kind = SOURCES[value.split("_")[0]] if kind == "source" else kind
             deleted = deleted_object(kind, value)

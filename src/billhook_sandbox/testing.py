@@ -91,7 +91,13 @@ class Sandbox:
         return body
 
     def pay(self, session: str, card: str = "pm_card_visa", **given: Any) -> Json:
-        """Pays a Checkout Session as its page does; returns the session."""
+        """Pays a Checkout Session as its page does; returns the session.
+
+        A sample buyer fills in what the session asks for. `given` replaces their `email`, `name`,
+        `country`, `address`, `phone`, `shipping`, `shipping_rate` (id or name), `custom_fields`,
+        `quantities` (by price), `promotion_code`, `tax_id`, `business_name`, `terms_of_service`,
+        `promotions` or `save_payment_method`; None leaves something out.
+        """
         return self.control("pay", session=session, payment_method=card, **given)
 
     def set_next_outcome(self, card: str, *, times: int = 1, customer: str | None = None) -> None:

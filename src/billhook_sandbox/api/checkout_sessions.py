@@ -1,18 +1,25 @@
 """Checkout Sessions: create, read, update, expire."""
 
+from billhook_sandbox.api.checkout_options import (
+    OPTIONS,
+    SUBSCRIPTION_DATA,
+    adjustable_quantity,
+    check_options,
+    inline_price,
+    missing,
+    shipping_options,
+)
 from billhook_sandbox.api.customers import SHIPPING
 from billhook_sandbox.api.prices import RECURRING, TAX_BEHAVIOR, check_amount
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.checkout_payment import expire_session
-from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
-from billhook_sandbox.objects.checkout_session import make_line_item, make_session
-from billhook_sandbox.objects.coupon import (
-    amount_off,
-    shares,
-    usable_coupon,
-    usable_promotion_code,
-)
+from billhook_sandbox.flows.checkout_expiry import expire_session
+from billhook_sandbox.flows.checkout_totals import Cart, calculate, save_totals
+from billhook_sandbox.objects.catalog import quantity_of
+from billhook_sandbox.objects.checkout_session import make_line_item, make_record, make_session
+from billhook_sandbox.objects.coupon import usable_coupon
+from billhook_sandbox.objects.discount import discount_by_code, new_discount
 from billhook_sandbox.objects.setup_intent import make_setup_intent
+from billhook_sandbox.objects.taxes import location_of
 from billhook_sandbox.pagination import matching, page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,
@@ -60,13 +67,16 @@ PRICE_DATA = Form(
 )
 LINE_ITEM = Form(
     {
-        "adjustable_quantity": Form({"enabled": boolean, "minimum": integer, "maximum": integer}),
+        "adjustable_quantity": Form(
+            {"enabled": boolean, "minimum": integer, "maximum": integer}, required=("enabled",)
+        ),
         "metadata": metadata,
         "price": text,
         "price_data": PRICE_DATA,
         "quantity": at_least(1),
     }
 )
+AUTO = one_of("auto", "never")
 DISCOUNT = Form({"coupon": text, "promotion_code": text})
 PAYMENT_INTENT_DATA = Form(
     {
@@ -83,30 +93,27 @@ PAYMENT_INTENT_DATA = Form(
 CREATE = Form(
     {
         **EXPAND,
-        "allow_promotion_codes": boolean,
+        **OPTIONS,
         "allowed_payment_method_types": array(text),
-        "automatic_tax": Form({"enabled": one_of("false")}),
-        "billing_address_collection": one_of("auto", "required"),
         "cancel_url": url,
         "client_reference_id": text,
         "currency": currency,
         "customer": text,
         "customer_creation": one_of("always", "if_required"),
         "customer_email": email,
-        "customer_update": Form({"address": text, "name": text, "shipping": text}),
+        "customer_update": Form({"address": AUTO, "name": AUTO, "shipping": AUTO}),
         "discounts": array(DISCOUNT),
         "expires_at": integer,
         "line_items": array(LINE_ITEM),
-        "locale": text,
         "metadata": metadata,
         "mode": one_of("payment", "setup", "subscription"),
         "payment_intent_data": PAYMENT_INTENT_DATA,
-        "phone_number_collection": Form({"enabled": boolean}),
+        "return_url": url,
         "setup_intent_data": Form({"description": text, "metadata": metadata}),
         "submit_type": one_of("auto", "book", "donate", "pay", "subscribe"),
-        "subscription_data": Form({"description": text, "metadata": metadata}),
+        "subscription_data": SUBSCRIPTION_DATA,
         "success_url": url,
-        "ui_mode": one_of("hosted_page"),
+        "ui_mode": one_of("elements", "embedded_page", "form", "hosted_page"),
     }
 )
 UPDATE = Form({**EXPAND, "metadata": metadata})
@@ -122,19 +129,47 @@ MINIMUM_AMOUNTS = {"eur": 50, "usd": 50}
 
 
 def create(call: Call) -> Json:
-    given = dict(call.params)
+    data, given = call.data, dict(call.params)
     given["mode"] = check_params(call, given)
-    items = [line_item(call, i, item) for i, item in enumerate(given.get("line_items", []))]
-    if items:
-        check_prices(given["mode"], [item["price"] for item in items])
-        items = with_discount(call.data, given, items)
-        check_total(items)
+    items = [line_item(data, i, item) for i, item in enumerate(given.get("line_items", []))]
+    currency_ = items[0]["currency"] if items else given.get("currency")
     given["metadata"] = merge_metadata({}, given.get("metadata", {}))
-    session = make_session(call.data, given, items, call.base_url)
-    if given["mode"] == "setup":
-        session = with_setup_intent(call.data, session, given)
-    schedule_at(call.data, session["expires_at"], "expire_session", session=session["id"])
+    session_id = data.ids.checkout_session(data.livemode)
+    values = cart_values(data, session_id, given, items) if items else {}
+    page_url = f"{call.base_url}/c/pay/{session_id}"
+    make_record(data, session_id, given, page_url=page_url, **values)
+    session = make_session(data, session_id, given, currency_, page_url)
+    session = with_cart(data, session, values) if items else with_setup_intent(data, session, given)
+    schedule_at(data, session["expires_at"], "expire_session", session=session["id"])
     return session
+
+
+def cart_values(data: DataSet, session_id: str, given: Json, items: list[Json]) -> Json:
+    """What the totals depend on, checked: it is stored in the session's record."""
+    check_prices(given["mode"], [item["price"] for item in items])
+    trial = bool(given.get("subscription_data", {}).keys() & {"trial_end", "trial_period_days"})
+    location = location_of(data.get("customer", given.get("customer")))
+    cart = Cart(items, [], None, False, location, trial)
+    total = calculate(data, cart).session["amount_subtotal"]
+    discounts = session_discounts(data, session_id, given, total, items[0]["currency"])
+    check_total(calculate(data, cart._replace(discounts=discounts)).items)
+    options = shipping_options(data, given.get("shipping_options", []), items[0]["currency"])
+    return {
+        "discounts": discounts,
+        "line_items": items,
+        "location": location and list(location),
+        "shipping_options": options,
+        "shipping_rate": options[0]["shipping_rate"] if options else None,
+        "trial": trial,
+    }
+
+
+def with_cart(data: DataSet, session: Json, values: Json) -> Json:
+    """The session with its totals. The first shipping option is selected at first."""
+    for discount in values["discounts"]:
+        data.put(discount)
+    session = data.put({**session, "shipping_options": values["shipping_options"]})
+    return save_totals(data, session, data.need("_checkout", session["id"]))
 
 
 def with_setup_intent(data: DataSet, session: Json, given: Json) -> Json:
@@ -148,13 +183,12 @@ def with_setup_intent(data: DataSet, session: Json, given: Json) -> Json:
 def check_params(call: Call, given: Json) -> str:
     """Checks everything that does not need the prices; returns the mode."""
     if given.get("mode") == "setup":
-        check_setup(given)
+        if "currency" not in given and "allowed_payment_method_types" not in given:
+            missing("currency", "You must specify `currency` in `setup` mode.")
     elif not given.get("line_items"):
         missing("line_items", "You must specify line items for payment and subscription mode.")
     if "mode" not in given:
         missing("mode", "You must specify `mode` when creating a Checkout Session.")
-    if "success_url" not in given:
-        missing("success_url", "Missing required param: success_url.")
     if "customer" in given:
         if "customer_email" in given:
             message = "You may only specify one of these parameters: customer, customer_email."
@@ -163,14 +197,7 @@ def check_params(call: Call, given: Json) -> str:
             message = "You can't use `customer_creation` together with `customer`."
             raise InvalidRequest(message, param="customer_creation")
         call.data.need("customer", given["customer"], "customer")
-    for param, mode in (
-        ("payment_intent_data", "payment"),
-        ("customer_creation", "payment"),
-        ("setup_intent_data", "setup"),
-        ("subscription_data", "subscription"),
-    ):
-        if param in given and given["mode"] != mode:
-            raise InvalidRequest(f"You can only use `{param}` in `{mode}` mode.", param=param)
+    check_options(call.data, given, given["mode"])
     now = call.data.clock.now()
     if "expires_at" in given and not now + 1790 <= given["expires_at"] <= now + 24 * 3600 + 10:
         raise InvalidRequest(
@@ -181,44 +208,23 @@ def check_params(call: Call, given: Json) -> str:
     return str(given["mode"])
 
 
-def check_setup(given: Json) -> None:
-    for param in ("allow_promotion_codes", "discounts", "line_items", "submit_type"):
-        if param in given:
-            raise InvalidRequest(f"You can not pass `{param}` in `setup` mode.", param=param)
-    if "currency" not in given and "allowed_payment_method_types" not in given:
-        missing("currency", "You must specify `currency` in `setup` mode.")
-
-
-def missing(param: str, message: str) -> None:
-    raise InvalidRequest(message, code="parameter_missing", param=param)
-
-
-def line_item(call: Call, index: int, given: Json) -> Json:
+def line_item(data: DataSet, index: int, given: Json) -> Json:
     param = f"line_items[{index}]"
     if ("price" in given) == ("price_data" in given):
         message = f"You must specify one of `{param}[price]` or `{param}[price_data]`."
         raise InvalidRequest(message, code="parameter_missing", param=f"{param}[price]")
     if "price_data" in given:
-        price = inline_price(call, param, given["price_data"])
+        check_amount(given["price_data"], f"{param}[price_data][unit_amount]")
+        price = inline_price(data, param, given["price_data"])
     else:
-        price = call.data.need("price", given["price"], f"{param}[price]")
+        price = data.need("price", given["price"], f"{param}[price]")
         if not price["active"]:
             message = "The price specified is inactive. This field only accepts active prices."
             raise InvalidRequest(message, param=f"{param}[price]")
-    return make_line_item(call.data, price, quantity_of(given, price, param))
-
-
-def inline_price(call: Call, param: str, given: Json) -> Json:
-    """Creates a price for this session only, which is archived from the start."""
-    check_amount(given, f"{param}[price_data][unit_amount]")
-    if "product" in given:
-        product = call.data.need("product", given["product"], f"{param}[price_data][product]")
-    elif "product_data" in given:
-        product = make_product(call.data, {**given["product_data"], "active": False})
-    else:
-        name = f"{param}[price_data][product_data]"
-        raise InvalidRequest(f"Missing required param: {name}.", param=name)
-    return make_price(call.data, {**given, "product": product["id"], "active": False})
+    quantity = quantity_of(given, price, param)
+    adjustable = adjustable_quantity(given, quantity, param)
+    metadata_ = merge_metadata({}, given.get("metadata", {}))
+    return make_line_item(data, price, quantity, adjustable, metadata_)
 
 
 def check_prices(mode: str, prices: list[Json]) -> None:
@@ -245,32 +251,27 @@ def check_prices(mode: str, prices: list[Json]) -> None:
         raise InvalidRequest(message, param="line_items")
 
 
-def with_discount(data: DataSet, given: Json, items: list[Json]) -> list[Json]:
-    """The line items with their share of the session's discount."""
+def session_discounts(
+    data: DataSet, session_id: str, given: Json, total: int, currency_: str
+) -> list[Json]:
+    """The discounts of the session, not stored yet."""
     if not given.get("discounts"):
-        return items
+        return []
     check_discounts(given)
-    discount, total = given["discounts"][0], sum(item["amount_subtotal"] for item in items)
-    coupon_id, param = discount.get("coupon"), "discounts[0][coupon]"
-    if "promotion_code" in discount:
+    wanted = given["discounts"][0]
+    if "promotion_code" in wanted:
         param = "discounts[0][promotion_code]"
-        code = data.need("promotion_code", discount["promotion_code"], param)
-        usable_promotion_code(data, code, given.get("customer"), total, param)
-        coupon_id = code["promotion"]["coupon"]
-    coupon = usable_coupon(data, str(coupon_id), items[0]["currency"], param)
-    parts = shares(amount_off(coupon, total), [item["amount_subtotal"] for item in items])
-    return [
-        {**item, "amount_discount": part, "amount_total": item["amount_subtotal"] - part}
-        for item, part in zip(items, parts, strict=True)
-    ]
+        code = data.need("promotion_code", wanted["promotion_code"], param)
+        discount = discount_by_code(data, code, given.get("customer"), total, currency_, param)
+    else:
+        coupon = usable_coupon(data, wanted["coupon"], currency_, "discounts[0][coupon]")
+        discount = new_discount(data, coupon, customer=given.get("customer"))
+    return [{**discount, "checkout_session": session_id}]
 
 
 def check_discounts(given: Json) -> None:
     if given.get("allow_promotion_codes") is not None:
         message = "You may only specify one of these parameters: allow_promotion_codes, discounts."
-        raise InvalidRequest(message, param="discounts")
-    if given["mode"] != "payment":
-        message = "The sandbox supports discounts in `payment` mode only."
         raise InvalidRequest(message, param="discounts")
     if len(given["discounts"]) > 1:
         message = "You can only apply one discount to a Checkout Session."

@@ -114,6 +114,7 @@ def list_(call: Call) -> Json:
 def delete(call: Call) -> Json:
     coupon = call.data.need("coupon", call.id)
     call.data.remove("coupon", call.id)
+    call.data.put({**coupon, "object": "_deleted_coupon"})  # Its discounts stay valid.
     emit(call.data, "coupon.deleted", {**coupon, "valid": False})
     return deleted_object("coupon", call.id)
 

@@ -2,8 +2,9 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.objects.invoice import invoice_item_line, lines_of, with_lines
+from billhook_sandbox.objects.invoice import invoice_item_line
 from billhook_sandbox.objects.invoice_item import make_invoice_item
+from billhook_sandbox.objects.invoice_totals import lines_of, with_lines
 from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
@@ -87,7 +88,7 @@ def require_draft(data: DataSet, invoice_id: str) -> Json:
 def add_to_draft(data: DataSet, draft: Json, item: Json) -> None:
     line = invoice_item_line(data, draft["id"], item)
     lines = [*lines_of(data, draft["id"]), line]
-    changes = with_lines(data, draft["id"], lines)
+    changes = with_lines(data, draft, lines)
     change(data, draft, "invoice.updated", **changes)
 
 

@@ -4,7 +4,8 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, invoice_lifecycle
 from billhook_sandbox.flows.invoice_drafts import pending_lines
-from billhook_sandbox.objects.invoice import DRAFT_SECONDS, lines_of, make_draft
+from billhook_sandbox.objects.invoice import DRAFT_SECONDS, make_draft
+from billhook_sandbox.objects.invoice_totals import lines_of
 from billhook_sandbox.pagination import page, page_of_items
 from billhook_sandbox.params import (
     EXPAND,

@@ -1,7 +1,8 @@
 """The API with which Stripe's page and CLI pay a Checkout Session (stripe-facts, section 5)."""
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.checkout_payment import Buyer, pay
+from billhook_sandbox.flows.checkout_payment import pay
+from billhook_sandbox.flows.checkout_sample_buyer import sample_buyer
 from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.params import EXPAND, RETRIEVE, Form, integer, text
 from billhook_sandbox.routing import Call, Operation
@@ -62,8 +63,8 @@ def confirm(call: Call) -> Json:
         )
     method = find_method(call.data, call.params["payment_method"], "payment_method")
     details = method["billing_details"]
-    email = call.params.get("email") or details["email"]
-    session = pay(call.data, session, method, Buyer(email, details["name"]))
+    given = {"email": call.params.get("email") or details["email"], "name": details["name"]}
+    session = pay(call.data, session, method, sample_buyer(call.data, session, given))
     return page_object(call.data, session)
 
 

@@ -4,28 +4,32 @@ from typing import Literal, NamedTuple
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.flows import charge_attempts, checkout_subscription, setup_intent_lifecycle
+from billhook_sandbox.flows import (
+    charge_attempts,
+    checkout_invoice,
+    checkout_subscription,
+    setup_intent_lifecycle,
+)
+from billhook_sandbox.flows.checkout_buyer import (
+    Buyer,
+    check_buyer,
+    consent_of,
+    filled_fields,
+    with_known_details,
+)
+from billhook_sandbox.flows.checkout_choices import apply_choices
+from billhook_sandbox.flows.checkout_customer import create_customer, update_customer
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
-from billhook_sandbox.objects.checkout_session import customer_details
+from billhook_sandbox.objects.checkout_session import collects_method, customer_details
 from billhook_sandbox.objects.coupon import redeem
-from billhook_sandbox.objects.customer import make_customer
 from billhook_sandbox.objects.payment_intent import full_shipping, make_intent
-from billhook_sandbox.objects.payment_method import attach_method, billing_details
+from billhook_sandbox.objects.payment_method import NO_ADDRESS, attach_method, billing_details
+from billhook_sandbox.objects.setup_intent import make_setup_intent
+from billhook_sandbox.objects.tax_id import tax_ids_of
 from billhook_sandbox.schedule import schedule_in
 from billhook_sandbox.store import DataSet, Json
 
 Authentication = Literal["ask", "confirmed", "denied"]
-
-
-class Buyer(NamedTuple):
-    email: str | None = None
-    name: str | None = None
-    country: str | None = "US"
-    postal_code: str | None = None
-
-    @property
-    def address(self) -> Json:
-        return {"country": self.country, "postal_code": self.postal_code}
 
 
 class Purchase(NamedTuple):
@@ -33,7 +37,8 @@ class Purchase(NamedTuple):
 
     session: Json
     buyer: Buyer
-    method: Json
+    method: Json | None
+    """None for a free order."""
     customer: Json | None = None
     """None for a guest."""
     intent: Json | None = None
@@ -44,7 +49,7 @@ class Purchase(NamedTuple):
 def pay(
     data: DataSet,
     session: Json,
-    method: Json,
+    method: Json | None,
     buyer: Buyer,
     authentication: Authentication = "ask",
 ) -> Json:
@@ -55,21 +60,57 @@ def pay(
     """
     require_open_session(session)
     buyer = with_known_details(session, buyer)
-    check_owner(session, method)
-    if method["customer"] is None:
-        details = {"email": buyer.email, "name": buyer.name, "address": buyer.address}
-        method = data.put({**method, "billing_details": billing_details(details)})
+    check_buyer(session, buyer)
+    if method:
+        check_owner(session, method)
+    session = apply_choices(data, session, buyer)
+    method = prepared_method(data, session, method, buyer) if collects_method(session) else None
+    remember_buyer(data, session, buyer)
     purchase = Purchase(session, buyer, method)
-    if session["mode"] == "setup":
-        return save_method(data, purchase, authentication)
-    if not session["amount_total"]:
-        customer = customer_for(data, session, buyer)
-        purchase = purchase._replace(customer=customer)
-        if session["mode"] == "subscription" and customer:
-            return subscribe(data, purchase, customer)
-        return complete(data, purchase, "no_payment_required")
+    if session["mode"] == "setup" and method:
+        return save_method(data, purchase, method, authentication)
+    if not session["amount_total"] or method is None:
+        return complete_without_payment(data, purchase, authentication)
+    return attempt(data, purchase, method, authentication)
+
+
+def remember_buyer(data: DataSet, session: Json, buyer: Buyer) -> None:
+    """For the page that authenticates the payment, after a redirect."""
+    record = data.need("_checkout", session["id"])
+    maps = {name: dict(getattr(buyer, name)) for name in ("custom_fields", "quantities")}
+    data.put({**record, "buyer": {**buyer._asdict(), **maps}})
+
+
+def prepared_method(data: DataSet, session: Json, method: Json | None, buyer: Buyer) -> Json:
+    """The payment method with the buyer's billing details, unless it was saved before."""
+    if method is None:
+        message = "A payment method is required."
+        raise InvalidRequest(message, code="parameter_missing", param="payment_method")
+    if method["customer"] is not None:
+        return method
+    given = {"email": buyer.email, "name": buyer.name, "address": buyer.address}
+    details = billing_details({**given, "phone": buyer.phone})
+    return data.put({**method, "billing_details": details, **redisplay(data, session, buyer)})
+
+
+def redisplay(data: DataSet, session: Json, buyer: Buyer) -> Json:
+    """Whether the method may be shown to the customer at their next checkout."""
+    record = data.need("_checkout", session["id"])
+    if record["payment_method_data"]:
+        return dict(record["payment_method_data"])
+    saves = (session["saved_payment_method_options"] or {}).get("payment_method_save") == "enabled"
+    if buyer.save_method and saves:
+        return {"allow_redisplay": "always"}
+    return {"allow_redisplay": "limited"} if session["mode"] != "payment" else {}
+
+
+def attempt(
+    data: DataSet, purchase: Purchase, method: Json, authentication: Authentication
+) -> Json:
+    """One attempt to charge the method."""
+    session = purchase.session
     card = charge_attempts.card_for(data, method, session["customer"])
-    intent, is_new = intent_of(data, session, method)
+    intent, is_new = intent_of(data, purchase, method)
     if card.payment == "declined":
         emit_created(data, intent, is_new)
         raise charge_attempts.decline(data, intent, method, card)
@@ -78,26 +119,64 @@ def pay(
         if authentication == "denied":
             raise charge_attempts.fail_authentication(data, intent, method)
         return require_action(data, session, intent, method)
-    customer = customer_for(data, session, buyer)
+    customer = customer_for(data, purchase)
     intent = data.put({**intent, "customer": customer and customer["id"]})
-    purchase = Purchase(session, buyer, method, customer, intent, is_new)
+    purchase = purchase._replace(customer=customer, intent=intent, intent_is_new=is_new)
     if session["mode"] == "subscription" and customer:
         return subscribe(data, purchase, customer)
     if method["type"] == "sepa_debit":
-        return start_debit(data, purchase, intent)
-    return charge_once(data, purchase, intent)
+        return start_debit(data, purchase, method, intent)
+    return charge_once(data, purchase, method, intent)
 
 
-def save_method(data: DataSet, purchase: Purchase, authentication: Authentication) -> Json:
+def complete_without_payment(
+    data: DataSet, purchase: Purchase, authentication: Authentication
+) -> Json:
+    """Nothing is due now. A subscription's payment method is still saved, for later."""
+    session, method = purchase.session, purchase.method
+    if session["mode"] != "subscription":
+        purchase = purchase._replace(customer=customer_for(data, purchase))
+        return complete(data, purchase, "no_payment_required")
+    if method is None:
+        new = need_customer(data, purchase)
+        return subscribe(data, purchase._replace(customer=new), new)
+    card = charge_attempts.card_for(data, method, session["customer"])
+    intent = setup_intent_of(data, session, method)
+    fails = setup_intent_lifecycle.fails(card, authentication)
+    # As with payments, a customer is only created once nothing else can fail.
+    customer = None if fails else need_customer(data, purchase)
+    if customer:
+        intent = data.put({**intent, "customer": customer["id"]})
+    intent = setup_intent_lifecycle.confirm(data, intent, authentication, card)
+    if customer is None:
+        return data.need("checkout.session", session["id"])
+    return subscribe(data, purchase._replace(customer=customer), customer)
+
+
+def setup_intent_of(data: DataSet, session: Json, method: Json) -> Json:
+    """The setup intent for all attempts to save the method of a subscription without a payment."""
+    record = data.need("_checkout", session["id"])
+    intent = data.get("setup_intent", record["setup_intent"])
+    if intent is None:
+        values = {"customer": session["customer"]}
+        intent = make_setup_intent(data, values, [method["type"]])
+        data.put({**record, "setup_intent": intent["id"]})
+    ready = {"payment_method": method["id"], "status": "requires_confirmation"}
+    return data.put({**intent, **ready, "next_action": None})
+
+
+def save_method(
+    data: DataSet, purchase: Purchase, method: Json, authentication: Authentication
+) -> Json:
     """In setup mode: saves the payment method without charging it."""
     session = purchase.session
     intent = data.need("setup_intent", session["setup_intent"])
-    values = {"payment_method": purchase.method["id"], "status": "requires_confirmation"}
+    values = {"payment_method": method["id"], "status": "requires_confirmation"}
     intent = data.put({**intent, **values})
     intent = setup_intent_lifecycle.confirm(data, intent, authentication)
     if intent["status"] == "requires_action":
         return session
-    customer = data.get("customer", session["customer"])
+    customer = customer_for(data, purchase) if session["customer"] else None
     return complete(data, purchase._replace(customer=customer), "no_payment_required")
 
 
@@ -119,21 +198,17 @@ def check_owner(session: Json, method: Json) -> None:
         )
 
 
-def with_known_details(session: Json, buyer: Buyer) -> Buyer:
-    """The buyer with the email and name that the session already has."""
-    details = session["customer_details"] or {}
-    email = session["customer_email"] or details.get("email") or buyer.email
-    if not email:
-        raise InvalidRequest("An email address is required.", param="email")
-    return buyer._replace(email=email, name=buyer.name or details.get("name"))
-
-
-def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
-    """The intent for all attempts, and whether it is new."""
+def intent_of(data: DataSet, purchase: Purchase, method: Json) -> tuple[Json, bool]:
+    """The intent for all attempts, and whether it is new. Its amount follows the session's."""
+    session = purchase.session
     record = data.need("_checkout", session["id"])
+    amount, shipping = session["amount_total"], purchase.buyer.shipping
     intent = data.get("payment_intent", record["payment_intent"])
     if intent:
-        return data.put({**intent, "payment_method_types": [method["type"]]}), False
+        values: Json = {"amount": amount, "payment_method_types": [method["type"]]}
+        if shipping:
+            values["shipping"] = intent_shipping(purchase.buyer, shipping)
+        return data.put({**intent, **values}), False
     given = dict(record["payment_intent_data"])
     values = {
         **given,
@@ -142,12 +217,18 @@ def intent_of(data: DataSet, session: Json, method: Json) -> tuple[Json, bool]:
     }
     if session["mode"] == "subscription":
         values = {"description": "Subscription creation", "setup_future_usage": "off_session"}
-    amount, currency = session["amount_total"], session["currency"]
-    intent = make_intent(data, amount, currency, session["customer"], method, **values)
+    elif shipping:
+        values["shipping"] = intent_shipping(purchase.buyer, shipping)
+    intent = make_intent(data, amount, session["currency"], session["customer"], method, **values)
     data.put({**record, "payment_intent": intent["id"]})
     if session["mode"] == "payment":
         change(data, session, payment_intent=intent["id"])
     return intent, True
+
+
+def intent_shipping(buyer: Buyer, shipping: Json) -> Json | None:
+    phone = {"phone": buyer.phone} if buyer.phone else {}
+    return full_shipping({"address": shipping["address"], "name": shipping["name"], **phone})
 
 
 def emit_created(data: DataSet, intent: Json, is_new: bool) -> None:
@@ -156,13 +237,13 @@ def emit_created(data: DataSet, intent: Json, is_new: bool) -> None:
 
 
 def require_action(data: DataSet, session: Json, intent: Json, method: Json) -> Json:
-    url = f"{session['url']}/authenticate"
+    page = data.need("_checkout", session["id"])["page_url"]
     intent = change(
         data,
         intent,
         next_action={
             "type": "redirect_to_url",
-            "redirect_to_url": {"return_url": session["url"], "url": url},
+            "redirect_to_url": {"return_url": page, "url": f"{page}/authenticate"},
         },
         payment_method=method["id"],
         status="requires_action",
@@ -171,34 +252,56 @@ def require_action(data: DataSet, session: Json, intent: Json, method: Json) -> 
     return data.need("checkout.session", session["id"])
 
 
-def customer_for(data: DataSet, session: Json, buyer: Buyer) -> Json | None:
-    """The session's customer. `always` creates one before the payment (stripe-facts 2); a guest has
-    none."""
-    if session["customer"]:
-        return data.need("customer", session["customer"], "customer")
-    if session["customer_creation"] != "always":
+def customer_for(data: DataSet, purchase: Purchase) -> Json | None:
+    """The session's customer. `always` creates one before the payment (stripe-facts 2), and so does
+    an invoice; a guest has none."""
+    session = purchase.session
+    record = data.need("_checkout", session["id"])
+    customer = data.get("customer", session["customer"])
+    if customer:
+        return update_customer(data, customer, record["customer_update"], purchase.buyer)
+    invoiced = (session["invoice_creation"] or {}).get("enabled")
+    if session["customer_creation"] != "always" and not invoiced:
         return None
-    details = {"email": buyer.email, "name": buyer.name, "address": buyer.address}
-    return make_customer(data, details)
+    return create_customer(data, purchase.buyer)
 
 
-def charge_once(data: DataSet, purchase: Purchase, unpaid: Json) -> Json:
-    customer, method = purchase.customer, purchase.method
+def need_customer(data: DataSet, purchase: Purchase) -> Json:
+    """The customer of a subscription, which always has one."""
+    return customer_for(data, purchase) or create_customer(data, purchase.buyer)
+
+
+def charge_once(data: DataSet, purchase: Purchase, method: Json, unpaid: Json) -> Json:
+    customer = purchase.customer
     intent, charge = charge_attempts.succeed(data, unpaid, method)
     emit(data, "charge.succeeded", charge)
-    if customer and intent["setup_future_usage"]:
+    if customer and (intent["setup_future_usage"] or method["allow_redisplay"] == "always"):
         attach_method(data, method, customer)
     emit(data, "payment_intent.succeeded", intent)
     # Stripe sends `created` after `succeeded` (stripe-facts 3).
     emit_created(data, unpaid, purchase.intent_is_new)
-    session = complete(data, purchase, "paid", payment_intent=intent["id"])
+    session = complete_with_invoice(data, purchase, "paid", intent)
     open_dispute_for_card(data, charge, charge_attempts.card_of(method))
     return session
 
 
-def start_debit(data: DataSet, purchase: Purchase, unpaid: Json) -> Json:
+def complete_with_invoice(
+    data: DataSet, purchase: Purchase, payment_status: str, intent: Json
+) -> Json:
+    """Completes the session; if the session says so, the payment also gets an invoice."""
+    session, customer = purchase.session, purchase.customer
+    if not session["invoice_creation"]["enabled"] or customer is None:
+        return complete(data, purchase, payment_status, payment_intent=intent["id"])
+    created = checkout_invoice.create(data, session, customer, intent)
+    ids = {"invoice": created.paid["id"], "payment_intent": intent["id"]}
+    session = complete(data, purchase, payment_status, **ids)
+    checkout_invoice.emit_invoice_events(data, created)
+    return session
+
+
+def start_debit(data: DataSet, purchase: Purchase, method: Json, unpaid: Json) -> Json:
     """Completes the session as unpaid; the debit succeeds or fails later (stripe-facts 7)."""
-    intent, charge = charge_attempts.start_debit(data, unpaid, purchase.method)
+    intent, charge = charge_attempts.start_debit(data, unpaid, method)
     emit(data, "charge.pending", charge)
     emit(data, "payment_intent.processing", intent)
     emit_created(data, unpaid, purchase.intent_is_new)
@@ -211,43 +314,35 @@ def subscribe(data: DataSet, purchase: Purchase, customer: Json) -> Json:
     """Creates the subscription and its invoice after the payment (stripe-facts 10, 11)."""
     session, method, unpaid = purchase.session, purchase.method, purchase.intent
     intent, charge = None, None
-    if unpaid:
+    if unpaid and method:
         intent, charge = charge_attempts.succeed(data, unpaid, method)
         emit(data, "charge.succeeded", charge)
-    method = attach_method(data, method, customer)
+    method = method and attach_method(data, method, customer)
     record = data.need("_checkout", session["id"])
     created = checkout_subscription.create(data, record, customer, method, intent)
     ids = {"subscription": created.subscription["id"], "invoice": created.paid["id"]}
-    session = complete(data, purchase, "paid", **ids)
+    session = complete(data, purchase, "paid" if intent else "no_payment_required", **ids)
     customer = data.need("customer", customer["id"])
     if customer["currency"] is None:
         change(data, customer, "customer.updated", currency=session["currency"])
-    emit(data, "customer.subscription.created", created.subscription)
+    checkout_subscription.emit_created(data, created)
     if unpaid and intent:
         emit(data, "payment_intent.succeeded", intent)
         emit_created(data, unpaid, purchase.intent_is_new)
-    checkout_subscription.emit_invoice_events(data, created)
-    if charge:
+    checkout_subscription.emit_invoice_events(data, created.invoice)
+    if charge and method:
         open_dispute_for_card(data, charge, charge_attempts.card_of(method))
-    return session
+    return data.need("checkout.session", session["id"])
 
 
 def complete(data: DataSet, purchase: Purchase, payment_status: str, **values: str) -> Json:
-    buyer = purchase.buyer
-    address = {**billing_details()["address"], **buyer.address}
+    customer = purchase.customer
     session = change(
         data,
         purchase.session,
-        collected_information={
-            "business_name": None,
-            "individual_name": None,
-            "shipping_details": None,
-        },
-        customer=purchase.customer and purchase.customer["id"],
-        customer_details={
-            **customer_details(buyer.email, buyer.name, address),
-            "tax_ids": [],
-        },
+        **collected(purchase),
+        customer=customer and customer["id"],
+        customer_details=final_details(data, purchase),
         payment_status=payment_status,
         status="complete",
         url=None,
@@ -259,6 +354,37 @@ def complete(data: DataSet, purchase: Purchase, payment_status: str, **values: s
     return session
 
 
+def collected(purchase: Purchase) -> Json:
+    """The fields with what the buyer entered beside the payment."""
+    session, buyer = purchase.session, purchase.buyer
+    shipping = None
+    if session["shipping_address_collection"] and buyer.shipping:
+        address = {**NO_ADDRESS, **buyer.shipping["address"]}
+        shipping = {"address": address, "name": buyer.shipping["name"]}
+    return {
+        "collected_information": {
+            "business_name": None,
+            "individual_name": None,
+            "shipping_details": shipping,
+        },
+        "consent": consent_of(session, buyer),
+        "custom_fields": filled_fields(session, buyer),
+    }
+
+
+def final_details(data: DataSet, purchase: Purchase) -> Json:
+    session, buyer, customer = purchase.session, purchase.buyer, purchase.customer
+    known = [found for found in (tax_ids_of(data, customer["id"]) if customer else [])]
+    tax_ids = [{"type": each["type"], "value": each["value"]} for each in known]
+    if buyer.tax_id and session.get("tax_id_collection", {}).get("enabled") and not customer:
+        tax_ids = [buyer.tax_id]
+    phone = buyer.phone if session["phone_number_collection"]["enabled"] else None
+    name = buyer.business_name or buyer.name
+    details = customer_details(buyer.email, name, buyer.address, phone)
+    exempt = customer["tax_exempt"] if customer else "none"
+    return {**details, "tax_exempt": exempt, "tax_ids": tax_ids}
+
+
 def settle_debit(data: DataSet, session: str) -> None:
     """The bank's response to a debit; the session's event follows those of the intent."""
     found = data.need("checkout.session", session)
@@ -268,11 +394,3 @@ def settle_debit(data: DataSet, session: str) -> None:
         emit(data, "checkout.session.async_payment_succeeded", found)
     else:
         emit(data, "checkout.session.async_payment_failed", found)
-
-
-def expire_session(data: DataSet, session: Json) -> Json:
-    session = change(data, session, status="expired", url=None)
-    if intent := data.get("setup_intent", session["setup_intent"]):
-        setup_intent_lifecycle.cancel(data, intent, "abandoned")
-    emit(data, "checkout.session.expired", session)
-    return session

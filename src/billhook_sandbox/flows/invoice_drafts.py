@@ -1,6 +1,7 @@
 """Draft invoices: subscription items and pending invoice items."""
 
 from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows.subscription_discounts import current_discounts, end_used_discounts
 from billhook_sandbox.flows.usage_billing import usage_between
 from billhook_sandbox.objects.catalog import is_metered
 from billhook_sandbox.objects.invoice import invoice_item_line, item_line, make_draft
@@ -64,7 +65,8 @@ def draft_invoice(
     reason: str,
     trial: bool = False,
 ) -> Json:
-    """Creates the draft for these items and all pending invoice items; emits `invoice.created`."""
+    """Creates the draft for these items and all pending invoice items; emits `invoice.created`.
+    A discount that applies once then ends, so the caller must read the subscription again."""
     customer = data.need("customer", subscription["customer"])
     lines = pending_lines(
         data, invoice_id, customer["id"], subscription["currency"], subscription["id"]
@@ -80,9 +82,11 @@ def draft_invoice(
         reason,
         subscription=subscription,
         collection_method=subscription["collection_method"],
+        discounts=current_discounts(data, subscription),
         due_date=due_date(data, subscription),
     )
     emit(data, "invoice.created", draft)
+    end_used_discounts(data, draft)
     return draft
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import (
     charge_attempts,
+    checkout_expiry,
     checkout_payment,
     invoice_collection,
     subscription_creation,
@@ -32,12 +33,6 @@ def settle_charge(data: DataSet, charge: str) -> None:
     change(data, found, "charge.updated", balance_transaction=transaction["id"])
     if available:
         emit(data, "balance.available", balance_of(data))
-
-
-def expire_session(data: DataSet, session: str) -> None:
-    found = data.need("checkout.session", session)
-    if found["status"] == "open":
-        checkout_payment.expire_session(data, found)
 
 
 def settle_intent(data: DataSet, intent: str) -> None:
@@ -81,7 +76,7 @@ ACTIONS: Mapping[str, Action] = {
     "retry_invoice": invoice_collection.retry_when_due,
     "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,
-    "expire_session": expire_session,
+    "expire_session": checkout_expiry.expire_when_due,
     "decide_dispute": decide_dispute,
     "settle_charge": settle_charge,
     "settle_debit": checkout_payment.settle_debit,

@@ -16,7 +16,16 @@ DECLINED_ONLY_WHEN_CHARGED = "pm_card_chargeCustomerFail"
 """This test card (0341) can be saved, but is declined when it is charged."""
 
 
-def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
+def fails(card: Card, authentication: str) -> bool:
+    """Whether an attempt with this card is declined or needs authentication first."""
+    if card.payment == "declined":
+        return card.token != DECLINED_ONLY_WHEN_CHARGED
+    return card.payment == "requires_authentication" and authentication != "confirmed"
+
+
+def confirm(
+    data: DataSet, intent: Json, authentication: str = "ask", card: Card | None = None
+) -> Json:
     """One attempt with the intent's payment method; raises CardError if it is declined."""
     require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
@@ -24,12 +33,12 @@ def confirm(data: DataSet, intent: Json, authentication: str = "ask") -> Json:
         raise InvalidRequest(message, code="setup_intent_unexpected_state")
     method = data.need("payment_method", intent["payment_method"], "payment_method")
     check_method(intent, method)
-    card = card_for(data, method, intent["customer"])
-    if card.payment == "declined" and card.token != DECLINED_ONLY_WHEN_CHARGED:
+    card = card or card_for(data, method, intent["customer"])
+    if not fails(card, authentication):
+        return save(data, intent, method)
+    if card.payment == "declined":
         raise decline(data, intent, method, card)
-    if card.payment == "requires_authentication" and authentication != "confirmed":
-        return require_action(data, intent, method, authentication)
-    return save(data, intent, method)
+    return require_action(data, intent, method, authentication)
 
 
 def require_action(data: DataSet, intent: Json, method: Json, authentication: str) -> Json:

@@ -42,6 +42,7 @@ def create(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Js
     items, trial = items_of(data, subscription["id"]), trial_end is not None
     # `customer.subscription.created` has the status after the first payment attempt.
     draft = draft_invoice(data, invoice_id, subscription, items, "subscription_create", trial)
+    subscription = data.need("subscription", subscription["id"])
     schedule_jobs(data, subscription)
     if card is not None and card.payment == "succeeds":
         subscription = change(data, subscription, status="active")
@@ -119,6 +120,18 @@ def create_subscription(
         items.append(data.put({**item, "metadata": each["metadata"]}))
     method = data.get("payment_method", given.get("default_payment_method"))
     values: Json = {k: given[k] for k in COPIED if k in given}
+    values |= trial_values(data, given, trial_end)
+    if given.get("cancel_at_period_end"):
+        values |= {"cancel_at": items[0]["current_period_end"], "canceled_at": now}
+    subscription = make_subscription(data, customer, method, items, **values)
+    if customer["currency"] is None:
+        change(data, customer, "customer.updated", currency=subscription["currency"])
+    return subscription
+
+
+def trial_values(data: DataSet, given: Json, trial_end: int | None) -> Json:
+    """The fields of a subscription that begins with a trial."""
+    values: Json = {}
     if given.get("trial_settings"):
         end_behavior = given["trial_settings"]["end_behavior"]
         values["trial_settings"] = {"end_behavior": {"billing_cycle_anchor": None, **end_behavior}}
@@ -127,14 +140,9 @@ def create_subscription(
             "billing_cycle_anchor": trial_end,
             "status": "trialing",
             "trial_end": trial_end,
-            "trial_start": now,
+            "trial_start": data.clock.now(),
         }
-    if given.get("cancel_at_period_end"):
-        values |= {"cancel_at": items[0]["current_period_end"], "canceled_at": now}
-    subscription = make_subscription(data, customer, method, items, **values)
-    if customer["currency"] is None:
-        change(data, customer, "customer.updated", currency=subscription["currency"])
-    return subscription
+    return values
 
 
 COPIED = (

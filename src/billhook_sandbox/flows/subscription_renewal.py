@@ -9,6 +9,7 @@ from billhook_sandbox.flows import invoice_collection
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.flows.invoice_lifecycle import method_for
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
+from billhook_sandbox.flows.subscription_discounts import end_expired_discounts
 from billhook_sandbox.objects.catalog import is_metered
 from billhook_sandbox.objects.invoice import DRAFT_SECONDS
 from billhook_sandbox.objects.subscription import items_of, with_items
@@ -89,6 +90,7 @@ def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
 
 def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
     """The new period starts when the draft is created, not when it is paid (stripe-facts 15)."""
+    subscription = end_expired_discounts(data, subscription)
     anchor, start = subscription["billing_cycle_anchor"], next_period_end(data, subscription)
     items, renewed = [], []
     for item in items_of(data, subscription["id"]):
@@ -109,4 +111,4 @@ def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
     )
     draft = draft_invoice(data, invoice, subscription, renewed, "subscription_cycle")
     schedule_renewal(data, subscription)
-    return subscription, draft
+    return data.need("subscription", subscription["id"]), draft

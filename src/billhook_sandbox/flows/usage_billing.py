@@ -3,7 +3,7 @@
 from billhook_sandbox.event_log import change
 from billhook_sandbox.objects import credit_grant
 from billhook_sandbox.objects.catalog import is_metered
-from billhook_sandbox.objects.invoice import lines_of, with_lines
+from billhook_sandbox.objects.invoice_totals import lines_of, with_lines
 from billhook_sandbox.objects.meter import KIND, usage
 from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.store import DataSet, Json
@@ -22,7 +22,7 @@ def with_late_usage(data: DataSet, draft: Json) -> Json:
     lines = [with_current_usage(data, draft, line) for line in lines_of(data, draft["id"])]
     if lines == lines_of(data, draft["id"]):
         return draft
-    return change(data, draft, "invoice.updated", **with_lines(data, draft["id"], lines))
+    return change(data, draft, "invoice.updated", **with_lines(data, draft, lines))
 
 
 def with_current_usage(data: DataSet, draft: Json, line: Json) -> Json:
@@ -52,29 +52,21 @@ def with_current_usage(data: DataSet, draft: Json, line: Json) -> Json:
 
 
 def with_credits(data: DataSet, draft: Json) -> Json:
-    """The draft after billing credits were applied to its metered lines. They reduce the total, not
-    the subtotal."""
-    lines, applied = [], []
-    for line in lines_of(data, draft["id"]):
-        used = apply_to_line(data, draft, line)
-        applied += used
-        lines.append({**line, "pretax_credit_amounts": used} if used else line)
-    if not applied:
+    """The draft after billing credits were applied to its metered lines. They reduce the total and
+    the taxes, not the subtotal."""
+    lines = [
+        {**line, "pretax_credit_amounts": apply_to_line(data, draft, line)}
+        for line in lines_of(data, draft["id"])
+    ]
+    if not any(line["pretax_credit_amounts"] for line in lines):
         return draft
-    total = draft["total"] - sum(each["amount"] for each in applied)
-    values = with_lines(data, draft["id"], lines) | {
-        "amount_due": max(0, total),
-        "amount_remaining": max(0, total),
-        "total": total,
-        "total_excluding_tax": total,
-        "total_pretax_credit_amounts": applied,
-    }
-    return data.put({**draft, **values})
+    return data.put({**draft, **with_lines(data, draft, lines)})
 
 
 def apply_to_line(data: DataSet, invoice: Json, line: Json) -> list[Json]:
     price_id = ((line["pricing"] or {}).get("price_details") or {}).get("price")
-    price, rest = data.get("price", price_id), line["amount"]
+    off = sum(each["amount"] for each in line["discount_amounts"])
+    price, rest = data.get("price", price_id), line["amount"] - off
     if price is None or rest <= 0 or not is_metered(price):
         return []
     applied = []

@@ -17,7 +17,7 @@ def make_grant(data: DataSet, given: Json, customer: Json) -> Json:
             "id": data.ids.new(KIND),
             "object": KIND,
             "amount": given["amount"],
-            "applicability_config": {"scope": {"price_type": None, "prices": None, **scope}},
+            "applicability_config": {"scope": scope},
             "category": given.get("category", "paid"),
             "created": now,
             "customer": customer["id"],
@@ -97,7 +97,7 @@ def applies_to(grant: Json, price: Json) -> bool:
     recurring = price["recurring"] or {}
     if recurring.get("usage_type") != "metered" or recurring.get("meter") is None:
         return False
-    prices = grant["applicability_config"]["scope"]["prices"]
+    prices = grant["applicability_config"]["scope"].get("prices")
     return prices is None or any(each["id"] == price["id"] for each in prices)
 
 

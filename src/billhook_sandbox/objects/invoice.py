@@ -2,22 +2,14 @@
 
 from billhook_sandbox.objects.account import account_id
 from billhook_sandbox.objects.catalog import billed_units, is_metered
+from billhook_sandbox.objects.invoice_totals import tax_setting, with_lines
 from billhook_sandbox.objects.pricing import amount_for
-from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
 UNUSED_FIELDS: Json = {
     "account_tax_ids": None,
     "amount_overpaid": 0,
-    "amount_shipping": 0,
     "application": None,
-    "automatic_tax": {
-        "disabled_reason": None,
-        "enabled": False,
-        "liability": None,
-        "provider": None,
-        "status": None,
-    },
     "custom_fields": None,
     "customer_account": None,
     "customer_tax_ids": [],
@@ -41,9 +33,6 @@ UNUSED_FIELDS: Json = {
     "shipping_cost": None,
     "shipping_details": None,
     "statement_descriptor": None,
-    "total_discount_amounts": [],
-    "total_pretax_credit_amounts": [],
-    "total_taxes": [],
     "webhooks_delivered_at": None,
     "customer_shipping": None,
 }
@@ -73,78 +62,51 @@ def make_draft(
     """A draft for a subscription or a manual invoice; `values` override the defaults."""
     now = data.clock.now()
     cycle = reason == "subscription_cycle"
-    return data.put(
-        {
-            "id": invoice_id,
-            "object": "invoice",
-            **UNUSED_FIELDS,
-            "account_country": "US",
-            "account_name": f"Sandbox {data.account}",
-            "amount_paid": 0,
-            "attempt_count": 0,
-            "attempted": False,
-            "auto_advance": True,
-            "automatically_finalizes_at": now + DRAFT_SECONDS if cycle else None,
-            "billing_reason": reason,
-            "collection_method": "charge_automatically",
-            "created": now,
-            "currency": subscription["currency"] if subscription else "usd",
-            "customer": customer["id"],
-            "customer_address": customer["address"],
-            "customer_email": customer["email"],
-            "customer_name": customer["name"],
-            "customer_phone": customer["phone"],
-            "customer_tax_exempt": customer["tax_exempt"],
-            "effective_at": None,
-            "hosted_invoice_url": None,
-            "invoice_pdf": None,
-            "livemode": data.livemode,
-            "metadata": {},
-            "next_payment_attempt": None,
-            "number": None,
-            "parent": parent_of(subscription) if subscription else None,
-            "period_end": now,
-            "period_start": now,
-            "status": "draft",
-            "starting_balance": 0,
-            "status_transitions": NO_TRANSITIONS,
-            "test_clock": customer["test_clock"],
-            "default_payment_method": None,
-            "description": None,
-            "due_date": None,
-            "ending_balance": None,
-            "footer": None,
-            **values,
-            **with_lines(data, invoice_id, lines),
-        }
-    )
-
-
-def with_lines(data: DataSet, invoice_id: str, lines: list[Json]) -> Json:
-    """Stores the lines; returns the changed fields of the draft. A negative total is credited to
-    the customer."""
-    data.put({"id": invoice_id, "object": "_invoice_lines", "lines": lines})
-    total = sum(line["amount"] for line in lines)
-    return {
-        "amount_due": max(0, total),
-        "amount_remaining": max(0, total),
-        "lines": line_list(invoice_id, lines),
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
-        "total": total,
-        "total_excluding_tax": total,
+    automatic = subscription is not None and subscription["automatic_tax"]["enabled"]
+    draft = {
+        "id": invoice_id,
+        "object": "invoice",
+        **UNUSED_FIELDS,
+        "automatic_tax": tax_setting(automatic, None),
+        "account_country": "US",
+        "account_name": f"Sandbox {data.account}",
+        "amount_paid": 0,
+        "attempt_count": 0,
+        "attempted": False,
+        "auto_advance": True,
+        "automatically_finalizes_at": now + DRAFT_SECONDS if cycle else None,
+        "billing_reason": reason,
+        "collection_method": "charge_automatically",
+        "created": now,
+        "currency": subscription["currency"] if subscription else "usd",
+        "customer": customer["id"],
+        "customer_address": customer["address"],
+        "customer_email": customer["email"],
+        "customer_name": customer["name"],
+        "customer_phone": customer["phone"],
+        "customer_tax_exempt": customer["tax_exempt"],
+        "effective_at": None,
+        "hosted_invoice_url": None,
+        "invoice_pdf": None,
+        "livemode": data.livemode,
+        "metadata": {},
+        "next_payment_attempt": None,
+        "number": None,
+        "parent": parent_of(subscription) if subscription else None,
+        "period_end": now,
+        "period_start": now,
+        "status": "draft",
+        "starting_balance": 0,
+        "status_transitions": NO_TRANSITIONS,
+        "test_clock": customer["test_clock"],
+        "default_payment_method": None,
+        "description": None,
+        "due_date": None,
+        "ending_balance": None,
+        "footer": None,
+        **values,
     }
-
-
-def lines_of(data: DataSet, invoice: str) -> list[Json]:
-    lines: list[Json] = data.need("_invoice_lines", invoice)["lines"]
-    return lines
-
-
-def line_list(invoice: str, lines: list[Json]) -> Json:
-    """The embedded list has the first ten lines."""
-    embedded = list_object(lines[:10], f"/v1/invoices/{invoice}/lines", len(lines) > 10)
-    return {**embedded, "total_count": len(lines)}
+    return data.put({**draft, **with_lines(data, draft, lines)})
 
 
 def parent_of(subscription: Json) -> Json:

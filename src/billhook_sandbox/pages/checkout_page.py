@@ -1,28 +1,30 @@
 """The hosted checkout page."""
 
-import re
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from billhook_sandbox.cards import CARDS, IBANS
+from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.errors import InvalidRequest, StripeError
-from billhook_sandbox.flows.checkout_payment import Authentication, Buyer, pay
-from billhook_sandbox.objects.payment_method import make_card, make_sepa_debit
-from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.flows.checkout_buyer import Buyer
+from billhook_sandbox.flows.checkout_choices import apply_choices
+from billhook_sandbox.flows.checkout_payment import Authentication, pay
+from billhook_sandbox.objects.checkout_session import collects_method
+from billhook_sandbox.pages.checkout_form import (
+    COUNTRIES,
+    TAX_ID_TYPES,
+    field_of,
+    read_buyer,
+    read_choices,
+    read_method,
+    saved_methods,
+)
+from billhook_sandbox.pages.formatting import money
+from billhook_sandbox.pages.forms import FormError
 from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
-from billhook_sandbox.params import email
 from billhook_sandbox.state import SandboxState
-from billhook_sandbox.store import DataSet, Json
-
-COUNTRIES = {
-    "AT": "Austria", "AU": "Australia", "BE": "Belgium", "BR": "Brazil", "CA": "Canada",
-    "CH": "Switzerland", "DE": "Germany", "DK": "Denmark", "ES": "Spain", "FI": "Finland",
-    "FR": "France", "GB": "United Kingdom", "IE": "Ireland", "IN": "India", "IT": "Italy",
-    "JP": "Japan", "MX": "Mexico", "NL": "Netherlands", "NO": "Norway", "NZ": "New Zealand",
-    "PL": "Poland", "PT": "Portugal", "SE": "Sweden", "SG": "Singapore", "US": "United States",
-}  # fmt: skip
+from billhook_sandbox.store import Cause, DataSet, Json
 
 
 class CheckoutPage:
@@ -57,7 +59,8 @@ class CheckoutPage:
             url = session["cancel_url"]
         else:
             title, text = "You’re all set", "You’ve already completed this checkout session."
-            url = success_url(session)
+            after = session["custom_text"]["after_submit"]
+            text, url = after["message"] if after else text, finished_url(session)
         return self.pages.notice(title, text, url, merchant=merchant_name(data))
 
     def form(
@@ -65,19 +68,28 @@ class CheckoutPage:
         data: DataSet,
         session: Json,
         filled: dict[str, str],
-        error: str | None = None,
-        field: str | None = None,
+        error: FormError | None = None,
     ) -> Response:
+        record = data.need("_checkout", session["id"])
         return self.pages.show(
             "checkout.html",
             session=session,
             merchant=merchant_name(data),
-            items=data.need("_checkout", session["id"])["line_items"],
+            items=record["line_items"],
             filled=filled,
             email_known=bool((session["customer_details"] or {}).get("email")),
-            error=error,
-            field=field,
+            collects_method=collects_method(session),
+            saved_methods=saved_methods(data, session),
+            shipping_rates=[
+                data.need("shipping_rate", option["shipping_rate"])
+                for option in session["shipping_options"]
+            ],
+            shipping_rate=record["shipping_rate"],
+            error=error and error.message,
+            field=error and error.field,
             countries=COUNTRIES,
+            shipping_countries=shipping_countries(session),
+            tax_id_types=TAX_ID_TYPES,
             cards=CARDS,
             ibans=IBANS,
         )
@@ -89,39 +101,75 @@ class CheckoutPage:
             return await self.show(request)
         data, session = found
         try:
+            if filled.get("action") == "update":
+                return self.recalculate(data, session, filled)
             buyer = read_buyer(session, filled)
-            method = read_method(data, session, filled)
+            session = self.confirm_total(data, session, buyer, filled)
+            method = read_method(data, session, filled) if collects_method(session) else None
         except FormError as error:
-            return self.form(data, session, filled, error.message, error.field)
+            return self.form(data, data.need("checkout.session", session["id"]), filled, error)
         return self.attempt(data, session, method, buyer, "ask", filled)
+
+    def recalculate(self, data: DataSet, session: Json, filled: dict[str, str]) -> Response:
+        """Shows the new total for a code, quantity, shipping method or address."""
+        return self.form(data, self.changed(data, session, read_choices(filled)), filled)
+
+    def changed(self, data: DataSet, session: Json, buyer: Buyer) -> Json:
+        data.cause = Cause()
+        try:
+            with data.on_clock(find_test_clock(data, session, {})):
+                return apply_choices(data, session, buyer)
+        except InvalidRequest as error:
+            raise FormError(field_of(error), error.message) from error
+        finally:
+            self.state.commit(data)
+
+    def confirm_total(
+        self, data: DataSet, session: Json, buyer: Buyer, filled: dict[str, str]
+    ) -> Json:
+        """Nobody pays a total that the page did not show."""
+        session = self.changed(data, session, buyer)
+        shown, total = filled.get("shown"), session["amount_total"]
+        if shown is not None and shown != str(total):
+            amount = money(total, session["currency"])
+            raise FormError("pay", f"The total is now {amount}. Check it and confirm again.")
+        return session
 
     def attempt(
         self,
         data: DataSet,
         session: Json,
-        method: Json,
+        method: Json | None,
         buyer: Buyer,
         authentication: Authentication,
         filled: dict[str, str],
     ) -> Response:
+        data.cause = Cause()
         try:
-            session = pay(data, session, method, buyer, authentication)
+            with data.on_clock(find_test_clock(data, session, {})):
+                session = pay(data, session, method, buyer, authentication)
         except StripeError as error:
             session = data.need("checkout.session", session["id"])
-            return self.form(data, session, filled, error.message, "cardNumber")
+            field = field_of(error) if isinstance(error, InvalidRequest) else "cardNumber"
+            return self.form(data, session, filled, FormError(field, error.message))
         finally:
             # A declined attempt is saved too, with its charge and events.
             self.state.commit(data)
         if session["status"] == "open":
-            return redirect(f"{session['url']}/authenticate")
-        return redirect(success_url(session) or f"/c/pay/{session['id']}")
+            return redirect(f"{data.need('_checkout', session['id'])['page_url']}/authenticate")
+        return redirect(redirect_url(session) or f"/c/pay/{session['id']}")
 
     async def show_authentication(self, request: Request) -> Response:
         pending = self.pending_authentication(request)
         if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, _ = pending
-        return self.pages.show("authenticate.html", session=session, merchant=merchant_name(data))
+        return self.pages.show(
+            "authenticate.html",
+            amount=session["amount_total"] or 0,
+            currency=session["currency"],
+            merchant=merchant_name(data),
+        )
 
     async def authenticate(self, request: Request) -> Response:
         decision = (await read_form(request)).get("decision")
@@ -129,9 +177,7 @@ class CheckoutPage:
         if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, method = pending
-        details = method["billing_details"]
-        address = details["address"]
-        buyer = Buyer(details["email"], details["name"], address["country"], address["postal_code"])
+        buyer = Buyer(**data.need("_checkout", session["id"])["buyer"])
         filled = {"email": buyer.email or "", "name": buyer.name or ""}
         authentication: Authentication = "confirmed" if decision == "confirmed" else "denied"
         return self.attempt(data, session, method, buyer, authentication, filled)
@@ -144,44 +190,26 @@ class CheckoutPage:
         data, session = found
         record = data.need("_checkout", session["id"])
         intent = data.get("payment_intent", record["payment_intent"]) or data.get(
-            "setup_intent", session["setup_intent"]
+            "setup_intent", session["setup_intent"] or record["setup_intent"]
         )
         if intent is None or intent["status"] != "requires_action":
             return None
         return data, session, data.need("payment_method", intent["payment_method"])
 
 
-def success_url(session: Json) -> str | None:
-    url: str | None = session["success_url"]
+def shipping_countries(session: Json) -> dict[str, str]:
+    """The countries that the merchant ships to, with their names where they are known."""
+    collection = session["shipping_address_collection"] or {"allowed_countries": []}
+    return {code: COUNTRIES.get(code, code) for code in collection["allowed_countries"]}
+
+
+def finished_url(session: Json) -> str | None:
+    """Where the buyer goes after the payment: `return_url` if the page is embedded."""
+    url: str | None = session["success_url"] or session.get("return_url")
     return url and url.replace("{CHECKOUT_SESSION_ID}", session["id"])
 
 
-def read_buyer(session: Json, filled: dict[str, str]) -> Buyer:
-    address = (session["customer_details"] or {}).get("email") or filled.get("email", "")
-    try:
-        email(address, "email")
-    except InvalidRequest as error:
-        raise FormError("email", "Enter a valid email address.") from error
-    country = filled.get("country", "US")
-    if country not in COUNTRIES:
-        raise FormError("billingCountry", "Select a country or region.")
-    return Buyer(address, filled.get("name") or None, country, filled.get("postal_code") or None)
-
-
-def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
-    type_ = filled.get("method", "card")
-    if type_ not in session["payment_method_types"]:
-        raise FormError("method", "Select a payment method.")
-    if type_ == "sepa_debit":
-        return read_debit(data, filled)
-    card, expiry = read_card(filled)
-    return make_card(data, card, expiry, None)
-
-
-def read_debit(data: DataSet, filled: dict[str, str]) -> Json:
-    iban = "".join(filled.get("iban", "").split()).upper()
-    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban):
-        raise FormError("iban", "Enter a valid IBAN.")
-    if not filled.get("name"):
-        raise FormError("billingName", "Enter the name of the account holder.")
-    return make_sepa_debit(data, iban, None)
+def redirect_url(session: Json) -> str | None:
+    """`if_required` only redirects from payment methods that leave the page, which cards don't."""
+    stays = session.get("redirect_on_completion") in ("if_required", "never")
+    return None if stays else finished_url(session)
