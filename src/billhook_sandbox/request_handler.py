@@ -120,6 +120,7 @@ class RequestHandler:
     ) -> ApiResponse:
         """Never awaits, so that requests are executed one after the other."""
         data.cause = Cause(incoming.id, incoming.idempotency_key)
+        data.begin()
         try:
             params = read_params(match.sdk, match.operation.form, incoming.params)
             call = Call(data, params, match.path, self.base_url(incoming.request))
@@ -132,6 +133,8 @@ class RequestHandler:
             )
             response, is_stored = ApiResponse(200, orjson.dumps(rendered)), True
         except StripeError as error:
+            if not error.stored:
+                data.roll_back()
             response, is_stored = self.error_response(error, incoming.id), error.stored
         if reservation and is_stored:
             store_fault = fault and fault.stored and not fault.cut

@@ -61,6 +61,7 @@ class SandboxState:
         if self.database:
             self.database.save(data)
         changes, data.unsaved = data.unsaved, {}
+        data.begin()
         for (kind, object_id), obj in changes.items():
             if obj is not None:
                 self.enqueue(data, obj)

@@ -128,6 +128,8 @@ class DataSet:
         self.collections: dict[str, Collection] = {}
         self.unsaved: dict[tuple[str, str], Json | None] = {}
         self.validated: dict[str, Json] = {}
+        self.before: dict[tuple[str, str], Json | None] = {}
+        """The objects as they were before the current request, of those that it changed."""
 
     @contextmanager
     def on_clock(self, clock: Json | None) -> Iterator[None]:
@@ -144,12 +146,29 @@ class DataSet:
     def all(self, kind: str) -> Collection:
         return self.collections.setdefault(kind, Collection())
 
+    def begin(self) -> None:
+        """Begins a request, which `roll_back` can undo."""
+        self.before = {}
+
+    def roll_back(self) -> None:
+        """Undoes what the request stored, jobs, events and deliveries included."""
+        for (kind, object_id), obj in self.before.items():
+            self.unsaved.pop((kind, object_id), None)
+            if obj is None:
+                self.all(kind).remove(object_id)
+            else:
+                self.all(kind).put(obj)
+        self.before = {}
+
     def put(self, obj: Json) -> Json:
+        key = obj["object"], obj["id"]
+        self.before.setdefault(key, self.get(*key))
         self.all(obj["object"]).put(obj)
         self.unsaved[obj["object"], obj["id"]] = obj
         return obj
 
     def remove(self, kind: str, object_id: str) -> None:
+        self.before.setdefault((kind, object_id), self.get(kind, object_id))
         self.all(kind).remove(object_id)
         self.unsaved[kind, object_id] = None
 

@@ -1,5 +1,6 @@
 """The customer portal: sessions and configurations."""
 
+from billhook_sandbox.api.portal_flows import FLOW, check_flow
 from billhook_sandbox.objects.customer_portal import (
     default_configuration,
     make_configuration,
@@ -25,7 +26,14 @@ from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import Json
 
 SESSION = Form(
-    {**EXPAND, "configuration": text, "customer": text, "locale": text, "return_url": url},
+    {
+        **EXPAND,
+        "configuration": text,
+        "customer": text,
+        "flow_data": FLOW,
+        "locale": text,
+        "return_url": url,
+    },
     required=("customer",),
 )
 SWITCH = Form({"enabled": boolean})
@@ -76,6 +84,8 @@ def create_session(call: Call) -> Json:
         configuration = data.need(kind, given["configuration"], "configuration")
     else:
         configuration = default_configuration(data)
+    if "flow_data" in given:
+        check_flow(data, customer["id"], configuration, given["flow_data"])
     return make_portal_session(data, customer["id"], configuration, given, call.base_url)
 
 

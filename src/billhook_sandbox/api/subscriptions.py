@@ -4,16 +4,32 @@ from typing import Any
 
 from billhook_sandbox.api.checkout_sessions import PRICE_DATA
 from billhook_sandbox.api.prices import check_amount
+from billhook_sandbox.api.subscription_discounts import (
+    DISCOUNTS,
+    changed_discounts,
+    new_coupons,
+)
 from billhook_sandbox.errors import InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
-from billhook_sandbox.flows import proration, subscription_creation, subscription_renewal
+from billhook_sandbox.flows import (
+    proration,
+    subscription_creation,
+    subscription_pause,
+    subscription_renewal,
+)
 from billhook_sandbox.flows.subscription_cancellation import (
     ENDED,
     cancel_now,
     with_cancel_at_period_end,
 )
 from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product, quantity_of
-from billhook_sandbox.objects.subscription import items_of, make_item, period_of, with_items
+from billhook_sandbox.objects.subscription import (
+    automatic_tax_values,
+    items_of,
+    make_item,
+    period_of,
+    with_items,
+)
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
@@ -75,6 +91,7 @@ TRIAL = Form(
 FIRST_ITEM = Form(
     {"metadata": metadata, "price": text, "price_data": PRICE_DATA, "quantity": at_least(0)}
 )
+AUTOMATIC_TAX = Form({"enabled": boolean}, required=("enabled",))
 PRORATION = one_of("always_invoice", "create_prorations", "none")
 PAYMENT_BEHAVIOR = one_of(
     "allow_incomplete", "default_incomplete", "error_if_incomplete", "pending_if_incomplete"
@@ -83,6 +100,7 @@ COLLECTION = one_of("charge_automatically", "send_invoice")
 CREATE = Form(
     {
         **EXPAND,
+        "automatic_tax": AUTOMATIC_TAX,
         "cancel_at": integer,
         "cancel_at_period_end": boolean,
         "collection_method": COLLECTION,
@@ -91,6 +109,7 @@ CREATE = Form(
         "days_until_due": at_least(0),
         "default_payment_method": text,
         "description": text,
+        "discounts": DISCOUNTS,
         "items": array(FIRST_ITEM),
         "metadata": metadata,
         "off_session": boolean,
@@ -106,7 +125,9 @@ RESUME = Form({**EXPAND, "billing_cycle_anchor": one_of("now"), "proration_behav
 UPDATE = Form(
     {
         **EXPAND,
+        "automatic_tax": AUTOMATIC_TAX,
         "cancel_at": clearable(integer),
+        "discounts": DISCOUNTS,
         "off_session": boolean,
         "pause_collection": clearable(PAUSE),
         "payment_behavior": PAYMENT_BEHAVIOR,
@@ -179,6 +200,18 @@ def update(call: Call) -> Json:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
         )
+    values = changed_fields(data, subscription, given)
+    if "items" in given:
+        behavior = given.get("proration_behavior", "create_prorations")
+        return change_items(data, subscription, given["items"], behavior, values)
+    subscription = change(data, subscription, "customer.subscription.updated", **values)
+    if "trial_end" in given:
+        subscription_renewal.schedule_renewal(data, subscription)
+    return subscription
+
+
+def changed_fields(data: DataSet, subscription: Json, given: Json) -> Json:
+    """The changed fields of the subscription, except for its items."""
     values: Json = {k: given[k] for k in ("description",) if k in given}
     if "default_payment_method" in given:
         method = data.need(
@@ -192,20 +225,17 @@ def update(call: Call) -> Json:
     if "cancel_at" in given:
         values |= cancel_at(data, subscription, given["cancel_at"])
     if "pause_collection" in given:
-        pause = given["pause_collection"]
-        values["pause_collection"] = pause and {"resumes_at": None, **pause}
+        values |= subscription_pause.paused(data, subscription, given["pause_collection"])
+    if "automatic_tax" in given:
+        values |= automatic_tax_values(given["automatic_tax"]["enabled"])
+    if "discounts" in given:
+        values |= changed_discounts(data, subscription, given["discounts"])
     if "cancellation_details" in given:
         before = values.get("cancellation_details") or subscription["cancellation_details"]
         values["cancellation_details"] = {**before, **given["cancellation_details"]}
     if "trial_end" in given:
         values |= move_trial(data, subscription, given["trial_end"])
-    if "items" in given:
-        behavior = given.get("proration_behavior", "create_prorations")
-        return change_items(data, subscription, given["items"], behavior, values)
-    subscription = change(data, subscription, "customer.subscription.updated", **values)
-    if "trial_end" in given:
-        subscription_renewal.schedule_renewal(data, subscription)
-    return subscription
+    return values
 
 
 def cancel_at(data: DataSet, subscription: Json, time: int | None) -> Json:
@@ -274,7 +304,9 @@ def create(call: Call) -> Json:
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
-    return subscription_creation.create(data, customer, wanted, given)
+    currency_ = wanted[0]["price"]["currency"]
+    coupons = new_coupons(data, given.get("discounts") or [], customer["id"], currency_)
+    return subscription_creation.create(data, customer, wanted, given, coupons)
 
 
 def first_item(data: DataSet, given: Json, i: int) -> Json:

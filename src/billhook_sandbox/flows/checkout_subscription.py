@@ -8,7 +8,11 @@ from billhook_sandbox.flows.invoice_drafts import item_lines
 from billhook_sandbox.flows.invoice_lifecycle import finalize, settle_invoice
 from billhook_sandbox.flows.subscription_discounts import add_discounts, end_used_discounts
 from billhook_sandbox.objects.invoice import make_draft, one_time_line, paid_invoice
-from billhook_sandbox.objects.subscription import make_item, make_subscription
+from billhook_sandbox.objects.subscription import (
+    automatic_tax_values,
+    make_item,
+    make_subscription,
+)
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 
@@ -46,21 +50,16 @@ def create(
         customer,
         method,
         items,
-        automatic_tax=automatic_tax(record["taxed"]),
         description=given.get("description"),
         discounts=[each["id"] for each in discounts],
         metadata=given.get("metadata") or {},
+        **automatic_tax_values(record["taxed"]),
         **subscription_creation.trial_values(data, given, trial_end),
     )
     invoice = first_invoice(data, customer, subscription, record["line_items"], items, intent)
     subscription = change(data, subscription, latest_invoice=invoice.paid["id"])
     subscription_creation.schedule_jobs(data, subscription)
     return NewSubscription(subscription, discounts, invoice)
-
-
-def automatic_tax(enabled: bool) -> Json:
-    liability = {"type": "self"} if enabled else None
-    return {"disabled_reason": None, "enabled": enabled, "liability": liability}
 
 
 def make_items(data: DataSet, record: Json, subscription: str, trial_end: int | None) -> list[Json]:

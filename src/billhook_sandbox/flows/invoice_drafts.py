@@ -66,7 +66,8 @@ def draft_invoice(
     trial: bool = False,
 ) -> Json:
     """Creates the draft for these items and all pending invoice items; emits `invoice.created`.
-    A discount that applies once then ends, so the caller must read the subscription again."""
+    A discount that applies once then ends, so the caller must read the subscription again. (On the
+    first invoice, it ends when the caller has emitted the event of the new subscription.)"""
     customer = data.need("customer", subscription["customer"])
     lines = pending_lines(
         data, invoice_id, customer["id"], subscription["currency"], subscription["id"]
@@ -86,7 +87,8 @@ def draft_invoice(
         due_date=due_date(data, subscription),
     )
     emit(data, "invoice.created", draft)
-    end_used_discounts(data, draft)
+    if reason != "subscription_create":
+        end_used_discounts(data, draft)
     return draft
 
 

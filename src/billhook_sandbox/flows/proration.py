@@ -3,7 +3,9 @@
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, subscription_renewal
 from billhook_sandbox.flows.invoice_drafts import draft_invoice, product_name
+from billhook_sandbox.flows.subscription_discounts import current_discounts
 from billhook_sandbox.objects.catalog import advance_amount, billed_units
+from billhook_sandbox.objects.discount import discount_amounts
 from billhook_sandbox.objects.invoice_item import make_invoice_item
 from billhook_sandbox.objects.subscription import items_of, with_items
 from billhook_sandbox.periods import period_end
@@ -40,7 +42,7 @@ def changes_interval(before: Json | None, after: Json) -> bool:
 def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> None:
     start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
     units = billed_units(item)
-    full_amount = advance_amount(data, item)
+    full_amount = discounted(data, subscription, advance_amount(data, item))
     amount = sign * round(full_amount * max(0, end - now) / (end - start))
     name = product_name(data, item["price"])
     text = f"Unused time on {name}" if sign < 0 else f"Remaining time on {name}"
@@ -60,6 +62,13 @@ def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> N
         quantity_decimal=str(units),
     )
     emit(data, "invoiceitem.created", invoice_item)
+
+
+def discounted(data: DataSet, subscription: Json, amount: int) -> int:
+    """Prorations include the subscription's discounts (`proration_discounts: included`)."""
+    current = [data.need("discount", each) for each in current_discounts(data, subscription)]
+    (taken,) = discount_amounts(data, current, [amount])
+    return amount - sum(part for _, part in taken)
 
 
 def with_new_period(data: DataSet, subscription: Json, items: list[Json]) -> list[Json]:

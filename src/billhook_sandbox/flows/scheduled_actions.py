@@ -15,6 +15,7 @@ from billhook_sandbox.flows.dispute_lifecycle import decide_dispute
 from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
 from billhook_sandbox.flows.subscription_cancellation import end_subscription
+from billhook_sandbox.flows.subscription_pause import resume_when_due
 from billhook_sandbox.objects.balance_summary import balance_of
 from billhook_sandbox.objects.charge import make_balance_transaction
 from billhook_sandbox.schedule import Action
@@ -81,6 +82,7 @@ ACTIONS: Mapping[str, Action] = {
     "settle_charge": settle_charge,
     "settle_debit": checkout_payment.settle_debit,
     "settle_intent": settle_intent,
+    "resume_collection": resume_when_due,
     "settle_refund": settle_refund,
     "emit_invoice_payment_paid": emit_invoice_payment_paid,
 }

@@ -10,10 +10,22 @@ from billhook_sandbox.flows import (
     subscription_renewal,
 )
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
+from billhook_sandbox.flows.subscription_discounts import (
+    Coupon,
+    add_discounts,
+    end_used_discounts,
+    redeem_discount,
+)
 from billhook_sandbox.objects.catalog import advance_amount
+from billhook_sandbox.objects.discount import discount_amounts, new_discount
 from billhook_sandbox.objects.invoice import make_invoice_payment
 from billhook_sandbox.objects.payment_intent import make_intent
-from billhook_sandbox.objects.subscription import items_of, make_item, make_subscription
+from billhook_sandbox.objects.subscription import (
+    automatic_tax_values,
+    items_of,
+    make_item,
+    make_subscription,
+)
 from billhook_sandbox.periods import period_end
 from billhook_sandbox.schedule import schedule_at
 from billhook_sandbox.store import DataSet, Json
@@ -21,7 +33,9 @@ from billhook_sandbox.store import DataSet, Json
 INCOMPLETE_SECONDS = 23 * 3600
 
 
-def create(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Json:
+def create(
+    data: DataSet, customer: Json, wanted: list[Json], given: Json, coupons: list[Coupon]
+) -> Json:
     """`wanted` has the prices, quantities and metadata of the items, `given` all parameters."""
     method = payment_method_for(data, customer, given)
     trial_end = trial_end_of(data, given)
@@ -29,36 +43,50 @@ def create(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Js
     charges_automatically = (
         given.get("collection_method", "charge_automatically") == "charge_automatically"
     )
-    due = sum(advance_amount(data, each) for each in wanted)
+    due = first_amount(data, wanted, coupons)
     charged = bool(charges_automatically and due and trial_end is None)
     card = None
     if charged and behavior != "default_incomplete":
         card = card_for_first_payment(data, method, customer, behavior)
     subscription = create_subscription(data, customer, wanted, given, trial_end)
+    discounts = add_discounts(data, coupons, customer["id"], subscription["id"])
+    values: Json = {"discounts": [each["id"] for each in discounts]}
     if charged:
-        subscription = data.put({**subscription, "status": "incomplete"})
+        values["status"] = "incomplete"
+    subscription = data.put({**subscription, **values})
     invoice_id = data.ids.new("invoice")
     subscription = change(data, subscription, latest_invoice=invoice_id)
     items, trial = items_of(data, subscription["id"]), trial_end is not None
     # `customer.subscription.created` has the status after the first payment attempt.
     draft = draft_invoice(data, invoice_id, subscription, items, "subscription_create", trial)
-    subscription = data.need("subscription", subscription["id"])
     schedule_jobs(data, subscription)
     if card is not None and card.payment == "succeeds":
         subscription = change(data, subscription, status="active")
+    for discount in discounts:
+        redeem_discount(data, discount)
+        emit(data, "customer.discount.created", discount)
     emit(data, "customer.subscription.created", subscription)
+    end_used_discounts(data, draft)
     if not charged:
         invoice_collection.advance_invoice(data, draft)
-        return subscription
+        return data.need("subscription", subscription["id"])
     opened = invoice_lifecycle.finalize_and_emit(data, draft)
     if card is None or method is None:
         create_open_payment(data, opened, method)
-        return subscription
+        return data.need("subscription", subscription["id"])
     found = invoice_lifecycle.attempt_payment(data, opened, method, off_session=False, card=card)
     if isinstance(found, CardError):
         failed = change(data, opened, attempted=True, attempt_count=1)
         emit(data, "invoice.payment_failed", failed)
     return data.need("subscription", subscription["id"])
+
+
+def first_amount(data: DataSet, wanted: list[Json], coupons: list[Coupon]) -> int:
+    """What the first invoice charges, before taxes."""
+    amounts = [advance_amount(data, each) for each in wanted]
+    discounts = [new_discount(data, data.need("coupon", coupon)) for coupon, _ in coupons]
+    taken = discount_amounts(data, discounts, amounts)
+    return sum(amounts) - sum(part for parts in taken for _, part in parts)
 
 
 def payment_method_for(data: DataSet, customer: Json, given: Json) -> Json | None:
@@ -123,6 +151,7 @@ def create_subscription(
     values |= trial_values(data, given, trial_end)
     if given.get("cancel_at_period_end"):
         values |= {"cancel_at": items[0]["current_period_end"], "canceled_at": now}
+    values |= automatic_tax_values(given.get("automatic_tax", {}).get("enabled", False))
     subscription = make_subscription(data, customer, method, items, **values)
     if customer["currency"] is None:
         change(data, customer, "customer.updated", currency=subscription["currency"])

@@ -5,9 +5,12 @@ from billhook_sandbox.objects.coupon import redeem
 from billhook_sandbox.objects.discount import coupon_of, new_discount
 from billhook_sandbox.store import DataSet, Json
 
+Coupon = tuple[str, str | None]
+"""A coupon, and the promotion code that it was redeemed with."""
+
 
 def add_discounts(
-    data: DataSet, coupons: list[tuple[str, str | None]], customer: str, subscription: str
+    data: DataSet, coupons: list[Coupon], customer: str, subscription: str
 ) -> list[Json]:
     """Stores a discount for each coupon and its promotion code. Emits no event."""
     return [
@@ -41,7 +44,7 @@ def end_used_discounts(data: DataSet, invoice: Json) -> None:
     """Removes the discounts that apply once, after the invoice that they applied to."""
     details = (invoice["parent"] or {}).get("subscription_details") or {}
     subscription = data.get("subscription", details.get("subscription"))
-    if subscription is None:
+    if subscription is None or not subscription["discounts"]:
         return
     used = {each["discount"] for each in invoice["total_discount_amounts"]}
     ended = [

@@ -1,6 +1,7 @@
 """Customer portal sessions and configurations."""
 
 from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.objects.portal_flow import make_flow
 from billhook_sandbox.store import DataSet, Json
 
 # The default configuration enables what Stripe leaves off, so that the whole portal can be used.
@@ -110,7 +111,7 @@ def make_portal_session(
             "created": data.clock.now(),
             "customer": customer,
             "customer_account": None,
-            "flow": None,
+            "flow": make_flow(given.get("flow_data")),
             "livemode": data.livemode,
             "locale": given.get("locale"),
             "on_behalf_of": None,

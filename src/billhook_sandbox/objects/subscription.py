@@ -41,7 +41,7 @@ def make_subscription(
             "id": subscription_id,
             "object": "subscription",
             **UNUSED_FIELDS,
-            "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
+            **automatic_tax_values(False),
             "billing_cycle_anchor": now,
             "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "included"}},
             "cancel_at": None,
@@ -88,6 +88,11 @@ def make_subscription(
             **values,
         }
     )
+
+
+def automatic_tax_values(enabled: bool) -> Json:
+    liability = {"type": "self"} if enabled else None
+    return {"automatic_tax": {"disabled_reason": None, "enabled": enabled, "liability": liability}}
 
 
 def item_list(subscription: str, items: list[Json]) -> Json:

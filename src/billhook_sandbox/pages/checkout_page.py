@@ -164,12 +164,7 @@ class CheckoutPage:
         if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, _ = pending
-        return self.pages.show(
-            "authenticate.html",
-            amount=session["amount_total"] or 0,
-            currency=session["currency"],
-            merchant=merchant_name(data),
-        )
+        return self.pages.show("authenticate.html", session=session, merchant=merchant_name(data))
 
     async def authenticate(self, request: Request) -> Response:
         decision = (await read_form(request)).get("decision")

@@ -1,10 +1,13 @@
 """The hosted customer portal: subscriptions, payment methods and invoices."""
 
+from functools import partial
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from billhook_sandbox.api.subscriptions import update as update_subscription
+from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.errors import StripeError
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows.invoice_drafts import product_name
@@ -17,6 +20,7 @@ from billhook_sandbox.objects.catalog import advance_amount, billed_units
 from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
 from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.pages.portal_flow import PortalFlow
 from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
 from billhook_sandbox.routing import Call
 from billhook_sandbox.state import SandboxState
@@ -50,7 +54,10 @@ class PortalPage:
 
     async def show(self, request: Request) -> Response:
         visit = self.find(request)
-        return self.page(visit, {}) if visit else self.not_found()
+        if visit is None:
+            return self.not_found()
+        flow = PortalFlow(visit, self.pages)
+        return flow.page({}) if flow.is_open() else self.page(visit, {})
 
     def page(
         self, visit: "PortalVisit", filled: dict[str, str], error: FormError | None = None
@@ -76,12 +83,17 @@ class PortalPage:
         if visit is None:
             return self.not_found()
         visit.data.cause = Cause()
+        flow = PortalFlow(visit, self.pages)
+        show = flow.page if flow.is_open() else partial(self.page, visit)
         try:
-            visit.act(filled)
+            with visit.data.on_clock(find_test_clock(visit.data, visit.session, {})):
+                if flow.is_open():
+                    return flow.submit(filled) or redirect(request.url.path)
+                visit.act(filled)
         except FormError as error:
-            return self.page(visit, filled, error)
+            return show(filled, error)
         except StripeError as error:
-            return self.page(visit, filled, FormError("", error.message))
+            return show(filled, FormError("", error.message))
         finally:
             self.state.commit(visit.data)
         return redirect(request.url.path)
