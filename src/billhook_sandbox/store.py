@@ -16,6 +16,10 @@ from billhook_sandbox.ids import Ids
 Json = dict[str, Any]
 
 
+CONSEQUENCES = frozenset({"_delivery", "_job", "_newest_event", "event", "webhook_endpoint"})
+"""The kinds of objects that no operation on others depends on."""
+
+
 def deleted_object(kind: str, object_id: str) -> Json:
     """The response to a deletion."""
     return {"id": object_id, "object": kind, "deleted": True}
@@ -55,6 +59,13 @@ class Collection:
         for field, index in self.indexes.items():
             if before is None or before.get(field) != obj.get(field):
                 self._add_to_index(index, obj.get(field), object_id)
+
+    def copy(self) -> "Collection":
+        copy = Collection()
+        copy.rows, copy.order, copy.position = dict(self.rows), list(self.order), {**self.position}
+        copy.created_times, copy.chronological = list(self.created_times), self.chronological
+        copy.last = self.last
+        return copy
 
     def _add_to_index(self, index: dict[Any, list[str]], value: Any, object_id: str) -> None:
         ids = index.setdefault(value, [])
@@ -142,6 +153,18 @@ class DataSet:
             yield
         finally:
             self.clock, self.test_clock = before
+
+    def scratch(self) -> "DataSet":
+        """A copy in which a change can be tried out. What is put there is neither saved nor
+        scheduled, and its events go nowhere."""
+        scratch = DataSet(self.account, self.livemode, self.wall, self.ids)
+        scratch.clock, scratch.test_clock = self.clock, self.test_clock
+        scratch.collections = {
+            kind: collection.copy()
+            for kind, collection in self.collections.items()
+            if kind not in CONSEQUENCES
+        }
+        return scratch
 
     def all(self, kind: str) -> Collection:
         return self.collections.setdefault(kind, Collection())

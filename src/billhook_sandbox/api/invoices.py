@@ -2,8 +2,9 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.flows import invoice_collection, invoice_lifecycle
+from billhook_sandbox.flows import invoice_collection, invoice_lifecycle, subscription_changes
 from billhook_sandbox.flows.invoice_drafts import pending_lines
+from billhook_sandbox.flows.pending_updates import apply_when_paid
 from billhook_sandbox.objects.invoice import DRAFT_SECONDS, make_draft
 from billhook_sandbox.objects.invoice_totals import lines_of
 from billhook_sandbox.pagination import page, page_of_items
@@ -60,7 +61,8 @@ def list_(call: Call) -> Json:
 
 
 def list_lines(call: Call) -> Json:
-    call.data.need("invoice", call.id)
+    if not call.id.startswith("upcoming_"):  # a preview is no invoice
+        call.data.need("invoice", call.id)
     found = lines_of(call.data, call.id)
     return page_of_items(found, call, f"/v1/invoices/{call.id}/lines")
 
@@ -165,6 +167,13 @@ def finalize(call: Call) -> Json:
 
 
 def pay(call: Call) -> Json:
+    """A change of the subscription that waits for this payment is applied."""
+    paid = settle(call)
+    apply_when_paid(call.data, paid, subscription_changes.apply)
+    return paid
+
+
+def settle(call: Call) -> Json:
     """Finalizes a draft first. `paid_out_of_band` marks the invoice as paid outside of Stripe."""
     data, invoice = call.data, require_status(call, "draft", "open", "uncollectible")
     method = None

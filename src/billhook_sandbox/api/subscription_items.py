@@ -1,8 +1,9 @@
 """Subscription items. Changing an item changes its subscription."""
 
-from billhook_sandbox.api.subscriptions import PRORATION, change_items
+from billhook_sandbox.api.subscriptions import PAYMENT_BEHAVIOR, PRORATION
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.subscription_cancellation import ENDED
+from billhook_sandbox.flows.subscription_changes import change_items
 from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.pagination import page_of_items
 from billhook_sandbox.params import (
@@ -11,6 +12,7 @@ from billhook_sandbox.params import (
     Form,
     at_least,
     boolean,
+    integer,
     list_form,
     metadata,
     text,
@@ -22,13 +24,23 @@ UPDATE = Form(
     {
         **EXPAND,
         "metadata": metadata,
+        "payment_behavior": PAYMENT_BEHAVIOR,
         "price": text,
         "proration_behavior": PRORATION,
+        "proration_date": integer,
         "quantity": at_least(0),
     }
 )
 CREATE = Form({**UPDATE.types, "subscription": text}, required=("subscription",))
-DELETE = Form({**EXPAND, "clear_usage": boolean, "proration_behavior": PRORATION})
+DELETE = Form(
+    {
+        **EXPAND,
+        "clear_usage": boolean,
+        "payment_behavior": PAYMENT_BEHAVIOR,
+        "proration_behavior": PRORATION,
+        "proration_date": integer,
+    }
+)
 LIST = Form(list_form(subscription=text).types, required=("subscription",))
 ITEM_KEYS = ("metadata", "price", "quantity")
 
@@ -37,8 +49,7 @@ def change_item(call: Call, subscription: str, wanted: Json) -> Json:
     found = call.data.need("subscription", subscription, "subscription")
     if found["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {found['status']} and can't be changed.")
-    behavior = call.params.get("proration_behavior", "create_prorations")
-    return change_items(call.data, found, [wanted], behavior, {})
+    return change_items(call.data, found, [wanted], call.params, {})
 
 
 def create(call: Call) -> Json:

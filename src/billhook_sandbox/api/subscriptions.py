@@ -22,14 +22,9 @@ from billhook_sandbox.flows.subscription_cancellation import (
     cancel_now,
     with_cancel_at_period_end,
 )
-from billhook_sandbox.objects.catalog import legacy_plan, make_price, make_product, quantity_of
-from billhook_sandbox.objects.subscription import (
-    automatic_tax_values,
-    items_of,
-    make_item,
-    period_of,
-    with_items,
-)
+from billhook_sandbox.flows.subscription_changes import MAX_ITEMS, change_items, recurring_price
+from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
+from billhook_sandbox.objects.subscription import automatic_tax_values, items_of, with_items
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
@@ -139,6 +134,7 @@ UPDATE = Form(
         "items": array(ITEM),
         "metadata": metadata,
         "proration_behavior": PRORATION,
+        "proration_date": integer,
     }
 )
 CANCEL = Form(
@@ -162,7 +158,6 @@ STATUSES = (
     "unpaid",
 )
 LIST = list_form(collection_method=text, customer=text, price=text, status=one_of(*STATUSES))
-MAX_ITEMS = 20
 
 
 def retrieve(call: Call) -> Json:
@@ -202,8 +197,7 @@ def update(call: Call) -> Json:
         )
     values = changed_fields(data, subscription, given)
     if "items" in given:
-        behavior = given.get("proration_behavior", "create_prorations")
-        return change_items(data, subscription, given["items"], behavior, values)
+        return change_items(data, subscription, given["items"], given, values)
     subscription = change(data, subscription, "customer.subscription.updated", **values)
     if "trial_end" in given:
         subscription_renewal.schedule_renewal(data, subscription)
@@ -266,33 +260,6 @@ def move_trial(data: DataSet, subscription: Json, end: int | str) -> Json:
     return {**changes, "billing_cycle_anchor": trial_end, "trial_end": trial_end}
 
 
-def change_items(
-    data: DataSet, subscription: Json, wanted: list[Json], behavior: str, values: Json
-) -> Json:
-    """Changes the items and bills the difference; `behavior` is the `proration_behavior`."""
-    before = items_of(data, subscription["id"])
-    after = changed_items(data, subscription, wanted)
-    old = {item["id"]: item for item in before}
-    new_interval = subscription["status"] != "trialing" and any(
-        proration.changes_interval(old.get(item["id"]), item) for item in after
-    )
-    if behavior != "none":
-        proration.prorate(data, subscription, before, after)
-    if new_interval:
-        after = proration.with_new_period(data, subscription, after)
-        values = {**values, "billing_cycle_anchor": data.clock.now()}
-    changes = with_items(data, subscription, after)
-    subscription = change(
-        data, subscription, "customer.subscription.updated", **{**values, **changes}
-    )
-    if new_interval:
-        subscription_renewal.schedule_renewal(data, subscription)
-        return proration.bill_now(data, subscription, after)
-    if behavior == "always_invoice":
-        return proration.bill_now(data, subscription, [])
-    return subscription
-
-
 def create(call: Call) -> Json:
     data, given = call.data, dict(call.params)
     customer = data.need("customer", given["customer"], "customer")
@@ -338,62 +305,11 @@ def create_price(data: DataSet, given: Json, param: str) -> Json:
     return make_price(data, {**given, "active": False, "product": product})
 
 
-def recurring_price(data: DataSet, price_id: str, param: str) -> Json:
-    price = data.need("price", price_id, param)
-    if price["recurring"] is None:
-        message = "The price specified is set to `type=one_time` but this field only "
-        raise InvalidRequest(message + "accepts prices with `type=recurring`.", param=param)
-    return price
-
-
 def resume(call: Call) -> Json:
     subscription = call.data.need("subscription", call.id)
     if subscription["status"] != "paused":
         raise InvalidRequest("You can only resume a subscription that is paused.")
     return proration.resume(call.data, subscription)
-
-
-def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[Json]:
-    """All items after the change; items that are not named stay unchanged."""
-    items = {item["id"]: item for item in items_of(data, subscription["id"])}
-    start, end = period_of(list(items.values()))
-    for i, wanted in enumerate(given):
-        price = None
-        if "price" in wanted:
-            price = recurring_price(data, wanted["price"], f"items[{i}][price]")
-        if "id" in wanted:
-            if wanted["id"] not in items:
-                raise resource_missing("subscription_item", wanted["id"], f"items[{i}][id]", 400)
-            items[wanted["id"]] = changed_item(items[wanted["id"]], wanted, price, f"items[{i}]")
-        elif price is None:
-            param = f"items[{i}][price]"
-            message = f"Missing required param: {param}."
-            raise InvalidRequest(message, code="parameter_missing", param=param)
-        else:
-            quantity = quantity_of(wanted, price, f"items[{i}]", default=1)
-            item = make_item(data, subscription["id"], price, quantity, start, end)
-            items[item["id"]] = item
-    deleted = [wanted["id"] for wanted in given if wanted.get("deleted") and "id" in wanted]
-    remaining = [item for item in items.values() if item["id"] not in deleted]
-    if not 1 <= len(remaining) <= MAX_ITEMS:
-        message = f"A subscription must have between 1 and {MAX_ITEMS} items."
-        raise InvalidRequest(message, param="items")
-    for item_id in deleted:
-        data.remove("subscription_item", item_id)
-    return remaining
-
-
-def changed_item(item: Json, wanted: Json, price: Json | None, param: str) -> Json:
-    price = price or item["price"]
-    quantity = quantity_of(wanted, price, param, default=item.get("quantity", 1))
-    rest = {key: value for key, value in item.items() if key != "quantity"}
-    return {
-        **rest,
-        "metadata": merge_metadata(item["metadata"], wanted.get("metadata", {})),
-        "plan": legacy_plan(price),
-        "price": price,
-        **({} if quantity is None else {"quantity": quantity}),
-    }
 
 
 def cancel(call: Call) -> Json:

@@ -100,6 +100,13 @@ def intent_of(data: DataSet, invoice: Json, method: Json) -> tuple[Json, bool]:
     return intent, True
 
 
+def latest_intent(data: DataSet, invoice: str) -> Json | None:
+    """The intent of the invoice's payment, if it has one."""
+    for payment in data.all("invoice_payment").where("invoice", invoice):
+        return data.get("payment_intent", payment["payment"].get("payment_intent"))
+    return None
+
+
 def requires_authentication(card: Card, off_session: bool) -> bool:
     """Whether the payment requires authentication; one card only does on its first payment."""
     only_first = card.token == "pm_card_authenticationRequiredOnSetup"  # noqa: S105 - a card's name

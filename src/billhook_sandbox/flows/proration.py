@@ -12,8 +12,10 @@ from billhook_sandbox.periods import period_end
 from billhook_sandbox.store import DataSet, Json
 
 
-def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[Json]) -> None:
-    """Creates invoice items for the items that changed."""
+def prorate(
+    data: DataSet, subscription: Json, before: list[Json], after: list[Json], at: int
+) -> None:
+    """Creates invoice items for the items that changed, for the time from `at`."""
     if subscription["status"] not in ("active", "past_due"):
         return
     old, new = ({item["id"]: item for item in items} for items in (before, after))
@@ -22,9 +24,9 @@ def prorate(data: DataSet, subscription: Json, before: list[Json], after: list[J
         if old_item and new_item and billed(old_item) == billed(new_item):
             continue
         if old_item:
-            add_proration(data, subscription, old_item, -1)
+            add_proration(data, subscription, old_item, -1, at)
         if new_item and not changes_interval(old_item, new_item):
-            add_proration(data, subscription, new_item, 1)
+            add_proration(data, subscription, new_item, 1, at)
 
 
 def billed(item: Json) -> tuple[str, int]:
@@ -39,11 +41,11 @@ def changes_interval(before: Json | None, after: Json) -> bool:
     return any(old[key] != new[key] for key in ("interval", "interval_count"))
 
 
-def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> None:
-    start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
+def add_proration(data: DataSet, subscription: Json, item: Json, sign: int, at: int) -> None:
+    start, end = item["current_period_start"], item["current_period_end"]
     units = billed_units(item)
     full_amount = discounted(data, subscription, advance_amount(data, item))
-    amount = sign * round(full_amount * max(0, end - now) / (end - start))
+    amount = sign * round(full_amount * max(0, end - at) / (end - start))
     name = product_name(data, item["price"])
     text = f"Unused time on {name}" if sign < 0 else f"Remaining time on {name}"
     invoice_item = make_invoice_item(
@@ -55,7 +57,7 @@ def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> N
         price=item["price"],
         description=text,
         discountable=False,
-        period={"start": now, "end": end},
+        period={"start": at, "end": end},
         proration=True,
         proration_details={"credited_items": None, "discount_amounts": []},
         quantity=units,

@@ -13,6 +13,7 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.dispute_lifecycle import decide_dispute
 from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
+from billhook_sandbox.flows.pending_updates import expire_pending_update
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
 from billhook_sandbox.flows.subscription_cancellation import end_subscription
 from billhook_sandbox.flows.subscription_pause import resume_when_due
@@ -77,6 +78,7 @@ ACTIONS: Mapping[str, Action] = {
     "retry_invoice": invoice_collection.retry_when_due,
     "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,
+    "expire_pending_update": expire_pending_update,
     "expire_session": checkout_expiry.expire_when_due,
     "decide_dispute": decide_dispute,
     "settle_charge": settle_charge,

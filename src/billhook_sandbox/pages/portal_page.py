@@ -16,6 +16,7 @@ from billhook_sandbox.flows.subscription_cancellation import (
     cancel_now,
     with_cancel_at_period_end,
 )
+from billhook_sandbox.flows.subscription_changes import kept_quantity
 from billhook_sandbox.objects.catalog import advance_amount, billed_units
 from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
 from billhook_sandbox.objects.subscription import items_of, period_of
@@ -181,8 +182,9 @@ class PortalVisit:
         if price not in [plan["id"] for plan in self.plans(subscription)]:
             raise FormError("price", "Select one of the plans.")
         item = items_of(self.data, subscription["id"])[0]
+        kept = kept_quantity(item, self.data.need("price", price))
         params = {
-            "items": [{"id": item["id"], "price": price}],
+            "items": [{"id": item["id"], "price": price, **kept}],
             "proration_behavior": self.features()["subscription_update"]["proration_behavior"],
         }
         update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
