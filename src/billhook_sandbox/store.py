@@ -5,7 +5,7 @@ therefore refer to an object as it was, without copying it (stripe-facts 32).
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -76,6 +76,18 @@ class Collection:
     def remove(self, object_id: str) -> None:
         """Keeps its position in the order, so that a list cursor on it stays valid."""
         self.rows.pop(object_id, None)
+
+    def forget(self, object_id: str) -> None:
+        """Removes an object as if it had never been there. Its position stays unused."""
+        obj = self.rows.pop(object_id, None)
+        if self.order and self.order[-1] == object_id:
+            self.order.pop()
+            self.created_times.pop()
+            for field, index in self.indexes.items():
+                ids = index.get((obj or {}).get(field), [])
+                if ids and ids[-1] == object_id:
+                    ids.pop()
+            del self.position[object_id]
 
     def ids(self, field: str | None, value: Any = None) -> Sequence[str]:
         """Ids in order of creation: all, or those whose field has or once had the value."""
@@ -175,13 +187,31 @@ class DataSet:
 
     def roll_back(self) -> None:
         """Undoes what the request stored, jobs, events and deliveries included."""
-        for (kind, object_id), obj in self.before.items():
-            self.unsaved.pop((kind, object_id), None)
-            if obj is None:
-                self.all(kind).remove(object_id)
-            else:
-                self.all(kind).put(obj)
+        self.undo(self.before, {})
         self.before = {}
+
+    @contextmanager
+    def trial_run(self) -> Iterator[None]:
+        """Undoes at its end what was stored in it; the clock may be set in it."""
+        outer, clock, self.before = self.before, self.clock, {}
+        try:
+            yield
+        finally:
+            self.undo(self.before, outer)
+            self.before, self.clock = outer, clock
+
+    def undo(self, before: dict[tuple[str, str], Json | None], outer: Container[object]) -> None:
+        """`outer` has the keys that stay unsaved, because they were changed earlier."""
+        for key in reversed(before):
+            obj = before[key]
+            if obj is None:
+                self.all(key[0]).forget(key[1])
+            else:
+                self.all(key[0]).put(obj)
+            if key in outer:
+                self.unsaved[key] = obj
+            else:
+                self.unsaved.pop(key, None)
 
     def put(self, obj: Json) -> Json:
         key = obj["object"], obj["id"]

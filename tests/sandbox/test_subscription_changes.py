@@ -80,6 +80,7 @@ def amounts(invoice: Any) -> list[int]:
 
 def test_a_preview_shows_exactly_what_an_immediate_change_bills(shop: Shop, plan: Plan) -> None:
     dear = shop.price(9000, interval="month")
+    shop.settle()
     at, before, events = plan.now(), plan.get(), len(shop.events())
     shown = plan.preview(dear, proration_behavior="always_invoice")
     assert shown.id.startswith("upcoming_in_")

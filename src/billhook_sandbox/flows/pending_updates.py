@@ -42,6 +42,10 @@ def change_if_paid(
     )
     schedule_at(data, expires_at, "expire_pending_update", subscription=subscription["id"])
     pending = {
+        "cancel_at_period_end": None,
+        "discount": None,
+        "discounts": None,
+        "metadata": None,
         "billing_cycle_anchor": None,
         "expires_at": expires_at,
         "subscription_items": after,

@@ -13,6 +13,7 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.dispute_lifecycle import decide_dispute
 from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
+from billhook_sandbox.flows.invoice_upcoming import emit_upcoming
 from billhook_sandbox.flows.pending_updates import expire_pending_update
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
 from billhook_sandbox.flows.subscription_cancellation import end_subscription
@@ -76,6 +77,7 @@ ACTIONS: Mapping[str, Action] = {
     "finalize_invoice": invoice_collection.finalize_when_due,
     "renew_subscription": subscription_renewal.renew_when_due,
     "retry_invoice": invoice_collection.retry_when_due,
+    "emit_upcoming": emit_upcoming,
     "emit_trial_will_end": subscription_renewal.emit_trial_will_end,
     "end_subscription": end_subscription,
     "expire_pending_update": expire_pending_update,

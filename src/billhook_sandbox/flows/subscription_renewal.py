@@ -20,14 +20,21 @@ from billhook_sandbox.store import DataSet, Json
 Outcome = Literal["succeeded", "failed"]
 OUTCOMES = {"succeeded": "pm_card_visa", "failed": "pm_card_chargeCustomerFail"}
 
+UPCOMING_NOTICE_SECONDS = 7 * 86400
+"""`invoice.upcoming` is sent this long before a renewal; Stripe's accounts can change it."""
+
 TRIAL_NOTICE_SECONDS = 3 * 86400
 """`trial_will_end` is sent this long before the trial ends."""
 
 
 def schedule_renewal(data: DataSet, subscription: Json) -> Json:
-    """Schedules the renewal at the end of the period. An outdated job finds nothing due."""
+    """Schedules the renewal at the end of the period, and its notice; shorter periods have none. An
+    outdated job finds nothing due."""
     end = next_period_end(data, subscription)
     schedule_at(data, end, "renew_subscription", subscription=subscription["id"])
+    notice_at = end - UPCOMING_NOTICE_SECONDS
+    if notice_at > data.clock.now():
+        schedule_at(data, notice_at, "emit_upcoming", subscription=subscription["id"])
     return subscription
 
 
