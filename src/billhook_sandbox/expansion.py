@@ -54,6 +54,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "source.coupon": "coupon",
     },
     "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+    "entitlements.active_entitlement": {"feature": "entitlements.feature"},
     "invoice": {
         "customer": "customer",
         "default_payment_method": "payment_method",
