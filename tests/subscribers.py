@@ -119,12 +119,14 @@ def subscribe(
     card: str = "pm_card_visa",
     quantity: int = 1,
     sender: str | None = None,
+    test_clock: str | None = None,
     **more: Any,
 ) -> Subscriber:
     """Somebody who pays for these prices."""
     owner = MINE if subject is None else subject
     method = {"payment_method": card, "invoice_settings": {"default_payment_method": card}}
-    customer = str(api.stripe.v1.customers.create(method).id)  # type: ignore[arg-type]
+    clock = {"test_clock": test_clock} if test_clock else {}
+    customer = str(api.stripe.v1.customers.create({**method, **clock}).id)  # type: ignore[arg-type]
     given: Any = {
         "customer": customer,
         "items": [{"price": each, "quantity": quantity} for each in prices],
