@@ -16,7 +16,7 @@ import structlog
 from billhook.checkout.subscriptions import requests
 from billhook.checkout.subscriptions.plans import ENDED, WITH_INVOICE
 from billhook.checkout.subscriptions.requests import Call
-from billhook.checkout.subscriptions.rights import Target, not_found
+from billhook.checkout.subscriptions.rights import TABLE, Target, not_found
 from billhook.errors import BillhookError
 from billhook.kinds import SUBSCRIPTION, Kind
 from billhook.kinds.invoices import INVOICE
@@ -25,6 +25,7 @@ from billhook.mirror import fetching
 from billhook.mirror.fetching import StripeReader
 from billhook.models import ChangeRequest, PaymentAction, SubscriptionResponse
 from billhook.postgres import Connection
+from billhook.postgres.refusals import refusals_of
 from billhook.reports.lists import subscription as mirrored
 from billhook.rows import Fact
 from billhook.stripe.gateway import Fetched, StripeObject, refusal_of
@@ -152,11 +153,13 @@ async def mirror(
     Raises:
         SubscriptionNotFound: the mirror cannot show it.
         LeaseLost: another account was connected in the meantime.
+        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
         DatabaseUnavailable: PostgreSQL is unavailable.
     """
     for attempt in range(_READS):
         also = partial(_also, target=target, order=order, found=found)
-        await fetching.write(reader, found.facts, also)
+        with refusals_of(TABLE):
+            await fetching.write(reader, found.facts, also)
         if found.answer or await _is_shown(target, found) or attempt == _READS - 1:
             break
         # The row shows an event of the second in which the state was read: before or after it?

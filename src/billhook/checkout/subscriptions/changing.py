@@ -98,6 +98,7 @@ async def _make(
         IdempotencyKeyReused: the key was used for another change.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe.
         LeaseLost: another Stripe account was connected in the meantime.
+        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     await authorize(target, operation, requests.fields_of(order) if fields is None else fields)
