@@ -10,6 +10,7 @@ import httpx
 
 from api import STRIPE_KEY, Api
 from http_tokens import USER, token
+from waiting import until
 
 MINE = {"type": "user", "id": USER}
 OTHER = "22222222-2222-4222-8222-222222222222"
@@ -65,6 +66,13 @@ def control(api: Api, name: str, /, **given: Any) -> Any:
     answer = httpx.post(f"{api.stripe_url}/_sandbox/{name}", json=given, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def advance(api: Api, clock: str, to: int) -> None:
+    """Move a test clock, and wait until all that happens until then has happened."""
+    clocks = api.stripe.v1.test_helpers.test_clocks
+    clocks.advance(clock, {"frozen_time": to})
+    until(lambda: clocks.retrieve(clock).status == "ready", "the test clock to be ready")
 
 
 @dataclass

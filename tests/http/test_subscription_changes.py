@@ -10,7 +10,7 @@ import pytest
 
 from api import Api
 from http_tokens import ADMIN_KEY, USER, token
-from subscribers import POLICIES, Subscriber, events, price, subscribe
+from subscribers import POLICIES, Subscriber, advance, events, price, subscribe
 
 
 @pytest.fixture
@@ -162,9 +162,7 @@ def test_a_subscription_paused_after_its_trial_starts_a_paid_period(api: Api) ->
         "metadata": {"insforge_subject_type": "user", "insforge_subject_id": USER},
     }
     made = api.stripe.v1.subscriptions.create(trial)
-    api.stripe.v1.test_helpers.test_clocks.advance(
-        clock, {"frozen_time": 1_900_000_000 + 3 * 86_400 + 60}
-    )
+    advance(api, clock, 1_900_000_000 + 3 * 86_400 + 60)
     mine = Subscriber(api, made.id, customer)
     for each in events(api, made.id):
         assert api.deliver(each).status_code == 200

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api import Api
 from http_tokens import ADMIN_KEY
-from subscribers import POLICIES, Subscriber, at_stripe, price, subscribe
+from subscribers import POLICIES, Subscriber, advance, at_stripe, price, subscribe
 
 BEGIN = 1_950_000_000
 DAY = 86_400
@@ -19,11 +19,10 @@ DAY = 86_400
 
 def on_a_clock(api: Api, *prices: str, days: int = 10, **more: Any) -> Subscriber:
     """A subscription on a test clock, some days after its start."""
-    clocks = api.stripe.v1.test_helpers.test_clocks
-    clock = clocks.create({"frozen_time": BEGIN}).id
+    clock = api.stripe.v1.test_helpers.test_clocks.create({"frozen_time": BEGIN}).id
     mine = subscribe(api, *prices, test_clock=clock, **more)
     if days:
-        clocks.advance(clock, {"frozen_time": BEGIN + days * DAY})
+        advance(api, clock, BEGIN + days * DAY)
     return mine
 
 
@@ -67,9 +66,7 @@ def test_an_immediate_change_costs_exactly_what_was_shown(api: Api) -> None:
     )
     assert following["date"] == mirrored["currentPeriodEnd"]
 
-    clocks = api.stripe.v1.test_helpers.test_clocks
-    later: Any = {"frozen_time": BEGIN + 11 * DAY}
-    clocks.advance(str(before["test_clock"]), later)
+    advance(api, before["test_clock"], BEGIN + 11 * DAY)
     mine.changed("change", **body, prorationDate=shown["prorationDate"])
     assert latest_invoice(mine)["amount_paid"] == shown["amountDueNow"]
 
@@ -85,9 +82,7 @@ def test_prorations_of_the_next_invoice_are_not_due_now(api: Api) -> None:
     assert following["date"] == mine.mirrored()["currentPeriodEnd"]
     assert {line["proration"] for line in following["lines"]} == {True, False}
     mine.changed("change", quantity=3, prorationDate=shown["prorationDate"])
-    control = api.stripe.v1.test_helpers.test_clocks
-    end = seconds(following["date"])
-    control.advance(mine.at_stripe()["test_clock"], {"frozen_time": end + 4000})
+    advance(api, mine.at_stripe()["test_clock"], seconds(following["date"]) + 4000)
     assert latest_invoice(mine)["amount_paid"] == following["amountDue"]
 
 
