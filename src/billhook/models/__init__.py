@@ -65,6 +65,7 @@ from billhook.models.overview import (
     OverviewQuery,
     OverviewResponse,
 )
+from billhook.models.portal_flows import AfterCompletion, FlowData
 from billhook.models.queries import (
     CustomersQuery,
     EventsQuery,
@@ -111,6 +112,7 @@ from billhook.models.subscription_changes import (
     SubscriptionPreviewResponse,
     SubscriptionResponse,
 )
+from billhook.models.subscription_items import ItemChange
 from billhook.models.verification import (
     Drift,
     Money,
@@ -135,6 +137,7 @@ __all__ = [
     "RESERVED_METADATA",
     "ActAs",
     "AddEvents",
+    "AfterCompletion",
     "ArchivedPrice",
     "AssignCustomers",
     "AssignedCustomer",
@@ -170,8 +173,10 @@ __all__ = [
     "ErrorBody",
     "EventsQuery",
     "Figures",
+    "FlowData",
     "Gap",
     "Health",
+    "ItemChange",
     "LineItem",
     "ListQuery",
     "MirrorStatus",

@@ -13,11 +13,10 @@ from pydantic_core import PydanticCustomError
 from billhook.models.admin import Subscription
 from billhook.models.queries import Moment
 from billhook.models.runtime import ActAs
+from billhook.models.subscription_items import ItemChange
 from billhook.models.wire import (
     NO_NUL,
     TRIM,
-    Id,
-    LookupKey,
     Request,
     Timestamp,
     WireModel,
@@ -26,7 +25,6 @@ from billhook.models.wire import (
 )
 from billhook.settings import Environment
 
-MOST_UNITS = 1_000_000
 _ACT_AS = (
     "The user in whose place the request is made. Only allowed with an admin key. Without it, an "
     "admin key may change every subscription."
@@ -66,29 +64,9 @@ class ChangeRequest(Request):
     _no_null = field_validator("idempotency_key", "act_as", mode="before")(not_null)
 
 
-class ChangeSubscription(ChangeRequest):
+class ChangeSubscription(ItemChange, ChangeRequest):
     """Body of `POST …/subscriptions/{subscriptionId}/change`, and of its preview."""
 
-    price_id: Id | None = Field(
-        None, json_schema_extra=without_null, description="The new price.", examples=["price_1QxYz"]
-    )
-    lookup_key: LookupKey | None = Field(
-        None,
-        json_schema_extra=without_null,
-        description="Instead of `priceId`: the active mirrored price with this lookup key.",
-        examples=["team_yearly"],
-    )
-    quantity: Annotated[int, Field(ge=1, le=MOST_UNITS)] | None = Field(
-        None,
-        json_schema_extra=without_null,
-        description="The new quantity. Omitted: it stays as it is.",
-    )
-    subscription_item_id: Id | None = Field(
-        None,
-        json_schema_extra=without_null,
-        description="The item to change. Required if the subscription has several.",
-        examples=["si_1QxYz"],
-    )
     proration_behavior: ProrationBehavior = Field(
         "create_prorations",
         description="Whether the difference for the current period is added to the next invoice "
@@ -109,22 +87,10 @@ class ChangeSubscription(ChangeRequest):
         "user's own token may send one of the last hour.",
     )
 
-    _not_null = field_validator(
-        "price_id",
-        "lookup_key",
-        "quantity",
-        "subscription_item_id",
-        "payment_behavior",
-        "proration_date",
-        mode="before",
-    )(not_null)
+    _not_null = field_validator("payment_behavior", "proration_date", mode="before")(not_null)
 
     @model_validator(mode="after")
-    def _changes_something(self) -> Self:
-        if self.price_id is not None and self.lookup_key is not None:
-            raise PydanticCustomError("price", "must have either a priceId or a lookupKey")
-        if self.price_id is None and self.lookup_key is None and self.quantity is None:
-            raise PydanticCustomError("change", "must have a priceId, a lookupKey or a quantity")
+    def _dates_prorations_only(self) -> Self:
         if self.proration_behavior == "none" and self.proration_date is not None:
             raise PydanticCustomError(
                 "proration_date",

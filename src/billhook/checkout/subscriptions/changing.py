@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from billhook.checkout.prices import metering_at_stripe, mirrored_metering, with_lookup_keys
 from billhook.checkout.subscriptions import at_stripe, plans, requests
+from billhook.checkout.subscriptions.items import item_of, price_named
 from billhook.checkout.subscriptions.requests import Call
 from billhook.checkout.subscriptions.rights import (
     Operation,
@@ -17,7 +17,6 @@ from billhook.checkout.subscriptions.rights import (
     require_recent,
     require_terms,
 )
-from billhook.errors import InvalidInput
 from billhook.mirror.fetching import StripeReader, reader_of_account
 from billhook.models import (
     CancelSubscription,
@@ -28,7 +27,6 @@ from billhook.models import (
     SubscriptionResponse,
 )
 from billhook.postgres.refusals import unfinished
-from billhook.stripe.gateway import StripeObject
 
 Plan = Callable[[StripeReader], Awaitable[Sequence[Call]]]
 
@@ -42,7 +40,7 @@ async def change(target: Target, order: ChangeSubscription, now: datetime) -> Su
             prorations is not one of a recent preview.
     """
     require_terms(target, order)
-    price_id = await price_of(target, order)
+    price_id = await price_named(target.database, target.environment, order)
 
     async def plan(reader: StripeReader) -> Sequence[Call]:
         subscription = (await at_stripe.read(reader, target)).subscription
@@ -115,46 +113,7 @@ async def _make(
         return await at_stripe.mirror(reader, target, order, found)
 
 
-async def price_of(target: Target, order: ChangeSubscription) -> str | None:
-    """The new price, if there is one.
-
-    Raises:
-        InvalidInput: no active price has the lookup key.
-    """
-    if order.lookup_key is None:
-        return order.price_id
-    found = await with_lookup_keys(target.database, target.environment, [order.lookup_key])
-    if order.lookup_key not in found:
-        raise InvalidInput(
-            f"lookupKey: no active price has the lookup key {order.lookup_key} in the "
-            f"{target.environment} environment",
-            next_actions="Check the lookup key, or give it to a price: "
-            "billhook prices update --lookup-key …",
-        )
-    return found[order.lookup_key]
-
-
 def fields_with(order: ChangeSubscription, price_id: str | None) -> dict[str, Any]:
     """What the policies see: the request, with the price that a lookup key names."""
     named = {} if price_id is None else {"priceId": price_id}
     return requests.fields_of(order) | named
-
-
-async def item_of(
-    reader: StripeReader,
-    order: ChangeSubscription,
-    price_id: str | None,
-    subscription: StripeObject,
-) -> dict[str, Any]:
-    """The item to send. Raises as `plans.item_to_change`, and `BillhookError` if Stripe does not
-    have the price."""
-    item = plans.item_to_change(subscription, order)
-    metered = plans.is_metered(item)
-    if price_id is not None and price_id != plans.price_of(item) and order.quantity is None:
-        known = await mirrored_metering(reader.database, reader.environment, [price_id])
-        if price_id not in known:
-            known = await metering_at_stripe(
-                reader.gateway, reader.environment, [price_id], reader.key
-            )
-        metered = known[price_id]
-    return plans.changed_item(item, order, price_id, metered=metered)

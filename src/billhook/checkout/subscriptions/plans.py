@@ -6,65 +6,11 @@ from typing import Any
 
 from billhook.checkout.subscriptions.requests import Call
 from billhook.errors import InvalidInput
-from billhook.kinds.reading import hash_of, id_of
-from billhook.kinds.subscriptions import ITEMS
 from billhook.models import CancelSubscription, ChangeSubscription, PauseSubscription
 from billhook.stripe.gateway import StripeObject
 
 ENDED = frozenset({"canceled", "incomplete_expired"})
 WITH_INVOICE = {"expand": ["latest_invoice"]}
-
-
-def item_to_change(subscription: StripeObject, order: ChangeSubscription) -> StripeObject:
-    """The item that an order changes.
-
-    Args:
-        subscription: with all its items.
-
-    Raises:
-        InvalidInput: there is no such item, or there are several to choose from.
-    """
-    items = ITEMS.entries(subscription)
-    wanted = order.subscription_item_id
-    found = [item for item in items if wanted is None or item.get("id") == wanted]
-    if len(found) == 1:
-        return dict(found[0])
-    listed = ", ".join(f"{item.get('id')} ({id_of(item.get('price'))})" for item in items)
-    raise InvalidInput(
-        "subscriptionItemId: is required, because the subscription has several items"
-        if wanted is None
-        else f"subscriptionItemId: the subscription has no item {wanted}",
-        next_actions=f"Its items: {listed}.",
-    )
-
-
-def price_of(item: StripeObject) -> str | None:
-    """The price of an item."""
-    return id_of(item.get("price") or item.get("plan"))
-
-
-def is_metered(item: StripeObject) -> bool:
-    """Whether an item is charged by usage: such items have no quantity."""
-    return hash_of(hash_of(item.get("price")).get("recurring")).get("usage_type") == "metered"
-
-
-def changed_item(
-    item: StripeObject, order: ChangeSubscription, price_id: str | None, *, metered: bool
-) -> dict[str, Any]:
-    """An item as it is sent to Stripe. If the price of an item changes and no quantity is sent,
-    Stripe sets it to one, so it is sent in any case.
-
-    Args:
-        price_id: the new price.
-        metered: whether the item is charged by usage after the change.
-    """
-    changed: dict[str, Any] = {"id": item["id"]}
-    if price_id is not None:
-        changed["price"] = price_id
-    quantity = item.get("quantity") if order.quantity is None else order.quantity
-    if order.quantity is not None or (quantity is not None and not metered):
-        changed["quantity"] = quantity
-    return changed
 
 
 def change_calls(order: ChangeSubscription, item: dict[str, Any]) -> list[Call]:

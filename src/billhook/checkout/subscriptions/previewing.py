@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billhook.checkout.subscriptions import at_stripe
-from billhook.checkout.subscriptions.changing import fields_with, item_of, price_of
+from billhook.checkout.subscriptions.changing import fields_with
+from billhook.checkout.subscriptions.items import item_of, price_named
 from billhook.checkout.subscriptions.rights import (
     Target,
     authorize,
@@ -39,7 +40,7 @@ async def preview(target: Target, order: ChangeSubscription, now: datetime) -> S
         DatabaseUnavailable: PostgreSQL is unavailable.
     """
     require_terms(target, order)
-    price_id = await price_of(target, order)
+    price_id = await price_named(target.database, target.environment, order)
     await authorize(target, "preview", fields_with(order, price_id))
     reader = await reader_of_account(target.database, target.gateway, target.environment)
     subscription = (await at_stripe.read(reader, target)).subscription
