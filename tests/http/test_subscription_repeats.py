@@ -336,6 +336,8 @@ def test_a_payment_that_needs_someone_comes_with_a_link(api: Api, card: str, rea
     }
     assert action["url"].startswith("https://")
     assert (answer["subscription"]["status"], mine.item()["quantity"]) == ("past_due", 2)
+    for operation, body in (("cancel", {}), ("pause", {"behavior": "void"}), ("resume", {})):
+        assert mine.response(operation, **body)["paymentAction"] == action
     mirrored = api.admin("GET", f"/test/invoices?subscription={mine.id}").json()["invoices"]
     assert invoice["id"] in {each["invoiceId"] for each in mirrored}
 

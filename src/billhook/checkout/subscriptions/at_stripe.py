@@ -129,8 +129,9 @@ async def _send(
         refusal = refusal_of(error)
         if error.status != 404 or refusal is None or refusal.code != "resource_missing":
             raise
-        # Stripe says the same about a subscription that has been canceled before.
-        if (await read(reader, target)).subscription.get("status") in ENDED:
+        found = await read(reader, target)  # or there is no such subscription
+        # Stripe says that it cannot find a subscription that was canceled before.
+        if call.method == "delete" and found.subscription.get("status") in ENDED:
             return None
         raise
     return None if fetched.replayed else await _found(reader, fetched, answer=True)

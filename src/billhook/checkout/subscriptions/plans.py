@@ -32,8 +32,8 @@ def cancel_calls(order: CancelSubscription) -> list[Call]:
     }
     params: dict[str, Any] = {"cancellation_details": details} if details else {}
     if order.at_period_end:
-        return [Call("post", {"cancel_at_period_end": True, **params})]
-    return [Call("delete", params)]
+        return [Call("post", {"cancel_at_period_end": True, **params, **WITH_INVOICE})]
+    return [Call("delete", params | WITH_INVOICE)]
 
 
 def pause_calls(order: PauseSubscription) -> list[Call]:
@@ -41,7 +41,7 @@ def pause_calls(order: PauseSubscription) -> list[Call]:
     pause: dict[str, Any] = {"behavior": order.behavior}
     if order.resumes_at is not None:
         pause["resumes_at"] = int(order.resumes_at.timestamp())
-    return [Call("post", {"pause_collection": pause})]
+    return [Call("post", {"pause_collection": pause, **WITH_INVOICE})]
 
 
 def resume_calls(subscription: StripeObject) -> list[Call]:
@@ -63,7 +63,7 @@ def resume_calls(subscription: StripeObject) -> list[Call]:
         params["cancel_at"] = ""
     if subscription.get("pause_collection"):
         params["pause_collection"] = ""
-    calls = [Call("post", params)] if params else []
+    calls = [Call("post", params | WITH_INVOICE)] if params else []
     if subscription.get("status") == "paused":
         calls.append(Call("post", dict(WITH_INVOICE), step="/resume"))
     return calls

@@ -29,7 +29,7 @@ Operation = Literal["preview", "change", "cancel", "resume", "pause"]
 # For policies: payments.requested_change().
 _TELL = "SELECT pg_catalog.set_config('billhook.requested_change', $1, true)"
 _SEEN = """
-SELECT pg_catalog.row_security_active('payments.stripe_subscriptions'::text) AS guarded, EXISTS (
+SELECT pg_catalog.row_security_active('payments.stripe_subscriptions'::text) AS is_on, EXISTS (
     SELECT FROM payments.stripe_subscriptions WHERE environment = $1 AND subscription_id = $2
 ) AS seen
 """
@@ -104,9 +104,9 @@ async def authorize(target: Target, operation: Operation, fields: Mapping[str, A
     async with acting_as_caller(target.database, user.database_role, user.claims, TABLE) as db:
         await db.execute(_TELL, request)
         row = await db.fetchrow(_SEEN, *key)
-        guarded, seen = (row["guarded"], row["seen"]) if row else (False, False)
-        may = guarded and seen and await db.fetchval(_MAY_CHANGE, *key)
-    if not guarded:
+        is_on, seen = (row["is_on"], row["seen"]) if row else (False, False)
+        may = is_on and seen and await db.fetchval(_MAY_CHANGE, *key)
+    if not is_on:
         raise Forbidden(
             f"Row-level security is off on {TABLE}: users cannot change subscriptions.",
             next_actions=f"Run: ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",

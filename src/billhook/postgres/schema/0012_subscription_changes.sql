@@ -2,6 +2,13 @@
 -- who may: Billhook locks the row as the caller, to which PostgreSQL applies the SELECT and the
 -- UPDATE policies, and which needs the privilege to update one column.
 
+-- A database that was given back to InsForge may still have them.
+DROP POLICY IF EXISTS billhook_refuse_changes ON payments.stripe_subscriptions;
+DROP POLICY IF EXISTS billhook_readers ON payments.stripe_subscriptions;
+DROP POLICY IF EXISTS billhook_not_users ON payments.stripe_subscriptions;
+DROP POLICY IF EXISTS billhook_readers ON payments.stripe_subscription_items;
+DROP POLICY IF EXISTS billhook_not_users ON payments.stripe_subscription_items;
+
 -- Whoever reads the tables now keeps reading them, also through their views, for which PostgreSQL takes
 -- the policies of the view's owner; so do roles that are granted SELECT later. Where an app has turned
 -- row-level security on already, its own policies decide.
