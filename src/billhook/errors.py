@@ -132,6 +132,23 @@ class CheckoutAlreadyExists(BillhookError):
     code = "PAYMENT_CHECKOUT_ALREADY_EXISTS"
 
 
+class SubscriptionNotFound(NotFound):
+    """404: there is no such subscription, or the caller may not see it."""
+
+    code = "PAYMENT_NOT_FOUND"
+
+
+class IdempotencyKeyReused(BillhookError):
+    """409: the idempotency key was used for another change of the subscription."""
+
+    status = 409
+    code = "PAYMENT_IDEMPOTENCY_KEY_REUSED"
+    usual_next_actions = (
+        "Use a new idempotencyKey for each change, and reuse it only to repeat an unchanged "
+        "request."
+    )
+
+
 class PaymentConfigInvalid(BillhookError):
     """400: the environment has no Stripe key, or Stripe rejected it (with Stripe's status)."""
 

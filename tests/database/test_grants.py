@@ -55,6 +55,10 @@ CONTRACT = {
         }
         for table in ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
     },
+    "payments.stripe_subscriptions": {
+        "authenticated": {"SELECT", "UPDATE (updated_at)"},
+        "project_admin": {"SELECT"},
+    },
     "payments": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},
     "auth": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},
 }

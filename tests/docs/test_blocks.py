@@ -33,6 +33,10 @@ RUN_BY = {
         "sh": "tests/docs/test_insforge.py",
         "sql": "tests/docs/test_insforge.py",
     },
+    "docs/how-to/manage-subscriptions.md": {
+        "python": "tests/docs/test_manage_subscriptions_page.py",
+        "sql": "tests/docs/test_manage_subscriptions_page.py",
+    },
     "docs/how-to/move-to-billhook.md": {
         "python": "tests/docs/test_move_to_billhook.py",
         "sh": "tests/docs/test_move_to_billhook.py",

@@ -52,8 +52,11 @@ def test_the_docs_own_triggers_cannot_be_executed_by_users(books: Books) -> None
 
 def test_the_roles_may_do_what_the_page_says(books: Books) -> None:
     assert {"anon", "authenticated", "project_admin"} == ROLES
-    for role in ("anon", "authenticated"):
-        assert privileges(books, role) == {"SELECT": _SESSIONS, "INSERT": _SESSIONS}
+    assert privileges(books, "anon") == {"SELECT": _SESSIONS, "INSERT": _SESSIONS}
+    assert privileges(books, "authenticated") == {
+        "SELECT": _SESSIONS | {"stripe_subscriptions"},
+        "INSERT": _SESSIONS,
+    }
     administrator = privileges(books, "project_admin")
     assert administrator.keys() == {"SELECT", "INSERT", "TRIGGER"}
     assert administrator["TRIGGER"] == _SESSIONS | {"webhook_events", "customers"}

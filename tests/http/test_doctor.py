@@ -165,6 +165,7 @@ def test_a_sound_billhook_is_told_so(patient: Patient) -> None:
     assert (skipped.check, skipped.environment) == ("stripe key", "live")
     assert [f.check for f in report.checks] == [
         *("database", "schema", "roles", "database user", "grants", "policies", "policies"),
+        "subscription policies",
         "encryption",
         *("stripe key", "signing secret", "webhook endpoint", "missed events"),
         *("events", "last event", "stripe key", "clock"),

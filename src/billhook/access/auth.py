@@ -267,9 +267,9 @@ def acting_as(caller: Caller, act_as: ActAs | None) -> Caller:
         return caller
     if caller.kind != "admin":
         raise Forbidden(
-            "Only an admin key may create a session for somebody else (actAs).",
-            next_actions="Leave out actAs to create it as the caller, or send an admin key (ik_…) "
-            "from your backend.",
+            "Only an admin key may act for somebody else (actAs).",
+            next_actions="Leave out actAs to act as the caller, or send an admin key (ik_…) from "
+            "your backend.",
         )
     if act_as.role == "anon":
         return _anonymous()

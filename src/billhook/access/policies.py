@@ -30,9 +30,18 @@ JOIN pg_catalog.pg_depend AS d
     AND d.refclassid = 'pg_catalog.pg_proc'::regclass::oid
 JOIN pg_catalog.pg_proc AS f ON f.oid = d.refobjid
 WHERE c.oid IN ('payments.stripe_checkout_sessions'::regclass::oid,
-                'payments.stripe_customer_portal_sessions'::regclass::oid)
+                'payments.stripe_customer_portal_sessions'::regclass::oid,
+                'payments.stripe_subscriptions'::regclass::oid)
     AND (f.oid = pg_catalog.to_regprocedure('auth.uid()')::oid OR f.prosrc ~ 'auth\.uid\(')
 ORDER BY 1
+"""
+
+_SUBSCRIPTIONS = """
+SELECT c.relrowsecurity AS is_on, EXISTS (
+    SELECT FROM pg_catalog.pg_policy AS p
+    WHERE p.polrelid = c.oid AND p.polcmd IN ('*', 'w') AND p.polpermissive
+      AND p.polname <> 'billhook_service') AS users_may_change
+FROM pg_catalog.pg_class AS c WHERE c.oid = 'payments.stripe_subscriptions'::regclass::oid
 """
 
 _SUPERUSER = (
@@ -56,6 +65,15 @@ ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_{owner} ON {table} TO authenticated
     USING ({condition})
     WITH CHECK ({condition});"""
+
+# Pausing stops payments, and is left to the server.
+_SUBSCRIPTION_POLICIES = """\
+CREATE POLICY own_{owner} ON payments.stripe_subscriptions FOR SELECT TO authenticated
+    USING ({condition});
+CREATE POLICY change_own_{owner} ON payments.stripe_subscriptions FOR UPDATE TO authenticated
+    USING ({condition}
+        AND payments.requested_change() ->> 'operation'::text
+            IN ('preview', 'change', 'cancel', 'resume'));"""
 
 # As text: the subject of a token may not be a UUID.
 _USER = "subject_type = 'user' AND subject_id = auth.jwt() ->> 'sub'::text"
@@ -94,6 +112,23 @@ async def session_tables(database: Database) -> list[SessionTable]:
         return [SessionTable(**row) for row in await connection.fetch(_SESSION_TABLES)]
 
 
+@dataclass(frozen=True, slots=True)
+class SubscriptionRights:
+    """Whether policies decide who reads and changes subscriptions, and whether any lets users
+    change them."""
+
+    is_on: bool
+    users_may_change: bool
+
+
+async def subscription_rights(database: Database) -> SubscriptionRights:
+    """Those of `payments.stripe_subscriptions`."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_SUBSCRIPTIONS)
+    assert row is not None
+    return SubscriptionRights(**row)
+
+
 async def policies_that_need_uuids(database: Database) -> list[str]:
     """The policies that call `auth.uid()`, themselves or in a function of theirs: they raise an
     error if the subject of a token is not a UUID."""
@@ -112,5 +147,13 @@ def policy(table: str, owner: Owner = "user") -> str:
     """Example SQL for subjects that are billed to users, or to the owners of a team or an
     organization. Teams and organizations are looked up in `team_members` or `organization_members`,
     with the columns `team_id` or `organization_id`, `user_id` and `role`; callers need SELECT."""
-    condition = _USER if owner == "user" else _MEMBERS.format(owner=owner)
-    return _POLICY.format(table=table, owner=owner, condition=condition)
+    return _POLICY.format(table=table, owner=owner, condition=_condition(owner))
+
+
+def subscription_policies(owner: Owner = "user") -> str:
+    """The same for users who change subscriptions."""
+    return _SUBSCRIPTION_POLICIES.format(owner=owner, condition=_condition(owner))
+
+
+def _condition(owner: Owner) -> str:
+    return _USER if owner == "user" else _MEMBERS.format(owner=owner)

@@ -6,8 +6,7 @@ No connection or lock is held while Stripe works.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -17,21 +16,15 @@ import orjson
 
 from billhook.checkout.line_items import Item
 from billhook.checkout.mappings import customer_of, is_unknown_customer
+from billhook.checkout.prices import metering_at_stripe, mirrored_metering
 from billhook.errors import BillhookError
-from billhook.kinds.catalog import PRICE
-from billhook.kinds.reading import hash_of
-from billhook.mirror.fetching import StripeReader, forget_customer, path_of
+from billhook.mirror.fetching import StripeReader, forget_customer
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 
 _SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
-
-_PRICES = """
-SELECT price_id, raw -> 'recurring'::text AS recurring
-FROM payments.stripe_prices WHERE environment = $1 AND price_id = ANY ($2::text[])
-"""
 
 
 async def create_at_stripe(
@@ -64,7 +57,8 @@ async def create_at_stripe(
     # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
     metered: dict[str, bool] = {}
     if order.mode == "subscription":
-        metered = await _mirrored_prices(database, environment, items)
+        ids = [item.price_id for item in items]
+        metered = await mirrored_metering(database, environment, ids)
     in_place_of = replaced
     key_was_used = False  # by another request of this row's
     while True:
@@ -92,7 +86,7 @@ async def create_at_stripe(
                 and _is_about_quantity(error)
                 and (unknown := {item.price_id for item in items} - metered.keys())
             ):
-                metered |= await _prices_at_stripe(gateway, environment, unknown, key)
+                metered |= await metering_at_stripe(gateway, environment, unknown, key)
             elif repeated and _is_key_used(error) and not key_was_used:
                 # By an earlier attempt for this row with other parameters, whose response was lost.
                 key_was_used = True
@@ -105,33 +99,6 @@ async def create_at_stripe(
         if in_place_of is not replaced or not is_over(created.get("expires_at"), None, now):
             return created, in_place_of
         in_place_of = str(created["id"])
-
-
-async def _mirrored_prices(
-    database: Database, environment: Environment, items: Sequence[Item]
-) -> dict[str, bool]:
-    """Which of the items' mirrored prices are metered. A price never changes in this."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(_PRICES, environment, [item.price_id for item in items])
-    return {row["price_id"]: _is_metered(row["recurring"]) for row in rows}
-
-
-async def _prices_at_stripe(
-    gateway: Gateway, environment: Environment, price_ids: Iterable[str], key: str
-) -> dict[str, bool]:
-    """The same for prices that are not mirrored yet."""
-    ids = list(price_ids)
-    answers = await asyncio.gather(
-        *(gateway.get(environment, path_of(PRICE, each), key=key) for each in ids)
-    )
-    return {
-        each: _is_metered(answer.data.get("recurring"))
-        for each, answer in zip(ids, answers, strict=True)
-    }
-
-
-def _is_metered(recurring: object) -> bool:
-    return hash_of(recurring).get("usage_type") == "metered"
 
 
 def _is_about_quantity(error: BillhookError) -> bool:

@@ -9,17 +9,11 @@ from typing import Any
 
 import orjson
 
+from billhook.checkout.prices import with_lookup_keys
 from billhook.errors import InvalidInput
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
 from billhook.settings import Environment
-
-# The last one wins: an older price may still have a key whose transfer has not been reported.
-_BY_LOOKUP_KEY = """
-SELECT lookup_key, price_id FROM payments.stripe_prices
-WHERE environment = $1 AND lookup_key = ANY ($2::text[]) AND active
-ORDER BY provider_event_at NULLS FIRST
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +38,9 @@ async def as_stored(
     sent = as_sent(order)
     keys = [each["lookupKey"] for each in sent if "lookupKey" in each]
     if keys:
-        async with database.connection() as connection:
-            rows = await connection.fetch(_BY_LOOKUP_KEY, environment, keys)
-        prices = {row["lookup_key"]: row["price_id"] for row in rows}
+        prices = await with_lookup_keys(database, environment, keys)
         for each in sent:
-            if price_id := prices.get(each.get("lookupKey")):
+            if price_id := prices.get(each.get("lookupKey", "")):
                 each["priceId"] = price_id
     return sent
 

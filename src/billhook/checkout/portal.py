@@ -4,11 +4,13 @@ section 3.1). No connection is held while Stripe works."""
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from billhook.access.auth import Caller
+from billhook.checkout import portal_flows
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mirror.fetching import StripeReader, forget_customer
@@ -22,9 +24,9 @@ TABLE = "payments.stripe_customer_portal_sessions"
 
 _INSERT = """
 INSERT INTO payments.stripe_customer_portal_sessions (
-    id, environment, status, subject_type, subject_id, return_url, configuration_id
+    id, environment, status, subject_type, subject_id, return_url, configuration_id, flow_data
 )
-VALUES ($1, $2, 'initialized', $3, $4, $5, $6)
+VALUES ($1, $2, 'initialized', $3, $4, $5, $6, $7)
 """
 _CREATED = """
 UPDATE payments.stripe_customer_portal_sessions
@@ -52,12 +54,17 @@ async def create_portal_session(
         InvalidCredentials: the caller is anonymous.
         Forbidden: the policies of the table reject the caller's row.
         PaymentNotFound: the subject has no Stripe customer, or no longer; a `failed` row remains.
+        SubscriptionNotFound: the subscription of the flow is not that customer's; as before.
+        InvalidInput: no price has the lookup key of the flow, or its item is not clear.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe; a `failed` row remains.
         DatabaseUnavailable: PostgreSQL is unavailable.
     """
     signed_in(caller)
     row_id = uuid4()
+    flow = None
+    if order.flow_data is not None:
+        flow = await portal_flows.as_stored(database, environment, order.flow_data)
     async with acting_as_caller(database, caller.database_role, caller.claims, TABLE) as db:
         await db.execute(
             _INSERT,
@@ -67,9 +74,10 @@ async def create_portal_session(
             order.subject.id,
             order.return_url,
             order.configuration,
+            flow,
         )
     with unfinished("portal session"):
-        return await _finish(database, gateway, environment, order, row_id)
+        return await _finish(database, gateway, environment, order, row_id, flow)
 
 
 async def _finish(
@@ -78,10 +86,13 @@ async def _finish(
     environment: Environment,
     order: CreateCustomerPortalSession,
     row_id: UUID,
+    flow: dict[str, Any] | None,
 ) -> CustomerPortalSession:
     """The steps after the row is inserted."""
     try:
-        customer, session = await _create_at_stripe(database, gateway, environment, order, row_id)
+        customer, session = await _create_at_stripe(
+            database, gateway, environment, order, row_id, flow
+        )
     except BillhookError as error:
         # The caller must get the first error.
         with suppress(DatabaseUnavailable):
@@ -115,16 +126,20 @@ async def _create_at_stripe(
     environment: Environment,
     order: CreateCustomerPortalSession,
     row_id: UUID,
+    flow: dict[str, Any] | None,
 ) -> tuple[str, StripeObject]:
     key = await gateway.key(environment)
     customer = await customer_of(database, environment, order.subject)
     if customer is None:
         raise _no_customer(environment, order)
-    params = {"customer": customer}
+    params: dict[str, Any] = {"customer": customer}
     if order.return_url is not None:
         params["return_url"] = order.return_url
     if order.configuration is not None:
         params["configuration"] = order.configuration
+    if order.flow_data is not None and flow is not None:
+        reader = StripeReader(database, gateway, environment, key)
+        params["flow_data"] = await portal_flows.at_stripe(reader, customer, order.flow_data, flow)
     try:
         answer = await gateway.post(
             environment,

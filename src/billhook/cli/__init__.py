@@ -24,6 +24,8 @@ from billhook.cli import (
     mirrored,
     prices,
     products,
+    subscription_changes,
+    subscriptions,
     webhooks,
 )
 from billhook.cli.catalog import catalog
@@ -34,7 +36,6 @@ from billhook.cli.output import note
 from billhook.cli.overview import overview
 from billhook.cli.rebuild import rebuild
 from billhook.cli.status import status
-from billhook.cli.subscriptions import subscriptions
 from billhook.cli.sync import sync
 from billhook.cli.token import token
 from billhook.cli.transactions import transactions
@@ -265,7 +266,8 @@ app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")
 app.add_typer(prices.app, name="prices")
 app.add_typer(customers.app, name="customers")
-app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
+subscription_changes.add_to(subscriptions.app)
+app.add_typer(subscriptions.app, name="subscriptions")
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
 mirrored.add_to(app)
 app.add_typer(events.app, name="events")

@@ -1,4 +1,4 @@
-"""`billhook subscriptions`: subscriptions with their prices."""
+"""`billhook subscriptions`: subscriptions with their prices, and their changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from billhook.models import Subscription
 
 
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback(epilog="Example: billhook subscriptions --status past_due")
 def subscriptions(
+    context: typer.Context,
     status: Annotated[SubscriptionStatus | None, typer.Option(help="Only this status.")] = None,
     subject: SubjectOption = None,
     customer: CustomerOption = None,
@@ -36,7 +41,9 @@ def subscriptions(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List subscriptions with their prices, most recently changed first."""
+    """List subscriptions with their prices, most recently changed first; or change one."""
+    if context.invoked_subcommand is not None:
+        return
     from billhook.models import Subscriptions
 
     whom = subject_of(subject)
@@ -62,10 +69,10 @@ def subscriptions(
         (
             [
                 each.subscription_id,
-                _status(each),
+                status_of(each),
                 each.subject_id and f"{each.subject_type}:{each.subject_id}",
                 each.customer_id,
-                _items(each),
+                items_of(each),
                 each.renews_at,
                 each.ends_at,
             ]
@@ -75,7 +82,8 @@ def subscriptions(
     )
 
 
-def _status(subscription: Subscription) -> str:
+def status_of(subscription: Subscription) -> str:
+    """Its status, and whether its payments are paused."""
     paused = subscription.pause_collection
     if paused is None:
         return subscription.status
@@ -83,7 +91,8 @@ def _status(subscription: Subscription) -> str:
     return f"{subscription.status}, collection paused{until}"
 
 
-def _items(subscription: Subscription) -> str:
+def items_of(subscription: Subscription) -> str:
+    """Its prices and quantities."""
     return ", ".join(
         f"{item.quantity} × {item.price_id}"
         if item.quantity not in (None, 1)

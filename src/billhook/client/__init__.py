@@ -10,15 +10,27 @@
 from billhook.client._async import AsyncClient
 from billhook.client._sync import Client
 from billhook.client.errors import ApiError, UnexpectedAnswer, Unreachable
-from billhook.client.inputs import UNSET, ActAsInput, LineItemInput, RecurringInput, SubjectInput
+from billhook.client.inputs import (
+    UNSET,
+    ActAsInput,
+    AfterCompletionInput,
+    FlowDataInput,
+    ItemChangeInput,
+    LineItemInput,
+    RecurringInput,
+    SubjectInput,
+)
 from billhook.client.request import Page
 
 __all__ = [
     "UNSET",
     "ActAsInput",
+    "AfterCompletionInput",
     "ApiError",
     "AsyncClient",
     "Client",
+    "FlowDataInput",
+    "ItemChangeInput",
     "LineItemInput",
     "Page",
     "RecurringInput",

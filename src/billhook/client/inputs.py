@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, TypedDict
+
+from pydantic.alias_generators import to_camel
 
 from billhook.models import iso
 
@@ -53,6 +55,38 @@ class LineItemInput(TypedDict):
     quantity: NotRequired[int]
 
 
+class ItemChangeInput(TypedDict):
+    """A new price, by its id or its lookup key, or a new quantity of an item of a subscription."""
+
+    price_id: NotRequired[str]
+    lookup_key: NotRequired[str]
+    quantity: NotRequired[int]
+    subscription_item_id: NotRequired[str]
+
+
+class AfterCompletionInput(TypedDict):
+    """What the portal shows after the action of a `FlowDataInput`: `return_url` goes with the type
+    `redirect`, `message` with `hosted_confirmation`."""
+
+    type: Literal["redirect", "hosted_confirmation", "portal_homepage"]
+    return_url: NotRequired[str]
+    message: NotRequired[str]
+
+
+class FlowDataInput(TypedDict):
+    """The one action of a portal session."""
+
+    type: Literal[
+        "payment_method_update",
+        "subscription_cancel",
+        "subscription_update",
+        "subscription_update_confirm",
+    ]
+    subscription_id: NotRequired[str]
+    items: NotRequired[Sequence[ItemChangeInput]]
+    after_completion: NotRequired[AfterCompletionInput]
+
+
 class RecurringInput(TypedDict):
     """How often a price is charged."""
 
@@ -71,6 +105,13 @@ _CAMEL = {
 def camel(given: LineItemInput | RecurringInput | AssignmentInput) -> dict[str, Any]:
     """An input in the API's style."""
     return {_CAMEL.get(name, name): value for name, value in given.items()}
+
+
+def deep_camel(value: Any) -> Any:
+    """A nested input in the API's style."""
+    if isinstance(value, Mapping):
+        return {to_camel(name): deep_camel(each) for name, each in value.items()}
+    return [deep_camel(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def given(**fields: object) -> dict[str, Any]:

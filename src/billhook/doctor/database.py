@@ -7,7 +7,14 @@ from datetime import datetime
 
 import asyncpg
 
-from billhook.access.policies import NO_SUPERUSER, policy, session_tables, superuser
+from billhook.access.policies import (
+    NO_SUPERUSER,
+    policy,
+    session_tables,
+    subscription_policies,
+    subscription_rights,
+    superuser,
+)
 from billhook.doctor.finding import Finding, failure
 from billhook.errors import DatabaseUnavailable
 from billhook.postgres import ROLES, Database, grants, rights
@@ -270,6 +277,31 @@ async def policies(database: Database) -> AsyncIterator[Finding]:
                 message=table.problem,
                 next_actions=f"Create policies, for example:\n{policy(table.name)}",
             )
+
+
+async def changes(database: Database) -> Finding:
+    """Whether policies decide which users change subscriptions."""
+    rights = await subscription_rights(database)
+    if not rights.is_on:
+        return Finding(
+            check="subscription policies",
+            state="warning",
+            message="Row-level security is off on payments.stripe_subscriptions: signed-in users "
+            "who can run SQL read all subscriptions, and none can change their own.",
+            next_actions="As the owner run: ALTER TABLE payments.stripe_subscriptions ENABLE ROW "
+            "LEVEL SECURITY",
+        )
+    if rights.users_may_change:
+        message = "Policies decide which users may change subscriptions."
+        return Finding(check="subscription policies", state="ok", message=message)
+    return Finding(
+        check="subscription policies",
+        state="ok",
+        message="Only your server can change subscriptions: no policy lets users do it "
+        "(docs/how-to/manage-subscriptions.md has some).",
+        next_actions=f"To let users do it, create policies, for example:\n"
+        f"{subscription_policies()}",
+    )
 
 
 async def ledger(

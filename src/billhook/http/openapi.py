@@ -13,15 +13,19 @@ from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
     AddEvents,
     AssignCustomers,
+    CancelSubscription,
+    ChangeSubscription,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
     CreatePrice,
     CreateProduct,
     ErrorBody,
+    PauseSubscription,
     RebuildOrder,
     ReplayEvent,
     ReplayEvents,
     Request,
+    ResumeSubscription,
     SetKey,
     UpdatePrice,
     UpdateProduct,
@@ -122,21 +126,49 @@ _PORTAL_EXAMPLES: dict[str, dict[str, Any]] = {
             "subject": {"type": "team", "id": "t_42"},
             "returnUrl": "https://app.example/billing",
         },
-    }
+    },
+    "flow": {
+        "summary": "Cancel a subscription, then return to the app",
+        "value": {
+            "subject": {"type": "team", "id": "t_42"},
+            "flowData": {
+                "type": "subscription_cancel",
+                "subscriptionId": "sub_1QxYz",
+                "afterCompletion": {
+                    "type": "redirect",
+                    "returnUrl": "https://app.example/billing?canceled",
+                },
+            },
+        },
+    },
+}
+_CHANGE_EXAMPLES: dict[str, dict[str, Any]] = {
+    "plan": {
+        "summary": "Another plan, billed now",
+        "value": {"lookupKey": "team_yearly", "prorationBehavior": "always_invoice"},
+    },
+    "seats": {
+        "summary": "More seats, on the next invoice",
+        "value": {"quantity": 12, "idempotencyKey": "0b6f6c1e-9d1c-4b0a-8f55-6a1f8c0f2d3e"},
+    },
 }
 _EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
     CreateCheckoutSession: _CHECKOUT_EXAMPLES,
     CreateCustomerPortalSession: _PORTAL_EXAMPLES,
+    ChangeSubscription: _CHANGE_EXAMPLES,
 }
 _BODIES: tuple[type[Request], ...] = (
     *_EXAMPLES,
+    CancelSubscription,
     AddEvents,
     AssignCustomers,
     CreatePrice,
     CreateProduct,
+    PauseSubscription,
     RebuildOrder,
     ReplayEvent,
     ReplayEvents,
+    ResumeSubscription,
     SetKey,
     UpdatePrice,
     UpdateProduct,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -25,6 +25,14 @@ from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 from billhook.stripe.list_pages import list_pages
 
 log = structlog.get_logger(__name__)
+
+_QUEUE = """
+INSERT INTO billhook.refreshes AS old
+    (environment, object_type, object_id, reason, next_at, marked_at)
+VALUES ($1, $2, $3, $4, pg_catalog.now() + interval '2 seconds', pg_catalog.clock_timestamp())
+ON CONFLICT (environment, object_type, object_id) DO UPDATE SET
+    next_at = least(old.next_at, EXCLUDED.next_at), marked_at = EXCLUDED.marked_at
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +139,45 @@ def facts_in(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]
     return facts
 
 
+def facts_of_answer(kind: Kind, answer: StripeObject, at: int) -> list[Fact]:
+    """An object as Stripe answers a request that changed it.
+
+    Events of the same second may still arrive that are older than the answer. So it counts as the
+    end of its second: nothing of that second overwrites it. In return it must be fetched again,
+    because somebody else may have changed it later in that second.
+
+    Args:
+        at: epoch seconds of the answer.
+    """
+    return [
+        # The least of all ranks in the next second.
+        replace(fact, event=replace(fact.event, type=f"{kind.name}.created"))
+        for fact in facts_of(kind, [answer], at + 1)
+    ]
+
+
 async def write_one(reader: StripeReader, kind: Kind, stripe_object: StripeObject, at: int) -> None:
     """Write one fetched object, in its own transaction, unless the row shows a newer state."""
     await write(reader, facts_of(kind, [stripe_object], at))
 
 
-async def write(reader: StripeReader, facts: Sequence[Fact]) -> None:
-    """Write fetched objects, in their own transaction."""
+async def write(
+    reader: StripeReader,
+    facts: Sequence[Fact],
+    also: Callable[[Connection], Awaitable[None]] | None = None,
+) -> None:
+    """Write fetched objects, in their own transaction.
+
+    Args:
+        also: what else to write in it.
+    """
 
     async def work() -> None:
         async with reader.database.as_service() as connection:
             await reader.check(connection)
             await apply_facts(connection, reader.environment, facts, outside_ledger=True)
+            if also is not None:
+                await also(connection)
 
     await repeat_collisions(work)
 
@@ -157,6 +192,13 @@ async def forget_customer(reader: StripeReader, customer: str) -> None:
     """Remove a customer that does not exist at Stripe, with its mappings; a late event does not
     restore them. Ids are unique, so this is correct whichever account is connected."""
     await delete(reader, CUSTOMER, customer, int(time.time()))
+
+
+async def queue_refresh(
+    connection: Connection, environment: Environment, kind: Kind, object_id: str, reason: str
+) -> None:
+    """Have an object fetched in two seconds."""
+    await connection.execute(_QUEUE, environment, kind.name, object_id, reason)
 
 
 @dataclass(frozen=True, slots=True)

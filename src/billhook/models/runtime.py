@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from billhook.models.portal_flows import FlowData
 from billhook.models.wire import (
     MOST_METADATA_KEYS,
     NO_NUL,
@@ -148,11 +149,18 @@ class CreateCustomerPortalSession(Request):
         None, json_schema_extra=without_null, examples=["https://shop.example/account"]
     )
     configuration: Id | None = Field(None, json_schema_extra=without_null)
+    flow_data: FlowData | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="A deep link: the portal offers only this action.",
+    )
     act_as: ActAs | None = Field(
         None, json_schema_extra=without_null, description=_ACT_AS_SIGNED_IN
     )
 
-    _not_null = field_validator("return_url", "configuration", "act_as", mode="before")(not_null)
+    _not_null = field_validator(
+        "return_url", "configuration", "flow_data", "act_as", mode="before"
+    )(not_null)
 
 
 class CheckoutSession(WireModel):

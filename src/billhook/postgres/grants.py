@@ -37,8 +37,9 @@ _PRIVATE = """
     dashboard_sessions endpoint_events event_accounts event_retries events_of_others
     fetched_payments function_files keep_expanded leases load_batch load_payment_rows load_payments
     load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
-    pulls refreshes refuse_outcomes reset_session save_batch save_rows signing_secrets sync_ranges
-    sync_ranges_id_seq syncs ties tombstones touch_updated_at verifications
+    pulls refreshes refuse_outcomes reset_session save_batch save_rows signing_secrets
+    subscription_requests sync_ranges sync_ranges_id_seq syncs ties tombstones touch_updated_at
+    verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""
 
@@ -151,6 +152,9 @@ def intended(objects: Collection[Object]) -> set[Grant]:
         for role in _CALLERS:
             wanted += [("TABLE", f"payments.{table}", role, each) for each in ("INSERT", "SELECT")]
     wanted.append(("TABLE", "payments.customer_assignments", "project_admin", "INSERT"))
+    # What the check of a user's rights needs (checkout/subscriptions/rights.py).
+    for privilege in ("SELECT", "UPDATE (updated_at)"):
+        wanted.append(("TABLE", "payments.stripe_subscriptions", "authenticated", privilege))
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}
@@ -176,10 +180,13 @@ async def settle(
         return of_users and is_first and (grant in now.by_default or grant.object == _SECRETS)
 
     revoked = {grant for grant in now.grants - wanted if is_ours_to_revoke(grant)}
+    # Revoking a privilege on a table revokes it on the table's columns as well.
+    touched = {grant.object for grant in revoked}
     granted = {
         grant
-        for grant in wanted - now.grants
-        if grant.object in created or (is_first and grant.object != ("SCHEMA", "auth"))
+        for grant in wanted
+        if (grant not in now.grants or grant.object in touched)
+        and (grant.object in created or (is_first and grant.object != ("SCHEMA", "auth")))
     }
     statements = [*revocations(revoked), *additions(granted)]
     if statements:

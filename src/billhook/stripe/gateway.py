@@ -248,10 +248,15 @@ class Gateway:
         return found
 
     async def delete(
-        self, environment: Environment, path: str, *, key: str | None = None
+        self,
+        environment: Environment,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        key: str | None = None,
     ) -> Fetched:
         """`DELETE path`. Raises as `post` does."""
-        return await self._call("delete", environment, path, {}, {}, key)
+        return await self._call("delete", environment, path, params or {}, {}, key)
 
     async def background(
         self,

@@ -19,7 +19,15 @@ from billhook.client._async.lists import (
     AsyncTransactions,
 )
 from billhook.client._async.transport import AsyncTransport
-from billhook.client.inputs import ActAsInput, LineItemInput, SubjectInput, camel, given
+from billhook.client.inputs import (
+    ActAsInput,
+    FlowDataInput,
+    LineItemInput,
+    SubjectInput,
+    camel,
+    deep_camel,
+    given,
+)
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
     Catalog,
@@ -52,8 +60,8 @@ class AsyncClient:
     Args:
         base_url: the URL before `/api`.
         key_or_token: an admin key (`ik_…`) for administration; a user's token or an anonymous key
-            (`anon_…`) for `create_checkout_session` and `create_customer_portal_session`, which
-            act with that user's permissions.
+            (`anon_…`) for `create_checkout_session`, `create_customer_portal_session` and the
+            changes in `subscriptions`, which act with that user's permissions.
         timeout: seconds to wait for a response; a sync may take longer.
         retries: how often a call is repeated after a temporary failure (502, 503, 504, a lost
             connection), if repeating it is safe.
@@ -182,15 +190,21 @@ class AsyncClient:
         subject: SubjectInput,
         return_url: str | None = None,
         configuration: str | None = None,
+        flow_data: FlowDataInput | None = None,
         act_as: ActAsInput | None = None,
     ) -> CustomerPortalSession:
         """Create a customer portal session for a subject that has paid before.
 
         Args:
+            flow_data: a deep link: the portal offers only this action.
             act_as: with an admin key, the user for whom it is.
         """
         body = given(
-            subject=subject, returnUrl=return_url, configuration=configuration, actAs=act_as
+            subject=subject,
+            returnUrl=return_url,
+            configuration=configuration,
+            flowData=deep_camel(flow_data),
+            actAs=act_as,
         )
         call = Call(
             "POST",

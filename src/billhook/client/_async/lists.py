@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from pydantic.alias_generators import to_camel
 
+from billhook.client._async.subscriptions import AsyncSubscriptionChanges
 from billhook.client._async.transport import AsyncTransport
 from billhook.client.inputs import AssignmentInput, camel, given, query
 from billhook.client.request import Call, Page, path
@@ -122,11 +123,8 @@ class AsyncCustomers:
         return (await self._transport.send(call)).model.assignments
 
 
-class AsyncSubscriptions:
-    """Subscriptions with their items, the last changed first."""
-
-    def __init__(self, transport: AsyncTransport) -> None:
-        self._transport = transport
+class AsyncSubscriptions(AsyncSubscriptionChanges):
+    """Subscriptions with their items, the last changed first; and their changes."""
 
     async def page(
         self,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from pydantic.alias_generators import to_camel
 
+from billhook.client._sync.subscriptions import SyncSubscriptionChanges
 from billhook.client._sync.transport import SyncTransport
 from billhook.client.inputs import AssignmentInput, camel, given, query
 from billhook.client.request import Call, Page, path
@@ -120,11 +121,8 @@ class SyncCustomers:
         return (self._transport.send(call)).model.assignments
 
 
-class SyncSubscriptions:
-    """Subscriptions with their items, the last changed first."""
-
-    def __init__(self, transport: SyncTransport) -> None:
-        self._transport = transport
+class SyncSubscriptions(SyncSubscriptionChanges):
+    """Subscriptions with their items, the last changed first; and their changes."""
 
     def page(
         self,

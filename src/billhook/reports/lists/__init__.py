@@ -8,7 +8,7 @@ from billhook.reports.lists.customers import customer, customers, names_of, subj
 from billhook.reports.lists.events import event_types, events
 from billhook.reports.lists.mirrored import mirrored
 from billhook.reports.lists.products import products
-from billhook.reports.lists.subscriptions import subscriptions
+from billhook.reports.lists.subscriptions import subscription, subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "payments",
     "products",
     "subjects_of",
+    "subscription",
     "subscriptions",
     "transactions",
 ]

@@ -28,6 +28,10 @@ _COLUMNS = f"""t.environment, t.subscription_id, t.customer_id, t.subject_type, 
     t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
     t.synced_at, t.created_at, t.updated_at,
     CASE WHEN t.status IN {_ENDED} THEN t.raw -> 'ended_at'::text END AS ended_at"""
+_ONE = f"""
+SELECT {_COLUMNS} FROM payments.stripe_subscriptions AS t
+WHERE t.environment = $1 AND t.subscription_id = $2
+"""
 _ITEMS = """
 SELECT environment, subscription_item_id, subscription_id, product_id, price_id, quantity,
     metadata, created_at, updated_at
@@ -53,6 +57,19 @@ async def subscriptions(
         page.next_cursor,
         page.previous_cursor,
     )
+
+
+async def subscription(
+    database: Database, environment: Environment, subscription_id: str
+) -> Subscription | None:
+    """One subscription with its items; None if the mirror does not have it."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_ONE, environment, subscription_id)
+    if row is None:
+        return None
+    async with database.connection() as connection:
+        items = await connection.fetch(_ITEMS, environment, [subscription_id])
+    return _subscription(row, [SubscriptionItem(**item) for item in items])
 
 
 def _subscription(row: asyncpg.Record, items: list[SubscriptionItem]) -> Subscription:

@@ -1,0 +1,69 @@
+"""What a change sends to Stripe: pure functions of the request and the subscription."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billhook.checkout.subscriptions.requests import Call
+from billhook.errors import InvalidInput
+from billhook.models import CancelSubscription, ChangeSubscription, PauseSubscription
+from billhook.stripe.gateway import StripeObject
+
+ENDED = frozenset({"canceled", "incomplete_expired"})
+WITH_INVOICE = {"expand": ["latest_invoice"]}
+
+
+def change_calls(order: ChangeSubscription, item: dict[str, Any]) -> list[Call]:
+    """The calls of a change of plan or quantity."""
+    params: dict[str, Any] = {"items": [item], "proration_behavior": order.proration_behavior}
+    if order.payment_behavior is not None:
+        params["payment_behavior"] = order.payment_behavior
+    if order.proration_date is not None:
+        params["proration_date"] = int(order.proration_date.timestamp())
+    return [Call("post", params | WITH_INVOICE)]
+
+
+def cancel_calls(order: CancelSubscription) -> list[Call]:
+    """The calls of a cancellation."""
+    details = {
+        name: value
+        for name, value in (("comment", order.comment), ("feedback", order.feedback))
+        if value is not None
+    }
+    params: dict[str, Any] = {"cancellation_details": details} if details else {}
+    if order.at_period_end:
+        return [Call("post", {"cancel_at_period_end": True, **params, **WITH_INVOICE})]
+    return [Call("delete", params | WITH_INVOICE)]
+
+
+def pause_calls(order: PauseSubscription) -> list[Call]:
+    """The calls that pause collection."""
+    pause: dict[str, Any] = {"behavior": order.behavior}
+    if order.resumes_at is not None:
+        pause["resumes_at"] = int(order.resumes_at.timestamp())
+    return [Call("post", {"pause_collection": pause, **WITH_INVOICE})]
+
+
+def resume_calls(subscription: StripeObject) -> list[Call]:
+    """The calls after which the subscription renews and is charged, whatever had been in the way: a
+    scheduled cancellation, paused collection, or the status `paused`. None if nothing is.
+
+    Raises:
+        InvalidInput: it has ended.
+    """
+    if subscription.get("status") in ENDED:
+        raise InvalidInput(
+            f"The subscription {subscription.get('id')} has ended and cannot be resumed.",
+            next_actions="Start a new one with a checkout.",
+        )
+    params: dict[str, Any] = {}
+    if subscription.get("cancel_at_period_end") is True:
+        params["cancel_at_period_end"] = False
+    elif subscription.get("cancel_at") is not None:
+        params["cancel_at"] = ""
+    if subscription.get("pause_collection"):
+        params["pause_collection"] = ""
+    calls = [Call("post", params | WITH_INVOICE)] if params else []
+    if subscription.get("status") == "paused":
+        calls.append(Call("post", dict(WITH_INVOICE), step="/resume"))
+    return calls

@@ -1,0 +1,148 @@
+"""Requests with an idempotency key, in `billhook.subscription_requests`.
+
+What a request sends to Stripe may depend on the state of the subscription, such as the quantity
+that it keeps. It is stored before it is sent, so that a repeated request sends the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+import asyncpg
+import orjson
+
+from billhook.checkout.subscriptions.rights import Operation, Target
+from billhook.errors import IdempotencyKeyReused
+from billhook.models import ChangeRequest
+from billhook.postgres import Connection
+
+_FIND = """
+SELECT request_hash, calls, finished_at IS NOT NULL AS finished
+FROM billhook.subscription_requests
+WHERE environment = $1 AND subscription_id = $2 AND idempotency_key = $3
+"""
+# Rows without use are removed on the way, a few at a time.
+_ADD = """
+WITH old AS (
+    SELECT environment, subscription_id, idempotency_key FROM billhook.subscription_requests
+    WHERE created_at < pg_catalog.now() - interval '30 days'
+    ORDER BY created_at LIMIT 20 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM billhook.subscription_requests r USING old
+    WHERE r.environment = old.environment AND r.subscription_id = old.subscription_id
+      AND r.idempotency_key = old.idempotency_key
+)
+INSERT INTO billhook.subscription_requests (
+    environment, subscription_id, idempotency_key, request_hash, calls)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+_FINISHED = """
+UPDATE billhook.subscription_requests SET finished_at = pg_catalog.now()
+WHERE environment = $1 AND subscription_id = $2 AND idempotency_key = $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to Stripe.
+
+    Attributes:
+        step: the path below the subscription's.
+    """
+
+    method: Literal["post", "delete"]
+    params: dict[str, Any]
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A request that was made before.
+
+    Attributes:
+        finished: its effect is at Stripe and in the mirror.
+    """
+
+    calls: list[Call]
+    finished: bool
+
+
+def fields_of(order: ChangeRequest) -> dict[str, Any]:
+    """What a request asks for, as it was sent."""
+    return order.model_dump(
+        mode="json", by_alias=True, exclude_none=True, exclude={"act_as", "idempotency_key"}
+    )
+
+
+async def find(target: Target, operation: Operation, order: ChangeRequest) -> Known | None:
+    """The same request as it was made before.
+
+    Raises:
+        IdempotencyKeyReused: the key was used for another one.
+    """
+    if order.idempotency_key is None:
+        return None
+    async with target.database.connection() as connection:
+        row = await connection.fetchrow(_FIND, *_key(target, order))
+    return None if row is None else _known(row, _hash(operation, order))
+
+
+async def add(
+    target: Target, operation: Operation, order: ChangeRequest, calls: Sequence[Call]
+) -> Known:
+    """Store a request, unless a concurrent one was faster: then that one counts.
+
+    Raises:
+        IdempotencyKeyReused: its key was used for another one.
+    """
+    if order.idempotency_key is None:
+        return Known(list(calls), finished=False)
+    key, hash_ = _key(target, order), _hash(operation, order)
+    async with target.database.as_service() as connection:
+        await connection.execute(_ADD, *key, hash_, [asdict(call) for call in calls])
+        row = await connection.fetchrow(_FIND, *key)
+    assert row is not None
+    return _known(row, hash_)
+
+
+async def finish(connection: Connection, target: Target, order: ChangeRequest) -> None:
+    """Its effect is at Stripe and, when this transaction commits, in the mirror."""
+    if order.idempotency_key is not None:
+        await connection.execute(_FINISHED, *_key(target, order))
+
+
+def stripe_key(target: Target, order: ChangeRequest, number: int) -> str | None:
+    """The idempotency key of a request's call to Stripe: at most 255 printable characters, and no
+    other subscription's, whatever the caller chose.
+
+    Args:
+        number: of the call, counted from 0.
+    """
+    ours = order.idempotency_key
+    if ours is None:
+        return None
+    belongs_to = sha256(orjson.dumps([target.subscription_id, ours])).hexdigest()[:20]
+    if not (ours.isascii() and ours.isprintable()):  # it is sent in a header
+        ours = "hashed"
+    return f"insforge:{target.environment}:subscription:{ours}:{belongs_to}:{number}"
+
+
+def _key(target: Target, order: ChangeRequest) -> tuple[str, str, str | None]:
+    return target.environment, target.subscription_id, order.idempotency_key
+
+
+def _hash(operation: Operation, order: ChangeRequest) -> str:
+    content = orjson.dumps([operation, fields_of(order)], option=orjson.OPT_SORT_KEYS)
+    return sha256(content).hexdigest()
+
+
+def _known(row: asyncpg.Record, hash_: str) -> Known:
+    if row["request_hash"] != hash_:
+        raise IdempotencyKeyReused(
+            "The idempotency key was already used for another change of this subscription."
+        )
+    return Known([Call(**call) for call in row["calls"]], row["finished"])

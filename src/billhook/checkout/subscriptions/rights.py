@@ -1,0 +1,170 @@
+"""Who may change a subscription: the app's policies on `payments.stripe_subscriptions` decide.
+
+The row is locked as the caller, in a transaction of its own that ends before Stripe is called.
+PostgreSQL applies the SELECT and the UPDATE policies to `SELECT … FOR KEY SHARE`, which writes
+nothing, fires no trigger, and neither waits for an event that updates the row nor delays one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import orjson
+
+from billhook.access.auth import Caller, acting_as
+from billhook.errors import Forbidden, InvalidCredentials, InvalidInput, SubscriptionNotFound
+from billhook.models import ActAs, ChangeSubscription
+from billhook.postgres import Database
+from billhook.postgres.refusals import acting_as_caller
+from billhook.settings import Environment
+from billhook.stripe.gateway import Gateway, StripeObject
+
+TABLE = "payments.stripe_subscriptions"
+
+Operation = Literal["preview", "change", "cancel", "resume", "pause"]
+
+# For policies: payments.requested_change().
+_TELL = "SELECT pg_catalog.set_config('billhook.requested_change', $1, true)"
+_SEEN = """
+SELECT pg_catalog.row_security_active('payments.stripe_subscriptions'::text) AS is_on, EXISTS (
+    SELECT FROM payments.stripe_subscriptions WHERE environment = $1 AND subscription_id = $2
+) AS seen
+"""
+_MAY_CHANGE = """
+SELECT true FROM payments.stripe_subscriptions
+WHERE environment = $1 AND subscription_id = $2 FOR KEY SHARE
+"""
+
+_PREVIEW_LASTS = timedelta(hours=1)
+_CLOCKS_DIFFER = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A subscription, and who asks for a change.
+
+    Attributes:
+        user: whose policies decide; None for the server and operators, who may change all.
+        trusted: whether the request comes from a server or an operator, even if for a user.
+    """
+
+    database: Database
+    gateway: Gateway
+    environment: Environment
+    subscription_id: str
+    user: Caller | None
+    trusted: bool
+
+
+def user_behind(sender: Caller, act_as: ActAs | None) -> Caller | None:
+    """The user for whom a request is made; None if an operator or the server makes it as itself.
+
+    Raises:
+        InvalidCredentials: a guest.
+        Forbidden: only an admin key may act for somebody else.
+        InvalidInput: PostgreSQL cannot store the claims.
+    """
+    if act_as is None and is_trusted(sender):
+        return None
+    caller = acting_as(sender, act_as)
+    if caller.kind == "anonymous":
+        raise InvalidCredentials(
+            "Subscriptions can only be changed by a signed-in user.",
+            next_actions="Sign in and send the user's token.",
+        )
+    return caller
+
+
+def is_trusted(sender: Caller) -> bool:
+    """Whether a request comes from an operator or a server, and not from a user's browser."""
+    return sender.kind == "admin" or sender.role == "project_admin"
+
+
+async def authorize(target: Target, operation: Operation, fields: Mapping[str, Any]) -> None:
+    """Make sure that the user may change the subscription.
+
+    Args:
+        fields: what the request asks for, for the policies.
+
+    Raises:
+        SubscriptionNotFound: there is none that the user may see.
+        Forbidden: the policies of the table don't let them change it, row-level security is off, or
+            a privilege is missing.
+        DatabaseRefused: a policy of the app cannot be evaluated.
+        DatabaseUnavailable: PostgreSQL is unavailable.
+    """
+    user = target.user
+    if user is None:
+        return
+    key = (target.environment, target.subscription_id)
+    request = orjson.dumps({**fields, "operation": operation}).decode()
+    async with acting_as_caller(target.database, user.database_role, user.claims, TABLE) as db:
+        await db.execute(_TELL, request)
+        row = await db.fetchrow(_SEEN, *key)
+        is_on, seen = (row["is_on"], row["seen"]) if row else (False, False)
+        may = is_on and seen and await db.fetchval(_MAY_CHANGE, *key)
+    if not is_on:
+        raise Forbidden(
+            f"Row-level security is off on {TABLE}: users cannot change subscriptions.",
+            next_actions=f"Run: ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
+        )
+    if not seen:
+        raise not_found(target)
+    if not may:
+        raise Forbidden(
+            f"The RLS policies of {TABLE} do not allow this user to {operation} the subscription "
+            f"{target.subscription_id}."
+            if operation != "preview"
+            else f"The RLS policies of {TABLE} do not allow this user to preview changes of the "
+            f"subscription {target.subscription_id}.",
+            next_actions="Sign in as a user who may change it, or write an UPDATE policy on "
+            f"{TABLE} that allows it.",
+        )
+
+
+def not_found(target: Target) -> SubscriptionNotFound:
+    """There is no such subscription, at least not for the caller."""
+    return SubscriptionNotFound(
+        f"There is no subscription {target.subscription_id} in the {target.environment} "
+        "environment.",
+        next_actions="Check the id and the environment."
+        if target.user is None
+        else f"If it exists, a SELECT policy on {TABLE} must let this user see it.",
+    )
+
+
+def require_terms(target: Target, order: ChangeSubscription) -> None:
+    """Make sure that a user's browser does not choose what its change costs.
+
+    Raises:
+        Forbidden: it asks for a change without prorations.
+    """
+    if not target.trusted and order.proration_behavior == "none":
+        raise Forbidden(
+            "A user's token cannot choose prorationBehavior none: the rest of the period would be "
+            "free.",
+            next_actions="Use create_prorations or always_invoice, or send the request from your "
+            "backend with an admin key and actAs.",
+        )
+
+
+def require_recent(
+    target: Target, order: ChangeSubscription, subscription: StripeObject, now: datetime
+) -> None:
+    """The same for the time at which prorations are calculated. Subscriptions on a test clock have
+    times of their own, and no money.
+
+    Raises:
+        InvalidInput: it is not the time of a recent preview.
+    """
+    at = order.proration_date
+    if target.trusted or at is None or subscription.get("test_clock") is not None:
+        return
+    if not now - _PREVIEW_LASTS <= at <= now + _CLOCKS_DIFFER:
+        raise InvalidInput(
+            "prorationDate: is not of a preview of the last hour",
+            next_actions="Request a new preview, and send its prorationDate.",
+        )

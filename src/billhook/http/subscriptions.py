@@ -1,0 +1,182 @@
+"""Changes of subscriptions, called by the app's frontend with a user's token, or by its backend.
+
+The routes read bodies themselves, because the caller is authenticated first.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from fastapi import APIRouter, Request, Response
+
+from billhook.access.auth import Caller
+from billhook.checkout import subscriptions
+from billhook.checkout.subscriptions import Target, user_behind
+from billhook.checkout.subscriptions.rights import is_trusted
+from billhook.http.body import read_decoded
+from billhook.http.openapi import body_of, errors
+from billhook.http.routes import NO_QUERY, PathId, UserOrAdminKey, answer
+from billhook.models import (
+    CancelSubscription,
+    ChangeRequest,
+    ChangeSubscription,
+    PauseSubscription,
+    ResumeSubscription,
+    SubscriptionPreviewResponse,
+    SubscriptionResponse,
+    parse,
+)
+from billhook.services import Services, ServicesOf
+from billhook.settings import Environment
+
+router = APIRouter(
+    prefix="/api/payments/stripe/{environment}/subscriptions/{subscription_id}",
+    tags=["Subscriptions"],
+    dependencies=NO_QUERY,
+)
+_ERRORS = errors(400, 401, 402, 403, 404, 409, 413, 429, 500, 502, 503)
+
+Order = TypeVar("Order", bound=ChangeRequest)
+
+
+@router.post(
+    "/preview",
+    summary="Preview the cost of a change",
+    response_model=SubscriptionPreviewResponse,
+    responses=errors(400, 401, 403, 404, 413, 429, 500, 502, 503),
+    openapi_extra=body_of(ChangeSubscription),
+)
+async def preview(
+    environment: Environment,
+    subscription_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """What a change of price or quantity would cost: the prorations, the amount due now, and the
+    next invoice. Nothing is changed. Send the same body to `change`, with the `prorationDate` of
+    this response, and exactly these amounts are billed.
+    """
+    order, target = await _order(
+        request, services, environment, subscription_id, sender, ChangeSubscription
+    )
+    found = await subscriptions.preview(target, order, datetime.now(UTC))
+    return answer(SubscriptionPreviewResponse(preview=found))
+
+
+@router.post(
+    "/change",
+    summary="Change the price or quantity",
+    response_model=SubscriptionResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(ChangeSubscription),
+)
+async def change(
+    environment: Environment,
+    subscription_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Change the price, the quantity, or both, of one item. The response and the mirror have the
+    new state. `paymentAction` says if a payment needs someone to act, and where.
+
+    The policies of `payments.stripe_subscriptions` decide which users may: a row that a user cannot
+    see is not found, and one that an UPDATE policy does not let them change is forbidden.
+    """
+    order, target = await _order(
+        request, services, environment, subscription_id, sender, ChangeSubscription
+    )
+    return answer(await subscriptions.change(target, order, datetime.now(UTC)))
+
+
+@router.post(
+    "/cancel",
+    summary="Cancel at the end of the period, or now",
+    response_model=SubscriptionResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(CancelSubscription),
+)
+async def cancel(
+    environment: Environment,
+    subscription_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Cancel at the end of the period that has been paid for, which `resume` can undo, or
+    immediately, which is final and refunds nothing. Safe to repeat."""
+    order, target = await _order(
+        request, services, environment, subscription_id, sender, CancelSubscription
+    )
+    return answer(await subscriptions.cancel(target, order))
+
+
+@router.post(
+    "/resume",
+    summary="Undo a scheduled cancellation or a pause",
+    response_model=SubscriptionResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(ResumeSubscription),
+)
+async def resume(
+    environment: Environment,
+    subscription_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Afterward, the subscription renews and is charged: a scheduled cancellation is undone, paused
+    collection starts again, and a subscription that Stripe paused, because its trial ended without
+    a payment method, starts a new period, which is charged now. What is not in the way stays as it
+    is. Safe to repeat."""
+    order, target = await _order(
+        request, services, environment, subscription_id, sender, ResumeSubscription
+    )
+    return answer(await subscriptions.resume(target, order))
+
+
+@router.post(
+    "/pause",
+    summary="Pause the collection of payments",
+    response_model=SubscriptionResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(PauseSubscription),
+)
+async def pause(
+    environment: Environment,
+    subscription_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Stop collecting payments until `resumesAt`, or until it is resumed. The status stays as it
+    is, so decide in your app what a paused subscription gives access to. Safe to repeat."""
+    order, target = await _order(
+        request, services, environment, subscription_id, sender, PauseSubscription
+    )
+    return answer(await subscriptions.pause(target, order))
+
+
+async def _order(
+    request: Request,
+    services: Services,
+    environment: Environment,
+    subscription_id: str,
+    sender: Caller,
+    model: type[Order],
+) -> tuple[Order, Target]:
+    """The body, and the subscription that it is about."""
+    if sender.kind == "anonymous":
+        user_behind(sender, None)  # rejected before the body is read
+    order = parse(model, await read_decoded(request))
+    target = Target(
+        services.database,
+        services.gateway,
+        environment,
+        subscription_id,
+        user_behind(sender, order.act_as),
+        trusted=is_trusted(sender),
+    )
+    return order, target
