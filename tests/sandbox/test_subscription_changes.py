@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox.shop import Shop
+from sandbox.shop import Shop, wait_until
 
 DAY = 86_400
 BEGIN = 1_900_000_000
@@ -30,10 +30,9 @@ class Plan:
         self.wait(10)
 
     def wait(self, days: float) -> None:
-        now = self.shop.v1.test_helpers.test_clocks.retrieve(self.clock).frozen_time
-        self.shop.v1.test_helpers.test_clocks.advance(
-            self.clock, {"frozen_time": now + int(days * DAY)}
-        )
+        clocks = self.shop.v1.test_helpers.test_clocks
+        clocks.advance(self.clock, {"frozen_time": self.now() + int(days * DAY)})
+        wait_until(lambda: clocks.retrieve(self.clock).status == "ready")
 
     def now(self) -> int:
         return int(self.shop.v1.test_helpers.test_clocks.retrieve(self.clock).frozen_time)
