@@ -39,6 +39,7 @@ from billhook_sandbox.controls import Controls
 from billhook_sandbox.ids import Ids
 from billhook_sandbox.local_access import LocalAccess
 from billhook_sandbox.options import Options
+from billhook_sandbox.pages.authentication_page import AuthenticationPage
 from billhook_sandbox.pages.checkout_page import CheckoutPage
 from billhook_sandbox.pages.portal_page import PortalPage
 from billhook_sandbox.pages.rendering import HERE, Pages
@@ -94,6 +95,7 @@ def create_sandbox(
             *Controls(state).routes(),
             *CheckoutPage(state, pages).routes(),
             *PortalPage(state, pages).routes(),
+            *AuthenticationPage(state, pages).routes(),
             Mount("/_pages", app=StaticFiles(directory=HERE / "static")),
             Mount("/", app=RequestHandler(state, Routes(OPERATIONS))),
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 import stripe
 
@@ -59,6 +60,33 @@ def test_authentication_is_required_and_confirmed_or_denied(shop: Shop) -> None:
     with pytest.raises(stripe.CardError) as caught:
         confirmed(shop, "pm_card_authenticationRequired", off_session=True)
     assert caught.value.code == "authentication_required"
+
+
+@pytest.mark.parametrize(
+    ("decision", "redirect", "status"),
+    [
+        ("confirmed", "succeeded", "succeeded"),
+        ("denied", "failed", "requires_payment_method"),
+    ],
+)
+def test_with_a_return_url_the_customer_is_sent_to_a_page_and_back(
+    shop: Shop, decision: str, redirect: str, status: str
+) -> None:
+    back = "https://shop.example/back?order=7#paid"
+    asked = confirmed(shop, "pm_card_authenticationRequired", return_url=back)
+    action = asked.next_action
+    assert (asked.status, action.type) == ("requires_action", "redirect_to_url")
+    assert action.redirect_to_url.return_url == back
+    page = action.redirect_to_url.url
+    assert "20.00" in httpx.get(page).text
+    answer = httpx.post(page, data={"decision": decision})
+    assert answer.status_code == 303
+    assert answer.headers["location"] == (
+        f"https://shop.example/back?order=7&payment_intent={asked.id}"
+        f"&payment_intent_client_secret={asked.client_secret}&redirect_status={redirect}#paid"
+    )
+    assert shop.v1.payment_intents.retrieve(asked.id).status == status
+    assert httpx.get(page).status_code == 404
 
 
 def test_a_partial_capture_releases_the_rest(shop: Shop) -> None:

@@ -91,7 +91,7 @@ def create(call: Call) -> Json:
     intent = with_method(data, intent, method)
     emit(data, "payment_intent.created", intent)
     if given.get("confirm"):
-        return payment_intent_lifecycle.confirm(data, intent, given.get("off_session", False))
+        return attempt(call, intent)
     return intent
 
 
@@ -150,8 +150,17 @@ def confirm(call: Call) -> Json:
     intent = call.data.need("payment_intent", call.id)
     payment_intent_lifecycle.require_status(intent, payment_intent_lifecycle.CONFIRMABLE, "confirm")
     intent = with_changes(call.data, intent, call.params)
+    return attempt(call, intent)
+
+
+def attempt(call: Call, intent: Json) -> Json:
+    given = call.params
     return payment_intent_lifecycle.confirm(
-        call.data, intent, call.params.get("off_session", False)
+        call.data,
+        intent,
+        given.get("off_session", False),
+        given.get("return_url"),
+        call.base_url,
     )
 
 

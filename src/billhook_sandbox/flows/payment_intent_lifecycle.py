@@ -19,6 +19,8 @@ PARTICIPLES = {
     "update": "updated",
 }
 CANCELABLE = (*CONFIRMABLE, "requires_capture")
+AUTHENTICATION_PATH = "/authenticate"
+"""The path of the page where customers authenticate, before the intent's id."""
 
 
 def require_status(intent: Json, statuses: tuple[str, ...], verb: str) -> None:
@@ -51,7 +53,13 @@ def check_method(intent: Json, method: Json) -> None:
         )
 
 
-def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
+def confirm(
+    data: DataSet,
+    intent: Json,
+    off_session: bool = False,
+    return_url: str | None = None,
+    base_url: str = "",
+) -> Json:
     """One attempt with the intent's payment method; raises CardError if it is declined."""
     require_status(intent, CONFIRMABLE, "confirm")
     if intent["payment_method"] is None:
@@ -65,11 +73,19 @@ def confirm(data: DataSet, intent: Json, off_session: bool = False) -> Json:
     if card.payment == "requires_authentication":
         if off_session:
             raise fail_off_session(data, intent, method)
-        action = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
+        action = next_action(intent, return_url, base_url)
         intent = change(data, intent, next_action=action, status="requires_action")
         emit(data, "payment_intent.requires_action", intent)
         return intent
     return collect(data, intent, method, card)
+
+
+def next_action(intent: Json, return_url: str | None, base_url: str) -> Json:
+    """A redirect to the bank's page if the customer can return from it, else Stripe.js's dialog."""
+    if return_url is None:
+        return {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
+    url = f"{base_url}{AUTHENTICATION_PATH}/{intent['id']}"
+    return {"type": "redirect_to_url", "redirect_to_url": {"return_url": return_url, "url": url}}
 
 
 def fail_off_session(data: DataSet, intent: Json, method: Json) -> CardError:
