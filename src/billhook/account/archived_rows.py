@@ -29,6 +29,8 @@ TABLES = (
     "billhook.payment_sources",
     "billhook.payment_refunds",
     "billhook.fetched_payments",
+    "billhook.refund_requests",
+    "billhook.charge_requests",
     "billhook.tombstones",
     "billhook.refreshes",
     "billhook.ties",

@@ -56,6 +56,7 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.charges import Charge, ChargeResponse, CreateCharge
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -85,6 +86,16 @@ from billhook.models.rebuilding import (
     SkippedEvent,
 )
 from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
+from billhook.models.refunds import (
+    CreateRefund,
+    PreviewRefund,
+    Refund,
+    RefundedLineItem,
+    RefundLineItem,
+    RefundPreview,
+    RefundPreviewResponse,
+    RefundResponse,
+)
 from billhook.models.runtime import (
     ActAs,
     BillingSubject,
@@ -130,16 +141,20 @@ __all__ = [
     "AwaitQuery",
     "BillingSubject",
     "Catalog",
+    "Charge",
+    "ChargeResponse",
     "CheckoutSession",
     "CheckoutSessionResponse",
     "Config",
     "ConfiguredKey",
     "Connection",
     "ConnectionResponse",
+    "CreateCharge",
     "CreateCheckoutSession",
     "CreateCustomerPortalSession",
     "CreatePrice",
     "CreateProduct",
+    "CreateRefund",
     "CurrencyFigures",
     "Customer",
     "CustomerPortalSession",
@@ -171,6 +186,7 @@ __all__ = [
     "OverviewResponse",
     "PauseCollection",
     "Payment",
+    "PreviewRefund",
     "Price",
     "PriceResponse",
     "Prices",
@@ -189,6 +205,12 @@ __all__ = [
     "RebuiltResponse",
     "RebuiltTable",
     "Recurring",
+    "Refund",
+    "RefundLineItem",
+    "RefundPreview",
+    "RefundPreviewResponse",
+    "RefundResponse",
+    "RefundedLineItem",
     "ReplayEvent",
     "ReplayEvents",
     "Replayed",

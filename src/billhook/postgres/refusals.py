@@ -83,7 +83,7 @@ async def writing_outcome(database: Database, table: str) -> AsyncIterator[Conne
     Raises:
         DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
     """
-    with _refusals_of(table):
+    with refusals_of(table):
         async with database.connection() as connection:
             yield connection
 
@@ -98,13 +98,18 @@ async def acting_as_caller(
         Forbidden: row-level security or a missing grant (SQLSTATE 42501); names the table.
         DatabaseDuplicate, DatabaseRefused: a key, check or trigger of the app's.
     """
-    with _refusals_of(table):
+    with refusals_of(table):
         async with database.as_caller(role, claims) as connection:
             yield connection
 
 
 @contextmanager
-def _refusals_of(table: str) -> Iterator[None]:
+def refusals_of(table: str) -> Iterator[None]:
+    """Rejections by the rules on `table` become errors.
+
+    Raises:
+        Forbidden, DatabaseDuplicate, DatabaseRefused: see `acting_as_caller`.
+    """
     try:
         yield
     except asyncpg.PostgresError as error:
