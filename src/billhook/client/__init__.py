@@ -10,7 +10,14 @@
 from billhook.client._async import AsyncClient
 from billhook.client._sync import Client
 from billhook.client.errors import ApiError, UnexpectedAnswer, Unreachable
-from billhook.client.inputs import UNSET, ActAsInput, LineItemInput, RecurringInput, SubjectInput
+from billhook.client.inputs import (
+    UNSET,
+    ActAsInput,
+    LineItemInput,
+    RecurringInput,
+    RefundLineInput,
+    SubjectInput,
+)
 from billhook.client.request import Page
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "LineItemInput",
     "Page",
     "RecurringInput",
+    "RefundLineInput",
     "SubjectInput",
     "UnexpectedAnswer",
     "Unreachable",
