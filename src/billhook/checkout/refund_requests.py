@@ -31,13 +31,13 @@ _LOCK = """
 SELECT FROM billhook.payment_refs
 WHERE environment = $1 AND object_type = $2 AND object_id = $3 FOR UPDATE
 """
-_COLUMNS = "id, request_hash, amount, currency, line_items, reason, metadata, status, attempt"
+_COLUMNS = "id, request_hash, object_type, object_id, amount, status, attempt, refund_id"
 _BY_KEY = f"""
-SELECT {_COLUMNS}, refund_id, object_type, object_id FROM billhook.refund_requests
+SELECT {_COLUMNS} FROM billhook.refund_requests
 WHERE environment = $1 AND idempotency_key = $2
 """  # noqa: S608
 _SAME_WITHOUT_KEY = f"""
-SELECT {_COLUMNS}, refund_id, object_type, object_id FROM billhook.refund_requests q
+SELECT {_COLUMNS} FROM billhook.refund_requests q
 WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND request_hash = $4
     AND idempotency_key IS NULL AND (
         status = 'requested' OR status = 'created' AND requested_at > now() - interval '1 minute')
@@ -79,8 +79,8 @@ WHERE environment = $1 AND charge_id = ANY ($3::text[])
 """
 _INSERT = """
 INSERT INTO billhook.refund_requests (id, environment, idempotency_key, request_hash, object_type,
-    object_id, amount, currency, line_items, reason, metadata, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 'requested')
+    object_id, amount, currency, line_items, status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'requested')
 ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
@@ -139,8 +139,6 @@ class RefundRequest:
     id: UUID
     target: tuple[str, str]
     amount: int
-    reason: str | None
-    metadata: dict[str, str]
     attempt: int
     refund_id: str | None
     earlier: bool
@@ -318,8 +316,6 @@ async def claim(
         id=uuid4(),
         target=target.key,
         amount=decision.amount,
-        reason=order.reason,
-        metadata=order.metadata or {},
         attempt=1,
         refund_id=None,
         earlier=False,
@@ -334,8 +330,6 @@ async def claim(
         request.amount,
         balance.part.currency,
         _stored(decision.lines),
-        request.reason,
-        request.metadata,
     )
     if inserted != "INSERT 0 1":  # just now, for another payment
         raise key_reused("refund")
@@ -362,8 +356,6 @@ def _request(row: asyncpg.Record) -> RefundRequest:
         id=row["id"],
         target=(row["object_type"], row["object_id"]),
         amount=row["amount"],
-        reason=row["reason"],
-        metadata=row["metadata"],
         attempt=row["attempt"],
         refund_id=row["refund_id"],
         earlier=True,

@@ -30,7 +30,7 @@ _CHECK = (
 
 
 class NotRefundable(BillhookError):
-    """409: the payment has not succeeded, or less is left of it than is to be refunded."""
+    """409: the payment was not paid yet, or less is left of it than is to be refunded."""
 
     status = 409
     code = "PAYMENT_NOT_REFUNDABLE"

@@ -85,7 +85,7 @@ async def create_refund(
 
     request = await repeat_collisions(decided)
     with unfinished("refund"):
-        refund_id = await _at_stripe(reader, request)
+        refund_id = await _at_stripe(reader, request, order)
         answer = await read_refund(database, environment, refund_id)
     return answer.model_copy(update={"repeated": request.earlier})
 
@@ -184,7 +184,7 @@ async def cancel_refund(
     return await read_refund(database, environment, refund_id)
 
 
-async def _at_stripe(reader: LiveReader, request: RefundRequest) -> str:
+async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> str:
     """Create the refund of a request, unless it exists, and mirror it. Returns its id."""
     refund_id = request.refund_id
     if refund_id is None and request.earlier:
@@ -195,7 +195,7 @@ async def _at_stripe(reader: LiveReader, request: RefundRequest) -> str:
         with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
             await _get(reader, refund_id)
         return refund_id
-    answer = await _create(reader, request)
+    answer = await _create(reader, request, order)
     refund_id = str(answer.data["id"])
     await refund_requests.created(reader.database, request.id, refund_id)
     # A repeated response of Stripe shows the refund as it was at first: so that is its time.
@@ -203,15 +203,15 @@ async def _at_stripe(reader: LiveReader, request: RefundRequest) -> str:
     return refund_id
 
 
-async def _create(reader: LiveReader, request: RefundRequest) -> Fetched:
+async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> Fetched:
     kind, object_id = request.target
     params: StripeObject = {
         kind: object_id,
         "amount": request.amount,
-        "metadata": {**request.metadata, _REQUEST: str(request.id)},
+        "metadata": {**(order.metadata or {}), _REQUEST: str(request.id)},
     }
-    if request.reason is not None:
-        params["reason"] = request.reason
+    if order.reason is not None:
+        params["reason"] = order.reason
     again = "" if request.attempt == 1 else f":{request.attempt}"
     key = f"insforge:{reader.environment}:refund:{request.id}{again}"
     try:

@@ -12,8 +12,6 @@ CREATE TABLE billhook.refund_requests (
     amount          bigint NOT NULL,
     currency        text,
     line_items      jsonb NOT NULL DEFAULT '[]',
-    reason          text,
-    metadata        jsonb NOT NULL DEFAULT '{}',
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
     attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
     refund_id       text,
