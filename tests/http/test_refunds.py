@@ -360,15 +360,26 @@ def test_a_rule_of_the_app_that_rejects_the_row_is_named_and_the_repetition_comp
     assert refunds_at_stripe(shop, intent) == [100]
 
 
-def test_a_refund_that_waits_for_the_customer_can_be_canceled(
-    api: Api, shop: Buying, database_url: str, sandbox: str
-) -> None:
-    intent = shop.paid()["payment_intent"]
+def test_a_refund_that_waits_for_the_customer_can_be_canceled(api: Api, shop: Buying) -> None:
+    intent = shop.paid(card="pm_card_pendingRefund")["payment_intent"]
     shop.deliver()
     refund = refunded(api, intent, amount=500)["refund"]["refundId"]
     refused = api.admin("POST", f"/test/refunds/{refund}/cancel")
     assert (refused.status_code, refused.json()["error"]) == (409, "PAYMENT_NOT_REFUNDABLE")
-    assert "cannot cancel a refund with a status of succeeded" in refused.json()["message"]
+    assert "cannot cancel a refund with a status of pending" in refused.json()["message"]
+    shop.control("advance", seconds=2)  # two states of one second have no order
+    shop.control("refund_action", refund=refund)
+    shop.deliver()
+    waiting = api.admin("GET", f"/test/refunds/{refund}").json()["refund"]
+    assert (waiting["status"], waiting["providerStatus"]) == ("pending", "requires_action")
+    for _ in range(2):
+        canceled = api.admin("POST", f"/test/refunds/{refund}/cancel")
+        assert canceled.status_code == 200, canceled.text
+        shown = canceled.json()["refund"]
+        assert (shown["status"], shown["providerStatus"]) == ("failed", "canceled")
+    shop.deliver()
+    assert [t["amount_refunded"] for t in transactions(api) if t["type"] != "refund"] == [0]
+    assert refunded(api, intent)["refund"]["amount"] == 1500
     assert api.admin("POST", "/test/refunds/re_unknown/cancel").status_code == 404
 
 

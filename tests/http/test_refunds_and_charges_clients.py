@@ -134,7 +134,7 @@ def test_the_same_key_on_the_command_line_refunds_once(shop: Buying, command: Bi
     given = ("refunds", "create", intent, "--amount", "100", "--idempotency-key", "k", "--yes")
     first, again = command(*given, "--json"), command(*given)
     assert first.json["repeated"] is False
-    assert "An earlier request had created this refund." in again.err
+    assert "repeats an earlier request" in again.err
     assert [each.amount for each in shop.v1.refunds.list().data] == [100]
 
 

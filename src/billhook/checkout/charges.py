@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 import orjson
 
-from billhook.checkout.live_reader import LiveReader, live_reader
+from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.checkout.refund_requests import key_reused
 from billhook.errors import (
@@ -35,13 +35,13 @@ from billhook.mirror.refreshes import payment_intent, show_event
 from billhook.models import Charge, CreateCharge
 from billhook.paths import encoded
 from billhook.postgres import Database
-from billhook.postgres.refusals import refusals_of, unfinished
+from billhook.postgres.refusals import unfinished
 from billhook.projections import Event
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject, details_of, refusal_of
+from billhook.stripe.gateway import Fetched, Gateway, StripeObject, details_of, refusal_of
 
 _FIND = """
-SELECT id, request_hash, customer_id, payment_method_id, payment_intent_id, created_at
+SELECT id, request_hash, customer_id, payment_method_id, payment_intent_id, attempt, created_at
 FROM billhook.charge_requests WHERE environment = $1 AND idempotency_key = $2
 """
 _INSERT = """
@@ -57,6 +57,9 @@ WHERE id = $1 RETURNING payment_intent_id
 # Stripe refused to create a PaymentIntent: the same key may be used for a better request.
 _FORGET = "DELETE FROM billhook.charge_requests WHERE id = $1 AND payment_intent_id IS NULL"
 _REFUSALS = frozenset((400, 401, 402, 403, 404))
+# Stripe stores its own failures, too, and would repeat one under the same key. Another key does no
+# harm: nothing is paid but the stored PaymentIntent, and that only once.
+_NEXT_ATTEMPT = "UPDATE billhook.charge_requests SET attempt = attempt + 1 WHERE id = $1"
 
 _AUTHENTICATION = "authentication_required"
 # Stripe's status → the event that reports it.
@@ -101,6 +104,7 @@ class _Request:
     customer: str
     method: str
     intent_id: str | None
+    attempt: int
     created_at: datetime
 
 
@@ -115,7 +119,7 @@ async def create_charge(
         ChargeDeclined: the payment method was declined.
         IdempotencyKeyReused: the key was used for something else.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
-        DatabaseRefused, DatabaseDuplicate: a rule of the app rejects the payment's row.
+        DatabaseRefused: a rule of the app rejects the payment's row; the PaymentIntent exists.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     reader = await live_reader(database, gateway, environment)
@@ -177,6 +181,7 @@ async def _stored(reader: LiveReader, order: CreateCharge, fingerprint: str) -> 
         customer=row["customer_id"],
         method=row["payment_method_id"],
         intent_id=row["payment_intent_id"],
+        attempt=row["attempt"],
         created_at=row["created_at"],
     )
 
@@ -223,9 +228,7 @@ async def _intent(reader: LiveReader, request: _Request) -> StripeObject:
     if request.intent_id is not None:
         return await payment_intent(reader, request.intent_id)
     try:
-        answer = await reader.post(
-            "/v1/payment_intents", _params(request), _stripe_key(reader, request)
-        )
+        answer = await _post(reader, request, "/v1/payment_intents", _params(request), "create")
     except BillhookError as error:
         refusal = refusal_of(error)
         if refusal is not None and refusal.status in _REFUSALS:
@@ -273,8 +276,17 @@ def _params(request: _Request) -> StripeObject:
     return params
 
 
-def _stripe_key(reader: LiveReader, request: _Request) -> str:
-    return f"insforge:{reader.environment}:charge:{request.id}"
+async def _post(
+    reader: LiveReader, request: _Request, path: str, params: StripeObject, step: str
+) -> Fetched:
+    key = f"insforge:{reader.environment}:charge:{request.id}:{step}:{request.attempt}"
+    try:
+        return await reader.post(path, params, key)
+    except BillhookError as error:
+        refusal = refusal_of(error)
+        if refusal is not None and refusal.status is not None and refusal.status >= 500:
+            await reader.database.execute(_NEXT_ATTEMPT, request.id)
+        raise
 
 
 async def _confirm(
@@ -290,7 +302,7 @@ async def _confirm(
         given["return_url"] = request.order.return_url
     path = f"/v1/payment_intents/{encoded(str(intent['id']))}/confirm"
     try:
-        answer = await reader.post(path, given, f"{_stripe_key(reader, request)}:{step}")
+        answer = await _post(reader, request, path, given, step)
     except BillhookError as error:
         refusal = refusal_of(error)
         if refusal is None or refusal.status is None or refusal.status >= 500:
@@ -321,7 +333,7 @@ async def _show(reader: LiveReader, intent: StripeObject) -> None:
     # No event of this state is older, so it takes precedence when it arrives.
     at = timestamp(hash_of(charge).get("created")) or timestamp(intent.get("created"))
     if kind is not None and at is not None:
-        with refusals_of("payments.transactions"):
+        with mirroring(f"The PaymentIntent {intent['id']}"):
             told = intent | {"latest_charge": id_of(charge)}
             await show_event(reader, Event("", kind, at, told, None))
 

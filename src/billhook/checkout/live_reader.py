@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from billhook.errors import DatabaseDuplicate, DatabaseRefused, Forbidden
 from billhook.mirror.fetching import StripeReader, reader_of_account
 from billhook.postgres import Database
+from billhook.postgres.refusals import refusals_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
@@ -24,6 +28,27 @@ class LiveReader(StripeReader):
         return await self.gateway.post(
             self.environment, path, params, idempotency_key=idempotency_key, key=self.key
         )
+
+
+@contextmanager
+def mirroring(what: str) -> Iterator[None]:
+    """For writing a response of Stripe's: money has moved, or may have.
+
+    Args:
+        what: what Stripe has now.
+
+    Raises:
+        DatabaseRefused: a rule of the app rejects the row; says that Stripe has it all the same.
+    """
+    try:
+        with refusals_of("payments.transactions"):
+            yield
+    except (DatabaseDuplicate, DatabaseRefused, Forbidden) as error:
+        raise DatabaseRefused(
+            f"{what} exists at Stripe, but a rule of the app rejects its row: {error.message}",
+            next_actions="Fix the rule. Then send the same request again, with its idempotencyKey "
+            "if it has one; a new key would move the money twice.",
+        ) from error
 
 
 async def live_reader(database: Database, gateway: Gateway, environment: Environment) -> LiveReader:

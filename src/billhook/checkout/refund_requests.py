@@ -85,17 +85,21 @@ ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
 UPDATE billhook.refund_requests
-SET status = 'requested', attempt = attempt + 1, requested_at = now(), amount = $2, line_items = $3
+SET status = 'requested', attempt = attempt + 1, asking = 1, requested_at = now(), amount = $2,
+    line_items = $3
 WHERE id = $1
 RETURNING attempt
 """
-_ASKED_AGAIN = "UPDATE billhook.refund_requests SET requested_at = now() WHERE id = $1"
+_ASKED_AGAIN = """
+UPDATE billhook.refund_requests SET asking = asking + 1, requested_at = now() WHERE id = $1
+"""
 _CREATED = """
 UPDATE billhook.refund_requests SET status = 'created', refund_id = $2 WHERE id = $1
 """
-# Unless another request with the same key was more successful.
+# Unless another request with the same key is still asking, or was more successful.
 _REFUSED = """
-UPDATE billhook.refund_requests SET status = 'refused'
+UPDATE billhook.refund_requests
+SET asking = asking - 1, status = CASE WHEN asking <= 1 THEN 'refused' ELSE status END
 WHERE id = $1 AND status = 'requested' AND attempt = $2
 """
 _ABANDONED = """

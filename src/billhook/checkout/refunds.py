@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 
 from billhook.checkout import refund_requests
-from billhook.checkout.live_reader import LiveReader, live_reader
+from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
 from billhook.checkout.refund_lines import lines_of
 from billhook.checkout.refund_requests import RefundRequest, balance_of, claim, decide, lock_payment
 from billhook.checkout.refund_target import NotRefundable, Target, find_target
@@ -32,13 +32,12 @@ from billhook.models import (
 )
 from billhook.paths import encoded
 from billhook.postgres import Database, repeat_collisions
-from billhook.postgres.refusals import refusals_of, unfinished
+from billhook.postgres.refusals import unfinished
 from billhook.reports.lists.transactions import TRANSACTION_COLUMNS
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject, refusal_of
 from billhook.stripe.list_pages import list_pages
 
-_TABLE = "payments.transactions"
 _REQUEST = "insforge_refund_request_id"
 """The metadata of a refund that names its request."""
 _NOT_EXECUTED = frozenset((400, 401, 402, 403, 404, 429))
@@ -68,7 +67,7 @@ async def create_refund(
         InvalidInput: a line is unknown.
         IdempotencyKeyReused: the key was used for something else.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
-        DatabaseRefused, DatabaseDuplicate: a rule of the app rejects the row; the refund exists.
+        DatabaseRefused: a rule of the app rejects the row; the refund exists.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     reader = await live_reader(database, gateway, environment)
@@ -246,7 +245,7 @@ async def _get(reader: LiveReader, refund_id: str) -> StripeObject:
 
 
 async def _show(reader: LiveReader, refund: StripeObject, at: int) -> None:
-    with refusals_of(_TABLE):
+    with mirroring(f"The refund {refund['id']}"):
         await show_refund(reader, refund, at)
 
 

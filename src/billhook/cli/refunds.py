@@ -187,4 +187,4 @@ def _answer(found: RefundResponse, as_json: bool) -> None:
         }
     )
     if found.repeated:
-        note("An earlier request had created this refund.")
+        note("The command repeats an earlier request, whose refund this is.")

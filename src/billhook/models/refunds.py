@@ -162,7 +162,7 @@ class RefundResponse(WireModel):
 
     Attributes:
         payment: null while Billhook does not know it.
-        repeated: an earlier request created the refund; this one changed nothing.
+        repeated: the request repeats an earlier one, whose refund this is.
     """
 
     refund: Refund

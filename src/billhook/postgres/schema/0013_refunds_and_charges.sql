@@ -14,6 +14,7 @@ CREATE TABLE billhook.refund_requests (
     line_items      jsonb NOT NULL DEFAULT '[]',
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
     attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
+    asking          integer NOT NULL DEFAULT 1,  -- who may still be asking Stripe in this attempt
     refund_id       text,
     requested_at    timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
     created_at      timestamptz NOT NULL DEFAULT now()
@@ -35,6 +36,7 @@ CREATE TABLE billhook.charge_requests (
     customer_id       text NOT NULL,
     payment_method_id text NOT NULL,
     payment_intent_id text,
+    attempt           integer NOT NULL DEFAULT 1,  -- counts up when Stripe failed: it repeats that for a day
     created_at        timestamptz NOT NULL DEFAULT now(),
     UNIQUE (environment, idempotency_key)
 );
