@@ -11,6 +11,7 @@ import pytest
 from api import Api
 from buying import Buying, refunded, selling, transactions
 from http_tokens import ANONYMOUS_KEY, token
+from waiting import until
 
 REQUESTS = "SELECT status, amount, refund_id FROM billhook.refund_requests ORDER BY created_at"
 
@@ -264,6 +265,35 @@ def test_a_request_that_stripe_refused_may_be_repeated_with_its_key(api: Api, sh
     assert refunded(api, intent, 429, **body)["error"] == "RATE_LIMITED"
     assert [row["status"] for row in api.books.rows(REQUESTS)] == ["refused"]
     assert refunded(api, intent, **body)["refund"]["amount"] == 100
+
+
+def test_a_refusal_does_not_start_a_second_attempt_while_the_first_may_still_succeed(
+    api: Api, shop: Buying
+) -> None:
+    """Two clients send one request. Stripe limits one of them, and is slow for the other."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    slow = {"method": "POST", "path_prefix": "/v1/refunds"}
+    shop.control("fault", status=429, reason="global-rate", seconds=1, **slow)
+    shop.control("fault", seconds=3, **slow)
+    body = {"payment": intent, "amount": 100, "idempotencyKey": "two"}
+
+    def send(_: int) -> int:
+        return api.admin("POST", "/test/refunds", body).status_code
+
+    def asking() -> list[int]:
+        return [row["asking"] for row in api.books.rows("SELECT * FROM billhook.refund_requests")]
+
+    with ThreadPoolExecutor(2) as two:
+        limited = two.submit(send, 1)
+        until(lambda: asking() == [1])
+        slowed = two.submit(send, 2)
+        until(lambda: asking() == [2])
+        assert limited.result() == 429
+        assert not slowed.done()
+        assert send(3) == 201
+        assert slowed.result() == 201
+    assert refunds_at_stripe(shop, intent) == [100]
 
 
 def test_stripes_refusal_is_passed_on_and_the_mirror_catches_up(api: Api, shop: Buying) -> None:
