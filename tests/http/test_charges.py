@@ -12,6 +12,7 @@ import pytest
 from api import Api
 from buying import Buying, selling
 from http_tokens import ANONYMOUS_KEY, token
+from sandboxes import running_sandbox
 
 RETURN = "https://shop.example/account"
 
@@ -19,6 +20,19 @@ RETURN = "https://shop.example/account"
 @pytest.fixture
 def shop(database_url: str, sandbox: str) -> Iterator[Buying]:
     with selling(database_url, sandbox) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def own_sandbox() -> Iterator[str]:
+    """A sandbox whose clock can be moved by days without surprising other tests."""
+    with running_sandbox() as url:
+        yield url
+
+
+@pytest.fixture
+def patient_shop(database_url: str, own_sandbox: str) -> Iterator[Buying]:
+    with selling(database_url, own_sandbox) as found:
         yield found
 
 
@@ -242,8 +256,9 @@ def test_many_at_once_with_one_key_charge_once(api: Api, shop: Buying) -> None:
 @pytest.mark.parametrize("happened", [True, False])
 @pytest.mark.parametrize("days", [0, 2])
 def test_a_charge_whose_answer_was_lost_is_completed_and_never_repeated(
-    api: Api, shop: Buying, path: str, *, happened: bool, days: int
+    patient_shop: Buying, path: str, *, happened: bool, days: int
 ) -> None:
+    shop, api = patient_shop, patient_shop.api
     customer = shop.customer()
     shop.lose_answer(path, happened=happened)
     given = {"amount": 2500, "currency": "eur", "idempotencyKey": "k1", "customerId": customer.id}

@@ -11,6 +11,7 @@ import pytest
 from api import Api
 from buying import Buying, refunded, selling, transactions
 from http_tokens import ANONYMOUS_KEY, token
+from sandboxes import running_sandbox
 from waiting import until
 
 REQUESTS = "SELECT status, amount, refund_id FROM billhook.refund_requests ORDER BY created_at"
@@ -19,6 +20,19 @@ REQUESTS = "SELECT status, amount, refund_id FROM billhook.refund_requests ORDER
 @pytest.fixture
 def shop(database_url: str, sandbox: str) -> Iterator[Buying]:
     with selling(database_url, sandbox) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def own_sandbox() -> Iterator[str]:
+    """A sandbox whose clock can be moved by days without surprising other tests."""
+    with running_sandbox() as url:
+        yield url
+
+
+@pytest.fixture
+def patient_shop(database_url: str, own_sandbox: str) -> Iterator[Buying]:
+    with selling(database_url, own_sandbox) as found:
         yield found
 
 
@@ -217,8 +231,9 @@ def test_many_at_once_with_one_key_get_one_refund(api: Api, shop: Buying) -> Non
 
 
 def test_a_request_whose_answer_was_lost_is_completed_even_after_stripe_forgot_its_key(
-    api: Api, shop: Buying
+    patient_shop: Buying,
 ) -> None:
+    shop, api = patient_shop, patient_shop.api
     intent = shop.paid()["payment_intent"]
     shop.deliver()
     body = {"payment": intent, "amount": 700, "idempotencyKey": "lost"}
