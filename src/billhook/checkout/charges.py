@@ -160,11 +160,7 @@ async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
     )
     found = await _stored(reader, order, fingerprint)  # ours, or that of a concurrent request
     if found is None:
-        raise UpstreamFailure(
-            "Stripe refused a concurrent request with the same idempotency key.",
-            status=409,
-            next_actions="Send the request again.",
-        )
+        raise _overtaken()
     return found
 
 
@@ -242,13 +238,19 @@ async def _intent(reader: LiveReader, request: _Request) -> StripeObject:
         await reader.check(connection)
         stored = await connection.fetchval(_STORE_INTENT, request.id, created)
     if stored is None:  # nobody confirms what is not stored
-        raise UpstreamFailure(
-            "Stripe refused a concurrent request with the same idempotency key.",
-            status=409,
-            next_actions="Send the request again.",
-        )
-    # Not `answer`: Stripe may have repeated an earlier response, and the payment has continued.
+        raise _overtaken()
+    if stored == created and not answer.replayed:
+        return answer.data
+    # Stripe has repeated an earlier response, and the payment may have continued.
     return await payment_intent(reader, stored)
+
+
+def _overtaken() -> UpstreamFailure:
+    return UpstreamFailure(
+        "Stripe refused a concurrent request with the same idempotency key.",
+        status=409,
+        next_actions="Send the request again.",
+    )
 
 
 def _params(request: _Request) -> StripeObject:
