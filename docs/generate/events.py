@@ -41,7 +41,11 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "invoice": "in_1",
         "payment": {"type": "payment_intent", "payment_intent": "pi_1"},
     },
-    "payment_intent": {"id": "pi_1", **_PAYMENT},
+    "payment_intent": {
+        "id": "pi_1",
+        **_PAYMENT,
+        "metadata": {"insforge_checkout_mode": "payment"},
+    },
     "charge": {"id": "ch_1", "status": "succeeded", "amount_refunded": 0, **_PAYMENT},
     "refund": _REFUND,
     "charge.refund": _REFUND,

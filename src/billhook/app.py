@@ -28,6 +28,7 @@ from billhook.checkout.result import CheckoutResults
 from billhook.errors import BillhookError
 from billhook.http import (
     catalog,
+    charges,
     checkout,
     connections,
     cors,
@@ -42,6 +43,7 @@ from billhook.http import (
     overview,
     public_catalog,
     refresh,
+    refunds,
     subscriptions,
     webhooks,
 )
@@ -99,7 +101,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
-        *(overview, events),
+        *(refunds, charges, overview, events),
         *(refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).

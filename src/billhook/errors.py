@@ -139,14 +139,21 @@ class SubscriptionNotFound(NotFound):
 
 
 class IdempotencyKeyReused(BillhookError):
-    """409: the idempotency key was used for another change of the subscription."""
+    """409: the idempotency key was used for another request.
+
+    Args:
+        what: the request makes, such as `refund`.
+    """
 
     status = 409
     code = "PAYMENT_IDEMPOTENCY_KEY_REUSED"
-    usual_next_actions = (
-        "Use a new idempotencyKey for each change, and reuse it only to repeat an unchanged "
-        "request."
-    )
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"The idempotency key was already used for another {what}.",
+            next_actions=f"Use a new idempotencyKey for each {what}, and reuse it only to repeat "
+            "an unchanged request.",
+        )
 
 
 class PaymentConfigInvalid(BillhookError):

@@ -175,6 +175,11 @@ COMMANDS: dict[str, Command] = {
     "latency": Command("delay all responses", latency_arguments, given_options),
     "outcome": Command("set the outcome of the next payments", outcome_arguments, given_options),
     "pay": Command("pay a Checkout Session", pay_arguments, given_options),
+    "refund-action": Command(
+        "make a pending refund wait for the customer",
+        lambda p: p.add_argument("refund", help="id of a refund"),
+        given_options,
+    ),
     "renew": Command("renew a subscription now", renew_arguments, given_options),
     "reset": Command("delete all data and settings", no_arguments, given_options),
     "restrict-key": Command(

@@ -26,6 +26,7 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.checkout_payment import Authentication, pay
 from billhook_sandbox.flows.checkout_sample_buyer import sample_buyer
+from billhook_sandbox.flows.refund_lifecycle import require_action
 from billhook_sandbox.keys import parse_key
 from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.options import API_VERSION
@@ -58,6 +59,7 @@ class Controls:
             "outcome": self.outcome,
             "pay": self.pay,
             "recover": self.recover,
+            "refund_action": self.refund_action,
             "renew": self.renew,
             "reset": self.reset,
             "restrict_key": self.restrict_key,
@@ -239,6 +241,11 @@ class Controls:
     def method(self, data: DataSet, token: str) -> Json:
         """Test tokens work in live mode too, since the sandbox accepts no real cards."""
         return find_method(data, token, "payment_method", live_tokens=True)
+
+    def refund_action(self, given: Json) -> Json:
+        """A pending refund then waits for the customer: `requires_action`."""
+        data, refund = self.find("refund", given.get("refund"))
+        return self.run_on_test_clock(data, refund, lambda: require_action(data, refund))
 
     def renew(self, given: Json) -> Json:
         data, subscription = self.find("subscription", given.get("subscription"))

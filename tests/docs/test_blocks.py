@@ -61,6 +61,12 @@ RUN_BY = {
         "python": "tests/docs/test_refunds_trials_page.py",
         "sql": "tests/docs/test_refunds_trials_page.py",
     },
+    "docs/how-to/refunds.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_refunds_page.py"
+    ),
+    "docs/how-to/charge-later.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_charge_later_page.py"
+    ),
     "docs/how-to/run-code.md": {
         "python": "tests/docs/test_run_code_page.py",
         "sql": "tests/docs/test_run_code_page.py",

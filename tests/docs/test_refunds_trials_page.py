@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -16,7 +15,6 @@ import aside
 from billhook_sandbox.testing import Sandbox
 from books import Books
 from pages import app_sql, block, blocks
-from stripe_events import charge, event, refund, session
 
 PAGE = "docs/how-to/refunds-trials-coupons-tax.md"
 T = TypeVar("T")
@@ -28,7 +26,6 @@ def shop(database_url: str) -> Books:
     books = Books(database_url)
     for sql in app_sql():
         books.execute(sql)
-    books.execute(block(PAGE, "sql", "CREATE FUNCTION refund_order"))
     books.execute("INSERT INTO orders VALUES ('1001', 'test', 1500, 'eur')")
     return books
 
@@ -68,7 +65,7 @@ def apply_new(account: Sandbox, books: Books) -> None:
 
 
 def order(books: Books) -> dict[str, Any]:
-    return books.row("SELECT status, amount_refunded FROM orders")
+    return books.row("SELECT status FROM orders")
 
 
 def price(account: Sandbox, **more: Any) -> str:
@@ -85,47 +82,6 @@ def checkout(account: Sandbox, price_id: str, **more: Any) -> stripe.checkout.Se
         **more,
     }
     return account.client.v1.checkout.sessions.create(given)
-
-
-def test_a_paid_order_is_refunded_once(
-    shop: Books, account: Sandbox, server: dict[str, Any]
-) -> None:
-    account.pay(checkout(account, price(account)).id)
-    apply_new(account, shop)
-    assert order(shop) == {"status": "paid", "amount_refunded": 0}
-
-    async def twice(connection: asyncpg.Connection[Any]) -> list[stripe.Refund]:
-        return [await server["refund_order"](connection, "1001") for _ in range(2)]
-
-    first, second = connected(shop, twice)
-    assert first.id == second.id
-    account.settle()
-    apply_new(account, shop)
-    assert order(shop) == {"status": "refunded", "amount_refunded": 1500}
-
-
-def orders_of(events: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    return [list(each) for each in itertools.permutations(events)]
-
-
-BOUGHT = event("checkout.session.completed", session("cs_1", metadata={"order_id": "1001"}), at=1)
-PART = event("refund.created", refund("re_1", amount=500), at=5)
-TOTAL = event("charge.refunded", charge("ch_1", amount_refunded=500), at=5)
-FAILED = event("refund.failed", refund("re_1", amount=500, status="failed"), at=9)
-
-
-@pytest.mark.parametrize("events", orders_of([BOUGHT, PART, TOTAL]))
-def test_a_part_is_refunded_whatever_the_order_of_events(
-    shop: Books, events: list[dict[str, Any]]
-) -> None:
-    shop.apply(*events, *events)
-    assert order(shop) == {"status": "paid", "amount_refunded": 500}
-
-
-@pytest.mark.parametrize("events", orders_of([BOUGHT, PART, FAILED]))
-def test_a_refund_that_fails_is_taken_back(shop: Books, events: list[dict[str, Any]]) -> None:
-    shop.apply(*events)
-    assert order(shop) == {"status": "paid", "amount_refunded": 0}
 
 
 def opened_by(

@@ -85,3 +85,21 @@ def test_fact_27_refunds_and_charges_are_only_included_when_expanded(
     assert "refunds" not in plain
     expanded = shop.get(f"/v1/charges/{plain['id']}", **{"expand[]": "refunds"})
     assert [refund["amount"] for refund in expanded["refunds"]["data"]] == [100]
+
+
+def test_fact_30_only_a_refund_that_waits_for_the_customer_can_be_canceled(shop: Shop) -> None:
+    intent = shop.paid(card="pm_card_pendingRefund")["payment_intent"]
+    refund = shop.v1.refunds.create({"payment_intent": intent})
+    with pytest.raises(stripe.InvalidRequestError, match="status of pending"):
+        shop.v1.refunds.cancel(refund.id)
+    shop.sandbox.control("refund_action", refund=refund.id)
+    waiting = shop.v1.refunds.retrieve(refund.id)
+    assert waiting.status == "requires_action"
+    assert waiting.next_action.type == "display_details"
+    shop.settle()
+    assert shop.v1.refunds.retrieve(refund.id).status == "requires_action"
+    assert shop.v1.refunds.cancel(refund.id).status == "canceled"
+    charge = shop.v1.charges.retrieve(str(refund.charge))
+    assert (charge.amount_refunded, charge.refunded) == (0, False)
+    assert sum(t["amount"] for t in shop.get("/v1/balance_transactions")["data"]) == 1500
+    assert shop.v1.refunds.create({"payment_intent": intent}).amount == 1500

@@ -30,6 +30,8 @@ TABLES = (
     "billhook.payment_refunds",
     "billhook.payment_disputes",
     "billhook.fetched_payments",
+    "billhook.refund_requests",
+    "billhook.charge_requests",
     "billhook.tombstones",
     "billhook.refreshes",
     "billhook.ties",

@@ -24,11 +24,13 @@ from billhook.cli import (
     mirrored,
     prices,
     products,
+    refunds,
     subscription_changes,
     subscriptions,
     webhooks,
 )
 from billhook.cli.catalog import catalog
+from billhook.cli.charge import charge
 from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
 from billhook.cli.link import link
@@ -269,6 +271,11 @@ app.add_typer(customers.app, name="customers")
 subscription_changes.add_to(subscriptions.app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
+app.add_typer(refunds.app, name="refunds")
+app.command(
+    epilog="Example: billhook charge --subject team:t_42 --amount 1500 --currency eur "
+    "--idempotency-key usage-2026-05-t_42"
+)(charge)
 mirrored.add_to(app)
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")

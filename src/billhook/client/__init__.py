@@ -18,6 +18,7 @@ from billhook.client.inputs import (
     ItemChangeInput,
     LineItemInput,
     RecurringInput,
+    RefundLineInput,
     SubjectInput,
 )
 from billhook.client.request import Page
@@ -34,6 +35,7 @@ __all__ = [
     "LineItemInput",
     "Page",
     "RecurringInput",
+    "RefundLineInput",
     "SubjectInput",
     "UnexpectedAnswer",
     "Unreachable",

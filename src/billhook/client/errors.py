@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from billhook.errors import BillhookError
 
 
@@ -13,7 +15,14 @@ class ApiError(BillhookError):
         code: for machines, such as `PAYMENT_PRODUCT_NOT_FOUND`.
         message: one or two sentences, for people.
         next_actions: what to do about it, or None.
+        decline_code: why a bank declined a charge, such as `insufficient_funds`, or None.
     """
+
+    decline_code: str | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The response body in the contract's shape."""
+        return super().body() | ({"declineCode": self.decline_code} if self.decline_code else {})
 
 
 class Unreachable(ApiError):

@@ -94,15 +94,27 @@ class RecurringInput(TypedDict):
     interval_count: NotRequired[int]
 
 
+class RefundLineInput(TypedDict):
+    """A line of a checkout or invoice, by its id or its price's id, and a quantity (default: all
+    units that are not refunded)."""
+
+    line_item_id: NotRequired[str]
+    price_id: NotRequired[str]
+    quantity: NotRequired[int]
+
+
 _CAMEL = {
     "price_id": "priceId",
     "customer_id": "customerId",
     "lookup_key": "lookupKey",
     "interval_count": "intervalCount",
+    "line_item_id": "lineItemId",
 }
 
 
-def camel(given: LineItemInput | RecurringInput | AssignmentInput) -> dict[str, Any]:
+def camel(
+    given: LineItemInput | RecurringInput | AssignmentInput | RefundLineInput,
+) -> dict[str, Any]:
     """An input in the API's style."""
     return {_CAMEL.get(name, name): value for name, value in given.items()}
 

@@ -161,12 +161,14 @@ def _error(response: httpx.Response) -> ApiError:
         body = ErrorBody.model_validate_json(response.content)
     except ValidationError:
         return _foreign(response)
-    return ApiError(
+    error = ApiError(
         body.message,
         status=response.status_code,
         code=body.error,
         next_actions=body.next_actions,
     )
+    error.decline_code = body.decline_code
+    return error
 
 
 def _foreign(response: httpx.Response) -> UnexpectedAnswer:

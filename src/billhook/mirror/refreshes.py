@@ -241,7 +241,7 @@ async def _link_invoice(reader: fetching.StripeReader, invoice_id: str) -> None:
     payment = await _payment(reader, "invoice", invoice_id)
     if at is not None and "paid" in payment and not payment.get("collected"):
         elsewhere = payment_elsewhere(invoice_id, payment["paid"])
-        await _apply(reader, Event("", "invoice_payment.paid", at, elsewhere, None))
+        await show_event(reader, Event("", "invoice_payment.paid", at, elsewhere, None))
 
 
 async def _find_payment(reader: fetching.StripeReader, mark: _Mark) -> None:
@@ -299,7 +299,7 @@ async def show_charge(reader: fetching.StripeReader, charge: StripeObject) -> No
     """Mirror the payment of a fetched charge of the legacy Charges API, without a PaymentIntent.
     Raises as `show_payment` does."""
     if (created := timestamp(charge.get("created"))) is not None:
-        await _apply(reader, Event("", "charge.succeeded", created, charge, None))
+        await show_event(reader, Event("", "charge.succeeded", created, charge, None))
 
 
 async def payment_intent(reader: fetching.StripeReader, intent_id: str) -> StripeObject:
@@ -320,7 +320,7 @@ def _intent_request(intent_id: str) -> tuple[str, str, dict[str, Any]]:
 
 async def show_refund(reader: fetching.StripeReader, refund: StripeObject, at: int) -> None:
     """Mirror a refund in the state that Stripe reported at `at`. Raises as `show_payment` does."""
-    await _apply(reader, Event("", "refund.updated", at, refund, None))
+    await show_event(reader, Event("", "refund.updated", at, refund, None))
 
 
 async def show_refunds_of(reader: fetching.StripeReader, charge_id: str) -> None:
@@ -378,7 +378,7 @@ async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> 
     if kind is not None:
         # If the event still arrives, it is not older than the charge, so it takes precedence.
         told = intent | {"latest_charge": id_of(charge)}
-        await _apply(reader, Event("", kind, created, told, None))
+        await show_event(reader, Event("", kind, created, told, None))
 
 
 async def invoices_paid_by(reader: fetching.StripeReader, intent_id: str) -> list[str]:
@@ -401,7 +401,7 @@ async def _invoice_payments(reader: fetching.StripeReader, which: Mapping[str, A
     """Mirror payments of invoices. Returns the time of the response if none of them counts."""
     page = await _list_invoice_payments(reader, which)
     for each in page.objects:
-        await _apply(reader, Event("", "invoice_payment.paid", page.at, each, None))
+        await show_event(reader, Event("", "invoice_payment.paid", page.at, each, None))
     counts = any(each.get("status") != "canceled" for each in page.objects)
     return None if counts else page.at
 
@@ -415,7 +415,7 @@ async def _payment(
     return {name: value for name, value in row.items() if value is not None} if row else {}
 
 
-async def _apply(reader: fetching.StripeReader, event: Event) -> None:
+async def show_event(reader: fetching.StripeReader, event: Event) -> None:
     """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
     fires; they are stored separately for rebuilds."""
     facts = [Fact(event, project(event))]

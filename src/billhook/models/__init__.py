@@ -56,6 +56,7 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.charges import Charge, ChargeResponse, CreateCharge
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -86,6 +87,16 @@ from billhook.models.rebuilding import (
     SkippedEvent,
 )
 from billhook.models.recovery import AwaitQuery, Gap, MirrorStatus, MirrorStatusResponse
+from billhook.models.refunds import (
+    CreateRefund,
+    PreviewRefund,
+    Refund,
+    RefundedLineItem,
+    RefundLineItem,
+    RefundPreview,
+    RefundPreviewResponse,
+    RefundResponse,
+)
 from billhook.models.runtime import (
     ActAs,
     BillingSubject,
@@ -149,16 +160,20 @@ __all__ = [
     "Catalog",
     "ChangeRequest",
     "ChangeSubscription",
+    "Charge",
+    "ChargeResponse",
     "CheckoutSession",
     "CheckoutSessionResponse",
     "Config",
     "ConfiguredKey",
     "Connection",
     "ConnectionResponse",
+    "CreateCharge",
     "CreateCheckoutSession",
     "CreateCustomerPortalSession",
     "CreatePrice",
     "CreateProduct",
+    "CreateRefund",
     "CurrencyFigures",
     "Customer",
     "CustomerPortalSession",
@@ -196,6 +211,7 @@ __all__ = [
     "PaymentAction",
     "PreviewInvoice",
     "PreviewLine",
+    "PreviewRefund",
     "Price",
     "PriceResponse",
     "Prices",
@@ -214,6 +230,12 @@ __all__ = [
     "RebuiltResponse",
     "RebuiltTable",
     "Recurring",
+    "Refund",
+    "RefundLineItem",
+    "RefundPreview",
+    "RefundPreviewResponse",
+    "RefundResponse",
+    "RefundedLineItem",
     "ReplayEvent",
     "ReplayEvents",
     "Replayed",

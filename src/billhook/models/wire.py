@@ -222,6 +222,14 @@ class ErrorBody(WireModel):
     next_actions: str | None = Field(
         None, json_schema_extra=without_null, description="What to do next."
     )
+    decline_code: str | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Of a declined charge: the bank's reason, such as `insufficient_funds`.",
+    )
+    payment_intent_id: str | None = Field(
+        None, json_schema_extra=without_null, description="Of a declined charge."
+    )
 
 
 R = TypeVar("R", bound=Request)

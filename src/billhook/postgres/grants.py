@@ -33,13 +33,13 @@ TABLES = (
 """Billhook's tables in `payments`."""
 _SECRETS = ("TABLE", "system.secrets")
 _PRIVATE = """
-    api_keys archived_events archived_rows archives backoff connected_account customer_claims
-    dashboard_sessions endpoint_events event_accounts event_retries events_of_others
+    api_keys archived_events archived_rows archives backoff charge_requests connected_account
+    customer_claims dashboard_sessions endpoint_events event_accounts event_retries events_of_others
     fetched_payments function_files keep_expanded leases load_batch load_payment_rows load_payments
     load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
-    pulls refreshes refuse_outcomes reset_session save_batch save_rows signing_secrets
-    subscription_requests sync_ranges sync_ranges_id_seq syncs ties tombstones touch_updated_at
-    verifications
+    pulls refreshes refund_requests refuse_outcomes reset_session save_batch save_rows
+    signing_secrets subscription_requests sync_ranges sync_ranges_id_seq syncs ties tombstones
+    touch_updated_at verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""
 

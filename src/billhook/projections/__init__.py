@@ -38,6 +38,7 @@ _PROJECTIONS: dict[str, Projection] = {
     "invoice_payment.paid": invoices.invoice_payment_paid,
     "payment_intent.succeeded": payment_intents.payment_intent_succeeded,
     "payment_intent.payment_failed": payment_intents.payment_intent_failed,
+    "payment_intent.processing": payment_intents.payment_intent_processing,
     "payment_intent.canceled": payment_intents.payment_intent_canceled,
     "charge.succeeded": charges.charge_succeeded,
     "charge.captured": charges.charge_succeeded,

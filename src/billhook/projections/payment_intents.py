@@ -41,6 +41,13 @@ def payment_intent_canceled(event: Event) -> Changes:
     return _payment(event, "canceled")
 
 
+def payment_intent_processing(event: Event) -> Changes:
+    """A bank debit of Billhook's, which takes days. Others are not payments before they succeed."""
+    if hash_of(event.object.get("metadata")).get("insforge_checkout_mode") != "payment":
+        return NOTHING
+    return _payment(event, "pending")
+
+
 def _payment(event: Event, outcome: Outcome) -> Changes:
     intent = event.object
     intent_id = id_of(intent)
@@ -64,7 +71,7 @@ def _payment(event: Event, outcome: Outcome) -> Changes:
         object_id=intent_id,
         outcome=outcome,
         place=Place.OUR_PAYMENT_INTENT if ours else Place.PAYMENT_INTENT,
-        type="one_time_payment" if succeeded else "failed_payment",
+        type="one_time_payment" if outcome in ("succeeded", "pending") else "failed_payment",
         subject_type=subject.type if subject else None,
         subject_id=subject.id if subject else None,
         customer_id=id_of(intent.get("customer")),
@@ -75,12 +82,18 @@ def _payment(event: Event, outcome: Outcome) -> Changes:
         presentment_amount=presentment_amount,
         presentment_currency=presentment_currency,
         description=text(intent.get("description")),
-        happened_at=(timestamp(intent.get("canceled_at")) if outcome == "canceled" else None)
-        or created,
+        happened_at=_happened_at(intent, outcome),
         created=created,
         related=refs,
     )
     return Changes(payment=PaymentChange(refs=listed(refs), source=source))
+
+
+def _happened_at(intent: StripeObject, outcome: Outcome) -> int | None:
+    if outcome == "pending":
+        return None
+    canceled_at = timestamp(intent.get("canceled_at")) if outcome == "canceled" else None
+    return canceled_at or timestamp(intent.get("created"))
 
 
 def _latest_charge(intent: StripeObject) -> str | None:

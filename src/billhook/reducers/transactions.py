@@ -189,9 +189,9 @@ def _refunded(payment: Payment, conversion: Conversion) -> tuple[int, int | None
     as well; a refund that failed is not counted again.
     """
     known = [refund.facts for refund in payment.refunds.values()]
-    refunds = _refunds(payment)
+    refunds = refunds_of(payment)
     returned = [(f, f.amount) for f in refunds if f.status == "refunded"]
-    beyond = [(f, _beyond(f, refunds)) for f in _totals(known)]
+    beyond = [(f, beyond_known(f, refunds)) for f in totals_of(known)]
     beyond = [(f, amount) for f, amount in beyond if amount > 0]
     times = [f.created for f, _ in returned or beyond if f.created is not None]
     return conversion.of_refunds([*returned, *beyond]), max(times, default=None)
@@ -240,20 +240,20 @@ def disputed(payment: Payment, conversion: Conversion) -> Disputed:
 def lacks_refunds(payment: Payment, charge_id: str) -> bool:
     """Whether a charge reports more refunds than its known ones."""
     charge = payment.refunds.get(("charge", charge_id))
-    return charge is not None and _beyond(charge.facts, _refunds(payment)) > 0
+    return charge is not None and beyond_known(charge.facts, refunds_of(payment)) > 0
 
 
-def _refunds(payment: Payment) -> list[RefundFacts]:
+def refunds_of(payment: Payment) -> list[RefundFacts]:
     return [each.facts for each in payment.refunds.values() if each.facts.object_type == "refund"]
 
 
-def _totals(known: list[RefundFacts]) -> list[RefundFacts]:
+def totals_of(known: list[RefundFacts]) -> list[RefundFacts]:
     """The total refunds that charges report; until one does, what the adopted row said."""
     charges = [f for f in known if f.object_type == "charge"]
     return charges or [f for f in known if f.object_type == "transaction"]
 
 
-def _beyond(total: RefundFacts, refunds: list[RefundFacts]) -> int:
+def beyond_known(total: RefundFacts, refunds: list[RefundFacts]) -> int:
     """What was refunded in total, without the known refunds. Zero if those are in another currency:
     then they cannot be told apart."""
     parts = [refund for refund in refunds if _is_part(refund, total)]

@@ -144,15 +144,20 @@ def _proxy_to(address: str) -> str | None:
     return None if proxy_bypass(to.host or "") else getproxies().get(to.scheme)
 
 
+def details_of(error: BaseException) -> StripeObject:
+    """The fields of Stripe's own error, for an error raised by a `Gateway`; else none."""
+    cause = error.__cause__
+    body = cause.json_body if isinstance(cause, stripe.StripeError) else None
+    details = body.get("error") if isinstance(body, dict) else None
+    return details if isinstance(details, dict) else {}
+
+
 def refusal_of(error: BaseException) -> Refusal | None:
     """Stripe's own error, for an error raised by a `Gateway`; else None."""
     cause = error.__cause__
     if not isinstance(cause, stripe.StripeError):
         return None
-    body = cause.json_body if isinstance(cause.json_body, dict) else {}
-    details = body.get("error")
-    if not isinstance(details, dict):
-        details = {}
+    details = details_of(error)
     return Refusal(
         cause.http_status, details.get("type"), details.get("code"), details.get("param")
     )

@@ -2,7 +2,7 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change
-from billhook_sandbox.flows.refund_lifecycle import refund_charge
+from billhook_sandbox.flows.refund_lifecycle import cancel_refund, refund_charge
 from billhook_sandbox.pagination import matching, page
 from billhook_sandbox.params import (
     EXPAND,
@@ -62,10 +62,8 @@ def list_(call: Call) -> Json:
 
 
 def cancel(call: Call) -> Json:
-    """Always fails: only refunds in `requires_action` can be canceled (stripe-facts 30)."""
-    refund = call.data.need("refund", call.id)
-    message = f"You cannot cancel a refund with a status of {refund['status']}."
-    raise InvalidRequest(message)
+    """Only refunds in `requires_action` can be canceled (stripe-facts 30)."""
+    return cancel_refund(call.data, call.data.need("refund", call.id))
 
 
 OPERATIONS = (

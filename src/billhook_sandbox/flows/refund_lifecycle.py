@@ -69,6 +69,8 @@ def money(amount: int, charge: Json) -> str:
 def settle_refund(data: DataSet, refund: str) -> None:
     """The refund gets its reference number, or fails."""
     before = data.need("refund", refund)
+    if before["status"] in ("requires_action", "canceled"):
+        return
     charge = data.need("charge", before["charge"])
     method = data.need("payment_method", charge["payment_method"])
     if card_of(method).refund == "fails_later":
@@ -99,6 +101,39 @@ def fail_refund(data: DataSet, before: Json, charge: Json) -> None:
     emit_charge_refund_updated(data, before, after)
     refunded = charge["amount_refunded"] - before["amount"]
     change(data, charge, "charge.updated", amount_refunded=refunded, refunded=False)
+
+
+def require_action(data: DataSet, before: Json) -> Json:
+    """The customer has to say where the money goes, as for methods that cannot be refunded to."""
+    if before["status"] != "pending":
+        message = f"Only a pending refund can require an action; this one is {before['status']}."
+        raise InvalidRequest(message)
+    now = data.clock.now()
+    sent = {"email_sent_at": now, "email_sent_to": "buyer@example.com"}
+    details = {"email_sent": sent, "expires_at": now + 45 * 24 * 3600}
+    action = {"type": "display_details", "display_details": details}
+    # At Stripe, `pending_reason` is then absent, not null.
+    rest = {k: v for k, v in before.items() if k != "pending_reason"}
+    after = data.put({**rest, "next_action": action, "status": "requires_action"})
+    emit(data, "refund.updated", after, previous_attributes(before, after))
+    emit_charge_refund_updated(data, before, after)
+    return after
+
+
+def cancel_refund(data: DataSet, before: Json) -> Json:
+    """Returns the amount to the balance; the charge is refundable again."""
+    if before["status"] != "requires_action":
+        raise InvalidRequest(f"You cannot cancel a refund with a status of {before['status']}.")
+    transaction = make_balance_transaction(data, before, before["amount"], "refund_failure")
+    rest = {k: v for k, v in before.items() if k != "next_action"}
+    failed = {"failure_balance_transaction": transaction["id"], "status": "canceled"}
+    after = data.put({**rest, **failed})
+    emit(data, "refund.updated", after, previous_attributes(before, after))
+    emit_charge_refund_updated(data, before, after)
+    charge = data.need("charge", before["charge"])
+    refunded = charge["amount_refunded"] - before["amount"]
+    change(data, charge, "charge.updated", amount_refunded=refunded, refunded=False)
+    return after
 
 
 def emit_charge_refund_updated(data: DataSet, before: Json, after: Json) -> None:

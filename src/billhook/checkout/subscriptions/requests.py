@@ -142,7 +142,5 @@ def _hash(operation: Operation, order: ChangeRequest) -> str:
 
 def _known(row: asyncpg.Record, hash_: str) -> Known:
     if row["request_hash"] != hash_:
-        raise IdempotencyKeyReused(
-            "The idempotency key was already used for another change of this subscription."
-        )
+        raise IdempotencyKeyReused("change of this subscription")
     return Known([Call(**call) for call in row["calls"]], row["finished"])

@@ -18,6 +18,7 @@ from billhook.client._async.lists import (
     AsyncSubscriptions,
     AsyncTransactions,
 )
+from billhook.client._async.refunds import AsyncCharges, AsyncRefunds
 from billhook.client._async.transport import AsyncTransport
 from billhook.client.inputs import (
     ActAsInput,
@@ -95,6 +96,8 @@ class AsyncClient:
         self.subscriptions = AsyncSubscriptions(self._transport)
         self.transactions = AsyncTransactions(self._transport)
         self.events = AsyncEvents(self._transport)
+        self.refunds = AsyncRefunds(self._transport)
+        self.charges = AsyncCharges(self._transport)
 
     def mirrored(self, name: str) -> AsyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -19,6 +19,7 @@ from billhook.client._sync.lists import (
     SyncSubscriptions,
     SyncTransactions,
 )
+from billhook.client._sync.refunds import SyncCharges, SyncRefunds
 from billhook.client._sync.transport import SyncTransport
 from billhook.client.inputs import (
     ActAsInput,
@@ -96,6 +97,8 @@ class Client:
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
         self.events = SyncEvents(self._transport)
+        self.refunds = SyncRefunds(self._transport)
+        self.charges = SyncCharges(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -27,7 +27,7 @@ _TYPES: tuple[TransactionType, ...] = get_args(TransactionType)
 _STATUSES: tuple[TransactionStatus, ...] = get_args(TransactionStatus)
 _FEW = 10_000
 
-_COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.subject_id,
+TRANSACTION_COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.subject_id,
     t.provider_customer_id, t.customer_email_snapshot,
     t.provider_object_id AS provider_reference_id,
     t.provider_object_type AS provider_reference_type, t.amount, t.amount_refunded,
@@ -35,7 +35,7 @@ _COLUMNS = """t.environment, t.provider, t.type, t.status, t.subject_type, t.sub
     t.paid_at, t.failed_at, t.refunded_at, t.canceled_at,
     t.dispute_status, t.dispute_reason, t.dispute_due_by, t.disputed_at,
     t.provider_created_at, t.created_at, t.updated_at"""
-_PAYMENT_COLUMNS = f"{_COLUMNS}, t.related_object_ids, t.payment_id"
+_PAYMENT_COLUMNS = f"{TRANSACTION_COLUMNS}, t.related_object_ids, t.payment_id"
 _REFUNDS = f"""
 SELECT {_PAYMENT_COLUMNS} FROM payments.transactions AS t
 WHERE t.payment_id = ANY ($2::text[]::bigint[]) AND t.type = 'refund' AND t.provider = 'stripe'
@@ -61,7 +61,7 @@ async def transactions(
     database: Database, environment: Environment, query: TransactionsQuery
 ) -> Page[Transaction]:
     """Payments and refunds, newest first unless `query.order` says otherwise."""
-    listing = await _listing(database, environment, query, _COLUMNS, _TYPES)
+    listing = await _listing(database, environment, query, TRANSACTION_COLUMNS, _TYPES)
     page = await listing.page(database, query)
     return Page([Transaction(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
 

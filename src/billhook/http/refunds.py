@@ -1,0 +1,81 @@
+"""Refunds: preview, create, read, cancel."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from billhook.checkout import refunds
+from billhook.http.body import read_json
+from billhook.http.openapi import body_of, errors
+from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
+from billhook.models import CreateRefund, PreviewRefund, RefundPreviewResponse, RefundResponse
+from billhook.services import ServicesOf
+from billhook.settings import Environment
+
+router = APIRouter(
+    prefix="/api/payments/stripe/{environment}/refunds",
+    tags=["Refunds and charges"],
+    dependencies=[*ADMIN, *NO_QUERY],
+)
+_ERRORS = errors(400, 401, 403, 404, 409, 413, 429, 502, 503)
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Refund a payment",
+    response_model=RefundResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(CreateRefund),
+)
+async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """Refund a payment: everything that is left, an amount, or lines of its checkout or invoice.
+
+    Never more than what is left: refunds that Stripe has not confirmed and lost disputes count,
+    too (409). The response shows the refund as Stripe has it, `pending` or `refunded`, and
+    `payments.transactions` shows the same. Repeating the request with its `idempotencyKey` refunds
+    once; without a key, the same request within a minute counts as a repetition.
+    """
+    order = await read_json(request, CreateRefund)
+    made = await refunds.create_refund(services.database, services.gateway, environment, order)
+    return answer(made, 201)
+
+
+@router.post(
+    "/preview",
+    summary="Preview a refund",
+    response_model=RefundPreviewResponse,
+    responses=_ERRORS,
+    openapi_extra=body_of(PreviewRefund),
+)
+async def preview(environment: Environment, request: Request, services: ServicesOf) -> Response:
+    """What a refund would return, and what is left of the payment. Nothing is refunded. It is
+    refused (409) if the refund would be.
+    """
+    order = await read_json(request, PreviewRefund)
+    found = await refunds.preview_refund(services.database, services.gateway, environment, order)
+    return answer(RefundPreviewResponse(preview=found))
+
+
+@router.get(
+    "/{refund_id}",
+    summary="Retrieve a refund",
+    response_model=RefundResponse,
+    responses=errors(400, 401, 403, 404, 503),
+)
+async def retrieve(environment: Environment, refund_id: PathId, services: ServicesOf) -> Response:
+    """A refund and its payment, as mirrored."""
+    return answer(await refunds.read_refund(services.database, environment, refund_id))
+
+
+@router.post(
+    "/{refund_id}/cancel",
+    summary="Cancel a refund",
+    response_model=RefundResponse,
+    responses=_ERRORS,
+)
+async def cancel(environment: Environment, refund_id: PathId, services: ServicesOf) -> Response:
+    """Cancel a refund that waits for the customer (`providerStatus` `requires_action`). Stripe
+    cancels no other (409)."""
+    found = await refunds.cancel_refund(services.database, services.gateway, environment, refund_id)
+    return answer(found)

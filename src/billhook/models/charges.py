@@ -1,0 +1,119 @@
+"""Charges of a saved payment method, without the customer. Amounts are in the currency's minor
+unit."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from billhook.models.admin import Currency, IdempotencyKey
+from billhook.models.refunds import MovedAmount
+from billhook.models.runtime import BillingSubject
+from billhook.models.wire import (
+    MOST_METADATA_KEYS,
+    NO_NUL,
+    TRIM,
+    Address,
+    Id,
+    Metadata,
+    Request,
+    Timestamp,
+    WireModel,
+    not_null,
+    without_null,
+)
+from billhook.settings import Environment
+
+_OURS = 4
+_Description = Annotated[str, StringConstraints(min_length=1, max_length=1000), TRIM, NO_NUL]
+
+
+class CreateCharge(Request):
+    """Body of `POST …/charges`."""
+
+    subject: BillingSubject | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Who is charged: its Stripe customer.",
+    )
+    customer_id: Id | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Instead of `subject`: the Stripe customer.",
+        examples=["cus_QxYz"],
+    )
+    amount: MovedAmount
+    currency: Currency
+    payment_method_id: Id | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="One that the customer has saved. Default: the customer's default.",
+        examples=["pm_1QxYz"],
+    )
+    description: _Description | None = Field(None, json_schema_extra=without_null)
+    metadata: Metadata | None = Field(None, json_schema_extra=without_null)
+    return_url: Address | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Where the customer goes after authenticating. Without it, there is no "
+        "`confirmUrl`.",
+        examples=["https://shop.example/account"],
+    )
+    idempotency_key: Annotated[IdempotencyKey, Field(examples=["usage-2026-05-t_42"])] = Field(
+        description="Repeating the request with this key charges once."
+    )
+
+    _not_null = field_validator(
+        *("subject", "customer_id", "payment_method_id", "description", "metadata", "return_url"),
+        mode="before",
+    )(not_null)
+
+    @model_validator(mode="after")
+    def _names_one_customer(self) -> Self:
+        if (self.subject is None) == (self.customer_id is None):
+            raise PydanticCustomError(
+                "customer", "must have either a subject or a customerId", {"path": "subject"}
+            )
+        most = MOST_METADATA_KEYS - _OURS
+        if self.metadata is not None and len(self.metadata) > most:
+            raise PydanticCustomError(
+                "too_many_keys",
+                "must have at most {most} keys: Stripe allows {all}, and Billhook adds {ours}",
+                {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS, "ours": _OURS},
+            )
+        return self
+
+
+class Charge(WireModel):
+    """A charge that was not declined.
+
+    Attributes:
+        status: `succeeded`; `processing`: a bank debit, which takes days; `requires_action`: the
+            customer must authenticate.
+        confirm_url: where the customer authenticates, if they must and `returnUrl` was given.
+        client_secret: the same for Stripe.js; only while the customer must authenticate.
+    """
+
+    id: UUID
+    environment: Environment
+    status: Literal["succeeded", "processing", "requires_action"]
+    amount: int
+    currency: str
+    customer_id: str
+    subject_type: str | None
+    subject_id: str | None
+    payment_intent_id: str
+    payment_method_id: str
+    description: str | None
+    confirm_url: str | None
+    client_secret: str | None
+    created_at: Timestamp
+
+
+class ChargeResponse(WireModel):
+    """The 201 response of `POST …/charges`."""
+
+    charge: Charge
