@@ -1,8 +1,10 @@
 """`expand[]`: replaces ids by objects, and adds fields that are left out by default."""
 
 from collections.abc import Callable
+from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
+from billhook_sandbox.objects.pricing import tiers_of
 from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json, deleted_object
 
@@ -14,6 +16,12 @@ EMBEDDED = 10
 REFERENCES: dict[str, dict[str, str | None]] = {
     "account": {},
     "balance_transaction": {"source": "source"},
+    "billing.credit_balance_summary": {"customer": "customer"},
+    "billing.credit_balance_transaction": {"credit_grant": "billing.credit_grant"},
+    "billing.credit_grant": {
+        "customer": "customer",
+        "test_clock": "test_helpers.test_clock",
+    },
     "billing_portal.session": {"configuration": "billing_portal.configuration"},
     "charge": {
         "application": None,
@@ -113,7 +121,7 @@ def first_objects(objects: list[Json], url: str) -> Json:
 
 
 # Fields that are absent unless they are expanded (stripe-facts 9, 26, 27).
-EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
+EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Any]]] = {
     "charge": {"refunds": charge_refunds},
     "checkout.session": {"line_items": session_line_items},
     "customer": {
@@ -122,6 +130,7 @@ EXPANDABLE_ONLY: dict[str, dict[str, Callable[[DataSet, Json], Json]]] = {
         "tax_ids": empty_list("tax_ids"),
     },
     "invoice": {"payments": invoice_payments},
+    "price": {"tiers": tiers_of},
 }
 
 

@@ -10,6 +10,9 @@ BASE62 = bytes(ALPHABET[i % 62] for i in range(256))
 FORMS: dict[str, tuple[str, int]] = {
     "account": ("acct_1", 15),
     "balance_transaction": ("txn_3", 23),
+    "billing.credit_balance_transaction": ("cbtxn_1", 23),
+    "billing.credit_grant": ("credgr_1", 23),
+    "billing.meter": ("mtr_1", 23),
     "billing_portal.configuration": ("bpc_1", 23),
     "billing_portal.session": ("bps_1", 23),
     "charge": ("ch_3", 23),

@@ -9,6 +9,9 @@ from sandbox.shop import Sandbox, Shop
 
 LISTS = {
     "balance_transaction": "/v1/balance_transactions",
+    "billing.credit_balance_transaction": "/v1/billing/credit_balance_transactions",
+    "billing.credit_grant": "/v1/billing/credit_grants",
+    "billing.meter": "/v1/billing/meters",
     "billing_portal.configuration": "/v1/billing_portal/configurations",
     "charge": "/v1/charges",
     "checkout.session": "/v1/checkout/sessions",
@@ -61,8 +64,26 @@ def busy(sandbox: Sandbox) -> Shop:
     shop.v1.billing_portal.sessions.create({"customer": subscribed["customer"]})
     shop.v1.checkout.sessions.expire(shop.session().id)
     shop.v1.subscriptions.cancel(shop.paid("subscription")["subscription"])
+    usage(shop, subscribed["customer"])
     shop.settle()
     return shop
+
+
+def usage(shop: Shop, customer: str) -> None:
+    meter = shop.v1.billing.meters.create(
+        {
+            "display_name": "Calls",
+            "event_name": "calls",
+            "default_aggregation": {"formula": "sum"},
+        }
+    )
+    shop.v1.billing.meters.deactivate(meter.id)
+    amount = {"type": "monetary", "monetary": {"currency": "usd", "value": 100}}
+    scope = {"scope": {"price_type": "metered"}}
+    grant = shop.v1.billing.credit_grants.create(
+        {"customer": customer, "amount": amount, "applicability_config": scope}
+    )
+    shop.v1.billing.credit_grants.expire(grant.id)
 
 
 def debit(shop: Shop) -> None:

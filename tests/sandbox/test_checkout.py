@@ -226,15 +226,22 @@ def test_a_free_order_requires_no_payment(shop: Shop) -> None:
 
 
 def test_a_metered_price_takes_no_quantity_and_adds_nothing(shop: Shop) -> None:
+    meter = shop.v1.billing.meters.create(
+        {
+            "display_name": "Requests",
+            "event_name": "requests",
+            "default_aggregation": {"formula": "sum"},
+        }
+    ).id
     metered = shop.v1.prices.create(
         {
             "currency": "usd",
             "unit_amount": 20,
             "product_data": {"name": "Requests"},
-            "recurring": {"interval": "month", "usage_type": "metered", "meter": "mtr_1"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
         }
     )
-    assert (metered.recurring.usage_type, metered.recurring.meter) == ("metered", "mtr_1")
+    assert (metered.recurring.usage_type, metered.recurring.meter) == ("metered", meter)
     monthly = shop.price(interval="month")
     with pytest.raises(stripe.InvalidRequestError, match="Remove `quantity` from") as refused:
         shop.session(
@@ -255,7 +262,7 @@ def test_a_metered_price_takes_no_quantity_and_adds_nothing(shop: Shop) -> None:
     shop.sandbox.control("renew", subscription=subscription["id"])
     invoices = shop.get("/v1/invoices", subscription=subscription["id"])["data"]
     lines = [[line["amount"] for line in each["lines"]["data"]] for each in invoices]
-    assert lines == [[1500, 0], [1500, 0]]  # usage is not counted
+    assert lines == [[1500, 0], [1500, 0]]  # nothing was used
 
 
 def test_a_metered_price_alone_is_subscribed_to_without_a_charge(shop: Shop) -> None:

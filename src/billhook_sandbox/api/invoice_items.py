@@ -4,6 +4,7 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.invoice import invoice_item_line, lines_of, with_lines
 from billhook_sandbox.objects.invoice_item import make_invoice_item
+from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
     EXPAND,
@@ -49,7 +50,7 @@ def create(call: Call) -> Json:
     price, quantity = None, given.get("quantity", 1)
     if "pricing" in given:
         price = data.need("price", given["pricing"]["price"], "pricing[price]")
-        amount, currency_ = (price["unit_amount"] or 0) * quantity, price["currency"]
+        amount, currency_ = amount_for(data, price, quantity), price["currency"]
     elif "amount" in given:
         amount, currency_ = given["amount"], given.get("currency", "usd")
     else:

@@ -44,6 +44,19 @@ AMOUNT: dict[str, ParamType] = {
     "unit_amount_decimal": decimal,
     "metadata": metadata,
 }
+TIER = Form(
+    {
+        "flat_amount": at_least(0),
+        "flat_amount_decimal": decimal,
+        "unit_amount": at_least(0),
+        "unit_amount_decimal": decimal,
+        "up_to": lambda raw, param: raw if raw == "inf" else at_least(1)(raw, param),
+    },
+    required=("up_to",),
+)
+TRANSFORM = Form(
+    {"divide_by": at_least(1), "round": one_of("down", "up")}, required=("divide_by", "round")
+)
 DEFAULT_PRICE_DATA = Form(AMOUNT, required=("currency",))
 PRODUCT_DATA = Form(
     {
@@ -62,12 +75,15 @@ CREATE = Form(
         **EXPAND,
         **AMOUNT,
         "active": boolean,
-        "billing_scheme": one_of("per_unit"),
+        "billing_scheme": one_of("per_unit", "tiered"),
         "lookup_key": text,
         "nickname": text,
         "product": text,
         "product_data": PRODUCT_DATA,
+        "tiers": array(TIER),
+        "tiers_mode": one_of("graduated", "volume"),
         "transfer_lookup_key": boolean,
+        "transform_quantity": TRANSFORM,
     },
     required=("currency",),
 )
@@ -99,7 +115,11 @@ def create(call: Call) -> Json:
         raise InvalidRequest(message, code="parameter_missing", param="product")
     if "product" in given:
         data.need("product", given["product"], "product")
-    check_amount(given, "unit_amount")
+    if given.get("billing_scheme") == "tiered":
+        check_tiers(given)
+    else:
+        check_amount(given, "unit_amount")
+    check_meter(data, given)
     claim_lookup_key(data, given)
     if "product_data" in given:
         given["product"] = make_product(data, given["product_data"])["id"]
@@ -110,6 +130,28 @@ def check_amount(given: Json, param: str) -> None:
     if "unit_amount" not in given and "unit_amount_decimal" not in given:
         message = "Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set."
         raise InvalidRequest(message, code="parameter_missing", param=param)
+
+
+def check_tiers(given: Json) -> None:
+    for param in ("tiers", "tiers_mode"):
+        if not given.get(param):
+            message = f"You must specify `{param}` when `billing_scheme=tiered`."
+            raise InvalidRequest(message, code="parameter_missing", param=param)
+    bounds = [tier["up_to"] for tier in given["tiers"]]
+    if bounds[-1] != "inf" or "inf" in bounds[:-1] or bounds[:-1] != sorted(set(bounds[:-1])):
+        raise InvalidRequest(
+            "The `up_to` values of `tiers` must ascend, and the last one must be `inf`.",
+            param="tiers",
+        )
+    if "transform_quantity" in given:
+        message = "`transform_quantity` cannot be combined with `tiers`."
+        raise InvalidRequest(message, param="transform_quantity")
+
+
+def check_meter(data: DataSet, given: Json) -> None:
+    recurring = given.get("recurring") or {}
+    if "meter" in recurring:
+        data.need("billing.meter", recurring["meter"], "recurring[meter]")
 
 
 def claim_lookup_key(data: DataSet, given: Json, owner: str | None = None) -> None:
@@ -142,13 +184,13 @@ def list_(call: Call) -> Json:
     """Without `active`, only active prices are listed, as documented (stripe-facts 24)."""
     filters = call.params
     matches = matching(call, "currency", "type")
-    keys, interval = filters.get("lookup_keys"), filters.get("recurring", {}).get("interval")
+    keys, recurring = filters.get("lookup_keys"), filters.get("recurring", {})
 
     def keep(price: Json) -> bool:
         return (
             price["active"] == filters.get("active", True)
             and (keys is None or price["lookup_key"] in keys)
-            and (interval is None or (price["recurring"] or {}).get("interval") == interval)
+            and all((price["recurring"] or {}).get(key) == recurring[key] for key in recurring)
             and matches(price)
         )
 

@@ -1,6 +1,8 @@
 """Draft invoices: subscription items and pending invoice items."""
 
 from billhook_sandbox.event_log import change, emit
+from billhook_sandbox.flows.usage_billing import usage_between
+from billhook_sandbox.objects.catalog import is_metered
 from billhook_sandbox.objects.invoice import invoice_item_line, item_line, make_draft
 from billhook_sandbox.store import DataSet, Json
 
@@ -10,10 +12,32 @@ def product_name(data: DataSet, price: Json) -> str:
     return str(product["name"]) if product else "Deleted product"
 
 
-def item_lines(data: DataSet, invoice: str, items: list[Json], trial: bool = False) -> list[Json]:
+def item_lines(
+    data: DataSet,
+    invoice: str,
+    items: list[Json],
+    trial: bool = False,
+    customer: str | None = None,
+) -> list[Json]:
+    """With a customer, metered items are billed for their usage in the period that they show."""
     return [
-        item_line(data, invoice, item, product_name(data, item["price"]), trial) for item in items
+        item_line(
+            data,
+            invoice,
+            item,
+            product_name(data, item["price"]),
+            trial,
+            used_units(data, item, customer) if customer else None,
+        )
+        for item in items
     ]
+
+
+def used_units(data: DataSet, item: Json, customer: str) -> int | None:
+    if not is_metered(item["price"]):
+        return None
+    start, end = item["current_period_start"], item["current_period_end"]
+    return usage_between(data, item["price"], customer, start, end)
 
 
 def pending_lines(
@@ -45,7 +69,9 @@ def draft_invoice(
     lines = pending_lines(
         data, invoice_id, customer["id"], subscription["currency"], subscription["id"]
     )
-    lines += item_lines(data, invoice_id, items, trial)
+    # At a renewal, metered items show the period that has ended.
+    billed = customer["id"] if reason == "subscription_cycle" else None
+    lines += item_lines(data, invoice_id, items, trial, billed)
     draft = make_draft(
         data,
         invoice_id,

@@ -3,7 +3,7 @@
 from billhook_sandbox.cards import Card
 from billhook_sandbox.errors import CardError, InvalidRequest
 from billhook_sandbox.event_log import change, emit
-from billhook_sandbox.flows import charge_attempts
+from billhook_sandbox.flows import charge_attempts, usage_billing
 from billhook_sandbox.objects.invoice import (
     finalized_invoice,
     make_invoice_payment,
@@ -26,6 +26,7 @@ def subscription_of(data: DataSet, invoice: Json) -> Json | None:
 def finalize(data: DataSet, draft: Json) -> Json:
     """Emits no events: the caller decides their order."""
     customer = data.need("customer", draft["customer"])
+    draft = usage_billing.with_credits(data, usage_billing.with_late_usage(data, draft))
     opened = data.put(finalized_invoice(data, draft, customer))
     sequence = customer["next_invoice_sequence"] + 1
     customer = change(data, customer, next_invoice_sequence=sequence)
@@ -174,7 +175,9 @@ def emit_paid(data: DataSet, paid: Json) -> Json:
 
 
 def void(data: DataSet, invoice: Json) -> Json:
-    return close(data, invoice, "void", "voided_at", "invoice.voided")
+    voided = close(data, invoice, "void", "voided_at", "invoice.voided")
+    usage_billing.reinstate_credits(data, voided)
+    return voided
 
 
 def mark_uncollectible(data: DataSet, invoice: Json) -> Json:

@@ -3,7 +3,7 @@
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, subscription_renewal
 from billhook_sandbox.flows.invoice_drafts import draft_invoice, product_name
-from billhook_sandbox.objects.catalog import billed_units
+from billhook_sandbox.objects.catalog import advance_amount, billed_units
 from billhook_sandbox.objects.invoice_item import make_invoice_item
 from billhook_sandbox.objects.subscription import items_of, with_items
 from billhook_sandbox.periods import period_end
@@ -40,7 +40,7 @@ def changes_interval(before: Json | None, after: Json) -> bool:
 def add_proration(data: DataSet, subscription: Json, item: Json, sign: int) -> None:
     start, end, now = item["current_period_start"], item["current_period_end"], data.clock.now()
     units = billed_units(item)
-    full_amount = (item["price"]["unit_amount"] or 0) * units
+    full_amount = advance_amount(data, item)
     amount = sign * round(full_amount * max(0, end - now) / (end - start))
     name = product_name(data, item["price"])
     text = f"Unused time on {name}" if sign < 0 else f"Remaining time on {name}"

@@ -10,7 +10,7 @@ from billhook_sandbox.flows import (
     subscription_renewal,
 )
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
-from billhook_sandbox.objects.catalog import billed_units
+from billhook_sandbox.objects.catalog import advance_amount
 from billhook_sandbox.objects.invoice import make_invoice_payment
 from billhook_sandbox.objects.payment_intent import make_intent
 from billhook_sandbox.objects.subscription import items_of, make_item, make_subscription
@@ -29,7 +29,7 @@ def create(data: DataSet, customer: Json, wanted: list[Json], given: Json) -> Js
     charges_automatically = (
         given.get("collection_method", "charge_automatically") == "charge_automatically"
     )
-    due = sum((each["price"]["unit_amount"] or 0) * billed_units(each) for each in wanted)
+    due = sum(advance_amount(data, each) for each in wanted)
     charged = bool(charges_automatically and due and trial_end is None)
     card = None
     if charged and behavior != "default_incomplete":

@@ -9,6 +9,7 @@ from billhook_sandbox.flows import invoice_collection
 from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.flows.invoice_lifecycle import method_for
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
+from billhook_sandbox.objects.catalog import is_metered
 from billhook_sandbox.objects.invoice import DRAFT_SECONDS
 from billhook_sandbox.objects.subscription import items_of, with_items
 from billhook_sandbox.periods import period_end
@@ -92,9 +93,12 @@ def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
     items, renewed = [], []
     for item in items_of(data, subscription["id"]):
         if item["current_period_end"] == start:
+            ended = item
             end = period_end(start, item["price"]["recurring"], anchor)
             item = {**item, "current_period_start": start, "current_period_end": end}
-            renewed.append(item)
+            # Usage during a trial is free.
+            arrears = is_metered(item["price"]) and subscription["status"] != "trialing"
+            renewed.append(ended if arrears else item)
         items.append(item)
     changes = with_items(data, subscription, items)
     if subscription["status"] == "trialing":

@@ -2,6 +2,7 @@
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import emit
+from billhook_sandbox.objects.pricing import amount_for, put_tiers
 from billhook_sandbox.params import merge_metadata
 from billhook_sandbox.store import DataSet, Json
 
@@ -37,14 +38,14 @@ def make_product(data: DataSet, given: Json) -> Json:
 
 
 def make_price(data: DataSet, given: Json) -> Json:
-    recurring = given.get("recurring")
-    amount, decimal_amount = amounts(given)
+    recurring, scheme = given.get("recurring"), given.get("billing_scheme", "per_unit")
+    amount, decimal_amount = amounts(given) if scheme == "per_unit" else (None, None)
     price = data.put(
         {
             "id": data.ids.new("price"),
             "object": "price",
             "active": given.get("active", True),
-            "billing_scheme": "per_unit",
+            "billing_scheme": scheme,
             "created": data.clock.now(),
             "currency": given["currency"],
             "custom_unit_amount": None,
@@ -55,13 +56,15 @@ def make_price(data: DataSet, given: Json) -> Json:
             "product": given["product"],
             "recurring": None if recurring is None else recurring_details(recurring),
             "tax_behavior": given.get("tax_behavior", "unspecified"),
-            "tiers_mode": None,
-            "transform_quantity": None,
+            "tiers_mode": given.get("tiers_mode"),
+            "transform_quantity": given.get("transform_quantity"),
             "type": "recurring" if recurring else "one_time",
             "unit_amount": amount,
             "unit_amount_decimal": decimal_amount,
         }
     )
+    if "tiers" in given:
+        put_tiers(data, price["id"], given["tiers"])
     emit(data, "price.created", price)
     return price
 
@@ -110,8 +113,13 @@ def quantity_of(given: Json, price: Json, param: str, default: int | None = None
 
 
 def billed_units(item: Json) -> int:
-    """The units that an item is billed for. The sandbox does not count usage of metered prices."""
+    """The units that an item is billed for in advance: usage is billed in arrears."""
     return item.get("quantity") or 0
+
+
+def advance_amount(data: DataSet, item: Json) -> int:
+    """What an item costs in advance, for a whole period."""
+    return 0 if is_metered(item["price"]) else amount_for(data, item["price"], billed_units(item))
 
 
 def legacy_plan(price: Json) -> Json:
@@ -133,7 +141,7 @@ def legacy_plan(price: Json) -> Json:
         "meter": recurring["meter"],
         "nickname": price["nickname"],
         "product": price["product"],
-        "tiers_mode": None,
+        "tiers_mode": price["tiers_mode"],
         "transform_usage": None,
         "trial_period_days": recurring["trial_period_days"],
         "usage_type": recurring["usage_type"],

@@ -1,5 +1,6 @@
 """Checkout Sessions, and the internal record of each."""
 
+from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.store import DataSet, Json
 
 LIFETIME_SECONDS = 24 * 3600
@@ -174,7 +175,7 @@ def customer_details(
 
 
 def make_line_item(data: DataSet, price: Json, quantity: int | None) -> Json:
-    amount = (price["unit_amount"] or 0) * (quantity or 0)
+    amount = 0 if quantity is None else amount_for(data, price, quantity)
     return {
         "id": data.ids.new("item"),
         "object": "item",

@@ -1,7 +1,8 @@
 """Invoices, their lines and their payments."""
 
 from billhook_sandbox.objects.account import account_id
-from billhook_sandbox.objects.catalog import billed_units
+from billhook_sandbox.objects.catalog import billed_units, is_metered
+from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.pagination import list_object
 from billhook_sandbox.store import DataSet, Json
 
@@ -156,8 +157,13 @@ def parent_of(subscription: Json) -> Json:
     }
 
 
-def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = False) -> Json:
-    """The line for a subscription item and its period; a trial is free."""
+def item_line(
+    data: DataSet, invoice: str, item: Json, name: str, trial: bool = False, used: int | None = None
+) -> Json:
+    """The line for a subscription item and its period; a trial is free.
+
+    `used` is the usage of a metered item, which is billed in arrears.
+    """
     parent = {
         "invoice_item_details": None,
         "subscription_item_details": {
@@ -170,7 +176,10 @@ def item_line(data: DataSet, invoice: str, item: Json, name: str, trial: bool = 
         "type": "subscription_item_details",
     }
     period = {"start": item["current_period_start"], "end": item["current_period_end"]}
-    line = make_line(data, invoice, item["price"], billed_units(item), name, period, parent)
+    units = billed_units(item) if used is None else used
+    line = make_line(data, invoice, item["price"], units, name, period, parent)
+    if is_metered(item["price"]) and used is None:
+        line = {**line, "amount": 0, "subtotal": 0}
     if trial:
         free = {"amount": 0, "subtotal": 0, "description": f"Trial period for {name}"}
         return {**line, **free, "subscription": item["subscription"]}
@@ -242,7 +251,7 @@ def make_line(
     period: Json,
     parent: Json,
 ) -> Json:
-    amount = (price["unit_amount"] or 0) * quantity
+    amount = amount_for(data, price, quantity)
     return {
         "id": data.ids.new("line_item"),
         "object": "line_item",

@@ -13,7 +13,7 @@ from billhook_sandbox.flows.subscription_cancellation import (
     cancel_now,
     with_cancel_at_period_end,
 )
-from billhook_sandbox.objects.catalog import billed_units
+from billhook_sandbox.objects.catalog import advance_amount, billed_units
 from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
 from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
@@ -210,7 +210,7 @@ def describe(data: DataSet, subscription: Json, plans: list[Json]) -> Json:
         {
             "name": product_name(data, item["price"]),
             "quantity": billed_units(item),
-            "amount": (item["price"]["unit_amount"] or 0) * billed_units(item),
+            "amount": advance_amount(data, item),
             "recurring": item["price"]["recurring"],
         }
         for item in items
