@@ -185,7 +185,7 @@ async def _services(
             "test": settings.stripe_test_rate,
             "live": settings.stripe_live_rate,
         }
-        governor = Governor(settings.stripe_list_rate, rates)
+        governor = Governor(settings.stripe_list_rate, rates, usage=settings.stripe_usage_rate)
         gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor, metrics)
         at_end.push_async_callback(gateway.close)
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
@@ -204,7 +204,7 @@ async def _services(
         checkout_results = CheckoutResults(ledger, gateway)
         at_end.push_async_callback(checkout_results.close)
         if settings.recovery:
-            recovery = Recovery(ledger, secrets, gateway, sync, settings)
+            recovery = Recovery(ledger, secrets, gateway, sync, settings, metrics)
             at_end.push_async_callback(recovery.close)
             recovery.start()
         services = Services(
