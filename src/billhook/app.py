@@ -41,6 +41,7 @@ from billhook.http import (
     overview,
     public_catalog,
     refresh,
+    usage,
     webhooks,
 )
 from billhook.http import metrics as metrics_route
@@ -96,7 +97,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
-        *(checkout, connections, catalog, public_catalog, lists, overview, events),
+        *(checkout, connections, catalog, public_catalog, lists, usage, overview, events),
         *(refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).

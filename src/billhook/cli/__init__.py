@@ -15,7 +15,19 @@ from typing import Annotated
 import typer
 
 from billhook import __version__
-from billhook.cli import archive, config, events, keys, mirrored, prices, products, webhooks
+from billhook.cli import (
+    archive,
+    config,
+    credits,
+    events,
+    keys,
+    meters,
+    mirrored,
+    prices,
+    products,
+    usage,
+    webhooks,
+)
 from billhook.cli.catalog import catalog
 from billhook.cli.customers import customers
 from billhook.cli.doctor import doctor
@@ -258,7 +270,9 @@ app.add_typer(prices.app, name="prices")
 app.command(epilog="Example: billhook customers --email ada@example.com")(customers)
 app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
-mirrored.add_to(app)
+meters.add_to(mirrored.add_to(app)["meters"])
+app.add_typer(usage.app, name="usage")
+app.add_typer(credits.app, name="credits")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")

@@ -10,7 +10,14 @@
 from billhook.client._async import AsyncClient
 from billhook.client._sync import Client
 from billhook.client.errors import ApiError, UnexpectedAnswer, Unreachable
-from billhook.client.inputs import UNSET, ActAsInput, LineItemInput, RecurringInput, SubjectInput
+from billhook.client.inputs import (
+    UNSET,
+    ActAsInput,
+    LineItemInput,
+    RecurringInput,
+    SubjectInput,
+    UsageEntry,
+)
 from billhook.client.request import Page
 
 __all__ = [
@@ -25,4 +32,5 @@ __all__ = [
     "SubjectInput",
     "UnexpectedAnswer",
     "Unreachable",
+    "UsageEntry",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, TypedDict
+from uuid import uuid4
 
 from billhook.models import iso
 
@@ -52,12 +53,35 @@ class RecurringInput(TypedDict):
     interval_count: NotRequired[int]
 
 
+class UsageEntry(TypedDict):
+    """Usage of a subject, or of a Stripe customer: a value (default 1) of a meter, which is named
+    by its event name."""
+
+    meter: str
+    subject: NotRequired[SubjectInput]
+    customer_id: NotRequired[str]
+    value: NotRequired[int]
+    payload: NotRequired[Mapping[str, str]]
+    occurred_at: NotRequired[datetime]
+    identifier: NotRequired[str]
+
+
 _CAMEL = {"price_id": "priceId", "lookup_key": "lookupKey", "interval_count": "intervalCount"}
 
 
 def camel(given: LineItemInput | RecurringInput) -> dict[str, Any]:
     """An input in the API's style."""
     return {_CAMEL.get(name, name): value for name, value in given.items()}
+
+
+def usage_body(entry: UsageEntry) -> dict[str, Any]:
+    """An entry in the API's style, with an identifier."""
+    names = {"customer_id": "customerId", "occurred_at": "occurredAt"}
+    body = {
+        names.get(name, name): iso(value) if isinstance(value, datetime) else value
+        for name, value in entry.items()
+    }
+    return {"identifier": str(uuid4()), **body}
 
 
 def given(**fields: object) -> dict[str, Any]:

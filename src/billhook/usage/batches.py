@@ -100,11 +100,14 @@ WHERE u.id = settled.id::bigint
 """
 _DONE = "DELETE FROM billhook.usage_batches WHERE id = $1"
 _KEEP = """
-UPDATE billhook.usage_batches SET events = $2, rows = $3, stalled = $4, holder = NULL, tried_at = NULL,
-    next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
+UPDATE billhook.usage_batches SET events = $2, rows = $3, stalled = $4, holder = NULL,
+    tried_at = NULL, next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
 WHERE id = $1
 """
-_GO_ON = "UPDATE billhook.usage_batches SET stalled = false WHERE environment = $1 AND stalled"
+_GO_ON = """
+UPDATE billhook.usage_batches SET stalled = false WHERE id IN (
+    SELECT id FROM billhook.usage_batches WHERE environment = $1 AND stalled ORDER BY id FOR UPDATE)
+"""
 _PARK = """
 INSERT INTO billhook.usage_batches
     (environment, events, uncertain, rows, oldest_at, next_at)
@@ -256,8 +259,6 @@ async def settle(
                     stored["oldest_at"],
                 )
         await connection.execute(_SETTLE, *_columns(settled))
-        if settled:
-            await connection.execute(_GO_ON, environment)
         if kept:
             rows = sum(len(event.rows) for event in kept)
             # Of a batch that was tried before, single events may fail for reasons of their own.
@@ -265,6 +266,8 @@ async def settle(
             await connection.execute(_KEEP, batch.id, encode(kept), rows, stalled)
         else:
             await connection.execute(_DONE, batch.id)
+    if settled:  # after the transaction, which has locked a batch of its own
+        await database.execute(_GO_ON, environment)
     return Counter(each.outcome for each in results for _ in each.event.rows)
 
 

@@ -19,6 +19,7 @@ from billhook.client._async.lists import (
     AsyncTransactions,
 )
 from billhook.client._async.transport import AsyncTransport
+from billhook.client._async.usage import AsyncCredits, AsyncMeters, AsyncUsage
 from billhook.client.inputs import ActAsInput, LineItemInput, SubjectInput, camel, given
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
@@ -87,6 +88,9 @@ class AsyncClient:
         self.subscriptions = AsyncSubscriptions(self._transport)
         self.transactions = AsyncTransactions(self._transport)
         self.events = AsyncEvents(self._transport)
+        self.usage = AsyncUsage(self._transport)
+        self.meters = AsyncMeters(self._transport)
+        self.credits = AsyncCredits(self._transport)
 
     def mirrored(self, name: str) -> AsyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -20,6 +20,7 @@ from billhook.client._sync.lists import (
     SyncTransactions,
 )
 from billhook.client._sync.transport import SyncTransport
+from billhook.client._sync.usage import SyncCredits, SyncMeters, SyncUsage
 from billhook.client.inputs import ActAsInput, LineItemInput, SubjectInput, camel, given
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
@@ -88,6 +89,9 @@ class Client:
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
         self.events = SyncEvents(self._transport)
+        self.usage = SyncUsage(self._transport)
+        self.meters = SyncMeters(self._transport)
+        self.credits = SyncCredits(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -43,7 +43,7 @@ LARGEST = 100
 """The maximum number of items per page."""
 
 
-def _follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
+def follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
     cursor: str | None = None
     while True:
         page = next_page(cursor)
@@ -83,7 +83,7 @@ class SyncCustomers:
         self, environment: Environment, *, email: str | None = None, customer: str | None = None
     ) -> Iterator[Customer]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
             )
@@ -137,7 +137,7 @@ class SyncSubscriptions:
         status: SubscriptionStatus | None = None,
     ) -> Iterator[Subscription]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -207,7 +207,7 @@ class SyncTransactions:
         until: datetime | None = None,
     ) -> Iterator[Transaction]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -278,7 +278,7 @@ class SyncMirrored:
         **filters: str | None,
     ) -> Iterator[MirroredRow]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -343,7 +343,7 @@ class SyncEvents:
         until: datetime | None = None,
     ) -> Iterator[WebhookEvent]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,

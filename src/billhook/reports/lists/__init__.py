@@ -10,6 +10,7 @@ from billhook.reports.lists.mirrored import mirrored
 from billhook.reports.lists.products import products
 from billhook.reports.lists.subscriptions import subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
+from billhook.reports.lists.usage import usage
 
 __all__ = [
     "customer",
@@ -24,4 +25,5 @@ __all__ = [
     "subjects_of",
     "subscriptions",
     "transactions",
+    "usage",
 ]
