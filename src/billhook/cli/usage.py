@@ -234,7 +234,7 @@ def retry(
 
         show_json(RetriedUsage(retried=number))
     else:
-        print(f"{number:,} rows {'are marked as sent' if counted else 'will be sent'}.")
+        print(f"Rows that {'were marked as sent' if counted else 'will be sent'}: {number:,}")
 
 
 def in_words(state: UsageState) -> str:
