@@ -7,11 +7,17 @@ from collections.abc import Iterator
 import pytest
 
 from api import Api, api, shared_api
+from books import Books
 from cli import billhook
 from metering import Metering
 from sandboxes import running_sandbox
 
 __all__ = ["Api", "api", "billhook", "shared_api"]
+
+
+@pytest.fixture
+def books(database_url: str) -> Books:
+    return Books(database_url)
 
 
 @pytest.fixture
