@@ -71,6 +71,23 @@ def test_the_page_bills_usage(metering: Metering, app: Api, billhook: Billhook) 
     assert "No usage match." in out
 
 
+def test_a_restored_backup_sends_nothing_twice(metering: Metering) -> None:
+    """The backup is two days old: Stripe does not recognize what it was sent since."""
+    metering.make_meter("api_calls_again")
+    metering.customer()
+    for _ in range(2):
+        metering.record(3, meter="api_calls_again")
+    metering.books.execute(
+        """INSERT INTO billhook.usage_batches (environment, events, rows, oldest_at)
+           VALUES ('test', '[]', 1, now());
+           UPDATE payments.usage SET status = 'sending' WHERE id = 1"""
+    )
+    metering.books.execute(block(PAGE, "sql", "billhook.usage_batches"))
+    metering.send()
+    assert metering.statuses() == {"sent": 2}
+    assert metering.books.row("SELECT count(sent_as) AS n FROM payments.usage") == {"n": 0}
+
+
 def test_users_record_only_their_own_usage(metering: Metering) -> None:
     metering.books.execute(block(PAGE, "sql", "CREATE POLICY"))
 
@@ -95,6 +112,6 @@ def test_users_record_only_their_own_usage(metering: Metering) -> None:
 
 
 def test_every_block_is_run_by_a_test() -> None:
-    assert len(blocks(PAGE, "sql")) == 4
+    assert len(blocks(PAGE, "sql")) == 5
     assert len(blocks(PAGE, "sh")) == 3
     assert len(blocks(PAGE, "python")) == 1

@@ -130,8 +130,7 @@ class Recovery:
 
     async def wake_usage(self, environment: Environment) -> bool:
         """Schedule usage that waited for its subject's customer."""
-        await batches.wake(self._database, environment)
-        return False
+        return await batches.wake(self._database, environment)
 
     async def compact(self, environment: Environment) -> bool:
         """Compact usage that is older than the retention."""

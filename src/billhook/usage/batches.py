@@ -28,6 +28,7 @@ MOST_ROWS = 1_000
 _PROBE_ROWS = 10
 NO_CUSTOMER = "Waits until a Stripe customer is mapped to {type}:{id}."
 _LOOKS = 10_000  # subjects without a customer that are looked up at a time
+_WOKEN = 10_000  # rows of one transaction
 
 # Whatever the planner knows about the tables, by index.
 _PLAIN_PLANS = """
@@ -133,9 +134,12 @@ WITH RECURSIVE subjects(subject_type, subject_id) AS (
      AND m.subject_type = s.subject_type AND m.subject_id = s.subject_id
 )
 UPDATE payments.usage AS u SET status = 'pending', last_error = NULL
-FROM mapped
-WHERE u.environment = $1 AND u.status = 'waiting'
-  AND u.subject_type = mapped.subject_type AND u.subject_id = mapped.subject_id
+WHERE u.id IN (
+    SELECT x.id FROM mapped JOIN payments.usage AS x
+      ON x.environment = $1 AND x.status = 'waiting'
+     AND x.subject_type = mapped.subject_type AND x.subject_id = mapped.subject_id
+    LIMIT $3 FOR UPDATE OF x SKIP LOCKED)
+RETURNING 1
 """
 
 
@@ -158,11 +162,12 @@ async def any_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_ANY_DUE, environment))
 
 
-async def wake(database: Database, environment: Environment) -> None:
-    """Schedule waiting rows whose subject has a customer now."""
+async def wake(database: Database, environment: Environment) -> bool:
+    """Schedule waiting rows whose subject has a customer now. Returns whether there may be more."""
     async with database.as_service() as connection:
         await connection.execute(_PLAIN_PLANS)
-        await connection.execute(_WAKE, environment, _LOOKS)
+        woken = await connection.fetch(_WAKE, environment, _LOOKS, _WOKEN)
+    return len(woken) == _WOKEN
 
 
 async def take_again(database: Database, lease: Lease, environment: Environment) -> Batch | None:

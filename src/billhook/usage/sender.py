@@ -44,24 +44,34 @@ _CHANGED_ITS_MIND = "Stripe may have counted it before it refused: "
 
 
 @dataclass(slots=True)
+class _Lane:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+@dataclass(slots=True)
 class _Run:
     """What the senders of one process have in common while they hold the lease."""
 
     lease: Lease
     environment: Environment
     key: str
-    sending: dict[tuple[str, str], asyncio.Lock] = field(default_factory=dict)
+    lanes: dict[tuple[str, str], _Lane] = field(default_factory=dict)
     reachable: bool = True
     """The last batch had a result other than to try again."""
 
     @asynccontextmanager
     async def alone(self, lane: tuple[str, str]) -> AsyncIterator[None]:
         """Only one of the batches reports a customer's usage of a meter."""
-        lock = self.sending.setdefault(lane, asyncio.Lock())
-        async with lock:
-            yield
-        if not lock.locked():
-            self.sending.pop(lane, None)
+        found = self.lanes.setdefault(lane, _Lane())
+        found.users += 1
+        try:
+            async with found.lock:
+                yield
+        finally:
+            found.users -= 1
+            if not found.users:
+                del self.lanes[lane]
 
 
 class UsageSender:
@@ -72,25 +82,22 @@ class UsageSender:
         self._gateway = gateway
         self._metrics = metrics
 
-    async def send_due(self, environment: Environment) -> bool:
-        """Send until nothing is due, unless another process does. Returns False.
+    async def send_due(self, environment: Environment) -> None:
+        """Send until nothing is due, unless another process does.
 
         Raises:
             PaymentConfigInvalid: Stripe rejects the key. Nothing is lost.
             LeaseLost: the account was changed.
             DatabaseUnavailable: PostgreSQL is unavailable.
         """
-        if not await batches.any_due(self._database, environment):
-            return False
         async with try_lease(self._database, f"usage:{environment}") as lease:
             if lease is None:
-                return False
+                return
             # After the lease, which a change of the account revokes.
             run = _Run(lease, environment, await self._gateway.key(environment))
             async with all_or_first_error() as group:
                 for _ in range(_BATCHES_AT_ONCE):
                     group.create_task(self._work(run))
-        return False
 
     async def _work(self, run: _Run) -> None:
         while run.reachable:
