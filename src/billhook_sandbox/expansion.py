@@ -36,6 +36,7 @@ REFERENCES: dict[str, dict[str, str | None]] = {
         "test_clock": "test_helpers.test_clock",
     },
     "dispute": {"charge": "charge", "payment_intent": "payment_intent"},
+    "entitlements.active_entitlement": {"feature": "entitlements.feature"},
     "invoice": {
         "customer": "customer",
         "default_payment_method": "payment_method",

@@ -7,6 +7,7 @@ from billhook_sandbox.clock import Clock
 from billhook_sandbox.delivery import WebhookDispatcher
 from billhook_sandbox.errors import JobFailed
 from billhook_sandbox.fault_injection import FaultInjector
+from billhook_sandbox.flows.entitlements import follow_subscriptions
 from billhook_sandbox.flows.scheduled_actions import ACTIONS
 from billhook_sandbox.ids import Ids
 from billhook_sandbox.options import Options
@@ -58,6 +59,7 @@ class SandboxState:
         """Ends every request and job: saves the changes, then enqueues new jobs and deliveries."""
         if not data.unsaved:
             return
+        follow_subscriptions(data)
         if self.database:
             self.database.save(data)
         changes, data.unsaved = data.unsaved, {}

@@ -15,6 +15,7 @@ LISTS = {
     "coupon": "/v1/coupons",
     "customer": "/v1/customers",
     "dispute": "/v1/disputes",
+    "entitlements.feature": "/v1/entitlements/features",
     "event": "/v1/events",
     "invoice": "/v1/invoices",
     "invoice_payment": "/v1/invoice_payments",
@@ -61,6 +62,7 @@ def busy(sandbox: Sandbox) -> Shop:
     shop.v1.billing_portal.sessions.create({"customer": subscribed["customer"]})
     shop.v1.checkout.sessions.expire(shop.session().id)
     shop.v1.subscriptions.cancel(shop.paid("subscription")["subscription"])
+    shop.v1.entitlements.features.create({"lookup_key": "chat", "name": "Chat"})
     shop.settle()
     return shop
 
