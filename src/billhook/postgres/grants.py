@@ -28,17 +28,22 @@ _SESSIONS = ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
 TABLES = (
     *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
     *("webhook_events", "transactions"),
+    "access_settings",
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
+_VIEWS = ("active_subscriptions",)
+_FOR_POLICIES = ("access_quantity", "has_access", "my_access")
+"""Functions in `payments`, which policies of the app call with the caller's rights."""
 _SECRETS = ("TABLE", "system.secrets")
 _PRIVATE = """
     api_keys archived_events archived_rows archives backoff connected_account customer_claims
-    dashboard_sessions endpoint_events event_accounts event_retries events_of_others
-    fetched_payments function_files keep_expanded leases load_batch load_payment_rows load_payments
-    load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
-    pulls refreshes refuse_outcomes reset_session save_batch save_rows signing_secrets sync_ranges
-    sync_ranges_id_seq syncs ties tombstones touch_updated_at verifications
+    dashboard_sessions endpoint_events entitlements_to event_accounts event_retries
+    events_of_others fetched_payments function_files items_with_access keep_expanded leases
+    load_batch load_payment_rows load_payments load_rows migrations payment_disputes payment_ids
+    payment_refs payment_refunds payment_sources pulls refreshes refuse_outcomes reset_session
+    save_batch save_rows signing_secrets sync_ranges sync_ranges_id_seq syncs ties tombstones
+    touch_updated_at verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""
 
@@ -69,7 +74,8 @@ WITH objects AS (
     SELECT 'FUNCTION', format('%I.%I(%s)', n.nspname, p.proname,
             pg_get_function_identity_arguments(p.oid)),
         p.proowner, n.oid, 'f', p.proacl, NULL
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'billhook'
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'billhook' OR n.nspname = 'payments' AND p.proname = ANY ($2::text[])
 )
 SELECT o.kind, o.name, a.grantee IS NOT NULL AS is_grant,
     CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee,
@@ -120,7 +126,7 @@ class Grants:
 async def read(connection: Connection) -> Grants:
     """The grants in the database, in a transaction whose search_path is `pg_catalog, pg_temp`."""
     await connection.execute("SET LOCAL quote_all_identifiers = off")
-    rows = await connection.fetch(_ACTUAL, [*TABLES])
+    rows = await connection.fetch(_ACTUAL, [*TABLES, *_VIEWS], [*_FOR_POLICIES])
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]
         for row in rows
@@ -145,12 +151,16 @@ def intended(objects: Collection[Object]) -> set[Grant]:
     """The contract's grants on these objects. On all others, only Billhook has privileges."""
     wanted = [("SCHEMA", "payments", role, "USAGE") for role in _CALLERS]
     wanted += [("SCHEMA", "auth", role, "USAGE") for role in _CALLERS]
-    for table in TABLES:
+    for table in (*TABLES, *_VIEWS):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "SELECT"))
     for table in _SESSIONS:
         for role in _CALLERS:
             wanted += [("TABLE", f"payments.{table}", role, each) for each in ("INSERT", "SELECT")]
     wanted.append(("TABLE", "payments.customer_assignments", "project_admin", "INSERT"))
+    for kind, name in objects:
+        schema, _, function = name.partition("(")[0].partition(".")
+        if kind == "FUNCTION" and schema == "payments" and function in _FOR_POLICIES:
+            wanted += [(kind, name, role, "EXECUTE") for role in _CALLERS]
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}
@@ -170,7 +180,8 @@ async def settle(
     wanted = intended(now.objects)
 
     def is_ours_to_revoke(grant: Grant) -> bool:
-        if grant.object in created or grant.kind == "FUNCTION":
+        is_private = grant.kind == "FUNCTION" and grant.name.startswith("billhook.")
+        if grant.object in created or is_private:
             return True
         of_users = grant.grantee in (_PUBLIC, *_USERS) and grant.object != ("SCHEMA", "auth")
         return of_users and is_first and (grant in now.by_default or grant.object == _SECRETS)

@@ -176,8 +176,8 @@ def state_of(found: dict[str, Any], wanted: Wanted) -> State:
     """The state of a batch, of what was wanted and found."""
     rows = found["rows"]
     state = State(unnamed_of=set(wanted.unnamed))
-    for kind in KINDS:
-        for row in rows[f"of_{kind}"] or ():
+    for kind, declared in KINDS.items():
+        for row in rows[f"of_{declared.label}"] or ():
             state.objects[kind, row[0]] = _mirrored(kind, row)
     for kind, object_id, at in rows["tombstones"] or ():
         state.mirrored((kind, object_id)).deleted_at = at
@@ -189,11 +189,15 @@ def state_of(found: dict[str, Any], wanted: Wanted) -> State:
     state.claims = _claims(rows, wanted)
     if found["payments"] is not None:
         state.payments = payments_of(found["payments"])
-    for kind, named in ((each.name, each.subject) for each in KINDS.values() if each.subject):
-        for object_id, customer, at, subject_type, subject_id, raw in rows[f"unnamed_{kind}"] or ():
+    for each in KINDS.values():
+        if (named := each.subject) is None:
+            continue
+        for object_id, customer, at, subject_type, subject_id, raw in (
+            rows[f"unnamed_{each.label}"] or ()
+        ):
             if named(raw) is None:
                 subject = None if subject_id is None else (subject_type, subject_id)
-                state.unnamed[kind, object_id] = Unnamed(customer, at, subject)
+                state.unnamed[each.name, object_id] = Unnamed(customer, at, subject)
     return state
 
 

@@ -1,6 +1,6 @@
 """What customers are entitled to follows from their subscriptions.
 
-Stripe's documentation says that it depends on the subscription's status, without a list; the sandbox
+Stripe's documentation says that the subscription's status decides, without a list; the sandbox
 counts `active`, `trialing` and `past_due`. A feature that is attached to a product reaches its
 subscribers when their subscription changes the next time, at the latest when it renews.
 """

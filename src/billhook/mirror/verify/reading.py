@@ -29,26 +29,33 @@ async def pages(
     list_name: str,
     path: str,
     params: dict[str, Any],
-    since: int,
+    since: int | None,
     until: float | None,
 ) -> AsyncIterator[ListPage]:
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
+        since: None if the list cannot be limited to a range of `created`.
         until: monotonic time after which no other page is read. Such a sample begins at a random
         time, so that successive samples cover the whole list.
     """
-    created: list[dict[str, int]] = [{"gte": since}]
-    if until is not None:
-        middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
-        created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
-    for part in created:
+    ranges: list[dict[str, Any]] = [{}]
+    if since is not None:
+        ranges = [{"created": each} for each in _ranges(since, until)]
+    for part in ranges:
         if until is not None and time.monotonic() >= until:
             return
-        async for page in list_pages(reader.get, list_name, path, {**params, "created": part}):
+        async for page in list_pages(reader.get, list_name, path, {**params, **part}):
             yield page
             if until is not None and time.monotonic() >= until:
                 return
+
+
+def _ranges(since: int, until: float | None) -> list[dict[str, int]]:
+    if until is None:
+        return [{"gte": since}]
+    middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
+    return [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
 
 
 @contextmanager
