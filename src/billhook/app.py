@@ -35,6 +35,7 @@ from billhook.http import (
     docs,
     errors,
     events,
+    granted,
     health,
     limits,
     lists,
@@ -98,7 +99,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, connections, catalog, public_catalog, lists, customers, overview, events),
-        *(refresh, health, metrics_route, docs),
+        *(granted, refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).
         app.router.routes += routes.router.routes

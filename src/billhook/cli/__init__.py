@@ -16,6 +16,7 @@ import typer
 
 from billhook import __version__
 from billhook.cli import (
+    access,
     archive,
     config,
     customers,
@@ -268,6 +269,7 @@ app.add_typer(customers.app, name="customers")
 app.command(epilog="Example: billhook subscriptions --status past_due")(subscriptions)
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)
 mirrored.add_to(app)
+app.add_typer(access.app, name="access")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")

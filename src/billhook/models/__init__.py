@@ -56,6 +56,13 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.granted import (
+    Access,
+    AccessQuery,
+    AccessSettings,
+    ActiveSubscription,
+    UpdateAccessSettings,
+)
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -120,7 +127,11 @@ from billhook.models.wire import (
 __all__ = [
     "LISTS",
     "RESERVED_METADATA",
+    "Access",
+    "AccessQuery",
+    "AccessSettings",
     "ActAs",
+    "ActiveSubscription",
     "AddEvents",
     "ArchivedPrice",
     "AssignCustomers",
@@ -208,6 +219,7 @@ __all__ = [
     "Transaction",
     "Transactions",
     "TransactionsQuery",
+    "UpdateAccessSettings",
     "UpdatePrice",
     "UpdateProduct",
     "Verification",

@@ -12,6 +12,7 @@ import httpx
 from billhook import __version__
 from billhook.client._sync.catalog import SyncPrices, SyncProducts
 from billhook.client._sync.connection import SyncConfig, SyncWebhooks
+from billhook.client._sync.granted import SyncAccess
 from billhook.client._sync.lists import (
     SyncCustomers,
     SyncEvents,
@@ -88,6 +89,7 @@ class Client:
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
         self.events = SyncEvents(self._transport)
+        self.access = SyncAccess(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table
