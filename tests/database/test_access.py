@@ -26,6 +26,7 @@ from strangers import stranger
 from stripe_events import (
     T0,
     customer,
+    entitlements,
     event,
     invoice,
     price,
@@ -47,27 +48,6 @@ NOTES = """
         USING (payments.has_access('team', team_id, 'pro'));
     GRANT SELECT ON notes TO authenticated, anon;
 """
-
-
-def summary(*keys: str, customer: str = "cus_1", has_more: bool = False) -> dict[str, Any]:
-    """What a customer is entitled to."""
-    listed = [
-        {
-            "id": f"ent_{customer}_{key}",
-            "object": "entitlements.active_entitlement",
-            "feature": f"feat_{key}",
-            "livemode": False,
-            "lookup_key": key,
-        }
-        for key in keys
-    ]
-    of = {"object": "list", "data": listed, "has_more": has_more, "url": "/v1/…"}
-    return {
-        "object": "entitlements.active_entitlement_summary",
-        "customer": customer,
-        "entitlements": of,
-        "livemode": False,
-    }
 
 
 @pytest.fixture
@@ -320,7 +300,7 @@ BOUGHT = session(metadata=subject(), payment_intent=None)
 def test_a_feature_of_stripe_counts_for_the_subject_that_the_customer_pays_for(
     books: Books,
 ) -> None:
-    books.apply(event(SUMMARY, summary("chat", "search"), at=10))
+    books.apply(event(SUMMARY, entitlements("chat", "search"), at=10))
     assert features(books) == set()
     books.apply(event("checkout.session.completed", BOUGHT, at=5))
     assert features(books) == {"chat", "search"}
@@ -334,16 +314,18 @@ def test_a_feature_of_stripe_counts_for_the_subject_that_the_customer_pays_for(
 def test_the_newest_summary_wins_in_any_order(books: Books) -> None:
     books.apply(event("checkout.session.completed", BOUGHT))
     states = [
-        event(SUMMARY, summary("chat"), at=1),
-        event(SUMMARY, summary("chat", "search"), at=2),
+        event(SUMMARY, entitlements("chat"), at=1),
+        event(SUMMARY, entitlements("chat", "search"), at=2),
         event(
             SUMMARY,
-            summary("export"),
+            entitlements("export"),
             at=2,
-            previous={"entitlements": {"data": summary("chat", "search")["entitlements"]["data"]}},
+            previous={
+                "entitlements": {"data": entitlements("chat", "search")["entitlements"]["data"]}
+            },
         ),
-        event(SUMMARY, summary("search", "export"), at=3),
-        event(SUMMARY, summary("search"), at=4),
+        event(SUMMARY, entitlements("search", "export"), at=3),
+        event(SUMMARY, entitlements("search"), at=4),
     ]
     seen = set()
     for order in itertools.permutations(states):
@@ -363,8 +345,8 @@ def test_the_newest_summary_wins_in_any_order(books: Books) -> None:
 def test_a_summary_that_does_not_show_all_is_completed_by_a_refresh(books: Books) -> None:
     books.apply(
         event("checkout.session.completed", BOUGHT),
-        event(SUMMARY, summary("chat"), at=1),
-        event(SUMMARY, summary("search", has_more=True), at=2),
+        event(SUMMARY, entitlements("chat"), at=1),
+        event(SUMMARY, entitlements("search", has_more=True), at=2),
     )
     # What it leaves out may still be so.
     assert features(books) == {"chat", "search"}
@@ -372,12 +354,12 @@ def test_a_summary_that_does_not_show_all_is_completed_by_a_refresh(books: Books
     assert refreshes == [
         {"object_type": "entitlements.active_entitlement_summary", "object_id": "cus_1"}
     ]
-    books.fetch("entitlements.active_entitlement_summary", summary("search", "export"), T0 + 9)
+    books.fetch("entitlements.active_entitlement_summary", entitlements("search", "export"), T0 + 9)
     assert features(books) == {"search", "export"}
 
 
 def test_the_ledger_names_the_customer_of_a_summary(books: Books) -> None:
-    books.apply(event(SUMMARY, summary("chat")))
+    books.apply(event(SUMMARY, entitlements("chat")))
     row = books.row("SELECT object_id, processing_status AS status FROM payments.webhook_events")
     assert row == {"object_id": "cus_1", "status": "processed"}
 

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from billhook.postgres import Database
 from books import WIPE, Books
 from depth import by_depth
-from stripe_events import event, invoice, price, product, session, subject, subscription
+from stripe_events import (
+    entitlements,
+    event,
+    invoice,
+    price,
+    product,
+    session,
+    subject,
+    subscription,
+)
 
 DAY = 86_400
 NOW = int(time.time())
@@ -56,14 +65,14 @@ class Life:
 
     Attributes:
         checkouts: the teams that it has paid for, by time.
-        entitled: the features of its last summary.
+        summaries: the features that it was entitled to, one after the other.
         unpaid: days for which an invoice of its subscription has been due.
     """
 
     number: int
     states: list[State]
     checkouts: list[str]
-    entitlements: list[tuple[str, ...]]
+    summaries: list[tuple[str, ...]]
     unpaid: int | None
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -123,10 +132,10 @@ lives = st.lists(
 
 
 def life_of(number: int, drawn: Any) -> Life:
-    those, checkouts, entitlements, unpaid = drawn
+    those, checkouts, summaries, unpaid = drawn
     # Each customer has teams of its own: who wins a team is the business of other tests.
     teams = [f"t{number}_{n % 2}" for n in range(checkouts)]
-    life = Life(number, those, teams, entitlements, unpaid)
+    life = Life(number, those, teams, summaries, unpaid)
     who = {"customer": f"cus_{number}"}
     for n, team in enumerate(teams):
         paid = session(f"cs_{number}_{n}", metadata=subject(name=team), payment_intent=None, **who)
@@ -139,11 +148,11 @@ def life_of(number: int, drawn: Any) -> Life:
                 at=life.state_at(n),
             )
         )
-    for n, keys in enumerate(entitlements):
+    for n, keys in enumerate(summaries):
         life.events.append(
             event(
                 "entitlements.active_entitlement_summary.updated",
-                summary(f"cus_{number}", *keys),
+                entitlements(*keys, customer=f"cus_{number}"),
                 at=7 * (n + 1),
             )
         )
@@ -181,25 +190,6 @@ def subscription_of(number: int, state: State) -> dict[str, Any]:
     )
 
 
-def summary(customer: str, *keys: str, has_more: bool = False) -> dict[str, Any]:
-    listed = [
-        {
-            "id": f"ent_{customer}_{key}",
-            "object": "entitlements.active_entitlement",
-            "feature": f"feat_{key}",
-            "livemode": False,
-            "lookup_key": key,
-        }
-        for key in keys
-    ]
-    return {
-        "object": "entitlements.active_entitlement_summary",
-        "customer": customer,
-        "entitlements": {"object": "list", "data": listed, "has_more": has_more, "url": "/v1/…"},
-        "livemode": False,
-    }
-
-
 def expected(lives: list[Life], team: str, what: str, grace: int) -> int | None:
     """The quantity; None without access."""
     quantities = [
@@ -212,7 +202,7 @@ def expected(lives: list[Life], team: str, what: str, grace: int) -> int | None:
     if quantities:
         return sum(quantities)
     entitled = any(
-        life.checkouts[-1] == team and life.entitlements and what in life.entitlements[-1]
+        life.checkouts[-1] == team and life.summaries and what in life.summaries[-1]
         for life in lives
     )
     return 0 if entitled else None
