@@ -29,34 +29,41 @@ LEFT JOIN payments.stripe_products p
 LEFT JOIN payments.stripe_prices r ON r.environment = i.environment AND r.price_id = i.price_id
 WHERE s.unpaid_since IS NULL OR s.unpaid_since + a.grace > pg_catalog.now();
 
+-- When the oldest unpaid invoice of a subscription was due. A function of its own, which PostgreSQL
+-- does not merge into a query: only subscriptions that are past due need it.
+CREATE OR REPLACE FUNCTION billhook.unpaid_since(s payments.stripe_subscriptions)
+RETURNS timestamptz LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT :unpaid_since
+$$;
+
 -- The items of a subject's subscriptions that give access to `what`.
 CREATE OR REPLACE FUNCTION billhook.items_with_access(
     env text, of_type text, of_id text, what text, grace interval)
 RETURNS TABLE (quantity bigint) LANGUAGE sql STABLE AS $$
     SELECT i.quantity
     FROM (
-        SELECT s.environment, s.subscription_id FROM payments.stripe_subscriptions s
+        SELECT s.subscription_id FROM payments.stripe_subscriptions s
         WHERE s.environment = env AND s.subject_id >= of_id AND s.subject_id <= of_id
           AND s.subject_type = of_type
           AND :is_open
           AND (s.status <> 'past_due'
-               OR grace > interval '0' AND :unpaid_since + grace > pg_catalog.now())
+               OR grace > interval '0' AND billhook.unpaid_since(s) + grace > pg_catalog.now())
         ORDER BY s.subject_id OFFSET 0) AS s
     CROSS JOIN LATERAL (
         SELECT i.product_id, i.price_id, i.quantity FROM payments.stripe_subscription_items i
-        WHERE i.environment = s.environment
+        WHERE i.environment = env
           AND i.subscription_id >= s.subscription_id AND i.subscription_id <= s.subscription_id
         ORDER BY i.subscription_id OFFSET 0) AS i
     WHERE i.product_id = what OR i.price_id = what
        OR what = (
             SELECT r.lookup_key FROM payments.stripe_prices r
             WHERE r.environment = env AND r.price_id >= i.price_id AND r.price_id <= i.price_id
-            ORDER BY r.price_id LIMIT 1)
+            ORDER BY r.price_id)
        OR what = (
             SELECT p.metadata ->> 'lookup_key'::text FROM payments.stripe_products p
             WHERE p.environment = env
               AND p.product_id >= i.product_id AND p.product_id <= i.product_id
-            ORDER BY p.product_id LIMIT 1)
+            ORDER BY p.product_id)
 $$;
 
 -- Stripe's entitlements to the feature `what` of the customer that pays for a subject.
