@@ -93,13 +93,14 @@ RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER COST 1000
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off AS $$
 BEGIN
-    RETURN (
-        SELECT coalesce(
-            (SELECT sum(coalesce(i.quantity, 0::bigint))::bigint FROM billhook.items_with_access(
-                coalesce($4, a.environment), $1, $2, $3, coalesce($5, a.grace)) i),
-            (SELECT 0::bigint FROM billhook.entitlements_to(
-                coalesce($4, a.environment), $1, $2, $3) LIMIT 1))
-        FROM payments.access_settings a);
+    IF environment IS NULL OR grace IS NULL THEN
+        SELECT coalesce($4, a.environment), coalesce($5, a.grace) INTO environment, grace
+        FROM payments.access_settings a;
+    END IF;
+    RETURN coalesce(
+        (SELECT sum(coalesce(i.quantity, 0::bigint))::bigint
+         FROM billhook.items_with_access($4, $1, $2, $3, $5) i),
+        (SELECT 0::bigint FROM billhook.entitlements_to($4, $1, $2, $3) LIMIT 1));
 END $$;
 
 -- Whether a subject has access to `what`. PostgreSQL replaces this, and what follows, by the call in
