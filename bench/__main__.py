@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench import (
+    access,
     beside,
     dashboard,
     events,
@@ -28,6 +29,7 @@ PARTS = {
     "rebuild": rebuild.main,
     "verify": verify.main,
     "usage": usage.main,
+    "access": access.main,
     "peers": peers.main,
 }
 

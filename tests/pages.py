@@ -58,9 +58,9 @@ def block(page: str, language: str, holding: str) -> str:
     return found
 
 
-APP_PAGES = ("fulfill-orders", "grant-access", "policies")
+APP_PAGES = ("fulfill-orders", "policies")
 
 
 def app_sql() -> list[str]:
-    """The SQL that an app copies: its orders and their trigger, its subscribers, its policies."""
+    """The SQL that an app copies: its orders and their trigger, its policies."""
     return [sql for page in APP_PAGES for sql in blocks(f"docs/how-to/{page}.md", "sql")]

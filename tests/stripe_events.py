@@ -175,6 +175,27 @@ def subscription(name: str = "sub_1", /, **more: Any) -> dict[str, Any]:
     }
 
 
+def entitlements(*keys: str, customer: str = "cus_1", has_more: bool = False) -> dict[str, Any]:
+    """The summary of the features that a customer is entitled to."""
+    listed = [
+        {
+            "id": f"ent_{customer}_{key}",
+            "object": "entitlements.active_entitlement",
+            "feature": f"feat_{key}",
+            "livemode": False,
+            "lookup_key": key,
+        }
+        for key in keys
+    ]
+    url = f"/v1/customer/{customer}/entitlements"
+    return {
+        "object": "entitlements.active_entitlement_summary",
+        "customer": customer,
+        "entitlements": {"object": "list", "data": listed, "has_more": has_more, "url": url},
+        "livemode": False,
+    }
+
+
 def payment_method(name: str = "pm_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,

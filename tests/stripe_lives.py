@@ -8,6 +8,7 @@ from stripe_events import (
     charge,
     customer,
     dispute,
+    entitlements,
     event,
     invoice,
     invoice_payment,
@@ -172,6 +173,24 @@ def meter_life() -> list[dict[str, Any]]:
     ]
 
 
+def entitlement_life() -> list[dict[str, Any]]:
+    """Granted, changed twice in one second, shown in part, and taken away."""
+    kind = "entitlements.active_entitlement_summary.updated"
+    chat, both = entitlements("chat"), entitlements("chat", "search")
+    return [
+        event(kind, chat, at=12, previous={"entitlements": {"data": []}}),
+        event(kind, both, at=40, previous={"entitlements": {"data": chat["entitlements"]["data"]}}),
+        event(
+            kind,
+            entitlements("export"),
+            at=40,
+            previous={"entitlements": {"data": both["entitlements"]["data"]}},
+        ),
+        event(kind, entitlements("search", customer="cus_2"), at=50),
+        event(kind, entitlements(customer="cus_2"), at=60),
+    ]
+
+
 LIFE = [
     *one_time_payment(),
     *subscription_life(),
@@ -179,6 +198,7 @@ LIFE = [
     *dispute_life(),
     *card_life(),
     *meter_life(),
+    *entitlement_life(),
 ]
 
 

@@ -52,6 +52,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "charge.dispute": {"id": "du_1", "charge": "ch_1", "status": "needs_response"},
     "payment_method": {"id": "pm_1", "customer": "cus_1", "type": "card"},
     "billing.meter": {"id": "mtr_1", "event_name": "api_calls", "status": "active"},
+    "entitlements.active_entitlement_summary": {"customer": "cus_1", "entitlements": {"data": []}},
 }
 """An object for the events of each family, with everything that an event of it may change."""
 

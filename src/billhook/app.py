@@ -36,6 +36,7 @@ from billhook.http import (
     docs,
     errors,
     events,
+    granted,
     health,
     limits,
     lists,
@@ -103,7 +104,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
         *(refunds, charges, usage, overview, events),
-        *(refresh, health, metrics_route, docs),
+        *(granted, refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).
         app.router.routes += routes.router.routes

@@ -39,6 +39,7 @@ CONTRACT = {
         f"payments.{table}": {"project_admin": {"SELECT"}}
         for table in (
             *("provider_connections", "customer_mappings", "transactions"),
+            *("access_settings", "active_subscriptions"),
             *(table for table in TABLES if table != "customers"),
         )
     },
@@ -74,6 +75,20 @@ CONTRACT = {
                 )
             ),
         }
+    },
+    **{
+        f"payments.{function}": {
+            role: {"EXECUTE"} for role in ("anon", "authenticated", "project_admin")
+        }
+        for function in (
+            *(
+                f"{name}(subject_type text, subject_id {type}, what text, environment text, "
+                "grace interval)"
+                for name in ("access_quantity", "has_access")
+                for type in ("text", "anynonarray")
+            ),
+            "my_access(what text, subject_type text, claim text, environment text, grace interval)",
+        )
     },
     "payments": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},
     "auth": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},

@@ -28,7 +28,9 @@ RUN_BY = {
         "sql": "tests/docs/test_existing_customers.py",
     },
     "docs/how-to/fulfill-orders.md": {"sql": "tests/database/test_app_sql.py"},
-    "docs/how-to/grant-access.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/grant-access.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_grant_access_page.py"
+    ),
     "docs/how-to/insforge.md": {
         "sh": "tests/docs/test_insforge.py",
         "sql": "tests/docs/test_insforge.py",

@@ -33,9 +33,11 @@ def privileges(books: Books, role: str) -> dict[str, set[str]]:
     return found
 
 
-def test_no_function_of_billhook_runs_with_the_rights_of_its_owner(books: Books) -> None:
+def test_only_the_functions_for_policies_run_with_the_rights_of_their_owner(books: Books) -> None:
     ours, _ = blocks(PAGE, "sql")
     assert books.rows(ours) == []
+    every = ours.replace("AND p.proname NOT IN ('access_quantity', 'my_access')", "")
+    assert len(books.rows(every)) == 2
     books.execute("CREATE FUNCTION billhook.f() RETURNS int SECURITY DEFINER LANGUAGE sql RETURN 1")
     assert len(books.rows(ours)) == 1
 

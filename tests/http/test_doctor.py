@@ -166,7 +166,7 @@ def test_a_sound_billhook_is_told_so(patient: Patient) -> None:
     assert [f.check for f in report.checks] == [
         *("database", "schema", "roles", "database user", "grants", "policies", "policies"),
         "subscription policies",
-        "encryption",
+        *("access", "encryption"),
         *("stripe key", "signing secret", "webhook endpoint", "missed events"),
         *("events", "last event", "stripe key", "clock"),
     ]
@@ -251,6 +251,22 @@ def test_policies_that_are_missing_are_warned_of_with_ones_that_work(patient: Pa
     patient.api.books.execute("DROP POLICY own_user ON payments.stripe_checkout_sessions")
     (nobody, _) = of(patient.examined(), "policies", None)
     assert "no policy allows access" in nobody.message
+
+
+def test_access_by_test_cards_is_warned_of_once_live_is_connected(patient: Patient) -> None:
+    assert only(patient.examined(), "access", None).state == "ok"
+    patient.api.books.execute("""
+        INSERT INTO payments.provider_connections (provider, environment, status)
+        VALUES ('stripe', 'live', 'connected')""")
+    found = only(patient.examined(), "access", None)
+    assert (found.state, found.next_actions) == (
+        "warning",
+        "billhook access set --environment live",
+    )
+    patient.api.books.execute("UPDATE payments.access_settings SET environment = 'live'")
+    assert only(patient.examined(), "access", None).state == "ok"
+    patient.api.books.execute("DELETE FROM payments.access_settings")
+    assert only(patient.examined(), "access", None).state == "warning"
 
 
 def break_migration(patient: Patient) -> None:

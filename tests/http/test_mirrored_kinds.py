@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from api import Api, connect
 from billhook.access.secrets import SecretStore
 from billhook.client import Client
-from billhook.kinds import KINDS
+from billhook.kinds import KINDS, SUMMARY
 from billhook.ledger import Ledger
 from billhook.mirror import archives
 from billhook.mirror.rebuild import rebuild
@@ -37,8 +37,10 @@ from stripe_events import (
 
 __all__ = ["billhook"]
 
-KINDS_LISTED = [of.kind for of in LISTS.values()]
+KINDS_LISTED = [kind for kind in KINDS.values() if kind.lists]
 SYNCED = [kind for kind in KINDS_LISTED if kind.has_list]
+SHOWN = {of.name: of for kind in KINDS_LISTED for of in (kind, kind.children) if of}
+ALL = ", ".join(f"payments.{of.table}" for of in SHOWN.values())
 INCIDENTAL = {"id", "created_at", "updated_at", "synced_at"}
 VERSION = {f"provider_event_{part}" for part in ("at", "rank", "id", "previous")}
 
@@ -53,6 +55,7 @@ def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) ->
     invoices_happen(station)
     payment_methods_happen(station)
     meters_happen(station)
+    entitlements_happen(station)
     station.pull()
     station.refresh()
     return station
@@ -122,6 +125,34 @@ def meters_happen(station: Station) -> None:
     station.stripe.v1.billing.meters.deactivate(meter.id)
 
 
+def entitlements_happen(station: Station) -> None:
+    """One customer has many features, one has none any more."""
+    v1 = station.stripe.v1
+    product = v1.products.create({"name": "Suite"}).id
+    features = []
+    for n in range(12):
+        given: Any = {"lookup_key": f"feature_{n}", "name": f"Feature {n}"}
+        found = v1.entitlements.features.create(given).id
+        v1.products.features.create(product, {"entitlement_feature": found})
+        features.append(found)
+    monthly: Any = {"interval": "month"}
+    price = v1.prices.create(
+        {"currency": "usd", "unit_amount": 0, "recurring": monthly, "product": product}
+    ).id
+    for _ in range(2):
+        who = v1.customers.create({}).id
+        last = v1.subscriptions.create({"customer": who, "items": [{"price": price}]}).id
+    station.control("advance", seconds=5)
+    v1.subscriptions.cancel(last)
+    v1.entitlements.features.update(found, {"active": False})
+    station.control("advance", seconds=5)
+    # No event reports a feature.
+    station.books.execute(f"""
+        INSERT INTO billhook.refreshes (environment, object_type, object_id, reason)
+        SELECT 'test', 'entitlements.feature', id, 'test' FROM unnest(ARRAY{features}) AS id
+    """)
+
+
 def disputes_happen(station: Station) -> None:
     v1 = station.stripe.v1
     payment: Any = {"amount": 2000, "currency": "usd", "confirm": True}
@@ -133,14 +164,14 @@ def disputes_happen(station: Station) -> None:
 
 def shown(station: Station, *, but: set[str] = INCIDENTAL) -> dict[str, list[dict[str, Any]]]:
     return {
-        kind.name: sorted(
+        name: sorted(
             (
                 {key: value for key, value in row.items() if key not in but}
-                for row in station.books.rows(f"SELECT * FROM payments.{kind.table}")
+                for row in station.books.rows(f"SELECT * FROM payments.{of.table}")
             ),
-            key=lambda row: str(row[kind.key]),
+            key=lambda row: str(row[of.key]),
         )
-        for kind in KINDS_LISTED
+        for name, of in SHOWN.items()
     }
 
 
@@ -167,12 +198,18 @@ def verified(station: Station, **order: Any) -> Verification:
 def test_a_sync_shows_what_the_events_have_shown(station: Station) -> None:
     told = shown(station, but=INCIDENTAL | VERSION)
     assert all(told.values())
-    tables = ", ".join(f"payments.{kind.table}" for kind in KINDS_LISTED)
-    station.books.execute(f"TRUNCATE {tables}")
+    station.books.execute(f"TRUNCATE {ALL}")
     station.sync()
     # Stripe has no list of all payment methods, but customers show their default one.
     told["payment_method"] = [row for row in told["payment_method"] if row["type"] == "card"]
-    assert shown(station, but=INCIDENTAL | VERSION) == told
+    now = shown(station, but=INCIDENTAL | VERSION)
+    # A sync asks for customers with a subscription, also for those that no event has reported,
+    # because they are entitled to nothing.
+    reported = {each["customer_id"] for each in told.pop(SUMMARY.name)}
+    fetched = {each["customer_id"] for each in now.pop(SUMMARY.name)}
+    entitled = {each["customer_id"] for each in now["entitlements.active_entitlement"]}
+    assert (len(reported), len(fetched), reported & fetched) == (2, 2, entitled)
+    assert now == told
     counts = station.books.row("SELECT last_sync_counts AS c FROM payments.provider_connections")
     assert {kind.plural: counts["c"][kind.plural] for kind in SYNCED} == {
         kind.plural: len(told[kind.name]) for kind in SYNCED
@@ -206,18 +243,39 @@ def test_verify_finds_and_repairs_rows_that_others_changed(station: Station, kin
 
 def test_a_rebuild_brings_back_rows_that_are_gone(station: Station) -> None:
     before = shown(station)
-    tables = ", ".join(f"payments.{kind.table}" for kind in KINDS_LISTED)
-    station.books.execute(f"TRUNCATE {tables}")
-    missing = {f"payments.{kind.table}": len(before[kind.name]) for kind in KINDS_LISTED}
+    reported = {name: of for name, of in SHOWN.items() if not name.startswith("entitlements.")}
+    station.books.execute(
+        f"TRUNCATE {', '.join(f'payments.{of.table}' for of in reported.values())}"
+    )
+    missing = {f"payments.{of.table}": len(before[name]) for name, of in reported.items()}
     assert rebuilt(station, swap=True) == missing
     assert shown(station) == before
     assert rebuilt(station) == {}
 
 
+def test_a_rebuild_keeps_what_was_fetched_and_repairs_what_follows_from_it(
+    station: Station,
+) -> None:
+    """Features, and the entitlements that an event had no room for, are known from Stripe's answers
+    alone."""
+    before = shown(station)
+    assert len(before["entitlements.active_entitlement"]) == 12
+    station.books.execute("""
+        UPDATE payments.stripe_features SET name = 'hacked';
+        DELETE FROM payments.stripe_active_entitlements
+        WHERE lookup_key IN ('feature_0', 'feature_11')
+    """)
+    assert rebuilt(station, swap=True) == {
+        "payments.stripe_features": 12,
+        "payments.stripe_active_entitlements": 2,
+    }
+    assert shown(station) == before
+
+
 def test_an_archive_takes_the_rows_along_and_brings_them_back(station: Station) -> None:
     before = shown(station, but=set())
     connect(station.books.dsn, station.sandbox, station.key.replace("recovery", "other"))
-    assert shown(station) == {kind.name: [] for kind in KINDS_LISTED}
+    assert shown(station) == {name: [] for name in SHOWN}
     connect(station.books.dsn, station.sandbox, station.key)
     oldest = station.books.run(archives.archives)[-1]
     station.books.run(lambda database: archives.restore(database, oldest.id))
@@ -240,7 +298,8 @@ def test_a_dispute_shows_its_state_and_changes_no_payment(station: Station) -> N
 
 
 def test_an_invoice_is_shown_whatever_became_of_it(station: Station) -> None:
-    rows = {row["status"]: row for row in shown(station)["invoice"]}
+    invoices = sorted(shown(station)["invoice"], key=lambda row: row["total"])
+    rows = {row["status"]: row for row in invoices}
     assert sorted(rows) == ["draft", "open", "paid", "uncollectible", "void"]
     paid, unpaid = rows["paid"], rows["open"]
     assert paid["subscription_id"] == paid["raw"]["parent"]["subscription_details"]["subscription"]
@@ -344,7 +403,7 @@ def listed(api: Api, path: str) -> list[str]:
     answer = api.admin("GET", f"/test/{path}")
     assert answer.status_code == 200, answer.text
     ((_, rows),) = answer.json().items()
-    (key,) = (of.kind.key for of in LISTS.values() if of.route == path.partition("?")[0])
+    (key,) = (of.of.key for of in LISTS.values() if of.route == path.partition("?")[0])
     return [row[to_camel(key)] for row in rows]
 
 

@@ -56,6 +56,12 @@ _GROW = f"""
     INSERT INTO payments.stripe_invoices (environment, invoice_id, customer_id, status,
         provider_event_at, provider_event_rank)
     SELECT 'test', 'in_old' || n, 'cus_old' || n, 'paid', to_timestamp({stripe.T0} - n), 1 FROM n;
+    INSERT INTO payments.stripe_entitlement_summaries (environment, customer_id,
+        provider_event_at, provider_event_rank)
+    SELECT 'test', 'cus_old' || n, to_timestamp({stripe.T0} - n), 1 FROM n;
+    INSERT INTO payments.stripe_active_entitlements (
+        environment, entitlement_id, customer_id, feature_id, lookup_key)
+    SELECT 'test', 'ent_old' || n, 'cus_old' || n, 'feat_1', 'chat' FROM n;
     INSERT INTO payments.transactions (provider, environment, type, status, provider_object_type,
         provider_object_id, provider_customer_id, amount, currency, provider_created_at,
         related_object_ids, payment_id)
@@ -130,6 +136,7 @@ def life(name: str) -> list[dict[str, Any]]:
         "charge.refund": refund,
         "charge.dispute": dispute,
         "payment_method": stripe.payment_method(f"pm_{name}", **mine),
+        "entitlements.active_entitlement_summary": stripe.entitlements("chat", **mine),
     }
     deletions = [each for each in sorted(TYPES) if each.endswith(".deleted")]
     types = [each for each in sorted(TYPES) if each not in deletions] + deletions

@@ -48,6 +48,12 @@ ON CONFLICT (provider, environment) DO UPDATE SET
     account_livemode = EXCLUDED.account_livemode,
     raw = EXCLUDED.raw
 """
+# What is paid in test mode no longer gives access once real money can be paid, unless someone
+# decided otherwise (docs/decisions/0017-access-environment.md).
+_LIVE_GIVES_ACCESS = """
+UPDATE payments.access_settings SET environment = 'live'
+WHERE NOT is_chosen AND environment <> 'live'
+"""
 # None of another account's values apply to the new one.
 _FORGET = """
 UPDATE payments.provider_connections SET
@@ -192,6 +198,8 @@ class Connections:
                 environment == "live",
                 account,
             )
+            if environment == "live":
+                await connection.execute(_LIVE_GIVES_ACCESS)
             await archived_rows.pull_as_before(connection, environment, account["id"])
             await connection.execute(_PULL, environment, fetched.at)
             if key is not None:

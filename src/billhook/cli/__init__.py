@@ -16,6 +16,7 @@ import typer
 
 from billhook import __version__
 from billhook.cli import (
+    access,
     archive,
     config,
     credits,
@@ -282,6 +283,7 @@ app.command(
 meters.add_to(mirrored.add_to(app)["meters"])
 app.add_typer(usage.app, name="usage")
 app.add_typer(credits.app, name="credits")
+app.add_typer(access.app, name="access")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")

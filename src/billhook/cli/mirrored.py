@@ -24,7 +24,7 @@ from billhook.cli.options import (
     utc,
 )
 from billhook.cli.output import gather, nothing, show_json, show_table, words
-from billhook.kinds import KINDS, Kind
+from billhook.kinds import LISTED, Entries
 from billhook.kinds.kind import Listed
 from billhook.money import money
 from billhook.settings import Environment
@@ -33,20 +33,18 @@ from billhook.settings import Environment
 def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
     """Add a group of commands for each list. Returns the groups by name, for more commands."""
     groups = {}
-    for kind in KINDS.values():
-        if kind.listed is not None:
-            name = kind.plural.replace("_", "-")
-            group = typer.Typer(help=kind.listed.about, no_args_is_help=True)
-            group.command("list", epilog=f"Example: billhook {name} list --limit 10")(
-                _command(kind, kind.listed)
-            )
-            app.add_typer(group, name=name)
-            groups[name] = group
+    for of in LISTED:
+        name = of.name.replace("_", "-")
+        group = typer.Typer(help=of.listed.about, no_args_is_help=True)
+        group.command("list", epilog=f"Example: billhook {name} list --limit 10")(_command(of))
+        app.add_typer(group, name=name)
+        groups[name] = group
     return groups
 
 
-def _command(kind: Kind, listed: Listed) -> Callable[..., None]:
+def _command(of: Entries) -> Callable[..., None]:
     """The command of a list: typer reads its options from the signature."""
+    listed = of.listed
     filters = [*map(Listed.filter_of, listed.references), listed.choice]
 
     def command(
@@ -64,7 +62,7 @@ def _command(kind: Kind, listed: Listed) -> Callable[..., None]:
         whom = subject_of(subject)
         with connected(url) as client:
             found = gather(
-                lambda size, cursor: client.mirrored(kind.plural).page(
+                lambda size, cursor: client.mirrored(of.name).page(
                     environment,
                     limit=size,
                     starting_after=cursor,
@@ -80,25 +78,25 @@ def _command(kind: Kind, listed: Listed) -> Callable[..., None]:
         if as_json:
             from billhook.models import LISTS
 
-            show_json(LISTS[kind.plural].page.model_validate({kind.plural: found}))
+            show_json(LISTS[of.name].page.model_validate({of.name: found}))
             return
-        amounts = {column.name for column in kind.columns if column.amount}
+        amounts = {column.name for column in of.columns if column.amount}
 
         def shown(row: Any, column: str) -> object:
             value = getattr(row, column)
             return money(value, row.currency) if column in amounts else value
 
         show_table(
-            [_heading(kind, column) for column in (kind.key, *listed.summary)],
-            ([shown(row, column) for column in (kind.key, *listed.summary)] for row in found),
+            [_heading(column) for column in (of.key, *listed.summary)],
+            ([shown(row, column) for column in (of.key, *listed.summary)] for row in found),
             none=nothing(
-                words(kind.plural),
+                words(of.name),
                 *(subject, since, until, starting_after, *given.values()),
             ),
         )
 
     options: dict[str, tuple[Any, object]] = {name: _filter(listed, name) for name in filters}
-    if kind.subject is not None:
+    if of.has_subject:
         options["subject"] = (SubjectOption, None)
     options |= {
         "since": (Since, None),
@@ -127,7 +125,7 @@ def _filter(listed: Listed, name: str) -> tuple[Any, None]:
     return Annotated[type_ | None, typer.Option(help=f"Only this {words(name)}.")], None
 
 
-def _heading(kind: Kind, column: str) -> str:
+def _heading(column: str) -> str:
     """`invoice` for `invoice_id`, `created` for `provider_created_at`."""
     return (
         column.removeprefix("provider_").removesuffix("_id").removesuffix("_at").replace("_", " ")

@@ -92,6 +92,7 @@ async def _database(settings: Settings, now: datetime) -> list[Finding]:
         found += [each async for each in in_database.foreign_keys(database)]
         found += [each async for each in in_database.policies(database)]
         found.append(await in_database.changes(database))
+        found += [each async for each in in_database.access(database)]
         secrets = SecretStore(database, settings)
         found += [each async for each in at_settings.adopted_keys(ApiKeys(database, secrets))]
         found.append(await at_settings.encryption(secrets, settings))

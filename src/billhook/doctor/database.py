@@ -59,6 +59,13 @@ _LAST_EVENT = """
 SELECT received_at, event_type FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 ORDER BY received_at DESC LIMIT 1
 """
+# Whether subscriptions of test mode give access although a live account is connected.
+_ACCESS = """
+SELECT environment, is_chosen, environment = 'test' AND EXISTS (
+    SELECT FROM payments.provider_connections
+    WHERE provider = 'stripe' AND environment = 'live' AND status = 'connected') AS is_free
+FROM payments.access_settings
+"""
 
 
 ABSENT = Finding(
@@ -302,6 +309,27 @@ async def changes(database: Database) -> Finding:
         next_actions=f"To let users do it, create policies, for example:\n"
         f"{subscription_policies()}",
     )
+
+
+async def access(database: Database) -> AsyncIterator[Finding]:
+    """Whether only real payments give access once a live account is connected."""
+    async with database.connection() as connection:
+        row = await connection.fetchrow(_ACCESS)
+    if row is None or row["is_free"]:
+        yield Finding(
+            check="access",
+            state="warning",
+            message="The live account is connected, and payments.has_access still counts "
+            "subscriptions of test mode, which anyone gets with a test card."
+            if row
+            else "payments.access_settings has no row: payments.has_access gives no access.",
+            next_actions="billhook access set --environment live"
+            if row
+            else "INSERT INTO payments.access_settings (environment) VALUES ('live');",
+        )
+        return
+    message = f"Subscriptions of {row['environment']} mode give access (payments.has_access)."
+    yield Finding(check="access", state="ok", message=message)
 
 
 async def ledger(

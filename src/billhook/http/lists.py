@@ -91,7 +91,7 @@ def _add(of: MirroredList) -> None:
         mirrored,
         methods=["GET"],
         name=of.name,
-        description=f"{of.listed.about} The newest come first.",
+        description=f"{of.of.listed.about} The newest come first.",
         response_model=of.page,
         responses=_ERRORS,
     )

@@ -48,6 +48,7 @@ class Children:
         parent: the column that names the parent.
         field: of the parent's object, a list of its first children.
         path: where Stripe lists all children of the parent that `parameter` names.
+        listed: their list.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Children:
     field: str
     path: str
     parameter: str
+    listed: Listed | None = None
 
     def entries(self, parent: StripeObject) -> Sequence[StripeObject]:
         """The children in the parent's object."""
@@ -82,7 +84,7 @@ class Listed:
     """The list of a kind in the API, the Python clients and the command line, the newest first.
 
     Its table has an index on (environment, column) for each of `references`, and one on
-    (environment, choice, coalesce(provider_created_at, created_at) DESC, id DESC).
+    (environment, choice, time DESC, id DESC), where the time is `Entries.time`.
 
     Attributes:
         about: what is listed.
@@ -105,6 +107,34 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Entries:
+    """What a list shows: the rows of a kind, or those of its children.
+
+    Attributes:
+        name: the list's, such as `payment_methods`.
+        title: the name of an entry's model.
+        columns: all but the key.
+        has_subject: the rows have a subject.
+    """
+
+    name: str
+    title: str
+    table: str
+    key: str
+    columns: tuple[Column, ...]
+    listed: Listed
+    has_subject: bool = False
+    has_synced_at: bool = True
+
+    @property
+    def time(self) -> str:
+        """When an entry was created, in SQL; if Stripe does not say so, when it was mirrored."""
+        if any(column.name == "provider_created_at" for column in self.columns):
+            return "coalesce(t.provider_created_at, t.created_at)"
+        return "t.created_at"
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """A Stripe object that the schema `payments` mirrors.
 
@@ -114,10 +144,11 @@ class Kind:
         key: the column of Stripe's id.
         columns: all others that are read from the object.
         path: where Stripe lists it; `{path}/{id}` retrieves it.
+        list_name: what its list is called, if that is not the name with an `s`.
         has_list: Stripe lists all of an account's. Others are known by their events, and where an
             object of another kind shows them in full (`expand`): no sync and no verification reads
             them.
-        by_created: its list can be filtered by `created`.
+        by_created: its list can be limited to a range of `created`.
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
         changed_by: event types whose object is its new state.
@@ -129,6 +160,9 @@ class Kind:
         subject: the subject that the object names itself.
         claims: whether the object also claims that its customer pays for that subject
             (docs/explanation/ordering.md).
+        identify: the id of an object; None if it cannot be read.
+        is_its_children: Stripe has no request for the object: the list of its children is what a
+            request returns.
         readable: false for objects that get no row, such as a payment method without a customer.
         progress: how far along a one-way lifecycle a state is. Of two states in the same second,
             the one further along is the later.
@@ -142,6 +176,7 @@ class Kind:
     path: str
     changed_by: tuple[str, ...]
     deleted_by: tuple[str, ...] = ()
+    list_name: str | None = None
     has_list: bool = True
     by_created: bool = True
     variants: tuple[Mapping[str, Any], ...] = ({},)
@@ -152,24 +187,49 @@ class Kind:
     subject: Callable[[StripeObject], Subject | None] | None = None
     claims: bool = False
     children: Children | None = None
+    identify: Callable[[StripeObject], str | None] = field(default=reading.id_of)
+    is_its_children: bool = False
     readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
     progress: Callable[[StripeObject], int] = field(default=lambda _: 0)
     listed: Listed | None = None
 
     @property
-    def word(self) -> str:
-        """Its name in identifiers: `meter` for `billing.meter`."""
-        return self.name.rpartition(".")[2]
-
-    @property
     def plural(self) -> str:
         """The name of its list."""
-        return f"{self.word}s"
+        return self.list_name or f"{self.name}s"
+
+    @property
+    def label(self) -> str:
+        """The name as part of an identifier in SQL."""
+        return self.name.replace(".", "_")
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Its table, and that of its children."""
         return (self.table, self.children.table) if self.children else (self.table,)
+
+    @property
+    def lists(self) -> tuple[Entries, ...]:
+        """Its list, or that of its children, where the declaration says how."""
+        title = "".join(part.title() for part in self.plural.removesuffix("s").split("_"))
+        found = []
+        if self.listed is not None:
+            of_customer = self.subject is not None
+            found.append(
+                Entries(
+                    *(self.plural, title, self.table, self.key, self.columns, self.listed),
+                    has_subject=of_customer,
+                )
+            )
+        if (children := self.children) is not None and children.listed is not None:
+            columns = (required(children.parent), *children.columns)
+            found.append(
+                Entries(
+                    *(self.plural, title, children.table, children.key, columns, children.listed),
+                    has_synced_at=False,
+                )
+            )
+        return tuple(found)
 
     def exists(self, stripe_object: StripeObject) -> bool:
         """Whether a fetched object says that there is something to show."""
@@ -181,7 +241,7 @@ class Kind:
         Raises:
             UnreadableObject: it lacks a required field.
         """
-        if reading.id_of(stripe_object) is None or not self.readable(stripe_object):
+        if self.identify(stripe_object) is None or not self.readable(stripe_object):
             return None
         return {column.name: column.read(stripe_object) for column in self.columns}
 

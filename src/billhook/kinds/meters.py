@@ -25,6 +25,7 @@ def _value_key(meter: StripeObject) -> str:
 
 METER = Kind(
     name="billing.meter",
+    list_name="meters",
     table="stripe_meters",
     key="meter_id",
     columns=(

@@ -8,7 +8,7 @@ from typing import Any
 
 from billhook.errors import InvalidInput
 from billhook.kinds.reading import StripeObject, hash_of, text
-from billhook.projections import Event
+from billhook.projections import Event, identify
 from billhook.stripe.decoding import decode as decode_json
 
 _REQUIRED = (("id", str), ("type", str), ("created", int), ("livemode", bool))
@@ -66,7 +66,7 @@ def decode(payload: bytes) -> Delivery:
         livemode=body["livemode"],
         account_id=_name(body.get("account")),
         object_type=_name(stripe_object.get("object")),
-        object_id=_name(stripe_object.get("id")),
+        object_id=_name(identify(body["type"], stripe_object)),
         payload=payload.decode(),
     )
 

@@ -21,7 +21,7 @@ from billhook.projections import Changes, Event
 from billhook.projections.objects import claim_of, mirrored, payment_of
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+from billhook.stripe.gateway import Fetched, Gateway, StripeObject, refusal_of
 from billhook.stripe.list_pages import list_pages
 
 log = structlog.get_logger(__name__)
@@ -201,6 +201,43 @@ async def queue_refresh(
     await connection.execute(_QUEUE, environment, kind.name, object_id, reason)
 
 
+async def fetch(reader: StripeReader, kind: Kind, object_id: str) -> Fetched | None:
+    """One object with all its children; None if Stripe has no such object.
+
+    Raises:
+        BillhookError: the request failed.
+    """
+    if kind.is_its_children:
+        return await _fetch_children(reader, kind, object_id)
+    fetched = await reader.find(kind.name, path_of(kind, object_id))
+    if fetched is not None and kind.exists(fetched.data):
+        await complete_children(reader, kind, fetched.data)
+    return fetched
+
+
+async def _fetch_children(reader: StripeReader, kind: Kind, object_id: str) -> Fetched | None:
+    """An object that Stripe only shows as the list of its children."""
+    children = kind.children
+    assert children is not None
+    found: list[StripeObject] = []
+    at: int | None = None
+    of_parent = {children.parameter: object_id}
+    try:
+        async for page in list_pages(reader.get, kind.plural, children.path, of_parent):
+            # The first page's time: what changes while the others are read is reported by an event.
+            at = page.at if at is None else at
+            found += page.objects
+    except BillhookError as error:
+        said = refusal_of(error)
+        if said is None or said.code != "resource_missing":
+            raise
+        return None
+    assert at is not None
+    listed = {"object": "list", "data": found, "has_more": False}
+    data = {"object": kind.name, children.parameter: object_id, children.field: listed}
+    return Fetched(data, at)
+
+
 @dataclass(frozen=True, slots=True)
 class Refreshed:
     """A fetched object, and when it was fetched."""
@@ -215,11 +252,11 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
     Raises:
         BillhookError: the request failed.
     """
-    path = path_of(kind, object_id)
-    fetched = await reader.find(kind.name, path)
+    fetched = await fetch(reader, kind, object_id)
     if fetched is not None and kind.expand and fetched.data.get("deleted") is not True:
         # Only now: Stripe rejects expanding a deleted object.
-        fetched = await reader.find(kind.name, path, {"expand": list(kind.expand)})
+        params = {"expand": list(kind.expand)}
+        fetched = await reader.find(kind.name, path_of(kind, object_id), params)
     if fetched is None:
         # The SDK does not expose the time of a 404.
         at = (await reader.get("account", "/v1/account", {})).at
@@ -228,7 +265,6 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
     if not kind.exists(fetched.data):
         await delete(reader, kind, object_id, fetched.at)
         return Refreshed(False, fetched.at)
-    await complete_children(reader, kind, fetched.data)
     await write_one(reader, kind, fetched.data, fetched.at)
     return Refreshed(True, fetched.at)
 

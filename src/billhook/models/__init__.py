@@ -57,6 +57,13 @@ from billhook.models.assignments import (
     Outcome,
 )
 from billhook.models.charges import Charge, ChargeResponse, CreateCharge
+from billhook.models.granted import (
+    Access,
+    AccessQuery,
+    AccessSettings,
+    ActiveSubscription,
+    UpdateAccessSettings,
+)
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -170,7 +177,11 @@ from billhook.models.wire import (
 __all__ = [
     "LISTS",
     "RESERVED_METADATA",
+    "Access",
+    "AccessQuery",
+    "AccessSettings",
     "ActAs",
+    "ActiveSubscription",
     "AddEvents",
     "AfterCompletion",
     "ArchivedPrice",
@@ -296,6 +307,7 @@ __all__ = [
     "Transaction",
     "Transactions",
     "TransactionsQuery",
+    "UpdateAccessSettings",
     "UpdatePrice",
     "UpdateProduct",
     "Usage",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import create_model
 
-from billhook.kinds import KINDS, Column, Kind
+from billhook.kinds import LISTED, Column, Entries
 from billhook.kinds.kind import Listed
 from billhook.models.admin import StoredMetadata
 from billhook.models.queries import ListQuery, Moment, OfSubject
@@ -47,14 +47,14 @@ class MirroredList:
 
     Attributes:
         name: of the list, such as `payment_methods`, and of its field in `page`.
+        of: what it shows.
         row: the model of an entry.
         page: the body of the response.
         query: its filters.
     """
 
     name: str
-    kind: Kind
-    listed: Listed
+    of: Entries
     row: type[MirroredRow]
     page: type[WireModel]
     query: type[MirroredQuery]
@@ -80,36 +80,32 @@ def _field(column: Column) -> Any:
     return type_ if column.required else type_ | None
 
 
-def _row(kind: Kind, title: str) -> type[MirroredRow]:
-    fields: dict[str, Any] = {kind.key: str}
-    if kind.subject is not None:
+def _row(of: Entries) -> type[MirroredRow]:
+    fields: dict[str, Any] = {of.key: str}
+    if of.has_subject:
         fields |= {"subject_type": str | None, "subject_id": str | None}
-    fields |= {column.name: _field(column) for column in kind.columns}
-    fields |= dict.fromkeys(("synced_at", "created_at", "updated_at"), Timestamp)
-    return create_model(title, __base__=MirroredRow, **fields)
+    fields |= {column.name: _field(column) for column in of.columns}
+    times = ("synced_at", "created_at", "updated_at")[0 if of.has_synced_at else 1 :]
+    fields |= dict.fromkeys(times, Timestamp)
+    return create_model(of.title, __base__=MirroredRow, **fields)
 
 
-def _query(kind: Kind, listed: Listed, title: str) -> type[MirroredQuery]:
+def _query(of: Entries) -> type[MirroredQuery]:
     fields: dict[str, Any] = {
-        name: (Id | None, None) for name in map(Listed.filter_of, listed.references)
+        name: (Id | None, None) for name in map(Listed.filter_of, of.listed.references)
     }
-    chosen: Any = Literal[listed.choices] if listed.choices else Id
-    fields[listed.choice] = (chosen | None, None)
-    base = _OfSubject if kind.subject is not None else MirroredQuery
-    return create_model(title, __base__=base, **fields)
+    chosen: Any = Literal[of.listed.choices] if of.listed.choices else Id
+    fields[of.listed.choice] = (chosen | None, None)
+    base = _OfSubject if of.has_subject else MirroredQuery
+    return create_model(f"{of.title}sQuery", __base__=base, **fields)
 
 
-def _list_of(kind: Kind, listed: Listed) -> MirroredList:
-    title = "".join(part.title() for part in kind.word.split("_"))
-    row = _row(kind, title)
-    fields: dict[str, Any] = {kind.plural: list[row]}  # type: ignore[valid-type]
-    page = create_model(f"{title}s", __base__=WireModel, **fields)
-    return MirroredList(
-        kind.plural, kind, listed, row, page, _query(kind, listed, f"{title}sQuery")
-    )
+def _list_of(of: Entries) -> MirroredList:
+    row = _row(of)
+    fields: dict[str, Any] = {of.name: list[row]}  # type: ignore[valid-type]
+    page = create_model(f"{of.title}s", __base__=WireModel, **fields)
+    return MirroredList(of.name, of, row, page, _query(of))
 
 
-LISTS: Mapping[str, MirroredList] = MappingProxyType(
-    {kind.plural: _list_of(kind, kind.listed) for kind in KINDS.values() if kind.listed}
-)
+LISTS: Mapping[str, MirroredList] = MappingProxyType({of.name: _list_of(of) for of in LISTED})
 """Those whose list follows from their declaration, by name."""

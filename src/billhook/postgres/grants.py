@@ -31,23 +31,26 @@ _USAGE_COLUMNS = (
     *("environment", "meter", "subject_type", "subject_id", "customer_id", "value", "payload"),
     *("occurred_at", "identifier"),
 )
-VIEWS = ("usage_totals", "usage_by_day")
+VIEWS = ("active_subscriptions", "usage_totals", "usage_by_day")
 """Billhook's views in `payments`."""
 TABLES = (
     *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
-    *("webhook_events", "transactions", _USAGE, "usage_days"),
+    *("webhook_events", "transactions", _USAGE, "usage_days", "access_settings"),
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
+_FOR_POLICIES = ("access_quantity", "has_access", "my_access")
+"""Functions in `payments`, which policies of the app call with the caller's rights."""
 _SECRETS = ("TABLE", "system.secrets")
 _PRIVATE = """
     api_keys archived_events archived_rows archives backoff charge_requests connected_account
-    customer_claims dashboard_sessions endpoint_events event_accounts event_retries events_of_others
-    fetched_payments function_files keep_expanded leases load_batch load_payment_rows load_payments
-    load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
-    pulls refreshes refund_requests refuse_outcomes reset_session save_batch save_rows
-    signing_secrets subscription_requests sync_ranges sync_ranges_id_seq syncs ties tombstones
-    touch_updated_at usage_batches usage_batches_id_seq verifications
+    customer_claims dashboard_sessions endpoint_events entitlements_to event_accounts event_retries
+    events_of_others fetched_payments function_files items_with_access keep_expanded leases
+    load_batch load_payment_rows load_payments load_rows migrations payment_disputes payment_ids
+    payment_refs payment_refunds payment_sources pulls refreshes refund_requests refuse_outcomes
+    reset_session save_batch save_rows signing_secrets subscription_requests sync_ranges
+    sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
+    usage_batches_id_seq verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""
 
@@ -78,7 +81,8 @@ WITH objects AS (
     SELECT 'FUNCTION', format('%I.%I(%s)', n.nspname, p.proname,
             pg_get_function_identity_arguments(p.oid)),
         p.proowner, n.oid, 'f', p.proacl, NULL
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'billhook'
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'billhook' OR n.nspname = 'payments' AND p.proname = ANY ($2::text[])
 )
 SELECT o.kind, o.name, a.grantee IS NOT NULL AS is_grant,
     CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee,
@@ -129,7 +133,7 @@ class Grants:
 async def read(connection: Connection) -> Grants:
     """The grants in the database, in a transaction whose search_path is `pg_catalog, pg_temp`."""
     await connection.execute("SET LOCAL quote_all_identifiers = off")
-    rows = await connection.fetch(_ACTUAL, [*TABLES, *VIEWS])
+    rows = await connection.fetch(_ACTUAL, [*TABLES, *VIEWS], [*_FOR_POLICIES])
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]
         for row in rows
@@ -165,6 +169,10 @@ def intended(objects: Collection[Object]) -> set[Grant]:
         wanted.append(("TABLE", "payments.stripe_subscriptions", "authenticated", privilege))
     for column in _USAGE_COLUMNS:
         wanted.append(("TABLE", f"payments.{_USAGE}", "project_admin", f"INSERT ({column})"))
+    for kind, name in objects:
+        schema, _, function = name.partition("(")[0].partition(".")
+        if kind == "FUNCTION" and schema == "payments" and function in _FOR_POLICIES:
+            wanted += [(kind, name, role, "EXECUTE") for role in _CALLERS]
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}
@@ -184,7 +192,8 @@ async def settle(
     wanted = intended(now.objects)
 
     def is_ours_to_revoke(grant: Grant) -> bool:
-        if grant.object in created or grant.kind == "FUNCTION":
+        is_private = grant.kind == "FUNCTION" and grant.name.startswith("billhook.")
+        if grant.object in created or is_private:
             return True
         of_users = grant.grantee in (_PUBLIC, *_USERS) and grant.object != ("SCHEMA", "auth")
         return of_users and is_first and (grant in now.by_default or grant.object == _SECRETS)
@@ -224,9 +233,9 @@ def excess(found: Grants) -> set[Grant]:
 
 
 def missing(found: Grants) -> set[Grant]:
-    """Missing grants of the contract."""
+    """Missing grants of the contract; an app may close the functions for policies on purpose."""
     wanted = intended(found.objects - {("SCHEMA", "auth")})
-    return wanted - found.grants
+    return {grant for grant in wanted - found.grants if grant.kind != "FUNCTION"}
 
 
 def revocations(grants: Iterable[Grant]) -> list[str]:

@@ -31,7 +31,7 @@ import structlog
 from billhook.database_url import dsn_of
 from billhook.errors import BillhookError
 from billhook.kinds import TABLES
-from billhook.postgres import grants, no_answer, require_utf8, rights
+from billhook.postgres import access_rule, grants, no_answer, require_utf8, rights
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +141,10 @@ class Migration:
         return _checksum(self.sql)
 
 
-_MIRRORED = {"mirrored_tables": ", ".join(f"'payments.{table}'" for table in TABLES)}
+_VALUES = {
+    "mirrored_tables": ", ".join(f"'payments.{table}'" for table in TABLES),
+    **access_rule.VALUES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class FunctionFile:
 
     As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
     text for tables elsewhere. `:mirrored_tables` stands for the tables of the mirrored kinds, as a
-    list of SQL values.
+    list of SQL values, and the names in access_rule.py for its expressions.
     """
 
     name: str
@@ -163,7 +166,7 @@ class FunctionFile:
 
     def sql_for(self, **schemas: str) -> str:
         """Its text for other schemas."""
-        values = schemas | _MIRRORED
+        values = schemas | _VALUES
         return re.sub(rf"(?<!:):({'|'.join(values)})\b", lambda name: values[name[1]], self.text)
 
     @property

@@ -22,6 +22,7 @@ from billhook.projections import (
     refunds,
 )
 from billhook.projections.changes import NOTHING, Changes, Event
+from billhook.projections.objects import identify
 
 log = structlog.get_logger(__name__)
 
@@ -83,4 +84,4 @@ def _changes(event: Event) -> Changes:
     )
 
 
-__all__ = ["NOTHING", "TYPES", "Changes", "Event", "UnreadableObject", "project"]
+__all__ = ["NOTHING", "TYPES", "Changes", "Event", "UnreadableObject", "identify", "project"]

@@ -24,10 +24,16 @@ KIND_OF: Mapping[str, Kind] = MappingProxyType(
 """The mirrored kind of each event type."""
 
 
+def identify(event_type: str, stripe_object: StripeObject) -> str | None:
+    """The id of the object of an event: its own, unless the mirrored kind has another rule."""
+    kind = KIND_OF.get(event_type)
+    return id_of(stripe_object) if kind is None else kind.identify(stripe_object)
+
+
 def object_changed(event: Event) -> Changes:
     """An event of a mirrored kind."""
     kind = KIND_OF[event.type]
-    object_id = id_of(event.object)
+    object_id = kind.identify(event.object)
     if object_id is None:
         return NOTHING
     deleted = event.type in kind.deleted_by or event.object.get("deleted") is True
@@ -51,7 +57,7 @@ def mirrored(kind: Kind, stripe_object: StripeObject) -> MirroredObject | None:
         UnreadableObject: it lacks a required field.
     """
     row = kind.row(stripe_object)
-    object_id = id_of(stripe_object)
+    object_id = kind.identify(stripe_object)
     if row is None or object_id is None:
         return None
     subject = kind.subject(stripe_object) if kind.subject else None

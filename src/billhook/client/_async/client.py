@@ -11,6 +11,7 @@ import httpx
 from billhook import __version__
 from billhook.client._async.catalog import AsyncPrices, AsyncProducts
 from billhook.client._async.connection import AsyncConfig, AsyncWebhooks
+from billhook.client._async.granted import AsyncAccess
 from billhook.client._async.lists import (
     AsyncCustomers,
     AsyncEvents,
@@ -102,6 +103,7 @@ class AsyncClient:
         self.usage = AsyncUsage(self._transport)
         self.meters = AsyncMeters(self._transport)
         self.credits = AsyncCredits(self._transport)
+        self.access = AsyncAccess(self._transport)
 
     def mirrored(self, name: str) -> AsyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -12,6 +12,7 @@ import httpx
 from billhook import __version__
 from billhook.client._sync.catalog import SyncPrices, SyncProducts
 from billhook.client._sync.connection import SyncConfig, SyncWebhooks
+from billhook.client._sync.granted import SyncAccess
 from billhook.client._sync.lists import (
     SyncCustomers,
     SyncEvents,
@@ -103,6 +104,7 @@ class Client:
         self.usage = SyncUsage(self._transport)
         self.meters = SyncMeters(self._transport)
         self.credits = SyncCredits(self._transport)
+        self.access = SyncAccess(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -17,7 +17,7 @@ import structlog
 from billhook.account.connections import Connections, not_configured
 from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.kinds import SUBSCRIPTION
-from billhook.mirror import fetching, refreshes
+from billhook.mirror import entitled, fetching, refreshes
 from billhook.mirror.sync.ranges import LISTINGS, begin
 from billhook.mirror.sync.reading import (
     Reading,
@@ -142,6 +142,7 @@ class Sync:
             for each in readings:
                 group.create_task(read(reader, each, ranges[each.name]))
         removed = {each.name: await remove_absent(reader, each, at) for each in readings}
+        await entitled.queue_unknown(reader)
         await refreshes.settle_all(reader)
         summary = await self._record(environment, readings, lease, deleted=removed[_SUBSCRIPTIONS])
         counts = {each.name: each.objects for each in readings}

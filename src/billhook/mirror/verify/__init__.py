@@ -16,7 +16,7 @@ import structlog
 from billhook.kinds import KINDS
 from billhook.ledger import Ledger
 from billhook.mirror import fetching
-from billhook.mirror.verify.objects import compare_list
+from billhook.mirror.verify.objects import compare_entitlements, compare_list
 from billhook.mirror.verify.paid import compare_payments
 from billhook.models import Verification, Verify
 from billhook.postgres import Database
@@ -101,6 +101,9 @@ async def _compare(
             for each in KINDS.values()
             if each.has_list
         ]
+        comparing.append(
+            group.create_task(compare_entitlements(reader, until, repair=order.repair))
+        )
         repair = ledger if order.repair else None
         paid = group.create_task(compare_payments(reader, at, until, repair=repair))
     payments, refunds, money = paid.result()

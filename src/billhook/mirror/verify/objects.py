@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from billhook.errors import BillhookError
-from billhook.kinds import Kind, Row
+from billhook.kinds import SUMMARY, Kind, Row
 from billhook.kinds.reading import UnreadableObject
-from billhook.mirror import fetching
+from billhook.mirror import entitled, fetching
 from billhook.mirror.sync.ranges import OLDEST
 from billhook.mirror.sync.reading import absent
 from billhook.mirror.verify.reading import CONFIRMED, YOUNG, one_repair, pages
@@ -65,6 +65,34 @@ async def compare_list(
     return found
 
 
+async def compare_entitlements(
+    reader: fetching.StripeReader, until: float | None, *, repair: bool
+) -> VerifiedTable:
+    """Compare what customers are entitled to, with one request for each: a sample if there are
+    many.
+
+    Args:
+        until: monotonic time after which no other customer is asked for.
+    """
+    found = VerifiedTable(table=_table(SUMMARY))
+    customers, found.complete = await entitled.some_customers(reader, CONFIRMED)
+
+    async def one(customer: str) -> None:
+        if until is not None and time.monotonic() >= until:
+            found.complete = False
+            return
+        found.objects += 1
+        await _confirm(reader, SUMMARY, [customer], found, repair=repair)
+
+    try:
+        await for_each(customers, one, _AT_ONCE)
+    except LeaseLost:
+        raise
+    except BillhookError as error:
+        found.complete, found.error = False, error.message
+    return found
+
+
 async def _suspects(
     reader: fetching.StripeReader,
     kind: Kind,
@@ -98,7 +126,7 @@ async def _confirm(
     repair: bool,
 ) -> None:
     """Fetch each suspect individually: if it still differs, it has drifted."""
-    found.unconfirmed = max(0, len(suspects) - CONFIRMED)
+    found.unconfirmed += max(0, len(suspects) - CONFIRMED)
 
     async def one(object_id: str) -> None:
         drift = await _drift(reader, kind, object_id)
@@ -156,10 +184,9 @@ async def _fetch(
     reader: fetching.StripeReader, kind: Kind, object_id: str
 ) -> tuple[StripeObject, int] | None:
     """An object and the time of its state; None if it does not exist at Stripe."""
-    found = await reader.find(kind.name, fetching.path_of(kind, object_id))
+    found = await fetching.fetch(reader, kind, object_id)
     if found is None or not kind.exists(found.data):
         return None
-    await fetching.complete_children(reader, kind, found.data)
     return found.data, found.at
 
 
@@ -233,7 +260,11 @@ def _differences(
     if row is None:
         return []
     if shown is None:
-        return ["*"]
+        # Who is entitled to nothing may have no row.
+        is_nothing = kind.is_its_children and not (
+            kind.children and kind.children.entries(stripe_object)
+        )
+        return [] if is_nothing else ["*"]
     subject = kind.subject(stripe_object) if kind.subject else None
     if subject is not None:
         row |= {"subject_type": subject.type, "subject_id": subject.id}

@@ -35,22 +35,27 @@ async def pages(
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
-        since: None for a list that cannot be filtered by `created`, and is read from its start.
+        since: None if the list cannot be limited to a range of `created`.
         until: monotonic time after which no other page is read. Such a sample begins at a random
         time, so that successive samples cover the whole list.
     """
-    created: list[dict[str, int]] = [{} if since is None else {"gte": since}]
-    if until is not None and since is not None:
-        middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
-        created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
-    for part in created:
+    ranges: list[dict[str, Any]] = [{}]
+    if since is not None:
+        ranges = [{"created": each} for each in _ranges(since, until)]
+    for part in ranges:
         if until is not None and time.monotonic() >= until:
             return
-        filtered = {"created": part} if part else {}
-        async for page in list_pages(reader.get, list_name, path, params | filtered):
+        async for page in list_pages(reader.get, list_name, path, {**params, **part}):
             yield page
             if until is not None and time.monotonic() >= until:
                 return
+
+
+def _ranges(since: int, until: float | None) -> list[dict[str, int]]:
+    if until is None:
+        return [{"gte": since}]
+    middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
+    return [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
 
 
 @contextmanager

@@ -16,7 +16,9 @@ DECLARE
     of_invoice json;
     of_dispute json;
     of_payment_method json;
-    of_meter json;
+    of_billing_meter json;
+    of_entitlements_feature json;
+    of_entitlements_active_entitlement_summary json;
     tombstones json;
     ties json;
     claims_of json;
@@ -210,13 +212,50 @@ BEGIN
             false,
             NULL::json,
             CASE WHEN wanted -> 'ties'::text -> 'billing.meter'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
-        INTO of_meter
+        INTO of_billing_meter
         FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'billing.meter'::text) AS w(id)
         CROSS JOIN LATERAL (
             SELECT * FROM :payments.stripe_meters t
             WHERE t.environment = env
               AND t.meter_id >= w.id AND t.meter_id <= w.id
             ORDER BY t.meter_id LIMIT 1) t;
+    END IF;
+    IF wanted -> 'objects'::text ? 'entitlements.feature'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.feature_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN wanted -> 'ties'::text -> 'entitlements.feature'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_entitlements_feature
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'entitlements.feature'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_features t
+            WHERE t.environment = env
+              AND t.feature_id >= w.id AND t.feature_id <= w.id
+            ORDER BY t.feature_id LIMIT 1) t;
+    END IF;
+    IF wanted -> 'objects'::text ? 'entitlements.active_entitlement_summary'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.customer_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            (
+                SELECT pg_catalog.json_agg(t.entitlement_id)
+                FROM :payments.stripe_active_entitlements t
+                WHERE t.environment = env AND t.customer_id >= w.id AND t.customer_id <= w.id),
+            CASE WHEN wanted -> 'ties'::text -> 'entitlements.active_entitlement_summary'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_entitlements_active_entitlement_summary
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'entitlements.active_entitlement_summary'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_entitlement_summaries t
+            WHERE t.environment = env
+              AND t.customer_id >= w.id AND t.customer_id <= w.id
+            ORDER BY t.customer_id LIMIT 1) t;
     END IF;
     IF wanted ? 'objects'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -378,9 +417,12 @@ BEGIN
         'ledger', ledger, 'archived', archived, 'sessions', sessions, 'of_product',
             of_product, 'of_price', of_price, 'of_customer', of_customer, 'of_subscription',
             of_subscription, 'of_invoice', of_invoice, 'of_dispute', of_dispute,
-            'of_payment_method', of_payment_method, 'of_meter', of_meter, 'tombstones',
-            tombstones, 'ties', ties, 'claims_of', claims_of, 'claims_on', claims_on, 'claims',
-            claims, 'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
+            'of_payment_method', of_payment_method, 'of_billing_meter', of_billing_meter,
+            'of_entitlements_feature', of_entitlements_feature,
+            'of_entitlements_active_entitlement_summary',
+            of_entitlements_active_entitlement_summary, 'tombstones', tombstones, 'ties', ties,
+            'claims_of', claims_of, 'claims_on', claims_on, 'claims', claims,
+            'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
             'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice);
 END $$;
 
@@ -520,6 +562,36 @@ BEGIN
             WHERE t.environment = env
               AND t.meter_id >= gone AND t.meter_id <= gone
             ORDER BY t.meter_id LIMIT 1);
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_features_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_features_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_features WHERE id = (SELECT t.id FROM :payments.stripe_features t
+            WHERE t.environment = env
+              AND t.feature_id >= gone AND t.feature_id <= gone
+            ORDER BY t.feature_id LIMIT 1);
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_entitlement_summaries_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_entitlement_summaries_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_entitlement_summaries WHERE id = (SELECT t.id FROM :payments.stripe_entitlement_summaries t
+            WHERE t.environment = env
+              AND t.customer_id >= gone AND t.customer_id <= gone
+            ORDER BY t.customer_id LIMIT 1);
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_active_entitlements_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_active_entitlements_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_active_entitlements WHERE id = (SELECT t.id FROM :payments.stripe_active_entitlements t
+            WHERE t.environment = env
+              AND t.entitlement_id >= gone AND t.entitlement_id <= gone
+            ORDER BY t.entitlement_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
@@ -873,6 +945,68 @@ BEGIN
             provider_event_previous = EXCLUDED.provider_event_previous,
             synced_at = EXCLUDED.synced_at
         WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_features'::text THEN
+        INSERT INTO :payments.stripe_features AS old (
+            environment, feature_id, lookup_key, name, active, metadata, raw, provider_event_at,
+            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.feature_id, r.lookup_key, r.name, r.active, r.metadata,
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_features'::text) AS r(
+            feature_id text, lookup_key text, name text, active boolean, metadata jsonb, raw
+            integer, provider_event_at bigint, provider_event_rank smallint, provider_event_id
+            text, provider_event_previous jsonb)
+        ON CONFLICT (environment, feature_id) DO UPDATE SET
+            lookup_key = EXCLUDED.lookup_key,
+            name = EXCLUDED.name,
+            active = EXCLUDED.active,
+            metadata = EXCLUDED.metadata,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_entitlement_summaries'::text THEN
+        INSERT INTO :payments.stripe_entitlement_summaries AS old (
+            environment, customer_id, raw, provider_event_at, provider_event_rank,
+            provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.customer_id, coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_entitlement_summaries'::text) AS r(
+            customer_id text, raw integer, provider_event_at bigint, provider_event_rank
+            smallint, provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, customer_id) DO UPDATE SET
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_active_entitlements'::text THEN
+        INSERT INTO :payments.stripe_active_entitlements AS old (
+            environment, entitlement_id, customer_id, feature_id, lookup_key, raw)
+        SELECT
+            env, r.entitlement_id, r.customer_id, r.feature_id, r.lookup_key, r.raw
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_active_entitlements'::text) AS r(
+            entitlement_id text, customer_id text, feature_id text, lookup_key text, raw jsonb)
+        ON CONFLICT (environment, entitlement_id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            feature_id = EXCLUDED.feature_id,
+            lookup_key = EXCLUDED.lookup_key,
+            raw = EXCLUDED.raw
+        WHERE NOT (old.raw = EXCLUDED.raw AND old.customer_id = EXCLUDED.customer_id);
     END IF;
     IF rows ? 'tombstones'::text THEN
         INSERT INTO :billhook.tombstones AS old (

@@ -9,9 +9,6 @@ from billhook.reports.lists.searching import distinct
 from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page, Walk
 from billhook.settings import Environment
 
-_AT = "coalesce(t.provider_created_at, t.created_at)"
-_NEWEST = Order(((_AT, "time"), ("t.id", "uuid")), descending=True)
-
 
 async def mirrored(
     database: Database, environment: Environment, of: MirroredList, query: MirroredQuery
@@ -25,7 +22,7 @@ async def mirrored(
 def _listing(environment: Environment, of: MirroredList, query: MirroredQuery) -> Listing:
     """One scan of the index (environment, choice, time) for each choice; the few rows of one
     customer, subject or other object are sorted."""
-    listed, table = of.listed, f"payments.{of.kind.table}"
+    listed, table, at = of.of.listed, f"payments.{of.of.table}", of.of.time
     args = Arguments()
     where = Conditions(args)
     where.add("t.environment = {}", environment)
@@ -47,8 +44,9 @@ def _listing(environment: Environment, of: MirroredList, query: MirroredQuery) -
     walk = Walk(
         tuple(where.clauses),
         each,
-        floor=f"{_AT} >= {args.add(query.since)}" if query.since else None,
-        ceiling=f"{_AT} < {args.add(query.until)}" if query.until else None,
+        floor=f"{at} >= {args.add(query.since)}" if query.since else None,
+        ceiling=f"{at} < {args.add(query.until)}" if query.until else None,
     )
     columns = ", ".join(f"t.{name}" for name in of.row.model_fields)
-    return Listing(table, _NEWEST, (walk,), columns, args)
+    newest = Order(((at, "time"), ("t.id", "uuid")), descending=True)
+    return Listing(table, newest, (walk,), columns, args)
