@@ -40,6 +40,7 @@ from billhook.http import (
     lists,
     openapi,
     overview,
+    own,
     public_catalog,
     refresh,
     webhooks,
@@ -97,7 +98,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     )
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
-        *(checkout, connections, catalog, public_catalog, lists, customers, overview, events),
+        *(checkout, connections, catalog, public_catalog, lists, customers, own, overview, events),
         *(refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).

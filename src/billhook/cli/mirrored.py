@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from billhook.cli import payment_methods
 from billhook.cli.address import connected
 from billhook.cli.options import (
     All,
@@ -26,6 +27,7 @@ from billhook.cli.options import (
 from billhook.cli.output import gather, nothing, show_json, show_table, words
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.kind import Listed
+from billhook.kinds.payment_methods import PAYMENT_METHOD
 from billhook.money import money
 from billhook.settings import Environment
 
@@ -39,6 +41,8 @@ def add_to(app: typer.Typer) -> None:
             group.command("list", epilog=f"Example: billhook {name} list --limit 10")(
                 _command(kind, kind.listed)
             )
+            if kind is PAYMENT_METHOD:
+                payment_methods.add_to(group)
             app.add_typer(group, name=name)
 
 

@@ -13,6 +13,7 @@ from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
     AddEvents,
     AssignCustomers,
+    ChangePaymentMethod,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
     CreatePrice,
@@ -132,6 +133,7 @@ _BODIES: tuple[type[Request], ...] = (
     *_EXAMPLES,
     AddEvents,
     AssignCustomers,
+    ChangePaymentMethod,
     CreatePrice,
     CreateProduct,
     RebuildOrder,

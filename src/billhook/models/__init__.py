@@ -65,6 +65,7 @@ from billhook.models.overview import (
     OverviewQuery,
     OverviewResponse,
 )
+from billhook.models.own import ChangePaymentMethod, OwnQuery, PaymentMethodResponse
 from billhook.models.queries import (
     CustomersQuery,
     EventsQuery,
@@ -130,6 +131,7 @@ __all__ = [
     "AwaitQuery",
     "BillingSubject",
     "Catalog",
+    "ChangePaymentMethod",
     "CheckoutSession",
     "CheckoutSessionResponse",
     "Config",
@@ -169,8 +171,10 @@ __all__ = [
     "Overview",
     "OverviewQuery",
     "OverviewResponse",
+    "OwnQuery",
     "PauseCollection",
     "Payment",
+    "PaymentMethodResponse",
     "Price",
     "PriceResponse",
     "Prices",

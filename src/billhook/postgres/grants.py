@@ -151,6 +151,12 @@ def intended(objects: Collection[Object]) -> set[Grant]:
         for role in _CALLERS:
             wanted += [("TABLE", f"payments.{table}", role, each) for each in ("INSERT", "SELECT")]
     wanted.append(("TABLE", "payments.customer_assignments", "project_admin", "INSERT"))
+    # What users read, and what the check of their rights needs (checkout/payment_methods.py).
+    wanted += [
+        ("TABLE", "payments.stripe_invoices", "authenticated", "SELECT"),
+        ("TABLE", "payments.stripe_payment_methods", "authenticated", "SELECT"),
+        ("TABLE", "payments.stripe_payment_methods", "authenticated", "UPDATE (updated_at)"),
+    ]
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}
@@ -176,10 +182,13 @@ async def settle(
         return of_users and is_first and (grant in now.by_default or grant.object == _SECRETS)
 
     revoked = {grant for grant in now.grants - wanted if is_ours_to_revoke(grant)}
+    # Revoking a privilege on a table revokes it on the table's columns as well.
+    touched = {grant.object for grant in revoked}
     granted = {
         grant
-        for grant in wanted - now.grants
-        if grant.object in created or (is_first and grant.object != ("SCHEMA", "auth"))
+        for grant in wanted
+        if (grant not in now.grants or grant.object in touched)
+        and (grant.object in created or (is_first and grant.object != ("SCHEMA", "auth")))
     }
     statements = [*revocations(revoked), *additions(granted)]
     if statements:
