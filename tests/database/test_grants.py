@@ -44,6 +44,11 @@ CONTRACT = {
         )
     },
     "payments.customer_assignments": {"project_admin": {"INSERT", "SELECT"}},
+    "payments.stripe_invoices": {"authenticated": {"SELECT"}, "project_admin": {"SELECT"}},
+    "payments.stripe_payment_methods": {
+        "authenticated": {"SELECT", "UPDATE (updated_at)"},
+        "project_admin": {"SELECT"},
+    },
     **{
         f"payments.{table}": {"project_admin": {"SELECT", "TRIGGER"}}
         for table in ("customers", "webhook_events")

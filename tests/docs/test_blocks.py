@@ -44,6 +44,11 @@ RUN_BY = {
         "sh": "tests/docs/test_move_to_billhook.py",
         "sql": "tests/docs/test_move_to_billhook.py",
     },
+    "docs/how-to/invoices-and-cards.md": {
+        "js": "tests/docs/test_invoices_and_cards_page.py",
+        "sh": "tests/docs/test_invoices_and_cards_page.py",
+        "sql": "tests/docs/test_invoices_and_cards_page.py",
+    },
     "docs/how-to/more-events.md": {
         "sh": "tests/docs/test_more_events_page.py",
         "sql": "tests/docs/test_more_events_page.py",

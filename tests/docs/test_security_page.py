@@ -56,7 +56,7 @@ def test_the_roles_may_do_what_the_page_says(books: Books) -> None:
     assert {"anon", "authenticated", "project_admin"} == ROLES
     assert privileges(books, "anon") == {"SELECT": _SESSIONS, "INSERT": _SESSIONS}
     assert privileges(books, "authenticated") == {
-        "SELECT": _SESSIONS | {"stripe_subscriptions"},
+        "SELECT": _SESSIONS | {"stripe_subscriptions", "stripe_invoices", "stripe_payment_methods"},
         "INSERT": _SESSIONS,
     }
     administrator = privileges(books, "project_admin")

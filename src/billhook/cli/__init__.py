@@ -25,6 +25,7 @@ from billhook.cli import (
     keys,
     meters,
     mirrored,
+    payment_methods,
     prices,
     products,
     refunds,
@@ -280,7 +281,9 @@ app.command(
     epilog="Example: billhook charge --subject team:t_42 --amount 1500 --currency eur "
     "--idempotency-key usage-2026-05-t_42"
 )(charge)
-meters.add_to(mirrored.add_to(app)["meters"])
+groups = mirrored.add_to(app)
+meters.add_to(groups["meters"])
+payment_methods.add_to(groups["payment-methods"])
 app.add_typer(usage.app, name="usage")
 app.add_typer(credits.app, name="credits")
 app.add_typer(access.app, name="access")

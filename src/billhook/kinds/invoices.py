@@ -119,6 +119,7 @@ INVOICE = Kind(
         references=("customer_id", "subscription_id"),
         choice="status",
         choices=("draft", "open", "paid", "uncollectible", "void"),
+        users_read=True,
         summary=(
             "number",
             "status",

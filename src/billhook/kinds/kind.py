@@ -92,6 +92,7 @@ class Listed:
         choice: a column, never null, with few different values, by which it is filtered.
         choices: those values; empty where Stripe has too many to name.
         summary: the columns that a person looks at first.
+        users_read: users may list those of a subject, if the policies of the table allow it.
     """
 
     about: str
@@ -99,6 +100,7 @@ class Listed:
     choice: str
     choices: tuple[str, ...]
     summary: tuple[str, ...]
+    users_read: bool = False
 
     @staticmethod
     def filter_of(column: str) -> str:

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from billhook.kinds import kind
 from billhook.kinds.kind import Kind, Listed
-from billhook.kinds.reading import StripeObject, hash_of, id_of, small_integer, text
+from billhook.kinds.reading import (
+    StripeObject,
+    Subject,
+    hash_of,
+    id_of,
+    small_integer,
+    subject_of,
+    text,
+)
 
 
 def _details(method: StripeObject) -> StripeObject:
@@ -19,6 +27,10 @@ def _details(method: StripeObject) -> StripeObject:
 
 def _has_customer(method: StripeObject) -> bool:
     return id_of(method.get("customer")) is not None
+
+
+def _subject(method: StripeObject) -> Subject | None:
+    return subject_of(method.get("metadata"))
 
 
 PAYMENT_METHOD = Kind(
@@ -47,12 +59,15 @@ PAYMENT_METHOD = Kind(
         "payment_method.automatically_updated",
     ),
     deleted_by=("payment_method.detached",),
+    customer="customer_id",
+    subject=_subject,
     readable=_has_customer,
     listed=Listed(
         about="Payment methods that customers have saved.",
         references=("customer_id",),
         choice="type",
         choices=(),
+        users_read=True,
         summary=(
             "customer_id",
             "type",

@@ -73,6 +73,7 @@ from billhook.models.overview import (
     OverviewQuery,
     OverviewResponse,
 )
+from billhook.models.own import ChangePaymentMethod, OwnQuery, PaymentMethodResponse
 from billhook.models.portal_flows import AfterCompletion, FlowData
 from billhook.models.queries import (
     CustomersQuery,
@@ -193,6 +194,7 @@ __all__ = [
     "BillingSubject",
     "CancelSubscription",
     "Catalog",
+    "ChangePaymentMethod",
     "ChangeRequest",
     "ChangeSubscription",
     "Charge",
@@ -249,10 +251,12 @@ __all__ = [
     "Overview",
     "OverviewQuery",
     "OverviewResponse",
+    "OwnQuery",
     "PauseCollection",
     "PauseSubscription",
     "Payment",
     "PaymentAction",
+    "PaymentMethodResponse",
     "PreviewInvoice",
     "PreviewLine",
     "PreviewRefund",

@@ -173,6 +173,12 @@ def intended(objects: Collection[Object]) -> set[Grant]:
         schema, _, function = name.partition("(")[0].partition(".")
         if kind == "FUNCTION" and schema == "payments" and function in _FOR_POLICIES:
             wanted += [(kind, name, role, "EXECUTE") for role in _CALLERS]
+    # What users read, and what the check of their rights needs (checkout/payment_methods.py).
+    wanted += [
+        ("TABLE", "payments.stripe_invoices", "authenticated", "SELECT"),
+        ("TABLE", "payments.stripe_payment_methods", "authenticated", "SELECT"),
+        ("TABLE", "payments.stripe_payment_methods", "authenticated", "UPDATE (updated_at)"),
+    ]
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}

@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -20,7 +21,7 @@ import asyncpg
 import orjson
 
 from billhook.errors import InvalidInput
-from billhook.postgres import Database
+from billhook.postgres import Connection, Database
 
 T = TypeVar("T")
 
@@ -118,6 +119,12 @@ class Conditions:
             self.clauses.append(clause.format(*(self._args.add(value) for value in values)))
 
 
+class Connections(Protocol):
+    """Where a list is read: the `Database`, or as a caller (`CallersConnections`)."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]: ...
+
+
 class Asked(Protocol):
     """The requested part of a list: a `ListQuery`."""
 
@@ -145,7 +152,7 @@ class Listing:
     args: Arguments
     joined: str = ""
 
-    async def page(self, database: Database, asked: Asked) -> Page[asyncpg.Record]:
+    async def page(self, database: Connections, asked: Asked) -> Page[asyncpg.Record]:
         """The requested page.
 
         Raises:

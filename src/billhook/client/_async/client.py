@@ -39,10 +39,12 @@ from billhook.models import (
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     Health,
+    MirroredRow,
     MirrorStatus,
     MirrorStatusResponse,
     Overview,
     OverviewResponse,
+    PaymentMethodResponse,
     Rebuilt,
     RebuiltResponse,
     Status,
@@ -222,6 +224,43 @@ class AsyncClient:
             body=body,
         )
         return (await self._transport.send(call)).model.customer_portal_session
+
+    async def make_default_payment_method(
+        self, environment: Environment, payment_method_id: str, *, act_as: ActAsInput | None = None
+    ) -> MirroredRow:
+        """Make a payment method the default of its customer's invoices and subscriptions.
+
+        Args:
+            act_as: with an admin key, the user whose rights decide; None: the server's.
+        """
+        return await self._change_payment_method(environment, payment_method_id, "default", act_as)
+
+    async def detach_payment_method(
+        self, environment: Environment, payment_method_id: str, *, act_as: ActAsInput | None = None
+    ) -> MirroredRow:
+        """Remove a saved payment method from its customer. It can't be attached again.
+
+        Args:
+            act_as: as for `make_default_payment_method`.
+        """
+        return await self._change_payment_method(environment, payment_method_id, "detach", act_as)
+
+    async def _change_payment_method(
+        self,
+        environment: Environment,
+        payment_method_id: str,
+        change: str,
+        act_as: ActAsInput | None,
+    ) -> MirroredRow:
+        call = Call(
+            "POST",
+            path(environment, "payment-methods", payment_method_id, change),
+            PaymentMethodResponse,
+            body=given(actAs=act_as),
+            repeatable=change == "default",
+        )
+        found: MirroredRow = (await self._transport.send(call)).model.payment_method
+        return found
 
     async def health(self) -> Health:
         """Whether the server and its database work. Needs no key."""

@@ -4,7 +4,7 @@ mirrored kinds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -290,7 +290,29 @@ class SyncMirrored:
             until=until,
             **{to_camel(each): value for each, value in filters.items()},
         )
-        route = path(environment, self._list.route)
+        return self._page(path(environment, self._list.route), asked)
+
+    def own(
+        self,
+        environment: Environment,
+        *,
+        subject: tuple[str, str],
+        limit: int = 50,
+        starting_after: str | None = None,
+    ) -> Page[MirroredRow]:
+        """One page of a subject's invoices or payment methods, as the user of this client's token:
+        what the policies of the table let them see.
+
+        Args:
+            subject: type and id.
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+        """
+        kind, name = subject
+        asked = query(limit=limit, startingAfter=starting_after, subjectType=kind, subjectId=name)
+        return self._page(path(environment, "my", self._list.route), asked)
+
+    def _page(self, route: str, asked: Mapping[str, str]) -> Page[MirroredRow]:
         answer = self._transport.send(
             Call("GET", route, self._list.page, query=asked, repeatable=True)
         )

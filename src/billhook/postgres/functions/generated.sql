@@ -29,6 +29,7 @@ DECLARE
     held json;
     unnamed_subscription json;
     unnamed_invoice json;
+    unnamed_payment_method json;
 BEGIN
     IF wanted ? 'events'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -413,6 +414,22 @@ BEGIN
               AND t.provider_event_at IS NOT NULL
             ORDER BY t.customer_id OFFSET 0) t;
     END IF;
+    IF wanted ? 'unnamed'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.payment_method_id,
+            t.customer_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.subject_type,
+            t.subject_id,
+            t.raw))
+        INTO unnamed_payment_method
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'unnamed'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_payment_methods t
+            WHERE t.environment = env AND t.customer_id >= w.id AND t.customer_id <= w.id
+              AND t.provider_event_at IS NOT NULL
+            ORDER BY t.customer_id OFFSET 0) t;
+    END IF;
     loaded := pg_catalog.json_build_object(
         'ledger', ledger, 'archived', archived, 'sessions', sessions, 'of_product',
             of_product, 'of_price', of_price, 'of_customer', of_customer, 'of_subscription',
@@ -423,7 +440,8 @@ BEGIN
             of_entitlements_active_entitlement_summary, 'tombstones', tombstones, 'ties', ties,
             'claims_of', claims_of, 'claims_on', claims_on, 'claims', claims,
             'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
-            'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice);
+            'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice,
+            'unnamed_payment_method', unnamed_payment_method);
 END $$;
 
 -- Load all that is known of payments.
@@ -880,20 +898,21 @@ BEGIN
     IF rows ? 'stripe_payment_methods'::text THEN
         INSERT INTO :payments.stripe_payment_methods AS old (
             environment, payment_method_id, customer_id, type, brand, last4, exp_month,
-            exp_year, metadata, provider_created_at, raw, provider_event_at,
-            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+            exp_year, metadata, provider_created_at, subject_type, subject_id, raw,
+            provider_event_at, provider_event_rank, provider_event_id, provider_event_previous,
+            synced_at)
         SELECT
             env, r.payment_method_id, r.customer_id, r.type, r.brand, r.last4, r.exp_month,
             r.exp_year, r.metadata, pg_catalog.to_timestamp(r.provider_created_at::double
-            precision), coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
-            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            precision), r.subject_type, r.subject_id, coalesce(documents[r.raw] #> object_path,
+            '{}'::jsonb), pg_catalog.to_timestamp(r.provider_event_at::double precision),
             r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
             pg_catalog.now()
         FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_payment_methods'::text) AS r(
             payment_method_id text, customer_id text, type text, brand text, last4 text,
-            exp_month integer, exp_year integer, metadata jsonb, provider_created_at bigint, raw
-            integer, provider_event_at bigint, provider_event_rank smallint, provider_event_id
-            text, provider_event_previous jsonb)
+            exp_month integer, exp_year integer, metadata jsonb, provider_created_at bigint,
+            subject_type text, subject_id text, raw integer, provider_event_at bigint,
+            provider_event_rank smallint, provider_event_id text, provider_event_previous jsonb)
         ON CONFLICT (environment, payment_method_id) DO UPDATE SET
             customer_id = EXCLUDED.customer_id,
             type = EXCLUDED.type,
@@ -903,6 +922,8 @@ BEGIN
             exp_year = EXCLUDED.exp_year,
             metadata = EXCLUDED.metadata,
             provider_created_at = EXCLUDED.provider_created_at,
+            subject_type = EXCLUDED.subject_type,
+            subject_id = EXCLUDED.subject_id,
             raw = EXCLUDED.raw,
             provider_event_at = EXCLUDED.provider_event_at,
             provider_event_rank = EXCLUDED.provider_event_rank,
@@ -1264,6 +1285,16 @@ BEGIN
                 subject_type = changed.subject_type,
                 subject_id = changed.subject_id
             WHERE old.environment = env AND old.invoice_id = changed.id;
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_payment_methods_subjects'::text THEN
+        FOR changed IN SELECT * FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_payment_methods_subjects'::text) AS r(
+            id text, subject_type text, subject_id text)
+        LOOP
+            UPDATE :payments.stripe_payment_methods old SET
+                subject_type = changed.subject_type,
+                subject_id = changed.subject_id
+            WHERE old.environment = env AND old.payment_method_id = changed.id;
         END LOOP;
     END IF;
     IF rows ? 'stripe_checkout_sessions'::text THEN

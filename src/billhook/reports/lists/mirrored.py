@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from billhook.models import MirroredList, MirroredQuery, MirroredRow
 from billhook.models.queries import OfSubject
-from billhook.postgres import Database
 from billhook.reports.lists.searching import distinct
-from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page, Walk
+from billhook.reports.paging import Arguments, Conditions, Connections, Listing, Order, Page, Walk
 from billhook.settings import Environment
 
 
 async def mirrored(
-    database: Database, environment: Environment, of: MirroredList, query: MirroredQuery
+    database: Connections, environment: Environment, of: MirroredList, query: MirroredQuery
 ) -> Page[MirroredRow]:
     """Objects of one kind, newest first."""
     page = await _listing(environment, of, query).page(database, query)

@@ -1,0 +1,118 @@
+"""What signed-in users read and change of their own: invoices, payment methods, subscriptions. The
+policies of the tables decide."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from billhook.access.auth import Caller, acting_as
+from billhook.checkout import payment_methods
+from billhook.checkout.portal import signed_in
+from billhook.http.body import read_json_or
+from billhook.http.openapi import body_of, errors
+from billhook.http.routes import NO_QUERY, PathId, User, UserOrAdminKey, answer, page_headers
+from billhook.models import (
+    LISTS,
+    ChangePaymentMethod,
+    MirroredList,
+    OwnQuery,
+    PaymentMethodResponse,
+)
+from billhook.postgres.refusals import CallersConnections
+from billhook.reports import lists
+from billhook.services import ServicesOf
+from billhook.settings import Environment
+
+router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"])
+
+
+def _add(of: MirroredList) -> None:
+    """The list of one subject's objects of a kind."""
+    table = f"payments.{of.of.table}"
+
+    async def own(
+        environment: Environment,
+        caller: User,
+        request: Request,
+        services: ServicesOf,
+        query: Annotated[OwnQuery, Query()],
+    ) -> Response:
+        as_caller = CallersConnections(
+            services.database, signed_in(caller).database_role, caller.claims, table
+        )
+        page = await lists.mirrored(as_caller, environment, of, query.of(of.query))
+        answered = of.page.model_validate({of.name: page.rows})
+        return answer(answered, headers=page_headers(request, page))
+
+    router.add_api_route(
+        f"/my/{of.route}",
+        own,
+        methods=["GET"],
+        name=f"own {of.name}",
+        description=f"{of.of.listed.about} Those of one subject, as far as the SELECT policies of "
+        f"`{table}` let the signed-in user see them. The newest come first.",
+        response_model=of.page,
+        responses=errors(400, 401, 403, 503),
+    )
+
+
+for _each in LISTS.values():
+    if _each.of.listed.users_read:
+        _add(_each)
+
+
+@router.post(
+    "/payment-methods/{payment_method_id}/default",
+    dependencies=NO_QUERY,
+    response_model=PaymentMethodResponse,
+    responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
+    openapi_extra=body_of(ChangePaymentMethod, required=False),
+)
+async def make_default(
+    environment: Environment,
+    payment_method_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Charge this payment method from now on, unless a subscription has its own. For a signed-in
+    user, the UPDATE policies of `payments.stripe_payment_methods` decide; an admin key needs none.
+    """
+    caller = await _caller(request, sender)
+    changed = await payment_methods.make_default(
+        services.database, services.gateway, environment, payment_method_id, caller
+    )
+    return answer(PaymentMethodResponse(payment_method=changed))
+
+
+@router.post(
+    "/payment-methods/{payment_method_id}/detach",
+    dependencies=NO_QUERY,
+    response_model=PaymentMethodResponse,
+    responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
+    openapi_extra=body_of(ChangePaymentMethod, required=False),
+)
+async def detach(
+    environment: Environment,
+    payment_method_id: PathId,
+    sender: UserOrAdminKey,
+    request: Request,
+    services: ServicesOf,
+) -> Response:
+    """Remove a saved payment method from its customer. It can't be attached again. The same rights
+    as for `default` decide."""
+    caller = await _caller(request, sender)
+    removed = await payment_methods.detach(
+        services.database, services.gateway, environment, payment_method_id, caller
+    )
+    return answer(PaymentMethodResponse(payment_method=removed))
+
+
+async def _caller(request: Request, sender: Caller) -> Caller | None:
+    """As whom to act; None: the server itself, with its admin key."""
+    order = await read_json_or(request, ChangePaymentMethod())
+    if sender.kind == "admin" and order.act_as is None:
+        return None
+    return signed_in(acting_as(sender, order.act_as))
