@@ -27,7 +27,6 @@ from billhook.models.admin import (
     PublicCatalog,
     PublicPrice,
     PublicProduct,
-    Recurring,
     Replayed,
     ReplayedEvents,
     ReplayEvent,
@@ -64,6 +63,8 @@ from billhook.models.granted import (
     ActiveSubscription,
     UpdateAccessSettings,
 )
+from billhook.models.catalog_fields import Recurring
+from billhook.models.checkout_options import CheckoutOptions, CustomField, SafeOptions
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -111,6 +112,8 @@ from billhook.models.runtime import (
     CheckoutSessionResponse,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
+    CreatedCheckoutSession,
+    CreatedCheckoutSessionResponse,
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     LineItem,
@@ -197,6 +200,7 @@ __all__ = [
     "ChangeSubscription",
     "Charge",
     "ChargeResponse",
+    "CheckoutOptions",
     "CheckoutSession",
     "CheckoutSessionResponse",
     "Config",
@@ -210,12 +214,15 @@ __all__ = [
     "CreatePrice",
     "CreateProduct",
     "CreateRefund",
+    "CreatedCheckoutSession",
+    "CreatedCheckoutSessionResponse",
     "CreditBalance",
     "CreditGrant",
     "CreditGrantResponse",
     "Credits",
     "CreditsQuery",
     "CurrencyFigures",
+    "CustomField",
     "Customer",
     "CustomerPortalSession",
     "CustomerPortalSessionResponse",
@@ -290,6 +297,7 @@ __all__ = [
     "ResumeSubscription",
     "RetriedUsage",
     "RetryUsage",
+    "SafeOptions",
     "SetKey",
     "SkippedEvent",
     "Status",
