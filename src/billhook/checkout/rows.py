@@ -3,7 +3,7 @@ by Billhook (contract sections 3.1 and 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -60,13 +60,20 @@ _IS_USED = f"""
 SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
 """  # noqa: S608
 # A webhook may have been here first. What it made final stays; `$10` is the session that this one
-# replaces, the only expired one that may open again.
+# replaces, the only expired one that may open again. The row must be its subject's one checkout for
+# each purpose in `$14`: these locks come first, as in billhook.checkout.sole.
 _OPENED = """
-WITH ours AS (
+WITH held AS (
+    SELECT FROM billhook.sole_checkouts
+    WHERE environment = $11 AND subject_type = $12 AND subject_id = $13
+      AND purpose = ANY ($14::text[]) AND session_id = $1 FOR UPDATE
+),
+ours AS (
     SELECT id, status = 'completed'
         OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
         status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
-    FROM payments.stripe_checkout_sessions WHERE id = $1 FOR UPDATE
+    FROM payments.stripe_checkout_sessions
+    WHERE id = $1 AND (SELECT count(*) FROM held) = cardinality($14::text[]) FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
     status = CASE WHEN final THEN status ELSE $2 END,
@@ -177,17 +184,28 @@ async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
 
 async def opened(
     database: Database,
+    environment: Environment,
+    order: Order,
     row_id: UUID,
     session: StripeObject,
     replaced: str | None,
-) -> asyncpg.Record:
-    """Store Stripe's response; a row that a webhook has completed in the meantime stays. Returns
-    the row."""
+    held: Sequence[str],
+) -> asyncpg.Record | None:
+    """Store Stripe's response; a row that a webhook has completed in the meantime stays.
+
+    Args:
+        replaced: the expired session in whose place it comes.
+        held: for which purposes the row must be its subject's one checkout.
+
+    Returns:
+        The row. None: another checkout of the subject has taken its place.
+    """
+    status = {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open")
     async with writing_outcome(database, TABLE) as connection:
         row = await connection.fetchrow(
             _OPENED,
             row_id,
-            {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open"),
+            status,
             session.get("payment_status"),
             session["id"],
             id_of(session.get("customer")),
@@ -196,13 +214,17 @@ async def opened(
             session.get("url"),
             session,
             replaced,
+            environment,
+            *scope_of(order),
+            held,
         )
-    if row is None:
+    if row is None and not held:
         raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return row
 
 
 async def failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:
+    """Record why there is no session, unless there is one by now. Returns the row."""
     # The caller must get the first error; a retry completes a row that stays `initialized`.
     with suppress(DatabaseUnavailable):
         async with database.connection() as connection:

@@ -14,9 +14,12 @@ from datetime import datetime
 import asyncpg
 
 from billhook.access.auth import Caller
-from billhook.checkout.at_stripe import Terms, create_at_stripe, is_over
+from billhook.checkout.at_stripe import create_at_stripe, is_over
 from billhook.checkout.line_items import items_of
+from billhook.checkout.one_subscription import superseded
 from billhook.checkout.rows import Claim, claim_row, failed, opened
+from billhook.checkout.sole import discard
+from billhook.checkout.terms import asks_for_one, require_one, settle_terms
 from billhook.errors import BillhookError
 from billhook.models import CreateCheckoutSession as Order
 from billhook.models import CreatedCheckoutSession
@@ -47,17 +50,18 @@ async def create_checkout_session(
     Raises:
         Forbidden: the policies of the table reject the caller's row.
         CheckoutAlreadyExists: the subject's key was used for something else, or for a row that the
-            caller may not see.
+            caller may not see. Or the subject has a subscription or an open checkout for one, and
+            may only have one.
         DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
-        InvalidInput: no active price has a lookup key of the order; a `failed` row with the reason
-            remains.
+        InvalidInput: no active price has a lookup key of the order, or its offer does not exist, is
+            over or does not fit; a `failed` row with the reason remains.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe; a
             `failed` row with the reason remains.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     claim = await claim_row(database, environment, order, caller)
     with unfinished("checkout"):
-        return await _finish(database, gateway, environment, order, claim, now)
+        return await _finish(database, gateway, environment, order, claim, caller, now)
 
 
 async def _finish(
@@ -66,36 +70,51 @@ async def _finish(
     environment: Environment,
     order: Order,
     claim: Claim,
+    caller: Caller,
     now: datetime,
 ) -> CreatedCheckoutSession:
     """The steps after the row is inserted."""
     replaced: str | None = None
-    if claim.earlier is not None:
-        existing = await _existing_session(gateway, environment, claim.earlier, now)
+    if (earlier := claim.earlier) is not None:
+        existing = await _existing_session(gateway, environment, earlier, now)
         if isinstance(existing, asyncpg.Record):
+            if existing["status"] == "open" and asks_for_one(existing, order):
+                await require_one(database, gateway, environment, order, claim, caller, now)
             return _session(existing)
         if isinstance(existing, dict):
-            return _session(await opened(database, claim.row_id, existing, None))
+            row = await opened(database, environment, order, claim.row_id, existing, None, ())
+            assert row is not None
+            return _session(row)
         replaced = existing.replaced
     try:
+        items = items_of(environment, claim.line_items)
+        settled = await settle_terms(
+            database, gateway, environment, order, claim, items, caller, now
+        )
         created, replaced = await create_at_stripe(
             database,
             gateway,
             environment,
             order,
-            items_of(environment, claim.line_items),
+            items,
             claim.row_id,
             now,
-            terms=Terms(order.options),
+            terms=settled.terms,
             replaced=replaced,
-            repeated=claim.earlier is not None,
+            repeated=earlier is not None,
         )
     except BillhookError as error:
         row = await failed(database, claim.row_id, error)
         if row is not None and row["status"] == "open" and _can_be_paid(row):
             return _session(row)  # a concurrent request with the same key succeeded
         raise
-    return _session(await opened(database, claim.row_id, created, replaced))
+    row = await opened(database, environment, order, claim.row_id, created, replaced, settled.held)
+    if row is None:
+        await discard(gateway, environment, str(created["id"]))
+        lost = superseded(order)
+        await failed(database, claim.row_id, lost)
+        raise lost
+    return _session(row)
 
 
 async def _existing_session(

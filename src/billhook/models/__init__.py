@@ -66,6 +66,7 @@ from billhook.models.granted import (
 from billhook.models.catalog_fields import Recurring
 from billhook.models.checkout_options import CheckoutOptions, CustomField, SafeOptions
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
+from billhook.models.offers import DeletedOffer, Offer, OfferResponse, Offers, SetOffer
 from billhook.models.overview import (
     CurrencyFigures,
     DayFigures,
@@ -169,6 +170,7 @@ from billhook.models.verification import (
 from billhook.models.wire import (
     RESERVED_METADATA,
     ErrorBody,
+    ExistingPurchase,
     Health,
     Request,
     WireModel,
@@ -229,12 +231,14 @@ __all__ = [
     "Customers",
     "CustomersQuery",
     "DayFigures",
+    "DeletedOffer",
     "DeletedProduct",
     "Difference",
     "Drift",
     "EndpointEvents",
     "ErrorBody",
     "EventsQuery",
+    "ExistingPurchase",
     "Figures",
     "FlowData",
     "Gap",
@@ -252,6 +256,9 @@ __all__ = [
     "MirroredRow",
     "Money",
     "NoQuery",
+    "Offer",
+    "OfferResponse",
+    "Offers",
     "Outcome",
     "Overview",
     "OverviewQuery",
@@ -299,6 +306,7 @@ __all__ = [
     "RetryUsage",
     "SafeOptions",
     "SetKey",
+    "SetOffer",
     "SkippedEvent",
     "Status",
     "Subscription",

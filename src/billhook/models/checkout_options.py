@@ -262,6 +262,11 @@ class CheckoutOptions(SafeOptions):
     proration_behavior: Literal["create_prorations", "none"] | None = _absent()
     expires_at: _Time | None = _absent(description="30 minutes to 24 hours from now.")
 
+    @property
+    def has_trial(self) -> bool:
+        """Whether a trial is asked for."""
+        return self.trial_days is not None or self.trial_end is not None
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         for problem in (*_trial_problems(self), *_ui_problems(self), *_other_problems(self)):
@@ -328,7 +333,7 @@ def _trial_problems(options: CheckoutOptions) -> list[tuple[str, str]]:
     problems = []
     if options.trial_days is not None and options.trial_end is not None:
         problems.append(("trialEnd", "must not be combined with trialDays"))
-    if options.trial_days is None and options.trial_end is None:
+    if not options.has_trial:
         for name in ("trial_settings", "trial_once_per_subject"):
             if getattr(options, name):
                 problems.append((wire_name(name), "needs trialDays or trialEnd"))

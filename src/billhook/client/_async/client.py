@@ -19,6 +19,7 @@ from billhook.client._async.lists import (
     AsyncSubscriptions,
     AsyncTransactions,
 )
+from billhook.client._async.offers import AsyncOffers
 from billhook.client._async.refunds import AsyncCharges, AsyncRefunds
 from billhook.client._async.transport import AsyncTransport
 from billhook.client._async.usage import AsyncCredits, AsyncMeters, AsyncUsage
@@ -97,6 +98,7 @@ class AsyncClient:
         self.webhooks = AsyncWebhooks(self._transport)
         self.products = AsyncProducts(self._transport)
         self.prices = AsyncPrices(self._transport)
+        self.offers = AsyncOffers(self._transport)
         self.customers = AsyncCustomers(self._transport)
         self.subscriptions = AsyncSubscriptions(self._transport)
         self.transactions = AsyncTransactions(self._transport)
