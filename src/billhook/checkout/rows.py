@@ -106,6 +106,13 @@ RETURNING id, environment, mode, status, payment_status, subject_type, subject_i
     last_error, created_at, updated_at, raw ->> 'client_secret'::text AS client_secret,
     trial_granted
 """
+# Another checkout of the subject has taken its place. The session is not given to anyone. It is
+# recorded before it is expired, so that a retry replaces it: Stripe would repeat its response.
+_LOST = """
+UPDATE payments.stripe_checkout_sessions
+SET status = 'expired', checkout_session_id = $2, url = NULL, last_error = $3
+WHERE id = $1 AND status IN ('initialized', 'failed', 'expired')
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +228,13 @@ async def opened(
     if row is None and not held:
         raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return row
+
+
+async def lost(
+    database: Database, row_id: UUID, session: StripeObject, error: BillhookError
+) -> None:
+    """Record a session that nobody gets, because another checkout has taken the row's place."""
+    await database.execute(_LOST, row_id, session["id"], error.message)
 
 
 async def failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:

@@ -17,7 +17,7 @@ from billhook.access.auth import Caller
 from billhook.checkout.at_stripe import create_at_stripe, is_over
 from billhook.checkout.line_items import items_of
 from billhook.checkout.one_subscription import superseded
-from billhook.checkout.rows import Claim, claim_row, failed, opened
+from billhook.checkout.rows import Claim, claim_row, failed, lost, opened
 from billhook.checkout.sole import discard
 from billhook.checkout.terms import asks_for_one, require_one, settle_terms
 from billhook.errors import BillhookError
@@ -110,10 +110,10 @@ async def _finish(
         raise
     row = await opened(database, environment, order, claim.row_id, created, replaced, settled.held)
     if row is None:
+        late = superseded(order)
+        await lost(database, claim.row_id, created, late)
         await discard(gateway, environment, str(created["id"]))
-        lost = superseded(order)
-        await failed(database, claim.row_id, lost)
-        raise lost
+        raise late
     return _session(row)
 
 
