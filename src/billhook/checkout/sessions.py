@@ -151,6 +151,7 @@ def _can_be_paid(row: asyncpg.Record) -> bool:
 
 
 def _session(row: asyncpg.Record) -> CreatedCheckoutSession:
-    return CreatedCheckoutSession(
-        **{name: row[name] for name in CreatedCheckoutSession.model_fields}
-    )
+    found = {name: row[name] for name in CreatedCheckoutSession.model_fields}
+    if row["status"] != "open":
+        found["client_secret"] = None
+    return CreatedCheckoutSession(**found)
