@@ -83,7 +83,7 @@ def test_a_role_without_special_rights_migrates_and_fulfills_an_apps_orders(
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 app.execute(f"SELECT FROM {theirs}")
         owner.execute(app_sql()[-1])
-        owner.execute(block(DOUBLE, "sql", "CREATE TRIGGER one_subscription"))
+        owner.execute(block(DOUBLE, "sql", "CREATE POLICY one_subscription"))
         found = owner.run(opened)
         assert [each.state for each in found] == ["ok"]
         assert_team_owners_only(owner, app)

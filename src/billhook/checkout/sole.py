@@ -1,7 +1,7 @@
 """The one checkout of a subject that may give it its subscription, or its trial
 (docs/decisions/0020-one-checkout-of-a-subject.md).
 
-Who it is is decided under a lock of one row of `billhook.sole_checkouts`, in short transactions.
+That is decided under a lock of one row of `billhook.sole_checkouts`, in short transactions.
 The row itself blocks nobody: what blocks is a session that a buyer can pay, or a subscription. So
 a checkout that was interrupted is in nobody's way. It must still be the subject's one checkout when
 Stripe's session is written to its row, because only then does the buyer get the session.
