@@ -12,6 +12,7 @@ from api import Api, opened
 from billhook.checkout.rows import canonical, request_hash
 from billhook.models import CreateCheckoutSession, parse
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
+from selling import Shop
 
 AS_USER = {"claims": {"sub": USER}}
 ONLY_GERMAN = """
@@ -163,3 +164,25 @@ def test_a_quantity_may_be_adjusted_within_bounds(api: Api, price: str) -> None:
     opened(api.checkout(order(price, lineItems=[item]), ANONYMOUS_KEY))
     row = api.books.row("SELECT line_items FROM payments.stripe_checkout_sessions")
     assert row["line_items"] == [item]
+
+
+def test_a_payment_with_an_invoice_is_one_payment(shop: Shop) -> None:
+    body = shop.order(shop.price(), "payment", options={"invoiceCreation": True})
+    session = shop.open(body)
+    shop.pay(session)
+    shop.account.settle()
+    shop.deliver()
+    paid = shop.api.books.row("SELECT type, amount, subject_id FROM payments.transactions")
+    assert paid == {"type": "one_time_payment", "amount": 1500, "subject_id": USER}
+    invoice = shop.api.books.row("SELECT status, subject_id FROM payments.stripe_invoices")
+    assert invoice == {"status": "paid", "subject_id": USER}
+
+
+def test_a_saved_payment_method_is_mirrored(shop: Shop) -> None:
+    session = shop.open(
+        shop.order(shop.price(), "payment", options={"savePaymentMethod": "always"})
+    )
+    shop.pay(session)
+    shop.deliver()
+    row = shop.api.books.row("SELECT customer_id FROM payments.stripe_payment_methods")
+    assert row["customer_id"] == shop.row(session)["customer_id"]

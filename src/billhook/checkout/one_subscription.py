@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from billhook.access.auth import Caller
-from billhook.checkout.at_stripe import is_over
 from billhook.checkout.mappings import customer_of
 from billhook.checkout.portal import create_portal_session
 from billhook.checkout.rows import TABLE
@@ -22,6 +20,7 @@ from billhook.checkout.sole import (
     subscription_at_stripe,
 )
 from billhook.errors import BillhookError, CheckoutAlreadyExists
+from billhook.kinds.reading import id_of
 from billhook.models import BillingSubject, CreateCustomerPortalSession, ExistingPurchase
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
@@ -39,8 +38,7 @@ ORDER BY created_at LIMIT 1
 """
 # Open ones, and paid ones whose subscription has not been mirrored yet.
 _OTHERS = """
-SELECT c.id, c.status, c.checkout_session_id, c.subscription_id, c.created_at,
-    c.raw -> 'expires_at'::text AS expires_at
+SELECT c.id, c.status, c.checkout_session_id, c.subscription_id
 FROM payments.stripe_checkout_sessions c
 WHERE c.environment = $1 AND c.subject_type = $2 AND c.subject_id = $3 AND c.id <> $4
   AND c.mode = 'subscription' AND c.id::text <> ALL ($5::text[])
@@ -77,7 +75,6 @@ async def claim_subscription(
     environment: Environment,
     subject: BillingSubject,
     row_id: UUID,
-    now: datetime,
 ) -> Existing | None:
     """Make the checkout of this row the one that may give the subject a subscription.
 
@@ -98,7 +95,7 @@ async def claim_subscription(
             if not others:
                 await decision.hold(row_id)
                 return None
-        existing = await _first_in_the_way(gateway, environment, others, now)
+        existing = await _first_in_the_way(gateway, environment, others)
         if existing is not None:
             return existing
         over |= {str(each["id"]) for each in others}
@@ -106,22 +103,21 @@ async def claim_subscription(
 
 
 async def _first_in_the_way(
-    gateway: Gateway, environment: Environment, others: Sequence[asyncpg.Record], now: datetime
+    gateway: Gateway, environment: Environment, others: Sequence[asyncpg.Record]
 ) -> Existing | None:
-    """The first checkout that is not over. Where the row does not say, Stripe is asked."""
+    """The first checkout that is not over. Stripe is asked: an event may be on its way."""
     for other in others:
-        row_id, session_id = other["id"], str(other["checkout_session_id"])
+        session_id = str(other["checkout_session_id"])
         subscription_id: str | None = other["subscription_id"]
         if other["status"] == "open":
-            if not is_over(other["expires_at"], other["created_at"], now):
-                return Existing(None, row_id, session_id)
             session = await session_at_stripe(gateway, environment, session_id)
             if session is not None and session.get("status") != "expired":
-                return Existing(None, row_id, session_id)
+                subscription_id = id_of(session.get("subscription"))
+                return Existing(subscription_id, other["id"], session_id)
         elif subscription_id is not None:
             found = await subscription_at_stripe(gateway, environment, subscription_id)
             if found is not None and found.get("status") not in _ENDED:
-                return Existing(subscription_id, row_id, session_id)
+                return Existing(subscription_id, other["id"], session_id)
     return None
 
 

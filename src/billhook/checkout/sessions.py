@@ -79,7 +79,7 @@ async def _finish(
         existing = await _existing_session(gateway, environment, earlier, now)
         if isinstance(existing, asyncpg.Record):
             if existing["status"] == "open" and asks_for_one(existing, order):
-                await require_one(database, gateway, environment, order, claim, caller, now)
+                await require_one(database, gateway, environment, order, claim, caller)
             return _session(existing)
         if isinstance(existing, dict):
             row = await opened(database, environment, order, claim.row_id, existing, None, ())

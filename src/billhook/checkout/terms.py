@@ -59,7 +59,7 @@ async def settle_terms(
         return Settled(Terms())
     held: list[Purpose] = []
     if options.one_subscription:
-        await require_one(database, gateway, environment, order, claim, caller, now)
+        await require_one(database, gateway, environment, order, claim, caller)
         held.append("subscription")
     with_trial = options.has_trial
     if with_trial and options.trial_once_per_subject and order.subject is not None:
@@ -79,7 +79,6 @@ async def require_one(
     order: Order,
     claim: Claim,
     caller: Caller,
-    now: datetime,
 ) -> None:
     """Make sure that the subject has neither a subscription nor another open checkout for one.
 
@@ -87,9 +86,7 @@ async def require_one(
         CheckoutAlreadyExists: it has; the error says which.
     """
     assert order.subject is not None
-    existing = await claim_subscription(
-        database, gateway, environment, order.subject, claim.row_id, now
-    )
+    existing = await claim_subscription(database, gateway, environment, order.subject, claim.row_id)
     if existing is not None:
         raise await conflict(database, gateway, environment, order, caller, existing)
 
