@@ -73,7 +73,9 @@ ours AS (
         OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
         status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
     FROM payments.stripe_checkout_sessions
-    WHERE id = $1 AND (SELECT count(*) FROM held) = cardinality($14::text[]) FOR UPDATE
+    WHERE id = $1
+      AND (SELECT pg_catalog.count(*) FROM held) = pg_catalog.cardinality($14::text[])
+    FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
     status = CASE WHEN final THEN status ELSE $2 END,
