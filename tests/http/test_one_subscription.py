@@ -166,6 +166,24 @@ def test_after_an_expired_checkout_there_may_be_another(
     assert shop.open_at_stripe() == [second["checkoutSessionId"]]
 
 
+def test_a_checkout_that_is_opened_again_meanwhile_is_in_the_way(shop: Shop, plan: str) -> None:
+    """While Stripe says that its session has expired, its own request gets another session."""
+    start(shop, plan, idempotencyKey="k")
+    (session_id,) = shop.open_at_stripe()
+    shop.account.client.v1.checkout.sessions.expire(session_id)
+    prefix = f"/v1/checkout/sessions/{session_id}"
+    shop.account.fault(path_prefix=prefix, method="GET", seconds=1.5)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(ask, shop, plan)
+        asking = "SELECT FROM payments.stripe_checkout_sessions HAVING count(*) = 2"
+        while not shop.api.books.rows(asking):
+            pass
+        shop.deliver()
+        again = start(shop, plan, idempotencyKey="k")
+        assert existing(slow.result())["url"] == again["url"]
+    assert shop.open_at_stripe() == [again["checkoutSessionId"]]
+
+
 def test_nothing_is_created_while_stripe_cannot_say_whether_a_checkout_is_open(
     shop: Shop, plan: str
 ) -> None:

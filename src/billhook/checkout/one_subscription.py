@@ -41,8 +41,7 @@ _OTHERS = """
 SELECT c.id, c.status, c.checkout_session_id, c.subscription_id
 FROM payments.stripe_checkout_sessions c
 WHERE c.environment = $1 AND c.subject_type = $2 AND c.subject_id = $3 AND c.id <> $4
-  AND c.mode = 'subscription' AND c.id::text <> ALL ($5::text[])
-  AND c.checkout_session_id IS NOT NULL
+  AND c.mode = 'subscription' AND c.checkout_session_id <> ALL ($5::text[])
   AND (c.status = 'open' OR c.status = 'completed' AND NOT EXISTS (
         SELECT FROM payments.stripe_subscriptions s
         WHERE s.environment = c.environment AND s.subscription_id = c.subscription_id))
@@ -85,7 +84,7 @@ async def claim_subscription(
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
     """
     of_subject = (environment, subject.type, subject.id)
-    over: set[str] = set()  # checkouts that are over, as far as Stripe knows
+    over: set[str] = set()  # sessions that are over, as Stripe says; their row may get another one
     for _ in range(_ATTEMPTS):
         async with deciding(database, environment, subject, "subscription", row_id) as decision:
             found = await decision.connection.fetchval(_SUBSCRIPTION, *of_subject, _ENDED)
@@ -98,7 +97,7 @@ async def claim_subscription(
         existing = await _first_in_the_way(gateway, environment, others)
         if existing is not None:
             return existing
-        over |= {str(each["id"]) for each in others}
+        over |= {str(each["checkout_session_id"]) for each in others}
     return Existing(None)
 
 
@@ -111,10 +110,12 @@ async def _first_in_the_way(
         subscription_id: str | None = other["subscription_id"]
         if other["status"] == "open":
             session = await session_at_stripe(gateway, environment, session_id)
-            if session is not None and session.get("status") != "expired":
-                subscription_id = id_of(session.get("subscription"))
-                return Existing(subscription_id, other["id"], session_id)
-        elif subscription_id is not None:
+            if session is None or session.get("status") == "expired":
+                continue
+            subscription_id = id_of(session.get("subscription"))
+            if subscription_id is None:
+                return Existing(None, other["id"], session_id)
+        if subscription_id is not None:
             found = await subscription_at_stripe(gateway, environment, subscription_id)
             if found is not None and found.get("status") not in _ENDED:
                 return Existing(subscription_id, other["id"], session_id)
