@@ -55,7 +55,9 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.catalog_fields import Recurring
 from billhook.models.charges import Charge, ChargeResponse, CreateCharge
+from billhook.models.checkout_options import CheckoutOptions, CustomField, SafeOptions
 from billhook.models.granted import (
     Access,
     AccessQuery,
@@ -63,8 +65,6 @@ from billhook.models.granted import (
     ActiveSubscription,
     UpdateAccessSettings,
 )
-from billhook.models.catalog_fields import Recurring
-from billhook.models.checkout_options import CheckoutOptions, CustomField, SafeOptions
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.offers import DeletedOffer, Offer, OfferResponse, Offers, SetOffer
 from billhook.models.overview import (
