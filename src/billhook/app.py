@@ -40,6 +40,7 @@ from billhook.http import (
     health,
     limits,
     lists,
+    offers,
     openapi,
     overview,
     own,
@@ -104,7 +105,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
-        *(own, refunds, charges, usage, overview, events),
+        *(own, offers, refunds, charges, usage, overview, events),
         *(granted, refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).

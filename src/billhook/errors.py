@@ -10,6 +10,7 @@ response. A message never contains secrets: it may quote Stripe, but never a key
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 FAULTS = (
@@ -38,6 +39,7 @@ class BillhookError(Exception):
         code: one of the contract's codes, for machines.
         message: one or two sentences, for people.
         next_actions: what to do about it, or None. A class may have a default.
+        existing: what is in the way, for machines, or None.
     """
 
     status = 500
@@ -51,12 +53,14 @@ class BillhookError(Exception):
         status: int | None = None,
         code: str | None = None,
         next_actions: str | None = None,
+        existing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status if status is not None else type(self).status
         self.code = code if code is not None else type(self).code
         self.next_actions = next_actions or type(self).usual_next_actions
+        self.existing = existing
 
     def body(self) -> dict[str, Any]:
         """The response body in the contract's shape."""
@@ -67,6 +71,8 @@ class BillhookError(Exception):
         }
         if self.next_actions is not None:
             body["nextActions"] = self.next_actions
+        if self.existing is not None:
+            body["existing"] = self.existing
         return body
 
 
@@ -126,7 +132,8 @@ class PaymentNotFound(NotFound):
 
 
 class CheckoutAlreadyExists(BillhookError):
-    """409: the idempotency key was used for another request, or by another caller."""
+    """409: the idempotency key was used for another request, or by another caller; or the subject
+    may have only one subscription, and has one or is about to."""
 
     status = 409
     code = "PAYMENT_CHECKOUT_ALREADY_EXISTS"

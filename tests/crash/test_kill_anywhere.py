@@ -180,6 +180,60 @@ def test_a_checkout_is_opened_once_wherever_it_is_interrupted(
     assert {row["status"] for row in rows} == {"open"}
 
 
+LAUNCH = """
+    INSERT INTO payments.offers (environment, name, options, max_redemptions) VALUES ('test',
+        'launch', '{"trialDays": 14, "trialOncePerSubject": true, "oneSubscription": true}', 1000)
+"""
+
+
+def test_a_team_has_one_checkout_with_a_trial_wherever_it_is_interrupted(
+    server: Server, account: stripe.StripeClient
+) -> None:
+    server.books.execute(LAUNCH)
+    given: Any = {
+        "currency": "eur",
+        "unit_amount": 1500,
+        "recurring": {"interval": "month"},
+        "product_data": {"name": "Pro"},
+    }
+    plan = account.v1.prices.create(given).id
+
+    def order(number: int, key: str = "first") -> Asking:
+        body = {
+            "mode": "subscription",
+            "lineItems": [{"priceId": plan}],
+            "subject": {"type": "team", "id": str(number)},
+            "offer": "launch",
+            "successUrl": "https://shop.example/done",
+            "cancelUrl": "https://shop.example/cart",
+            "idempotencyKey": key,
+        }
+        headers = {"authorization": f"Bearer {token()}"}
+        return lambda http: http.post(f"{BASE}/checkout-sessions", json=body, headers=headers)
+
+    opened = 1
+    for number, (at, half) in enumerate(moments(server.messages_of(order(0))), start=1):
+        answer = server.interrupted(order(number), at, half=half)
+        assert answer.status_code == 201, (at, half, answer.text)
+        assert answer.json()["checkoutSession"]["trialGranted"] is True
+        opened += 1
+    assert opened > 5
+    listed = account.v1.checkout.sessions.list({"status": "open"}).auto_paging_iter()
+    at_stripe = sorted(each.id for each in listed if each.mode == "subscription")
+    rows = server.books.rows(
+        """SELECT checkout_session_id AS id FROM payments.stripe_checkout_sessions
+        WHERE status = 'open' AND trial_granted AND offer_options IS NOT NULL"""
+    )
+    assert sorted(row["id"] for row in rows) == at_stripe
+    assert len(rows) == opened
+    server.start()
+    with httpx.Client(base_url=server.url, timeout=60) as http:
+        for number in range(opened):
+            second = order(number, "second")(http)
+            assert second.status_code == 409, second.text
+            assert second.json()["existing"]["checkoutSessionId"] in at_stripe
+
+
 MIRROR = f"""
     TRUNCATE {", ".join(f"payments.{table}" for table in TABLES)},
         payments.customer_mappings, billhook.customer_claims, billhook.sync_ranges, billhook.syncs

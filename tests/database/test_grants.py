@@ -38,7 +38,7 @@ CONTRACT = {
     **{
         f"payments.{table}": {"project_admin": {"SELECT"}}
         for table in (
-            *("provider_connections", "customer_mappings", "transactions"),
+            *("provider_connections", "customer_mappings", "transactions", "offers"),
             *("access_settings", "active_subscriptions"),
             *(table for table in TABLES if table != "customers"),
         )

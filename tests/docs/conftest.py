@@ -1,3 +1,4 @@
 from api import api, price
+from selling import shop
 
-__all__ = ["api", "price"]
+__all__ = ["api", "price", "shop"]

@@ -21,6 +21,10 @@ RUN_BY = {
         "sql": "tests/docs/test_clerk_auth0.py",
     },
     "docs/how-to/database-roles.md": {"sql": "tests/database/test_owner.py"},
+    "docs/how-to/checkout-options.md": {"sql": "tests/docs/test_checkout_options_page.py"},
+    "docs/how-to/offers.md": dict.fromkeys(
+        ("python", "sh", "sql"), "tests/docs/test_offers_page.py"
+    ),
     "docs/how-to/deploy.md": {"sh": "tests/docs/test_deploy_page.py"},
     "docs/how-to/existing-customers.md": {
         "python": "tests/docs/test_existing_customers.py",

@@ -12,8 +12,9 @@ from api import api, price, shared_api
 from billhook.postgres.embedded import EmbeddedPostgres
 from billhook.postgres.migrate import migrate
 from books import Books
+from selling import shop
 
-__all__ = ["api", "price", "shared_api"]
+__all__ = ["api", "price", "shared_api", "shop"]
 
 
 @pytest.fixture(scope="session")

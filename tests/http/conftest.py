@@ -9,9 +9,10 @@ import pytest
 from api import Api, api, price, shared_api
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
+from selling import shop
 from visitor import Visitor
 
-__all__ = ["api", "billhook", "price", "shared_api"]
+__all__ = ["api", "billhook", "price", "shared_api", "shop"]
 
 
 @pytest.fixture

@@ -52,7 +52,8 @@ def test_every_problem_is_named_with_its_path() -> None:
         }
     )
     assert message.split(", ") == [
-        "mode: must be 'payment' or 'subscription'",
+        "mode: must be 'payment'",
+        "'subscription' or 'setup'",
         "lineItems.0.priceId: must have at least 1 character",
         "lineItems.0.quantity: must be less than or equal to 999",
         "lineItems.1.colour: is not a known field",

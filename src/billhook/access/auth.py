@@ -248,6 +248,12 @@ class Auth:
         )
 
 
+def is_administrator(sender: Caller) -> bool:
+    """Whether a request to a user route was sent with an API key, or with a token of the role
+    `project_admin`."""
+    return sender.kind == "admin" or sender.role == "project_admin"
+
+
 def acting_as(caller: Caller, act_as: ActAs | None) -> Caller:
     """The caller on whose behalf a request is carried out
     (docs/decisions/0016-acting-for-a-user.md).

@@ -24,6 +24,7 @@ TABLES = (
     "payments.stripe_checkout_sessions",
     "payments.stripe_customer_portal_sessions",
     "payments.transactions",
+    "payments.offers",
     "payments.usage",
     "payments.usage_days",
     "billhook.usage_batches",

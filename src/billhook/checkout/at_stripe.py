@@ -7,6 +7,7 @@ No connection or lock is held while Stripe works.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -16,15 +17,30 @@ import orjson
 
 from billhook.checkout.line_items import Item
 from billhook.checkout.mappings import customer_of, is_unknown_customer
+from billhook.checkout.options import add_options, items_at_stripe
 from billhook.checkout.prices import metering_at_stripe, mirrored_metering
 from billhook.errors import BillhookError
 from billhook.mirror.fetching import StripeReader, forget_customer
+from billhook.models import CheckoutOptions
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
 
 _SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a checkout asks for, beyond the order itself.
+
+    Attributes:
+        options: those of the order and of its offer.
+        with_trial: whether the subject gets the trial of the options.
+    """
+
+    options: CheckoutOptions | None = None
+    with_trial: bool = True
 
 
 async def create_at_stripe(
@@ -36,6 +52,7 @@ async def create_at_stripe(
     row_id: UUID,
     now: datetime,
     *,
+    terms: Terms,
     replaced: str | None,
     repeated: bool,
 ) -> tuple[StripeObject, str | None]:
@@ -43,6 +60,7 @@ async def create_at_stripe(
 
     Args:
         items: the order's line items.
+        terms: what the order and its offer ask for.
         replaced: the expired session in whose place it comes.
         repeated: the row was tried before.
 
@@ -57,12 +75,12 @@ async def create_at_stripe(
     # Prices that are not mirrored yet are missing. Only subscriptions have metered ones.
     metered: dict[str, bool] = {}
     if order.mode == "subscription":
-        ids = [item.price_id for item in items]
+        ids = [item.price_id for item in items if item.price_id is not None]
         metered = await mirrored_metering(database, environment, ids)
     in_place_of = replaced
     key_was_used = False  # by another request of this row's
     while True:
-        params = stripe_params(order, items, row_id, customer, metered)
+        params = stripe_params(order, items, row_id, customer, metered, terms)
         try:
             answer = await gateway.post(
                 environment,
@@ -84,7 +102,7 @@ async def create_at_stripe(
             elif (
                 order.mode == "subscription"
                 and _is_about_quantity(error)
-                and (unknown := {item.price_id for item in items} - metered.keys())
+                and (unknown := {each.price_id for each in items if each.price_id} - metered.keys())
             ):
                 metered |= await metering_at_stripe(gateway, environment, unknown, key)
             elif repeated and _is_key_used(error) and not key_was_used:
@@ -124,6 +142,7 @@ def stripe_params(
     row_id: UUID,
     customer: str | None,
     metered: Mapping[str, bool],
+    terms: Terms,
 ) -> dict[str, Any]:
     """What is sent to Stripe.
 
@@ -133,27 +152,30 @@ def stripe_params(
     metadata = {**metadata_of(order), "insforge_checkout_session_id": str(row_id)}
     params: dict[str, Any] = {
         "mode": order.mode,
-        "line_items": [
-            {"price": item.price_id}
-            if metered.get(item.price_id)
-            else {"price": item.price_id, "quantity": item.quantity}
-            for item in items
-        ],
-        "success_url": order.success_url,
-        "cancel_url": order.cancel_url,
         "client_reference_id": str(row_id),
         "metadata": metadata,
     }
+    if order.success_url is not None:
+        params |= {"success_url": order.success_url, "cancel_url": order.cancel_url}
     if customer is not None:
         params["customer"] = customer
     elif order.customer_email is not None:
         params["customer_email"] = order.customer_email
+    if order.mode == "setup":
+        params["setup_intent_data"] = {"metadata": metadata}
+        options = terms.options
+        if not (options and (options.currency or options.allowed_payment_method_types)):
+            params["allowed_payment_method_types"] = ["card"]
+    else:
+        params["line_items"] = items_at_stripe(items, metered)
     if order.mode == "subscription":
         params["subscription_data"] = {"metadata": metadata}
-        return params
-    params["payment_intent_data"] = {"metadata": metadata}
-    if order.subject is not None and customer is None:
+    elif order.mode == "payment":
+        params["payment_intent_data"] = {"metadata": metadata}
+    if order.mode != "subscription" and order.subject is not None and customer is None:
         params["customer_creation"] = "always"
+    if terms.options is not None:
+        add_options(params, terms.options, order, customer, with_trial=terms.with_trial)
     return params
 
 

@@ -3,7 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +18,35 @@ from billhook.settings import Environment
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A price's id, and how many of it."""
+    """What is sold, and how many of it.
 
-    price_id: str
+    Attributes:
+        price_id: a price's id; None if there is `price_data`, as the caller sent it.
+        adjustable: the bounds between which the buyer may change the quantity, if they may.
+    """
+
+    price_id: str | None
     quantity: int
+    price_data: Mapping[str, Any] | None = None
+    adjustable: Mapping[str, int] | None = None
 
 
 def as_sent(order: Order) -> list[dict[str, Any]]:
     """The line items with the price's id or its lookup key, as the caller sent them."""
-    return [item.model_dump(by_alias=True, exclude_none=True) for item in order.line_items]
+    items = order.line_items or ()
+    return [item.model_dump(by_alias=True, exclude_none=True) for item in items]
+
+
+def as_requested(stored: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stored line items without what `as_stored` adds."""
+    return [
+        {
+            name: value
+            for name, value in each.items()
+            if name != "priceId" or "lookupKey" not in each
+        }
+        for each in stored
+    ]
 
 
 async def as_stored(
@@ -52,13 +72,16 @@ def stored_in(column: str) -> list[dict[str, Any]] | None:
         found = orjson.loads(column)
     except orjson.JSONDecodeError:  # too deep, or a number too large
         return None
-    return found if isinstance(found, list) and found and all(map(_is_item, found)) else None
+    return found if isinstance(found, list) and all(map(_is_item, found)) else None
 
 
 def _is_item(value: Any) -> bool:
     return (
         isinstance(value, dict)
-        and isinstance(value.get("priceId", value.get("lookupKey")), str)
+        and (
+            isinstance(value.get("priceId", value.get("lookupKey")), str)
+            or isinstance(value.get("priceData"), dict)
+        )
         and isinstance(value.get("quantity"), int)
     )
 
@@ -71,7 +94,7 @@ def items_of(environment: Environment, stored: Sequence[dict[str, Any]]) -> list
     """
     items = []
     for number, each in enumerate(stored):
-        if "priceId" not in each:
+        if "priceId" not in each and "priceData" not in each:
             raise InvalidInput(
                 f"lineItems.{number}.lookupKey: no active price has the lookup key "
                 f"{each['lookupKey']} in the {environment} environment",
@@ -79,5 +102,12 @@ def items_of(environment: Environment, stored: Sequence[dict[str, Any]]) -> list
                 "billhook prices update --lookup-key …. If the price is new in Stripe, wait for "
                 "its event or run billhook sync. Then use a new idempotencyKey.",
             )
-        items.append(Item(each["priceId"], each["quantity"]))
+        items.append(
+            Item(
+                each.get("priceId"),
+                each["quantity"],
+                each.get("priceData"),
+                each.get("adjustableQuantity"),
+            )
+        )
     return items

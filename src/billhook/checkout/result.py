@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 from billhook.access.auth import Caller
-from billhook.checkout.sessions import TABLE
+from billhook.checkout.rows import TABLE
 from billhook.errors import BillhookError, DatabaseUnavailable, PaymentNotFound
 from billhook.ledger import Ledger
 from billhook.models import CheckoutSession

@@ -25,6 +25,7 @@ from billhook.cli import (
     keys,
     meters,
     mirrored,
+    offers,
     payment_methods,
     prices,
     products,
@@ -273,6 +274,7 @@ app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")
 app.add_typer(prices.app, name="prices")
 app.add_typer(customers.app, name="customers")
+app.add_typer(offers.app, name="offers")
 subscription_changes.add_to(subscriptions.app)
 app.add_typer(subscriptions.app, name="subscriptions")
 app.command(epilog="Example: billhook transactions --since 2026-05-01 --json")(transactions)

@@ -16,6 +16,8 @@ class ApiError(BillhookError):
         message: one or two sentences, for people.
         next_actions: what to do about it, or None.
         decline_code: why a bank declined a charge, such as `insufficient_funds`, or None.
+        existing: with a 409 of a checkout, what the subject already has, such as `subscriptionId`
+            and `portalUrl`, or None.
     """
 
     decline_code: str | None = None

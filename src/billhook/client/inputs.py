@@ -48,12 +48,39 @@ class ActAsInput(TypedDict):
     role: NotRequired[Literal["anon", "authenticated"]]
 
 
+class PriceDataInput(TypedDict):
+    """An amount of your own, in the currency's minor unit; only with an admin key. It has either
+    a `name` or a `product_id`."""
+
+    currency: str
+    unit_amount: int
+    name: NotRequired[str]
+    description: NotRequired[str]
+    product_id: NotRequired[str]
+    recurring: NotRequired[RecurringInput]
+    tax_behavior: NotRequired[Literal["exclusive", "inclusive", "unspecified"]]
+
+
+class AdjustableQuantityInput(TypedDict):
+    """The bounds of a quantity that the buyer may change."""
+
+    minimum: NotRequired[int]
+    maximum: NotRequired[int]
+
+
 class LineItemInput(TypedDict):
     """A price, by its id or its lookup key, and a quantity (default 1)."""
 
     price_id: NotRequired[str]
     lookup_key: NotRequired[str]
+    price_data: NotRequired[PriceDataInput]
     quantity: NotRequired[int]
+    adjustable_quantity: NotRequired[AdjustableQuantityInput]
+
+
+OptionsInput = Mapping[str, Any]
+"""Options of a checkout (docs/how-to/checkout-options.md), with names in Python's style:
+`{"allow_promotion_codes": True}`. A `datetime` is a time."""
 
 
 class ItemChangeInput(TypedDict):
@@ -117,27 +144,18 @@ class UsageEntry(TypedDict):
     identifier: NotRequired[str]
 
 
-_CAMEL = {
-    "price_id": "priceId",
-    "customer_id": "customerId",
-    "lookup_key": "lookupKey",
-    "interval_count": "intervalCount",
-    "line_item_id": "lineItemId",
-}
-
-
-def camel(
-    given: LineItemInput | RecurringInput | AssignmentInput | RefundLineInput,
-) -> dict[str, Any]:
-    """An input in the API's style."""
-    return {_CAMEL.get(name, name): value for name, value in given.items()}
+def camel(given: Mapping[str, Any]) -> dict[str, Any]:
+    """An input in the API's style, at every level."""
+    return {to_camel(name): deep_camel(value) for name, value in given.items()}
 
 
 def deep_camel(value: Any) -> Any:
     """A nested input in the API's style."""
     if isinstance(value, Mapping):
-        return {to_camel(name): deep_camel(each) for name, each in value.items()}
-    return [deep_camel(each) for each in value] if isinstance(value, list | tuple) else value
+        return camel(value)
+    if isinstance(value, list | tuple):
+        return [deep_camel(each) for each in value]
+    return iso(value) if isinstance(value, datetime) else value
 
 
 def usage_body(entry: UsageEntry) -> dict[str, Any]:

@@ -166,6 +166,7 @@ def _error(response: httpx.Response) -> ApiError:
         status=response.status_code,
         code=body.error,
         next_actions=body.next_actions,
+        existing=body.existing.known() if body.existing else None,
     )
     error.decline_code = body.decline_code
     return error

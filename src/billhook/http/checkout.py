@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.access.auth import Caller, acting_as
+from billhook.access.auth import Caller, acting_as, is_administrator
+from billhook.checkout.options import refuse_server_only
 from billhook.checkout.portal import create_portal_session, signed_in
 from billhook.checkout.sessions import create_checkout_session
 from billhook.http.body import read_decoded
@@ -21,6 +22,7 @@ from billhook.models import (
     CheckoutSessionResponse,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
+    CreatedCheckoutSessionResponse,
     CustomerPortalSessionResponse,
     WireModel,
     parse,
@@ -38,7 +40,7 @@ AnOrder = TypeVar("AnOrder", CreateCheckoutSession, CreateCustomerPortalSession)
     status_code=201,
     dependencies=NO_QUERY,
     summary="Create a Checkout Session",
-    response_model=CheckoutSessionResponse,
+    response_model=CreatedCheckoutSessionResponse,
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 500, 502, 503),
     openapi_extra=body_of(CreateCheckoutSession),
 )
@@ -51,12 +53,16 @@ async def checkout(
     The row is inserted into `payments.stripe_checkout_sessions` with the caller's role and claims,
     so that table's policies decide who may bill which subject. If you repeat a request with the
     same `idempotencyKey`, it returns the earlier session as long as that can still be paid.
+
+    Some options decide what is paid, and when. They need an admin key, or a named `offer`.
     """
     order, caller = await _order(request, sender, CreateCheckoutSession)
+    if not is_administrator(sender):
+        refuse_server_only(order)
     session = await create_checkout_session(
         services.database, services.gateway, environment, order, caller, datetime.now(UTC)
     )
-    return _created(CheckoutSessionResponse(checkout_session=session))
+    return _created(CreatedCheckoutSessionResponse(checkout_session=session))
 
 
 @router.get(

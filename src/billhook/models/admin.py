@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     StringConstraints,
@@ -18,6 +17,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from billhook.models.catalog_fields import (
+    Amount,
+    Currency,
+    Description,
+    Name,
+    Recurring,
+    TaxBehavior,
+)
 from billhook.models.queries import (
     ProcessingStatus,
     TransactionStatus,
@@ -39,18 +46,6 @@ from billhook.models.wire import (
 from billhook.settings import Environment
 
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL]
-Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
-Currency = Annotated[
-    str,
-    StringConstraints(pattern=r"^[A-Za-z]{3}$"),
-    TRIM,
-    NO_NUL,
-    AfterValidator(str.lower),
-    Field(examples=["usd"]),
-]
-Amount = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=5000), TRIM, NO_NUL]
-TaxBehavior = Literal["exclusive", "inclusive", "unspecified"]
 
 
 def _something(model: Request) -> None:
@@ -104,15 +99,6 @@ class UpdateProduct(Request):
     def _has_a_field(self) -> Self:
         _something(self)
         return self
-
-
-class Recurring(Request):
-    """How often a price is charged."""
-
-    interval: Literal["day", "week", "month", "year"]
-    interval_count: Annotated[int, Field(gt=0)] | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("interval_count", mode="before")(not_null)
 
 
 class CreatePrice(Request):

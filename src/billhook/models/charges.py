@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from billhook.models.admin import Currency, IdempotencyKey
+from billhook.models.admin import IdempotencyKey
+from billhook.models.catalog_fields import Currency
 from billhook.models.refunds import MovedAmount
 from billhook.models.runtime import BillingSubject
 from billhook.models.wire import (

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from billhook.models.checkout_options import (
+    AdjustableQuantity,
+    CheckoutOptions,
+    Mode,
+    PriceData,
+    misplaced,
+)
 from billhook.models.portal_flows import FlowData
 from billhook.models.wire import (
     MOST_METADATA_KEYS,
@@ -27,7 +42,13 @@ from billhook.models.wire import (
 from billhook.settings import Environment
 
 _ACT_AS = "The user for whom the session is created. Only allowed with an admin key."
+OfferName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$"), Field(examples=["launch"])
+]
 _ACT_AS_SIGNED_IN = f"{_ACT_AS} The `anon` role gets a 401."
+
+
+_MOST_BY_DEFAULT = 99  # Stripe's maximum of an adjustable quantity
 
 
 class BillingSubject(Request):
@@ -68,6 +89,19 @@ class ActAs(Request):
         raise PydanticCustomError("act_as", message, {"path": f"actAs.{path}"})
 
 
+# The default of a field whose presence another field decides: this object, not an equal text.
+_ABSENT: Final = "".join(("left ", "out"))
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+def _conditional(**more: Any) -> Any:
+    """A field that is required or forbidden, depending on others."""
+    return Field(_ABSENT, validate_default=True, json_schema_extra=_without_default, **more)
+
+
 class LineItem(Request):
     """A price and its quantity."""
 
@@ -78,26 +112,52 @@ class LineItem(Request):
         description="Selects the active mirrored price with this lookup key, instead of `priceId`.",
         examples=["team_monthly"],
     )
+    price_data: PriceData | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Instead of `priceId`: an amount of your own. Only your server may send it.",
+    )
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
+    adjustable_quantity: AdjustableQuantity | None = Field(None, json_schema_extra=without_null)
 
-    _not_null = field_validator("price_id", "lookup_key", mode="before")(not_null)
+    _not_null = field_validator(
+        "price_id", "lookup_key", "price_data", "adjustable_quantity", mode="before"
+    )(not_null)
 
     @model_validator(mode="after")
     def _names_one_price(self) -> Self:
-        if (self.price_id is None) == (self.lookup_key is None):
+        if (self.price_id, self.lookup_key, self.price_data).count(None) != 2:
             raise PydanticCustomError("price", "must have either a priceId or a lookupKey")
+        bounds = self.adjustable_quantity
+        if bounds is not None and not (
+            (bounds.minimum or 0) <= self.quantity <= (bounds.maximum or _MOST_BY_DEFAULT)
+        ):
+            raise PydanticCustomError(
+                "quantity",
+                "quantity must be within the bounds of adjustableQuantity (by default 0 to 99)",
+            )
         return self
 
 
 class CreateCheckoutSession(Request):
     """Body of `POST /payments/stripe/{environment}/checkout-sessions`."""
 
-    mode: Literal["payment", "subscription"]
-    line_items: Annotated[list[LineItem], Field(min_length=1, max_length=100)]
-    success_url: Annotated[
-        Address, Field(examples=["https://shop.example/done?session={CHECKOUT_SESSION_ID}"])
-    ]
-    cancel_url: Annotated[Address, Field(examples=["https://shop.example/cart"])]
+    mode: Mode
+    # Before the fields that it decides about.
+    options: CheckoutOptions | None = Field(None, json_schema_extra=without_null)
+    line_items: Annotated[list[LineItem], Field(min_length=1, max_length=100)] = _conditional(
+        description="Required, except in the mode `setup`, which has none."
+    )
+    success_url: Address | None = _conditional(
+        description="Required, unless `options.uiMode` says that the buyer pays on your page.",
+        examples=["https://shop.example/done?session={CHECKOUT_SESSION_ID}"],
+    )
+    cancel_url: Address | None = _conditional(
+        description="Like `successUrl`.", examples=["https://shop.example/cart"]
+    )
+    offer: OfferName | None = Field(
+        None, json_schema_extra=without_null, description="Terms that your server has defined."
+    )
     subject: BillingSubject | None = Field(None, json_schema_extra=without_null)
     customer_email: Email | None = None
     metadata: Metadata | None = Field(None, json_schema_extra=without_null)
@@ -106,17 +166,49 @@ class CreateCheckoutSession(Request):
     ) = Field(None, json_schema_extra=without_null)
     act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
 
-    _not_null = field_validator("subject", "metadata", "idempotency_key", "act_as", mode="before")(
-        not_null
-    )
+    _not_null = field_validator(
+        "subject", "metadata", "idempotency_key", "act_as", "options", "offer", mode="before"
+    )(not_null)
+
+    @field_validator("line_items", mode="wrap")
+    @classmethod
+    def _items_unless_setup(
+        cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        is_setup = info.data.get("mode") == "setup"
+        return _decided(
+            info, value, validate, "is not possible in the mode setup" if is_setup else None
+        )
+
+    @field_validator("success_url", "cancel_url", mode="wrap")
+    @classmethod
+    def _urls_of_hosted_pages(
+        cls, value: object, validate: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        if value is None:
+            raise PydanticCustomError("string_type", "must be a string")
+        options: CheckoutOptions | None = info.data.get("options")
+        forbidden = None
+        if options is not None and not options.is_hosted:
+            forbidden = f"is not possible with the uiMode {options.ui_mode}"
+        return _decided(info, value, validate, forbidden)
 
     @model_validator(mode="after")
-    def _subscription_has_a_subject(self) -> Self:
-        if self.mode == "subscription" and self.subject is None:
+    def _has_a_subject_if_needed(self) -> Self:
+        if self.mode != "payment" and self.subject is None:
             raise PydanticCustomError(
                 "subject_missing",
-                "a subscription checkout needs a billing subject",
+                f"a {self.mode} checkout needs a billing subject",
                 {"path": "subject"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _options_fit_the_mode(self) -> Self:
+        if self.options is not None and (problem := misplaced(self.options, self.mode)):
+            name, _, message = problem.partition(": ")
+            raise PydanticCustomError(
+                "option", "{reason}", {"path": f"options.{name}", "reason": message}
             )
         return self
 
@@ -139,6 +231,23 @@ class CreateCheckoutSession(Request):
                 },
             )
         return self
+
+
+def _decided(
+    info: ValidationInfo,
+    value: object,
+    validate: ValidatorFunctionWrapHandler,
+    forbidden: str | None,
+) -> Any:
+    """A `_conditional` field: required, or forbidden for a reason."""
+    path = {"path": to_camel(str(info.field_name))}
+    if value is _ABSENT:
+        if forbidden is None:
+            raise PydanticCustomError("missing", "is required", path)
+        return None
+    if forbidden is not None:
+        raise PydanticCustomError("forbidden", "{reason}", {**path, "reason": forbidden})
+    return validate(value)
 
 
 class CreateCustomerPortalSession(Request):
@@ -168,7 +277,7 @@ class CheckoutSession(WireModel):
 
     id: UUID
     environment: Environment
-    mode: Literal["payment", "subscription"]
+    mode: Mode
     status: Literal["initialized", "open", "completed", "expired", "failed"]
     payment_status: Literal["paid", "unpaid", "no_payment_required"] | None
     subject_type: str | None
@@ -185,9 +294,38 @@ class CheckoutSession(WireModel):
 
 
 class CheckoutSessionResponse(WireModel):
-    """The response of both checkout routes."""
+    """The response with a checkout's state."""
 
     checkout_session: CheckoutSession
+
+
+class CreatedCheckoutSession(CheckoutSession):
+    """A checkout as it was created."""
+
+    client_secret: str | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Only if the buyer pays on your page (`options.uiMode`), and only while the "
+        "session is open: for Stripe's JavaScript.",
+    )
+    trial_granted: bool | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Only if a trial was asked for: false if the subject has had one.",
+    )
+
+
+class CreatedCheckoutSessionResponse(WireModel):
+    """The 201 response of the checkout route."""
+
+    checkout_session: CreatedCheckoutSession
+
+    def wire(self) -> bytes:
+        """The JSON body, without the additions that do not apply."""
+        additions = {"client_secret", "trial_granted"}
+        absent = {each for each in additions if getattr(self.checkout_session, each) is None}
+        excluded = {"checkout_session": absent}
+        return self.model_dump_json(by_alias=True, exclude=excluded).encode()
 
 
 class CustomerPortalSession(WireModel):

@@ -17,7 +17,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from billhook.models.admin import Currency, IdempotencyKey, Name, StoredMetadata
+from billhook.models.admin import IdempotencyKey, StoredMetadata
+from billhook.models.catalog_fields import Currency, Name
 from billhook.models.mirrored import LISTS
 from billhook.models.queries import Moment, OfSubject, Query
 from billhook.models.runtime import BillingSubject

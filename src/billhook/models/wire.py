@@ -211,6 +211,30 @@ class Health(WireModel):
     timestamp: Timestamp
 
 
+class ExistingPurchase(WireModel):
+    """What a subject already has, if it may have only one subscription."""
+
+    subscription_id: str | None = Field(None, json_schema_extra=without_null)
+    checkout_session_id: str | None = Field(
+        None, json_schema_extra=without_null, description="Stripe's id of an open checkout."
+    )
+    url: str | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="Of the open checkout, if the caller may read its row.",
+    )
+    client_secret: str | None = Field(None, json_schema_extra=without_null)
+    portal_url: str | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="The customer portal, if the caller may open it.",
+    )
+
+    def known(self) -> dict[str, Any]:
+        """What there is, as JSON."""
+        return self.model_dump(by_alias=True, exclude_none=True)
+
+
 class ErrorBody(WireModel):
     """The body of every error response (contract section 1)."""
 
@@ -229,6 +253,11 @@ class ErrorBody(WireModel):
     )
     payment_intent_id: str | None = Field(
         None, json_schema_extra=without_null, description="Of a declined charge."
+    )
+    existing: ExistingPurchase | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="With a 409 of a checkout: what the subject already has.",
     )
 
 

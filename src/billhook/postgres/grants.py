@@ -35,7 +35,7 @@ VIEWS = ("active_subscriptions", "usage_totals", "usage_by_day")
 """Billhook's views in `payments`."""
 TABLES = (
     *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
-    *("webhook_events", "transactions", _USAGE, "usage_days", "access_settings"),
+    *("webhook_events", "transactions", _USAGE, "usage_days", "access_settings", "offers"),
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
@@ -48,8 +48,8 @@ _PRIVATE = """
     events_of_others fetched_payments function_files items_with_access keep_expanded leases
     load_batch load_payment_rows load_payments load_rows migrations payment_disputes payment_ids
     payment_refs payment_refunds payment_sources pulls refreshes refund_requests refuse_outcomes
-    reset_session save_batch save_rows signing_secrets subscription_requests sync_ranges
-    sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
+    reset_session save_batch save_rows signing_secrets sole_checkouts subscription_requests
+    sync_ranges sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
     usage_batches_id_seq verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""

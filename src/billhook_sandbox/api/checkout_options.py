@@ -115,7 +115,7 @@ SUBSCRIPTION_DATA = Form(
     }
 )
 ONLY_IN_MODE = {
-    "customer_creation": ("payment",),
+    "customer_creation": ("payment", "setup"),
     "invoice_creation": ("payment",),
     "payment_intent_data": ("payment",),
     "payment_method_collection": ("subscription",),

@@ -150,11 +150,16 @@ def save_method(
     session = purchase.session
     intent = data.need("setup_intent", session["setup_intent"])
     values = {"payment_method": method["id"], "status": "requires_confirmation"}
+    card = charge_attempts.card_for(data, method, session["customer"])
+    # As with payments, a customer is only created once nothing else can fail.
+    fails = setup_intent_lifecycle.fails(card, authentication)
+    customer = None if fails else customer_for(data, purchase)
+    if customer:
+        values["customer"] = customer["id"]
     intent = data.put({**intent, **values})
-    intent = setup_intent_lifecycle.confirm(data, intent, authentication)
+    intent = setup_intent_lifecycle.confirm(data, intent, authentication, card)
     if intent["status"] == "requires_action":
         return session
-    customer = customer_for(data, purchase) if session["customer"] else None
     return complete(data, purchase._replace(customer=customer), "no_payment_required")
 
 

@@ -20,6 +20,7 @@ from billhook.client._sync.lists import (
     SyncSubscriptions,
     SyncTransactions,
 )
+from billhook.client._sync.offers import SyncOffers
 from billhook.client._sync.refunds import SyncCharges, SyncRefunds
 from billhook.client._sync.transport import SyncTransport
 from billhook.client._sync.usage import SyncCredits, SyncMeters, SyncUsage
@@ -27,6 +28,7 @@ from billhook.client.inputs import (
     ActAsInput,
     FlowDataInput,
     LineItemInput,
+    OptionsInput,
     SubjectInput,
     camel,
     deep_camel,
@@ -37,6 +39,8 @@ from billhook.models import (
     Catalog,
     CheckoutSession,
     CheckoutSessionResponse,
+    CreatedCheckoutSession,
+    CreatedCheckoutSessionResponse,
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     Health,
@@ -97,6 +101,7 @@ class Client:
         self.webhooks = SyncWebhooks(self._transport)
         self.products = SyncProducts(self._transport)
         self.prices = SyncPrices(self._transport)
+        self.offers = SyncOffers(self._transport)
         self.customers = SyncCustomers(self._transport)
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
@@ -139,28 +144,37 @@ class Client:
         self,
         environment: Environment,
         *,
-        mode: Literal["payment", "subscription"],
-        line_items: Sequence[LineItemInput],
-        success_url: str,
-        cancel_url: str,
+        mode: Literal["payment", "subscription", "setup"],
+        line_items: Sequence[LineItemInput] | None = None,
+        success_url: str | None = None,
+        cancel_url: str | None = None,
+        options: OptionsInput | None = None,
+        offer: str | None = None,
         subject: SubjectInput | None = None,
         customer_email: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         act_as: ActAsInput | None = None,
-    ) -> CheckoutSession:
+    ) -> CreatedCheckoutSession:
         """Create a Checkout Session as the user of this client's token; send them to its `url`.
 
         With an `idempotency_key`, repeating returns the same session, so the call is retried.
 
         Args:
+            line_items: required, except in the mode `setup`.
+            success_url, cancel_url: required, unless `options["ui_mode"]` says that the buyer pays
+                on your page.
+            options: see docs/how-to/checkout-options.md; names are in Python's style.
+            offer: the name of terms that an administrator has defined.
             act_as: with an admin key, the user for whom it is.
         """
         body = given(
             mode=mode,
-            lineItems=[camel(item) for item in line_items],
+            lineItems=None if line_items is None else [camel(item) for item in line_items],
             successUrl=success_url,
             cancelUrl=cancel_url,
+            options=None if options is None else camel(options),
+            offer=offer,
             subject=subject,
             customerEmail=customer_email,
             metadata=metadata,
@@ -170,7 +184,7 @@ class Client:
         call = Call(
             "POST",
             path(environment, "checkout-sessions"),
-            CheckoutSessionResponse,
+            CreatedCheckoutSessionResponse,
             body=body,
             repeatable=idempotency_key is not None,
         )

@@ -30,7 +30,7 @@ CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
     EXECUTE FUNCTION billhook.refuse_outcomes(
         'status', 'payment_status', 'checkout_session_id', 'customer_id', 'payment_intent_id',
         'subscription_id', 'url', 'last_error', 'raw', 'provider_event_at', 'provider_event_rank',
-        'provider_event_id', 'provider_event_previous');
+        'provider_event_id', 'provider_event_previous', 'offer_options', 'trial_granted');
 
 CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
     BEFORE INSERT OR UPDATE ON payments.stripe_customer_portal_sessions

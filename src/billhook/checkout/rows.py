@@ -1,0 +1,316 @@
+"""The row of a checkout in `payments.stripe_checkout_sessions`: inserted as the caller, completed
+by Billhook (contract sections 3.1 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import orjson
+
+from billhook.access.auth import Caller
+from billhook.checkout.at_stripe import metadata_of, scope_of
+from billhook.checkout.line_items import as_requested, as_sent, as_stored, stored_in
+from billhook.errors import (
+    BillhookError,
+    CheckoutAlreadyExists,
+    DatabaseRefused,
+    DatabaseUnavailable,
+)
+from billhook.kinds.reading import id_of
+from billhook.models import RESERVED_METADATA
+from billhook.models import CreateCheckoutSession as Order
+from billhook.postgres import Database
+from billhook.postgres.refusals import acting_as_caller, writing_outcome
+from billhook.settings import Environment
+from billhook.stripe.gateway import StripeObject
+
+TABLE = "payments.stripe_checkout_sessions"
+_INSERTED = "INSERT 0 1"
+
+_INSERT = """
+INSERT INTO payments.stripe_checkout_sessions (
+    id, environment, mode, status, subject_type, subject_id, customer_email, line_items,
+    success_url, cancel_url, idempotency_key, request_hash, metadata, options, offer
+)
+VALUES ($1, $2, $3, 'initialized', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+"""
+# No arbiter and no RETURNING. Both would require a SELECT policy, and an app may allow INSERT only.
+_INSERT_UNLESS_THERE = f"{_INSERT} ON CONFLICT DO NOTHING"
+_OF_KEY = """
+environment = $1 AND coalesce(subject_type, '') = $2 AND coalesce(subject_id, '') = $3
+    AND idempotency_key = $4
+"""
+_FIND = f"""
+SELECT id, environment, mode, status, payment_status, subject_type, subject_id, customer_email,
+    checkout_session_id, customer_id, payment_intent_id, subscription_id, url, last_error,
+    created_at, updated_at,
+    request_hash, line_items::text, success_url, cancel_url, metadata::text, options::text, offer,
+    offer_options, trial_granted, raw ->> 'client_secret'::text AS client_secret,
+    raw -> 'expires_at'::text AS expires_at
+FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
+"""  # noqa: S608
+_IS_USED = f"""
+SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
+"""  # noqa: S608
+# A webhook may have been here first. What it made final stays; `$10` is the session that this one
+# replaces, the only expired one that may open again. The row must be its subject's one checkout for
+# each purpose in `$14`: these locks come first, as in billhook.checkout.sole.
+_OPENED = """
+WITH held AS (
+    SELECT FROM billhook.sole_checkouts
+    WHERE environment = $11 AND subject_type = $12 AND subject_id = $13
+      AND purpose = ANY ($14::text[]) AND session_id = $1 FOR UPDATE
+),
+ours AS (
+    SELECT id, status = 'completed'
+        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
+        status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
+    FROM payments.stripe_checkout_sessions
+    WHERE id = $1
+      AND (SELECT pg_catalog.count(*) FROM held) = pg_catalog.cardinality($14::text[])
+    FOR UPDATE
+)
+UPDATE payments.stripe_checkout_sessions AS theirs SET
+    status = CASE WHEN final THEN status ELSE $2 END,
+    payment_status = CASE WHEN final THEN coalesce(payment_status, $3) ELSE $3 END,
+    checkout_session_id = CASE WHEN final THEN coalesce(checkout_session_id, $4) ELSE $4 END,
+    customer_id = CASE WHEN final THEN coalesce(customer_id, $5) ELSE $5 END,
+    payment_intent_id = CASE WHEN final THEN coalesce(payment_intent_id, $6) ELSE $6 END,
+    subscription_id = CASE WHEN final THEN coalesce(subscription_id, $7) ELSE $7 END,
+    url = CASE WHEN final THEN url ELSE $8 END,
+    raw = CASE WHEN final THEN raw ELSE $9 END,
+    last_error = NULL,
+    -- The event of the row belongs to its session: another session starts without one.
+    provider_event_at = CASE WHEN stays THEN provider_event_at END,
+    provider_event_rank = CASE WHEN stays THEN provider_event_rank END,
+    provider_event_id = CASE WHEN stays THEN provider_event_id END
+FROM ours WHERE theirs.id = ours.id
+RETURNING theirs.id, environment, mode, status, payment_status, subject_type, subject_id,
+    customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,
+    last_error, created_at, updated_at, raw ->> 'client_secret'::text AS client_secret,
+    trial_granted
+"""
+# Only if neither another request with the same key nor a webhook has updated the row meanwhile.
+_FAILED = """
+UPDATE payments.stripe_checkout_sessions SET
+    last_error = CASE WHEN status IN ('initialized', 'failed') THEN $2 ELSE last_error END,
+    status = CASE WHEN status = 'initialized' THEN 'failed' ELSE status END
+WHERE id = $1
+RETURNING id, environment, mode, status, payment_status, subject_type, subject_id,
+    customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,
+    last_error, created_at, updated_at, raw ->> 'client_secret'::text AS client_secret,
+    trial_granted
+"""
+# Another checkout of the subject has taken its place. The session is not given to anyone. It is
+# recorded before it is expired, so that a retry replaces it: Stripe would repeat its response.
+_LOST = """
+UPDATE payments.stripe_checkout_sessions
+SET status = 'expired', checkout_session_id = $2, url = NULL, last_error = $3
+WHERE id = $1 AND status IN ('initialized', 'failed', 'expired')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The row, and its previous state if its idempotency key had been used before."""
+
+    row_id: UUID
+    line_items: list[dict[str, Any]]
+    earlier: asyncpg.Record | None
+
+
+async def claim_row(
+    database: Database, environment: Environment, order: Order, caller: Caller
+) -> Claim:
+    """Insert the row as the caller or, if its key was used before, find it as the caller."""
+    row_id = uuid4()
+    fingerprint = request_hash(canonical(order))
+    line_items = await as_stored(database, environment, order)
+    # Policies that compare addresses see where the buyer returns to, wherever they pay.
+    returns_to = (order.options and order.options.return_url) or ""
+    row = (
+        row_id,
+        environment,
+        order.mode,
+        order.subject.type if order.subject else None,
+        order.subject.id if order.subject else None,
+        order.customer_email,
+        line_items,
+        order.success_url or returns_to,
+        order.cancel_url or returns_to,
+        order.idempotency_key,
+        fingerprint,
+        metadata_of(order),
+        options_of(order),
+        order.offer,
+    )
+    key = (environment, *scope_of(order), order.idempotency_key)
+    as_caller = partial(acting_as_caller, database, caller.database_role, caller.claims, TABLE)
+    async with as_caller() as db:
+        if await db.execute(_INSERT_UNLESS_THERE, *row) == _INSERTED:
+            return Claim(row_id, line_items, None)
+        earlier = await db.fetchrow(_FIND, *key) if order.idempotency_key else None
+    if earlier is None:
+        if order.idempotency_key:
+            await _require_unused(database, key)
+        # It was not Billhook's unique key: now PostgreSQL names it.
+        async with as_caller() as db:
+            if await db.execute(_INSERT, *row) == _INSERTED:
+                return Claim(row_id, line_items, None)
+        raise DatabaseRefused(
+            f"A trigger on {TABLE} discards this checkout without a reason.",
+            next_actions="Return NEW in the trigger, or raise an exception with the reason.",
+        )
+    # A row of InsForge's has its own hash, or none: then its columns are compared.
+    stored = stored_in(earlier["line_items"])
+    is_same = fingerprint == earlier["request_hash"] or _canonical_of(earlier) == canonical(order)
+    if stored is None or not is_same or not _asks_for_the_same(earlier, stored, order):
+        raise CheckoutAlreadyExists(
+            "The idempotency key was already used for another checkout.",
+            next_actions="Use a new idempotencyKey for each purchase, and reuse it only to "
+            "repeat an unchanged request.",
+        )
+    # What the policies have seen: a lookup key may have moved meanwhile.
+    return Claim(earlier["id"], stored, earlier)
+
+
+async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
+    async with database.connection() as connection:
+        if await connection.fetchval(_IS_USED, *key):
+            raise CheckoutAlreadyExists(
+                "The idempotency key was used before, by a checkout that this caller may not read.",
+                next_actions="Use a new idempotencyKey, or write a SELECT policy for those who "
+                "may repeat a checkout.",
+            )
+
+
+async def opened(
+    database: Database,
+    environment: Environment,
+    order: Order,
+    row_id: UUID,
+    session: StripeObject,
+    replaced: str | None,
+    held: Sequence[str],
+) -> asyncpg.Record | None:
+    """Store Stripe's response; a row that a webhook has completed in the meantime stays.
+
+    Args:
+        replaced: the expired session in whose place it comes.
+        held: for which purposes the row must be its subject's one checkout.
+
+    Returns:
+        The row. None: another checkout of the subject has taken its place.
+    """
+    status = {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open")
+    async with writing_outcome(database, TABLE) as connection:
+        row = await connection.fetchrow(
+            _OPENED,
+            row_id,
+            status,
+            session.get("payment_status"),
+            session["id"],
+            id_of(session.get("customer")),
+            id_of(session.get("payment_intent")),
+            id_of(session.get("subscription")),
+            session.get("url"),
+            session,
+            replaced,
+            environment,
+            *scope_of(order),
+            held,
+        )
+    if row is None and not held:
+        raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
+    return row
+
+
+async def lost(
+    database: Database, row_id: UUID, session: StripeObject, error: BillhookError
+) -> None:
+    """Record a session that nobody gets, because another checkout has taken the row's place."""
+    await database.execute(_LOST, row_id, session["id"], error.message)
+
+
+async def failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:
+    """Record why there is no session, unless there is one by now. Returns the row."""
+    # The caller must get the first error; a retry completes a row that stays `initialized`.
+    with suppress(DatabaseUnavailable):
+        async with database.connection() as connection:
+            return await connection.fetchrow(_FAILED, row_id, error.message)
+    return None
+
+
+def options_of(order: Order) -> dict[str, Any]:
+    """The order's options as the row stores them."""
+    return order.options.as_sent() if order.options else {}
+
+
+def _asks_for_the_same(row: asyncpg.Record, line_items: list[dict[str, Any]], order: Order) -> bool:
+    """Whether the policies have seen what the order asks for. A row may have been inserted by
+    the caller's own SQL, with any hash."""
+    return (
+        row["offer"] == order.offer
+        and _decoded(row["options"]) == options_of(order)
+        and as_requested(line_items) == as_sent(order)
+    )
+
+
+def request_hash(request: Mapping[str, Any]) -> str:
+    """SHA-256 of a canonical request."""
+    return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def canonical(order: Order) -> dict[str, Any]:
+    """A request without its idempotency key, for its hash."""
+    return {
+        "mode": order.mode,
+        "lineItems": as_sent(order),
+        "successUrl": order.success_url,
+        "cancelUrl": order.cancel_url,
+        "subject": [order.subject.type, order.subject.id] if order.subject else None,
+        "customerEmail": order.customer_email,
+        "metadata": order.metadata or {},
+        **_additions(options_of(order), order.offer),
+    }
+
+
+def _additions(options: object, offer: str | None) -> dict[str, Any]:
+    """What is part of a request's hash only if it is there."""
+    return {
+        **({"options": options} if options else {}),
+        **({"offer": offer} if offer is not None else {}),
+    }
+
+
+def _canonical_of(row: asyncpg.Record) -> dict[str, Any] | None:
+    """The request that a row was made for; None if its JSON is no request's: callers may insert
+    rows of their own."""
+    line_items, metadata = _decoded(row["line_items"]), _decoded(row["metadata"])
+    if not isinstance(metadata, dict):
+        return None
+    subject = [row["subject_type"], row["subject_id"]]
+    return {
+        "mode": row["mode"],
+        "lineItems": line_items,
+        "successUrl": row["success_url"],
+        "cancelUrl": row["cancel_url"],
+        "subject": None if None in subject else subject,
+        "customerEmail": row["customer_email"],
+        "metadata": {k: v for k, v in metadata.items() if not k.startswith(RESERVED_METADATA)},
+        **_additions(_decoded(row["options"]), row["offer"]),
+    }
+
+
+def _decoded(column: str) -> Any:
+    try:
+        return orjson.loads(column)
+    except orjson.JSONDecodeError:  # too deep, or a number too large
+        return None

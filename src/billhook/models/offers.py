@@ -1,0 +1,101 @@
+"""Offers: terms of checkouts that an administrator defines and a browser names
+(docs/how-to/offers.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainSerializer, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from billhook.models.checkout_options import NOT_IN_OFFERS, CheckoutOptions, wire_name
+from billhook.models.queries import Moment
+from billhook.models.runtime import OfferName
+from billhook.models.wire import (
+    Id,
+    LookupKey,
+    Request,
+    Timestamp,
+    WireModel,
+    iso,
+    not_null,
+    without_null,
+)
+from billhook.settings import Environment
+
+_MOST_PRICES = 100
+
+
+class SetOffer(Request):
+    """Body of `PUT …/offers/{name}`: the whole offer. It replaces an existing one."""
+
+    options: CheckoutOptions = Field(
+        default_factory=CheckoutOptions,
+        description="What the offer decides. It takes precedence over what a request asks for.",
+        examples=[{"trialDays": 14, "trialOncePerSubject": True}],
+    )
+    price_ids: Annotated[list[Id], Field(max_length=_MOST_PRICES)] = Field(
+        default_factory=list,
+        description="If this or `lookupKeys` has an entry, it applies only to checkouts of these "
+        "prices.",
+    )
+    lookup_keys: Annotated[list[LookupKey], Field(max_length=_MOST_PRICES)] = Field(
+        default_factory=list
+    )
+    active: bool = True
+    redeem_by: (
+        Annotated[Moment, Field(strict=False), PlainSerializer(iso, return_type=str)] | None
+    ) = Field(None, json_schema_extra=without_null, description="When it ends.")
+    max_redemptions: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
+        None,
+        json_schema_extra=without_null,
+        description="How many checkouts may use it. An open one counts, an expired one does not.",
+    )
+
+    _not_null = field_validator("redeem_by", "max_redemptions", mode="before")(not_null)
+
+    @model_validator(mode="after")
+    def _decides_about_any_checkout(self) -> Self:
+        for name in NOT_IN_OFFERS:
+            if name in self.options.model_fields_set:
+                raise PydanticCustomError(
+                    "option",
+                    "belongs to one checkout, so an offer cannot decide it",
+                    {"path": f"options.{wire_name(name)}"},
+                )
+        return self
+
+
+class Offer(WireModel):
+    """An offer, and how often it is used."""
+
+    environment: Environment
+    name: OfferName
+    active: bool
+    options: dict[str, Any]
+    price_ids: list[str]
+    lookup_keys: list[str]
+    redeem_by: Timestamp | None
+    max_redemptions: int | None
+    redemptions: Annotated[int, Field(description="Checkouts that are open or completed.")]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class OfferResponse(WireModel):
+    """The response with one offer."""
+
+    offer: Offer
+
+
+class Offers(WireModel):
+    """The response of `GET …/offers`, by name."""
+
+    offers: list[Offer]
+
+
+class DeletedOffer(WireModel):
+    """The response of `DELETE …/offers/{name}`."""
+
+    name: str
+    deleted: bool

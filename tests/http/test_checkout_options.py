@@ -1,0 +1,188 @@
+"""Options of a checkout, through the API: who may send which, and what policies see of them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from test_checkout import MINE, POLICIES, order
+
+from api import Api, opened
+from billhook.checkout.rows import canonical, request_hash
+from billhook.models import CreateCheckoutSession, parse
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
+from selling import Shop
+
+AS_USER = {"claims": {"sub": USER}}
+ONLY_GERMAN = """
+    CREATE POLICY german ON payments.stripe_checkout_sessions AS RESTRICTIVE FOR INSERT
+        WITH CHECK (options ->> 'locale' = 'de' AND offer IS NULL);
+"""
+ROW = "SELECT options, offer, request_hash FROM payments.stripe_checkout_sessions"
+
+
+def at_stripe(api: Api, session: dict[str, Any]) -> Any:
+    return api.stripe.v1.checkout.sessions.retrieve(session["checkoutSessionId"])
+
+
+def test_options_reach_stripe_and_are_in_the_row(api: Api, price: str) -> None:
+    options = {"allowPromotionCodes": True, "locale": "de", "billingAddressCollection": "required"}
+    session = opened(api.checkout(order(price, options=options), ANONYMOUS_KEY))
+    assert api.books.row(ROW)["options"] == options
+    found = at_stripe(api, session)
+    assert (found.allow_promotion_codes, found.locale) == (True, "de")
+    assert found.billing_address_collection == "required"
+
+
+def test_a_request_without_options_has_none_in_its_row_and_answer(api: Api, price: str) -> None:
+    session = opened(api.checkout(order(price), ANONYMOUS_KEY))
+    row = api.books.row(ROW)
+    assert (row["options"], row["offer"]) == ({}, None)
+    assert {"clientSecret", "trialGranted"}.isdisjoint(session)
+
+
+def test_policies_decide_about_options(api: Api, price: str) -> None:
+    api.books.execute(POLICIES + ONLY_GERMAN)
+    german = order(price, subject=MINE, options={"locale": "de"})
+    opened(api.checkout(german, token()))
+    for options in ({}, {"locale": "fr"}):
+        refused = api.checkout({**german, "options": options}, token())
+        assert (refused.status_code, refused.json()["error"]) == (403, "AUTH_UNAUTHORIZED")
+
+
+@pytest.mark.parametrize(
+    "bearer", [token(), token(role="anon"), ANONYMOUS_KEY], ids=["user", "guest token", "guest"]
+)
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"options": {"discounts": [{"coupon": "C"}]}}, "options.discounts"),
+        (
+            {"lineItems": [{"priceData": {"name": "x", "unitAmount": 1, "currency": "eur"}}]},
+            "lineItems.0.priceData",
+        ),
+    ],
+)
+def test_a_browser_does_not_decide_what_is_paid(
+    api: Api, price: str, bearer: str, more: dict[str, Any], field: str
+) -> None:
+    refused = api.checkout(order(price, **more), bearer)
+    assert (refused.status_code, refused.json()["error"]) == (403, "FORBIDDEN")
+    assert field in refused.json()["message"]
+    assert "admin key" in refused.json()["nextActions"]
+    assert api.books.row("SELECT count(*) FROM payments.stripe_checkout_sessions")["count"] == 0
+
+
+def test_a_server_sells_at_an_amount_of_its_own(api: Api) -> None:
+    api.books.execute(POLICIES)
+    item = {"priceData": {"name": "Donation", "unitAmount": 2500, "currency": "eur"}}
+    body = order("", subject=MINE, lineItems=[item], actAs=AS_USER)
+    session = opened(api.checkout(body, ADMIN_KEY))
+    assert at_stripe(api, session).amount_total == 2500
+    theirs = api.checkout({**body, "subject": {"type": "user", "id": "x"}}, ADMIN_KEY)
+    assert (theirs.status_code, theirs.json()["error"]) == (403, "AUTH_UNAUTHORIZED")
+
+
+def test_a_project_admins_token_may_decide_too(api: Api) -> None:
+    item = {"priceData": {"name": "Donation", "unitAmount": 2500, "currency": "eur"}}
+    session = opened(api.checkout(order("", lineItems=[item]), token(role="project_admin")))
+    assert at_stripe(api, session).amount_total == 2500
+
+
+def test_a_discount_by_the_server_reduces_the_amount(api: Api, price: str) -> None:
+    coupon = api.stripe.v1.coupons.create({"percent_off": 20, "duration": "once"})
+    options = {"discounts": [{"coupon": coupon.id}]}
+    body = order(price, subject=MINE, options=options, actAs=AS_USER)
+    assert at_stripe(api, opened(api.checkout(body, ADMIN_KEY))).amount_total == 1200
+
+
+def test_the_same_key_with_other_options_is_another_checkout(api: Api, price: str) -> None:
+    body = order(price, subject=MINE, idempotencyKey=uuid4().hex, options={"locale": "de"})
+    first = opened(api.checkout(body, token()))
+    assert opened(api.checkout(body, token())) == first
+    for options in ({}, {"locale": "fr"}):
+        changed = api.checkout({**body, "options": options}, token())
+        assert changed.status_code == 409
+        assert changed.json()["error"] == "PAYMENT_CHECKOUT_ALREADY_EXISTS"
+
+
+INSERT_AS_THE_USER = """
+    SET ROLE authenticated;
+    SET request.jwt.claims = '{{"sub": "{user}", "role": "authenticated"}}';
+    INSERT INTO payments.stripe_checkout_sessions (environment, mode, subject_type, subject_id,
+        line_items, success_url, cancel_url, idempotency_key, request_hash, options)
+    VALUES ('test', 'payment', 'user', '{user}', '{items}', 'https://shop.example/done',
+        'https://shop.example/cart', '{key}', '{hashed}', '{options}');
+    RESET ROLE;
+"""
+OWN_PRICE = '[{"priceData": {"name": "x", "unitAmount": 1, "currency": "eur"}, "quantity": 1}]'
+
+
+@pytest.mark.parametrize("column", ["options", "items"])
+def test_a_row_of_the_callers_own_does_not_decide_what_is_sold(
+    api: Api, price: str, column: str
+) -> None:
+    """Callers who can run SQL choose the columns of their row, and its hash."""
+    api.books.execute(POLICIES)
+    body = order(price, subject=MINE, idempotencyKey=uuid4().hex, options={"locale": "de"})
+    columns = {
+        "items": f'[{{"priceId": "{price}", "quantity": 1}}]',
+        "options": '{"locale": "de"}',
+        **{column: OWN_PRICE if column == "items" else '{"discounts": [{"coupon": "C"}]}'},
+    }
+    api.books.execute(
+        INSERT_AS_THE_USER.format(
+            user=USER,
+            key=body["idempotencyKey"],
+            hashed=request_hash(canonical(parse(CreateCheckoutSession, body))),
+            **columns,
+        )
+    )
+    refused = api.checkout(body, token())
+    assert refused.status_code == 409, refused.text
+    row = api.books.row("SELECT status, url FROM payments.stripe_checkout_sessions")
+    assert (row["status"], row["url"]) == ("initialized", None)
+
+
+@pytest.mark.parametrize("column", ["offer_options", "trial_granted"])
+def test_only_billhook_writes_what_an_offer_decided(api: Api, column: str) -> None:
+    value = "'{\"trialDays\": 9}'" if column == "offer_options" else "true"
+    with pytest.raises(Exception, match="only Billhook may set these columns"):
+        api.books.execute(
+            f"""
+            SET ROLE authenticated;
+            INSERT INTO payments.stripe_checkout_sessions
+                (environment, mode, success_url, cancel_url, {column})
+            VALUES ('test', 'payment', '', '', {value})
+            """
+        )
+
+
+def test_a_quantity_may_be_adjusted_within_bounds(api: Api, price: str) -> None:
+    item = {"priceId": price, "quantity": 2, "adjustableQuantity": {"minimum": 1, "maximum": 5}}
+    opened(api.checkout(order(price, lineItems=[item]), ANONYMOUS_KEY))
+    row = api.books.row("SELECT line_items FROM payments.stripe_checkout_sessions")
+    assert row["line_items"] == [item]
+
+
+def test_a_payment_with_an_invoice_is_one_payment(shop: Shop) -> None:
+    body = shop.order(shop.price(), "payment", options={"invoiceCreation": True})
+    session = shop.open(body)
+    shop.pay(session)
+    shop.account.settle()
+    shop.deliver()
+    paid = shop.api.books.row("SELECT type, amount, subject_id FROM payments.transactions")
+    assert paid == {"type": "one_time_payment", "amount": 1500, "subject_id": USER}
+    invoice = shop.api.books.row("SELECT status, subject_id FROM payments.stripe_invoices")
+    assert invoice == {"status": "paid", "subject_id": USER}
+
+
+def test_a_saved_payment_method_is_mirrored(shop: Shop) -> None:
+    session = shop.open(
+        shop.order(shop.price(), "payment", options={"savePaymentMethod": "always"})
+    )
+    shop.pay(session)
+    shop.deliver()
+    row = shop.api.books.row("SELECT customer_id FROM payments.stripe_payment_methods")
+    assert row["customer_id"] == shop.row(session)["customer_id"]
