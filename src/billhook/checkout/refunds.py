@@ -16,8 +16,9 @@ import asyncpg
 
 from billhook.checkout import refund_requests
 from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
+from billhook.checkout.refund_balance import balance_of, decide
 from billhook.checkout.refund_lines import lines_of
-from billhook.checkout.refund_requests import RefundRequest, balance_of, claim, decide, lock_payment
+from billhook.checkout.refund_requests import RefundRequest, claim, lock_payment
 from billhook.checkout.refund_target import NotRefundable, Target, find_target
 from billhook.errors import BillhookError, PaymentNotFound, RateLimited, UpstreamFailure
 from billhook.kinds.reading import hash_of, id_of, metadata, text, timestamp
