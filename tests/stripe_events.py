@@ -188,6 +188,22 @@ def payment_method(name: str = "pm_1", /, **more: Any) -> dict[str, Any]:
     }
 
 
+def meter(name: str = "mtr_1", /, **more: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "billing.meter",
+        "created": T0,
+        "customer_mapping": {"event_payload_key": "stripe_customer_id", "type": "by_id"},
+        "default_aggregation": {"formula": "sum"},
+        "display_name": "API calls",
+        "event_name": "api_calls",
+        "event_time_window": None,
+        "status": "active",
+        "value_settings": {"event_payload_key": "value"},
+        **more,
+    }
+
+
 def dispute(name: str = "dp_1", /, **more: Any) -> dict[str, Any]:
     return {
         "id": name,

@@ -11,6 +11,7 @@ from stripe_events import (
     event,
     invoice,
     invoice_payment,
+    meter,
     payment_intent,
     payment_method,
     refund,
@@ -156,12 +157,28 @@ def card_life() -> list[dict[str, Any]]:
     ]
 
 
+def meter_life() -> list[dict[str, Any]]:
+    """Renamed in the second of its creation, then deactivated and reactivated."""
+    renamed, off = {"display_name": "Calls"}, {"display_name": "Calls", "status": "inactive"}
+    return [
+        event("billing.meter.created", meter(), at=30),
+        event(
+            "billing.meter.updated", meter(**renamed), at=30, previous={"display_name": "API calls"}
+        ),
+        event("billing.meter.deactivated", meter(**off), at=40, previous={"status": "active"}),
+        event(
+            "billing.meter.reactivated", meter(**renamed), at=40, previous={"status": "inactive"}
+        ),
+    ]
+
+
 LIFE = [
     *one_time_payment(),
     *subscription_life(),
     *catalog_life(),
     *dispute_life(),
     *card_life(),
+    *meter_life(),
 ]
 
 

@@ -52,6 +52,7 @@ def station(database_url: str, sandbox: str, monkeypatch: pytest.MonkeyPatch) ->
     disputes_happen(station)
     invoices_happen(station)
     payment_methods_happen(station)
+    meters_happen(station)
     station.pull()
     station.refresh()
     return station
@@ -105,6 +106,20 @@ def payment_methods_happen(station: Station) -> None:
     v1.payment_methods.attach(bank, ada)
     v1.payment_methods.update(bank, {"metadata": {"main": "yes"}})
     v1.payment_methods.create({"type": "card", "card": {"token": "tok_visa"}})
+
+
+def meters_happen(station: Station) -> None:
+    """One that was renamed, and one that was deactivated."""
+    for name, formula in (("calls", "sum"), ("storage", "last")):
+        meter = station.stripe.v1.billing.meters.create(
+            {
+                "display_name": name,
+                "event_name": name,
+                "default_aggregation": {"formula": formula},  # type: ignore[typeddict-item]
+            }
+        )
+        station.stripe.v1.billing.meters.update(meter.id, {"display_name": name.title()})
+    station.stripe.v1.billing.meters.deactivate(meter.id)
 
 
 def disputes_happen(station: Station) -> None:
@@ -239,6 +254,13 @@ def test_an_invoice_is_shown_whatever_became_of_it(station: Station) -> None:
     assert {row["subject_id"] for row in rows.values()} == {"t1"}
     gone = "SELECT count(*) AS n FROM billhook.tombstones WHERE object_type = 'invoice'"
     assert station.books.row(gone) == {"n": 1}
+
+
+def test_a_meter_shows_how_usage_is_aggregated(station: Station) -> None:
+    calls, storage = sorted(shown(station)["billing.meter"], key=lambda row: str(row["event_name"]))
+    assert (calls["display_name"], calls["formula"], calls["status"]) == ("Calls", "sum", "active")
+    assert (storage["formula"], storage["status"]) == ("last", "inactive")
+    assert (calls["customer_key"], calls["value_key"]) == ("stripe_customer_id", "value")
 
 
 def test_payment_methods_that_were_detached_are_gone(station: Station) -> None:

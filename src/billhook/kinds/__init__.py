@@ -10,11 +10,12 @@ from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.disputes import DISPUTE
 from billhook.kinds.invoices import INVOICE
 from billhook.kinds.kind import Children, Column, Kind, Row, Value, by_name
+from billhook.kinds.meters import METER
 from billhook.kinds.payment_methods import PAYMENT_METHOD
 from billhook.kinds.subscriptions import SUBSCRIPTION
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION, INVOICE, DISPUTE, PAYMENT_METHOD))
+    by_name((PRODUCT, PRICE, CUSTOMER, SUBSCRIPTION, INVOICE, DISPUTE, PAYMENT_METHOD, METER))
 )
 """By Stripe's name, in the order of a sync."""
 
@@ -26,6 +27,7 @@ __all__ = [
     "DISPUTE",
     "INVOICE",
     "KINDS",
+    "METER",
     "PAYMENT_METHOD",
     "PRICE",
     "PRODUCT",

@@ -117,6 +117,7 @@ class Kind:
         has_list: Stripe lists all of an account's. Others are known by their events, and where an
             object of another kind shows them in full (`expand`): no sync and no verification reads
             them.
+        by_created: its list can be filtered by `created`.
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
         changed_by: event types whose object is its new state.
@@ -142,6 +143,7 @@ class Kind:
     changed_by: tuple[str, ...]
     deleted_by: tuple[str, ...] = ()
     has_list: bool = True
+    by_created: bool = True
     variants: tuple[Mapping[str, Any], ...] = ({},)
     expand: tuple[str, ...] = ()
     keeps_deleted: bool = False
@@ -155,9 +157,14 @@ class Kind:
     listed: Listed | None = None
 
     @property
+    def word(self) -> str:
+        """Its name in identifiers: `meter` for `billing.meter`."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def plural(self) -> str:
         """The name of its list."""
-        return f"{self.name}s"
+        return f"{self.word}s"
 
     @property
     def tables(self) -> tuple[str, ...]:

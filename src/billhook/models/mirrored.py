@@ -100,7 +100,7 @@ def _query(kind: Kind, listed: Listed, title: str) -> type[MirroredQuery]:
 
 
 def _list_of(kind: Kind, listed: Listed) -> MirroredList:
-    title = "".join(part.title() for part in kind.name.split("_"))
+    title = "".join(part.title() for part in kind.word.split("_"))
     row = _row(kind, title)
     fields: dict[str, Any] = {kind.plural: list[row]}  # type: ignore[valid-type]
     page = create_model(f"{title}s", __base__=WireModel, **fields)

@@ -176,24 +176,25 @@ def state_of(found: dict[str, Any], wanted: Wanted) -> State:
     """The state of a batch, of what was wanted and found."""
     rows = found["rows"]
     state = State(unnamed_of=set(wanted.unnamed))
-    for kind in KINDS:
-        for row in rows[f"of_{kind}"] or ():
-            state.objects[kind, row[0]] = _mirrored(kind, row)
-    for kind, object_id, at in rows["tombstones"] or ():
-        state.mirrored((kind, object_id)).deleted_at = at
-    for kind, object_id, event_id in rows["ties"] or ():
-        state.mirrored((kind, object_id)).tied = event_id
+    for kind in KINDS.values():
+        for row in rows[f"of_{kind.word}"] or ():
+            state.objects[kind.name, row[0]] = _mirrored(kind.name, row)
+    for name, object_id, at in rows["tombstones"] or ():
+        state.mirrored((name, object_id)).deleted_at = at
+    for name, object_id, event_id in rows["ties"] or ():
+        state.mirrored((name, object_id)).tied = event_id
     for session_id, row_id, at, rank in rows["sessions"] or ():
         version = None if at is None or rank is None else (at, rank)
         state.sessions[session_id] = Session(row_id, version)
     state.claims = _claims(rows, wanted)
     if found["payments"] is not None:
         state.payments = payments_of(found["payments"])
-    for kind, named in ((each.name, each.subject) for each in KINDS.values() if each.subject):
-        for object_id, customer, at, subject_type, subject_id, raw in rows[f"unnamed_{kind}"] or ():
+    for kind, named in ((each, each.subject) for each in KINDS.values() if each.subject):
+        found_rows = rows[f"unnamed_{kind.word}"] or ()
+        for object_id, customer, at, subject_type, subject_id, raw in found_rows:
             if named(raw) is None:
                 subject = None if subject_id is None else (subject_type, subject_id)
-                state.unnamed[kind, object_id] = Unnamed(customer, at, subject)
+                state.unnamed[kind.name, object_id] = Unnamed(customer, at, subject)
     return state
 
 

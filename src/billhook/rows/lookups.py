@@ -85,7 +85,7 @@ def _object(kind: Kind) -> Lookup:
                 FROM :payments.{kind.children.table} t
                 WHERE t.environment = env AND {_range(kind.children.parent, "w.id")})"""
     return Lookup(
-        f"of_{kind.name}",
+        f"of_{kind.word}",
         ("objects", kind.name),
         _IDS,
         row_of(
@@ -109,7 +109,7 @@ def _unnamed(kind: Kind) -> Lookup:
     """The mirrored rows of customers who may pay for another subject now. Their objects
     show which of them name a subject themselves."""
     return Lookup(
-        f"unnamed_{kind.name}",
+        f"unnamed_{kind.word}",
         ("unnamed",),
         _IDS,
         f"""SELECT * FROM :payments.{kind.table} t

@@ -128,8 +128,10 @@ def params_of(kind: Kind, part: Range) -> dict[str, Any]:
     return params
 
 
-def split(part: Range, objects: list[StripeObject]) -> Range | None:
+def split(kind: Kind, part: Range, objects: list[StripeObject]) -> Range | None:
     """The older half of the rest of a range, or None if it cannot be split."""
+    if not kind.by_created:
+        return None
     oldest = timestamp(objects[-1].get("created"))
     if oldest is None or oldest - part.since < 2:
         return None

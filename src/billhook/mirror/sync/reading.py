@@ -82,7 +82,7 @@ async def _walk(
         for each in page.objects:
             await fetching.complete_children(reader, kind, each)
         may_split = more and reading.active < _AT_ONCE
-        older = split(part, page.objects) if may_split else None
+        older = split(kind, part, page.objects) if may_split else None
         reading.active += 1 if older else 0
         await _write(reader, reading, part, page, older)
         if older is not None:

@@ -50,7 +50,8 @@ async def compare_list(
     suspects: set[str] = set()
     try:
         for variant in kind.variants:
-            async for page in pages(reader, kind.plural, kind.path, dict(variant), OLDEST, until):
+            since = OLDEST if kind.by_created else None
+            async for page in pages(reader, kind.plural, kind.path, dict(variant), since, until):
                 seen.update(each["id"] for each in page.objects)
                 suspects |= await _suspects(reader, kind, page.objects, page.at, found)
         found.complete = until is None or time.monotonic() < until

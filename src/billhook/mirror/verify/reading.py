@@ -29,23 +29,25 @@ async def pages(
     list_name: str,
     path: str,
     params: dict[str, Any],
-    since: int,
+    since: int | None,
     until: float | None,
 ) -> AsyncIterator[ListPage]:
     """The pages of objects created since `since`, in epoch seconds, newest first.
 
     Args:
+        since: None for a list that cannot be filtered by `created`, and is read from its start.
         until: monotonic time after which no other page is read. Such a sample begins at a random
         time, so that successive samples cover the whole list.
     """
-    created: list[dict[str, int]] = [{"gte": since}]
-    if until is not None:
+    created: list[dict[str, int]] = [{} if since is None else {"gte": since}]
+    if until is not None and since is not None:
         middle = random.randint(since, max(since, int(time.time())))  # noqa: S311
         created = [{"gte": since, "lt": middle}, {"gte": max(since, middle)}]
     for part in created:
         if until is not None and time.monotonic() >= until:
             return
-        async for page in list_pages(reader.get, list_name, path, {**params, "created": part}):
+        filtered = {"created": part} if part else {}
+        async for page in list_pages(reader.get, list_name, path, params | filtered):
             yield page
             if until is not None and time.monotonic() >= until:
                 return
