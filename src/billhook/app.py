@@ -45,6 +45,7 @@ from billhook.http import (
     refresh,
     refunds,
     subscriptions,
+    usage,
     webhooks,
 )
 from billhook.http import metrics as metrics_route
@@ -101,7 +102,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
-        *(refunds, charges, overview, events),
+        *(refunds, charges, usage, overview, events),
         *(refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).
@@ -190,7 +191,7 @@ async def _services(
             "test": settings.stripe_test_rate,
             "live": settings.stripe_live_rate,
         }
-        governor = Governor(settings.stripe_list_rate, rates)
+        governor = Governor(settings.stripe_list_rate, rates, usage=settings.stripe_usage_rate)
         gateway = Gateway(secrets.stripe_key, settings.stripe_api_base, governor, metrics)
         at_end.push_async_callback(gateway.close)
         jwks = Jwks(settings.jwks_url) if settings.jwks_url else None
@@ -209,7 +210,7 @@ async def _services(
         checkout_results = CheckoutResults(ledger, gateway)
         at_end.push_async_callback(checkout_results.close)
         if settings.recovery:
-            recovery = Recovery(ledger, secrets, gateway, sync, settings)
+            recovery = Recovery(ledger, secrets, gateway, sync, settings, metrics)
             at_end.push_async_callback(recovery.close)
             recovery.start()
         services = Services(

@@ -60,6 +60,12 @@ class Metrics:
             buckets=_LAG,
             registry=self.registry,
         )
+        self.usage_rows = Counter(
+            "billhook_usage_rows",
+            "Rows of usage by what became of them: sent, failed, uncertain, or to be sent again.",
+            ["environment", "outcome"],
+            registry=self.registry,
+        )
         for environment in ENVIRONMENTS:  # reported before the first event, too
             for metric in (self.batch_events, self.queued_events, self._lag):
                 metric.labels(environment)

@@ -249,6 +249,13 @@ class Settings(FromEnvironment):
         ge=0,
         description="The same for test mode.",
     )
+    stripe_usage_rate: float = Field(
+        950,
+        alias="BILLHOOK_STRIPE_USAGE_RATE",
+        ge=0,
+        description="Meter events per second in live mode, where Stripe allows 1,000. In test mode "
+        "they count toward the total. 0 or more; 0 means no limit.",
+    )
     recovery: bool = Field(
         True,
         alias="BILLHOOK_RECOVERY",
@@ -277,6 +284,15 @@ class Settings(FromEnvironment):
         ge=31,
         le=36500,
         description="Finished events older than this many days are archived. If not set, none are.",
+    )
+    # Stripe takes usage of the last 35 days; a month's totals must not be compacted.
+    usage_retention_days: int | None = Field(
+        None,
+        alias="BILLHOOK_USAGE_RETENTION_DAYS",
+        ge=40,
+        le=36500,
+        description="Sent usage older than this many days is compacted to one row per day. If not "
+        "set, none is.",
     )
     public_catalog: bool = Field(
         False,

@@ -24,6 +24,9 @@ TABLES = (
     "payments.stripe_checkout_sessions",
     "payments.stripe_customer_portal_sessions",
     "payments.transactions",
+    "payments.usage",
+    "payments.usage_days",
+    "billhook.usage_batches",
     "billhook.customer_claims",
     "billhook.payment_refs",
     "billhook.payment_sources",
@@ -40,10 +43,10 @@ TABLES = (
 """The tables whose rows belong to one Stripe account. Not the ledger: it keeps what happened, and
 an update there would fire the app's triggers."""
 
-# Callers insert their sessions without locking the ledger.
+# Callers insert their sessions, and the app its usage, without locking the ledger.
 _NO_SESSIONS = """
-LOCK TABLE payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions
-IN SHARE ROW EXCLUSIVE MODE
+LOCK TABLE payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions,
+    payments.usage IN SHARE ROW EXCLUSIVE MODE
 """
 _ARCHIVE = """
 INSERT INTO billhook.archives (id, environment, account_id, pull)

@@ -279,6 +279,7 @@ async def stop_readers(connection: DatabaseConnection, environment: Environment)
     await take_away(connection, f"sync:{environment}")
     await take_away(connection, f"pull:{environment}")
     await take_away(connection, f"verify:{environment}")
+    await take_away(connection, f"usage:{environment}")
 
 
 def _name_of(account: StripeObject) -> str | None:

@@ -18,15 +18,18 @@ from billhook import __version__
 from billhook.cli import (
     archive,
     config,
+    credits,
     customers,
     events,
     keys,
+    meters,
     mirrored,
     prices,
     products,
     refunds,
     subscription_changes,
     subscriptions,
+    usage,
     webhooks,
 )
 from billhook.cli.catalog import catalog
@@ -276,7 +279,9 @@ app.command(
     epilog="Example: billhook charge --subject team:t_42 --amount 1500 --currency eur "
     "--idempotency-key usage-2026-05-t_42"
 )(charge)
-mirrored.add_to(app)
+meters.add_to(mirrored.add_to(app)["meters"])
+app.add_typer(usage.app, name="usage")
+app.add_typer(credits.app, name="credits")
 app.add_typer(events.app, name="events")
 app.add_typer(keys.app, name="keys")
 app.add_typer(archive.app, name="archive")

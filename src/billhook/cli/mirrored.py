@@ -30,8 +30,9 @@ from billhook.money import money
 from billhook.settings import Environment
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add a group of commands for each list."""
+def add_to(app: typer.Typer) -> dict[str, typer.Typer]:
+    """Add a group of commands for each list. Returns the groups by name, for more commands."""
+    groups = {}
     for kind in KINDS.values():
         if kind.listed is not None:
             name = kind.plural.replace("_", "-")
@@ -40,6 +41,8 @@ def add_to(app: typer.Typer) -> None:
                 _command(kind, kind.listed)
             )
             app.add_typer(group, name=name)
+            groups[name] = group
+    return groups
 
 
 def _command(kind: Kind, listed: Listed) -> Callable[..., None]:

@@ -9,10 +9,11 @@ import typer
 from billhook.cli.address import connected
 from billhook.cli.options import AsJson, Url
 from billhook.cli.output import cell, counts, show_json, show_table
+from billhook.cli.usage import in_words
 from billhook.settings import Environment
 
 if TYPE_CHECKING:
-    from billhook.models import Connection, MirrorStatus
+    from billhook.models import Connection, MirrorStatus, UsageState
 
 
 def status(
@@ -30,16 +31,21 @@ def status(
             show_json(found)
             return
         mirrors = [client.mirror(each.environment) for each in found.connections]
-    show_connections(found.connections, mirrors)
+        usage = [client.usage.status(each.environment) for each in found.connections]
+    show_connections(found.connections, mirrors, usage)
 
 
 def show_connections(
-    connections: list[Connection], mirrors: list[MirrorStatus] | None = None
+    connections: list[Connection],
+    mirrors: list[MirrorStatus] | None = None,
+    usage: list[UsageState] | None = None,
 ) -> None:
     """A column for each connection."""
     facts = [_facts(each) for each in connections]
     for column, mirror in zip(facts, mirrors or [], strict=False):
         column.update(_following(mirror))
+    for column, state in zip(facts, usage or [], strict=False):
+        column["usage"] = in_words(state) or "-"
     rows = ([name, *(each[name] for each in facts)] for name in facts[0])
     show_table(["", *(each.environment for each in connections)], rows, none="")
 

@@ -20,6 +20,7 @@ from billhook.client.inputs import (
     RecurringInput,
     RefundLineInput,
     SubjectInput,
+    UsageEntry,
 )
 from billhook.client.request import Page
 
@@ -39,4 +40,5 @@ __all__ = [
     "SubjectInput",
     "UnexpectedAnswer",
     "Unreachable",
+    "UsageEntry",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, TypedDict
+from uuid import uuid4
 
 from pydantic.alias_generators import to_camel
 
@@ -103,6 +104,19 @@ class RefundLineInput(TypedDict):
     quantity: NotRequired[int]
 
 
+class UsageEntry(TypedDict):
+    """Usage of a subject, or of a Stripe customer: a value (default 1) of a meter, which is named
+    by its event name."""
+
+    meter: str
+    subject: NotRequired[SubjectInput]
+    customer_id: NotRequired[str]
+    value: NotRequired[int]
+    payload: NotRequired[Mapping[str, str]]
+    occurred_at: NotRequired[datetime]
+    identifier: NotRequired[str]
+
+
 _CAMEL = {
     "price_id": "priceId",
     "customer_id": "customerId",
@@ -124,6 +138,16 @@ def deep_camel(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {to_camel(name): deep_camel(each) for name, each in value.items()}
     return [deep_camel(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def usage_body(entry: UsageEntry) -> dict[str, Any]:
+    """An entry in the API's style, with an identifier."""
+    names = {"customer_id": "customerId", "occurred_at": "occurredAt"}
+    body = {
+        names.get(name, name): iso(value) if isinstance(value, datetime) else value
+        for name, value in entry.items()
+    }
+    return {"identifier": str(uuid4()), **body}
 
 
 def given(**fields: object) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from billhook.doctor import server as at_server
 from billhook.doctor import settings as at_settings
 from billhook.doctor import stripe as at_stripe
 from billhook.doctor.finding import Finding, Report, failure, report
+from billhook.doctor.usage import usage
 from billhook.errors import DatabaseUnavailable
 from billhook.postgres import Database
 from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment, Settings
 from billhook.stripe.gateway import Gateway
+from billhook.usage.state import usage_state
 
 __all__ = ["Finding", "Report", "examine"]
 
@@ -163,4 +165,5 @@ async def _environment(
         found.append(await at_stripe.missed(gateway, database, environment, connection, now))
     sandbox = settings.stripe_api_base != STRIPE_API_BASE
     ledger = in_database.ledger(database, environment, now, sandbox=sandbox)
-    return found + [each async for each in ledger]
+    found += [each async for each in ledger]
+    return [*found, *usage(await usage_state(database, environment))]

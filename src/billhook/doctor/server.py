@@ -10,6 +10,7 @@ from billhook.client import ApiError, AsyncClient
 from billhook.doctor.database import failing, last_event
 from billhook.doctor.finding import Finding, failure
 from billhook.doctor.stripe import no_key
+from billhook.doctor.usage import usage
 from billhook.models import Connection, Status
 
 
@@ -85,6 +86,13 @@ async def connection(
         )
     seen = next(((each.received_at, each.event_type) for each in last.items), None)
     yield last_event(environment, seen, now)
+    try:
+        state = await client.usage.status(environment)
+    except ApiError as error:
+        yield failure("usage", error, environment)
+        return
+    for each in usage(state):
+        yield each
 
 
 def _endpoint(found: Connection) -> Finding:

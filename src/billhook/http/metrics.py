@@ -17,9 +17,10 @@ from prometheus_client.registry import Collector
 from billhook.http.openapi import errors
 from billhook.http.routes import ADMIN, NO_QUERY
 from billhook.mirror.status import mirror_status
-from billhook.models import MirrorStatus
+from billhook.models import MirrorStatus, UsageState
 from billhook.services import ServicesOf
 from billhook.settings import ENVIRONMENTS
+from billhook.usage.state import usage_state
 
 router = APIRouter(tags=["Health"], dependencies=[*ADMIN, *NO_QUERY])
 
@@ -83,12 +84,59 @@ class _Mirror(Collector):
             yield gauge
 
 
+_USAGE: tuple[tuple[str, str, Callable[[UsageState], float]], ...] = (
+    (
+        "billhook_usage_unsent_rows",
+        "Rows of usage that will be sent to Stripe.",
+        lambda found: found.unsent,
+    ),
+    (
+        "billhook_usage_lag_seconds",
+        "How long the oldest of them has been there.",
+        lambda found: found.lag_seconds,
+    ),
+    (
+        "billhook_usage_waiting_rows",
+        "Rows of usage whose subject has no Stripe customer yet.",
+        lambda found: found.waiting,
+    ),
+    (
+        "billhook_usage_failed_rows",
+        "Rows of usage that Stripe rejected.",
+        lambda found: found.failed,
+    ),
+    (
+        "billhook_usage_uncertain_rows",
+        "Rows of usage that Stripe may or may not have.",
+        lambda found: found.uncertain,
+    ),
+    (
+        "billhook_usage_error_reports",
+        "Events of the last 30 days in which Stripe reports usage that it could not count.",
+        lambda found: found.error_reports,
+    ),
+)
+
+
+@dataclass(eq=False, slots=True)
+class _Usage(Collector):
+    found: Sequence[UsageState]
+
+    def collect(self) -> Iterator[Metric]:
+        for name, meaning, value_of in _USAGE:
+            gauge = GaugeMetricFamily(name, meaning, labels=["environment"])
+            for each in self.found:
+                gauge.add_metric([each.environment], value_of(each))
+            yield gauge
+
+
 @router.get("/metrics", responses=_TEXT | errors(400, 401, 403, 503))
 async def metrics(services: ServicesOf) -> Response:
     """Get metrics in the Prometheus text format. The scraper needs an admin key as its bearer
     token."""
     scrape = CollectorRegistry()
     scrape.register(_Mirror([await mirror_status(services.database, e) for e in ENVIRONMENTS]))
+    scrape.register(_Usage([await usage_state(services.database, e) for e in ENVIRONMENTS]))
     # With several workers, each scrape would reach a different one.
     if multiprocessing.parent_process() is None:
         scrape.register(services.metrics.registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from billhook.errors import InvalidInput
@@ -13,6 +14,10 @@ from billhook.stripe.decoding import decode as decode_json
 _REQUIRED = (("id", str), ("type", str), ("created", int), ("livemode", bool))
 _YEAR_10000 = 253_402_300_800
 _LONGEST_NAME = 255
+THIN_REPORTS = frozenset(
+    {"v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"}
+)
+"""The thin events that are recorded: Stripe reports usage that it could not count only so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ def decode(payload: bytes) -> Delivery:
         body, payload = decode_json(payload)
     except ValueError:
         raise InvalidInput("The body is not valid JSON.") from None
+    if isinstance(body, dict) and body.get("type") in THIN_REPORTS:
+        return _report(body, payload.decode())
     stripe_object = check(body)
     previous = body["data"].get("previous_attributes")
     return Delivery(
@@ -61,6 +68,26 @@ def decode(payload: bytes) -> Delivery:
         object_type=_name(stripe_object.get("object")),
         object_id=_name(stripe_object.get("id")),
         payload=payload.decode(),
+    )
+
+
+def _report(body: dict[str, Any], payload: str) -> Delivery:
+    """A thin event about usage. Its object is what it is about, most often the meter."""
+    event_id, livemode = _name(body.get("id")), body.get("livemode")
+    try:
+        created = int(datetime.fromisoformat(str(body.get("created"))).timestamp())
+    except ValueError:
+        created = 0
+    if event_id is None or not isinstance(livemode, bool) or not 0 < created < _YEAR_10000:
+        raise InvalidInput("id, livemode, created: a Stripe event has these")
+    about = hash_of(body.get("related_object"))
+    return Delivery(
+        event=Event(id=event_id, type=body["type"], created=created, object=about),
+        livemode=livemode,
+        account_id=None,
+        object_type=_name(about.get("type")),
+        object_id=_name(about.get("id")),
+        payload=payload,
     )
 
 

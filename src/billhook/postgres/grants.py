@@ -25,9 +25,18 @@ _PUBLIC = "PUBLIC"
 _USERS = ("anon", "authenticated")
 _CALLERS = tuple(sorted(ROLES))
 _SESSIONS = ("stripe_checkout_sessions", "stripe_customer_portal_sessions")
+_USAGE = "usage"
+# What an app's rows of usage say; the other columns are for Billhook alone to set.
+_USAGE_COLUMNS = (
+    *("environment", "meter", "subject_type", "subject_id", "customer_id", "value", "payload"),
+    *("occurred_at", "identifier"),
+)
+VIEWS = ("usage_totals", "usage_by_day")
+"""Billhook's views in `payments`."""
 TABLES = (
     *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
     *("webhook_events", "transactions"),
+    *(_USAGE, "usage_days"),
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
@@ -39,7 +48,7 @@ _PRIVATE = """
     load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
     pulls refreshes refund_requests refuse_outcomes reset_session save_batch save_rows
     signing_secrets subscription_requests sync_ranges sync_ranges_id_seq syncs ties tombstones
-    touch_updated_at verifications
+    touch_updated_at usage_batches usage_batches_id_seq verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""
 
@@ -121,7 +130,7 @@ class Grants:
 async def read(connection: Connection) -> Grants:
     """The grants in the database, in a transaction whose search_path is `pg_catalog, pg_temp`."""
     await connection.execute("SET LOCAL quote_all_identifiers = off")
-    rows = await connection.fetch(_ACTUAL, [*TABLES])
+    rows = await connection.fetch(_ACTUAL, [*TABLES, *VIEWS])
     found = {
         Grant(row["kind"], row["name"], row["grantee"], row["privilege"]): row["by_default"]
         for row in rows
@@ -146,7 +155,7 @@ def intended(objects: Collection[Object]) -> set[Grant]:
     """The contract's grants on these objects. On all others, only Billhook has privileges."""
     wanted = [("SCHEMA", "payments", role, "USAGE") for role in _CALLERS]
     wanted += [("SCHEMA", "auth", role, "USAGE") for role in _CALLERS]
-    for table in TABLES:
+    for table in (*TABLES, *VIEWS):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "SELECT"))
     for table in _SESSIONS:
         for role in _CALLERS:
@@ -155,6 +164,8 @@ def intended(objects: Collection[Object]) -> set[Grant]:
     # What the check of a user's rights needs (checkout/subscriptions/rights.py).
     for privilege in ("SELECT", "UPDATE (updated_at)"):
         wanted.append(("TABLE", "payments.stripe_subscriptions", "authenticated", privilege))
+    for column in _USAGE_COLUMNS:
+        wanted.append(("TABLE", f"payments.{_USAGE}", "project_admin", f"INSERT ({column})"))
     for table in (*_SESSIONS, "customers", "webhook_events"):
         wanted.append(("TABLE", f"payments.{table}", "project_admin", "TRIGGER"))
     return {grant for grant in (Grant(*each) for each in wanted) if grant.object in objects}
@@ -194,9 +205,16 @@ async def settle(
 
 
 def excess(found: Grants) -> set[Grant]:
-    """Grants beyond the contract's, except those to the app's own roles on tables in `payments`."""
+    """Grants beyond the contract's, except those to the app's own roles on tables in `payments`,
+    and those with which an app lets its users record or read usage: policies decide there."""
+    usage = {
+        "SELECT",
+        *(f"{verb} ({each})" for verb in ("INSERT", "SELECT") for each in _USAGE_COLUMNS),
+    }
 
     def counts(grant: Grant) -> bool:
+        if grant.name == f"payments.{_USAGE}" and grant.grantee == "authenticated":
+            return grant.privilege not in usage
         if grant.name in ("auth", "system"):
             return False
         if "payments" in (grant.name, grant.name.partition(".")[0]):

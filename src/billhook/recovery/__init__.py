@@ -1,9 +1,9 @@
 """The recovery worker (docs/explanation/recovery.md).
 
-It retries failed events, pulls missed events from Stripe's event list, fetches objects that need a
-refresh, compares the mirror with Stripe, and archives old events. Its work is stored and claimed in
-PostgreSQL: any number of workers may run, in the servers or alone (`billhook worker`), and if one
-dies, the others take over its work.
+It sends usage, retries failed events, pulls missed events from Stripe's event list, fetches objects
+that need a refresh, compares the mirror with Stripe, and archives old events. Its work is stored
+and claimed in PostgreSQL: any number of workers may run, in the servers or alone (`billhook
+worker`), and if one dies, the others take over its work.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import structlog
 from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
 from billhook.ledger import Ledger
+from billhook.metrics import Metrics
 from billhook.mirror import assignments, fetching, refreshes, verify
 from billhook.mirror.sync import Sync
 from billhook.models import Verify
@@ -27,11 +28,13 @@ from billhook.postgres.leases import LeaseLost
 from billhook.recovery import housekeeping, pulling, retries
 from billhook.settings import ENVIRONMENTS, Environment, Settings
 from billhook.stripe.gateway import Gateway
+from billhook.usage import UsageSender, batches, retention
 
 log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 1.0  # seconds between checks for due work; each is one short index scan
 _HOUSEKEEPING_EVERY = 60.0
+_WAKE_EVERY = 5.0
 _AFTER_ERROR = 5.0
 _VERIFY_BUDGET = 60  # seconds
 _FINISH_WITHIN = 1.0  # seconds at shutdown; an event without slow triggers takes milliseconds
@@ -50,6 +53,7 @@ class Recovery:
         gateway: Gateway,
         sync: Sync,
         settings: Settings,
+        metrics: Metrics | None = None,
     ) -> None:
         self._ledger = ledger
         self._database = ledger.database
@@ -57,6 +61,7 @@ class Recovery:
         self._gateway = gateway
         self._sync = sync
         self._settings = settings
+        self._usage = UsageSender(ledger.database, gateway, metrics or Metrics())
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._pulled: set[Environment] = set()
@@ -71,6 +76,9 @@ class Recovery:
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
                 (f"assign {each} customers", _LOOK_EVERY, partial(self.assign, each)),
+                (f"send {each} usage", _LOOK_EVERY, partial(self.send_usage, each)),
+                (f"find customers of {each} usage", _WAKE_EVERY, partial(self.wake_usage, each)),
+                (f"compact {each} usage", _HOUSEKEEPING_EVERY, partial(self.compact, each)),
                 (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
@@ -118,6 +126,21 @@ class Recovery:
     async def assign(self, environment: Environment) -> bool:
         """Apply the assignments of customers that the app inserted."""
         return await assignments.apply_due(self._database, environment)
+
+    async def send_usage(self, environment: Environment) -> bool:
+        """Send usage that was not sent yet."""
+        if await batches.any_due(self._database, environment) and await self._has_key(environment):
+            await self._usage.send_due(environment)
+        return False
+
+    async def wake_usage(self, environment: Environment) -> bool:
+        """Schedule usage that waited for its subject's customer."""
+        return await batches.wake(self._database, environment)
+
+    async def compact(self, environment: Environment) -> bool:
+        """Compact usage that is older than the retention."""
+        days = self._settings.usage_retention_days
+        return days is not None and await retention.compact(self._database, environment, days)
 
     async def archive(self, environment: Environment) -> bool:
         """Archive events that are older than the retention."""

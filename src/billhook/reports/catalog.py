@@ -150,8 +150,8 @@ async def create_product(
         PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was changed.
     """
     params = _made_of(order, "name", "description", "active", "metadata")
-    key = _idempotency_key(environment, "product", order.idempotency_key)
-    made = await _create(database, gateway, environment, PRODUCT, params, key)
+    key = idempotency_key(environment, "product", order.idempotency_key)
+    made = await create_object(database, gateway, environment, PRODUCT, params, key)
     return _product(environment, made)
 
 
@@ -202,8 +202,8 @@ async def create_price(
     }
     if order.recurring is not None:
         params["recurring"] = _given(order.recurring, "interval", "interval_count")
-    key = _idempotency_key(environment, "price", order.idempotency_key)
-    made = await _create(database, gateway, environment, PRICE, params, key)
+    key = idempotency_key(environment, "price", order.idempotency_key)
+    made = await create_object(database, gateway, environment, PRICE, params, key)
     return _price(environment, made)
 
 
@@ -229,7 +229,7 @@ async def archive_price(
     return ArchivedPrice(price=archived, archived=not archived.active)
 
 
-async def _create(
+async def create_object(
     database: Database,
     gateway: Gateway,
     environment: Environment,
@@ -291,7 +291,8 @@ def _given(order: Request, *names: str) -> dict[str, Any]:
     return {name: "" if value is None else value for name, value in given.items()}
 
 
-def _idempotency_key(environment: Environment, kind: str, key: str | None) -> str | None:
+def idempotency_key(environment: Environment, kind: str, key: str | None) -> str | None:
+    """The key that is sent to Stripe for one that the caller chose."""
     if key is None:
         return None
     if not (key.isascii() and key.isprintable()):  # it is sent in a header

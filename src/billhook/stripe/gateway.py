@@ -52,6 +52,8 @@ _RUBBISH_ACTIONS = (
     "Something between this server and Stripe, such as a proxy, may have responded instead: "
     "check the connection, and STRIPE_API_BASE if it is set. Then try again."
 )
+_METER_EVENTS = "/v1/billing/meter_events"
+_CONNECTIONS = 300  # at once: 200 for meter events, and some for live traffic
 _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
 
 
@@ -109,7 +111,7 @@ class _HTTPClient(stripe.HTTPClient):
         if self._session is None:
             trusted = ssl.create_default_context(cafile=stripe.ca_bundle_path)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=trusted),
+                connector=aiohttp.TCPConnector(ssl=trusted, limit=_CONNECTIONS),
                 timeout=_ATTEMPT_TIMEOUT,
             )
         try:
@@ -160,6 +162,14 @@ def refusal_of(error: BaseException) -> Refusal | None:
     details = details_of(error)
     return Refusal(
         cause.http_status, details.get("type"), details.get("code"), details.get("param")
+    )
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether a request to Stripe failed before anything was sent: there was no connection."""
+    cause = error.__cause__
+    return isinstance(cause, stripe.APIConnectionError) and isinstance(
+        cause.__cause__, aiohttp.ClientConnectorError
     )
 
 
@@ -288,6 +298,19 @@ class Gateway:
                     raise
         raise AssertionError("unreachable")
 
+    async def meter_event(
+        self, environment: Environment, params: Mapping[str, Any], *, key: str
+    ) -> None:
+        """Send a meter event, when the governor allows. It is tried once, so that its error says
+        whether Stripe may have it. Raises as `post` does."""
+        await self._governor.meter_event(environment)
+        once = {"max_network_retries": 0}
+        try:
+            await self._request("post", environment, _METER_EVENTS, params, once, key)
+        except RateLimited:
+            self._governor.pause_usage(environment, 0.25)
+            raise
+
     async def _call(
         self,
         method: Literal["get", "post", "delete"],
@@ -306,7 +329,7 @@ class Gateway:
         environment: Environment,
         path: str,
         params: Mapping[str, Any],
-        options: Mapping[str, str],
+        options: Mapping[str, str | int],
         key: str | None,
     ) -> Fetched:
         if not _DROP.isdisjoint(params):

@@ -72,6 +72,7 @@ class Governor:
     Args:
         per_list: requests per second to one list; 0 for no limit.
         total: requests per second in total, including live traffic; 0 or absent for no limit.
+        usage: meter events per second in live mode, which Stripe counts apart; 0 for no limit.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Governor:
         per_list: float,
         total: Mapping[Environment, float],
         *,
+        usage: float = 0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -87,6 +89,7 @@ class Governor:
         self._clock = clock
         self._sleep = sleep
         self._accounts: dict[Environment, _Account] = {}
+        self._usage = _Account(_Clock(clock), _Lane(1 / usage if usage else 0.0))
 
     async def turn(self, environment: Environment, list_name: str) -> None:
         """Wait until a request to `list_name` is due."""
@@ -95,6 +98,17 @@ class Governor:
         at = account.total.take(lane.take(account.clock()))
         while (wait := account.clock.until(at)) > 0:
             await self._sleep(wait)
+
+    async def meter_event(self, environment: Environment) -> None:
+        """Wait until a meter event is due."""
+        account = self._for_usage(environment)
+        at = account.total.take(account.clock())
+        while (wait := account.clock.until(at)) > 0:
+            await self._sleep(wait)
+
+    def pause_usage(self, environment: Environment, seconds: float) -> None:
+        """After a 429 for a meter event: as `pause`."""
+        self._for_usage(environment).clock.pause(seconds)
 
     def live(self, environment: Environment) -> None:
         """Count a request of live traffic."""
@@ -106,6 +120,10 @@ class Governor:
     def pause(self, environment: Environment, seconds: float) -> None:
         """After a 429: pause requests that can wait, then continue at the same rate."""
         self._account(environment).clock.pause(seconds)
+
+    def _for_usage(self, environment: Environment) -> _Account:
+        """In test mode, Stripe counts meter events toward the total."""
+        return self._usage if environment == "live" else self._account(environment)
 
     def _account(self, environment: Environment) -> _Account:
         gap = self._total_gap.get(environment, 0.0)

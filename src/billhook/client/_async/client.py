@@ -20,6 +20,7 @@ from billhook.client._async.lists import (
 )
 from billhook.client._async.refunds import AsyncCharges, AsyncRefunds
 from billhook.client._async.transport import AsyncTransport
+from billhook.client._async.usage import AsyncCredits, AsyncMeters, AsyncUsage
 from billhook.client.inputs import (
     ActAsInput,
     FlowDataInput,
@@ -98,6 +99,9 @@ class AsyncClient:
         self.events = AsyncEvents(self._transport)
         self.refunds = AsyncRefunds(self._transport)
         self.charges = AsyncCharges(self._transport)
+        self.usage = AsyncUsage(self._transport)
+        self.meters = AsyncMeters(self._transport)
+        self.credits = AsyncCredits(self._transport)
 
     def mirrored(self, name: str) -> AsyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

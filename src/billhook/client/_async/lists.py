@@ -45,7 +45,7 @@ LARGEST = 100
 """The maximum number of items per page."""
 
 
-async def _follow(next_page: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
+async def follow(next_page: Callable[[str | None], Awaitable[Page[T]]]) -> AsyncIterator[T]:
     cursor: str | None = None
     while True:
         page = await next_page(cursor)
@@ -88,7 +88,7 @@ class AsyncCustomers:
         self, environment: Environment, *, email: str | None = None, customer: str | None = None
     ) -> AsyncIterator[Customer]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
             )
@@ -167,7 +167,7 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
         status: SubscriptionStatus | None = None,
     ) -> AsyncIterator[Subscription]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -237,7 +237,7 @@ class AsyncTransactions:
         until: datetime | None = None,
     ) -> AsyncIterator[Transaction]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -308,7 +308,7 @@ class AsyncMirrored:
         **filters: str | None,
     ) -> AsyncIterator[MirroredRow]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -373,7 +373,7 @@ class AsyncEvents:
         until: datetime | None = None,
     ) -> AsyncIterator[WebhookEvent]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,

@@ -10,6 +10,7 @@ from billhook.reports.lists.mirrored import mirrored
 from billhook.reports.lists.products import products
 from billhook.reports.lists.subscriptions import subscription, subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
+from billhook.reports.lists.usage import usage
 
 __all__ = [
     "customer",
@@ -25,4 +26,5 @@ __all__ = [
     "subscription",
     "subscriptions",
     "transactions",
+    "usage",
 ]
