@@ -95,8 +95,8 @@ def serving(
 
 
 @contextmanager
-def working(database_url: str, stripe_url: str, folder: Path) -> Iterator[Process]:
-    with _running(database_url, stripe_url, folder, ["worker"], {}, "") as (worker, _):
+def working(database_url: str, stripe_url: str, folder: Path, **settings: str) -> Iterator[Process]:
+    with _running(database_url, stripe_url, folder, ["worker"], settings, "") as (worker, _):
         yield worker
 
 

@@ -59,6 +59,22 @@ CONTRACT = {
         "authenticated": {"SELECT", "UPDATE (updated_at)"},
         "project_admin": {"SELECT"},
     },
+    **{
+        f"payments.{table}": {"project_admin": {"SELECT"}}
+        for table in ("usage_days", "usage_totals", "usage_by_day")
+    },
+    "payments.usage": {
+        "project_admin": {
+            "SELECT",
+            *(
+                f"INSERT ({column})"
+                for column in (
+                    *("environment", "meter", "subject_type", "subject_id", "customer_id"),
+                    *("value", "payload", "occurred_at", "identifier"),
+                )
+            ),
+        }
+    },
     "payments": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},
     "auth": {role: {"USAGE"} for role in ("anon", "authenticated", "project_admin")},
 }

@@ -47,6 +47,11 @@ RUN_BY = {
         "sql": "tests/docs/test_more_events_page.py",
     },
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
+    "docs/how-to/usage-billing.md": {
+        "python": "tests/docs/test_usage_billing_page.py",
+        "sh": "tests/docs/test_usage_billing_page.py",
+        "sql": "tests/docs/test_usage_billing_page.py",
+    },
     "docs/how-to/supabase.md": {
         "sh": "tests/docs/test_supabase.py",
         "sql": "tests/docs/test_supabase.py",

@@ -1,4 +1,5 @@
-"""A destination that sends thin events or pings is told which kind Billhook needs."""
+"""A destination that sends thin events or pings is told which kind Billhook needs. (Those about
+usage are recorded: tests/usage/test_administration.py.)"""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from http_tokens import SIGNING_SECRET
 THIN = {
     "id": "evt_test_65R9Ijk8dKEYZcXeRWn16R9A7j1FSQ3w3TGDPLLGSM4CW0",
     "object": "v2.core.event",
-    "type": "v1.billing.meter.error_report_triggered",
+    "type": "v2.core.account_person.updated",
     "livemode": False,
     "created": "2026-09-17T06:20:52.246Z",
     "related_object": {
-        "id": "mtr_test_1",
-        "type": "billing.meter",
-        "url": "/v1/billing/meters/mtr_test_1",
+        "id": "person_test_1",
+        "type": "v2.core.account_person",
+        "url": "/v2/core/accounts/acct_1/persons/person_test_1",
     },
     "context": None,
 }
