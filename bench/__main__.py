@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from bench import beside, dashboard, events, lists, overview, peers, rebuild, steady, sync, verify
+from bench import (
+    beside,
+    dashboard,
+    events,
+    lists,
+    overview,
+    peers,
+    rebuild,
+    steady,
+    sync,
+    usage,
+    verify,
+)
 
 PARTS = {
     "events": events.main,
@@ -15,6 +27,7 @@ PARTS = {
     "dashboard": dashboard.main,
     "rebuild": rebuild.main,
     "verify": verify.main,
+    "usage": usage.main,
     "peers": peers.main,
 }
 

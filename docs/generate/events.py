@@ -51,6 +51,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "charge.refund": _REFUND,
     "charge.dispute": {"id": "du_1", "charge": "ch_1", "status": "needs_response"},
     "payment_method": {"id": "pm_1", "customer": "cus_1", "type": "card"},
+    "billing.meter": {"id": "mtr_1", "event_name": "api_calls", "status": "active"},
 }
 """An object for the events of each family, with everything that an event of it may change."""
 
