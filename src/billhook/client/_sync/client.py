@@ -21,6 +21,7 @@ from billhook.client._sync.lists import (
 )
 from billhook.client._sync.refunds import SyncCharges, SyncRefunds
 from billhook.client._sync.transport import SyncTransport
+from billhook.client._sync.usage import SyncCredits, SyncMeters, SyncUsage
 from billhook.client.inputs import (
     ActAsInput,
     FlowDataInput,
@@ -99,6 +100,9 @@ class Client:
         self.events = SyncEvents(self._transport)
         self.refunds = SyncRefunds(self._transport)
         self.charges = SyncCharges(self._transport)
+        self.usage = SyncUsage(self._transport)
+        self.meters = SyncMeters(self._transport)
+        self.credits = SyncCredits(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

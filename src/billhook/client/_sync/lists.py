@@ -46,7 +46,7 @@ LARGEST = 100
 """The maximum number of items per page."""
 
 
-def _follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
+def follow(next_page: Callable[[str | None], Page[T]]) -> Iterator[T]:
     cursor: str | None = None
     while True:
         page = next_page(cursor)
@@ -86,7 +86,7 @@ class SyncCustomers:
         self, environment: Environment, *, email: str | None = None, customer: str | None = None
     ) -> Iterator[Customer]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
             )
@@ -165,7 +165,7 @@ class SyncSubscriptions(SyncSubscriptionChanges):
         status: SubscriptionStatus | None = None,
     ) -> Iterator[Subscription]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -235,7 +235,7 @@ class SyncTransactions:
         until: datetime | None = None,
     ) -> Iterator[Transaction]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -306,7 +306,7 @@ class SyncMirrored:
         **filters: str | None,
     ) -> Iterator[MirroredRow]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,
@@ -371,7 +371,7 @@ class SyncEvents:
         until: datetime | None = None,
     ) -> Iterator[WebhookEvent]:
         """All of them, page by page as they are used."""
-        return _follow(
+        return follow(
             lambda cursor: self.page(
                 environment,
                 limit=LARGEST,

@@ -16,6 +16,7 @@ DECLARE
     of_invoice json;
     of_dispute json;
     of_payment_method json;
+    of_meter json;
     tombstones json;
     ties json;
     claims_of json;
@@ -200,6 +201,23 @@ BEGIN
               AND t.payment_method_id >= w.id AND t.payment_method_id <= w.id
             ORDER BY t.payment_method_id LIMIT 1) t;
     END IF;
+    IF wanted -> 'objects'::text ? 'billing.meter'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.meter_id,
+            extract(epoch FROM t.provider_event_at)::bigint,
+            t.provider_event_rank,
+            t.provider_event_id,
+            false,
+            NULL::json,
+            CASE WHEN wanted -> 'ties'::text -> 'billing.meter'::text ? w.id THEN pg_catalog.json_build_array(t.raw, t.provider_event_previous) END))
+        INTO of_meter
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'objects'::text -> 'billing.meter'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_meters t
+            WHERE t.environment = env
+              AND t.meter_id >= w.id AND t.meter_id <= w.id
+            ORDER BY t.meter_id LIMIT 1) t;
+    END IF;
     IF wanted ? 'objects'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
             t.object_type,
@@ -360,9 +378,9 @@ BEGIN
         'ledger', ledger, 'archived', archived, 'sessions', sessions, 'of_product',
             of_product, 'of_price', of_price, 'of_customer', of_customer, 'of_subscription',
             of_subscription, 'of_invoice', of_invoice, 'of_dispute', of_dispute,
-            'of_payment_method', of_payment_method, 'tombstones', tombstones, 'ties', ties,
-            'claims_of', claims_of, 'claims_on', claims_on, 'claims', claims,
-            'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
+            'of_payment_method', of_payment_method, 'of_meter', of_meter, 'tombstones',
+            tombstones, 'ties', ties, 'claims_of', claims_of, 'claims_on', claims_on, 'claims',
+            claims, 'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
             'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice);
 END $$;
 
@@ -492,6 +510,16 @@ BEGIN
             WHERE t.environment = env
               AND t.payment_method_id >= gone AND t.payment_method_id <= gone
             ORDER BY t.payment_method_id LIMIT 1);
+        END LOOP;
+    END IF;
+    IF rows ? 'stripe_meters_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'stripe_meters_deleted'::text)
+        LOOP
+            DELETE FROM :payments.stripe_meters WHERE id = (SELECT t.id FROM :payments.stripe_meters t
+            WHERE t.environment = env
+              AND t.meter_id >= gone AND t.meter_id <= gone
+            ORDER BY t.meter_id LIMIT 1);
         END LOOP;
     END IF;
     IF rows ? 'customer_mappings_deleted'::text THEN
@@ -802,6 +830,41 @@ BEGIN
             exp_month = EXCLUDED.exp_month,
             exp_year = EXCLUDED.exp_year,
             metadata = EXCLUDED.metadata,
+            provider_created_at = EXCLUDED.provider_created_at,
+            raw = EXCLUDED.raw,
+            provider_event_at = EXCLUDED.provider_event_at,
+            provider_event_rank = EXCLUDED.provider_event_rank,
+            provider_event_id = EXCLUDED.provider_event_id,
+            provider_event_previous = EXCLUDED.provider_event_previous,
+            synced_at = EXCLUDED.synced_at
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+    END IF;
+    IF rows ? 'stripe_meters'::text THEN
+        INSERT INTO :payments.stripe_meters AS old (
+            environment, meter_id, event_name, display_name, formula, status, customer_key,
+            value_key, event_time_window, provider_created_at, raw, provider_event_at,
+            provider_event_rank, provider_event_id, provider_event_previous, synced_at)
+        SELECT
+            env, r.meter_id, r.event_name, r.display_name, r.formula, r.status, r.customer_key,
+            r.value_key, r.event_time_window,
+            pg_catalog.to_timestamp(r.provider_created_at::double precision),
+            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            pg_catalog.to_timestamp(r.provider_event_at::double precision),
+            r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
+            pg_catalog.now()
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'stripe_meters'::text) AS r(
+            meter_id text, event_name text, display_name text, formula text, status text,
+            customer_key text, value_key text, event_time_window text, provider_created_at
+            bigint, raw integer, provider_event_at bigint, provider_event_rank smallint,
+            provider_event_id text, provider_event_previous jsonb)
+        ON CONFLICT (environment, meter_id) DO UPDATE SET
+            event_name = EXCLUDED.event_name,
+            display_name = EXCLUDED.display_name,
+            formula = EXCLUDED.formula,
+            status = EXCLUDED.status,
+            customer_key = EXCLUDED.customer_key,
+            value_key = EXCLUDED.value_key,
+            event_time_window = EXCLUDED.event_time_window,
             provider_created_at = EXCLUDED.provider_created_at,
             raw = EXCLUDED.raw,
             provider_event_at = EXCLUDED.provider_event_at,
