@@ -121,3 +121,48 @@ def test_live_traffic_holds_up_the_rest_for_a_second_at_most() -> None:
     governor = Governor(10, {"test": 22}, clock=time, sleep=time.sleep)
     asyncio.run(time.run(flood(time, governor, [])))
     assert time.now - 100.0 <= 1.1
+
+
+def meter_events(environment: Any, **limits: Any) -> list[float]:
+    """Seconds at which meter events go out, beside a list in the same account."""
+    time, at = Time(), []
+    governor = Governor(10, {"test": 20, "live": 20}, clock=time, sleep=time.sleep, **limits)
+
+    async def usage() -> None:
+        for _ in range(4):
+            await governor.meter_event(environment)
+            at.append(round(time() - 100, 6))
+
+    async def others() -> None:
+        for _ in range(4):
+            await governor.turn(environment, "products")
+
+    asyncio.run(time.run(usage(), others()))
+    return at
+
+
+def test_meter_events_have_a_rate_of_their_own_in_live_mode() -> None:
+    assert meter_events("live", usage=1000) == [0, 0.001, 0.002, 0.003]
+    assert meter_events("live") == [0, 0, 0, 0]
+
+
+def test_meter_events_count_toward_the_total_in_test_mode() -> None:
+    """Each waits for 1/20 s after whatever went out before it."""
+    at = meter_events("test", usage=1000)
+    assert at[-1] >= 3 * 0.05
+    assert all(later - earlier >= 0.05 - 1e-9 for earlier, later in pairwise(at))
+
+
+def test_a_pause_of_meter_events_in_live_mode_delays_no_list() -> None:
+    time, at = Time(), []
+    governor = Governor(10, {}, usage=1000, clock=time, sleep=time.sleep)
+
+    async def work() -> None:
+        governor.pause_usage("live", 5)
+        await governor.turn("live", "products")
+        at.append(time() - 100)
+        await governor.meter_event("live")
+        at.append(time() - 100)
+
+    asyncio.run(time.run(work()))
+    assert at == [0, 5]
