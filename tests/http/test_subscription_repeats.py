@@ -184,6 +184,7 @@ def test_a_trigger_that_rejects_the_result_can_be_mended(api: Api, mine: Subscri
     refused = mine.send("change", **once)
     assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
     assert "the shelf is full" in refused.json()["message"]
+    assert "exists at Stripe" in refused.json()["message"]
     api.books.execute("DROP TRIGGER no ON payments.stripe_subscriptions")
     number = updates(mine)
     assert mine.changed("change", **once)["items"][0]["quantity"] == 5
