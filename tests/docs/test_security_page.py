@@ -62,7 +62,7 @@ def test_the_roles_may_do_what_the_page_says(books: Books) -> None:
     administrator = privileges(books, "project_admin")
     assert administrator.keys() == {"SELECT", "INSERT", "TRIGGER"}
     assert administrator["TRIGGER"] == _SESSIONS | {"webhook_events", "customers"}
-    assert administrator["INSERT"] == _SESSIONS
+    assert administrator["INSERT"] == _SESSIONS | {"customer_assignments"}
     payments = books.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'payments'")
     assert administrator["SELECT"] == {row["tablename"] for row in payments}
 

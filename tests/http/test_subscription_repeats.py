@@ -10,13 +10,15 @@ from typing import Any
 import httpx
 import pytest
 
-from api import STRIPE_KEY, Api
+from api import STRIPE_KEY, Api, connect
+from api import serving as running
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
 from billhook.postgres import Database
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 from http_tokens import token
+from odd_stripe import odd
 from process import serving
 from subscribers import (
     POLICIES,
@@ -182,6 +184,7 @@ def test_a_trigger_that_rejects_the_result_can_be_mended(api: Api, mine: Subscri
     refused = mine.send("change", **once)
     assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
     assert "the shelf is full" in refused.json()["message"]
+    assert "exists at Stripe" in refused.json()["message"]
     api.books.execute("DROP TRIGGER no ON payments.stripe_subscriptions")
     number = updates(mine)
     assert mine.changed("change", **once)["items"][0]["quantity"] == 5
@@ -340,6 +343,30 @@ def test_a_payment_that_needs_someone_comes_with_a_link(api: Api, card: str, rea
         assert mine.response(operation, **body)["paymentAction"] == action
     mirrored = api.admin("GET", f"/test/invoices?subscription={mine.id}").json()["invoices"]
     assert invoice["id"] in {each["invoiceId"] for each in mirrored}
+
+
+def test_money_that_is_on_its_way_needs_nobody(database_url: str, sandbox: str) -> None:
+    """Such as a bank debit, which takes days."""
+
+    def debit(path: str, answer: Any) -> None:
+        if path == "/v1/invoice_payments":
+            for each in answer["data"]:
+                each["payment"]["payment_intent"]["status"] = "processing"
+
+    connect(database_url, sandbox, STRIPE_KEY)
+    with odd(sandbox, debit) as stripe_url, running(database_url, stripe_url) as api:
+        api.books.execute(POLICIES)
+        mine = broke(api, "pm_card_chargeCustomerFail")
+        assert mine.response("change", quantity=2, **NOW)["paymentAction"] is None
+
+
+def test_a_payment_whose_state_is_not_known_has_its_link(api: Api) -> None:
+    api.books.execute(POLICIES)
+    mine = broke(api, "pm_card_threeDSecure2Required")
+    control(api, "fault", status=500, path_prefix="/v1/invoice_payments", method="GET", times=3)
+    action = mine.response("change", quantity=2, **NOW)["paymentAction"]
+    assert action["reason"] == "requires_payment_method"
+    assert action["url"].startswith("https://")
 
 
 def test_a_change_that_waits_for_its_payment_says_until_when(api: Api) -> None:

@@ -31,17 +31,18 @@ class LiveReader(StripeReader):
 
 
 @contextmanager
-def mirroring(what: str) -> Iterator[None]:
+def mirroring(what: str, table: str = "payments.transactions") -> Iterator[None]:
     """For writing a response of Stripe's: money has moved, or may have.
 
     Args:
         what: what Stripe has now.
+        table: where it is written.
 
     Raises:
         DatabaseRefused: a rule of the app rejects the row; says that Stripe has it all the same.
     """
     try:
-        with refusals_of("payments.transactions"):
+        with refusals_of(table):
             yield
     except (DatabaseDuplicate, DatabaseRefused, Forbidden) as error:
         raise DatabaseRefused(

@@ -11,6 +11,7 @@ import asyncpg
 
 from billhook.access.auth import Caller
 from billhook.checkout import portal_flows
+from billhook.checkout.live_reader import LiveReader
 from billhook.checkout.mappings import customer_of, is_unknown_customer
 from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
 from billhook.mirror.fetching import StripeReader, forget_customer
@@ -138,7 +139,7 @@ async def _create_at_stripe(
     if order.configuration is not None:
         params["configuration"] = order.configuration
     if order.flow_data is not None and flow is not None:
-        reader = StripeReader(database, gateway, environment, key)
+        reader = LiveReader(database, gateway, environment, key)
         params["flow_data"] = await portal_flows.at_stripe(reader, customer, order.flow_data, flow)
     try:
         answer = await gateway.post(

@@ -13,6 +13,7 @@ from functools import partial
 
 import structlog
 
+from billhook.checkout.live_reader import mirroring
 from billhook.checkout.subscriptions import requests
 from billhook.checkout.subscriptions.plans import ENDED, WITH_INVOICE
 from billhook.checkout.subscriptions.requests import Call
@@ -25,7 +26,6 @@ from billhook.mirror import fetching
 from billhook.mirror.fetching import StripeReader
 from billhook.models import ChangeRequest, PaymentAction, SubscriptionResponse
 from billhook.postgres import Connection
-from billhook.postgres.refusals import refusals_of
 from billhook.reports.lists import subscription as mirrored
 from billhook.rows import Fact
 from billhook.stripe.gateway import Fetched, StripeObject, refusal_of
@@ -154,12 +154,12 @@ async def mirror(
     Raises:
         SubscriptionNotFound: the mirror cannot show it.
         LeaseLost: another account was connected in the meantime.
-        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
+        DatabaseRefused: a rule of the app rejects the row.
         DatabaseUnavailable: PostgreSQL is unavailable.
     """
     for attempt in range(_READS):
         also = partial(_also, target=target, order=order, found=found)
-        with refusals_of(TABLE):
+        with mirroring(f"The new state of {target.subscription_id}", TABLE):
             await fetching.write(reader, found.facts, also)
         if found.answer or await _is_shown(target, found) or attempt == _READS - 1:
             break

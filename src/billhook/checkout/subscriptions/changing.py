@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from billhook.checkout.live_reader import live_reader
 from billhook.checkout.subscriptions import at_stripe, plans, requests
 from billhook.checkout.subscriptions.items import item_of, price_named
 from billhook.checkout.subscriptions.requests import Call
@@ -17,7 +18,7 @@ from billhook.checkout.subscriptions.rights import (
     require_recent,
     require_terms,
 )
-from billhook.mirror.fetching import StripeReader, reader_of_account
+from billhook.mirror.fetching import StripeReader
 from billhook.models import (
     CancelSubscription,
     ChangeRequest,
@@ -96,11 +97,11 @@ async def _make(
         IdempotencyKeyReused: the key was used for another change.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe.
         LeaseLost: another Stripe account was connected in the meantime.
-        DatabaseRefused, DatabaseDuplicate: a check, trigger or key of the app rejects the row.
+        DatabaseRefused: a rule of the app rejects the row.
         DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     await authorize(target, operation, requests.fields_of(order) if fields is None else fields)
-    reader = await reader_of_account(target.database, target.gateway, target.environment)
+    reader = await live_reader(target.database, target.gateway, target.environment)
     known = await requests.find(target, operation, order)
     if known is None:
         known = await requests.add(target, operation, order, await plan(reader))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from billhook.checkout.live_reader import live_reader
 from billhook.checkout.subscriptions import at_stripe
 from billhook.checkout.subscriptions.changing import fields_with
 from billhook.checkout.subscriptions.items import item_of, price_named
@@ -18,7 +19,7 @@ from billhook.checkout.subscriptions.rights import (
 from billhook.errors import BillhookError
 from billhook.kinds.reading import hash_of, id_of, integer, objects, text, timestamp
 from billhook.kinds.subscriptions import ITEMS
-from billhook.mirror.fetching import StripeReader, reader_of_account
+from billhook.mirror.fetching import StripeReader
 from billhook.models import ChangeSubscription, PreviewInvoice, PreviewLine, SubscriptionPreview
 from billhook.paths import encoded
 from billhook.stripe.gateway import StripeObject, refusal_of
@@ -42,7 +43,7 @@ async def preview(target: Target, order: ChangeSubscription, now: datetime) -> S
     require_terms(target, order)
     price_id = await price_named(target.database, target.environment, order)
     await authorize(target, "preview", fields_with(order, price_id))
-    reader = await reader_of_account(target.database, target.gateway, target.environment)
+    reader = await live_reader(target.database, target.gateway, target.environment)
     subscription = (await at_stripe.read(reader, target)).subscription
     require_recent(target, order, subscription, now)
     details: dict[str, Any] = {
