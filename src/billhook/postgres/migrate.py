@@ -31,7 +31,7 @@ import structlog
 from billhook.database_url import dsn_of
 from billhook.errors import BillhookError
 from billhook.kinds import TABLES
-from billhook.postgres import access_rule, grants, no_answer, require_utf8, rights
+from billhook.postgres import access_rule, grants, no_answer, readers, require_utf8, rights
 
 log = structlog.get_logger(__name__)
 
@@ -342,6 +342,7 @@ async def _apply(
                 return done, each
             # No one uses the tables of a new schema yet, so its indexes can be built here.
             await connection.execute(each.sql.replace("CONCURRENTLY", "") if first else each.sql)
+            await readers.keep_reading(connection, each.number)
             await connection.execute(_RECORD_MIGRATION, each.number, each.name, each.checksum)
             done.append(each.full_name)
         # Those of other versions. Their functions stay: a server that still runs may call them.

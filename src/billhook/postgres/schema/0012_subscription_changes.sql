@@ -9,24 +9,7 @@ DROP POLICY IF EXISTS billhook_not_users ON payments.stripe_subscriptions;
 DROP POLICY IF EXISTS billhook_readers ON payments.stripe_subscription_items;
 DROP POLICY IF EXISTS billhook_not_users ON payments.stripe_subscription_items;
 
--- Whoever reads the tables now keeps reading them, also through their views, for which PostgreSQL takes
--- the policies of the view's owner; so do roles that are granted SELECT later. Where an app has turned
--- row-level security on already, its own policies decide.
-DO $$ DECLARE open record; BEGIN
-    FOR open IN
-        SELECT c.oid::regclass AS tab, string_agg(DISTINCT quote_ident(role.rolname), ', ') AS readers
-        FROM pg_class c, pg_roles role
-        WHERE c.oid IN ('payments.stripe_subscriptions'::regclass::oid, 'payments.stripe_subscription_items'::regclass::oid)
-          AND NOT c.relrowsecurity AND (role.rolname = 'project_admin' OR role.oid IN (
-              SELECT grantee FROM aclexplode(c.relacl) WHERE privilege_type = 'SELECT'))
-          AND role.rolname NOT IN ('anon', 'authenticated')
-        GROUP BY c.oid
-    LOOP EXECUTE format('ALTER TABLE %1$s ENABLE ROW LEVEL SECURITY;
-        CREATE POLICY billhook_readers ON %1$s FOR SELECT TO %2$s USING (true);
-        CREATE POLICY billhook_not_users ON %1$s FOR SELECT
-            USING (current_user NOT IN (''anon'', ''authenticated''))', open.tab, open.readers);
-    END LOOP;
-END $$;
+-- Row-level security is turned on by postgres/readers.py: all others read as before.
 
 -- Only Billhook changes the rows, whatever an app's policies and grants are.
 CREATE POLICY billhook_refuse_changes ON payments.stripe_subscriptions
