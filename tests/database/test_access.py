@@ -90,7 +90,7 @@ def test_users_learn_nothing_else(app: Books) -> None:
     for role, relation in itertools.product(
         ("anon", "authenticated"),
         (
-            *("active_subscriptions", "access_settings", "stripe_subscriptions"),
+            *("active_subscriptions", "access_settings", "stripe_subscription_items"),
             *("stripe_features", "stripe_active_entitlements", "stripe_entitlement_summaries"),
         ),
     ):
