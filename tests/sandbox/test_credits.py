@@ -65,7 +65,7 @@ def test_credits_are_granted_listed_and_summed(shop: Shop, customer: str) -> Non
     )
 
 
-def test_credits_pay_for_usage_and_the_rest_is_charged(shop: Shop, customer: str) -> None:
+def test_fact_50_credits_pay_for_usage_and_the_rest_is_charged(shop: Shop, customer: str) -> None:
     grant(shop, customer, 100, priority=60)
     first = grant(shop, customer, 30, priority=10)
     price = metered_price(shop, meter(shop).id)

@@ -96,7 +96,7 @@ def test_meter_events_are_summed(shop: Shop, customer: str) -> None:
     assert summed(shop, made.id, shop.v1.customers.create({}).id) == []
 
 
-def test_an_identifier_counts_once_within_a_day(shop: Shop, customer: str) -> None:
+def test_fact_46_an_identifier_counts_once_within_a_day(shop: Shop, customer: str) -> None:
     made = meter(shop)
     assert report(shop, customer, "3", identifier="one").identifier == "one"
     with pytest.raises(stripe.InvalidRequestError) as refused:
@@ -149,7 +149,7 @@ def test_an_invalid_meter_event_is_rejected(
 
 
 @pytest.mark.parametrize("value", ["1.5", "", "many", "1" * 16])
-def test_a_value_must_be_a_whole_number(shop: Shop, customer: str, value: str) -> None:
+def test_fact_47_a_value_must_be_a_whole_number(shop: Shop, customer: str, value: str) -> None:
     meter(shop)
     with pytest.raises(stripe.InvalidRequestError, match=r"whole number|at most 15 digits"):
         report(shop, customer, value)
@@ -177,7 +177,7 @@ def test_usage_is_billed_at_the_renewal(shop: Shop, customer: str) -> None:
     assert shop.get("/v1/invoices", subscription=subscription.id)["data"][0]["total"] == 1500
 
 
-def test_usage_that_arrives_while_the_invoice_is_a_draft_is_on_it(shop: Shop) -> None:
+def test_fact_49_usage_that_arrives_while_the_invoice_is_a_draft_is_on_it(shop: Shop) -> None:
     made = meter(shop)
     start = now_of(shop)
     clock = shop.v1.test_helpers.test_clocks.create({"frozen_time": start})

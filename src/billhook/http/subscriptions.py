@@ -10,10 +10,9 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from billhook.access.auth import Caller
+from billhook.access.auth import Caller, is_administrator
 from billhook.checkout import subscriptions
 from billhook.checkout.subscriptions import Target, user_behind
-from billhook.checkout.subscriptions.rights import is_trusted
 from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors
 from billhook.http.routes import NO_QUERY, PathId, UserOrAdminKey, answer
@@ -177,6 +176,6 @@ async def _order(
         environment,
         subscription_id,
         user_behind(sender, order.act_as),
-        trusted=is_trusted(sender),
+        trusted=is_administrator(sender),
     )
     return order, target

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
-from billhook.access.auth import Caller, acting_as
+from billhook.access.auth import Caller, acting_as, is_administrator
 from billhook.errors import Forbidden, InvalidCredentials, InvalidInput, SubscriptionNotFound
 from billhook.models import ActAs, ChangeSubscription
 from billhook.postgres import Database
@@ -67,7 +67,7 @@ def user_behind(sender: Caller, act_as: ActAs | None) -> Caller | None:
         Forbidden: only an admin key may act for somebody else.
         InvalidInput: PostgreSQL cannot store the claims.
     """
-    if act_as is None and is_trusted(sender):
+    if act_as is None and is_administrator(sender):
         return None
     caller = acting_as(sender, act_as)
     if caller.kind == "anonymous":
@@ -76,11 +76,6 @@ def user_behind(sender: Caller, act_as: ActAs | None) -> Caller | None:
             next_actions="Sign in and send the user's token.",
         )
     return caller
-
-
-def is_trusted(sender: Caller) -> bool:
-    """Whether a request comes from an operator or a server, and not from a user's browser."""
-    return sender.kind == "admin" or sender.role == "project_admin"
 
 
 async def authorize(target: Target, operation: Operation, fields: Mapping[str, Any]) -> None:
