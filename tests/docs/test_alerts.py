@@ -32,6 +32,9 @@ SITUATIONS = [
     (f"billhook_objects_to_refresh{LIVE}", "3x40", "BillhookRefreshesStuck"),
     (f"billhook_verified_timestamp_seconds{LIVE}", "0x3000", "BillhookNotVerified"),
     (f"billhook_drifting_objects{LIVE}", "2x5", "BillhookDrift"),
+    (f"billhook_usage_lag_seconds{LIVE}", "301x20", "BillhookUsageLate"),
+    (f"billhook_usage_failed_rows{LIVE}", "4x5", "BillhookUsageRejected"),
+    (f"billhook_usage_uncertain_rows{LIVE}", "4x5", "BillhookUsageUncertain"),
     (
         'billhook_stripe_request_seconds_count{environment="live",outcome="error"}',
         "0+5x25",

@@ -136,6 +136,7 @@ def life(name: str) -> list[dict[str, Any]]:
         "charge.refund": refund,
         "charge.dispute": dispute,
         "payment_method": stripe.payment_method(f"pm_{name}", **mine),
+        "billing.meter": stripe.meter(f"mtr_{name}", event_name=name),
         "entitlements.active_entitlement_summary": stripe.entitlements("chat", **mine),
     }
     deletions = [each for each in sorted(TYPES) if each.endswith(".deleted")]
