@@ -56,6 +56,7 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.history import ImportedList, ImportOrder, ImportProgress
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.overview import (
     CurrencyFigures,
@@ -156,6 +157,9 @@ __all__ = [
     "Figures",
     "Gap",
     "Health",
+    "ImportOrder",
+    "ImportProgress",
+    "ImportedList",
     "LineItem",
     "ListQuery",
     "MirrorStatus",

@@ -35,7 +35,8 @@ _SECRETS = ("TABLE", "system.secrets")
 _PRIVATE = """
     api_keys archived_events archived_rows archives backoff connected_account customer_claims
     dashboard_sessions endpoint_events event_accounts event_retries events_of_others
-    fetched_payments function_files keep_expanded leases load_batch load_payment_rows load_payments
+    fetched_payments function_files import_ranges import_ranges_id_seq imports keep_expanded leases
+    load_batch load_payment_rows load_payments
     load_rows migrations payment_disputes payment_ids payment_refs payment_refunds payment_sources
     pulls refreshes refuse_outcomes reset_session save_batch save_rows signing_secrets sync_ranges
     sync_ranges_id_seq syncs ties tombstones touch_updated_at verifications

@@ -21,6 +21,7 @@ from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
 from billhook.ledger import Ledger
 from billhook.mirror import assignments, fetching, refreshes, verify
+from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.models import Verify
 from billhook.postgres.leases import LeaseLost
@@ -49,6 +50,7 @@ class Recovery:
         secrets: SecretStore,
         gateway: Gateway,
         sync: Sync,
+        history: History,
         settings: Settings,
     ) -> None:
         self._ledger = ledger
@@ -56,6 +58,7 @@ class Recovery:
         self._secrets = secrets
         self._gateway = gateway
         self._sync = sync
+        self._history = history
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -71,6 +74,7 @@ class Recovery:
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
                 (f"assign {each} customers", _LOOK_EVERY, partial(self.assign, each)),
+                (f"import the {each} history", _LOOK_EVERY, partial(self.import_history, each)),
                 (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
@@ -118,6 +122,12 @@ class Recovery:
     async def assign(self, environment: Environment) -> bool:
         """Apply the assignments of customers that the app inserted."""
         return await assignments.apply_due(self._database, environment)
+
+    async def import_history(self, environment: Environment) -> bool:
+        """Import what happened before the account was connected, or continue an import."""
+        if await self._has_key(environment):
+            await self._history.continue_due(environment)
+        return False
 
     async def archive(self, environment: Environment) -> bool:
         """Archive events that are older than the retention."""
