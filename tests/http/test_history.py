@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from test_sync import Account
 
 from api import Api, connect, serving
-from test_sync import Account
 
 
 @pytest.fixture

@@ -52,6 +52,13 @@ WHERE i.environment = $1 AND i.object_type = 'invoice' AND i.outcome = 'succeede
     SELECT FROM billhook.payment_sources s
     WHERE s.payment_id = i.payment_id AND s.outcome = 'succeeded'
       AND s.object_type IN ('payment_intent', 'charge', 'invoice_payment'))
+UNION ALL
+SELECT $1, 'customer', m.provider_customer_id, 'it is mapped, and not mirrored'
+FROM payments.customer_mappings m
+WHERE m.provider = 'stripe' AND m.environment = $1 AND NOT EXISTS (
+    SELECT FROM payments.customers c
+    WHERE c.provider = 'stripe' AND c.environment = $1
+      AND c.provider_customer_id = m.provider_customer_id)
 ON CONFLICT DO NOTHING
 """
 
@@ -80,14 +87,24 @@ class History:
             PaymentConfigInvalid: no key.
             DatabaseUnavailable: PostgreSQL is unavailable.
         """
-        await self._gateway.key(environment)
-        begin = OLDEST if since is None else max(OLDEST, int(since.timestamp()))
-        async with self._database.as_service() as connection:
-            await ranges.request(connection, environment, begin)
+        await self._request(environment, since)
         task = self._tasks.get(environment)
         if task is None or task.done():
             self._tasks[environment] = asyncio.create_task(self._in_background(environment))
         return await self.progress(environment)
+
+    async def run(self, environment: Environment, since: datetime | None = None) -> ImportProgress:
+        """As `request`, and wait until it ends, unless another process runs it. Raises also as
+        `continue_due` does."""
+        await self._request(environment, since)
+        await self._run(environment)
+        return await self.progress(environment)
+
+    async def _request(self, environment: Environment, since: datetime | None) -> None:
+        await self._gateway.key(environment)
+        begin = OLDEST if since is None else max(OLDEST, int(since.timestamp()))
+        async with self._database.as_service() as connection:
+            await ranges.request(connection, environment, begin)
 
     async def progress(self, environment: Environment) -> ImportProgress:
         """The progress of the running import, or of the last one."""
