@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import sys
 
-from bench import beside, dashboard, events, lists, overview, peers, rebuild, steady, sync, verify
+from bench import (
+    beside,
+    dashboard,
+    events,
+    history,
+    lists,
+    overview,
+    peers,
+    rebuild,
+    steady,
+    sync,
+    verify,
+)
 
 PARTS = {
     "events": events.main,
     "steady": steady.main,
     "sync": sync.main,
+    "import": history.main,
     "lists": lists.main,
     "overview": overview.main,
     "dashboard": dashboard.main,

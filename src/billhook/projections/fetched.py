@@ -184,16 +184,12 @@ def kept(stripe_object: StripeObject) -> StripeObject:
 def _part(value: Any, shape: Shape) -> Any:
     if isinstance(value, list):
         return [_part(each, shape) for each in value]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not shape:
         return value
     found = {}
-    for name, inner in value.items():
-        if inner is None or (shape and name not in shape):
-            continue
-        if name == "metadata":
-            found[name] = _ours(inner)
-        else:
-            found[name] = _part(inner, shape.get(name, _ALL))
+    for name, inner in shape.items():
+        if (given := value.get(name)) is not None:
+            found[name] = _part(given, inner) if name != "metadata" else _ours(given)
     return found
 
 

@@ -29,6 +29,8 @@ from billhook.stripe.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
+_LOOK_EVERY = 0.25  # seconds, while another process imports, or after an error
+
 # What the lists together left open: refunds of unknown payments, charges that returned more than
 # their known refunds, paid invoices without a payment at Stripe. The refresh decides.
 _QUEUE = """
@@ -136,12 +138,21 @@ class History:
         return await self._run(environment)
 
     async def _in_background(self, environment: Environment) -> None:
-        try:
-            await self._run(environment)
-        except LeaseLost:
-            log.info("an import was stopped", environment=environment)
-        except BillhookError as error:
-            log.warning("an import was interrupted", environment=environment, reason=error.message)
+        """Until it is finished, whoever runs it: if that process dies, take over."""
+        while True:
+            try:
+                async with self._database.connection() as connection:
+                    found = await ranges.find(connection, environment)
+                if found is None or found["finished_at"] is not None:
+                    return
+                if found["is_due"]:
+                    await self._run(environment)
+            except LeaseLost:
+                log.info("an import was stopped", environment=environment)
+            except BillhookError as error:
+                reason = error.message
+                log.warning("an import was interrupted", environment=environment, reason=reason)
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _run(self, environment: Environment) -> bool:
         async with try_lease(self._database, ranges.lease_name(environment)) as lease:
