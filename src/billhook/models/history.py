@@ -6,19 +6,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
-from billhook.models.wire import Request, Timestamp, WireModel, without_null
+from billhook.models.wire import Request, Timestamp, WireModel, not_null, without_null
 from billhook.settings import Environment
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)")
 
 
-def _day_or_time(value: object) -> datetime | None:
-    if value is None:
-        return None
+def _day_or_time(value: object) -> datetime:
     try:
         if isinstance(value, str) and _DAY.fullmatch(value):
             return datetime.fromisoformat(value).replace(tzinfo=UTC)
@@ -46,6 +44,8 @@ class ImportOrder(Request):
         ]
         | None
     ) = Field(None, json_schema_extra=without_null)
+
+    _not_null = field_validator("since", mode="before")(not_null)
 
 
 class ImportedList(WireModel):

@@ -83,6 +83,9 @@ UPDATE billhook.imports SET
 WHERE environment = $1 AND finished_at IS NULL
 """
 
+_MARGIN = 60
+"""Seconds: what was created since Stripe's last known time is read as well."""
+
 
 def lease_name(environment: Environment) -> str:
     """The lease of a running import; a change of the key revokes it."""
@@ -168,7 +171,7 @@ async def begin(connection: Connection, environment: Environment, now: int) -> l
     if not ranges and found is not None:
         await connection.execute(_BEGIN, environment, now)
         for name in LISTINGS:
-            part = Range(0, name, found["since"], now + 1, None, now + 1)
+            part = Range(0, name, found["since"], now + _MARGIN, None, now + _MARGIN)
             await add(connection, environment, part)
             ranges.append(part)
     await connection.execute(_RESUMED, environment)

@@ -174,6 +174,7 @@ def _counted(rows: dict[str, list[object]]) -> set[str]:
     for table, column in (
         ("payment_sources", "object_id"),
         ("payment_refunds", "object_id"),
+        ("payment_refs", "object_id"),  # an open payment of an invoice is only a link
         ("stripe_checkout_sessions", "checkout_session_id"),
         ("customer_claims", "ref"),
     ):
@@ -186,4 +187,5 @@ def _counted(rows: dict[str, list[object]]) -> set[str]:
 def _names(told: Told) -> set[str]:
     changes = told.fact.changes
     claim = {changes.claim.ref} if changes.claim is not None else set()
-    return {str(told.fact.event.object["id"]), *claim}
+    refs = changes.payment.refs.values() if changes.payment is not None else ()
+    return {str(told.fact.event.object["id"]), *claim}.union(*refs)
