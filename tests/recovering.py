@@ -90,7 +90,7 @@ class Station:
             sync = Sync(database, gateway, Connections(database, secrets))
             try:
                 ledger = Ledger(database)
-                history = History(database, gateway, automatic=False)
+                history = History(database, gateway)
                 recovery = Recovery(ledger, secrets, gateway, sync, history, self.settings)
                 return await what(recovery)
             finally:

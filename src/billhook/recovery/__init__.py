@@ -108,6 +108,7 @@ class Recovery:
             gap = await pulling.pull_due(self._ledger, self._gateway, environment, every)
             if gap:
                 await self._sync.run(environment)
+                await self._history.fill_gap(environment)
         return False
 
     async def refresh(self, environment: Environment) -> bool:

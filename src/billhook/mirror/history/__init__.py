@@ -29,6 +29,10 @@ from billhook.stripe.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
+_GAP = """
+SELECT extract(epoch FROM gap_from - interval '30 days')::bigint
+FROM billhook.pulls WHERE environment = $1
+"""
 _LOOK_EVERY = 0.25  # seconds, while another process imports, or after an error
 
 # What the lists together left open: refunds of unknown payments, charges that returned more than
@@ -136,6 +140,16 @@ class History:
             if not await ranges.is_due(connection, environment):
                 return False
         return await self._run(environment)
+
+    async def fill_gap(self, environment: Environment) -> None:
+        """Request the import of a period whose events Stripe no longer lists, and of the days
+        before it, in which a payment may have been authorized that was captured then."""
+        if not self._automatic:
+            return
+        async with self._database.as_service() as connection:
+            since = await connection.fetchval(_GAP, environment)
+            if since is not None:
+                await ranges.request(connection, environment, max(OLDEST, since))
 
     async def _in_background(self, environment: Environment) -> None:
         """Until it is finished, whoever runs it: if that process dies, take over."""
