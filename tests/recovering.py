@@ -16,6 +16,7 @@ from api import connect
 from billhook.access.secrets import SecretStore
 from billhook.account.connections import Connections
 from billhook.ledger import Ledger
+from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.mirror.verify import verify
 from billhook.models import Verification, Verify
@@ -89,7 +90,9 @@ class Station:
             sync = Sync(database, gateway, Connections(database, secrets))
             try:
                 ledger = Ledger(database)
-                return await what(Recovery(ledger, secrets, gateway, sync, self.settings))
+                history = History(database, gateway)
+                recovery = Recovery(ledger, secrets, gateway, sync, history, self.settings)
+                return await what(recovery)
             finally:
                 await sync.close()
                 await gateway.close()

@@ -54,6 +54,7 @@ from billhook.http import (
 from billhook.http import metrics as metrics_route
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
+from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.paths import EncodedSlashes
 from billhook.postgres import Database
@@ -207,13 +208,15 @@ async def _services(
         rows = Connections(database, secrets)
         sync = Sync(database, gateway, rows)
         at_end.push_async_callback(sync.close)
+        history = History(database, gateway, automatic=settings.import_history)
+        at_end.push_async_callback(history.close)
         endpoint = WebhookEndpoint(gateway, secrets, rows, database, settings.reachable_url)
         stripe_keys = StripeKeys(database, secrets, gateway, rows, endpoint, sync.run)
         at_end.push_async_callback(_stopped, _connecting(stripe_keys, seeded))
         checkout_results = CheckoutResults(ledger, gateway)
         at_end.push_async_callback(checkout_results.close)
         if settings.recovery:
-            recovery = Recovery(ledger, secrets, gateway, sync, settings, metrics)
+            recovery = Recovery(ledger, secrets, gateway, sync, history, settings, metrics)
             at_end.push_async_callback(recovery.close)
             recovery.start()
         services = Services(
@@ -228,6 +231,7 @@ async def _services(
             connections=rows,
             stripe_keys=stripe_keys,
             sync=sync,
+            history=history,
             checkout_results=checkout_results,
             public_catalogs=PublicCatalogs(database),
             bodies=Bodies(),

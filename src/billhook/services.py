@@ -17,6 +17,7 @@ from billhook.bodies import Bodies
 from billhook.checkout.result import CheckoutResults
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
+from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.postgres import Database
 from billhook.reports.public_catalog import PublicCatalogs
@@ -44,6 +45,7 @@ class Services:
     connections: Connections
     stripe_keys: StripeKeys
     sync: Sync
+    history: History
     checkout_results: CheckoutResults
     public_catalogs: PublicCatalogs
     bodies: Bodies

@@ -300,6 +300,12 @@ class Settings(FromEnvironment):
         description="Whether anyone may read the active products and prices "
         "(`GET …/public-catalog`), for a pricing page.",
     )
+    import_history: bool = Field(
+        True,
+        alias="BILLHOOK_IMPORT_HISTORY",
+        description="Whether to import the payments, refunds and checkouts from before the Stripe "
+        "account was connected, after the first sync. `false`: only on request.",
+    )
     verify_hours: int = Field(
         24,
         alias="BILLHOOK_VERIFY_HOURS",

@@ -295,3 +295,33 @@ def test_a_replay_fulfills_once_wherever_it_is_interrupted(server: Server) -> No
             "status": "paid",
             "times": 1,
         }, (at, half)
+
+
+IMPORTED = """
+    TRUNCATE payments.transactions, payments.customer_mappings, billhook.customer_claims,
+        billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
+        billhook.fetched_payments;
+    DELETE FROM billhook.imports
+"""
+
+
+def test_an_import_ends_the_same_wherever_it_is_interrupted(
+    server: Server, account: stripe.StripeClient, sandbox: str
+) -> None:
+    seed = {"key": account._requestor.api_key, "payments": 230}
+    httpx.post(f"{sandbox}/_sandbox/seed", json=seed, timeout=60).raise_for_status()
+
+    def imported(http: httpx.Client) -> httpx.Response:
+        answer = http.post(f"{BASE}/import", headers=ADMIN).raise_for_status()
+        while answer.json()["status"] != "finished":
+            answer = http.get(f"{BASE}/import", headers=ADMIN).raise_for_status()
+        return answer
+
+    messages = server.messages_of(imported)
+    undisturbed = mirror(server.books)
+    assert len(undisturbed["transactions"]) == 230
+    for at, half in moments(messages):
+        server.books.execute(IMPORTED)
+        lists = server.interrupted(imported, at, half=half).json()["lists"]
+        assert {each["name"]: each["read"] for each in lists}["charges"] == 230, (at, half)
+        assert mirror(server.books) == undisturbed, (at, half)

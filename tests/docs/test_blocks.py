@@ -100,6 +100,10 @@ RUN_BY = {
         "sql": "tests/docs/test_upgrade_page.py",
     },
     "docs/how-to/privacy.md": {"sql": "tests/docs/test_privacy_page.py"},
+    "docs/explanation/history.md": {
+        "sh": "tests/docs/test_history_page.py",
+        "sql": "tests/docs/test_history_page.py",
+    },
     "docs/explanation/security.md": {"sql": "tests/docs/test_security_page.py"},
     "docs/reference/cli.md": {"sh": "tests/unit/test_cli_docs.py"},
     "docs/reference/python.md": {"python": "tests/http/test_cli_library.py"},

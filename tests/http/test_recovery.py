@@ -13,6 +13,7 @@ from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, replaying
 from billhook.models import ReplayEvents
 from billhook.recovery import Recovery, _repeat, pulling
 from billhook.stripe import list_pages
+from books import WIPE
 from odd_stripe import odd
 from recovering import Station
 from stripe_events import charge, event, invoice, payment_intent, refund, session, subject
@@ -167,6 +168,26 @@ def test_events_that_stripe_no_longer_lists_are_told_as_a_gap_and_mended_by_a_sy
     assert row["gap"]
     names = station.books.rows("SELECT name FROM payments.stripe_products")
     assert names == [{"name": "Made while we were away"}]
+
+
+def test_payments_of_a_gap_are_imported(station: Station) -> None:
+    station.bought()
+    station.books.execute(
+        "UPDATE billhook.pulls SET since = since - interval '40 days', "
+        "cursor_at = cursor_at - interval '40 days'"
+    )
+    station.pull()
+    # As if the purchase had been in the gap, too.
+    station.books.execute(f"{WIPE.partition('DELETE')[0]} DELETE FROM payments.transactions")
+    station.work(lambda worker: worker.import_history("test"))
+    row = station.books.row(
+        "SELECT finished_at IS NOT NULL AS done, complete_from FROM billhook.imports"
+    )
+    assert row["done"]
+    gap = station.books.row("SELECT extract(epoch FROM gap_from)::bigint AS at FROM billhook.pulls")
+    assert row["complete_from"] < gap["at"]
+    rows = station.books.rows("SELECT status FROM payments.transactions")
+    assert [each["status"] for each in rows] == ["succeeded"]
 
 
 def test_what_happened_before_the_account_was_connected_is_not_applied(

@@ -59,7 +59,9 @@ def test_a_stream_records_many_events_at_once(shop: Shop, meter: Any, customer: 
     assert total(shop, meter, customer) == 199, "identifiers are unique"
 
 
-def test_fact_45_invalid_events_of_a_stream_are_dropped(shop: Shop, meter: Any, customer: str) -> None:
+def test_fact_45_invalid_events_of_a_stream_are_dropped(
+    shop: Shop, meter: Any, customer: str
+) -> None:
     wrong = [event("cus_gone", "5"), event(customer, "many"), {**event(customer, "5")}]
     wrong[2]["event_name"] = "unknown"
     streaming(shop).v2.billing.meter_event_stream.create({"events": [*wrong, event(customer, "3")]})

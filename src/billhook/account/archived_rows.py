@@ -70,6 +70,7 @@ SELECT a.environment, a.event_id, $2 FROM billhook.archived_events a WHERE a.env
 ON CONFLICT DO NOTHING
 """
 _END_SYNCS = "DELETE FROM billhook.syncs WHERE environment = $1"
+_END_IMPORT = "DELETE FROM billhook.imports WHERE environment = $1"
 _END_PULLING = "DELETE FROM billhook.pulls WHERE environment = $1"
 
 _PULL_AS_BEFORE = """
@@ -133,6 +134,7 @@ async def archive(connection: Connection, environment: Environment, account: str
             )
     await execute(_RECORD_ACCOUNT, account or "")
     await execute(_END_SYNCS)
+    await execute(_END_IMPORT)
     await execute(_END_PULLING)
     return archive_id
 

@@ -283,8 +283,9 @@ async def lock_account(connection: DatabaseConnection, environment: Environment)
 
 
 async def stop_readers(connection: DatabaseConnection, environment: Environment) -> None:
-    """Revoke the leases of syncs and verifications that use the previous key."""
+    """Revoke the leases of syncs, imports and verifications that use the previous key."""
     await take_away(connection, f"sync:{environment}")
+    await take_away(connection, f"import:{environment}")
     await take_away(connection, f"pull:{environment}")
     await take_away(connection, f"verify:{environment}")
     await take_away(connection, f"usage:{environment}")

@@ -39,6 +39,7 @@ from billhook.cli.catalog import catalog
 from billhook.cli.charge import charge
 from billhook.cli.doctor import doctor
 from billhook.cli.failing import failed
+from billhook.cli.history import import_
 from billhook.cli.link import link
 from billhook.cli.output import note
 from billhook.cli.overview import overview
@@ -266,6 +267,9 @@ app.command(epilog="Example: billhook status --json")(status)
 app.command(epilog="Example: billhook doctor --json")(doctor)
 app.add_typer(config.app, name="config")
 app.command(epilog="Example: billhook sync --environment live")(sync)
+app.command("import", epilog="Example: billhook import --environment live --since 2024-01-01")(
+    import_
+)
 app.command(epilog="Example: billhook verify --environment live --repair")(verify)
 app.command(epilog="Example: billhook rebuild --environment live --swap --yes")(rebuild)
 app.add_typer(webhooks.app, name="webhooks")

@@ -77,6 +77,11 @@ def _following(mirror: MirrorStatus) -> dict[str, object]:
         "events pulled": cell(mirror.pulled_at),
         "events": failed if mirror.failed_events else "-",
         "needs refresh": mirror.objects_to_refresh or "-",
+        "history": f"since {cell(mirror.history_since)}"
+        if mirror.history_since
+        else "not imported"
+        if mirror.history == "none"
+        else "importing",
         "verified": cell(mirror.verified_at),
         "drifted": mirror.drifting_objects or "-",
         "trouble": mirror.pull_error or "-",

@@ -16,6 +16,8 @@ from billhook.models import (
     Config,
     ConnectionResponse,
     EndpointEvents,
+    ImportOrder,
+    ImportProgress,
     MirrorStatusResponse,
     RebuildOrder,
     RebuiltResponse,
@@ -148,6 +150,30 @@ async def sync(environment: Environment, services: ServicesOf) -> Response:
 async def progress(environment: Environment, services: ServicesOf) -> Response:
     """Get the progress of the current sync, or of the last one."""
     return answer(await services.sync.progress(environment))
+
+
+@router.post(
+    "/{environment}/import",
+    status_code=202,
+    response_model=ImportProgress,
+    responses=errors(400, 401, 403, 413, 503),
+    openapi_extra=body_of(ImportOrder, required=False),
+)
+async def start_import(
+    environment: Environment, request: Request, services: ServicesOf
+) -> Response:
+    """Import the account's history in the background: payments, refunds, Checkout Sessions and
+    invoices from before it was connected. Continues an import that is not finished."""
+    order = await read_json_or(request, ImportOrder())
+    return answer(await services.history.request(environment, order.since), 202)
+
+
+@router.get(
+    "/{environment}/import", response_model=ImportProgress, responses=errors(400, 401, 403, 503)
+)
+async def import_progress(environment: Environment, services: ServicesOf) -> Response:
+    """Get the progress of the current import, or of the last one."""
+    return answer(await services.history.progress(environment))
 
 
 @router.post(

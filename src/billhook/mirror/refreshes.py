@@ -22,8 +22,9 @@ from billhook.paths import encoded
 from billhook.postgres import Database, repeat_collisions
 from billhook.postgres.leases import LeaseLost
 from billhook.postgres.providers import of_stripe
-from billhook.projections import Changes, Event, project
+from billhook.projections import Changes, Event
 from billhook.projections.changes import PaymentChange
+from billhook.projections.fetched import changes_of_fetched, of_intent
 from billhook.projections.invoices import payment_elsewhere
 from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
@@ -366,19 +367,9 @@ async def withdraw_refund(reader: fetching.StripeReader, refund_id: str, at: int
 async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> None:
     """Apply a fetched PaymentIntent as its event would have been, if its outcome is final."""
     charge = intent.get("latest_charge")
-    created = timestamp(hash_of(charge).get("created"))
-    if created is None:
-        return
-    kinds = {
-        "succeeded": "payment_intent.succeeded",
-        "requires_payment_method": "payment_intent.payment_failed",
-        "canceled": "payment_intent.canceled",
-    }
-    kind = kinds.get(str(intent.get("status")))
-    if kind is not None:
-        # If the event still arrives, it is not older than the charge, so it takes precedence.
-        told = intent | {"latest_charge": id_of(charge)}
-        await show_event(reader, Event("", kind, created, told, None))
+    if (created := timestamp(hash_of(charge).get("created"))) is not None:
+        for event in of_intent(intent, created):
+            await show_event(reader, event)
 
 
 async def invoices_paid_by(reader: fetching.StripeReader, intent_id: str) -> list[str]:
@@ -418,7 +409,7 @@ async def _payment(
 async def show_event(reader: fetching.StripeReader, event: Event) -> None:
     """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
     fires; they are stored separately for rebuilds."""
-    facts = [Fact(event, project(event))]
+    facts = [Fact(event, changes_of_fetched(event))]
     told = (event.type, event.object["id"], event.created, event.object)
 
     async def work() -> None:

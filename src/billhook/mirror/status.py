@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from billhook.models import Gap, MirrorStatus
 from billhook.postgres import Database
 from billhook.settings import Environment
@@ -17,10 +19,12 @@ SELECT p.newest_at, p.applied_at, p.pulled_at, p.error, p.gap_from, p.gap_upto,
     (SELECT pg_catalog.min(next_at) FROM billhook.event_retries
      WHERE environment = $1 AND next_at < 'infinity') AS next_retry,
     (SELECT count(*) FROM billhook.refreshes WHERE environment = $1) AS refreshes,
+    i.finished_at IS NOT NULL AS imported, i.complete_from, i.environment IS NOT NULL AS importing,
     v.finished_at AS verified_at, pg_catalog.jsonb_array_length(pg_catalog.jsonb_path_query_array(
         v.result, '$.tables[*].drift[*] ? (@.repaired != true)')) AS drifting
 FROM (SELECT 1) AS always
 LEFT JOIN billhook.pulls p ON p.environment = $1
+LEFT JOIN billhook.imports i ON i.environment = $1
 LEFT JOIN billhook.verifications v ON v.environment = $1
 """
 
@@ -47,4 +51,10 @@ async def mirror_status(database: Database, environment: Environment) -> MirrorS
         verified_at=row["verified_at"],
         drifting_objects=row["drifting"],
         gap=gap,
+        history="finished" if row["imported"] else "unfinished" if row["importing"] else "none",
+        history_since=(
+            None
+            if row["complete_from"] is None
+            else datetime.fromtimestamp(row["complete_from"], UTC)
+        ),
     )

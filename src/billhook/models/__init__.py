@@ -65,6 +65,7 @@ from billhook.models.granted import (
     ActiveSubscription,
     UpdateAccessSettings,
 )
+from billhook.models.history import ImportedList, ImportOrder, ImportProgress
 from billhook.models.mirrored import LISTS, MirroredList, MirroredQuery, MirroredRow
 from billhook.models.offers import DeletedOffer, Offer, OfferResponse, Offers, SetOffer
 from billhook.models.overview import (
@@ -246,6 +247,9 @@ __all__ = [
     "Gap",
     "GrantCredits",
     "Health",
+    "ImportOrder",
+    "ImportProgress",
+    "ImportedList",
     "ItemChange",
     "LineItem",
     "ListQuery",

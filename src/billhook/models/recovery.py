@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,8 @@ class MirrorStatus(WireModel):
         verified_at: when the mirror was last compared with Stripe; null if it never was.
         drifting_objects: the number of objects that differed and were not repaired; null if the
             mirror was never compared.
+        history: whether the payments from before the connection were imported (`GET …/import`).
+        history_since: everything that was created from then on was imported; null if nothing was.
         gap: the last gap. A sync updates the mirrored objects from this period, but not payments.
     """
 
@@ -55,6 +57,8 @@ class MirrorStatus(WireModel):
     verified_at: Timestamp | None
     drifting_objects: int | None
     gap: Gap | None
+    history: Literal["none", "unfinished", "finished"]
+    history_since: Timestamp | None
 
 
 class MirrorStatusResponse(WireModel):

@@ -67,8 +67,8 @@ class VerifiedTable(WireModel):
 
 
 class Money(WireModel):
-    """The payments and refunds in one currency that were compared, since the account was
-    connected."""
+    """The payments and refunds in one currency that were compared: since the account was connected,
+    and before that as far as the history is imported."""
 
     currency: str
     stripe_payments: int = 0

@@ -22,6 +22,7 @@ from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadabl
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
 from billhook.mirror import assignments, fetching, refreshes, verify
+from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.models import Verify
 from billhook.postgres.leases import LeaseLost
@@ -52,6 +53,7 @@ class Recovery:
         secrets: SecretStore,
         gateway: Gateway,
         sync: Sync,
+        history: History,
         settings: Settings,
         metrics: Metrics | None = None,
     ) -> None:
@@ -60,6 +62,7 @@ class Recovery:
         self._secrets = secrets
         self._gateway = gateway
         self._sync = sync
+        self._history = history
         self._settings = settings
         self._usage = UsageSender(ledger.database, gateway, metrics or Metrics())
         self._tasks: list[asyncio.Task[None]] = []
@@ -79,6 +82,7 @@ class Recovery:
                 (f"send {each} usage", _LOOK_EVERY, partial(self.send_usage, each)),
                 (f"find customers of {each} usage", _WAKE_EVERY, partial(self.wake_usage, each)),
                 (f"compact {each} usage", _HOUSEKEEPING_EVERY, partial(self.compact, each)),
+                (f"import the {each} history", _LOOK_EVERY, partial(self.import_history, each)),
                 (f"take up {each} events", _HOUSEKEEPING_EVERY, partial(self.take_up, each)),
                 (f"archive {each} events", _HOUSEKEEPING_EVERY, partial(self.archive, each)),
                 (f"verify the {each} mirror", _HOUSEKEEPING_EVERY, partial(self.verify, each)),
@@ -112,6 +116,7 @@ class Recovery:
             gap = await pulling.pull_due(self._ledger, self._gateway, environment, every)
             if gap:
                 await self._sync.run(environment)
+                await self._history.fill_gap(environment)
         return False
 
     async def refresh(self, environment: Environment) -> bool:
@@ -141,6 +146,12 @@ class Recovery:
         """Compact usage that is older than the retention."""
         days = self._settings.usage_retention_days
         return days is not None and await retention.compact(self._database, environment, days)
+
+    async def import_history(self, environment: Environment) -> bool:
+        """Import what happened before the account was connected, or continue an import."""
+        if await self._has_key(environment):
+            await self._history.continue_due(environment)
+        return False
 
     async def archive(self, environment: Environment) -> bool:
         """Archive events that are older than the retention."""

@@ -12,7 +12,7 @@ from billhook.postgres import Connection
 from billhook.projections.changes import Changes, Event
 from billhook.reducers.reduce import State, reduce_events
 from billhook.rows.loading import Elsewhere, Wanted, load_and_reduce
-from billhook.rows.saving import documents_of
+from billhook.rows.saving import Rows, documents_of
 from billhook.settings import Environment
 
 _SAVE = "SELECT {}.save_rows($1, $2::text::jsonb, $3::text[]::jsonb[], '{{}}'::text[])"
@@ -37,18 +37,23 @@ async def apply_facts(
     *,
     outside_ledger: bool,
     elsewhere: Elsewhere | None = None,
-) -> None:
+    queue: bool = True,
+) -> Rows:
     """Write what follows from facts, without recording them in the ledger.
 
     Args:
         outside_ledger: the facts are in no event of the ledger. A rebuild keeps their rows.
         elsewhere: write to other tables than the live ones.
+        queue: queue for refresh what the facts leave open.
+
+    Returns:
+        The rows that were written, by table.
 
     Raises:
         asyncpg.PostgresError: nothing was done; most likely the app's trigger raised an error.
     """
     if not facts:
-        return
+        return {}
     wanted = Wanted(environment)
     for fact in facts:
         wanted.add(fact.changes)
@@ -59,6 +64,8 @@ async def apply_facts(
     _, rows = await load_and_reduce(
         connection, wanted, reduce, outside_ledger=outside_ledger, elsewhere=elsewhere
     )
+    if not queue:
+        rows.pop("refreshes", None)
     if rows:
         used = documents_of(rows)
         documents = [
@@ -67,3 +74,4 @@ async def apply_facts(
         ]
         save = _SAVE.format(elsewhere.schema if elsewhere else "billhook")
         await connection.execute(save, environment, orjson.dumps(rows).decode(), documents)
+    return rows

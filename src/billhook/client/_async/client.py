@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -43,6 +44,7 @@ from billhook.models import (
     CustomerPortalSession,
     CustomerPortalSessionResponse,
     Health,
+    ImportProgress,
     MirroredRow,
     MirrorStatus,
     MirrorStatusResponse,
@@ -57,6 +59,7 @@ from billhook.models import (
     SyncResult,
     Verification,
     VerificationResponse,
+    iso,
 )
 from billhook.settings import Environment
 
@@ -298,6 +301,29 @@ class AsyncClient:
     async def sync_progress(self, environment: Environment) -> SyncProgress:
         """The progress of the running sync, or of the last one."""
         call = Call("GET", path(environment, "sync"), SyncProgress, repeatable=True)
+        return (await self._transport.send(call)).model
+
+    async def start_import(
+        self, environment: Environment, *, since: datetime | None = None
+    ) -> ImportProgress:
+        """Import the account's history in the background, or continue an import that is not
+        finished.
+
+        Args:
+            since: import what was created from then on; None: everything.
+        """
+        call = Call(
+            "POST",
+            path(environment, "import"),
+            ImportProgress,
+            body={} if since is None else {"since": iso(since)},
+            repeatable=True,
+        )
+        return (await self._transport.send(call)).model
+
+    async def import_progress(self, environment: Environment) -> ImportProgress:
+        """The progress of the running import of the history, or of the last one."""
+        call = Call("GET", path(environment, "import"), ImportProgress, repeatable=True)
         return (await self._transport.send(call)).model
 
     async def mirror(self, environment: Environment) -> MirrorStatus:

@@ -35,6 +35,7 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
         status,
         connection=connection,
         progress=progress,
+        history=await services.history.progress(environment),
         mirror=mirror,
         verification=verification,
         tables=tables,

@@ -56,6 +56,15 @@ UPDATE pg_temp.{table} here SET raw = billhook.keep_expanded(live.raw, here.raw)
 FROM payments.{table} live
 WHERE {of_stripe} AND live.{key} = here.{key} AND live.raw IS DISTINCT FROM here.raw
 """
+# What is kept of a fetched payment is only what projections read of it.
+_KEEP_WHOLE = """
+UPDATE pg_temp.transactions here SET raw = live.raw
+FROM payments.transactions live
+WHERE live.provider = 'stripe' AND live.environment = $1
+  AND live.provider_object_type = here.provider_object_type
+  AND live.provider_object_id = here.provider_object_id
+  AND here.raw <> '{}' AND here.raw <> live.raw AND here.raw <@ live.raw
+"""
 # If an event only contained the first page of a subscription's items, the others come from an
 # earlier response of Stripe, and will be fetched again.
 _KEEP_CHILDREN = """
@@ -115,6 +124,7 @@ async def compare(connection: Connection, environment: Environment) -> list[Rebu
 
 
 def _kept() -> Iterator[str]:
+    yield _KEEP_WHOLE
     for kind in KINDS.values():
         if kind.expand:
             yield _KEEP_EXPANDED.format(

@@ -23,6 +23,7 @@ from billhook.postgres.providers import of_stripe
 from billhook.postgres.refusals import reason_of
 from billhook.projections import TYPES, Changes, Event, UnreadableObject, project
 from billhook.projections.changes import ClaimChange
+from billhook.projections.fetched import changes_of_fetched
 from billhook.rows import Elsewhere, Fact, apply_facts
 from billhook.settings import Environment
 from billhook.task_groups import all_or_first_error
@@ -277,7 +278,8 @@ class Replay:
     async def _apply_fetched(self, rows: Rows) -> None:
         """Rows of `billhook.fetched_payments`."""
         events = [Event("", row["event_type"], row["at"], row["object"], None) for row in rows]
-        await self._apply([Fact(each, project(each)) for each in events], outside_ledger=True)
+        facts = [Fact(each, changes_of_fetched(each)) for each in events]
+        await self._apply(facts, outside_ledger=True)
 
     async def _apply_events(self, query: str) -> None:
         """Events. While PostgreSQL applies a batch, a thread decodes the next one."""

@@ -29,7 +29,12 @@ from billhook.stripe.gateway import StripeObject
 from billhook.task_groups import all_or_first_error, for_each
 
 _AT_ONCE = 4
-_SINCE = "SELECT extract(epoch FROM since)::bigint FROM billhook.pulls WHERE environment = $1"
+# From the connection on, or as far back as the history was imported.
+_SINCE = """
+SELECT least(extract(epoch FROM p.since)::bigint, i.complete_from)
+FROM billhook.pulls p LEFT JOIN billhook.imports i USING (environment)
+WHERE p.environment = $1
+"""
 # The rows of these PaymentIntents, or of charges without one, with Stripe's values. A pending or
 # failed refund may or may not be part of the refunded amount of its charge (stripe-facts 30).
 _PAYMENTS = """
@@ -98,8 +103,8 @@ class _Movement:
 async def compare_payments(
     reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
 ) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
-    """Compare payments and refunds since the account was connected: earlier ones are not in the
-    ledger.
+    """Compare payments and refunds since the account was connected, and earlier ones as far as they
+    are imported.
 
     Args:
         at: Stripe's time before its lists are read.

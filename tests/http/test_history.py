@@ -1,0 +1,342 @@
+"""An import brings in what happened before the account was connected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from test_sync import Account
+
+from api import Api, connect, serving
+from billhook.client import Client
+from cli import Billhook
+from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
+
+
+@pytest.fixture
+def account(sandbox: str) -> Iterator[Account]:
+    found = Account(sandbox)
+    yield found
+    found.http.close()
+
+
+@pytest.fixture
+def shop(account: Account) -> Account:
+    """An account with a past: paid, declined, refunded, released and subscribed."""
+    live_a_while(account)
+    return account
+
+
+@pytest.fixture(autouse=True)
+def recovered(sandbox: str) -> Iterator[None]:
+    """Other tests have the same sandbox."""
+    yield
+    httpx.post(f"{sandbox}/_sandbox/recover", json={}, timeout=60).raise_for_status()
+
+
+def live_a_while(account: Account) -> None:
+    def intent(**given: Any) -> Any:
+        return account.http.post(
+            "/v1/payment_intents",
+            data={"amount": "900", "currency": "eur", "confirm": "true"} | given,
+        ).json()
+
+    customer = account.post("/v1/customers", name="Ada")["id"]
+    paid = intent(payment_method="pm_card_visa", customer=customer)
+    account.post("/v1/refunds", payment_intent=paid["id"], amount="200")
+    declined = intent(payment_method="pm_card_chargeDeclined")["error"]["payment_intent"]
+    account.post(f"/v1/payment_intents/{declined['id']}/confirm", payment_method="pm_card_visa")
+    intent(payment_method="pm_card_chargeDeclined")
+    held = intent(payment_method="pm_card_visa", capture_method="manual")
+    account.post(f"/v1/payment_intents/{held['id']}/cancel")
+    part = intent(payment_method="pm_card_visa", capture_method="manual")
+    account.post(f"/v1/payment_intents/{part['id']}/capture", amount_to_capture="600")
+    account.subscribe(insforge_subject_type="team", insforge_subject_id="t1")
+
+
+@pytest.fixture
+def served(database_url: str, sandbox: str, shop: Account) -> Iterator[Api]:
+    """Billhook connected to `shop` an hour after all that, without a recovery worker."""
+    connect(database_url, sandbox, shop.key)
+    with serving(database_url, sandbox) as found:
+        found.books.execute("UPDATE billhook.pulls SET since = since + interval '1 hour'")
+        yield found
+
+
+def imported(api: Api, **order: Any) -> Any:
+    """Import, and return the progress at the end."""
+    answer = api.admin("POST", "/test/import", order)
+    assert answer.status_code == 202, answer.text
+    deadline = time.monotonic() + 60
+    while (found := api.admin("GET", "/test/import").json())["status"] != "finished":
+        assert found["error"] is None, found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def transactions(api: Api) -> list[tuple[Any, ...]]:
+    rows = api.books.rows(
+        "SELECT type, status, amount, amount_refunded FROM payments.transactions ORDER BY 1, 2, 3"
+    )
+    return [tuple(row.values()) for row in rows]
+
+
+def test_payments_from_before_the_connection_become_rows(served: Api) -> None:
+    found = imported(served)
+    assert transactions(served) == [
+        ("failed_payment", "failed", 900, 0),
+        ("failed_payment", "failed", 900, 0),
+        ("one_time_payment", "partially_refunded", 900, 200),
+        ("one_time_payment", "succeeded", 600, 0),
+        ("one_time_payment", "succeeded", 900, 0),
+        ("refund", "refunded", 200, 200),
+        ("subscription_invoice", "succeeded", 900, 0),
+    ]
+    assert found["completeSince"] is not None
+
+
+def test_verification_covers_the_whole_account_once_it_is_imported(
+    served: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billhook.mirror.verify.paid.YOUNG", -1)
+    before = served.admin("POST", "/test/verify").json()["verification"]
+    imported(served)
+    after = served.admin("POST", "/test/verify").json()["verification"]
+    compared = [
+        {each["table"]: each["objects"] for each in found["tables"]} for found in (before, after)
+    ]
+    payments = "payments.transactions (payments)"
+    assert (compared[0][payments], compared[1][payments]) == (0, 5)
+    assert after["sound"]
+    (money,) = after["money"]
+    assert (money["payments"], money["refunds"], money["difference"]) == (3300, 200, 0)
+
+
+def test_a_rebuild_keeps_what_was_imported(served: Api) -> None:
+    imported(served)
+    rebuilt = served.admin("POST", "/test/rebuild").json()["rebuild"]
+    assert [each for each in rebuilt["tables"] if each["different"]] == []
+
+
+def written(api: Api) -> list[Any]:
+    """Which version of each row is stored: `xmin` changes with every write."""
+    return [
+        api.books.rows(f"SELECT xmin::text, ctid::text FROM {table} ORDER BY 2")
+        for table in ("payments.transactions", "billhook.payment_sources")
+    ]
+
+
+def test_a_second_import_writes_nothing(served: Api) -> None:
+    imported(served)
+    before = written(served)
+    again = imported(served)
+    assert sum(each["read"] for each in again["lists"]) > 0
+    assert sum(each["written"] for each in again["lists"]) == 0
+    assert written(served) == before
+
+
+def test_an_import_can_begin_later_and_be_extended(served: Api, shop: Account) -> None:
+    now = int(time.time()) + 3600
+    day = time.strftime("%Y-%m-%d", time.gmtime(now + 86400))
+    found = imported(served, since=day)
+    assert found["since"].startswith(day)
+    assert found["completeSince"].startswith(day)
+    assert transactions(served) == []
+    found = imported(served)
+    assert found["since"] is None
+    assert found["completeSince"].startswith("2011-01-01")
+    assert len(transactions(served)) == 7
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 500, "times": 4},
+        {"status": 429, "reason": "endpoint-rate", "times": 2},
+        {"cut": True, "times": 4},
+    ],
+)
+def test_an_import_continues_after_stripe_failed(
+    served: Api, shop: Account, fault: dict[str, Any]
+) -> None:
+    served.books.execute(
+        "CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval"
+        " LANGUAGE sql AS $$ SELECT interval '0' $$"
+    )
+    shop.fault(path_prefix="/v1/refunds", **fault)
+    served.admin("POST", "/test/import")
+    deadline = time.monotonic() + 60
+    while served.admin("GET", "/test/import").json()["status"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(transactions(served)) == 7
+
+
+def test_an_error_of_one_list_does_not_stop_the_others(served: Api, shop: Account) -> None:
+    shop.fault(path_prefix="/v1/checkout/sessions", status=403, times=1000)
+    served.admin("POST", "/test/import")
+    deadline = time.monotonic() + 60
+    while not (found := served.admin("GET", "/test/import").json())["error"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found["status"] in ("waiting", "running")
+    assert found["error"].startswith("checkout_sessions: ")
+    assert found["completeSince"] is None
+    done = {each["name"]: each["done"] for each in found["lists"]}
+    assert not done.pop("checkout_sessions")
+    assert all(done.values())
+    assert len(transactions(served)) == 7
+
+
+def test_a_row_that_the_app_rejects_is_skipped_and_named(served: Api) -> None:
+    served.books.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no partial captures'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON payments.transactions
+        FOR EACH ROW WHEN (NEW.amount = 600) EXECUTE FUNCTION refuse();
+        """
+    )
+    answer = served.admin("POST", "/test/import")
+    assert answer.status_code == 202
+    deadline = time.monotonic() + 60
+    while (found := served.admin("GET", "/test/import").json())["status"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert found["skipped"] == 1
+    assert "no partial captures" in found["error"]
+    assert len(transactions(served)) == 6
+
+
+def test_no_trigger_on_the_ledger_fires_for_what_is_imported(served: Api) -> None:
+    served.books.execute(
+        """
+        CREATE TABLE fired (id text);
+        CREATE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO fired VALUES (NEW.provider_event_id); RETURN NULL; END $$;
+        CREATE TRIGGER fire AFTER INSERT OR UPDATE ON payments.webhook_events
+        FOR EACH ROW EXECUTE FUNCTION fire();
+        """
+    )
+    imported(served)
+    assert len(transactions(served)) == 7
+    assert served.books.rows("SELECT * FROM fired") == []
+
+
+def test_a_new_account_is_imported_after_its_sync_without_a_request(
+    database_url: str, sandbox: str, shop: Account
+) -> None:
+    with serving(database_url, sandbox, recovery=True, pull_seconds=86400) as api:
+        answer = api.admin("PUT", "/test/config", {"secretKey": shop.key})
+        assert answer.status_code == 200, answer.text
+        deadline = time.monotonic() + 60
+        while api.admin("GET", "/test/mirror").json()["mirror"]["history"] != "finished":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert len(transactions(api)) == 7
+
+
+def test_the_setting_turns_that_off(database_url: str, sandbox: str, shop: Account) -> None:
+    with serving(
+        database_url, sandbox, recovery=True, pull_seconds=86400, import_history=False
+    ) as api:
+        api.admin("PUT", "/test/config", {"secretKey": shop.key})
+        # Other work of the worker is done by then.
+        deadline = time.monotonic() + 60
+        while not api.books.rows("SELECT FROM billhook.pulls WHERE pulled_at IS NOT NULL"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert api.admin("GET", "/test/import").json()["status"] == "none"
+        assert api.admin("GET", "/test/mirror").json()["mirror"]["history"] == "none"
+
+
+def test_another_account_ends_the_import_and_has_its_own(served: Api, sandbox: str) -> None:
+    imported(served)
+    other = Account(sandbox)
+    other.post(
+        "/v1/payment_intents",
+        amount="700",
+        currency="usd",
+        confirm="true",
+        payment_method="pm_card_visa",
+    )
+    answer = served.admin("PUT", "/test/config", {"secretKey": other.key})
+    assert answer.status_code == 200, answer.text
+    assert served.admin("GET", "/test/import").json()["status"] == "none"
+    imported(served)
+    assert transactions(served) == [("one_time_payment", "succeeded", 700, 0)]
+    other.http.close()
+
+
+def test_a_deleted_customer_gets_no_mapping_from_an_old_checkout(
+    served: Api, shop: Account
+) -> None:
+    price = shop.post(
+        "/v1/prices",
+        currency="eur",
+        unit_amount="500",
+        **{"product_data[name]": "Tea"},
+    )
+    customer = shop.post("/v1/customers", name="Gone")["id"]
+    session = shop.post(
+        "/v1/checkout/sessions",
+        mode="payment",
+        customer=customer,
+        success_url="https://a.test",
+        **{"line_items[0][price]": price["id"], "line_items[0][quantity]": "1"},
+        **{"metadata[insforge_subject_type]": "user", "metadata[insforge_subject_id]": "u1"},
+    )
+    shop.http.post("/_sandbox/pay", json={"session": session["id"]}).raise_for_status()
+    shop.http.delete(f"/v1/customers/{customer}").raise_for_status()
+    imported(served)
+    served.admin("POST", "/test/sync")  # which also refreshes
+    mapped = served.books.rows("SELECT subject_id FROM payments.customer_mappings")
+    assert [row["subject_id"] for row in mapped] == ["t1"]  # the subscriber's
+    (row,) = served.books.rows(
+        "SELECT subject_id FROM payments.transactions WHERE amount = 500 AND type <> 'refund'"
+    )
+    assert row["subject_id"] == "u1"
+
+
+def test_only_an_administrator_may_import(served: Api) -> None:
+    path = "/api/payments/stripe/test/import"
+    for bearer, status in ((None, 401), (token(USER), 403), (ANONYMOUS_KEY, 401)):
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        assert served.http.get(path, headers=headers).status_code == status
+        assert served.http.post(path, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("body", [{"since": "yesterday"}, {"since": None}, {"from": "2024-01-01"}])
+def test_bad_orders_are_refused(served: Api, body: dict[str, Any]) -> None:
+    answer = served.admin("POST", "/test/import", body)
+    assert (answer.status_code, answer.json()["error"]) == (400, "INVALID_INPUT")
+
+
+def test_without_a_key_there_is_nothing_to_import(database_url: str, sandbox: str) -> None:
+    with serving(database_url, sandbox) as api:
+        answer = api.admin("POST", "/test/import")
+        assert (answer.status_code, answer.json()["error"]) == (400, "PAYMENT_CONFIG_INVALID")
+        assert api.admin("GET", "/test/import").json()["status"] == "none"
+
+
+def test_the_command_and_the_client_import_and_show_the_progress(
+    served: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook
+) -> None:
+    monkeypatch.setenv("BILLHOOK_URL", served.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    with Client(served.url, ADMIN_KEY) as client:
+        assert client.import_progress("test").status == "none"
+        assert billhook("import", "--progress").out.startswith("test: none")
+        done = billhook("import", "--json")
+        assert (done.code, done.json["status"]) == (0, "finished")
+        shown = billhook("import", "--progress").out
+        assert "complete since 2011-01-01" in shown
+        assert "charges" in shown
+        assert "since 2011-01-01" in billhook("status").out
+        begun = client.start_import("test", since=datetime(2030, 1, 1, tzinfo=UTC))
+        assert begun.since == datetime(2030, 1, 1, tzinfo=UTC)
