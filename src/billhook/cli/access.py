@@ -16,7 +16,7 @@ from billhook.settings import Environment
 if TYPE_CHECKING:
     from billhook.models import AccessSettings
 
-app = typer.Typer(help="Who has access to what, by subscription.", no_args_is_help=True)
+app = typer.Typer(help="Show and configure which subjects have access.", no_args_is_help=True)
 
 _Grace = Annotated[
     str | None,
@@ -32,7 +32,7 @@ def _seconds(grace: str | None) -> int | None:
 
 @app.command(epilog="Example: billhook access show")
 def show(url: Url = None, as_json: AsJson = False) -> None:
-    """Show whose subscriptions give access, and for how long after a failed payment."""
+    """Show which environment's subscriptions give access, and the grace period."""
     with connected(url) as client:
         found = client.access.settings()
     _show(found, as_json)
@@ -42,14 +42,14 @@ def show(url: Url = None, as_json: AsJson = False) -> None:
 def set_(
     environment: Annotated[
         Environment | None,
-        typer.Option("--environment", "-e", help="Whose subscriptions give access."),
+        typer.Option("--environment", "-e", help="Environment whose subscriptions give access."),
     ] = None,
     grace: _Grace = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what the policies of the app use. An environment that you set stays, whatever is
-    connected later."""
+    """Change the settings that your policies use. An environment that you set stays, even if you
+    connect another account later."""
     if environment is None and grace is None:
         raise typer.BadParameter("give --environment, --grace or both")
     with connected(url) as client:
@@ -82,13 +82,15 @@ def check(
     ],
     environment: Annotated[
         Environment | None,
-        typer.Option("--environment", "-e", help="Default: that of `billhook access show`."),
+        typer.Option(
+            "--environment", "-e", help="Default: the one that `billhook access show` prints."
+        ),
     ] = None,
     grace: _Grace = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a subject has access. The exit code is 0 if it has, else 1."""
+    """Check whether a subject has access. The exit code is 0 if it does, and 1 if not."""
     with connected(url) as client:
         found = client.access.check(
             subject_type, subject_id, what, environment=environment, grace_seconds=_seconds(grace)

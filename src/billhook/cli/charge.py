@@ -36,7 +36,7 @@ def charge(
     currency: Annotated[str, typer.Option(help="Three letters, such as usd.")],
     subject: Annotated[
         str | None,
-        typer.Option(help="Whose Stripe customer is charged.", metavar="TYPE:ID"),
+        typer.Option(help="Subject whose Stripe customer is charged.", metavar="TYPE:ID"),
     ] = None,
     customer: Annotated[
         str | None, typer.Option(help="Instead: the Stripe customer.", metavar="cus_…")
@@ -44,25 +44,27 @@ def charge(
     payment_method: Annotated[
         str | None,
         typer.Option(
-            help="One that the customer has saved. Default: the customer's default.",
+            help="Saved payment method. Default: the customer's default.",
             metavar="pm_…",
         ),
     ] = None,
     description: Annotated[str | None, typer.Option(help="Shown on the receipt.")] = None,
     return_url: Annotated[
-        str | None, typer.Option(help="Where the customer goes after authenticating, if they must.")
+        str | None, typer.Option(help="Where to send the customer after authentication.")
     ] = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Repeating the command with this key charges once. Default: a new key."),
+        typer.Option(
+            help="Repeating the command with this key charges only once. Default: a new key."
+        ),
     ] = None,
     environment: InEnvironment = "test",
     yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Charge a payment method that a customer has saved, without the customer."""
+    """Charge a saved payment method while the customer is not present."""
     whom = subject_of(subject)
     if (whom is None) == (customer is None):
         raise typer.BadParameter("pass either --subject or --customer")

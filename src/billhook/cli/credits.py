@@ -55,12 +55,12 @@ def grant(
     category: Annotated[
         Literal["paid", "promotional"], typer.Option(help="For your books.")
     ] = "paid",
-    name: Annotated[str | None, typer.Option(help="Shown in Stripe's dashboard.")] = None,
+    name: Annotated[str | None, typer.Option(help="Shown in Stripe's Dashboard.")] = None,
     price: Annotated[
-        list[str] | None, typer.Option(help="Only for this metered price; may be repeated.")
+        list[str] | None, typer.Option(help="Apply only to this metered price. May be repeated.")
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(min=0, max=100, help="0 is used first. Default: 50.")
+        int | None, typer.Option(min=0, max=100, help="Priority; 0 is used first. Default: 50.")
     ] = None,
     expires_at: Annotated[
         datetime | None, typer.Option(formats=_TIMES, help="When they expire (UTC).")
@@ -68,7 +68,7 @@ def grant(
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Repeating a request with this key does not grant twice."),
+        typer.Option(help="Repeating a request with this key grants the credits only once."),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -107,7 +107,7 @@ def list_credits(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the credits of a subject or a customer, and what is left."""
+    """List the credits of a subject or a customer, and the remaining balances."""
     whom = _one_of(subject, customer)
     with connected(url) as client:
         found = client.credits.list(environment, subject=whom, customer=customer)

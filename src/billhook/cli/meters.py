@@ -28,15 +28,14 @@ def create(
     event_name: Annotated[
         str, typer.Argument(metavar="EVENT_NAME", help="The name under which usage is recorded.")
     ],
-    name: Annotated[
-        str | None, typer.Option(help="Its name for you. Default: the event name.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(help="Display name. Default: the event name.")] = None,
     formula: Annotated[
         Literal["count", "last", "sum"],
-        typer.Option(help="How usage of a period is aggregated: added up, counted, or the last."),
+        typer.Option(help="How usage in a period is aggregated: sum, count, or last value."),
     ] = "sum",
     event_time_window: Annotated[
-        Literal["day", "hour"] | None, typer.Option(help="Aggregate usage of this time first.")
+        Literal["day", "hour"] | None,
+        typer.Option(help="Interval by which Stripe pre-aggregates usage."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -46,7 +45,7 @@ def create(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a meter at Stripe."""
+    """Create a meter in Stripe."""
     with connected(url) as client:
         made = client.meters.create(
             environment,
@@ -66,7 +65,7 @@ def deactivate(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deactivate a meter: Stripe then rejects usage of it."""
+    """Deactivate a meter. Stripe then rejects usage for it."""
     asking.confirm(f"Deactivate {meter} ({environment})?", yes)
     with connected(url) as client:
         found = client.meters.deactivate(environment, meter)

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from billhook.models import Offer
 
 app = typer.Typer(
-    help="Offers: terms of checkouts, such as trials and discounts, that a browser may name but "
-    "not decide.",
+    help="Checkout terms, such as trials and discounts, that browsers refer to by name.",
     no_args_is_help=True,
 )
 
@@ -52,7 +51,7 @@ def list_offers(
 def get(
     name: Name, environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False
 ) -> None:
-    """Show an offer, and how many checkouts use it."""
+    """Show an offer and the number of checkouts that use it."""
     with connected(url) as client:
         found = client.offers.get(environment, name)
     _answer(found, as_json)
@@ -65,16 +64,16 @@ def get(
 )
 def set_offer(
     name: Name,
-    trial_days: Annotated[int | None, typer.Option(help="Length of a trial.")] = None,
+    trial_days: Annotated[int | None, typer.Option(help="Length of the trial in days.")] = None,
     trial_once: Annotated[
-        bool, typer.Option("--trial-once", help="Each subject gets the trial only once.")
+        bool, typer.Option("--trial-once", help="Allow only one trial per subject.")
     ] = False,
-    coupon: Annotated[str | None, typer.Option(help="A coupon at Stripe.")] = None,
+    coupon: Annotated[str | None, typer.Option(help="Id of a coupon in Stripe.")] = None,
     promotion_code: Annotated[
-        str | None, typer.Option(help="The id of a promotion code at Stripe.", metavar="promo_…")
+        str | None, typer.Option(help="Id of a promotion code in Stripe.", metavar="promo_…")
     ] = None,
     one_subscription: Annotated[
-        bool, typer.Option("--one-subscription", help="Only without another subscription.")
+        bool, typer.Option("--one-subscription", help="Allow only one subscription per subject.")
     ] = False,
     options: Annotated[
         str | None,
@@ -85,26 +84,26 @@ def set_offer(
     ] = None,
     price: Annotated[
         list[str] | None,
-        typer.Option(help="Only for this price; may be repeated.", metavar="price_…"),
+        typer.Option(help="Allow only this price. May be repeated.", metavar="price_…"),
     ] = None,
     lookup_key: Annotated[
         list[str] | None,
-        typer.Option(help="Only for the price with this lookup key; may be repeated."),
+        typer.Option(help="Allow only the price with this lookup key. May be repeated."),
     ] = None,
     redeem_by: Annotated[
-        datetime | None, typer.Option(formats=_TIMES, help="When it ends (UTC).")
+        datetime | None, typer.Option(formats=_TIMES, help="When the offer ends (UTC).")
     ] = None,
     max_redemptions: Annotated[
-        int | None, typer.Option(min=1, help="How many checkouts may use it.")
+        int | None, typer.Option(min=1, help="Maximum number of checkouts that may use it.")
     ] = None,
     inactive: Annotated[
-        bool, typer.Option("--inactive", help="Nobody can use it at the moment.")
+        bool, typer.Option("--inactive", help="Save the offer, but don't allow its use.")
     ] = False,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create an offer, or replace it. Checkouts that already use it keep their terms."""
+    """Create or replace an offer. Checkouts that already use it keep their terms."""
     wanted = _parsed(options)
     if trial_days is not None:
         wanted["trial_days"] = trial_days

@@ -38,7 +38,7 @@ def create(
         str,
         typer.Argument(
             metavar="PAYMENT",
-            help="The id of its PaymentIntent, charge, Checkout Session or invoice.",
+            help="Id of the payment's PaymentIntent, charge, Checkout Session or invoice.",
         ),
     ],
     amount: Annotated[
@@ -55,21 +55,23 @@ def create(
         typer.Option(
             metavar="PRICE[:QUANTITY]",
             help="Refund a line of the checkout or invoice, by the id of its price or of the line "
-            "itself; default: all its units. May be repeated.",
+            "itself. Default: all units of the line. May be repeated.",
         ),
     ] = None,
     reason: Annotated[Reason | None, typer.Option(help="Why, for Stripe's reports.")] = None,
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Repeating a request with this key refunds once. Default: a new key."),
+        typer.Option(
+            help="Repeating a request with this key refunds only once. Default: a new key."
+        ),
     ] = None,
     environment: InEnvironment = "test",
     yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Refund a payment, after showing what that means and asking."""
+    """Refund a payment. Shows what will be refunded and asks for confirmation."""
     lines = [_line(each) for each in line or ()] or None
     more = metadata_of(metadata)
     with connected(url) as client:
@@ -112,7 +114,10 @@ def cancel(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel a refund that waits for the customer (requires_action); Stripe cancels no other."""
+    """Cancel a refund that is waiting for the customer (requires_action).
+
+    Stripe can't cancel other refunds.
+    """
     asking.confirm(f"Cancel the refund {refund} ({environment})?", yes)
     with connected(url) as client:
         found = client.refunds.cancel(environment, refund)

@@ -39,14 +39,14 @@ Price: TypeAlias = Annotated[
     str | None, typer.Option("--price", metavar="price_…", help="The new price.")
 ]
 LookupKeyOption: TypeAlias = Annotated[
-    str | None, typer.Option("--lookup-key", help="The new price, by its lookup key.")
+    str | None, typer.Option("--lookup-key", help="Lookup key of the new price.")
 ]
 Quantity: TypeAlias = Annotated[
     int | None, typer.Option("--quantity", min=1, help="The new quantity.")
 ]
 Item: TypeAlias = Annotated[
     str | None,
-    typer.Option("--item", metavar="si_…", help="Which item, if there are several."),
+    typer.Option("--item", metavar="si_…", help="Item to change, if there are several."),
 ]
 Prorations: TypeAlias = Annotated[
     ProrationBehavior,
@@ -62,12 +62,12 @@ ProrationDate: TypeAlias = Annotated[
         "--proration-date",
         parser=_moment,
         metavar="TIME",
-        help="The proration date of a preview: exactly its amounts are billed.",
+        help="Proration date from a preview, to bill exactly the amounts shown there.",
     ),
 ]
 IdempotencyKey: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="A request that is repeated with this key has one effect."),
+    typer.Option(help="Repeating a request with this key has no further effect."),
 ]
 
 
@@ -83,7 +83,7 @@ def preview(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a change of price or quantity would cost. Nothing is changed."""
+    """Show what a change of price or quantity would cost, without changing anything."""
     from billhook.models import SubscriptionPreviewResponse
 
     with connected(url) as client:
@@ -125,7 +125,7 @@ def change(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the price, the quantity, or both. Omitted values stay as they are."""
+    """Change the price, the quantity, or both. Omitted values stay the same."""
     with connected(url) as client:
         found = client.subscriptions.change(
             environment,
@@ -145,17 +145,17 @@ def change(
 def cancel(
     subscription: SubscriptionId,
     now: Annotated[
-        bool, typer.Option("--now", help="Immediately, without a refund. This is final.")
+        bool, typer.Option("--now", help="Cancel immediately, without a refund. This is final.")
     ] = False,
     comment: Annotated[str | None, typer.Option(help="The customer's reason.")] = None,
-    feedback: Annotated[Feedback | None, typer.Option(help="The kind of reason.")] = None,
+    feedback: Annotated[Feedback | None, typer.Option(help="Category of the reason.")] = None,
     idempotency_key: IdempotencyKey = None,
     yes: Yes = False,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cancel at the end of the period that has been paid for."""
+    """Cancel at the end of the paid period."""
     if now:
         asking.confirm(f"Cancel {subscription} ({environment}) immediately?", yes)
     with connected(url) as client:
@@ -177,7 +177,7 @@ def resume(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Undo a scheduled cancellation and a pause: afterward, it renews and is charged."""
+    """Undo a scheduled cancellation or a pause. The subscription then renews and is charged."""
     with connected(url) as client:
         found = client.subscriptions.resume(
             environment, subscription, idempotency_key=idempotency_key
@@ -188,18 +188,18 @@ def resume(
 def pause(
     subscription: SubscriptionId,
     behavior: Annotated[
-        PauseBehavior, typer.Option(help="What happens to its invoices in the meantime.")
+        PauseBehavior, typer.Option(help="What happens to invoices during the pause.")
     ],
     resumes_at: Annotated[
         datetime | None,
-        typer.Option(parser=_moment, metavar="TIME", help="When collection starts again."),
+        typer.Option(parser=_moment, metavar="TIME", help="When collection resumes."),
     ] = None,
     idempotency_key: IdempotencyKey = None,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stop collecting payments, until a time or until it is resumed. Its status stays as it is."""
+    """Pause payment collection until a given time or until you resume it."""
     with connected(url) as client:
         found = client.subscriptions.pause(
             environment,

@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 Status = Literal["pending", "waiting", "sending", "sent", "failed", "uncertain"]
 MeterOption = Annotated[
-    str | None, typer.Option("--meter", help="Only usage of this meter, by its event name.")
+    str | None, typer.Option("--meter", help="Only usage of the meter with this event name.")
 ]
 _TIMES = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -52,7 +52,7 @@ def list_usage(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List recorded usage, the last first."""
+    """List recorded usage, most recent first."""
     from billhook.models import UsageList
 
     whom = subject_of(subject)
@@ -96,9 +96,9 @@ def list_usage(
 @app.command(epilog="Example: billhook usage record api_calls --subject team:t_42 --value 3")
 def record(
     meter: Annotated[str, typer.Argument(metavar="METER", help="The event name of the meter.")],
-    value: Annotated[int, typer.Option(help="How much; negative to correct usage.")] = 1,
+    value: Annotated[int, typer.Option(help="Amount used. Negative for a correction.")] = 1,
     subject: Annotated[
-        str | None, typer.Option("--subject", help="Whose usage it is.", metavar="TYPE:ID")
+        str | None, typer.Option("--subject", help="Subject of the usage.", metavar="TYPE:ID")
     ] = None,
     customer: Annotated[
         str | None,
@@ -108,17 +108,22 @@ def record(
         datetime | None, typer.Option(formats=_TIMES, help="When (UTC). Default: now.")
     ] = None,
     identifier: Annotated[
-        str | None, typer.Option(help="Usage with a known identifier is not recorded again.")
+        str | None,
+        typer.Option(help="Usage with an identifier that already exists is not recorded again."),
     ] = None,
     payload: Annotated[
         list[str] | None,
-        typer.Option("--payload", metavar="KEY=VALUE", help="For the meter event; repeatable."),
+        typer.Option(
+            "--payload",
+            metavar="KEY=VALUE",
+            help="Additional key for the meter event. May be repeated.",
+        ),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record usage. It is sent to Stripe within a second or so."""
+    """Record usage. It is sent to Stripe within about a second."""
     if (subject is None) == (customer is None):
         raise typer.BadParameter("pass either --subject or --customer")
     entry: UsageEntry = {"meter": meter, "value": value}
@@ -142,7 +147,9 @@ def record(
 
 @app.command(epilog="Example: billhook usage totals --subject team:t_42")
 def totals(
-    subject: Annotated[str, typer.Option("--subject", help="Whose usage.", metavar="TYPE:ID")],
+    subject: Annotated[
+        str, typer.Option("--subject", help="Subject of the usage.", metavar="TYPE:ID")
+    ],
     meter: MeterOption = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -177,7 +184,7 @@ def totals(
 
 @app.command(epilog="Example: billhook usage status")
 def status(environment: InEnvironment = "test", url: Url = None, as_json: AsJson = False) -> None:
-    """Show how far sending to Stripe is."""
+    """Show how much usage has not been sent to Stripe yet, and problems with sending it."""
     from billhook.models import UsageStateResponse
 
     with connected(url) as client:
@@ -206,7 +213,9 @@ def retry(
     meter: MeterOption = None,
     counted: Annotated[
         bool,
-        typer.Option("--counted", help="Stripe has the uncertain usage: don't send it again."),
+        typer.Option(
+            "--counted", help="Stripe has counted the uncertain usage, so don't send it again."
+        ),
     ] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 1_000,
     yes: Yes = False,
@@ -214,7 +223,7 @@ def retry(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send usage again that Stripe rejected, or decide about usage that Stripe may have."""
+    """Resend usage that Stripe rejected, or resolve usage that Stripe may or may not have."""
     if counted and status != "uncertain":
         raise typer.BadParameter("needs --status uncertain", param_hint="--counted")
     if status == "uncertain":
@@ -238,7 +247,7 @@ def retry(
 
 
 def in_words(state: UsageState) -> str:
-    """What a person should know about usage; empty if there is nothing."""
+    """A summary of the usage that needs attention; empty if there is none."""
     parts = [
         (state.unsent, f"{state.unsent:,} to be sent, the oldest for {state.lag_seconds} s"),
         (state.waiting, f"{state.waiting:,} without a customer"),

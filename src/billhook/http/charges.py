@@ -28,10 +28,10 @@ router = APIRouter(
     openapi_extra=body_of(CreateCharge),
 )
 async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Charge a payment method that a customer has saved, without the customer: a PaymentIntent
-    that is confirmed off session.
+    """Charge a saved payment method while the customer is not present, with a PaymentIntent that is
+    confirmed off session.
 
-    If the bank wants the customer to authenticate, the status is `requires_action`: send them to
+    If the bank requires authentication, the status is `requires_action`: send the customer to
     `confirmUrl`. A decline is a 402 with `declineCode`. `payments.transactions` shows the result.
     Repeating the request with its `idempotencyKey` never charges twice; it returns the current
     state.

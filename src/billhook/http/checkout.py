@@ -54,7 +54,7 @@ async def checkout(
     so that table's policies decide who may bill which subject. If you repeat a request with the
     same `idempotencyKey`, it returns the earlier session as long as that can still be paid.
 
-    Some options decide what is paid, and when. They need an admin key, or a named `offer`.
+    Options that determine what is paid and when require an admin key or an `offer`.
     """
     order, caller = await _order(request, sender, CreateCheckoutSession)
     if not is_administrator(sender):

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/payments/stripe/access", tags=["Access"], depend
     dependencies=NO_QUERY,
 )
 async def access_settings(services: ServicesOf) -> Response:
-    """Whose subscriptions give access, and for how long after a failed payment."""
+    """Get the environment whose subscriptions give access, and the grace period."""
     return answer(await granted.settings(services.database))
 
 
@@ -35,13 +35,13 @@ async def access_settings(services: ServicesOf) -> Response:
     openapi_extra=body_of(UpdateAccessSettings),
 )
 async def update_access_settings(request: Request, services: ServicesOf) -> Response:
-    """Change the environment or the grace that policies use."""
+    """Change the environment or the grace period that policies use."""
     order = await read_json(request, UpdateAccessSettings)
     return answer(await granted.update_settings(services.database, order))
 
 
 @router.get("/check", response_model=Access, responses=errors(400, 401, 403, 503))
 async def check_access(services: ServicesOf, query: Annotated[AccessQuery, Query()]) -> Response:
-    """Whether a subject has access to a product, price, lookup key or feature: the answer that a
-    policy with `payments.has_access` gets."""
+    """Check whether a subject has access to a product, price, lookup key or feature. The result is
+    the same as that of `payments.has_access` in a policy."""
     return answer(await granted.check(services.database, query))

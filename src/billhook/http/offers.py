@@ -34,7 +34,7 @@ async def all_offers(environment: Environment, services: ServicesOf) -> Response
     responses=errors(400, 401, 403, 404, 503),
 )
 async def one_offer(environment: Environment, name: Name, services: ServicesOf) -> Response:
-    """One offer, with the number of checkouts that use it."""
+    """Get an offer, with the number of checkouts that use it."""
     return answer(OfferResponse(offer=await offers.offer(services.database, environment, name)))
 
 

@@ -77,8 +77,9 @@ async def make_default(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Charge this payment method from now on, unless a subscription has its own. For a signed-in
-    user, the UPDATE policies of `payments.stripe_payment_methods` decide; an admin key needs none.
+    """Make this the payment method that Stripe charges, unless a subscription has its own. For
+    signed-in users, the UPDATE policies of `payments.stripe_payment_methods` apply, but not for
+    admin keys.
     """
     caller = await _caller(request, sender)
     changed = await payment_methods.make_default(
@@ -101,8 +102,8 @@ async def detach(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Remove a saved payment method from its customer. It can't be attached again. The same rights
-    as for `default` decide."""
+    """Remove a saved payment method from its customer. It can't be attached again. The same
+    policies apply as for `default`."""
     caller = await _caller(request, sender)
     removed = await payment_methods.detach(
         services.database, services.gateway, environment, payment_method_id, caller

@@ -29,12 +29,12 @@ _ERRORS = errors(400, 401, 403, 404, 409, 413, 429, 502, 503)
     openapi_extra=body_of(CreateRefund),
 )
 async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Refund a payment: everything that is left, an amount, or lines of its checkout or invoice.
+    """Refund a payment: all that is left, a specific amount, or lines of its checkout or invoice.
 
-    Never more than what is left: refunds that Stripe has not confirmed and lost disputes count,
-    too (409). The response shows the refund as Stripe has it, `pending` or `refunded`, and
-    `payments.transactions` shows the same. Repeating the request with its `idempotencyKey` refunds
-    once; without a key, the same request within a minute counts as a repetition.
+    A request for more than what is left returns a 409. Unconfirmed refunds and lost disputes reduce
+    what is left. The response and `payments.transactions` show the refund's state in Stripe,
+    `pending` or `refunded`. Repeating the request with the same `idempotencyKey` refunds only once.
+    Without a key, the same request within a minute counts as a repeat.
     """
     order = await read_json(request, CreateRefund)
     made = await refunds.create_refund(services.database, services.gateway, environment, order)
@@ -49,8 +49,8 @@ async def create(environment: Environment, request: Request, services: ServicesO
     openapi_extra=body_of(PreviewRefund),
 )
 async def preview(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """What a refund would return, and what is left of the payment. Nothing is refunded. It is
-    refused (409) if the refund would be.
+    """Preview what a refund would return, and what is left of the payment. Nothing is refunded.
+    Returns a 409 if the refund would.
     """
     order = await read_json(request, PreviewRefund)
     found = await refunds.preview_refund(services.database, services.gateway, environment, order)
@@ -64,7 +64,7 @@ async def preview(environment: Environment, request: Request, services: Services
     responses=errors(400, 401, 403, 404, 503),
 )
 async def retrieve(environment: Environment, refund_id: PathId, services: ServicesOf) -> Response:
-    """A refund and its payment, as mirrored."""
+    """Get a refund and its payment from the mirror."""
     return answer(await refunds.read_refund(services.database, environment, refund_id))
 
 
@@ -75,7 +75,7 @@ async def retrieve(environment: Environment, refund_id: PathId, services: Servic
     responses=_ERRORS,
 )
 async def cancel(environment: Environment, refund_id: PathId, services: ServicesOf) -> Response:
-    """Cancel a refund that waits for the customer (`providerStatus` `requires_action`). Stripe
-    cancels no other (409)."""
+    """Cancel a refund that is waiting for the customer (`providerStatus` is `requires_action`).
+    Stripe can't cancel other refunds; for those, the response is a 409."""
     found = await refunds.cancel_refund(services.database, services.gateway, environment, refund_id)
     return answer(found)

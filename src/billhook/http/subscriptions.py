@@ -53,9 +53,9 @@ async def preview(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """What a change of price or quantity would cost: the prorations, the amount due now, and the
-    next invoice. Nothing is changed. Send the same body to `change`, with the `prorationDate` of
-    this response, and exactly these amounts are billed.
+    """Preview what a new price or quantity would cost: the prorations, the amount due now, and the
+    next invoice. Nothing is changed. To bill exactly these amounts, send the same body to
+    `change`, with the `prorationDate` from this response.
     """
     order, target = await _order(
         request, services, environment, subscription_id, sender, ChangeSubscription
@@ -78,11 +78,11 @@ async def change(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Change the price, the quantity, or both, of one item. The response and the mirror have the
-    new state. `paymentAction` says if a payment needs someone to act, and where.
+    """Change the price, the quantity, or both, of one item. The response and the mirror show
+    the new state. If the customer must complete a payment, `paymentAction` shows how and where.
 
-    The policies of `payments.stripe_subscriptions` decide which users may: a row that a user cannot
-    see is not found, and one that an UPDATE policy does not let them change is forbidden.
+    The policies of `payments.stripe_subscriptions` decide which users may do this. If a user
+    can't see the row, the response is a 404. If no UPDATE policy allows the change, it is a 403.
     """
     order, target = await _order(
         request, services, environment, subscription_id, sender, ChangeSubscription
@@ -104,8 +104,8 @@ async def cancel(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Cancel at the end of the period that has been paid for, which `resume` can undo, or
-    immediately, which is final and refunds nothing. Safe to repeat."""
+    """Cancel at the end of the paid period, which `resume` can undo, or immediately, which is final
+    and refunds nothing. Safe to repeat."""
     order, target = await _order(
         request, services, environment, subscription_id, sender, CancelSubscription
     )
@@ -126,10 +126,9 @@ async def resume(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Afterward, the subscription renews and is charged: a scheduled cancellation is undone, paused
-    collection starts again, and a subscription that Stripe paused, because its trial ended without
-    a payment method, starts a new period, which is charged now. What is not in the way stays as it
-    is. Safe to repeat."""
+    """Undo whatever keeps the subscription from renewing and being charged: remove a scheduled
+    cancellation, resume paused collection, and start a new period, charged now, if Stripe paused
+    the subscription because its trial ended without a payment method. Safe to repeat."""
     order, target = await _order(
         request, services, environment, subscription_id, sender, ResumeSubscription
     )
@@ -138,7 +137,7 @@ async def resume(
 
 @router.post(
     "/pause",
-    summary="Pause the collection of payments",
+    summary="Pause payment collection",
     response_model=SubscriptionResponse,
     responses=_ERRORS,
     openapi_extra=body_of(PauseSubscription),
@@ -150,8 +149,8 @@ async def pause(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Stop collecting payments until `resumesAt`, or until it is resumed. The status stays as it
-    is, so decide in your app what a paused subscription gives access to. Safe to repeat."""
+    """Pause payment collection until `resumesAt` or until you resume it. The status stays the same,
+    so decide in your app what a paused subscription gives access to. Safe to repeat."""
     order, target = await _order(
         request, services, environment, subscription_id, sender, PauseSubscription
     )

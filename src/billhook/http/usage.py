@@ -46,7 +46,7 @@ _CHANGE = errors(400, 401, 403, 404, 429, 502, 503)
     openapi_extra=body_of(RecordUsage),
 )
 async def record(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Record up to 1,000 entries of usage: all, or none. Safe to repeat if each has an
+    """Record up to 1,000 usage entries, all or none. Safe to repeat if each has an
     `identifier`."""
     order = await read_json(request, RecordUsage)
     return answer(await recording.record(services.database, environment, order), 201)
@@ -59,7 +59,7 @@ async def list_usage(
     services: ServicesOf,
     query: Annotated[UsageQuery, Query()],
 ) -> Response:
-    """Recorded usage, the last first. The `Link` header has the next page."""
+    """List recorded usage, most recent first. The `Link` header contains the next page."""
     page = await lists.usage(services.database, environment, query)
     return answer(UsageList(usage=page.rows), headers=page_headers(request, page))
 
@@ -77,7 +77,7 @@ async def totals(
     "/usage/status", dependencies=NO_QUERY, response_model=UsageStateResponse, responses=_READ
 )
 async def status(environment: Environment, services: ServicesOf) -> Response:
-    """How far sending is: what waits, what failed, and for how long."""
+    """Get the state of sending: how much usage is unsent, waiting or failed, and for how long."""
     found = await state.usage_state(services.database, environment)
     return answer(UsageStateResponse(usage=found))
 
@@ -90,7 +90,7 @@ async def status(environment: Environment, services: ServicesOf) -> Response:
     openapi_extra=body_of(RetryUsage),
 )
 async def retry(environment: Environment, request: Request, services: ServicesOf) -> Response:
-    """Send usage again that Stripe rejected, or decide about usage that Stripe may have."""
+    """Resend usage that Stripe rejected, or resolve usage that Stripe may or may not have."""
     order = await read_json(request, RetryUsage)
     return answer(await retrying.retry(services.database, environment, order))
 
@@ -106,7 +106,7 @@ async def retry(environment: Environment, request: Request, services: ServicesOf
 async def create_meter(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
-    """Create a meter at Stripe. Safe to repeat with an `idempotencyKey`."""
+    """Create a meter in Stripe. Safe to repeat with an `idempotencyKey`."""
     order = await read_json(request, CreateMeter)
     made = await meters.create_meter(services.database, services.gateway, environment, order)
     return answer(made, 201)
@@ -121,7 +121,7 @@ async def create_meter(
 async def deactivate_meter(
     environment: Environment, meter_id: PathId, services: ServicesOf
 ) -> Response:
-    """Deactivate a meter: Stripe then rejects usage of it."""
+    """Deactivate a meter. Stripe then rejects usage for it."""
     return answer(
         await meters.switch_meter(
             services.database, services.gateway, environment, meter_id, "deactivate"
@@ -168,6 +168,6 @@ async def grant_credits(
 async def list_credits(
     environment: Environment, services: ServicesOf, query: Annotated[CreditsQuery, Query()]
 ) -> Response:
-    """The newest 100 credit grants of a customer, and what is left in each currency."""
+    """List a customer's newest 100 credit grants, and the remaining balance in each currency."""
     found = await credits.credits_of(services.database, services.gateway, environment, query)
     return answer(found)

@@ -47,7 +47,7 @@ class AssignCustomers(Request):
 
 
 class AssignedCustomer(WireModel):
-    """What became of an assignment.
+    """The outcome of an assignment.
 
     `unknown`: no customer has this id or email address. `ambiguous`: several have the email
     address. `conflict`: the customer or the subject is already mapped to a

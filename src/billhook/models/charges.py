@@ -38,12 +38,12 @@ class CreateCharge(Request):
     subject: BillingSubject | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Who is charged: its Stripe customer.",
+        description="The subject whose Stripe customer is charged.",
     )
     customer_id: Id | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Instead of `subject`: the Stripe customer.",
+        description="The Stripe customer to charge, instead of `subject`.",
         examples=["cus_QxYz"],
     )
     amount: MovedAmount
@@ -51,7 +51,7 @@ class CreateCharge(Request):
     payment_method_id: Id | None = Field(
         None,
         json_schema_extra=without_null,
-        description="One that the customer has saved. Default: the customer's default.",
+        description="A payment method saved by the customer. Default: the customer's default.",
         examples=["pm_1QxYz"],
     )
     description: _Description | None = Field(None, json_schema_extra=without_null)
@@ -59,12 +59,12 @@ class CreateCharge(Request):
     return_url: Address | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Where the customer goes after authenticating. Without it, there is no "
+        description="Where to send the customer after authentication. If omitted, there is no "
         "`confirmUrl`.",
         examples=["https://shop.example/account"],
     )
     idempotency_key: Annotated[IdempotencyKey, Field(examples=["usage-2026-05-t_42"])] = Field(
-        description="Repeating the request with this key charges once."
+        description="Repeating the request with this key charges only once."
     )
 
     _not_null = field_validator(
@@ -94,8 +94,8 @@ class Charge(WireModel):
     Attributes:
         status: `succeeded`; `processing`: a bank debit, which takes days; `requires_action`: the
             customer must authenticate.
-        confirm_url: where the customer authenticates, if they must and `returnUrl` was given.
-        client_secret: the same for Stripe.js; only while the customer must authenticate.
+        confirm_url: where the customer authenticates, if they must and `returnUrl` was sent.
+        client_secret: for Stripe.js; only while the customer must authenticate.
     """
 
     id: UUID

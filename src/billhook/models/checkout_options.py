@@ -73,14 +73,16 @@ class AdjustableQuantity(_Options):
 
 
 class PriceData(_Options):
-    """An amount of the app's own, for one checkout. Only the app's server may send it.
+    """A custom amount for one checkout. Only the app's server may send it.
 
     `unitAmount` is in the currency's minor unit.
     """
 
     currency: Currency
     unit_amount: Annotated[Amount, Field(examples=[1500])]
-    name: Name | None = _absent(description="What is sold; or give a `productId`.")
+    name: Name | None = _absent(
+        description="Name of a new product; alternatively, send `productId`."
+    )
     description: Description | None = _absent()
     product_id: Id | None = _absent()
     recurring: Recurring | None = _absent()
@@ -104,21 +106,21 @@ class ShippingAddressCollection(Request):
 
 
 class DropdownOption(Request):
-    """One choice of a dropdown."""
+    """One option of a dropdown."""
 
     label: _Label
     value: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,100}$")]
 
 
 class CustomField(_Options):
-    """A question that Stripe's page asks. The answer is in the session's `custom_fields`."""
+    """A custom field on Stripe's page. The answer is in the session's `custom_fields`."""
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,200}$")]
     label: _Label
     type: Literal["text", "numeric", "dropdown"]
     optional: bool | None = _absent()
     options: Annotated[list[DropdownOption], Field(min_length=1, max_length=200)] | None = _absent(
-        description="The choices of a dropdown."
+        description="The options of a dropdown."
     )
     minimum_length: Annotated[int, Field(ge=0)] | None = _absent()
     maximum_length: Annotated[int, Field(ge=1)] | None = _absent()
@@ -134,7 +136,7 @@ class CustomField(_Options):
 
 
 class CustomText(_Options):
-    """Texts on Stripe's page, of up to 1,200 characters."""
+    """Custom text on Stripe's page, up to 1,200 characters each."""
 
     submit: _Text | None = _absent()
     shipping_address: _Text | None = _absent()
@@ -150,7 +152,7 @@ class ConsentCollection(_Options):
 
 
 class Discount(_Options):
-    """A coupon, or a promotion code by its id."""
+    """A coupon, or the id of a promotion code."""
 
     coupon: Id | None = _absent(examples=["LAUNCH20"])
     promotion_code: Id | None = _absent(examples=["promo_1QxYz"])
@@ -175,36 +177,36 @@ class TrialSettings(Request):
 
 
 class ShippingOption(Request):
-    """A shipping rate that was created at Stripe."""
+    """A shipping rate that was created in Stripe."""
 
     shipping_rate: Annotated[Id, Field(examples=["shr_1QxYz"])]
 
 
 class SafeOptions(_Options):
-    """What a browser may decide about its checkout."""
+    """The options that browsers may send."""
 
-    allow_promotion_codes: bool | None = _absent(description="A field for promotion codes.")
-    automatic_tax: bool | None = _absent(description="Stripe Tax calculates the tax.")
-    tax_id_collection: bool | None = _absent(description="A field for a business's tax id.")
+    allow_promotion_codes: bool | None = _absent(description="Show a field for promotion codes.")
+    automatic_tax: bool | None = _absent(description="Calculate tax with Stripe Tax.")
+    tax_id_collection: bool | None = _absent(description="Show a field for a business's tax id.")
     tax_id_required: bool | None = _absent(
-        description="With `taxIdCollection`: the field must be filled in where Stripe supports it."
+        description="With `taxIdCollection`: make the field required where Stripe supports it."
     )
     phone_number_collection: bool | None = _absent()
     billing_address_collection: Literal["auto", "required"] | None = _absent()
     shipping_address_collection: ShippingAddressCollection | None = _absent()
-    locale: _Locale | None = _absent(description="Stripe's code, such as `de` or `pt-BR`.")
+    locale: _Locale | None = _absent(description="Stripe's locale code, such as `de` or `pt-BR`.")
     custom_fields: (
         Annotated[list[CustomField], Field(min_length=1, max_length=_MOST_FIELDS_OF_STRIPE)] | None
     ) = _absent()
     custom_text: CustomText | None = _absent()
     consent_collection: ConsentCollection | None = _absent()
-    invoice_creation: bool | None = _absent(description="An invoice for a one-time payment.")
+    invoice_creation: bool | None = _absent(description="Create an invoice for a one-time payment.")
     save_payment_method: Literal["always", "ask"] | None = _absent(
-        description="`always`: for later charges by your server, too (one-time payments only). "
-        "`ask`: if the buyer checks a box, for their next checkouts."
+        description="`always`: save it for later charges by your server, too (one-time payments "
+        "only). `ask`: save it for the buyer's next checkouts if they check a box."
     )
     currency: Currency | None = _absent(
-        description="Only in the mode `setup`: the currency of later charges, for which Stripe "
+        description="Only in `setup` mode: the currency of later charges, for which Stripe "
         "selects payment methods. Default: cards only."
     )
     one_subscription: bool | None = _absent(
@@ -213,11 +215,11 @@ class SafeOptions(_Options):
     )
     ui_mode: Literal["hosted_page", "embedded_page", "elements"] | None = _absent(
         description="Where the buyer pays: on Stripe's page (default), in Stripe's form on your "
-        "page, or in your own form with Stripe's elements. The last two have a `clientSecret` "
-        "instead of a `url`, and no `successUrl` and `cancelUrl`."
+        "page, or in your own form with Stripe Elements. The last two have a `clientSecret` "
+        "instead of a `url`, and no `successUrl` or `cancelUrl`."
     )
     return_url: Address | None = _absent(
-        description="Where the buyer returns to; not with the `uiMode` `hosted_page`."
+        description="Where the buyer returns to. Not with the `uiMode` `hosted_page`."
     )
     redirect_on_completion: Literal["always", "if_required", "never"] | None = _absent(
         description="Only with the `uiMode` `embedded_page`."
@@ -234,13 +236,13 @@ class SafeOptions(_Options):
 
 
 class CheckoutOptions(SafeOptions):
-    """All options of a checkout. Those that browsers may not send need an admin key, or an
+    """All options of a checkout. Those that browsers may not send require an admin key or an
     offer."""
 
     trial_days: Annotated[int, Field(ge=1, le=730)] | None = _absent()
     trial_end: _Time | None = _absent(description="At least 48 hours from now.")
     trial_once_per_subject: bool | None = _absent(
-        description="A subject that has had a trial gets the checkout without one."
+        description="A subject that has already had a trial gets a checkout without one."
     )
     trial_settings: TrialSettings | None = _absent()
     discounts: Annotated[list[Discount], Field(min_length=1, max_length=1)] | None = _absent()
@@ -256,7 +258,7 @@ class CheckoutOptions(SafeOptions):
         | None
     ) = _absent()
     capture_method: Literal["automatic", "automatic_async", "manual"] | None = _absent(
-        description="`manual` only authorizes a one-time payment; capture it at Stripe."
+        description="`manual` only authorizes a one-time payment; capture it in Stripe."
     )
     billing_cycle_anchor: _Time | None = _absent()
     proration_behavior: Literal["create_prorations", "none"] | None = _absent()

@@ -26,12 +26,12 @@ SubjectPart = Annotated[str, StringConstraints(min_length=1, max_length=500), TR
 
 
 class AccessSettings(WireModel):
-    """What gives access if a policy does not say so itself.
+    """The settings that apply if a policy does not override them.
 
     Attributes:
-        environment: whose subscriptions count.
-        is_chosen: an administrator chose the environment. Until then, it becomes `live` when a live
-            account is connected.
+        environment: the environment whose subscriptions count.
+        is_chosen: whether an administrator chose the environment. Until then, it becomes `live`
+            when a live account is connected.
         grace_seconds: how long a subject keeps access after a payment was due and failed.
     """
 
@@ -69,8 +69,8 @@ class ActiveSubscription(WireModel):
     """An item of a subscription that gives access, as in `payments.active_subscriptions`.
 
     Attributes:
-        until: when access ends if nothing else happens, such as the next renewal.
-        in_grace: a payment was due and failed.
+        until: when access ends unless something else happens first, such as a renewal.
+        in_grace: whether a payment was due and failed.
     """
 
     subscription_id: str
@@ -89,15 +89,15 @@ class ActiveSubscription(WireModel):
 
 
 class Access(WireModel):
-    """Whether a subject has access, and to what else.
+    """Whether a subject has access, and what else it has access to.
 
     Attributes:
-        environment: whose subscriptions counted.
-        quantity: of the items that give access, together; 0 if there is none to count; null without
-            access.
-        subscriptions: all that give the subject access to something, with the grace of the
-            settings.
-        features: lookup keys of the features that Stripe entitles its customer to.
+        environment: the environment whose subscriptions counted.
+        quantity: the total quantity of the items that give access; 0 if there are none to count;
+            null without access.
+        subscriptions: all items that give the subject access to anything, with the grace period
+            from the settings.
+        features: lookup keys of the features that the subject's customer is entitled to in Stripe.
     """
 
     environment: Environment

@@ -31,13 +31,13 @@ class SetOffer(Request):
 
     options: CheckoutOptions = Field(
         default_factory=CheckoutOptions,
-        description="What the offer decides. It takes precedence over what a request asks for.",
+        description="The options that the offer sets. They take precedence over the request.",
         examples=[{"trialDays": 14, "trialOncePerSubject": True}],
     )
     price_ids: Annotated[list[Id], Field(max_length=_MOST_PRICES)] = Field(
         default_factory=list,
-        description="If this or `lookupKeys` has an entry, it applies only to checkouts of these "
-        "prices.",
+        description="If this or `lookupKeys` is not empty, the offer applies only to checkouts "
+        "with these prices.",
     )
     lookup_keys: Annotated[list[LookupKey], Field(max_length=_MOST_PRICES)] = Field(
         default_factory=list
@@ -45,11 +45,11 @@ class SetOffer(Request):
     active: bool = True
     redeem_by: (
         Annotated[Moment, Field(strict=False), PlainSerializer(iso, return_type=str)] | None
-    ) = Field(None, json_schema_extra=without_null, description="When it ends.")
+    ) = Field(None, json_schema_extra=without_null, description="When the offer ends.")
     max_redemptions: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
         None,
         json_schema_extra=without_null,
-        description="How many checkouts may use it. An open one counts, an expired one does not.",
+        description="Maximum number of checkouts. Open ones count, expired ones do not.",
     )
 
     _not_null = field_validator("redeem_by", "max_redemptions", mode="before")(not_null)
@@ -77,7 +77,7 @@ class Offer(WireModel):
     lookup_keys: list[str]
     redeem_by: Timestamp | None
     max_redemptions: int | None
-    redemptions: Annotated[int, Field(description="Checkouts that are open or completed.")]
+    redemptions: Annotated[int, Field(description="Number of open or completed checkouts.")]
     created_at: Timestamp
     updated_at: Timestamp
 
@@ -89,7 +89,7 @@ class OfferResponse(WireModel):
 
 
 class Offers(WireModel):
-    """The response of `GET …/offers`, by name."""
+    """The response of `GET …/offers`, sorted by name."""
 
     offers: list[Offer]
 

@@ -35,8 +35,8 @@ class ChangePaymentMethod(Request):
     act_as: ActAs | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The user whose rights decide. Only allowed with an admin key, which needs no "
-        "rights without it.",
+        description="The user whose policies apply. Only allowed with an admin key. Without it, no "
+        "policies apply to an admin key.",
     )
 
     _not_null = field_validator("act_as", mode="before")(not_null)
@@ -45,7 +45,7 @@ class ChangePaymentMethod(Request):
 if TYPE_CHECKING:
 
     class PaymentMethodResponse(WireModel):
-        """The payment method as it was changed or removed."""
+        """The payment method that was changed or removed."""
 
         payment_method: MirroredRow
 
@@ -53,6 +53,6 @@ else:  # its fields follow from the kind's declaration
     PaymentMethodResponse = create_model(
         "PaymentMethodResponse",
         __base__=WireModel,
-        __doc__="The payment method as it was changed or removed.",
+        __doc__="The payment method that was changed or removed.",
         payment_method=LISTS["payment_methods"].row,
     )

@@ -27,7 +27,7 @@ class AfterCompletion(Request):
     return_url: Address | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Of `redirect`: where the browser is sent.",
+        description="For `redirect`: where the browser is sent.",
         examples=["https://app.example/billing?done"],
     )
     message: (
@@ -35,7 +35,7 @@ class AfterCompletion(Request):
     ) = Field(
         None,
         json_schema_extra=without_null,
-        description="Of `hosted_confirmation`: the text of the page.",
+        description="For `hosted_confirmation`: the text of the page.",
     )
 
     _not_null = field_validator("return_url", "message", mode="before")(not_null)
@@ -58,21 +58,21 @@ class AfterCompletion(Request):
 
 
 class FlowData(Request):
-    """The one action of a portal session."""
+    """The single action of a portal session."""
 
     type: FlowType
     subscription_id: Id | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The subscription, which must be one of the subject's customer. Required, "
+        description="The subscription, which must belong to the subject's customer. Required, "
         "except for `payment_method_update`.",
         examples=["sub_1QxYz"],
     )
     items: Annotated[list[ItemChange], Field(min_length=1, max_length=1)] | None = Field(
         None,
         json_schema_extra=without_null,
-        description="What `subscription_update_confirm` asks the customer to confirm. Stripe "
-        "allows one item.",
+        description="The change that `subscription_update_confirm` asks the customer to confirm. "
+        "Stripe allows one item.",
     )
     after_completion: AfterCompletion | None = Field(None, json_schema_extra=without_null)
 

@@ -31,7 +31,7 @@ class RefundLineItem(Request):
     line_item_id: Id | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Its id at Stripe, `li_…` or `il_…`; `shipping` for a checkout's shipping.",
+        description="Id in Stripe, `li_…` or `il_…`; `shipping` for a checkout's shipping.",
     )
     price_id: Id | None = Field(
         None,
@@ -42,7 +42,7 @@ class RefundLineItem(Request):
     quantity: Annotated[int, Field(ge=1)] | None = Field(
         None,
         json_schema_extra=without_null,
-        description="How many units. Default: all that are not refunded.",
+        description="Number of units. Default: all that have not been refunded.",
     )
 
     _not_null = field_validator("line_item_id", "price_id", "quantity", mode="before")(not_null)
@@ -58,13 +58,13 @@ class PreviewRefund(Request):
     """Body of `POST …/refunds/preview`."""
 
     payment: Annotated[Id, Field(examples=["pi_3QxYz"])] = Field(
-        description="The id of its PaymentIntent, charge, Checkout Session or invoice."
+        description="The id of the payment's PaymentIntent, charge, Checkout Session or invoice."
     )
     amount: MovedAmount | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Default: everything that is left, or the lines of `lineItems`, whose amount "
-        "it then must equal.",
+        description="Default: everything that is left, or the total of `lineItems`. If both are "
+        "sent, they must match.",
     )
     line_items: Annotated[list[RefundLineItem], Field(min_length=1, max_length=100)] | None = Field(
         None, json_schema_extra=without_null
@@ -81,8 +81,8 @@ class CreateRefund(PreviewRefund):
     idempotency_key: IdempotencyKey | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Repeating the request with this key refunds once. Without a key, the same "
-        "request within a minute counts as a repetition.",
+        description="Repeating the request with this key refunds only once. Without a key, the "
+        "same request within a minute counts as a repeat.",
     )
 
     _also_not_null = field_validator("reason", "metadata", "idempotency_key", mode="before")(
@@ -102,7 +102,7 @@ class CreateRefund(PreviewRefund):
 
 
 class RefundedLineItem(WireModel):
-    """A line, and how much of it a refund returns."""
+    """A line, and the part of it that is refunded."""
 
     line_item_id: str
     price_id: str | None
@@ -115,7 +115,7 @@ class RefundPreview(WireModel):
 
     Attributes:
         amount: what would be refunded.
-        amount_paid: what Stripe took.
+        amount_paid: what was paid through Stripe.
         amount_pending: what Stripe has not confirmed yet.
         amount_disputed: what was lost to disputes.
         amount_left: what can still be refunded, before this refund.
@@ -138,13 +138,13 @@ class RefundPreviewResponse(WireModel):
 
 
 class Refund(Transaction):
-    """A refund: its transaction, and what Stripe says about it.
+    """A refund: its transaction, and its state in Stripe.
 
     Attributes:
         status: `pending` until Stripe has confirmed it; then `refunded`, or `failed`.
-        provider_status: Stripe's own: `pending`, `requires_action`, `succeeded`, `failed` or
+        provider_status: Stripe's status: `pending`, `requires_action`, `succeeded`, `failed` or
             `canceled`.
-        line_items: the lines that it was asked for, if it was.
+        line_items: the refunded lines, if the refund was requested by line.
     """
 
     refund_id: str
@@ -158,11 +158,11 @@ class Refund(Transaction):
 
 
 class RefundResponse(WireModel):
-    """A refund, and its payment afterwards.
+    """A refund, and the state of its payment afterward.
 
     Attributes:
-        payment: null while Billhook does not know it.
-        repeated: the request repeats an earlier one, whose refund this is.
+        payment: null until Billhook has recorded it.
+        repeated: whether the request repeats an earlier one, which created this refund.
     """
 
     refund: Refund

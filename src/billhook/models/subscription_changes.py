@@ -26,8 +26,8 @@ from billhook.models.wire import (
 from billhook.settings import Environment
 
 _ACT_AS = (
-    "The user in whose place the request is made. Only allowed with an admin key. Without it, an "
-    "admin key may change every subscription."
+    "The user on whose behalf the request is made. Only allowed with an admin key. Without it, an "
+    "admin key may change any subscription."
 )
 _Time = Annotated[Moment, Field(strict=False, json_schema_extra={"format": "date-time"})]
 _Comment = Annotated[str, StringConstraints(min_length=1, max_length=500), TRIM, NO_NUL]
@@ -50,14 +50,14 @@ PauseBehavior = Literal["keep_as_draft", "mark_uncollectible", "void"]
 
 
 class ChangeRequest(Request):
-    """What all changes of a subscription have."""
+    """The fields that all changes of a subscription have."""
 
     idempotency_key: (
         Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
     ) = Field(
         None,
         json_schema_extra=without_null,
-        description="A request that is repeated with it has one effect.",
+        description="Repeating a request with this key has no further effect.",
     )
     act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
 
@@ -77,14 +77,14 @@ class ChangeSubscription(ItemChange, ChangeRequest):
         None,
         json_schema_extra=without_null,
         description="What happens if a payment is due now and fails. `pending_if_incomplete` "
-        "changes nothing until it is paid, `error_if_incomplete` changes nothing. Stripe's "
+        "changes nothing until it is paid. `error_if_incomplete` changes nothing. Stripe's "
         "default, `allow_incomplete`, makes the change anyway. Has no effect on a preview.",
     )
     proration_date: _Time | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The `prorationDate` of a preview, so that exactly its amounts are billed. A "
-        "user's own token may send one of the last hour.",
+        description="The `prorationDate` from a preview, to bill exactly the amounts shown there. "
+        "With a user's own token, it must be from the last hour.",
     )
 
     _not_null = field_validator("payment_behavior", "proration_date", mode="before")(not_null)
@@ -105,8 +105,8 @@ class CancelSubscription(ChangeRequest):
 
     at_period_end: bool = Field(
         True,
-        description="At the end of the period that has been paid for. False: immediately, without "
-        "a refund.",
+        description="Whether to cancel at the end of the paid period. If false, cancel "
+        "immediately, without a refund.",
     )
     comment: _Comment | None = Field(
         None, json_schema_extra=without_null, description="The reason, in the user's own words."
@@ -124,27 +124,28 @@ class PauseSubscription(ChangeRequest):
     """Body of `POST …/subscriptions/{subscriptionId}/pause`."""
 
     behavior: PauseBehavior = Field(
-        description="What happens to invoices meanwhile: they stay drafts, to be collected later "
-        "(`keep_as_draft`), are written off (`mark_uncollectible`), or are void.",
+        description="What happens to invoices during the pause: they are kept as drafts that can "
+        "be collected later (`keep_as_draft`), written off (`mark_uncollectible`), or voided "
+        "(`void`).",
     )
     resumes_at: _Time | None = Field(
         None,
         json_schema_extra=without_null,
-        description="When collection starts again. Omitted: when it is resumed.",
+        description="When collection resumes. If omitted, it stays paused until you resume it.",
     )
 
     _not_null = field_validator("resumes_at", mode="before")(not_null)
 
 
 class PaymentAction(WireModel):
-    """A payment that someone has to complete on a page of Stripe's.
+    """A payment that the customer must complete on Stripe's page.
 
     Attributes:
         reason: `requires_action`: it must be confirmed, for example with 3-D Secure;
             `requires_payment_method`: it failed, or no payment method is known.
-        url: Stripe's page of the invoice.
-        expires_at: when the change lapses if it is not paid by then; null if it has been made
-            already.
+        url: Stripe's page for the invoice.
+        expires_at: when the change expires if it has not been paid; null if the change has already
+            been made.
     """
 
     reason: Literal["requires_action", "requires_payment_method"]
@@ -160,7 +161,7 @@ class SubscriptionResponse(WireModel):
 
     subscription: Subscription
     payment_action: PaymentAction | None = Field(
-        description="Set if a payment for the latest invoice needs someone to act."
+        description="Set if the customer must complete a payment for the latest invoice."
     )
 
 
@@ -182,8 +183,8 @@ class PreviewInvoice(WireModel):
     Attributes:
         date: when it will be created.
         tax: the part of `total` that is tax.
-        total: with discounts and tax; negative if more is credited than charged.
-        amount_due: what is charged, after the customer's balance.
+        total: after discounts and including tax; negative if more is credited than charged.
+        amount_due: what is charged, after applying the customer's balance.
     """
 
     date: Timestamp | None
@@ -198,12 +199,12 @@ class SubscriptionPreview(WireModel):
     """What a change would cost.
 
     Attributes:
-        proration_date: to be sent along with the change, so that exactly these amounts are billed.
+        proration_date: send it along with the change to bill exactly these amounts.
         prorations: the credits and charges for the rest of the current period.
         proration_amount: their sum, without discounts and tax; negative if it is a credit.
         amount_due_now: what is charged immediately.
         invoice_now: the invoice for it, if the change creates one.
-        next_invoice: the first one after that; null if the subscription ends before.
+        next_invoice: the first invoice after that; null if the subscription ends earlier.
     """
 
     environment: Environment

@@ -21,18 +21,18 @@ class ItemChange(Request):
     lookup_key: LookupKey | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Instead of `priceId`: the active mirrored price with this lookup key.",
+        description="Lookup key of an active mirrored price, instead of `priceId`.",
         examples=["team_yearly"],
     )
     quantity: Annotated[int, Field(ge=1, le=MOST_UNITS)] | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The new quantity. Omitted: it stays as it is.",
+        description="The new quantity. If omitted, it stays the same.",
     )
     subscription_item_id: Id | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The item to change. Required if the subscription has several.",
+        description="The item to change. Required if the subscription has several items.",
         examples=["si_1QxYz"],
     )
 

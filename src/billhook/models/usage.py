@@ -75,22 +75,22 @@ def _need_owner(subject: object, customer: object) -> None:
 
 
 class UsageInput(Request):
-    """Usage to record: of a subject, or of a Stripe customer."""
+    """Usage to record, for a subject or for a Stripe customer."""
 
     meter: EventName
     subject: BillingSubject | None = Field(None, json_schema_extra=without_null)
     customer_id: Id | None = Field(None, json_schema_extra=without_null)
     value: Annotated[int, Field(ge=-_LARGEST, le=_LARGEST, examples=[3])] = 1
     payload: Annotated[dict[_Key, _Text], Field(max_length=50)] | None = Field(
-        None, json_schema_extra=without_null, description="More keys for the meter event."
+        None, json_schema_extra=without_null, description="Additional keys for the meter event."
     )
     occurred_at: StrictMoment | None = Field(
-        None, json_schema_extra=without_null, description="When it occurred. Default: now."
+        None, json_schema_extra=without_null, description="When the usage occurred. Default: now."
     )
     identifier: Identifier | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Usage with an identifier that was recorded before is not recorded again.",
+        description="Usage with an identifier that already exists is not recorded again.",
     )
 
     _not_null = field_validator("subject", "customer_id", "payload", "identifier", mode="before")(
@@ -113,8 +113,8 @@ class RecordedUsage(WireModel):
     """The 201 response of `POST …/usage`.
 
     Attributes:
-        recorded: how many are new.
-        duplicates: how many had been recorded before.
+        recorded: number of new entries.
+        duplicates: number of entries that were already recorded.
     """
 
     recorded: int
@@ -170,9 +170,9 @@ class UsageTotal(WireModel):
     """A row of `payments.usage_totals`: what a subject has used of a meter in its current period.
 
     Attributes:
-        subscription_id: whose period it is; null for a calendar month.
-        quantity: what Stripe bills, by the meter's formula.
-        unsent: the part of `sum` that Stripe does not have yet.
+        subscription_id: the subscription whose period it is; null for a calendar month.
+        quantity: what Stripe bills, according to the meter's formula.
+        unsent: the part of `sum` that has not been sent to Stripe yet.
     """
 
     environment: Environment
@@ -196,14 +196,14 @@ class UsageTotals(WireModel):
 
 
 class UsageState(WireModel):
-    """How far sending usage is.
+    """The state of sending usage to Stripe.
 
     Attributes:
-        unsent: rows that will be sent, without those that wait. At most a million are counted.
-        lag_seconds: how long the oldest of them has been there.
+        unsent: rows that will be sent, excluding `waiting` ones. At most a million are counted.
+        lag_seconds: how long the oldest unsent row has been waiting.
         waiting: rows whose subject has no Stripe customer yet. At most a million are counted.
         failed: rows that Stripe rejected.
-        uncertain: rows that Stripe may or may not have.
+        uncertain: rows that Stripe may or may not have counted.
         error_reports: events of the last 30 days in which Stripe reports usage that it could not
             count.
     """
@@ -235,7 +235,8 @@ class RetryUsage(Request):
     )
     counted: bool = Field(
         False,
-        description="Don't send it again: Stripe has it. Only for `uncertain` usage.",
+        description="Stripe has counted the usage, so don't send it again. Only for `uncertain` "
+        "usage.",
     )
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1_000
 
@@ -282,7 +283,7 @@ class MeterResponse(WireModel):
 
 
 class GrantCredits(Request):
-    """Body of `POST …/credit-grants`: credits for a subject, or for a Stripe customer."""
+    """Body of `POST …/credit-grants`: credits for a subject or a Stripe customer."""
 
     subject: BillingSubject | None = Field(None, json_schema_extra=without_null)
     customer_id: Id | None = Field(None, json_schema_extra=without_null)
@@ -295,7 +296,7 @@ class GrantCredits(Request):
     price_ids: Annotated[list[Id], Field(min_length=1, max_length=20)] | None = Field(
         None,
         json_schema_extra=without_null,
-        description="The metered prices that they pay for. Default: all.",
+        description="The metered prices that the credits apply to. Default: all.",
     )
     priority: Annotated[int, Field(ge=0, le=100)] | None = Field(
         None, json_schema_extra=without_null
@@ -312,7 +313,7 @@ class GrantCredits(Request):
 
 
 class CreditGrant(WireModel):
-    """Credits that a customer was granted. Amounts are in the currency's minor unit."""
+    """Credits granted to a customer. Amounts are in the currency's minor unit."""
 
     credit_grant_id: str
     customer_id: str
@@ -330,11 +331,11 @@ class CreditGrant(WireModel):
 
 
 class CreditBalance(WireModel):
-    """What is left of a customer's credits in one currency, in its minor unit.
+    """A customer's remaining credits in one currency, in its minor unit.
 
     Attributes:
-        available: what can be applied to the next invoices.
-        ledger: the same without what invoices have reserved.
+        available: the amount that can be applied to upcoming invoices.
+        ledger: the credits' balance, without subtracting what invoices have reserved.
     """
 
     currency: str
