@@ -1,5 +1,5 @@
 """Usage: what the app records in `payments.usage` is sent to Stripe's meters, once
-(docs/decisions/0017-usage.md)."""
+(docs/decisions/0018-usage.md)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 -- Usage: an outbox. The app inserts rows in its own transactions; src/billhook/usage sends them to
--- Stripe's meters (docs/decisions/0017-usage.md).
+-- Stripe's meters (docs/decisions/0018-usage.md).
 
 CREATE TABLE payments.usage (
     id           bigint GENERATED ALWAYS AS IDENTITY,
