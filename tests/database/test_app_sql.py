@@ -37,7 +37,7 @@ def app(books: Books) -> Books:
 
 
 def test_the_sql_runs_as_it_stands(app: Books) -> None:
-    assert len(app_sql()) == 4
+    assert len(app_sql()) == 3
     policies = app.rows("""
         SELECT DISTINCT tablename FROM pg_policies
         WHERE schemaname = 'payments' AND policyname NOT LIKE 'billhook%'""")
