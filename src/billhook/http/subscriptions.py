@@ -5,7 +5,6 @@ The routes read bodies themselves, because the caller is authenticated first.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -60,7 +59,7 @@ async def preview(
     order, target = await _order(
         request, services, environment, subscription_id, sender, ChangeSubscription
     )
-    found = await subscriptions.preview(target, order, datetime.now(UTC))
+    found = await subscriptions.preview(target, order)
     return answer(SubscriptionPreviewResponse(preview=found))
 
 
@@ -87,7 +86,7 @@ async def change(
     order, target = await _order(
         request, services, environment, subscription_id, sender, ChangeSubscription
     )
-    return answer(await subscriptions.change(target, order, datetime.now(UTC)))
+    return answer(await subscriptions.change(target, order))
 
 
 @router.post(

@@ -4,7 +4,6 @@ its answer. Each step is short, and an interrupted request is completed by its r
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from billhook.checkout.live_reader import live_reader
@@ -32,7 +31,7 @@ from billhook.postgres.refusals import unfinished
 Plan = Callable[[StripeReader], Awaitable[Sequence[Call]]]
 
 
-async def change(target: Target, order: ChangeSubscription, now: datetime) -> SubscriptionResponse:
+async def change(target: Target, order: ChangeSubscription) -> SubscriptionResponse:
     """Change the price or the quantity of an item. Raises as `_make` does, and:
 
     Raises:
@@ -44,9 +43,9 @@ async def change(target: Target, order: ChangeSubscription, now: datetime) -> Su
     price_id = await price_named(target.database, target.environment, order)
 
     async def plan(reader: StripeReader) -> Sequence[Call]:
-        subscription = (await at_stripe.read(reader, target)).subscription
-        require_recent(target, order, subscription, now)
-        return plans.change_calls(order, await item_of(reader, order, price_id, subscription))
+        found = await at_stripe.read(reader, target)
+        require_recent(target, order, found.subscription, found.at)
+        return plans.change_calls(order, await item_of(reader, order, price_id, found.subscription))
 
     return await _make(target, "change", order, plan, fields_with(order, price_id))
 

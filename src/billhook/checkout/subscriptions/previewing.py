@@ -28,7 +28,7 @@ from billhook.stripe.list_pages import list_pages
 _PATH = "/v1/invoices/create_preview"
 
 
-async def preview(target: Target, order: ChangeSubscription, now: datetime) -> SubscriptionPreview:
+async def preview(target: Target, order: ChangeSubscription) -> SubscriptionPreview:
     """What a change would cost.
 
     Raises:
@@ -44,8 +44,9 @@ async def preview(target: Target, order: ChangeSubscription, now: datetime) -> S
     price_id = await price_named(target.database, target.environment, order)
     await authorize(target, "preview", fields_with(order, price_id))
     reader = await live_reader(target.database, target.gateway, target.environment)
-    subscription = (await at_stripe.read(reader, target)).subscription
-    require_recent(target, order, subscription, now)
+    found = await at_stripe.read(reader, target)
+    subscription = found.subscription
+    require_recent(target, order, subscription, found.at)
     details: dict[str, Any] = {
         "items": [await item_of(reader, order, price_id, subscription)],
         "proration_behavior": order.proration_behavior,

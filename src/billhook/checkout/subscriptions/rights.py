@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import orjson
@@ -38,8 +37,8 @@ SELECT true FROM payments.stripe_subscriptions
 WHERE environment = $1 AND subscription_id = $2 FOR KEY SHARE
 """
 
-_PREVIEW_LASTS = timedelta(hours=1)
-_CLOCKS_DIFFER = timedelta(minutes=1)
+_PREVIEW_LASTS = 3600  # seconds
+_A_MOMENT = 60  # seconds for which a time may be ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +146,13 @@ def require_terms(target: Target, order: ChangeSubscription) -> None:
 
 
 def require_recent(
-    target: Target, order: ChangeSubscription, subscription: StripeObject, now: datetime
+    target: Target, order: ChangeSubscription, subscription: StripeObject, now: int
 ) -> None:
     """The same for the time at which prorations are calculated. Subscriptions on a test clock have
     times of their own, and no money.
+
+    Args:
+        now: epoch seconds of Stripe's clock.
 
     Raises:
         InvalidInput: it is not the time of a recent preview.
@@ -158,7 +160,7 @@ def require_recent(
     at = order.proration_date
     if target.trusted or at is None or subscription.get("test_clock") is not None:
         return
-    if not now - _PREVIEW_LASTS <= at <= now + _CLOCKS_DIFFER:
+    if not now - _PREVIEW_LASTS <= at.timestamp() <= now + _A_MOMENT:
         raise InvalidInput(
             "prorationDate: is not of a preview of the last hour",
             next_actions="Request a new preview, and send its prorationDate.",
