@@ -91,7 +91,8 @@ async def measure(dsn: str, url: str, list_rate: float) -> None:
         allowed = f", {share:.0%} of what the cap allows" if list_rate else ""
         print(
             f"  {what}: {PAYMENTS:,} payments, {objects:,} objects in {took:.1f} s, "
-            f"{objects / took:,.0f}/s, {busy:.1f} s of CPU time here, peak {peak_memory()} MB{allowed}"
+            f"{objects / took:,.0f}/s, {busy:.1f} s of CPU time here, "
+            f"peak {peak_memory()} MB{allowed}"
         )
     async with database.connection() as connection:
         rows = await connection.fetchval("SELECT count(*) FROM payments.transactions")
