@@ -340,3 +340,28 @@ def test_the_command_and_the_client_import_and_show_the_progress(
         assert "since 2011-01-01" in billhook("status").out
         begun = client.start_import("test", since=datetime(2030, 1, 1, tzinfo=UTC))
         assert begun.since == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_with_a_lost_dispute_the_sums_are_what_stripe_holds(served: Api, shop: Account) -> None:
+    shop.post(
+        "/v1/payment_intents",
+        amount="5000",
+        currency="eur",
+        confirm="true",
+        payment_method="pm_card_createDispute",
+    )
+    shop.http.post("/_sandbox/advance", json={"seconds": 60}).raise_for_status()
+    (dispute,) = shop.get("/v1/disputes")["data"]
+    shop.post(f"/v1/disputes/{dispute['id']}/close")
+    served.admin("POST", "/test/sync")
+    imported(served)
+    booked = shop.get("/v1/balance_transactions?limit=100")["data"]
+    (row,) = served.books.rows(
+        """
+        SELECT sum(CASE WHEN type = 'refund' THEN -amount ELSE amount - amount_lost END)::int
+            AS held
+        FROM payments.transactions WHERE status NOT IN ('failed', 'pending')
+        """
+    )
+    assert row["held"] == sum(each["amount"] for each in booked)
+    assert -5000 in [each["amount"] for each in booked]

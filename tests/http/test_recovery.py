@@ -171,6 +171,8 @@ def test_events_that_stripe_no_longer_lists_are_told_as_a_gap_and_mended_by_a_sy
 
 
 def test_payments_of_a_gap_are_imported(station: Station) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
     station.bought()
     station.books.execute(
         "UPDATE billhook.pulls SET since = since - interval '40 days', "
@@ -181,11 +183,11 @@ def test_payments_of_a_gap_are_imported(station: Station) -> None:
     station.books.execute(f"{WIPE.partition('DELETE')[0]} DELETE FROM payments.transactions")
     station.work(lambda worker: worker.import_history("test"))
     row = station.books.row(
-        "SELECT finished_at IS NOT NULL AS done, complete_from FROM billhook.imports"
+        "SELECT finished_at IS NOT NULL AS done, since, complete_from FROM billhook.imports"
     )
     assert row["done"]
     gap = station.books.row("SELECT extract(epoch FROM gap_from)::bigint AS at FROM billhook.pulls")
-    assert row["complete_from"] < gap["at"]
+    assert row["complete_from"] < row["since"] < gap["at"]  # all before had been imported
     rows = station.books.rows("SELECT status FROM payments.transactions")
     assert [each["status"] for each in rows] == ["succeeded"]
 

@@ -13,6 +13,7 @@ import asyncio
 from dataclasses import replace
 from datetime import datetime
 
+import asyncpg
 import structlog
 
 from billhook.errors import BillhookError, PaymentConfigInvalid
@@ -24,6 +25,7 @@ from billhook.mirror.sync.ranges import OLDEST
 from billhook.models import ImportProgress
 from billhook.postgres import LONG_PATIENCE, Database
 from billhook.postgres.leases import Lease, LeaseLost, try_lease
+from billhook.postgres.refusals import reason_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway
 
@@ -148,7 +150,8 @@ class History:
             return
         async with self._database.as_service() as connection:
             since = await connection.fetchval(_GAP, environment)
-            if since is not None:
+            # The first import brings in everything anyway.
+            if since is not None and await ranges.find(connection, environment) is not None:
                 await ranges.request(connection, environment, max(OLDEST, since))
 
     async def _in_background(self, environment: Environment) -> None:
@@ -163,8 +166,8 @@ class History:
                     await self._run(environment)
             except LeaseLost:
                 log.info("an import was stopped", environment=environment)
-            except BillhookError as error:
-                reason = error.message
+            except (BillhookError, asyncpg.PostgresError) as error:
+                reason = str(error)
                 log.warning("an import was interrupted", environment=environment, reason=reason)
             await asyncio.sleep(_LOOK_EVERY)
 
@@ -178,6 +181,8 @@ class History:
                 raise
             except BillhookError as error:
                 problems = [error.message]
+            except asyncpg.PostgresError as error:
+                problems = [reason_of(error)]
             if problems:
                 async with self._database.connection() as connection:
                     await ranges.failed(connection, environment, "; ".join(problems))

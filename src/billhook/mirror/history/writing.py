@@ -9,6 +9,7 @@ import asyncpg
 import orjson
 import structlog
 
+from billhook.errors import FAULTS, fault_of
 from billhook.kinds.reading import StripeObject, UnreadableObject
 from billhook.mirror.fetching import StripeReader
 from billhook.mirror.history import ranges
@@ -72,8 +73,9 @@ def told_by(listing: Listing, objects: Sequence[StripeObject], at: int) -> list[
                 if changes.payment or changes.claim or changes.checkout_session:
                     part = orjson.dumps(kept(event.object)).decode()
                     found.append(Told(Fact(event, changes), part))
-        except UnreadableObject as error:
-            log.warning("a Stripe object cannot be read", id=each["id"], reason=str(error))
+        except (UnreadableObject, *FAULTS) as error:
+            reason = str(error) if isinstance(error, UnreadableObject) else fault_of(error)
+            log.warning("a Stripe object cannot be read", id=each["id"], reason=reason)
     return found
 
 
