@@ -38,7 +38,6 @@ APP = f"""
     {"".join(app_sql())}
     INSERT INTO orders SELECT 'order_' || n, 'test', 1500, 'eur'
     FROM generate_series(1, {PURCHASES}) n;
-    INSERT INTO plan_prices VALUES ('test', 'price_1');
     CREATE TABLE fulfillments (order_id text NOT NULL);
     CREATE FUNCTION count_fulfillment() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
