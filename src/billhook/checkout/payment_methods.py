@@ -31,7 +31,9 @@ from billhook.stripe.gateway import Gateway, refusal_of
 TABLE = f"payments.{PAYMENT_METHOD.table}"
 _ROW = LISTS["payment_methods"].row
 _FIND = f"""
-SELECT {", ".join(_ROW.model_fields)} FROM {TABLE}
+SELECT {", ".join(_ROW.model_fields)},
+    extract(epoch FROM provider_event_at)::bigint AS shown_at
+FROM {TABLE}
 WHERE environment = $1 AND payment_method_id = $2
 """  # noqa: S608
 # As the caller, PostgreSQL applies the SELECT and the UPDATE policies to this; nothing is written.
@@ -55,7 +57,7 @@ async def make_default(
         Forbidden: the caller may see, but not change it.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe.
     """
-    row = await _permitted(database, environment, payment_method_id, caller)
+    row, _ = await _permitted(database, environment, payment_method_id, caller)
     reader = await reader_of_account(database, gateway, environment)
     changed = await gateway.post(
         environment,
@@ -82,7 +84,7 @@ async def detach(
     Returns:
         The payment method as it was.
     """
-    row = await _permitted(database, environment, payment_method_id, caller)
+    row, shown_at = await _permitted(database, environment, payment_method_id, caller)
     reader = await reader_of_account(database, gateway, environment)
     path = f"{path_of(PAYMENT_METHOD, payment_method_id)}/detach"
     try:
@@ -91,7 +93,8 @@ async def detach(
         if not await _is_detached(reader, payment_method_id, error):
             raise
         at = (await reader.get("account", "/v1/account", {})).at
-    await delete(reader, PAYMENT_METHOD, payment_method_id, at)
+    # It can't be attached again, so nothing that the row shows is newer.
+    await delete(reader, PAYMENT_METHOD, payment_method_id, max(at, shown_at or at))
     return _ROW(**row)
 
 
@@ -106,8 +109,8 @@ async def _is_detached(reader: StripeReader, payment_method_id: str, error: Bill
 
 async def _permitted(
     database: Database, environment: Environment, payment_method_id: str, caller: Caller | None
-) -> dict[str, Any]:
-    """The row, if the caller may change it."""
+) -> tuple[dict[str, Any], int | None]:
+    """The row, and the time of the state that it shows, if the caller may change it."""
     asked = (environment, payment_method_id)
     row: asyncpg.Record | None
     if caller is None:
@@ -129,4 +132,6 @@ async def _permitted(
             "the caller may not see it.",
             next_actions="GET …/my/payment-methods lists those of a subject.",
         )
-    return dict(row)
+    found = dict(row)
+    shown_at: int | None = found.pop("shown_at")
+    return found, shown_at
