@@ -292,7 +292,7 @@ def test_a_process_that_waits_does_not_hold_up_the_index_that_it_waits_for(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_later(monkeypatch, later(9000, "indexes", INDEXES))
-    # Most of the time, whoever waits is just looking whether it is their turn.
+    # A waiting process checks most of the time whether it may migrate.
     looking = billhook.postgres.migrate._LOCK.replace("SELECT WHERE", "SELECT FROM {} WHERE")
     slowly = looking.format("pg_catalog.pg_sleep(0.5)")
     monkeypatch.setattr(billhook.postgres.migrate, "_LOCK", slowly)

@@ -273,7 +273,7 @@ def test_users_read_what_policies_show_and_write_nothing(api: Api, mine: Subscri
 
 
 def test_a_forged_request_changes_nothing_either(api: Api, mine: Subscriber) -> None:
-    """Whoever runs SQL may say that Billhook asks; what they get is a lock."""
+    """A caller with SQL access can claim a request by Billhook, and gets no more than a lock."""
     api.books.execute(subscription_policies())
 
     async def work(database: Database) -> None:

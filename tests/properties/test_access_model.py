@@ -1,6 +1,5 @@
-"""Whoever has access according to a plain model of subscriptions has it according to
-`payments.has_access`, the view shows the same items, and nobody else has it: for random lives, in
-random batches, in any order."""
+"""`payments.has_access` and the view agree with a plain model of subscriptions about who has access:
+for random lives, in random batches, in any order."""
 
 from __future__ import annotations
 

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 import billhook
+from billhook import models
 from billhook.http.limits import LARGEST_HEAD, LONGEST_URL
 from billhook.models import (
-    AddEvents,
-    AssignCustomers,
-    CancelSubscription,
-    ChangePaymentMethod,
     ChangeSubscription,
-    CreateCharge,
     CreateCheckoutSession,
     CreateCustomerPortalSession,
-    CreateMeter,
-    CreatePrice,
-    CreateProduct,
-    CreateRefund,
     ErrorBody,
-    GrantCredits,
-    ImportOrder,
-    PauseSubscription,
-    PreviewRefund,
-    RebuildOrder,
-    RecordUsage,
-    ReplayEvent,
-    ReplayEvents,
     Request,
-    ResumeSubscription,
-    RetryUsage,
-    SetKey,
-    SetOffer,
-    UpdateAccessSettings,
-    UpdatePrice,
-    UpdateProduct,
-    Verify,
     WebhookReceipt,
 )
 
@@ -168,34 +144,6 @@ _EXAMPLES: dict[type[Request], dict[str, dict[str, Any]]] = {
     CreateCustomerPortalSession: _PORTAL_EXAMPLES,
     ChangeSubscription: _CHANGE_EXAMPLES,
 }
-_BODIES: tuple[type[Request], ...] = (
-    *_EXAMPLES,
-    CancelSubscription,
-    AddEvents,
-    AssignCustomers,
-    CreateCharge,
-    ChangePaymentMethod,
-    CreatePrice,
-    CreateMeter,
-    CreateProduct,
-    PauseSubscription,
-    CreateRefund,
-    PreviewRefund,
-    GrantCredits,
-    RecordUsage,
-    RetryUsage,
-    ImportOrder,
-    RebuildOrder,
-    ReplayEvent,
-    ReplayEvents,
-    ResumeSubscription,
-    SetKey,
-    SetOffer,
-    UpdateAccessSettings,
-    UpdatePrice,
-    UpdateProduct,
-    Verify,
-)
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -243,14 +191,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
 def _complete(document: dict[str, Any]) -> None:
     """Add what FastAPI cannot see: bodies that routes read themselves, the webhook,
     authentication."""
-    models: list[type[Any]] = [*_BODIES, ErrorBody, WebhookReceipt]
-    _, definitions = models_json_schema(
-        [
-            (model, "validation" if issubclass(model, Request) else "serialization")
-            for model in models
-        ],
-        ref_template=_REF,
-    )
+    shown: list[tuple[type[Any], Literal["validation", "serialization"]]] = [
+        *((model, "validation") for model in _bodies(document)),
+        (ErrorBody, "serialization"),
+        (WebhookReceipt, "serialization"),
+    ]
+    _, definitions = models_json_schema(shown, ref_template=_REF)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for name, schema in definitions["$defs"].items():
@@ -278,6 +224,17 @@ def _complete(document: dict[str, Any]) -> None:
             for operation in operations.values():
                 operation.setdefault("security", [{"bearer": []}])
     document["paths"][WEBHOOK_PATH] = {"post": _webhook()}
+
+
+def _bodies(document: dict[str, Any]) -> list[type[Request]]:
+    """The models of the bodies that routes read themselves (`body_of`)."""
+    refs = (
+        operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        if "requestBody" in operation
+    )
+    return [getattr(models, name) for name in sorted({ref.rpartition("/")[2] for ref in refs})]
 
 
 def _described(*statuses: int) -> dict[str, Any]:

@@ -71,9 +71,11 @@ def place_of(error: asyncpg.PostgresError) -> str | None:
     return where[0] if where else None
 
 
-def reason_of(error: asyncpg.PostgresError) -> str:
+def reason_of(error: asyncpg.PostgresError | BillhookError) -> str:
     """The message of the app's rule. Not its DETAIL, which may quote rows: callers and Stripe see
-    the message."""
+    the message. Of an error of Billhook, its message."""
+    if isinstance(error, BillhookError):
+        return error.message
     return redact(str(error.args[0])) if error.args else "refused"
 
 

@@ -178,7 +178,7 @@ async def take_again(database: Database, lease: Lease, environment: Environment)
     if row is None:
         return None
     events = decode(row["events"])
-    if row["tried_before"] is not None:  # whoever sent it died
+    if row["tried_before"] is not None:  # by a process that died
         events = unsure(events, row["tried_before"])
     return Batch(row["id"], events, row["tried_at"])
 

@@ -155,7 +155,7 @@ class History:
                 await ranges.request(connection, environment, max(OLDEST, since))
 
     async def _in_background(self, environment: Environment) -> None:
-        """Until it is finished, whoever runs it: if that process dies, take over."""
+        """Wait until the import is finished. If the process that runs it dies, continue it here."""
         while True:
             try:
                 async with self._database.connection() as connection:
@@ -167,8 +167,9 @@ class History:
             except LeaseLost:
                 log.info("an import was stopped", environment=environment)
             except (BillhookError, asyncpg.PostgresError) as error:
-                reason = str(error)
-                log.warning("an import was interrupted", environment=environment, reason=reason)
+                log.warning(
+                    "an import was interrupted", environment=environment, reason=reason_of(error)
+                )
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _run(self, environment: Environment) -> bool:
@@ -179,9 +180,7 @@ class History:
                 problems = await self._import(environment, lease)
             except LeaseLost:
                 raise
-            except BillhookError as error:
-                problems = [error.message]
-            except asyncpg.PostgresError as error:
+            except (BillhookError, asyncpg.PostgresError) as error:
                 problems = [reason_of(error)]
             if problems:
                 async with self._database.connection() as connection:

@@ -67,7 +67,7 @@ async def _read(reading: _Reading, ranges: Sequence[Range]) -> None:
     except LeaseLost:
         raise
     except (BillhookError, asyncpg.PostgresError) as error:
-        reading.error = error.message if isinstance(error, BillhookError) else reason_of(error)
+        reading.error = reason_of(error)
         log.warning(
             "a list could not be imported to its end",
             environment=reading.reader.environment,
