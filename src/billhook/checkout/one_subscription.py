@@ -170,9 +170,9 @@ async def _portal_url(
         return None
     if await customer_of(database, environment, subject) is None:
         return None
-    request = {"subject": {"type": subject.type, "id": subject.id}}
+    request: dict[str, object] = {"subject": subject}
     if order.cancel_url is not None:
-        request["returnUrl"] = order.cancel_url  # type: ignore[assignment]
+        request["returnUrl"] = order.cancel_url
     with suppress(BillhookError):  # the caller may not open the portal, or it is not set up
         session = await create_portal_session(
             database,
