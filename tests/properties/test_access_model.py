@@ -1,5 +1,5 @@
-"""`payments.has_access` and the view agree with a plain model of subscriptions on who has access: for
-random lives, in random batches, in any order."""
+"""`payments.has_access` and the view agree with a plain model of subscriptions on who has access:
+for random lives, in random batches, in any order."""
 
 from __future__ import annotations
 
