@@ -18,7 +18,8 @@ USER = "11111111-1111-4111-8111-111111111111"
 
 
 def token(sub: str | None = USER, *, secret: str = JWT_SECRET, **claims: Any) -> str:
-    body = {"role": "authenticated", "exp": int(time.time()) + 600, **claims}
+    """A user's token, valid for as long as the longest test run: parameters of tests hold some."""
+    body = {"role": "authenticated", "exp": int(time.time()) + 24 * 3600, **claims}
     return jwt.encode(body | ({"sub": sub} if sub else {}), secret, algorithm="HS256")
 
 

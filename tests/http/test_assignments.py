@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+import stripe
 
-from api import Api, api
+from api import Api, connect, serving
 from billhook.mirror import assignments
 from billhook.mirror.rebuild import rebuild
 from billhook.models import RebuildOrder
@@ -18,9 +20,17 @@ from cli import Billhook
 from recovering import Station
 from stripe_events import event, session, subject
 
-__all__ = ["api"]
-
 PATH = "/test/customers/assignments"
+
+
+@pytest.fixture
+def api(database_url: str, sandbox: str) -> Iterator[Api]:
+    """Billhook with a Stripe account of its own: customers of other tests have teams, too."""
+    key = f"sk_test_assignments{uuid4().hex}_1"
+    connect(database_url, sandbox, key)
+    with serving(database_url, sandbox) as found:
+        found.stripe = stripe.StripeClient(key, base_addresses={"api": sandbox})
+        yield found
 
 
 @pytest.fixture
@@ -170,31 +180,22 @@ def team(name: str, **customer: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def host() -> str:
-    """Other tests have customers at the same sandbox."""
-    return f"{uuid4().hex}.example"
-
-
-@pytest.fixture
-def customers(api: Api, host: str) -> list[str]:
+def customers(api: Api) -> list[str]:
     """Three mirrored customers; two of them have one email address."""
-    emails = (f"Ada@{host}", f"bob@{host}", f"BOB@{host}")
+    emails = ("Ada@shop.example", "bob@shop.example", "BOB@shop.example")
     found = [str(api.stripe.v1.customers.create({"email": each}).id) for each in emails]
-    api.books.execute("DELETE FROM payments.customers")
     assert api.admin("POST", "/test/sync").status_code == 200
     return found
 
 
-def test_the_api_assigns_by_id_and_by_email_and_reports_each(
-    api: Api, customers: list[str], host: str
-) -> None:
+def test_the_api_assigns_by_id_and_by_email_and_reports_each(api: Api, customers: list[str]) -> None:
     ada, bob, _ = customers
     wanted = [
-        team("t_1", email=f"ada@{host}".upper()),
-        team("t_2", email=f"bob@{host}"),
+        team("t_1", email="ada@shop.example".upper()),
+        team("t_2", email="bob@shop.example"),
         team("t_3", customerId=bob),
         team("t_4", customerId="cus_nobody"),
-        team("t_5", email=f"nobody@{host}"),
+        team("t_5", email="nobody@shop.example"),
         team("t_3", customerId=ada),
     ]
     expected = ["assigned", "ambiguous", "assigned", "unknown", "unknown", "conflict"]
@@ -254,7 +255,7 @@ def test_only_admins_assign(api: Api) -> None:
 
 
 def test_the_command_maps_by_email_file_and_metadata(
-    api: Api, customers: list[str], host: str, linked: Billhook, tmp_path: Path
+    api: Api, customers: list[str], linked: Billhook, tmp_path: Path
 ) -> None:
     ada, bob, other = customers
     api.stripe.v1.customers.update(other, {"metadata": {"team": "t_9"}})
@@ -265,7 +266,7 @@ def test_the_command_maps_by_email_file_and_metadata(
             csv.writer(file).writerows(rows)
         return str(tmp_path / name)
 
-    known, unknown = (f"ada@{host}", "t_1"), (f"nobody@{host}", "t_8")
+    known, unknown = ("ada@shop.example", "t_1"), ("nobody@shop.example", "t_8")
     file = written("e.csv", ("email", "subject_id"), known, unknown)
     by_email = ("--by", "email", file, "--type", "team")
     ran = linked("customers", "map", *by_email, "--dry-run")
