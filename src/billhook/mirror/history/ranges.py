@@ -38,6 +38,8 @@ INSERT INTO billhook.imports AS i (environment, since) VALUES ($1, $2)
 ON CONFLICT (environment) DO UPDATE SET
     since = EXCLUDED.since, upto = NULL, started_at = now(), finished_at = NULL, skipped = 0,
     resumed_at = NULL, resumed_read = 0, failures = 0, error = NULL, next_at = now()
+WHERE $3 OR i.finished_at IS NOT NULL OR i.since > EXCLUDED.since
+RETURNING true
 """
 _CONTINUE = """
 UPDATE billhook.imports SET next_at = now() WHERE environment = $1 AND finished_at IS NULL
@@ -149,15 +151,19 @@ async def find(connection: Connection, environment: Environment) -> asyncpg.Reco
     return await connection.fetchrow(_IMPORT, environment)
 
 
-async def request(connection: Connection, environment: Environment, since: int) -> None:
-    """Begin an import, or continue the one that is not finished, if it goes as far back."""
-    found = await find(connection, environment)
-    if found is not None and found["finished_at"] is None and found["since"] <= since:
+async def request(
+    connection: Connection, environment: Environment, since: int, *, from_scratch: bool = False
+) -> None:
+    """Begin an import, or continue the one that is not finished, if it goes as far back.
+
+    Args:
+        from_scratch: begin one in any case.
+    """
+    if await connection.fetchval(_REQUEST, environment, since, from_scratch):
+        await take_away(connection, lease_name(environment))
+        await connection.execute(_FORGET_RANGES, environment)
+    else:
         await connection.execute(_CONTINUE, environment)
-        return
-    await take_away(connection, lease_name(environment))
-    await connection.execute(_REQUEST, environment, since)
-    await connection.execute(_FORGET_RANGES, environment)
 
 
 async def begin(connection: Connection, environment: Environment, now: int) -> list[Range]:
