@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -12,7 +16,8 @@ import pytest
 from test_sync import Account
 
 from api import Api, connect, serving
-from billhook.client import Client
+from billhook.client import AsyncClient, Client
+from billhook.mirror import history
 from cli import Billhook
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 
@@ -341,6 +346,104 @@ def test_the_command_and_the_client_import_and_show_the_progress(
         assert "since 2011-01-01" in billhook("status").out
         begun = client.start_import("test", since=datetime(2030, 1, 1, tzinfo=UTC))
         assert begun.since == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def command(served: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
+    monkeypatch.setenv("BILLHOOK_URL", served.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    return billhook
+
+
+def test_the_command_fails_while_stripe_rejects_a_list(
+    served: Api, shop: Account, command: Billhook
+) -> None:
+    shop.fault(path_prefix="/v1/refunds", status=403, times=1)
+    ran = command("import")
+    assert ran.code == 1
+    assert "test: waiting" in ran.out
+    assert "refunds: " in ran.out
+    assert "It continues at 20" in ran.out
+    # Again, at once: the error of before is not the result of this time.
+    ran = command("import", "--json")
+    assert (ran.code, ran.json["status"], ran.json["error"]) == (0, "finished", None)
+    assert ran.json["retryAt"] is None
+
+
+def test_the_command_fails_if_the_app_rejected_payments(served: Api, command: Billhook) -> None:
+    served.books.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION E'no partial\\x1b[31m captures'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON payments.transactions
+        FOR EACH ROW WHEN (NEW.amount = 600) EXECUTE FUNCTION refuse();
+        """
+    )
+    ran = command("import")
+    assert ran.code == 1
+    assert "test: finished" in ran.out
+    assert "1 facts were rejected by a rule of the app" in ran.out
+    assert "no partial [31m captures" in ran.out  # nothing that a terminal obeys
+    ran = command("import", "--json")
+    assert (ran.code, ran.json["skipped"]) == (1, 1)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Imports read nothing until this is set."""
+    may_read, read = Event(), history.read
+
+    async def later(*given: Any) -> Any:
+        await asyncio.to_thread(may_read.wait, 60)
+        return await read(*given)
+
+    monkeypatch.setattr(history, "read", later)
+    return may_read
+
+
+def while_it_waits(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
+    """Do this when the command looks for the end of the import."""
+    real = AsyncClient.import_progress
+
+    async def looking(client: AsyncClient, environment: Any) -> Any:
+        what()
+        await asyncio.sleep(0)
+        return await real(client, environment)
+
+    monkeypatch.setattr(AsyncClient, "import_progress", looking)
+
+
+def test_the_command_joins_an_import_that_is_running(
+    served: Api, command: Billhook, held: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_waits(monkeypatch, held.set)
+    begun = command("import", "--background", "--json")
+    assert (begun.code, begun.json["status"] in ("waiting", "running")) == (0, True)
+    ran = command("import", "--since", "2024-01-01", "--json")
+    assert (ran.code, ran.json["status"]) == (0, "finished")
+    assert ran.json["startedAt"] == begun.json["startedAt"]
+
+
+def test_an_interrupted_command_says_that_the_import_continues(
+    served: Api, command: Billhook, held: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_waits(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    ran = command("import", "--json")
+    assert (ran.code, ran.out) == (130, "")
+    assert "billhook import --environment test --progress" in ran.err
+    held.set()
+    assert imported(served)["status"] == "finished"
+
+
+def test_an_import_that_is_refused_is_an_error(
+    database_url: str, sandbox: str, billhook: Billhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(database_url, sandbox) as api:
+        monkeypatch.setenv("BILLHOOK_URL", api.url)
+        monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+        ran = billhook("import", "--json")
+        assert (ran.code, ran.out, ran.error["error"]) == (1, "", "PAYMENT_CONFIG_INVALID")
+        assert billhook("import", "--progress", "--since", "2024-01-01").code == 2
 
 
 def test_with_a_lost_dispute_the_sums_are_what_stripe_holds(served: Api, shop: Account) -> None:

@@ -17,7 +17,8 @@ from billhook.settings import Environment
 
 _IMPORT = """
 SELECT since, upto, begins, started_at, resumed_at, resumed_read, finished_at, complete_from,
-    skipped, error, next_at <= now() AS is_due
+    skipped, error, next_at <= now() AS is_due,
+    CASE WHEN finished_at IS NULL AND next_at > now() THEN next_at END AS retry_at
 FROM billhook.imports WHERE environment = $1
 """
 # A new account has none, as soon as it was synced.
@@ -52,7 +53,8 @@ UPDATE billhook.imports SET upto = $2, begins = (
 WHERE environment = $1
 """
 _RESUMED = """
-UPDATE billhook.imports SET resumed_at = now(), resumed_read = (
+UPDATE billhook.imports SET
+    resumed_at = now(), error = CASE WHEN skipped > 0 THEN error END, resumed_read = (
     SELECT coalesce(pg_catalog.sum(objects), 0) FROM billhook.import_ranges WHERE environment = $1)
 WHERE environment = $1
 """
