@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import stripe
 
 from api import connect
-from billhook.access.secrets import SecretStore
-from billhook.errors import BillhookError, DatabaseUnavailable, UpstreamFailure
+from billhook.access.secrets import SecretStore, stripe_key_name
+from billhook.errors import (
+    BillhookError,
+    DatabaseUnavailable,
+    PaymentConfigInvalid,
+    UpstreamFailure,
+)
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, replaying
 from billhook.mirror.history import History
 from billhook.models import ReplayEvents
@@ -328,6 +335,38 @@ def test_a_gap_is_filled_although_the_account_was_disconnected_meanwhile(
     lose_payments(station)
     station.fill_gap()
     assert payments(station) == ["succeeded"]
+
+
+@pytest.mark.parametrize("work", ["pull", "import_history", "refresh", "verify"])
+def test_nothing_is_read_with_the_key_of_an_account_that_is_not_connected_yet(
+    station: Station, work: str
+) -> None:
+    """At startup, a key from the environment is stored before its account is known."""
+    ours = station.stripe.v1.customers.create({"name": "Ada"}).id
+    station.sync()
+    other = f"sk_test_other{station.key.removeprefix('sk_test_')}"
+    stripe.StripeClient(other, base_addresses={"api": station.sandbox}).v1.payment_intents.create(
+        {
+            **{"amount": 900, "currency": "eur", "confirm": True, "payment_method": "pm_card_visa"},
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+        }
+    )
+
+    async def seed(database: Database) -> None:
+        await SecretStore(database, station.settings).set(stripe_key_name("test"), other)
+
+    station.books.run(seed)
+    station.books.execute(
+        "INSERT INTO billhook.refreshes (environment, object_type, object_id, reason, next_at)"
+        f" VALUES ('test', 'customer', '{ours}', 'unknown', now());"
+        "UPDATE billhook.pulls SET next_at = now(), since = since - interval '2 days'"
+    )
+    with suppress(PaymentConfigInvalid):  # an import stores it
+        station.work(lambda worker: getattr(worker, work)("test"))
+    assert payments(station) == []
+    assert station.statuses() == []
+    assert station.books.rows("SELECT deleted FROM payments.customers") == [{"deleted": False}]
+    assert station.books.rows("SELECT FROM billhook.verifications") == []
 
 
 def test_an_incomplete_sync_of_a_gap_is_repeated(station: Station) -> None:

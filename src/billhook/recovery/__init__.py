@@ -131,7 +131,7 @@ class Recovery:
             return False
         if not await self._has_key(environment):
             return False
-        reader = await fetching.reader_of_account(self._database, self._gateway, environment)
+        reader = await fetching.reader_in_background(self._database, self._gateway, environment)
         return await refreshes.settle_due(reader) > 0
 
     async def assign(self, environment: Environment) -> bool:

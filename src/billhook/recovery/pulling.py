@@ -114,9 +114,8 @@ async def pull_due(
                 if every is None:  # the first pull: from now on
                     await connection.execute(_BEGIN, environment)
                 return
-        key = await gateway.key(environment)
-        reader = fetching.StripeReader(database, gateway, environment, key, lease)
         try:
+            reader = await fetching.reader_in_background(database, gateway, environment, lease)
             await _pull(ledger, reader, lease, since=row["since"], cursor=row["cursor_at"])
         except LeaseLost:
             raise

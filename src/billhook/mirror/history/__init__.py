@@ -10,7 +10,6 @@ written together with how far its range is read.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
@@ -198,8 +197,9 @@ class History:
         Returns:
             Why lists could not be read to the end.
         """
-        found = await fetching.reader_of_account(self._database, self._gateway, environment)
-        reader = replace(found, lease=lease)
+        reader = await fetching.reader_in_background(
+            self._database, self._gateway, environment, lease
+        )
         if not reader.account:
             raise PaymentConfigInvalid(
                 f"No Stripe account is connected in {environment}.",
