@@ -18,6 +18,8 @@ from test_sync import Account
 from api import Api, connect, serving
 from billhook.client import AsyncClient, Client
 from billhook.mirror import history
+from billhook.mirror.history import reading
+from billhook.stripe import list_pages
 from cli import Billhook
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 
@@ -386,6 +388,64 @@ def test_the_command_fails_if_the_app_rejected_payments(served: Api, command: Bi
     assert "no partial [31m captures" in ran.out  # nothing that a terminal obeys
     ran = command("import", "--json")
     assert (ran.code, ran.json["skipped"]) == (1, 1)
+
+
+def test_an_import_continues_although_the_last_object_of_a_page_was_deleted(
+    served: Api, shop: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripe does not list what comes after a deleted object: such as the draft of an invoice."""
+    customer = shop.post("/v1/customers", name="Ada")["id"]
+    paid = shop.post("/v1/invoices", customer=customer)["id"]
+    shop.post("/v1/invoiceitems", customer=customer, invoice=paid, amount="400", currency="eur")
+    shop.post(f"/v1/invoices/{paid}/finalize")
+    shop.post(f"/v1/invoices/{paid}/pay", paid_out_of_band="true")
+    draft = shop.post("/v1/invoices", customer=customer)["id"]
+    monkeypatch.setattr(list_pages, "_PAGE", 1)
+    real, deleted = reading.write_page, []
+
+    async def write(reader: Any, part: Any, *given: Any) -> None:
+        await real(reader, part, *given)
+        if part.after == draft and not deleted:
+            deleted.append(draft)
+            shop.http.delete(f"/v1/invoices/{draft}").raise_for_status()
+
+    listed = reading.list_page
+
+    async def page(*given: Any, after: str | None) -> Any:
+        # The sandbox still lists them.
+        return await listed(*given, after="in_gone" if after in deleted else after)
+
+    monkeypatch.setattr(reading, "write_page", write)
+    monkeypatch.setattr(reading, "list_page", page)
+    imported(served)
+    assert deleted
+    rows = served.books.rows("SELECT object_id FROM billhook.payment_refs")
+    assert paid in [row["object_id"] for row in rows]
+
+
+def test_a_row_that_is_locked_for_too_long_is_not_skipped(served: Api) -> None:
+    served.books.execute(
+        """
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('tries') <= 2 THEN
+                RAISE EXCEPTION 'could not obtain lock' USING ERRCODE = 'lock_not_available';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER busy BEFORE INSERT ON payments.transactions
+        FOR EACH ROW WHEN (NEW.amount = 600) EXECUTE FUNCTION busy();
+        CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
+        LANGUAGE sql AS $$ SELECT interval '0' $$;
+        """
+    )
+    served.admin("POST", "/test/import")
+    deadline = time.monotonic() + 60
+    while (found := served.admin("GET", "/test/import").json())["status"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (found["skipped"], len(transactions(served))) == (0, 7)
 
 
 @pytest.fixture

@@ -149,6 +149,28 @@ def test_many_missed_events_are_pulled_in_windows(
     assert ages == sorted(ages, key=lambda row: row["at"])
 
 
+def test_a_long_list_is_not_read_twice(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly spread events: once a window has the right width, it keeps it."""
+    monkeypatch.setattr(pulling, "_MOST", 50)
+    monkeypatch.setattr(list_pages, "_PAGE", 10)
+    for _ in range(40):
+        station.bought()
+        station.control("advance", seconds=60)
+    pages: list[int] = []
+    real = list_pages.list_page
+
+    async def page(*given: Any, **more: Any) -> Any:
+        found = await real(*given, **more)
+        pages.append(len(found.objects))
+        return found
+
+    monkeypatch.setattr(list_pages, "list_page", page)
+    station.pull()
+    assert station.fulfilled() == 40
+    events = station.books.row("SELECT count(*) AS n FROM payments.webhook_events")["n"]
+    assert sum(pages) < 3 * events  # including the search for that width
+
+
 def test_a_pull_that_stripe_interrupts_goes_on_from_its_cursor(station: Station) -> None:
     station.bought(2)
     station.control("fault", path_prefix="/v1/events", status=500, times=3)

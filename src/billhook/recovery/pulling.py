@@ -161,7 +161,8 @@ async def _pull(
                 continue
             await _apply(ledger, reader, lease, events, seen)
             begin = upto
-            width *= 2  # otherwise all windows after one busy second would stay one second wide
+            if 2 * len(events) <= _MOST:  # otherwise half of all pages would be read in vain
+                width *= 2
             if seen.unrecorded is None:
                 await _execute(reader, lease, _MOVE, begin)
     if seen.unrecorded is not None:

@@ -69,7 +69,8 @@ RETURNING id
 """
 _READ = """
 UPDATE billhook.import_ranges
-SET since = $2, after = $3, reached = $4, objects = $5, written = $6, done = $7 WHERE id = $1
+SET since = $2, upto = $3, after = $4, reached = $5, objects = $6, written = $7, done = $8
+WHERE id = $1
 """
 _SKIPPED = """
 UPDATE billhook.imports SET skipped = skipped + 1, error = $2 WHERE environment = $1
@@ -128,6 +129,11 @@ class Range:
             self.reached = max(self.since, min(created, self.reached))
         self.objects += len(objects)
         self.written += written
+
+    def forget_cursor(self) -> None:
+        """The object `after` no longer exists: continue with those created in the same second,
+        which may have been read."""
+        self.upto, self.after = self.reached + 1, None
 
     def split(self, objects: Sequence[Mapping[str, Any]]) -> Range | None:
         """The older half of what remains after a page, or None if it cannot be split."""
@@ -199,7 +205,9 @@ async def add(connection: Connection, environment: Environment, part: Range) -> 
 async def save(connection: Connection, part: Range) -> None:
     """Store how far a range is read."""
     await connection.execute(
-        _READ, part.id, part.since, part.after, part.reached, part.objects, part.written, part.done
+        _READ,
+        *(part.id, part.since, part.upto, part.after, part.reached),
+        *(part.objects, part.written, part.done),
     )
 
 
