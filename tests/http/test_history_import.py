@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Event
 from typing import Any
@@ -18,8 +19,11 @@ from test_sync import Account
 from api import Api, connect, serving
 from billhook.client import AsyncClient, Client
 from billhook.mirror import history
-from billhook.mirror.history import reading
+from billhook.mirror.history import History, reading
+from billhook.postgres import Database
+from billhook.settings import Environment
 from billhook.stripe import list_pages
+from billhook.stripe.gateway import Gateway
 from cli import Billhook
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 
@@ -421,6 +425,48 @@ def test_an_import_continues_although_the_last_object_of_a_page_was_deleted(
     assert deleted
     rows = served.books.rows("SELECT object_id FROM billhook.payment_refs")
     assert paid in [row["object_id"] for row in rows]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_an_import_that_is_killed_at_every_page_ends_with_the_same_rows(
+    served: Api, shop: Account, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_pages, "_PAGE", 2)
+    real, pages = reading.write_page, 0
+
+    async def write(*given: Any) -> None:
+        nonlocal pages
+        pages += 1
+        await real(*given)
+        if pages % 3:
+            raise Killed
+
+    monkeypatch.setattr(reading, "write_page", write)
+
+    async def again_and_again(database: Database) -> int:
+        async def key(_environment: Environment) -> str:
+            return shop.key
+
+        gateway, runs = Gateway(key, sandbox), 0
+        try:
+            while (await history.progress(database, "test")).status != "finished":
+                runs += 1
+                with suppress(Killed):
+                    await History(database, gateway).run("test")
+        finally:
+            await gateway.close()
+        return runs
+
+    assert served.books.run(again_and_again) > 5
+    found = served.admin("GET", "/test/import").json()
+    assert (found["skipped"], len(transactions(served))) == (0, 7)
+    read = {each["name"]: each["read"] for each in found["lists"]}
+    assert (read["charges"], read["refunds"]) == (7, 1)  # nothing was read twice
+    rebuilt = served.admin("POST", "/test/rebuild").json()["rebuild"]
+    assert [each for each in rebuilt["tables"] if each["different"]] == []
 
 
 def test_a_row_that_is_locked_for_too_long_is_not_skipped(served: Api) -> None:
