@@ -104,6 +104,11 @@ class Station:
         self.books.execute("UPDATE billhook.pulls SET next_at = now()")
         self.work(lambda worker: worker.pull("test"))
 
+    def fill_gap(self) -> None:
+        """Do what a gap needs."""
+        self.work(lambda worker: worker.sync_gap("test"))
+        self.work(lambda worker: worker.import_history("test"))
+
     def retry(self) -> None:
         """Try all failed events again, whether or not it is time."""
 

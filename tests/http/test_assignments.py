@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +18,7 @@ import stripe
 from api import Api, connect, serving
 from billhook.mirror import assignments
 from billhook.mirror.rebuild import rebuild
-from billhook.models import RebuildOrder
+from billhook.models import AssignedCustomer, RebuildOrder
 from cli import Billhook
 from recovering import Station
 from stripe_events import event, session, subject
@@ -292,6 +294,130 @@ def test_the_command_maps_by_email_file_and_metadata(
         bob: "t_2",
         other: "t_9",
     }
+
+
+def test_two_customers_show_that_an_address_is_ambiguous(
+    api: Api, customers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shop may give one address to all of its guests: they are not all loaded."""
+    api.books.execute("""
+        INSERT INTO payments.customers (provider, environment, provider_customer_id, email, raw)
+        SELECT 'stripe', 'test', 'cus_guest' || n, 'guest@shop.example', '{}'
+        FROM generate_series(1, 500) n
+    """)
+    loaded: list[Any] = []
+    real = assignments._Planned.add
+
+    def add(self: Any, assignment: Any, found: Any) -> Any:
+        loaded.extend(found)
+        return real(self, assignment, found)
+
+    monkeypatch.setattr(assignments._Planned, "add", add)
+    assert outcome(api, team("t_1", email="guest@shop.example")) == ["ambiguous"]
+    assert len(loaded) == 2
+
+
+def test_many_assignments_are_applied_a_few_at_a_time(
+    api: Api, customers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction loads all subscriptions and invoices of its customers."""
+    monkeypatch.setattr(assignments, "_AT_ONCE", 2)
+    sizes: list[int] = []
+    real = assignments._apply
+
+    async def apply(database: Any, environment: Any, ids: Any) -> int:
+        sizes.append(len(ids))
+        return await real(database, environment, ids)
+
+    monkeypatch.setattr(assignments, "_apply", apply)
+    wanted = [team(f"t_{each}", customerId=each) for each in customers]
+    assert outcome(api, *wanted) == ["assigned"] * 3
+    assert sizes == [2, 1]
+    assert len(api.books.rows("SELECT FROM payments.customer_mappings")) == 3
+
+
+class Member:
+    """A customer with the id of a user in its metadata."""
+
+    deleted = False
+
+    def __init__(self, user: str) -> None:
+        self.metadata, self.provider_customer_id = {"user": user}, f"cus_{user}"
+
+
+class _Crowd:
+    """A client of an account with many customers, which counts how many are in memory."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.alive = self.most = 0
+        self.customers = self
+
+    def all(self, _environment: str) -> Iterator[Any]:
+        for n in range(self.number):
+            yield self._counted(Member(str(n)))
+
+    def assign(
+        self, _environment: str, batch: Any, *, overwrite: bool, dry_run: bool
+    ) -> Iterator[AssignedCustomer]:
+        assert len(batch) <= 1000
+        for each in batch:
+            yield self._counted(
+                AssignedCustomer(
+                    customer_id=each["customer_id"],
+                    email=None,
+                    subject=each["subject"],
+                    outcome="assigned",
+                    current_subject=None,
+                    current_customer_id=None,
+                )
+            )
+
+    def _counted(self, found: Any) -> Any:
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(found, self._gone)
+        return found
+
+    def _gone(self) -> None:
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_the_command_holds_only_a_part_of_the_customers_in_memory(
+    billhook: Billhook, monkeypatch: pytest.MonkeyPatch, json: bool
+) -> None:
+    crowd = _Crowd(5000)
+    monkeypatch.setattr("billhook.cli.customers.connected", lambda _url: nullcontext(crowd))
+    ran = billhook(
+        *("customers", "map", "--by", "metadata", "--key", "user", "--type", "user", "--yes"),
+        *(["--json"] if json else []),
+    )
+    assert ran.code == 0, ran.err
+    if json:
+        assert [each["subject"]["id"] for each in ran.json["assignments"]] == [
+            str(n) for n in range(5000)
+        ]
+    else:
+        assert ran.out.endswith("5000 assigned\n")
+        assert ran.out.count("user:") == 5000
+    assert crowd.most <= 1000
+
+
+def test_no_rows_are_still_json(linked: Billhook, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("customer_id,subject_type,subject_id\n")
+    ran = linked("customers", "map", str(tmp_path / "f.csv"), "--json")
+    assert (ran.code, ran.json) == (0, {"assignments": []})
+    assert "Nothing to assign." in linked("customers", "map", str(tmp_path / "f.csv")).out
+
+
+def test_a_file_that_is_not_utf_8_is_refused(linked: Billhook, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_bytes(
+        "customer_id,subject_type,subject_id\ncus,é,1".encode("cp1252")
+    )
+    ran = linked("customers", "map", str(tmp_path / "f.csv"))
+    assert ran.code == 2
+    assert "is not UTF-8" in ran.err
 
 
 @pytest.mark.parametrize(

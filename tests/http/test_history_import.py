@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import httpx
@@ -12,7 +17,13 @@ import pytest
 from test_sync import Account
 
 from api import Api, connect, serving
-from billhook.client import Client
+from billhook.client import AsyncClient, Client
+from billhook.mirror import history
+from billhook.mirror.history import History, reading
+from billhook.postgres import Database
+from billhook.settings import Environment
+from billhook.stripe import list_pages
+from billhook.stripe.gateway import Gateway
 from cli import Billhook
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 
@@ -341,6 +352,209 @@ def test_the_command_and_the_client_import_and_show_the_progress(
         assert "since 2011-01-01" in billhook("status").out
         begun = client.start_import("test", since=datetime(2030, 1, 1, tzinfo=UTC))
         assert begun.since == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def command(served: Api, monkeypatch: pytest.MonkeyPatch, billhook: Billhook) -> Billhook:
+    monkeypatch.setenv("BILLHOOK_URL", served.url)
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    return billhook
+
+
+def test_the_command_fails_while_stripe_rejects_a_list(
+    served: Api, shop: Account, command: Billhook
+) -> None:
+    shop.fault(path_prefix="/v1/refunds", status=403, times=1)
+    ran = command("import")
+    assert ran.code == 1
+    assert "test: waiting" in ran.out
+    assert "refunds: " in ran.out
+    assert "It continues at 20" in ran.out
+    # Again, at once: the error of before is not the result of this time.
+    ran = command("import", "--json")
+    assert (ran.code, ran.json["status"], ran.json["error"]) == (0, "finished", None)
+    assert ran.json["retryAt"] is None
+
+
+def test_the_command_fails_if_the_app_rejected_payments(served: Api, command: Billhook) -> None:
+    served.books.execute(
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION E'no partial\\x1b[31m captures'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON payments.transactions
+        FOR EACH ROW WHEN (NEW.amount = 600) EXECUTE FUNCTION refuse();
+        """
+    )
+    ran = command("import")
+    assert ran.code == 1
+    assert "test: finished" in ran.out
+    assert "1 facts were rejected by a rule of the app" in ran.out
+    assert "no partial [31m captures" in ran.out  # nothing that a terminal obeys
+    ran = command("import", "--json")
+    assert (ran.code, ran.json["skipped"]) == (1, 1)
+
+
+def test_an_import_continues_although_the_last_object_of_a_page_was_deleted(
+    served: Api, shop: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripe does not list what comes after a deleted object: such as the draft of an invoice."""
+    customer = shop.post("/v1/customers", name="Ada")["id"]
+    paid = shop.post("/v1/invoices", customer=customer)["id"]
+    shop.post("/v1/invoiceitems", customer=customer, invoice=paid, amount="400", currency="eur")
+    shop.post(f"/v1/invoices/{paid}/finalize")
+    shop.post(f"/v1/invoices/{paid}/pay", paid_out_of_band="true")
+    draft = shop.post("/v1/invoices", customer=customer)["id"]
+    monkeypatch.setattr(list_pages, "_PAGE", 1)
+    real, deleted = reading.write_page, []
+
+    async def write(reader: Any, part: Any, *given: Any) -> None:
+        await real(reader, part, *given)
+        if part.after == draft and not deleted:
+            deleted.append(draft)
+            shop.http.delete(f"/v1/invoices/{draft}").raise_for_status()
+
+    listed = reading.list_page
+
+    async def page(*given: Any, after: str | None) -> Any:
+        # The sandbox still lists them.
+        return await listed(*given, after="in_gone" if after in deleted else after)
+
+    monkeypatch.setattr(reading, "write_page", write)
+    monkeypatch.setattr(reading, "list_page", page)
+    imported(served)
+    assert deleted
+    rows = served.books.rows("SELECT object_id FROM billhook.payment_refs")
+    assert paid in [row["object_id"] for row in rows]
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_an_import_that_is_killed_at_every_page_ends_with_the_same_rows(
+    served: Api, shop: Account, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_pages, "_PAGE", 2)
+    real, pages = reading.write_page, 0
+
+    async def write(*given: Any) -> None:
+        nonlocal pages
+        pages += 1
+        await real(*given)
+        if pages % 3:
+            raise Killed
+
+    monkeypatch.setattr(reading, "write_page", write)
+
+    async def again_and_again(database: Database) -> int:
+        async def key(_environment: Environment) -> str:
+            return shop.key
+
+        gateway, runs = Gateway(key, sandbox), 0
+        try:
+            while (await history.progress(database, "test")).status != "finished":
+                runs += 1
+                with suppress(Killed):
+                    await History(database, gateway).run("test")
+        finally:
+            await gateway.close()
+        return runs
+
+    assert served.books.run(again_and_again) > 5
+    found = served.admin("GET", "/test/import").json()
+    assert (found["skipped"], len(transactions(served))) == (0, 7)
+    read = {each["name"]: each["read"] for each in found["lists"]}
+    assert (read["charges"], read["refunds"]) == (7, 1)  # nothing was read twice
+    rebuilt = served.admin("POST", "/test/rebuild").json()["rebuild"]
+    assert [each for each in rebuilt["tables"] if each["different"]] == []
+
+
+def test_a_row_that_is_locked_for_too_long_is_not_skipped(served: Api) -> None:
+    served.books.execute(
+        """
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('tries') <= 2 THEN
+                RAISE EXCEPTION 'could not obtain lock' USING ERRCODE = 'lock_not_available';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER busy BEFORE INSERT ON payments.transactions
+        FOR EACH ROW WHEN (NEW.amount = 600) EXECUTE FUNCTION busy();
+        CREATE OR REPLACE FUNCTION billhook.backoff(failures integer) RETURNS interval
+        LANGUAGE sql AS $$ SELECT interval '0' $$;
+        """
+    )
+    served.admin("POST", "/test/import")
+    deadline = time.monotonic() + 60
+    while (found := served.admin("GET", "/test/import").json())["status"] != "finished":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (found["skipped"], len(transactions(served))) == (0, 7)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Imports read nothing until this is set."""
+    may_read, read = Event(), history.read
+
+    async def later(*given: Any) -> Any:
+        await asyncio.to_thread(may_read.wait, 60)
+        return await read(*given)
+
+    monkeypatch.setattr(history, "read", later)
+    return may_read
+
+
+def while_it_waits(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
+    """Do this when the command looks for the end of the import."""
+    real = AsyncClient.import_progress
+
+    async def looking(client: AsyncClient, environment: Any) -> Any:
+        what()
+        await asyncio.sleep(0)
+        return await real(client, environment)
+
+    monkeypatch.setattr(AsyncClient, "import_progress", looking)
+
+
+def test_the_command_joins_an_import_that_is_running(
+    served: Api, command: Billhook, held: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_waits(monkeypatch, held.set)
+    begun = command("import", "--background", "--json")
+    assert (begun.code, begun.json["status"] in ("waiting", "running")) == (0, True)
+    ran = command("import", "--since", "2024-01-01", "--json")
+    assert (ran.code, ran.json["status"]) == (0, "finished")
+    assert ran.json["startedAt"] == begun.json["startedAt"]
+
+
+def test_an_interrupted_command_says_that_the_import_continues(
+    served: Api, command: Billhook, held: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_waits(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGINT))
+    # A shell lets what it starts in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ran = command("import", "--json")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ran.code, ran.out) == (130, "")
+    assert "billhook import --environment test --progress" in ran.err
+    held.set()
+    assert imported(served)["status"] == "finished"
+
+
+def test_an_import_that_is_refused_is_an_error(
+    database_url: str, sandbox: str, billhook: Billhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(database_url, sandbox) as api:
+        monkeypatch.setenv("BILLHOOK_URL", api.url)
+        monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+        ran = billhook("import", "--json")
+        assert (ran.code, ran.out, ran.error["error"]) == (1, "", "PAYMENT_CONFIG_INVALID")
+        assert billhook("import", "--progress", "--since", "2024-01-01").code == 2
 
 
 def test_with_a_lost_dispute_the_sums_are_what_stripe_holds(served: Api, shop: Account) -> None:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import stripe
 
 from api import connect
-from billhook.errors import BillhookError, DatabaseUnavailable
+from billhook.access.secrets import SecretStore, stripe_key_name
+from billhook.errors import (
+    BillhookError,
+    DatabaseUnavailable,
+    PaymentConfigInvalid,
+    UpstreamFailure,
+)
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, replaying
+from billhook.mirror.history import History
 from billhook.models import ReplayEvents
+from billhook.postgres import Database
 from billhook.recovery import Recovery, _repeat, pulling
 from billhook.stripe import list_pages
+from billhook.stripe.gateway import Gateway
 from books import WIPE
 from odd_stripe import odd
 from recovering import Station
@@ -137,6 +149,28 @@ def test_many_missed_events_are_pulled_in_windows(
     assert ages == sorted(ages, key=lambda row: row["at"])
 
 
+def test_a_long_list_is_not_read_twice(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly spread events: once a window has the right width, it keeps it."""
+    monkeypatch.setattr(pulling, "_MOST", 50)
+    monkeypatch.setattr(list_pages, "_PAGE", 10)
+    for _ in range(40):
+        station.bought()
+        station.control("advance", seconds=60)
+    pages: list[int] = []
+    real = list_pages.list_page
+
+    async def page(*given: Any, **more: Any) -> Any:
+        found = await real(*given, **more)
+        pages.append(len(found.objects))
+        return found
+
+    monkeypatch.setattr(list_pages, "list_page", page)
+    station.pull()
+    assert station.fulfilled() == 40
+    events = station.books.row("SELECT count(*) AS n FROM payments.webhook_events")["n"]
+    assert sum(pages) < 3 * events  # including the search for that width
+
+
 def test_a_pull_that_stripe_interrupts_goes_on_from_its_cursor(station: Station) -> None:
     station.bought(2)
     station.control("fault", path_prefix="/v1/events", status=500, times=3)
@@ -153,19 +187,36 @@ def test_a_pull_that_stripe_interrupts_goes_on_from_its_cursor(station: Station)
     }
 
 
+def away(station: Station, days: int = 40) -> None:
+    """As if the last pull and import had been this long ago."""
+    station.books.execute(
+        f"UPDATE billhook.pulls SET since = since - interval '{days} days', "
+        f"cursor_at = cursor_at - interval '{days} days';"
+        f"UPDATE billhook.imports SET upto = upto - {days * 86400}"
+    )
+
+
+def lose_payments(station: Station) -> None:
+    """As if all purchases had been in the gap: no event reports them any more."""
+    station.books.execute(f"{WIPE.partition('DELETE')[0]} DELETE FROM payments.transactions")
+
+
+def payments(station: Station) -> list[str]:
+    return [row["status"] for row in station.books.rows("SELECT status FROM payments.transactions")]
+
+
 def test_events_that_stripe_no_longer_lists_are_told_as_a_gap_and_mended_by_a_sync(
     station: Station,
 ) -> None:
     station.stripe.v1.products.create({"name": "Made while we were away"})
-    station.books.execute(
-        "UPDATE billhook.pulls SET since = since - interval '40 days', "
-        "cursor_at = cursor_at - interval '40 days'"
-    )
+    away(station)
     station.pull()
     row = station.books.row(
         "SELECT gap_from IS NOT NULL AND gap_upto > gap_from AS gap FROM billhook.pulls"
     )
     assert row["gap"]
+    station.books.execute("DELETE FROM payments.stripe_products")
+    station.fill_gap()
     names = station.books.rows("SELECT name FROM payments.stripe_products")
     assert names == [{"name": "Made while we were away"}]
 
@@ -174,22 +225,204 @@ def test_payments_of_a_gap_are_imported(station: Station) -> None:
     station.sync()
     station.work(lambda worker: worker.import_history("test"))
     station.bought()
-    station.books.execute(
-        "UPDATE billhook.pulls SET since = since - interval '40 days', "
-        "cursor_at = cursor_at - interval '40 days'"
-    )
+    away(station)
     station.pull()
-    # As if the purchase had been in the gap, too.
-    station.books.execute(f"{WIPE.partition('DELETE')[0]} DELETE FROM payments.transactions")
-    station.work(lambda worker: worker.import_history("test"))
+    lose_payments(station)
+    station.fill_gap()
     row = station.books.row(
         "SELECT finished_at IS NOT NULL AS done, since, complete_from FROM billhook.imports"
     )
     assert row["done"]
     gap = station.books.row("SELECT extract(epoch FROM gap_from)::bigint AS at FROM billhook.pulls")
     assert row["complete_from"] < row["since"] < gap["at"]  # all before had been imported
-    rows = station.books.rows("SELECT status FROM payments.transactions")
-    assert [each["status"] for each in rows] == ["succeeded"]
+    assert payments(station) == ["succeeded"]
+    started = station.books.row("SELECT started_at FROM billhook.imports")
+    station.fill_gap()
+    assert station.books.row("SELECT started_at FROM billhook.imports") == started  # only once
+
+
+def test_a_gap_that_the_success_page_found_is_filled(station: Station) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    station.bought()
+    away(station)
+
+    async def page(database: Database) -> None:
+        gateway = Gateway(SecretStore(database, station.settings).stripe_key, station.sandbox)
+        await pulling.pull_due(Ledger(database), gateway, "test", every=None)
+        await gateway.close()
+
+    station.books.run(page)
+    lose_payments(station)
+    station.pull()
+    station.fill_gap()
+    assert payments(station) == ["succeeded"]
+
+
+def test_a_gap_is_filled_although_the_pull_that_found_it_failed(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor has passed the gap by then."""
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    station.bought(20)
+    away(station)
+    monkeypatch.setattr(pulling, "_MOST", 10)
+    monkeypatch.setattr(list_pages, "_PAGE", 10)
+    real, applied = pulling._apply, []
+
+    async def interrupted(*given: Any) -> None:
+        await real(*given)
+        applied.append(given)
+        if len(applied) == 2:
+            raise UpstreamFailure("Stripe could not be reached.")
+
+    monkeypatch.setattr(pulling, "_apply", interrupted)
+    with pytest.raises(UpstreamFailure):
+        station.pull()
+    station.pull()
+    lose_payments(station)
+    station.fill_gap()
+    assert payments(station) == ["succeeded"] * 20
+
+
+@pytest.mark.parametrize("reaches", ["everything", "a part"])
+def test_an_import_that_began_before_a_gap_does_not_count_for_it(
+    station: Station, reaches: str
+) -> None:
+    station.sync()
+    # It was interrupted when everything but the list of refunds had been read.
+    since = 1293840000 if reaches == "everything" else station.now() - 3600
+    station.books.execute(
+        f"""
+        INSERT INTO billhook.imports (environment, since, upto)
+        VALUES ('test', {since}, {station.now()});
+        INSERT INTO billhook.import_ranges (environment, list, since, upto, reached, done)
+        SELECT 'test', list, {since}, {station.now()}, {since}, list <> 'refunds'
+        FROM unnest('{{charges,payment_intents,refunds}}'::text[]) list
+        """
+    )
+    station.bought()
+    away(station)
+    station.pull()
+    lose_payments(station)
+    station.fill_gap()
+    station.fill_gap()
+    assert payments(station) == ["succeeded"]
+    assert imported_since(station) <= since
+
+
+def imported_since(station: Station) -> int:
+    row = station.books.row("SELECT since FROM billhook.imports WHERE finished_at IS NOT NULL")
+    return int(row["since"])
+
+
+def test_a_gap_is_filled_whichever_import_was_requested_meanwhile(station: Station) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    station.bought()
+    away(station)
+    station.pull()
+    lose_payments(station)
+    latest = datetime.fromtimestamp(station.now() + 3600, UTC)
+
+    async def request(worker: Recovery) -> None:
+        await worker._history.run("test", latest)
+
+    station.work(request)
+    assert imported_since(station) == int(latest.timestamp())
+    assert payments(station) == []
+    station.fill_gap()
+    assert payments(station) == ["succeeded"]
+
+
+def test_a_gap_is_filled_although_the_account_was_disconnected_meanwhile(
+    station: Station,
+) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    station.bought()
+    away(station)
+    station.pull()
+    other = f"sk_test_other{station.key.removeprefix('sk_test_')}"
+    connect(station.books.dsn, station.sandbox, other)
+    station.fill_gap()
+    connect(station.books.dsn, station.sandbox, station.key)
+    # Its import does not go back to the gap.
+    station.books.execute(
+        "INSERT INTO billhook.imports (environment, since, upto, finished_at)"
+        f" VALUES ('test', {station.now()}, {station.now()}, now())"
+    )
+    station.pull()
+    lose_payments(station)
+    station.fill_gap()
+    assert payments(station) == ["succeeded"]
+
+
+@pytest.mark.parametrize("work", ["pull", "import_history", "refresh", "verify"])
+def test_nothing_is_read_with_the_key_of_an_account_that_is_not_connected_yet(
+    station: Station, work: str
+) -> None:
+    """At startup, a key from the environment is stored before its account is known."""
+    ours = station.stripe.v1.customers.create({"name": "Ada"}).id
+    station.sync()
+    other = f"sk_test_other{station.key.removeprefix('sk_test_')}"
+    stripe.StripeClient(other, base_addresses={"api": station.sandbox}).v1.payment_intents.create(
+        {
+            **{"amount": 900, "currency": "eur", "confirm": True, "payment_method": "pm_card_visa"},
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+        }
+    )
+
+    async def seed(database: Database) -> None:
+        await SecretStore(database, station.settings).set(stripe_key_name("test"), other)
+
+    station.books.run(seed)
+    station.books.execute(
+        "INSERT INTO billhook.refreshes (environment, object_type, object_id, reason, next_at)"
+        f" VALUES ('test', 'customer', '{ours}', 'unknown', now());"
+        "UPDATE billhook.pulls SET next_at = now(), since = since - interval '2 days'"
+    )
+    with suppress(PaymentConfigInvalid):  # an import stores it
+        station.work(lambda worker: getattr(worker, work)("test"))
+    assert payments(station) == []
+    assert station.statuses() == []
+    assert station.books.rows("SELECT deleted FROM payments.customers") == [{"deleted": False}]
+    assert station.books.rows("SELECT FROM billhook.verifications") == []
+
+
+def test_an_incomplete_sync_of_a_gap_is_repeated(station: Station) -> None:
+    station.sync()
+    station.stripe.v1.products.create({"name": "Made while we were away"})
+    away(station)
+    station.pull()
+    station.books.execute("DELETE FROM payments.stripe_products")
+    station.control("fault", path_prefix="/v1/products", status=403, times=1)
+    station.fill_gap()
+    assert station.books.rows("SELECT FROM payments.stripe_products") == []
+    station.books.execute("UPDATE billhook.pulls SET resync_at = now()")
+    station.fill_gap()
+    assert len(station.books.rows("SELECT FROM payments.stripe_products")) == 1
+    assert station.books.row("SELECT resync_at FROM billhook.pulls") == {"resync_at": None}
+
+
+def test_without_automatic_imports_a_gap_waits_for_a_request(station: Station) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    station.bought()
+    away(station)
+    station.pull()
+    lose_payments(station)
+
+    async def within(worker: Recovery) -> None:
+        worker._history = History(worker._database, worker._gateway, automatic=False)
+        await worker.import_history("test")
+        assert (await worker._history.progress("test")).status == "finished"  # the first one
+        await worker._history.run("test")
+
+    station.work(within)
+    assert payments(station) == ["succeeded"]
+    assert station.books.row("SELECT import_since FROM billhook.pulls") == {"import_since": None}
 
 
 def test_what_happened_before_the_account_was_connected_is_not_applied(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from contextlib import ExitStack
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import orjson
 import typer
 
 from billhook.cli.address import connected
@@ -23,14 +26,13 @@ from billhook.cli.options import (
     Url,
     Yes,
 )
-from billhook.cli.output import gather, nothing, show_json, show_table
+from billhook.cli.output import gather, nothing, show_json, show_json_lines, show_table
 from billhook.errors import SettingsError
 from billhook.money import money
 
 if TYPE_CHECKING:
     from billhook.client import Client
     from billhook.client.inputs import AssignmentInput
-    from billhook.models import AssignedCustomer
     from billhook.settings import Environment
 
 app = typer.Typer(help="Customers, and the subjects that they pay for.")
@@ -131,46 +133,78 @@ def map_customers(
     as_json: AsJson = False,
 ) -> None:
     """Specify which subjects existing customers pay for."""
-    from billhook.models import AssignedCustomers
-
-    with connected(url) as client:
+    with ExitStack() as at_end:
+        client = at_end.enter_context(connected(url))
         if by == "metadata":
             wanted = _by_metadata(client, environment, key, subject_type)
         else:
             wanted = _in_file(file, "customer_id" if by == "file" else "email", subject_type)
-        given = list(wanted)
+        given = at_end.enter_context(_Spool())
+        for each in wanted:
+            given.add(orjson.dumps(each))
 
-        def send(*, dry_run: bool) -> list[AssignedCustomer]:
-            found: list[AssignedCustomer] = []
-            rest = iter(given)
-            while batch := list(islice(rest, _AT_ONCE)):
-                found += client.customers.assign(
-                    environment, batch, overwrite=overwrite, dry_run=dry_run
-                )
-            return found
+        def send(*, dry_run: bool) -> tuple[_Spool, Counter[str]]:
+            outcomes = at_end.enter_context(_Spool())
+            numbers: Counter[str] = Counter()
+            for batch in given.batches():
+                assignments = [orjson.loads(line) for line in batch]
+                for each in client.customers.assign(
+                    environment, assignments, overwrite=overwrite, dry_run=dry_run
+                ):
+                    outcomes.add(each.model_dump_json(by_alias=True).encode())
+                    numbers[each.outcome] += 1
+            return outcomes, numbers
 
-        planned = send(dry_run=True)
-        count = sum(each.outcome == "assigned" for each in planned)
-        if count and not dry_run:
-            confirm(f"Assign {count} of {len(planned)} customers in {environment}?", yes)
-            planned = send(dry_run=False)
-    if as_json:
-        show_json(AssignedCustomers(assignments=planned))
-        return
-    _show(planned, dry_run)
+        outcomes, numbers = send(dry_run=True)
+        if (count := numbers["assigned"]) and not dry_run:
+            confirm(f"Assign {count} of {numbers.total()} customers in {environment}?", yes)
+            outcomes, numbers = send(dry_run=False)
+        if as_json:
+            show_json_lines("assignments", chain.from_iterable(outcomes.batches()))
+        else:
+            _show(outcomes, numbers, dry_run=dry_run)
 
 
-def _show(planned: list[AssignedCustomer], dry_run: bool) -> None:
-    show_table(
-        ["customer", "email", "subject", "outcome"],
-        (
-            [each.customer_id, each.email, f"{each.subject.type}:{each.subject.id}", each.outcome]
-            for each in planned
-            if each.outcome != "unchanged"
-        ),
-        none="Nothing to assign.",
-    )
-    for outcome, number in sorted(Counter(each.outcome for each in planned).items()):
+class _Spool:
+    """Lines in a temporary file: a million customers need not fit in memory."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def add(self, line: bytes) -> None:
+        """Append a line."""
+        self._file.write(line + b"\n")
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """All lines, as many at once as a request may contain."""
+        self._file.seek(0)
+        while batch := [line.rstrip() for line in islice(self._file, _AT_ONCE)]:
+            yield batch
+
+
+def _show(outcomes: _Spool, numbers: Counter[str], *, dry_run: bool) -> None:
+    for batch in outcomes.batches():
+        found = [each for line in batch if (each := orjson.loads(line))["outcome"] != "unchanged"]
+        rows = [
+            [
+                each["customerId"],
+                each["email"],
+                "{type}:{id}".format_map(each["subject"]),
+                each["outcome"],
+            ]
+            for each in found
+        ]
+        if rows:
+            show_table(["customer", "email", "subject", "outcome"], rows, none="")
+    if numbers.total() == numbers["unchanged"]:
+        print("Nothing to assign.")
+    for outcome, number in sorted(numbers.items()):
         print(f"{number} {_MEANING[outcome]}")
     if dry_run:
         print("Dry run: nothing was changed.")
@@ -187,18 +221,21 @@ def _in_file(
     if file is None:
         raise SettingsError(f"Pass a CSV file with the columns {column}, subject_type, subject_id.")
     try:
-        opened = file.open(encoding="utf-8-sig", newline="")
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            rows = csv.DictReader(opened)
+            needed = {column, "subject_id"} | (set() if subject_type else {"subject_type"})
+            if lacking := sorted(needed - set(rows.fieldnames or ())):
+                raise SettingsError(f"{file} lacks the columns {', '.join(lacking)}.")
+            for row in rows:
+                kind = row.get("subject_type") or subject_type or ""
+                subject = {"type": kind, "id": row["subject_id"] or ""}
+                yield {column: row[column] or "", "subject": subject}  # type: ignore[misc]
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
-    with opened:
-        rows = csv.DictReader(opened)
-        needed = {column, "subject_id"} | (set() if subject_type else {"subject_type"})
-        if lacking := sorted(needed - set(rows.fieldnames or ())):
-            raise SettingsError(f"{file} lacks the columns {', '.join(lacking)}.")
-        for row in rows:
-            kind = row.get("subject_type") or subject_type or ""
-            subject = {"type": kind, "id": row["subject_id"] or ""}
-            yield {column: row[column] or "", "subject": subject}  # type: ignore[misc]
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file} is not UTF-8. Save it as UTF-8, and try again.") from error
+    except csv.Error as error:
+        raise SettingsError(f"{file} is not a CSV file: {error}.") from error
 
 
 def _by_metadata(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from billhook.cli.address import awaiting
 from billhook.cli.options import AsJson, InEnvironment, Since, Url, utc
-from billhook.cli.output import cell, show_json, show_table, words
+from billhook.cli.output import cell, note, show_json, show_table, words
+from billhook.errors import BillhookError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,14 +38,19 @@ def import_(
     """Import payments, refunds, checkouts and invoices from before the account was connected.
 
     A newly connected account is imported automatically. The import runs on the server and
-    continues if this command is interrupted. The exit code is 1 if it had to stop for now.
+    continues if this command is interrupted. The exit code is 1 if it had to stop for now, or if
+    facts were rejected by a rule of the app.
     """
+    if progress and (since or background):
+        raise typer.BadParameter(
+            "starts nothing; omit --since and --background", param_hint="--progress"
+        )
     found = asyncio.run(_run(url, environment, utc(since), progress=progress, wait=not background))
     if as_json:
         show_json(found)
     else:
         _show(found)
-    if not (progress or background) and found.status != "finished":
+    if not (progress or background) and (found.status != "finished" or found.skipped):
         raise typer.Exit(1)
 
 
@@ -65,13 +71,20 @@ async def _run(
 
 async def _ended(client: AsyncClient, found: ImportProgress) -> ImportProgress:
     """Wait until it is finished, or stops because of an error."""
-    said = ""
-    while found.status == "running" or (found.status == "waiting" and found.error is None):
-        if sys.stderr.isatty() and (line := _line(found)) != said:
-            said = line
-            print(line, file=sys.stderr)
-        await asyncio.sleep(_LOOK_EVERY)
-        found = await client.import_progress(found.environment)
+    try:
+        with Console(stderr=True).status("") as shown:
+            while found.status == "running" or (
+                found.status == "waiting" and found.retry_at is None
+            ):
+                shown.update(_line(found))
+                await asyncio.sleep(_LOOK_EVERY)
+                found = await client.import_progress(found.environment)
+    except (asyncio.CancelledError, BillhookError):
+        note(
+            "The import continues on the server. To see how far it is: "
+            f"billhook import --environment {found.environment} --progress"
+        )
+        raise
     return found
 
 
@@ -96,4 +109,6 @@ def _show(found: ImportProgress) -> None:
     if found.skipped:
         print(f"{found.skipped} facts were rejected by a rule of the app")
     if found.error:
-        print(found.error)
+        print(cell(found.error))
+    if found.retry_at:
+        print(f"It continues at {cell(found.retry_at)} UTC.")

@@ -42,6 +42,18 @@ def show_json(answer: WireModel | Mapping[str, object]) -> None:
     print(orjson.dumps(body, default=str, option=option).decode())  # asyncpg has UUIDs of its own
 
 
+def show_json_lines(name: str, items: Iterable[bytes]) -> None:
+    """Print `{name: items}` as JSON, item by item: there may be a million.
+
+    Args:
+        items: each as JSON.
+    """
+    print(f'{{"{name}": [', end="")
+    for number, item in enumerate(items):
+        print("," if number else "", item.decode(), sep="\n  ", end="")
+    print("\n]}")
+
+
 def as_wire(row: DataclassInstance) -> dict[str, object]:
     """A row that no route returns, in the style of the API's responses."""
     return {to_camel(each.name): getattr(row, each.name) for each in fields(row)}

@@ -24,7 +24,8 @@ from billhook.settings import Environment
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 500
+_AT_ONCE = 50
+"""Assignments of a transaction, which loads all subscriptions and invoices of their customers."""
 
 _DUE = """
 SELECT id FROM payments.customer_assignments
@@ -57,15 +58,19 @@ SELECT provider_customer_id AS id FROM payments.customers
 WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = ANY ($2::text[])
   AND NOT deleted
 """
+# Two are enough to know that an address is ambiguous: a shop may have given it to all its guests.
 # The index customers_by_email has the first 200 characters.
 _BY_EMAIL = """
-SELECT pg_catalog.lower(c.email) AS email, c.provider_customer_id AS id
+SELECT wanted.email, c.provider_customer_id AS id
 FROM pg_catalog.unnest($2::text[]) AS wanted (email)
-JOIN payments.customers c ON c.environment = $1
-    AND pg_catalog.left(pg_catalog.lower(c.email), 200) COLLATE "C"
-        = pg_catalog.left(pg_catalog.lower(wanted.email), 200) COLLATE "C"
-    AND pg_catalog.lower(c.email) = pg_catalog.lower(wanted.email)
-WHERE c.provider = 'stripe' AND NOT c.deleted
+CROSS JOIN LATERAL (
+    SELECT c.provider_customer_id FROM payments.customers c
+    WHERE c.environment = $1
+        AND pg_catalog.left(pg_catalog.lower(c.email), 200) COLLATE "C"
+            = pg_catalog.left(pg_catalog.lower(wanted.email), 200) COLLATE "C"
+        AND pg_catalog.lower(c.email) = pg_catalog.lower(wanted.email)
+        AND c.provider = 'stripe' AND NOT c.deleted
+    LIMIT 2) c
 """
 _MAPPED = """
 SELECT provider_customer_id AS customer, subject_type, subject_id FROM payments.customer_mappings
@@ -166,8 +171,10 @@ async def assign(
                 [each.subject.type for each in wanted],
                 [each.subject.id for each in wanted],
             )
+        ids = [row["id"] for row in rows]
         try:
-            await _apply(database, environment, [row["id"] for row in rows])
+            for begin in range(0, len(ids), _AT_ONCE):
+                await _apply(database, environment, ids[begin : begin + _AT_ONCE])
         except asyncpg.PostgresError as error:
             raise DatabaseRefused(
                 f"A trigger of the app rejects what follows from the assignments: "
@@ -202,7 +209,7 @@ def _matches(
     assignment: Assignment, known: set[str], by_email: dict[str, set[str]]
 ) -> Sequence[str]:
     if assignment.email is not None:
-        return sorted(by_email.get(assignment.email.lower(), ()))
+        return sorted(by_email.get(assignment.email, ()))
     return [assignment.customer_id] if assignment.customer_id in known else []
 
 

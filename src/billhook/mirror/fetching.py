@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.reading import UnreadableObject, hash_of, objects
@@ -95,6 +95,29 @@ async def reader_of_account(
         account = await connected_account(connection, environment)
     key = await gateway.key(environment)
     return StripeReader(database, gateway, environment, key, account=account)
+
+
+async def reader_in_background(
+    database: Database, gateway: Gateway, environment: Environment, lease: Lease | None = None
+) -> StripeReader:
+    """As `reader_of_account`, for work that nobody asked for. It must not begin with a key from the
+    settings before a sync has connected its account.
+
+    Raises:
+        PaymentConfigInvalid: there is no key, or it belongs to another account.
+        BillhookError: Stripe could not be asked for the key's account.
+    """
+    reader = await reader_of_account(database, gateway, environment)
+    assert reader.key is not None
+    owner = await gateway.account_id(environment, reader.key)
+    if reader.account and owner != reader.account:
+        raise PaymentConfigInvalid(
+            f"The key belongs to another account: {owner}, but {reader.account} is connected in "
+            f"{environment}.",
+            next_actions=f"Run `billhook sync --environment {environment}` to connect it. The "
+            "rows of the current account are archived, and can be restored.",
+        )
+    return replace(reader, lease=lease)
 
 
 def path_of(kind: Kind, object_id: str) -> str:

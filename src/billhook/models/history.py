@@ -79,6 +79,7 @@ class ImportProgress(WireModel):
         objects_per_second: the rate since the import was last begun or continued, while it runs.
         remaining_seconds: a rough estimate, while it runs; null if it is not possible.
         error: why it waits, or the last reason of a skipped object.
+        retry_at: when it continues after an error; null if it does not wait for that.
     """
 
     environment: Environment
@@ -92,3 +93,4 @@ class ImportProgress(WireModel):
     objects_per_second: float | None
     remaining_seconds: int | None
     error: str | None
+    retry_at: Timestamp | None

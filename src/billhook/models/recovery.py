@@ -41,7 +41,8 @@ class MirrorStatus(WireModel):
             mirror was never compared.
         history: whether the payments from before the connection were imported (`GET …/import`).
         history_since: everything that was created from then on was imported; null if nothing was.
-        gap: the last gap. A sync updates the mirrored objects from this period, but not payments.
+        gap: the last gap. A sync updates the mirrored objects from this period, and an import adds
+            its payments.
     """
 
     environment: Environment

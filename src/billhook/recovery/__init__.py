@@ -21,7 +21,7 @@ from billhook.access.secrets import SecretStore
 from billhook.errors import BillhookError, PaymentConfigInvalid, SecretUnreadable
 from billhook.ledger import Ledger
 from billhook.metrics import Metrics
-from billhook.mirror import assignments, fetching, refreshes, verify
+from billhook.mirror import assignments, fetching, gaps, refreshes, verify
 from billhook.mirror.history import History
 from billhook.mirror.sync import Sync
 from billhook.models import Verify
@@ -77,6 +77,7 @@ class Recovery:
         for each in ENVIRONMENTS:
             looks += [
                 (f"pull {each} events", _LOOK_EVERY, partial(self.pull, each)),
+                (f"sync the {each} mirror", _LOOK_EVERY, partial(self.sync_gap, each)),
                 (f"refresh {each} objects", _LOOK_EVERY, partial(self.refresh, each)),
                 (f"assign {each} customers", _LOOK_EVERY, partial(self.assign, each)),
                 (f"send {each} usage", _LOOK_EVERY, partial(self.send_usage, each)),
@@ -113,10 +114,15 @@ class Recovery:
             # Regardless of earlier pulls: the process that did them may have just died.
             every = self._settings.pull_every if environment in self._pulled else None
             self._pulled.add(environment)
-            gap = await pulling.pull_due(self._ledger, self._gateway, environment, every)
-            if gap:
-                await self._sync.run(environment)
-                await self._history.fill_gap(environment)
+            await pulling.pull_due(self._ledger, self._gateway, environment, every)
+        return False
+
+    async def sync_gap(self, environment: Environment) -> bool:
+        """Sync if events were missed that Stripe no longer lists."""
+        if await gaps.sync_is_due(self._database, environment) and await self._has_key(environment):
+            found = await self._sync.run(environment)
+            complete = found.connection.last_sync_status == "succeeded"
+            await gaps.synced(self._database, environment, complete=complete)
         return False
 
     async def refresh(self, environment: Environment) -> bool:
@@ -125,7 +131,7 @@ class Recovery:
             return False
         if not await self._has_key(environment):
             return False
-        reader = await fetching.reader_of_account(self._database, self._gateway, environment)
+        reader = await fetching.reader_in_background(self._database, self._gateway, environment)
         return await refreshes.settle_due(reader) > 0
 
     async def assign(self, environment: Environment) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 from billhook.postgres import Database
 from billhook.settings import Environment
 
@@ -13,7 +11,8 @@ _BATCH = 1_000
 _ARCHIVE = """
 WITH old AS (
     SELECT id FROM payments.webhook_events
-    WHERE environment = $1 AND received_at < $2 AND provider = 'stripe'
+    WHERE environment = $1 AND received_at < now() - pg_catalog.make_interval(days => $2)
+      AND provider = 'stripe'
       AND processing_status IN ('processed', 'ignored')
     ORDER BY received_at LIMIT $3 FOR UPDATE SKIP LOCKED
 ), gone AS (
@@ -37,7 +36,6 @@ async def archive(
     Returns:
         Whether there may be more.
     """
-    before = datetime.now(UTC) - timedelta(days=days)
     async with database.connection() as connection:
-        moved: int = await connection.fetchval(_ARCHIVE, environment, before, most)
+        moved: int = await connection.fetchval(_ARCHIVE, environment, days, most)
     return moved == most

@@ -16,9 +16,9 @@ import structlog
 from billhook.account.endpoint_events import received
 from billhook.errors import BillhookError, ObjectLocked
 from billhook.ledger import EventNotApplied, EventNotRecorded, Ledger, decode
-from billhook.mirror import event_list, fetching
+from billhook.mirror import event_list, fetching, gaps
 from billhook.postgres import Database
-from billhook.postgres.leases import Lease, try_lease
+from billhook.postgres.leases import Lease, LeaseLost, try_lease
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
@@ -67,9 +67,7 @@ _PULLED = """
 UPDATE billhook.pulls SET
     pulled_at = now(), failures = 0, error = NULL,
     newest_at = coalesce(pg_catalog.to_timestamp($2::bigint), newest_at),
-    applied_at = coalesce(pg_catalog.to_timestamp($3::bigint), applied_at),
-    gap_from = coalesce(pg_catalog.to_timestamp($4::bigint), gap_from),
-    gap_upto = coalesce(pg_catalog.to_timestamp($5::bigint), gap_upto)
+    applied_at = coalesce(pg_catalog.to_timestamp($3::bigint), applied_at)
 WHERE environment = $1
 """
 _FAILED = """
@@ -93,14 +91,12 @@ class _Seen:
 
 async def pull_due(
     ledger: Ledger, gateway: Gateway, environment: Environment, every: float | None
-) -> bool:
-    """Read new events from Stripe's list, if it is due and no other worker is doing it.
+) -> None:
+    """Read new events from Stripe's list, if it is due and no other worker is doing it. If there
+    are missed events that Stripe no longer lists, this gap is stored (`gaps`).
 
     Args:
         every: seconds between two pulls, for all workers together; None: now.
-
-    Returns:
-        Whether there is a gap: events that Stripe no longer lists. Then only a sync helps.
 
     Raises:
         BillhookError: a request to Stripe failed; it is retried later, from the same cursor.
@@ -108,20 +104,21 @@ async def pull_due(
     """
     database = ledger.database
     if every is not None and not await _is_due(database, environment):
-        return False  # without writing anything: this is asked every second
+        return  # without writing anything: this is asked every second
     async with try_lease(database, f"pull:{environment}") as lease:
         if lease is None:
-            return False
+            return
         async with database.connection() as connection:
             row = await connection.fetchrow(_TAKE_TURN, environment, every)
             if row is None:
                 if every is None:  # the first pull: from now on
                     await connection.execute(_BEGIN, environment)
-                return False
-        key = await gateway.key(environment)
-        reader = fetching.StripeReader(database, gateway, environment, key, lease)
+                return
         try:
-            return await _pull(ledger, reader, lease, max(row["since"], row["cursor_at"] - OVERLAP))
+            reader = await fetching.reader_in_background(database, gateway, environment, lease)
+            await _pull(ledger, reader, lease, since=row["since"], cursor=row["cursor_at"])
+        except LeaseLost:
+            raise
         except BillhookError as error:
             async with database.connection() as connection:
                 await connection.execute(_FAILED, environment, error.message)
@@ -133,14 +130,24 @@ async def _is_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_IS_DUE, environment))
 
 
-async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, since: int) -> bool:
-    """Apply the events that Stripe lists from `since` on, window by window, oldest first."""
-    page = await event_list.newest(reader, since)
-    end = page.at + 1
-    begin = max(since, page.at - LISTED)
-    gap = (since, begin) if begin > since else None
-    if gap is not None:
+async def _pull(
+    ledger: Ledger, reader: fetching.StripeReader, lease: Lease, *, since: int, cursor: int
+) -> None:
+    """Apply the events that Stripe lists from the cursor on, window by window, oldest first.
+
+    Args:
+        since: when the account was connected.
+    """
+    begin = max(since, cursor - OVERLAP)
+    page = await event_list.newest(reader, begin)
+    end, listed = page.at + 1, page.at - LISTED
+    begin = max(begin, listed)
+    if (missed := max(since, cursor)) < listed:
         log.warning("events are older than Stripe lists them", environment=reader.environment)
+        # First: once the cursor has moved, nobody else would notice.
+        async with reader.database.as_service() as connection:
+            await lease.check(connection)
+            await gaps.found(connection, reader.environment, missed, listed)
     seen = _Seen()
     if not page.more:
         await _apply(ledger, reader, lease, page.objects, seen)
@@ -154,14 +161,14 @@ async def _pull(ledger: Ledger, reader: fetching.StripeReader, lease: Lease, sin
                 continue
             await _apply(ledger, reader, lease, events, seen)
             begin = upto
-            width *= 2  # otherwise all windows after one busy second would stay one second wide
+            if 2 * len(events) <= _MOST:  # otherwise half of all pages would be read in vain
+                width *= 2
             if seen.unrecorded is None:
                 await _execute(reader, lease, _MOVE, begin)
     if seen.unrecorded is not None:
         raise seen.unrecorded
     await _execute(reader, lease, _MOVE, end)
-    await _execute(reader, lease, _PULLED, seen.newest, seen.applied, *(gap or (None, None)))
-    return gap is not None
+    await _execute(reader, lease, _PULLED, seen.newest, seen.applied)
 
 
 async def _window(

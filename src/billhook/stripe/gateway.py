@@ -194,6 +194,7 @@ class Gateway:
         self._governor = governor or Governor(0, {})
         self._metrics = metrics or Metrics()
         self._http = _HTTPClient(api_base)
+        self._owners: dict[str, str] = {}
         # The SDK requires a key here; each call has its own.
         self._client = stripe.StripeClient(
             "unset",
@@ -261,6 +262,13 @@ class Gateway:
         if found.data.get("object") != "account" or not isinstance(found.data.get("id"), str):
             raise UpstreamFailure(_RUBBISH, next_actions=_RUBBISH_ACTIONS)
         return found
+
+    async def account_id(self, environment: Environment, key: str) -> str:
+        """The id of a key's account, which never changes: it is requested once. Raises as
+        `account`."""
+        if key not in self._owners:
+            self._owners[key] = str((await self.account(environment, key=key)).data["id"])
+        return self._owners[key]
 
     async def delete(
         self,

@@ -10,20 +10,19 @@ written together with how far its range is read.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
 import structlog
 
 from billhook.errors import BillhookError, PaymentConfigInvalid
-from billhook.mirror import fetching
+from billhook.mirror import fetching, gaps
 from billhook.mirror.history import ranges
 from billhook.mirror.history.progress import progress
 from billhook.mirror.history.reading import read
 from billhook.mirror.sync.ranges import OLDEST
 from billhook.models import ImportProgress
-from billhook.postgres import LONG_PATIENCE, Database
+from billhook.postgres import LONG_PATIENCE, Database, repeat_collisions
 from billhook.postgres.leases import Lease, LeaseLost, try_lease
 from billhook.postgres.refusals import reason_of
 from billhook.settings import Environment
@@ -31,10 +30,6 @@ from billhook.stripe.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
-_GAP = """
-SELECT extract(epoch FROM gap_from - interval '30 days')::bigint
-FROM billhook.pulls WHERE environment = $1
-"""
 _LOOK_EVERY = 0.25  # seconds, while another process imports, or after an error
 
 # What the lists together left open: refunds of unknown payments, charges that returned more than
@@ -111,8 +106,12 @@ class History:
     async def _request(self, environment: Environment, since: datetime | None) -> None:
         await self._gateway.key(environment)
         begin = OLDEST if since is None else max(OLDEST, int(since.timestamp()))
-        async with self._database.as_service() as connection:
-            await ranges.request(connection, environment, begin)
+
+        async def work() -> None:
+            async with self._database.as_service() as connection:
+                await ranges.request(connection, environment, begin)
+
+        await repeat_collisions(work)
 
     async def progress(self, environment: Environment) -> ImportProgress:
         """The progress of the running import, or of the last one."""
@@ -137,22 +136,27 @@ class History:
             DatabaseUnavailable: PostgreSQL is unavailable.
         """
         async with self._database.connection() as connection:
+            gap = None
             if self._automatic:
                 await ranges.automatic(connection, environment)
+                gap = await gaps.import_due(connection, environment)
+        if gap is not None:
+            await self._fill_gap(environment)
+        async with self._database.connection() as connection:
             if not await ranges.is_due(connection, environment):
                 return False
         return await self._run(environment)
 
-    async def fill_gap(self, environment: Environment) -> None:
-        """Request the import of a period whose events Stripe no longer lists, and of the days
-        before it, in which a payment may have been authorized that was captured then."""
-        if not self._automatic:
-            return
-        async with self._database.as_service() as connection:
-            since = await connection.fetchval(_GAP, environment)
-            # The first import brings in everything anyway.
-            if since is not None and await ranges.find(connection, environment) is not None:
-                await ranges.request(connection, environment, max(OLDEST, since))
+    async def _fill_gap(self, environment: Environment) -> None:
+        """Import what a gap needs, instead of the import that does not cover it."""
+
+        async def work() -> None:
+            async with self._database.as_service() as connection:
+                since = await gaps.import_due(connection, environment)
+                if since is not None:
+                    await ranges.request(connection, environment, since, from_scratch=True)
+
+        await repeat_collisions(work)
 
     async def _in_background(self, environment: Environment) -> None:
         """Wait until the import is finished. If the process that runs it dies, continue it here."""
@@ -193,8 +197,9 @@ class History:
         Returns:
             Why lists could not be read to the end.
         """
-        found = await fetching.reader_of_account(self._database, self._gateway, environment)
-        reader = replace(found, lease=lease)
+        reader = await fetching.reader_in_background(
+            self._database, self._gateway, environment, lease
+        )
         if not reader.account:
             raise PaymentConfigInvalid(
                 f"No Stripe account is connected in {environment}.",
@@ -212,5 +217,6 @@ class History:
             await reader.check(connection)
             await connection.execute(_QUEUE, environment, timeout=LONG_PATIENCE)
             await ranges.finished(connection, environment)
+            await gaps.imported(connection, environment)
         log.info("import of the history finished", environment=environment)
         return []

@@ -43,6 +43,7 @@ async def progress(database: Database, environment: Environment) -> ImportProgre
         objects_per_second=rate,
         remaining_seconds=_remaining(found, parts, rate) if found and rate else None,
         error=found["error"] if found else None,
+        retry_at=found["retry_at"] if found and not running else None,
     )
 
 

@@ -17,7 +17,8 @@ from billhook.settings import Environment
 
 _IMPORT = """
 SELECT since, upto, begins, started_at, resumed_at, resumed_read, finished_at, complete_from,
-    skipped, error, next_at <= now() AS is_due
+    skipped, error, next_at <= now() AS is_due,
+    CASE WHEN finished_at IS NULL AND next_at > now() THEN next_at END AS retry_at
 FROM billhook.imports WHERE environment = $1
 """
 # A new account has none, as soon as it was synced.
@@ -38,6 +39,8 @@ INSERT INTO billhook.imports AS i (environment, since) VALUES ($1, $2)
 ON CONFLICT (environment) DO UPDATE SET
     since = EXCLUDED.since, upto = NULL, started_at = now(), finished_at = NULL, skipped = 0,
     resumed_at = NULL, resumed_read = 0, failures = 0, error = NULL, next_at = now()
+WHERE $3 OR i.finished_at IS NOT NULL OR i.since > EXCLUDED.since
+RETURNING true
 """
 _CONTINUE = """
 UPDATE billhook.imports SET next_at = now() WHERE environment = $1 AND finished_at IS NULL
@@ -50,7 +53,8 @@ UPDATE billhook.imports SET upto = $2, begins = (
 WHERE environment = $1
 """
 _RESUMED = """
-UPDATE billhook.imports SET resumed_at = now(), resumed_read = (
+UPDATE billhook.imports SET
+    resumed_at = now(), error = CASE WHEN skipped > 0 THEN error END, resumed_read = (
     SELECT coalesce(pg_catalog.sum(objects), 0) FROM billhook.import_ranges WHERE environment = $1)
 WHERE environment = $1
 """
@@ -65,7 +69,8 @@ RETURNING id
 """
 _READ = """
 UPDATE billhook.import_ranges
-SET since = $2, after = $3, reached = $4, objects = $5, written = $6, done = $7 WHERE id = $1
+SET since = $2, upto = $3, after = $4, reached = $5, objects = $6, written = $7, done = $8
+WHERE id = $1
 """
 _SKIPPED = """
 UPDATE billhook.imports SET skipped = skipped + 1, error = $2 WHERE environment = $1
@@ -125,6 +130,11 @@ class Range:
         self.objects += len(objects)
         self.written += written
 
+    def forget_cursor(self) -> None:
+        """The object `after` no longer exists: continue with those created in the same second,
+        which may have been read."""
+        self.upto, self.after = self.reached + 1, None
+
     def split(self, objects: Sequence[Mapping[str, Any]]) -> Range | None:
         """The older half of what remains after a page, or None if it cannot be split."""
         oldest = timestamp(objects[-1].get("created"))
@@ -149,15 +159,19 @@ async def find(connection: Connection, environment: Environment) -> asyncpg.Reco
     return await connection.fetchrow(_IMPORT, environment)
 
 
-async def request(connection: Connection, environment: Environment, since: int) -> None:
-    """Begin an import, or continue the one that is not finished, if it goes as far back."""
-    found = await find(connection, environment)
-    if found is not None and found["finished_at"] is None and found["since"] <= since:
+async def request(
+    connection: Connection, environment: Environment, since: int, *, from_scratch: bool = False
+) -> None:
+    """Begin an import, or continue the one that is not finished, if it goes as far back.
+
+    Args:
+        from_scratch: begin one in any case.
+    """
+    if await connection.fetchval(_REQUEST, environment, since, from_scratch):
+        await take_away(connection, lease_name(environment))
+        await connection.execute(_FORGET_RANGES, environment)
+    else:
         await connection.execute(_CONTINUE, environment)
-        return
-    await take_away(connection, lease_name(environment))
-    await connection.execute(_REQUEST, environment, since)
-    await connection.execute(_FORGET_RANGES, environment)
 
 
 async def begin(connection: Connection, environment: Environment, now: int) -> list[Range]:
@@ -191,7 +205,9 @@ async def add(connection: Connection, environment: Environment, part: Range) -> 
 async def save(connection: Connection, part: Range) -> None:
     """Store how far a range is read."""
     await connection.execute(
-        _READ, part.id, part.since, part.after, part.reached, part.objects, part.written, part.done
+        _READ,
+        *(part.id, part.since, part.upto, part.after, part.reached),
+        *(part.objects, part.written, part.done),
     )
 
 

@@ -16,7 +16,8 @@ from billhook.mirror.history.ranges import Range
 from billhook.mirror.history.writing import told_by, write_page
 from billhook.postgres.leases import LeaseLost
 from billhook.postgres.refusals import reason_of
-from billhook.stripe.list_pages import list_page
+from billhook.stripe.gateway import refusal_of
+from billhook.stripe.list_pages import ListPage, list_page
 from billhook.task_groups import all_or_first_error
 
 log = structlog.get_logger(__name__)
@@ -87,8 +88,14 @@ async def _walk(reading: _Reading, part: Range, group: asyncio.TaskGroup) -> Non
 
 async def _next_page(reading: _Reading, part: Range) -> Range | None:
     """Read and write a page. Returns the older part of its range, if it was split off."""
-    listing, get = LISTINGS[part.of], reading.reader.get
-    page = await list_page(get, part.of, listing.path, part.params, after=part.after)
+    listing = LISTINGS[part.of]
+    try:
+        page = await _page(reading, part)
+    except BillhookError as error:
+        if part.after is None or not _is_cursor_gone(error):
+            raise
+        part.forget_cursor()
+        page = await _page(reading, part)
     told = told_by(listing, page.objects, page.at)
     may_split = page.more and reading.active < _OF_ONE_LIST
     older = part.split(page.objects) if may_split else None
@@ -99,3 +106,14 @@ async def _next_page(reading: _Reading, part: Range) -> Range | None:
     async with reading.writers:
         await write_page(reading.reader, part, page.objects, told, older)
     return older
+
+
+async def _page(reading: _Reading, part: Range) -> ListPage:
+    path = LISTINGS[part.of].path
+    return await list_page(reading.reader.get, part.of, path, part.params, after=part.after)
+
+
+def _is_cursor_gone(error: BillhookError) -> bool:
+    """Whether the object to continue from was deleted, such as the draft of an invoice."""
+    said = refusal_of(error)
+    return said is not None and said.code == "resource_missing" and said.param == "starting_after"

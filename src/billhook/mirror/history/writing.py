@@ -15,7 +15,7 @@ from billhook.mirror.fetching import StripeReader
 from billhook.mirror.history import ranges
 from billhook.mirror.history.lists import Listing
 from billhook.mirror.history.ranges import Range
-from billhook.postgres import Connection, repeat_collisions
+from billhook.postgres import COLLISIONS, Connection, repeat_collisions
 from billhook.postgres.refusals import reason_of
 from billhook.projections.fetched import changes_of_fetched, kept
 from billhook.rows import Fact, apply_facts
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # Tables that grow from nothing to millions of rows have no statistics yet.
 _BY_KEY = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off"
+# These say nothing about the row: the same transaction may work later.
+_PASSING = (*COLLISIONS, asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 # Which of these were applied before, as they are now.
 _UNCHANGED = """
 SELECT asked.number FROM ROWS FROM (
@@ -92,6 +94,7 @@ async def write_page(
     Raises:
         LeaseLost: another process is importing, or the key was changed.
         DatabaseUnavailable: PostgreSQL is unavailable.
+        asyncpg.PostgresError: a row could not be written now, because of a lock or a time limit.
     """
     before = part.objects, part.written, part.after, part.reached
 
@@ -123,6 +126,8 @@ async def _write_singly(reader: StripeReader, told: Told) -> int:
 
     try:
         return await repeat_collisions(write)
+    except _PASSING:
+        raise
     except asyncpg.PostgresError as error:
         object_id, reason = told.fact.event.object["id"], reason_of(error)
         log.warning(

@@ -51,19 +51,18 @@ async def verify(
 
     Raises:
         Busy: a verification of this environment is running.
-        PaymentConfigInvalid: no key, or one that Stripe rejects.
+        PaymentConfigInvalid: no key, or one that Stripe rejects, or another account's.
         LeaseLost: the key was changed in the meantime.
     """
     database = ledger.database
-    key = await gateway.key(environment)
     async with try_lease(database, lease_name(environment)) as lease:
         if lease is None:
             raise Busy(
                 f"A verification of {environment} is already running.",
                 next_actions="Wait for it, then read its result: GET …/verify.",
             )
-        at = (await gateway.account(environment, key=key)).at
-        reader = fetching.StripeReader(database, gateway, environment, key, lease)
+        reader = await fetching.reader_in_background(database, gateway, environment, lease)
+        at = (await gateway.account(environment, key=reader.key)).at
         found = await _compare(ledger, reader, at, order)
         await _keep(database, lease, found)
     drifting = [each for each in found.drift if not each.repaired]

@@ -37,3 +37,8 @@ CREATE TABLE billhook.import_ranges (
         REFERENCES billhook.imports (environment) ON DELETE CASCADE
 );
 CREATE INDEX import_ranges_by_environment ON billhook.import_ranges (environment);
+
+-- What a gap (billhook.pulls.gap_from) still needs, until it is done.
+ALTER TABLE billhook.pulls
+    ADD COLUMN resync_at    timestamptz,   -- when a sync is due
+    ADD COLUMN import_since bigint;        -- an import of what was created from then on; epoch seconds
