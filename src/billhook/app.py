@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from billhook import __version__, dashboard, logs
 from billhook.access.api_keys import ApiKeys
+from billhook.access.audit import AuditLog
 from billhook.access.auth import Auth
 from billhook.access.jwks import Jwks
 from billhook.access.policies import NO_SUPERUSER, session_tables, superuser
@@ -27,6 +28,7 @@ from billhook.bodies import Bodies
 from billhook.checkout.result import CheckoutResults
 from billhook.errors import BillhookError
 from billhook.http import (
+    audit,
     catalog,
     charges,
     checkout,
@@ -106,7 +108,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
-        *(own, offers, refunds, charges, usage, overview, events),
+        *(own, offers, refunds, charges, usage, overview, events, audit),
         *(granted, refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).
@@ -226,6 +228,7 @@ async def _services(
             secrets=secrets,
             signing=SigningSecrets(database, secrets, settings),
             api_keys=api_keys,
+            audit_log=AuditLog(database),
             gateway=gateway,
             auth=Auth(settings, api_keys, jwks),
             connections=rows,

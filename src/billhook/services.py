@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from billhook.access.api_keys import ApiKeys
+from billhook.access.audit import AuditLog
 from billhook.access.auth import Auth
 from billhook.access.secrets import SecretStore
 from billhook.account.connections import Connections
@@ -40,6 +41,7 @@ class Services:
     secrets: SecretStore
     signing: SigningSecrets
     api_keys: ApiKeys
+    audit_log: AuditLog
     gateway: Gateway
     auth: Auth
     connections: Connections

@@ -9,45 +9,66 @@ from __future__ import annotations
 import hmac
 import secrets as random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal
 from uuid import UUID
 
+import asyncpg
 import structlog
 from pydantic import SecretStr
 
+from billhook.access.permissions import Grant, KeyRole
 from billhook.access.secrets import SecretStore, StoredSecret
 from billhook.credentials import why_guessable
 from billhook.errors import NotFound, SecretUnreadable
 from billhook.postgres import Database
 from billhook.redact import mask
-from billhook.settings import Settings
+from billhook.settings import ENVIRONMENTS, Environment, Settings
 
 Kind = Literal["admin", "anonymous"]
 PREFIXES: dict[Kind, str] = {"admin": "ik_", "anonymous": "anon_"}
 # Under these names InsForge keeps its keys in the secret store (contract section 4).
 _INSFORGE_NAMES: dict[Kind, str] = {"admin": "API_KEY", "anonymous": "ANON_KEY"}
 
-_INSERT = """
-INSERT INTO billhook.api_keys (kind, key_hash, hint, name, expires_at)
-VALUES ($1, $2, $3, $4, $5) ON CONFLICT (key_hash) DO NOTHING
-RETURNING id, kind, hint, name, created_at, expires_at, revoked_at
+_COLUMNS = """
+    id, kind, hint, name, role, environments, created_at, expires_at, revoked_at, last_used_at
 """
-_LIST = """
-SELECT id, kind, hint, name, created_at, expires_at, revoked_at
-FROM billhook.api_keys ORDER BY created_at, id
-"""
-_REVOKE = """
+_INSERT = f"""
+INSERT INTO billhook.api_keys (kind, key_hash, hint, name, role, environments, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (key_hash) DO NOTHING
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+_LIST = f"SELECT {_COLUMNS} FROM billhook.api_keys ORDER BY created_at, id"  # noqa: S608
+_REVOKE = f"""
 UPDATE billhook.api_keys SET revoked_at = coalesce(revoked_at, now())
-WHERE id = $1 RETURNING id, kind, hint, name, created_at, expires_at, revoked_at
+WHERE id = $1 RETURNING {_COLUMNS}
+"""  # noqa: S608
+# The successor has what the key has. Whoever rotates an expiring key wants the same lifetime again.
+_SUCCEED = f"""
+INSERT INTO billhook.api_keys (kind, key_hash, hint, name, role, environments, expires_at)
+SELECT kind, $2, $3, name, role, environments, now() + (expires_at - created_at)
+FROM billhook.api_keys
+WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING {_COLUMNS}
+"""  # noqa: S608
+_RETIRE = """
+UPDATE billhook.api_keys SET expires_at = least(expires_at, now() + $2::interval) WHERE id = $1
 """
+# The time of use is written once a minute at most: requests must not wait for one row.
 _FIND = """
-SELECT expires_at FROM billhook.api_keys
-WHERE key_hash = $1 AND kind = $2 AND revoked_at IS NULL
-  AND (expires_at IS NULL OR expires_at > now())
+WITH found AS (
+    SELECT id, hint, name, role, environments, last_used_at FROM billhook.api_keys
+    WHERE key_hash = $1 AND kind = $2 AND revoked_at IS NULL
+      AND (expires_at IS NULL OR expires_at > now())
+), used AS (
+    UPDATE billhook.api_keys AS k SET last_used_at = now() FROM found
+    WHERE k.id = found.id
+      AND (found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute')
+)
+SELECT id, hint, name, role, environments FROM found
 """
 _ANY_VALID = """
 SELECT EXISTS (
@@ -67,9 +88,12 @@ class ApiKey:
     kind: Kind
     hint: str
     name: str | None
+    role: KeyRole
+    environments: tuple[Environment, ...]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 class ApiKeys:
@@ -91,15 +115,25 @@ class ApiKeys:
         self._store = store
         self._ttl = ttl
         self._clock = clock
-        self._valid: dict[tuple[Kind, bytes], float] = {}
+        self._valid: dict[tuple[Kind, bytes], tuple[float, Grant]] = {}
         self._insforge: dict[Kind, tuple[float, list[tuple[bytes, datetime | None]]]] = {}
 
     async def create(
-        self, kind: Kind, *, name: str | None = None, expires_at: datetime | None = None
+        self,
+        kind: Kind,
+        *,
+        name: str | None = None,
+        role: KeyRole = "admin",
+        environments: Iterable[Environment] = ENVIRONMENTS,
+        expires_at: datetime | None = None,
     ) -> tuple[ApiKey, str]:
-        """Create a key. The second value is the key itself, which is never available again."""
-        key = PREFIXES[kind] + random.token_hex(24)
-        stored = await self._insert(kind, key, name, expires_at)
+        """Create a key. The second value is the key itself, which is never available again.
+
+        Args:
+            role, environments: of an admin key; an anonymous key has none.
+        """
+        key = _random_key(kind)
+        stored = await self._insert(kind, key, name, expires_at, role, environments)
         if stored is None:  # a collision of 192 random bits
             raise RuntimeError("the random source repeats itself")
         return stored, key
@@ -107,7 +141,7 @@ class ApiKeys:
     async def all(self) -> list[ApiKey]:
         """All keys, including revoked ones, oldest first."""
         async with self._database.connection() as connection:
-            return [ApiKey(**row) for row in await connection.fetch(_LIST)]
+            return [_api_key(row) for row in await connection.fetch(_LIST)]
 
     async def revoke(self, key_id: UUID) -> ApiKey:
         """Revoke a key permanently. Revoking it again changes nothing.
@@ -120,26 +154,53 @@ class ApiKeys:
         if row is None:
             raise NotFound(f"There is no key {key_id}.", next_actions="See `billhook keys list`.")
         self._valid.clear()
-        return ApiKey(**row)
+        return _api_key(row)
+
+    async def rotate(self, key_id: UUID, overlap: timedelta) -> tuple[ApiKey, str]:
+        """Create a key with the same name, role, environments and lifetime, and let the old one
+        expire after `overlap`.
+
+        Raises:
+            NotFound: there is no such key, or it is no longer valid.
+        """
+        async with self._database.connection() as connection, connection.transaction():
+            kind = await connection.fetchval(
+                "SELECT kind FROM billhook.api_keys WHERE id = $1 FOR UPDATE", key_id
+            )
+            key = _random_key(kind or "admin")
+            row = await connection.fetchrow(_SUCCEED, key_id, hash_of(key), mask(key))
+            await connection.execute(_RETIRE, key_id, overlap)
+        if row is None:
+            raise NotFound(
+                f"There is no valid key {key_id}.", next_actions="See `billhook keys list`."
+            )
+        self._valid.clear()
+        return _api_key(row), key
 
     async def is_valid(self, kind: Kind, key: str) -> bool:
         """Whether `key` is a valid key of that kind, Billhook's or an adopted one of InsForge."""
-        return await self.is_valid_hash(kind, hash_of(key))
+        return await self.grant(kind, hash_of(key)) is not None
 
-    async def is_valid_hash(self, kind: Kind, digest: bytes) -> bool:
-        """As `is_valid`, for a caller that knows only the key's hash."""
+    async def grant(self, kind: Kind, digest: bytes) -> Grant | None:
+        """What the key with this hash may do; None if there is no such key, or it is not valid."""
         now = self._clock()
-        if self._valid.get((kind, digest), float("-inf")) > now:
-            return True
+        until, known = self._valid.get((kind, digest), (float("-inf"), None))
+        if until > now:
+            return known
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_FIND, digest, kind)
-        if row is None and not await self._is_insforge(kind, digest, now):
-            return False
+        if row is not None:
+            name = f"{row['name']} ({row['hint']})" if row["name"] else row["hint"]
+            found = Grant(name, row["role"], tuple(row["environments"]), row["id"])
+        elif await self._is_insforge(kind, digest, now):
+            found = Grant("InsForge's key")
+        else:
+            return None
         # Bounded, so that an app with very many keys cannot fill the memory.
         if len(self._valid) >= 1000:
             self._valid.clear()
-        self._valid[kind, digest] = now + self._ttl
-        return True
+        self._valid[kind, digest] = (now + self._ttl, found)
+        return found
 
     async def seed(self, settings: Settings) -> None:
         """Store the keys from the settings if there is no valid key of their kind.
@@ -161,13 +222,18 @@ class ApiKeys:
         return found or bool(await self._read_insforge(kind))
 
     async def _insert(
-        self, kind: Kind, key: str, name: str | None, expires_at: datetime | None
+        self,
+        kind: Kind,
+        key: str,
+        name: str | None,
+        expires_at: datetime | None,
+        role: KeyRole = "admin",
+        environments: Iterable[Environment] = ENVIRONMENTS,
     ) -> ApiKey | None:
+        values = (kind, hash_of(key), mask(key), name, role, list(environments), expires_at)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                _INSERT, kind, hash_of(key), mask(key), name, expires_at
-            )
-        return None if row is None else ApiKey(**row)
+            row = await connection.fetchrow(_INSERT, *values)
+        return None if row is None else _api_key(row)
 
     async def _is_insforge(self, kind: Kind, digest: bytes, now: float) -> bool:
         read_at, known = self._insforge.get(kind, (float("-inf"), []))
@@ -213,6 +279,14 @@ class ApiKeys:
 
 def _is_guessable(kind: Kind, secret: StoredSecret) -> bool:
     return why_guessable(secret.value.removeprefix(PREFIXES[kind])) is not None
+
+
+def _random_key(kind: Kind) -> str:
+    return PREFIXES[kind] + random.token_hex(24)
+
+
+def _api_key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(**{**dict(row), "environments": tuple(row["environments"])})
 
 
 def hash_of(key: str) -> bytes:

@@ -15,8 +15,9 @@ from typing import Any, Literal, cast
 import jwt
 from starlette.requests import HTTPConnection
 
-from billhook.access.api_keys import ApiKeys
+from billhook.access.api_keys import ApiKeys, hash_of
 from billhook.access.jwks import Jwks, for_algorithm
+from billhook.access.permissions import Grant
 from billhook.errors import (
     Forbidden,
     InvalidApiKey,
@@ -52,6 +53,7 @@ class Caller:
         claims: the value of `request.jwt.claims`: all claims of the token, with the effective
             `role`, and `sub` only if authenticated.
         expires_at: when the token expires, if it does.
+        grant: what an administrator may do; None for everyone else.
     """
 
     kind: Literal["admin", "user", "anonymous"]
@@ -60,6 +62,7 @@ class Caller:
     email: str | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
     expires_at: datetime | None = None
+    grant: Grant | None = None
 
     @property
     def database_role(self) -> Role:
@@ -130,7 +133,7 @@ class Auth:
         if credential is None:
             raise _missing()
         if credential.kind == "api_key":
-            await self._require_valid_api_key(credential)
+            await self._grant_of_api_key(credential)
             raise _not_a_user()
         if credential.kind == "anonymous_key":
             if not await self._api_keys.is_valid("anonymous", credential.value):
@@ -148,8 +151,7 @@ class Auth:
         """
         credential = credential_of(request.headers)
         if credential is not None and credential.kind == "api_key":
-            await self._require_valid_api_key(credential)
-            return Caller("admin", None)
+            return Caller("admin", None, grant=await self._grant_of_api_key(credential))
         return await self.user(request)
 
     async def admin(self, request: HTTPConnection) -> Caller:
@@ -171,8 +173,7 @@ class Auth:
         if credential.kind == "anonymous_key":
             raise Unauthorized("Anonymous keys cannot access admin routes.")
         if credential.kind == "api_key":
-            await self._require_valid_api_key(credential)
-            return Caller("admin", None)
+            return Caller("admin", None, grant=await self._grant_of_api_key(credential))
         caller = _caller(await self._claims(credential.value))
         if caller.role != "project_admin":
             raise Forbidden(
@@ -180,9 +181,11 @@ class Auth:
             )
         return replace(caller, kind="admin")
 
-    async def _require_valid_api_key(self, credential: Credential) -> None:
-        if not await self._api_keys.is_valid("admin", credential.value):
+    async def _grant_of_api_key(self, credential: Credential) -> Grant:
+        found = await self._api_keys.grant("admin", hash_of(credential.value))
+        if found is None:
             raise InvalidApiKey("The API key is not valid.")
+        return found
 
     async def _claims(self, token: str) -> dict[str, Any]:
         """The verified claims of a token.
@@ -314,7 +317,8 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
     expires_at = _moment(claims.get("exp"))
     if role == "anon":
         return Caller("anonymous", "anon", None, email, passed_on, expires_at)
-    return Caller("user", cast(Role, role), subject, email, passed_on, expires_at)
+    grant = Grant(email or subject) if role == "project_admin" else None
+    return Caller("user", cast(Role, role), subject, email, passed_on, expires_at, grant)
 
 
 def _is_storable(value: object, levels: int = _MOST_LEVELS) -> bool:

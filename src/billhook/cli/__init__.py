@@ -35,6 +35,7 @@ from billhook.cli import (
     usage,
     webhooks,
 )
+from billhook.cli.audit import audit_log
 from billhook.cli.catalog import catalog
 from billhook.cli.charge import charge
 from billhook.cli.doctor import doctor
@@ -273,6 +274,7 @@ app.command("import", epilog="Example: billhook import --environment live --sinc
 app.command(epilog="Example: billhook verify --environment live --repair")(verify)
 app.command(epilog="Example: billhook rebuild --environment live --swap --yes")(rebuild)
 app.add_typer(webhooks.app, name="webhooks")
+app.command("audit-log", epilog="Example: billhook audit-log --action refund.create")(audit_log)
 app.command(epilog="Example: billhook overview --environment live --days 7")(overview)
 app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from billhook.client import AsyncClient, Client
 
 
+APPLICATION = "billhook-cli"
+"""How the command line introduces itself to the server, whose audit log says so."""
+
+
 class _Given(FromEnvironment):
     """The settings of the command line; the server's are not needed."""
 
@@ -57,7 +61,7 @@ def connected(url: str | None) -> Iterator[Client]:
 
     found = find(url)
     with settings_errors():
-        client = Client(found.url, found.key)
+        client = Client(found.url, found.key, application=APPLICATION)
     with client:
         yield client
 
@@ -68,7 +72,7 @@ def awaiting(url: str | None) -> AsyncClient:
 
     found = find(url)
     with settings_errors():
-        return AsyncClient(found.url, found.key)
+        return AsyncClient(found.url, found.key, application=APPLICATION)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from uuid import UUID
 
 import typer
@@ -15,14 +17,17 @@ from billhook.cli.duration import parse_duration
 from billhook.cli.options import AsJson
 from billhook.cli.output import as_wire, show_json, show_table
 from billhook.errors import BillhookError
+from billhook.settings import ENVIRONMENTS, Environment
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
     from billhook.access.api_keys import ApiKey, ApiKeys, Kind
+    from billhook.access.audit import AuditLog
 
 app = typer.Typer(help="Create, list and revoke admin and anonymous keys.", no_args_is_help=True)
 
 T = TypeVar("T")
+KeyRole = Literal["viewer", "support", "admin"]
 
 
 @app.command(epilog="Example: billhook keys create --admin --name ci")
@@ -36,6 +41,17 @@ def create(
         ),
     ] = False,
     name: Annotated[str | None, typer.Option(help="A name that identifies the key.")] = None,
+    role: Annotated[
+        KeyRole,
+        typer.Option(
+            help="What an admin key may do: `viewer` only reads, `support` also refunds and "
+            "replays events, `admin` does everything."
+        ),
+    ] = "admin",
+    environment: Annotated[
+        Environment | None,
+        typer.Option("--environment", "-e", help="Only for this environment. Default: both."),
+    ] = None,
     expires: Annotated[
         str | None, typer.Option(help="Lifetime, such as 30d or 12h. Default: no expiry.")
     ] = None,
@@ -43,22 +59,45 @@ def create(
     """Create a key and print it. The key is shown only once, because only its hash is stored."""
     if admin == anonymous:
         raise typer.BadParameter("pass either --admin or --anonymous")
+    if anonymous and (role != "admin" or environment is not None):
+        raise typer.BadParameter("--role and --environment are for admin keys")
     kind: Kind = "admin" if admin else "anonymous"
     until = datetime.now(UTC) + parse_duration(expires) if expires else None
-    _, key = _with_keys(lambda keys: keys.create(kind, name=name, expires_at=until))
-    print(key)
+    environments = (environment,) if environment else ENVIRONMENTS
+
+    async def work(keys: ApiKeys, log: AuditLog) -> str:
+        made, key = await keys.create(
+            kind, name=name, role=role, environments=environments, expires_at=until
+        )
+        await log.record("key.create", _me(), target=str(made.id), after=as_wire(made))
+        return key
+
+    print(_with_keys(work))
 
 
 @app.command("list", epilog="Example: billhook keys list")
 def list_keys(as_json: AsJson = False) -> None:
     """List all keys with their last characters. The keys themselves are not stored."""
-    keys = _with_keys(lambda keys: keys.all())
+    keys = _with_keys(lambda keys, _: keys.all())
     if as_json:
         show_json({"keys": [as_wire(each) for each in keys]})
         return
     show_table(
-        ["id", "kind", "key", "name", "created", "state"],
-        ([key.id, key.kind, key.hint, key.name, key.created_at, _state(key)] for key in keys),
+        ["id", "kind", "key", "name", "role", "for", "created", "last used", "state"],
+        (
+            [
+                key.id,
+                key.kind,
+                key.hint,
+                key.name,
+                key.role if key.kind == "admin" else None,
+                ", ".join(key.environments),
+                key.created_at,
+                key.last_used_at,
+                _state(key),
+            ]
+            for key in keys
+        ),
         none="There are no keys yet: billhook keys create --admin",
     )
 
@@ -68,8 +107,34 @@ def revoke(
     key_id: Annotated[UUID, typer.Argument(help="The id that `billhook keys list` shows.")],
 ) -> None:
     """Revoke a key permanently. Running servers notice within 30 seconds."""
-    key = _with_keys(lambda keys: keys.revoke(key_id))
-    print(f"{key.hint} is revoked.")
+
+    async def work(keys: ApiKeys, log: AuditLog) -> ApiKey:
+        key = await keys.revoke(key_id)
+        await log.record("key.revoke", _me(), target=str(key_id), after=as_wire(key))
+        return key
+
+    print(f"{_with_keys(work).hint} is revoked.")
+
+
+@app.command(
+    epilog="Example: billhook keys rotate 3fa85f64-5717-4562-b3fc-2c963f66afa6 --overlap 7d"
+)
+def rotate(
+    key_id: Annotated[UUID, typer.Argument(help="The id that `billhook keys list` shows.")],
+    overlap: Annotated[
+        str, typer.Option(help="How long the old key remains valid, such as 1h or 7d.")
+    ] = "1d",
+) -> None:
+    """Replace a key: print a new one with the same name, role and lifetime. The old key expires
+    after the overlap, so that you can deploy the new one in the meantime."""
+    remains = parse_duration(overlap)
+
+    async def work(keys: ApiKeys, log: AuditLog) -> str:
+        made, key = await keys.rotate(key_id, remains)
+        await log.record("key.rotate", _me(), target=str(key_id), after=as_wire(made))
+        return key
+
+    print(_with_keys(work))
 
 
 def _state(key: ApiKey) -> str:
@@ -81,10 +146,16 @@ def _state(key: ApiKey) -> str:
     return f"expired {until}" if key.expires_at <= datetime.now(UTC) else f"valid until {until}"
 
 
-def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+def _me() -> str:
+    """How the audit log names whoever runs the command."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _with_keys(work: Callable[[ApiKeys, AuditLog], Awaitable[T]]) -> T:
     import asyncpg
 
     from billhook.access.api_keys import ApiKeys
+    from billhook.access.audit import AuditLog
     from billhook.access.secrets import SecretStore
     from billhook.postgres import Database
 
@@ -93,7 +164,8 @@ def _with_keys(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
         database = Database(settings.database_url.get_secret_value(), pool_size=1)
         await database.open()
         try:
-            return await work(ApiKeys(database, SecretStore(database, settings)))
+            keys = ApiKeys(database, SecretStore(database, settings))
+            return await work(keys, AuditLog(database))
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
             raise BillhookError(
                 "The database has no Billhook schema yet.", next_actions="Run: billhook migrate"

@@ -87,8 +87,11 @@ def address(base_url: str) -> str:
     return base_url.strip().rstrip("/").removesuffix("/api")
 
 
-def headers(credential: str, version: str) -> dict[str, str]:
+def headers(credential: str, version: str, application: str | None = None) -> dict[str, str]:
     """The headers of every request.
+
+    Args:
+        application: the name of the program that uses the client.
 
     Raises:
         ValueError: `credential` is malformed; it is not quoted.
@@ -99,7 +102,9 @@ def headers(credential: str, version: str) -> dict[str, str]:
     return {
         "authorization": f"Bearer {credential}",
         "accept": "application/json",
-        "user-agent": f"billhook-python/{version}",
+        "user-agent": " ".join(
+            f"{name}/{version}" for name in (application, "billhook-python") if name
+        ),
     }
 
 

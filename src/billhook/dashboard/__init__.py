@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from billhook.dashboard.guard import Guard
 from billhook.dashboard.pages import (
+    audit,
     catalog,
     customers,
     events,
@@ -104,7 +105,10 @@ def _routes() -> list[Route | Mount]:
         _post(f"{here}/settings/archives/{{archive:uuid}}", settings.restore),
         _get(f"{here}/keys", keys.listing),
         _post(f"{here}/keys", keys.create),
+        _post(f"{here}/keys/{{key:uuid}}/rotate", keys.rotate),
         _post(f"{here}/keys/{{key:uuid}}/revoke", keys.revoke),
+        _get(f"{here}/audit-log", audit.listing),
+        _get(f"{here}/audit-log.csv", audit.export),
     ]
 
 

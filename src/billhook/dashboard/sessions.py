@@ -15,6 +15,7 @@ from typing import Literal
 
 from billhook.access.api_keys import ApiKeys, hash_of
 from billhook.access.auth import Auth, Caller, Credential
+from billhook.access.permissions import Grant
 from billhook.models import WireModel
 from billhook.postgres import Database
 from billhook.settings import Settings
@@ -51,12 +52,14 @@ class Session:
 
     Attributes:
         who: the name to show: the masked key, or the token's email or subject.
+        grant: what they may do.
         csrf: the token of each form, so that no other site can send it.
         notice: see `Notice`; it is shown once.
     """
 
     token_hash: bytes
     who: str
+    grant: Grant
     csrf: str
     expires_at: datetime
     notice: Notice | None = None
@@ -109,12 +112,15 @@ class Sessions:
             row = await connection.fetchrow(_FIND, self._hash(token))
         if row is None:
             return None
-        key = row["key_hash"]
-        if key is not None and not await self._api_keys.is_valid_hash("admin", key):
+        grant: Grant | None = Grant(row["who"])
+        if row["key_hash"] is not None:
+            grant = await self._api_keys.grant("admin", row["key_hash"])
+        if grant is None:
             return None
         return Session(
             token_hash=self._hash(token),
             who=row["who"],
+            grant=grant,
             csrf=_csrf(token),
             expires_at=row["expires_at"],
             notice=Notice.model_validate(row["notice"]) if row["notice"] else None,

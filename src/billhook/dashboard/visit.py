@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from billhook.access.permissions import Need, need_of
 from billhook.dashboard.links import StripeLinks
 from billhook.dashboard.rendering import Templates
 from billhook.dashboard.sessions import Notice, Session, Sessions
@@ -31,6 +32,8 @@ class Visit:
         self.request = request
         self.says: Notice | None = self.session.notice if self.session else None
         """The notice of the last action, if the page shows it."""
+        self.failure: BillhookError | None = None
+        """Why the action failed, if the response does not say so by its status."""
 
     @property
     def services(self) -> Services:
@@ -137,6 +140,7 @@ class Visit:
 
     async def back(self, path: str, error: BillhookError) -> Response:
         """Redirect to a page of this environment, which shows the error at the top."""
+        self.failure = error
         if self.session is not None:
             notice = Notice(kind="error", text=error.message, next_actions=error.next_actions)
             await self.sessions.note(self.session, notice)
@@ -159,13 +163,50 @@ def page(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         wanted = request.path_params.get("environment")
         if (wanted is not None and wanted not in ENVIRONMENTS) or not _are_ids(request.path_params):
             raise NotFound("There is no such page.", next_actions="Choose one from the menu.")
-        response = await handler(visit)
+        need = need_of(handler, request.method)
+        if visit.session is not None and wanted is not None:
+            visit.session.grant.require(need, None if need.of_both else visit.environment)
+        response = await (_recorded(visit, need, handler) if need.action else handler(visit))
         shown = isinstance(response, HTMLResponse) and is_for_people(request)
         if shown and visit.session is not None and visit.says is not None:
             await visit.sessions.said(visit.session, visit.says)
         return response
 
     return answer
+
+
+async def _recorded(visit: Visit, need: Need, handler: Handler) -> Response:
+    """Run a handler, with an entry in the audit log."""
+    assert visit.session is not None
+    request = visit.request
+    log = visit.services.audit_log
+    change = await log.begin(
+        need,
+        visit.session.grant,
+        None if need.of_both else visit.environment,
+        via="dashboard",
+        address=request.client.host if request.client else None,
+        parameters=request.path_params,
+    )
+    form: dict[str, list[str]] = request.state.form
+    change.request = {
+        name: values[0] if len(values) == 1 else values
+        for name, values in form.items()
+        if name != "csrf"
+    }
+    try:
+        response = await handler(visit)
+    except BillhookError as error:
+        await log.end(change, error=error)
+        raise
+    except Exception:
+        await log.end(change, error=BillhookError("An unexpected error occurred."))
+        raise
+    failure = visit.failure
+    if failure is None and response.status_code >= 400:
+        failure = InvalidInput("The form was not accepted.", status=response.status_code)
+    await log.end(change, error=failure)
+    return response
 
 
 def _are_ids(parameters: Mapping[str, object]) -> bool:

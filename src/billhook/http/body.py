@@ -25,25 +25,27 @@ async def read_json(request: Request, model: type[R]) -> R:
         InvalidInput: 400, not JSON, or invalid for `model`; 408, it did not arrive in time.
         PayloadTooLarge: 413.
     """
-    async with _bodies(request).read(request, JSON_LIMIT) as raw:
-        return parse_json(raw, model)
+    return models.parse(model, await read_decoded(request))
 
 
 async def read_decoded(request: Request) -> object:
-    """The JSON of the body, to be validated by the caller. Raises as `read_json`."""
+    """The JSON of the body, to be validated by the caller. The audit log gets it, too, if the
+    request changes something. Raises as `read_json`."""
     async with _bodies(request).read(request, JSON_LIMIT) as raw:
-        return _decoded(raw)
+        return _kept(request, raw)
 
 
 async def read_json_or(request: Request, absent: R) -> R:
     """The body as the model of `absent`, which replaces an empty body. Raises as `read_json`."""
     async with _bodies(request).read(request, JSON_LIMIT) as raw:
-        return parse_json(raw, type(absent)) if raw.strip() else absent
+        return models.parse(type(absent), _kept(request, raw)) if raw.strip() else absent
 
 
-def parse_json(raw: bytes, model: type[R]) -> R:
-    """`raw` as `model`. Raises `InvalidInput` as `read_json` does."""
-    return models.parse(model, _decoded(raw))
+def _kept(request: Request, raw: bytes) -> object:
+    found = _decoded(raw)
+    if hasattr(request.state, "billhook_change"):
+        request.state.billhook_body = found
+    return found
 
 
 def _decoded(raw: bytes) -> object:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from billhook.access.permissions import PRICE, PRODUCT, changes
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, PathId, answer
 from billhook.models import (
     ArchivedPrice,
     Catalog,
@@ -29,7 +30,10 @@ from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(
-    prefix="/api/payments/stripe/{environment}/catalog", tags=["Catalog"], dependencies=ADMIN
+    prefix="/api/payments/stripe/{environment}/catalog",
+    tags=["Catalog"],
+    dependencies=ADMIN,
+    route_class=AdminRoute,
 )
 _READ = errors(400, 401, 403, 503)
 _READ_ONE = errors(400, 401, 403, 404, 503)
@@ -68,6 +72,7 @@ async def product(environment: Environment, product_id: PathId, services: Servic
     responses=_CREATE,
     openapi_extra=body_of(CreateProduct),
 )
+@changes("product.create", made=("product", "productId"))
 async def create_product(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -84,6 +89,7 @@ async def create_product(
     responses=_CHANGE,
     openapi_extra=body_of(UpdateProduct),
 )
+@changes("product.update", target="product_id", row=PRODUCT)
 async def update_product(
     environment: Environment, product_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
@@ -101,6 +107,7 @@ async def update_product(
     response_model=DeletedProduct,
     responses=_CHANGE,
 )
+@changes("product.delete", target="product_id", row=PRODUCT)
 async def delete_product(
     environment: Environment, product_id: PathId, services: ServicesOf
 ) -> Response:
@@ -141,6 +148,7 @@ async def price(environment: Environment, price_id: PathId, services: ServicesOf
     responses=_CREATE,
     openapi_extra=body_of(CreatePrice),
 )
+@changes("price.create", made=("price", "priceId"))
 async def create_price(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -157,6 +165,7 @@ async def create_price(
     responses=_CHANGE,
     openapi_extra=body_of(UpdatePrice),
 )
+@changes("price.update", target="price_id", row=PRICE)
 async def update_price(
     environment: Environment, price_id: PathId, request: Request, services: ServicesOf
 ) -> Response:
@@ -171,6 +180,7 @@ async def update_price(
 @router.delete(
     "/prices/{price_id}", dependencies=NO_QUERY, response_model=ArchivedPrice, responses=_CHANGE
 )
+@changes("price.archive", target="price_id", row=PRICE)
 async def archive_price(
     environment: Environment, price_id: PathId, services: ServicesOf
 ) -> Response:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from billhook.access.permissions import changes
 from billhook.checkout.charges import create_charge
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, answer
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, answer
 from billhook.models import ChargeResponse, CreateCharge
 from billhook.services import ServicesOf
 from billhook.settings import Environment
@@ -16,6 +17,7 @@ router = APIRouter(
     prefix="/api/payments/stripe/{environment}/charges",
     tags=["Refunds and charges"],
     dependencies=[*ADMIN, *NO_QUERY],
+    route_class=AdminRoute,
 )
 
 
@@ -27,6 +29,7 @@ router = APIRouter(
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(CreateCharge),
 )
+@changes("charge.create", made=("charge", "id"))
 async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Charge a saved payment method while the customer is not present, with a PaymentIntent that is
     confirmed off session.

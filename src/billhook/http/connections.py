@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
+from billhook.access.auth import Caller
+from billhook.access.permissions import changes, filters
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
+from billhook.http.routes import ADMIN, NO_QUERY, Admin, AdminRoute, PathId, answer
 from billhook.mirror import rebuild, verify
 from billhook.mirror.status import mirror_status
 from billhook.models import (
     AddEvents,
     Config,
+    ConfiguredKey,
+    Connection,
     ConnectionResponse,
     EndpointEvents,
     ImportOrder,
@@ -31,21 +36,32 @@ from billhook.models import (
 from billhook.services import ServicesOf
 from billhook.settings import ENVIRONMENTS, Environment
 
+E = TypeVar("E", Connection, ConfiguredKey)
+
 router = APIRouter(
-    prefix="/api/payments/stripe", tags=["Connection"], dependencies=[*ADMIN, *NO_QUERY]
+    prefix="/api/payments/stripe",
+    tags=["Connection"],
+    dependencies=[*ADMIN, *NO_QUERY],
+    route_class=AdminRoute,
 )
 
 
 @router.get("/status", response_model=Status, responses=errors(400, 401, 403, 503))
-async def status(services: ServicesOf) -> Response:
-    """Get the account, webhook endpoint and last sync result of both environments."""
-    return answer(await services.connections.status())
+@filters("viewer")
+async def status(sender: Admin, services: ServicesOf) -> Response:
+    """Get the account, webhook endpoint and last sync result of both environments, or of the only
+    one that the key is for."""
+    found = await services.connections.status()
+    return answer(Status(connections=_visible(sender, found.connections)))
 
 
 @router.get("/config", response_model=Config, responses=errors(400, 401, 403, 503))
-async def config(services: ServicesOf) -> Response:
-    """Show which environments have a key. `value` is masked; the key itself is never shown."""
-    return answer(await services.connections.config())
+@filters("viewer")
+async def config(sender: Admin, services: ServicesOf) -> Response:
+    """Show which environments have a Stripe key. `value` is masked; the key itself is never
+    shown."""
+    found = await services.connections.config()
+    return answer(Config(keys=_visible(sender, found.keys)))
 
 
 @router.put(
@@ -54,6 +70,7 @@ async def config(services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
     openapi_extra=body_of(SetKey),
 )
+@changes("stripe_key.set")
 async def set_key(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Set the Stripe key. Billhook checks the key with Stripe and stores it, then sets up the
     webhook endpoint and syncs the mirror. A key of another account archives the rows of the
@@ -68,10 +85,17 @@ async def set_key(environment: Environment, request: Request, services: Services
 @router.delete(
     "/{environment}/config", response_model=Config, responses=errors(400, 401, 403, 404, 409, 503)
 )
+@changes("stripe_key.remove")
 async def remove_key(environment: Environment, services: ServicesOf) -> Response:
     """Remove the Stripe key and the managed webhook endpoint. Mirrored rows are kept."""
     await services.stripe_keys.remove(environment)
     return answer(await services.connections.config())
+
+
+def _visible(sender: Caller, found: list[E]) -> list[E]:
+    """What the sender's key may see."""
+    assert sender.grant is not None
+    return [each for each in found if each.environment in sender.grant.environments]
 
 
 @router.get(
@@ -91,6 +115,7 @@ async def mirror(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
     openapi_extra=body_of(Verify, required=False),
 )
+@changes("mirror.verify")
 async def verify_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -118,6 +143,7 @@ async def last_verification(environment: Environment, services: ServicesOf) -> R
     responses=errors(400, 401, 403, 409, 413, 503),
     openapi_extra=body_of(RebuildOrder, required=False),
 )
+@changes("mirror.rebuild")
 async def rebuild_environment(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -129,6 +155,7 @@ async def rebuild_environment(
 
 
 @router.post("/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503))
+@changes("mirror.sync")
 async def sync_all(services: ServicesOf) -> Response:
     """Sync both environments. If Stripe returns an error, the status is still 200, and the error is
     in the connection."""
@@ -139,6 +166,7 @@ async def sync_all(services: ServicesOf) -> Response:
 @router.post(
     "/{environment}/sync", response_model=SyncResponse, responses=errors(400, 401, 403, 503)
 )
+@changes("mirror.sync")
 async def sync(environment: Environment, services: ServicesOf) -> Response:
     """Sync one environment. Joins a sync that is already running."""
     return answer(SyncResponse(results=[await services.sync.run(environment)]))
@@ -159,6 +187,7 @@ async def progress(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 413, 503),
     openapi_extra=body_of(ImportOrder, required=False),
 )
+@changes("history.import")
 async def start_import(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -181,6 +210,7 @@ async def import_progress(environment: Environment, services: ServicesOf) -> Res
     response_model=ConnectionResponse,
     responses=errors(400, 401, 403, 409, 429, 502, 503),
 )
+@changes("webhook_endpoint.configure")
 async def configure_webhook(environment: Environment, services: ServicesOf) -> Response:
     """Create or repair the managed webhook endpoint in Stripe."""
     connection = await services.stripe_keys.configure_webhook(environment)
@@ -204,6 +234,7 @@ async def events(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 409, 413, 429, 502, 503),
     openapi_extra=body_of(AddEvents),
 )
+@changes("webhook_endpoint.add_events")
 async def add_events(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Receive more event types, so that the app's triggers on `payments.webhook_events` see them.
     The managed endpoint is updated; without a public URL, the types are pulled."""
@@ -216,6 +247,7 @@ async def add_events(environment: Environment, request: Request, services: Servi
     response_model=EndpointEvents,
     responses=errors(400, 401, 403, 409, 429, 502, 503),
 )
+@changes("webhook_endpoint.remove_event", target="event_type")
 async def remove_event(
     environment: Environment, event_type: PathId, services: ServicesOf
 ) -> Response:

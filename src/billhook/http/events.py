@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from billhook.access.permissions import changes
 from billhook.http.body import read_json, read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer, page_headers
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, PathId, answer, page_headers
 from billhook.ledger import replaying
 from billhook.models import (
     EventsQuery,
@@ -27,6 +28,7 @@ router = APIRouter(
     prefix="/api/payments/stripe/{environment}/webhook-events",
     tags=["Webhook events"],
     dependencies=ADMIN,
+    route_class=AdminRoute,
 )
 
 
@@ -54,6 +56,7 @@ async def list_events(
     responses=errors(400, 401, 403, 413, 503),
     openapi_extra=body_of(ReplayEvents),
 )
+@changes("events.replay", role="support")
 async def replay_many(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Apply matching events again, oldest first. By default, these are the `failed` ones."""
     order = await read_json(request, ReplayEvents)
@@ -79,6 +82,7 @@ async def show(environment: Environment, event_id: PathId, services: ServicesOf)
     responses=errors(400, 401, 403, 404, 409, 413, 500, 503),
     openapi_extra=body_of(ReplayEvent, required=False),
 )
+@changes("event.replay", role="support", target="event_id")
 async def replay(
     environment: Environment, event_id: PathId, request: Request, services: ServicesOf
 ) -> Response:

@@ -6,14 +6,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from billhook.access.permissions import changes
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, answer
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, answer
 from billhook.models import Access, AccessQuery, AccessSettings, UpdateAccessSettings
 from billhook.reports import granted
 from billhook.services import ServicesOf
 
-router = APIRouter(prefix="/api/payments/stripe/access", tags=["Access"], dependencies=ADMIN)
+router = APIRouter(
+    prefix="/api/payments/stripe/access",
+    tags=["Access"],
+    dependencies=ADMIN,
+    route_class=AdminRoute,
+)
 
 
 @router.get(
@@ -34,6 +40,7 @@ async def access_settings(services: ServicesOf) -> Response:
     dependencies=NO_QUERY,
     openapi_extra=body_of(UpdateAccessSettings),
 )
+@changes("access_settings.update")
 async def update_access_settings(request: Request, services: ServicesOf) -> Response:
     """Change the environment or the grace period that policies use."""
     order = await read_json(request, UpdateAccessSettings)

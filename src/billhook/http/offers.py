@@ -6,17 +6,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
+from billhook.access.permissions import OFFER, changes
 from billhook.checkout import offers
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, answer
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, answer
 from billhook.models import DeletedOffer, OfferResponse, Offers, SetOffer
 from billhook.models.runtime import OfferName
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 
 router = APIRouter(
-    prefix="/api/payments/stripe/{environment}/offers", tags=["Offers"], dependencies=ADMIN
+    prefix="/api/payments/stripe/{environment}/offers",
+    tags=["Offers"],
+    dependencies=ADMIN,
+    route_class=AdminRoute,
 )
 Name = Annotated[OfferName, Path()]
 
@@ -45,6 +49,7 @@ async def one_offer(environment: Environment, name: Name, services: ServicesOf) 
     responses=errors(400, 401, 403, 413, 503),
     openapi_extra=body_of(SetOffer),
 )
+@changes("offer.set", target="name", row=OFFER)
 async def set_offer(
     environment: Environment, name: Name, request: Request, services: ServicesOf
 ) -> Response:
@@ -60,6 +65,7 @@ async def set_offer(
     response_model=DeletedOffer,
     responses=errors(400, 401, 403, 404, 503),
 )
+@changes("offer.delete", target="name", row=OFFER)
 async def delete_offer(environment: Environment, name: Name, services: ServicesOf) -> Response:
     """Delete an offer. Checkouts that already use it keep their terms."""
     await offers.delete_offer(services.database, environment, name)

@@ -8,11 +8,20 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from billhook.access.auth import Caller, acting_as
+from billhook.access.permissions import PAYMENT_METHOD, changes
 from billhook.checkout import payment_methods
 from billhook.checkout.portal import signed_in
 from billhook.http.body import read_json_or
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import NO_QUERY, PathId, User, UserOrAdminKey, answer, page_headers
+from billhook.http.routes import (
+    NO_QUERY,
+    AdminRoute,
+    PathId,
+    User,
+    UserOrAdminKey,
+    answer,
+    page_headers,
+)
 from billhook.models import (
     LISTS,
     ChangePaymentMethod,
@@ -25,7 +34,9 @@ from billhook.reports import lists
 from billhook.services import ServicesOf
 from billhook.settings import Environment
 
-router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Runtime"])
+router = APIRouter(
+    prefix="/api/payments/stripe/{environment}", tags=["Runtime"], route_class=AdminRoute
+)
 
 
 def _add(of: MirroredList) -> None:
@@ -70,6 +81,7 @@ for _each in LISTS.values():
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(ChangePaymentMethod, required=False),
 )
+@changes("payment_method.make_default", target="payment_method_id", row=PAYMENT_METHOD)
 async def make_default(
     environment: Environment,
     payment_method_id: PathId,
@@ -95,6 +107,7 @@ async def make_default(
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(ChangePaymentMethod, required=False),
 )
+@changes("payment_method.detach", target="payment_method_id", row=PAYMENT_METHOD)
 async def detach(
     environment: Environment,
     payment_method_id: PathId,

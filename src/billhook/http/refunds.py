@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from billhook.access.permissions import changes, reads
 from billhook.checkout import refunds
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, PathId, answer
 from billhook.models import CreateRefund, PreviewRefund, RefundPreviewResponse, RefundResponse
 from billhook.services import ServicesOf
 from billhook.settings import Environment
@@ -16,6 +17,7 @@ router = APIRouter(
     prefix="/api/payments/stripe/{environment}/refunds",
     tags=["Refunds and charges"],
     dependencies=[*ADMIN, *NO_QUERY],
+    route_class=AdminRoute,
 )
 _ERRORS = errors(400, 401, 403, 404, 409, 413, 429, 502, 503)
 
@@ -28,6 +30,7 @@ _ERRORS = errors(400, 401, 403, 404, 409, 413, 429, 502, 503)
     responses=_ERRORS,
     openapi_extra=body_of(CreateRefund),
 )
+@changes("refund.create", role="support", made=("refund", "id"))
 async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Refund a payment: all that is left, a specific amount, or lines of its checkout or invoice.
 
@@ -48,6 +51,7 @@ async def create(environment: Environment, request: Request, services: ServicesO
     responses=_ERRORS,
     openapi_extra=body_of(PreviewRefund),
 )
+@reads
 async def preview(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Preview what a refund would return, and what is left of the payment. Nothing is refunded.
     Returns a 409 if the refund would.
@@ -74,6 +78,7 @@ async def retrieve(environment: Environment, refund_id: PathId, services: Servic
     response_model=RefundResponse,
     responses=_ERRORS,
 )
+@changes("refund.cancel", role="support", target="refund_id")
 async def cancel(environment: Environment, refund_id: PathId, services: ServicesOf) -> Response:
     """Cancel a refund that is waiting for the customer (`providerStatus` is `requires_action`).
     Stripe can't cancel other refunds; for those, the response is a 409."""

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any, cast
 from urllib.parse import urlencode
 
+import orjson
 from fastapi import Depends, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from billhook.access.audit import Change
 from billhook.access.auth import Caller
-from billhook.errors import InvalidInput
+from billhook.access.permissions import need_of
+from billhook.errors import BillhookError, InvalidInput
 from billhook.models import NoQuery, WireModel
 from billhook.paths import decoded
 from billhook.reports.paging import Page
-from billhook.services import ServicesOf
+from billhook.services import Services, ServicesOf
+from billhook.settings import Environment
+
+CLI = "billhook-cli/"
+"""The beginning of the command line's User-Agent."""
 
 
 async def _admin(request: Request, services: ServicesOf) -> Caller:
     caller = await services.auth.admin(request)
     request.state.billhook_is_admin = True  # for billhook.http.errors
     _each_given_once(request)
+    await _permit(request, services, caller)
     return caller
 
 
@@ -35,7 +44,60 @@ async def _user_or_admin_key(request: Request, services: ServicesOf) -> Caller:
     caller = await services.auth.user_or_admin_key(request)
     request.state.billhook_is_admin = caller.kind == "admin"
     _each_given_once(request)
+    if caller.grant is not None:
+        await _permit(request, services, caller)
     return caller
+
+
+async def _permit(request: Request, services: Services, caller: Caller) -> None:
+    """Check the administrator's role and environments, and begin the entry of a change in the audit
+    log: `AdminRoute` ends it."""
+    assert caller.grant is not None
+    need = need_of(request.scope.get("endpoint"), request.method)
+    environment = cast(Environment | None, request.path_params.get("environment"))
+    caller.grant.require(need, environment)
+    if need.action is not None:
+        request.state.billhook_change = await services.audit_log.begin(
+            need,
+            caller.grant,
+            environment,
+            via="cli" if request.headers.get("user-agent", "").startswith(CLI) else "api",
+            address=request.client.host if request.client else None,
+            parameters=request.path_params,
+        )
+
+
+class AdminRoute(APIRoute):
+    """A route whose changes are recorded in the audit log."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, and the end of what `_permit` began."""
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except Exception as error:
+                await _end(request, error=error)
+                raise
+            await _end(request, response=response)
+            return response
+
+        return handler
+
+
+async def _end(
+    request: Request, *, response: Response | None = None, error: Exception | None = None
+) -> None:
+    change: Change | None = getattr(request.state, "billhook_change", None)
+    if change is None:
+        return
+    services: Services = request.app.state.services
+    change.request = getattr(request.state, "billhook_body", None)
+    if error is not None and not isinstance(error, BillhookError):
+        error = BillhookError("An unexpected error occurred.")
+    result = orjson.loads(response.body) if response is not None and response.body else None
+    await services.audit_log.end(change, result=result, error=error)
 
 
 def _each_given_once(request: Request) -> None:

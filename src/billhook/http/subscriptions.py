@@ -10,11 +10,12 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from billhook.access.auth import Caller, is_administrator
+from billhook.access.permissions import SUBSCRIPTION, changes, reads
 from billhook.checkout import subscriptions
 from billhook.checkout.subscriptions import Target, user_behind
 from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import NO_QUERY, PathId, UserOrAdminKey, answer
+from billhook.http.routes import NO_QUERY, AdminRoute, PathId, UserOrAdminKey, answer
 from billhook.models import (
     CancelSubscription,
     ChangeRequest,
@@ -32,6 +33,7 @@ router = APIRouter(
     prefix="/api/payments/stripe/{environment}/subscriptions/{subscription_id}",
     tags=["Subscriptions"],
     dependencies=NO_QUERY,
+    route_class=AdminRoute,
 )
 _ERRORS = errors(400, 401, 402, 403, 404, 409, 413, 429, 500, 502, 503)
 
@@ -45,6 +47,7 @@ Order = TypeVar("Order", bound=ChangeRequest)
     responses=errors(400, 401, 403, 404, 413, 429, 500, 502, 503),
     openapi_extra=body_of(ChangeSubscription),
 )
+@reads
 async def preview(
     environment: Environment,
     subscription_id: PathId,
@@ -70,6 +73,7 @@ async def preview(
     responses=_ERRORS,
     openapi_extra=body_of(ChangeSubscription),
 )
+@changes("subscription.change", target="subscription_id", row=SUBSCRIPTION)
 async def change(
     environment: Environment,
     subscription_id: PathId,
@@ -96,6 +100,7 @@ async def change(
     responses=_ERRORS,
     openapi_extra=body_of(CancelSubscription),
 )
+@changes("subscription.cancel", target="subscription_id", row=SUBSCRIPTION)
 async def cancel(
     environment: Environment,
     subscription_id: PathId,
@@ -118,6 +123,7 @@ async def cancel(
     responses=_ERRORS,
     openapi_extra=body_of(ResumeSubscription),
 )
+@changes("subscription.resume", target="subscription_id", row=SUBSCRIPTION)
 async def resume(
     environment: Environment,
     subscription_id: PathId,
@@ -141,6 +147,7 @@ async def resume(
     responses=_ERRORS,
     openapi_extra=body_of(PauseSubscription),
 )
+@changes("subscription.pause", target="subscription_id", row=SUBSCRIPTION)
 async def pause(
     environment: Environment,
     subscription_id: PathId,

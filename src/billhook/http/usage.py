@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from billhook.access.permissions import METER, changes
 from billhook.http.body import read_json
 from billhook.http.openapi import body_of, errors
-from billhook.http.routes import ADMIN, NO_QUERY, PathId, answer, page_headers
+from billhook.http.routes import ADMIN, NO_QUERY, AdminRoute, PathId, answer, page_headers
 from billhook.models import (
     CreateMeter,
     CreditGrantResponse,
@@ -31,7 +32,12 @@ from billhook.services import ServicesOf
 from billhook.settings import Environment
 from billhook.usage import recording, retrying, state
 
-router = APIRouter(prefix="/api/payments/stripe/{environment}", tags=["Usage"], dependencies=ADMIN)
+router = APIRouter(
+    prefix="/api/payments/stripe/{environment}",
+    tags=["Usage"],
+    dependencies=ADMIN,
+    route_class=AdminRoute,
+)
 _READ = errors(400, 401, 403, 503)
 _CREATE = errors(400, 401, 403, 413, 429, 502, 503)
 _CHANGE = errors(400, 401, 403, 404, 429, 502, 503)
@@ -89,6 +95,7 @@ async def status(environment: Environment, services: ServicesOf) -> Response:
     responses=errors(400, 401, 403, 413, 503),
     openapi_extra=body_of(RetryUsage),
 )
+@changes("usage.retry")
 async def retry(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Resend usage that Stripe rejected, or resolve usage that Stripe may or may not have."""
     order = await read_json(request, RetryUsage)
@@ -103,6 +110,7 @@ async def retry(environment: Environment, request: Request, services: ServicesOf
     responses=_CREATE,
     openapi_extra=body_of(CreateMeter),
 )
+@changes("meter.create", made=("meter", "meterId"))
 async def create_meter(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:
@@ -118,6 +126,7 @@ async def create_meter(
     response_model=MeterResponse,
     responses=_CHANGE,
 )
+@changes("meter.deactivate", target="meter_id", row=METER)
 async def deactivate_meter(
     environment: Environment, meter_id: PathId, services: ServicesOf
 ) -> Response:
@@ -135,6 +144,7 @@ async def deactivate_meter(
     response_model=MeterResponse,
     responses=_CHANGE,
 )
+@changes("meter.reactivate", target="meter_id", row=METER)
 async def reactivate_meter(
     environment: Environment, meter_id: PathId, services: ServicesOf
 ) -> Response:
@@ -154,6 +164,7 @@ async def reactivate_meter(
     responses=errors(400, 401, 403, 404, 413, 429, 502, 503),
     openapi_extra=body_of(GrantCredits),
 )
+@changes("credits.grant", made=("creditGrant", "id"))
 async def grant_credits(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:

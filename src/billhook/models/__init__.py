@@ -55,6 +55,7 @@ from billhook.models.assignments import (
     Assignment,
     Outcome,
 )
+from billhook.models.audit import AuditEntries, AuditEntry, AuditQuery
 from billhook.models.catalog_fields import Recurring
 from billhook.models.charges import Charge, ChargeResponse, CreateCharge
 from billhook.models.checkout_options import CheckoutOptions, CustomField, SafeOptions
@@ -196,6 +197,9 @@ __all__ = [
     "AssignedCustomer",
     "AssignedCustomers",
     "Assignment",
+    "AuditEntries",
+    "AuditEntry",
+    "AuditQuery",
     "AwaitQuery",
     "BillingSubject",
     "CancelSubscription",

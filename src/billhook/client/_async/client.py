@@ -10,6 +10,7 @@ from typing import Literal, Self
 import httpx
 
 from billhook import __version__
+from billhook.client._async.audit import AsyncAuditLog
 from billhook.client._async.catalog import AsyncPrices, AsyncProducts
 from billhook.client._async.connection import AsyncConfig, AsyncWebhooks
 from billhook.client._async.granted import AsyncAccess
@@ -77,6 +78,7 @@ class AsyncClient:
         timeout: seconds to wait for a response; a sync may take longer.
         retries: how often a call is repeated after a temporary failure (502, 503, 504, a lost
             connection), if repeating it is safe.
+        application: the name of your program, for the `User-Agent` header.
         transport: replaces the network: `httpx.ASGITransport(app)` in tests, or a proxy.
 
     Raises:
@@ -90,11 +92,12 @@ class AsyncClient:
         *,
         timeout: float = 30.0,
         retries: int = 2,
+        application: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = address(base_url)
         http = httpx.AsyncClient(
-            headers=headers(key_or_token, __version__),
+            headers=headers(key_or_token, __version__, application),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             transport=transport,
         )
@@ -114,6 +117,7 @@ class AsyncClient:
         self.meters = AsyncMeters(self._transport)
         self.credits = AsyncCredits(self._transport)
         self.access = AsyncAccess(self._transport)
+        self.audit_log = AsyncAuditLog(self._transport)
 
     def mirrored(self, name: str) -> AsyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -11,6 +11,7 @@ from typing import Literal, Self
 import httpx
 
 from billhook import __version__
+from billhook.client._sync.audit import SyncAuditLog
 from billhook.client._sync.catalog import SyncPrices, SyncProducts
 from billhook.client._sync.connection import SyncConfig, SyncWebhooks
 from billhook.client._sync.granted import SyncAccess
@@ -78,6 +79,7 @@ class Client:
         timeout: seconds to wait for a response; a sync may take longer.
         retries: how often a call is repeated after a temporary failure (502, 503, 504, a lost
             connection), if repeating it is safe.
+        application: the name of your program, for the `User-Agent` header.
         transport: replaces the network: `httpx.ASGITransport(app)` in tests, or a proxy.
 
     Raises:
@@ -91,11 +93,12 @@ class Client:
         *,
         timeout: float = 30.0,
         retries: int = 2,
+        application: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.base_url = address(base_url)
         http = httpx.Client(
-            headers=headers(key_or_token, __version__),
+            headers=headers(key_or_token, __version__, application),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             transport=transport,
         )
@@ -115,6 +118,7 @@ class Client:
         self.meters = SyncMeters(self._transport)
         self.credits = SyncCredits(self._transport)
         self.access = SyncAccess(self._transport)
+        self.audit_log = SyncAuditLog(self._transport)
 
     def mirrored(self, name: str) -> SyncMirrored:
         """The list of a mirrored kind that has none of its own here, by the name that its table

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
+from billhook.access.permissions import PRICE, PRODUCT, changes
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput
 from billhook.models import (
@@ -78,6 +79,7 @@ async def new_product(visit: Visit) -> Response:
     return visit.show("product_new.html", error=None, key=_key(visit), value=_nothing)
 
 
+@changes("product.create")
 async def create_product(visit: Visit) -> Response:
     """Create a product at Stripe."""
     body: dict[str, Any] = {
@@ -105,6 +107,7 @@ async def create_product(visit: Visit) -> Response:
     )
 
 
+@changes("product.update", target="product", row=PRODUCT)
 async def update_product(visit: Visit) -> Response:
     """Change a product's name, description and metadata at Stripe."""
     body = {"name": visit.field("name"), "description": visit.field("description") or None}
@@ -126,6 +129,7 @@ async def update_product(visit: Visit) -> Response:
     return await _change(visit, "product", change)
 
 
+@changes("product.update", target="product", row=PRODUCT)
 async def set_status(visit: Visit) -> Response:
     """Archive or activate a product."""
     active = visit.field("active") == "true"
@@ -144,6 +148,7 @@ async def set_status(visit: Visit) -> Response:
     return await _change(visit, "status", change)
 
 
+@changes("price.create", target="product")
 async def create_price(visit: Visit) -> Response:
     """Add a price to a product at Stripe. Amounts are entered in the major unit."""
 
@@ -167,6 +172,7 @@ async def create_price(visit: Visit) -> Response:
     return await _change(visit, "price", change)
 
 
+@changes("price.update", target="price", row=PRICE)
 async def update_price(visit: Visit) -> Response:
     """Archive or activate a price, or change its lookup key."""
     body: dict[str, Any] = {}

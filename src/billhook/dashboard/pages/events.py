@@ -10,6 +10,7 @@ from typing import get_args
 import orjson
 from starlette.responses import Response, StreamingResponse
 
+from billhook.access.permissions import changes
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
 from billhook.ledger import replaying
@@ -61,6 +62,7 @@ async def payload(visit: Visit) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
+@changes("event.replay", role="support", target="event")
 async def replay(visit: Visit) -> Response:
     """Apply one event again."""
     event_id = visit.request.path_params["event"]
@@ -76,6 +78,7 @@ async def replay(visit: Visit) -> Response:
     )
 
 
+@changes("events.replay", role="support")
 async def replay_many(visit: Visit) -> Response:
     """Apply the selected events again, or all that failed."""
     environment = visit.environment

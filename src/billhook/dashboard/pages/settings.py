@@ -8,6 +8,7 @@ from typing import get_args
 from starlette.responses import Response
 
 from billhook.access import policies
+from billhook.access.permissions import changes
 from billhook.account.stripe_keys import AnotherAccount
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput, NotFound
@@ -49,6 +50,7 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
     )
 
 
+@changes("stripe_key.set")
 async def set_key(visit: Visit) -> Response:
     """Check a key with Stripe, store it, set up the endpoint; the sync continues on its own."""
     key = visit.field("secret_key")
@@ -74,6 +76,7 @@ async def set_key(visit: Visit) -> Response:
     return await visit.go("/settings", "The key was saved. A sync is running …")
 
 
+@changes("stripe_key.remove")
 async def remove_key(visit: Visit) -> Response:
     """Forget the key and delete the managed endpoint."""
     try:
@@ -83,6 +86,7 @@ async def remove_key(visit: Visit) -> Response:
     return await visit.go("/settings", "The key was removed. Mirrored data stays.")
 
 
+@changes("webhook_endpoint.configure")
 async def configure_endpoint(visit: Visit) -> Response:
     """Create or repair the managed endpoint."""
     try:
@@ -92,6 +96,7 @@ async def configure_endpoint(visit: Visit) -> Response:
     return await visit.go("/settings", f"The endpoint {found.webhook_endpoint_id} is set up.")
 
 
+@changes("mirror.sync")
 async def sync(visit: Visit) -> Response:
     """Start a sync; the page shows its progress."""
     await _begun(visit)
@@ -116,6 +121,7 @@ async def progress(visit: Visit) -> Response:
     return visit.show("sync.html", connection=connection, progress=found)
 
 
+@changes("mirror.verify")
 async def verify_now(visit: Visit) -> Response:
     """Compare a sample of the mirror with Stripe."""
     services = visit.services
@@ -130,6 +136,7 @@ async def verify_now(visit: Visit) -> Response:
     )
 
 
+@changes("archive.restore", target="archive")
 async def restore(visit: Visit) -> Response:
     """Restore the archived rows of an account."""
     database, wanted = visit.services.database, visit.request.path_params["archive"]

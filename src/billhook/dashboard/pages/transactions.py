@@ -62,7 +62,7 @@ async def export(visit: Visit) -> Response:
 
 async def _lines(visit: Visit, query: TransactionsQuery) -> AsyncIterator[str]:
     """Page by page: no connection is held while the client reads."""
-    yield _csv([_COLUMNS])
+    yield csv_lines([_COLUMNS])
     cursor: str | None = None
     while True:
         part = query.model_copy(
@@ -70,13 +70,14 @@ async def _lines(visit: Visit, query: TransactionsQuery) -> AsyncIterator[str]:
         )
         page = await lists.transactions(visit.services.database, visit.environment, part)
         if page.rows:
-            yield _csv(map(_line, page.rows))
+            yield csv_lines(map(_line, page.rows))
         cursor = page.next_cursor
         if cursor is None:
             return
 
 
-def _csv(rows: Iterable[Iterable[str]]) -> str:
+def csv_lines(rows: Iterable[Iterable[str]]) -> str:
+    """Lines of a CSV file."""
     lines = io.StringIO()
     csv.writer(lines).writerows(rows)
     return lines.getvalue()

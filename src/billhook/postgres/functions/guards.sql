@@ -37,3 +37,25 @@ CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
     FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
     EXECUTE FUNCTION billhook.refuse_outcomes(
         'status', 'customer_id', 'url', 'last_error', 'raw');
+
+-- Entries of the audit log stay as they are; only their results are added, once.
+CREATE OR REPLACE FUNCTION billhook.keep_audit_log() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.outcome IS NULL
+        AND (NEW.id, NEW.at, NEW.environment, NEW.action, NEW.actor, NEW.key_id, NEW.via,
+             NEW.address, NEW.before, coalesce(OLD.target, NEW.target))
+        IS NOT DISTINCT FROM
+            (OLD.id, OLD.at, OLD.environment, OLD.action, OLD.actor, OLD.key_id, OLD.via,
+             OLD.address, OLD.before, NEW.target)
+    THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'entries of billhook.audit_log cannot be changed or removed'
+        USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE OR REPLACE TRIGGER keep BEFORE UPDATE OR DELETE ON billhook.audit_log
+    FOR EACH ROW EXECUTE FUNCTION billhook.keep_audit_log();
+CREATE OR REPLACE TRIGGER keep_all BEFORE TRUNCATE ON billhook.audit_log
+    FOR EACH STATEMENT EXECUTE FUNCTION billhook.keep_audit_log();

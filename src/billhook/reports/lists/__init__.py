@@ -4,6 +4,7 @@ whole table. A list of several types or statuses scans the index (type, status, 
 pair and merges the results, so it never reads rows that don't match.
 """
 
+from billhook.reports.lists.audit import audit_log
 from billhook.reports.lists.customers import customer, customers, names_of, subjects_of
 from billhook.reports.lists.events import event_types, events
 from billhook.reports.lists.mirrored import mirrored
@@ -13,6 +14,7 @@ from billhook.reports.lists.transactions import payment, payments, transactions
 from billhook.reports.lists.usage import usage
 
 __all__ = [
+    "audit_log",
     "customer",
     "customers",
     "event_types",

@@ -1,0 +1,173 @@
+"""The audit log: who changed what through the API, the dashboard or the command line.
+
+An entry is written before a change begins, so that nothing changes without one, and gets its result
+when the change has ended. PostgreSQL refuses every other change of an entry
+(`functions/guards.sql`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from billhook.access.permissions import Grant, Need, Row
+from billhook.errors import BillhookError
+from billhook.postgres import Database
+from billhook.redact import redact
+from billhook.settings import Environment
+
+Via = Literal["api", "dashboard", "cli"]
+
+_BEGIN = """
+INSERT INTO billhook.audit_log
+    (environment, action, target, actor, key_id, via, address, before)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+"""
+_END = """
+UPDATE billhook.audit_log SET ended_at = now(), outcome = $2, error = $3, request = $4,
+    target = coalesce(target, $5), after = $6
+WHERE id = $1
+"""
+_RECORD = """
+INSERT INTO billhook.audit_log
+    (action, target, actor, via, outcome, ended_at, after)
+VALUES ($1, $2, $3, 'cli', 'done', now(), $4)
+"""
+_LONGEST = 500
+"""Characters of a text in a request; longer ones are cut."""
+_HIDDEN = frozenset({"secretkey", "secret_key", "credential", "password", "token", "email"})
+"""Entries can't be changed, so they must not contain personal data that may have to be erased."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Change:
+    """A change that has begun.
+
+    Attributes:
+        request: what was asked for: JSON of the body, or the fields of a form.
+    """
+
+    id: int
+    environment: Environment | None
+    row: Row | None
+    target: str | None
+    made: tuple[str, ...]
+    request: object = None
+
+
+class AuditLog:
+    """Writes entries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(
+        self,
+        need: Need,
+        grant: Grant,
+        environment: Environment | None,
+        *,
+        via: Via,
+        address: str | None,
+        parameters: Mapping[str, object],
+    ) -> Change:
+        """Write the entry of a change that is about to begin.
+
+        Args:
+            address: of the client.
+            parameters: those of the path.
+
+        Raises:
+            DatabaseUnavailable: then nothing may change.
+        """
+        target = str(parameters[need.target]) if need.target else None
+        before = await self._row(need.row, environment, target)
+        async with self._database.connection() as connection:
+            entry = await connection.fetchval(
+                _BEGIN,
+                environment,
+                need.action,
+                target,
+                grant.name,
+                grant.key_id,
+                via,
+                address,
+                before,
+            )
+        return Change(entry, environment, need.row, target, need.made)
+
+    async def end(
+        self, change: Change, *, result: object = None, error: BillhookError | None = None
+    ) -> None:
+        """Add the result. If PostgreSQL is away, the entry stays without one, and the change
+        stands.
+
+        Args:
+            result: what a change without a row returned.
+            error: why nothing was changed, or not all of it.
+        """
+        try:
+            after = await self._row(change.row, change.environment, change.target)
+            if after is None and error is None:
+                after = _clean(result)
+            async with self._database.connection() as connection:
+                await connection.execute(
+                    _END,
+                    change.id,
+                    "done" if error is None else "failed",
+                    None if error is None else f"{error.code}: {redact(error.message)}",
+                    _clean(change.request),
+                    _found(result, change.made),
+                    after,
+                )
+        except BillhookError as failure:
+            _log.warning(
+                "the result of a change is missing in the audit log",
+                entry=change.id,
+                reason=failure.message,
+            )
+
+    async def record(self, action: str, actor: str, *, target: str, after: object) -> None:
+        """Write the entry of a change that a command has made in the database itself."""
+        async with self._database.connection() as connection:
+            await connection.execute(_RECORD, action, target, actor, _clean(after))
+
+    async def _row(
+        self, row: Row | None, environment: Environment | None, key: str | None
+    ) -> dict[str, Any] | None:
+        if row is None or key is None:
+            return None
+        query = (
+            f"SELECT to_jsonb(t) - 'raw' FROM payments.{row.table} AS t"  # noqa: S608
+            f" WHERE t.environment = $1 AND t.{row.key} = $2"
+        )
+        async with self._database.connection() as connection:
+            found: dict[str, Any] | None = await connection.fetchval(query, environment, key)
+        return found
+
+
+def _clean(value: object) -> Any:
+    """`value` as JSON without secrets, email addresses and very long texts."""
+    if isinstance(value, Mapping):
+        return {
+            str(name): "****" if str(name).lower() in _HIDDEN else _clean(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_clean(each) for each in value]
+    if isinstance(value, str):
+        text = redact(value)
+        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _found(result: object, names: tuple[str, ...]) -> str | None:
+    """The text at these names in a JSON object."""
+    for name in names:
+        result = result.get(name) if isinstance(result, Mapping) else None
+    return result if names and isinstance(result, str) else None

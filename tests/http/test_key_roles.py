@@ -1,0 +1,324 @@
+"""What keys with a role, or for one environment, may do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+
+from api import Api, api
+from billhook.access.api_keys import ApiKeys
+from billhook.access.permissions import KeyRole, need_of
+from billhook.access.secrets import SecretStore
+from billhook.app import create_app
+from billhook.http.routes import AdminRoute
+from billhook.postgres import Database
+from billhook.settings import Environment, Settings
+from cli import Billhook
+from http_tokens import JWT_SECRET
+from visitor import Visitor
+
+__all__ = ["api"]
+
+
+def settings(api: Api) -> Settings:
+    return Settings(
+        database_url=SecretStr(api.books.dsn), jwt_secret=SecretStr(JWT_SECRET), _env_file=None
+    )
+
+
+def key(
+    api: Api, role: KeyRole = "admin", *environments: Environment, name: str | None = None
+) -> str:
+    async def work(database: Database) -> str:
+        keys = ApiKeys(database, SecretStore(database, settings(api)))
+        _, made = await keys.create(
+            "admin", name=name, role=role, environments=environments or ("test", "live")
+        )
+        return made
+
+    found: str = api.books.run(work)
+    return found
+
+
+def ask(api: Api, with_key: str, method: str, path: str, body: Any = None) -> httpx.Response:
+    return api.http.request(
+        method,
+        f"/api/payments/stripe{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {with_key}", "User-Agent": "someone"},
+    )
+
+
+def entries(api: Api, **query: Any) -> list[dict[str, Any]]:
+    answer = api.admin("GET", "/audit-log", params=query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["entries"]
+    return found
+
+
+REFUND = {"payment": "pi_unknown", "amount": 100}
+PRODUCT = {"name": "Mug"}
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path", "body", "status"),
+    [
+        ("viewer", "GET", "/test/transactions", None, 200),
+        ("viewer", "GET", "/status", None, 200),
+        ("viewer", "POST", "/test/refunds/preview", REFUND, 404),
+        ("viewer", "POST", "/test/refunds", REFUND, 403),
+        ("viewer", "POST", "/test/webhook-events/replay", {}, 403),
+        ("viewer", "POST", "/test/catalog/products", PRODUCT, 403),
+        ("viewer", "POST", "/test/subscriptions/sub_1/cancel", {}, 403),
+        ("viewer", "POST", "/test/checkout-sessions", {}, 403),
+        ("viewer", "PUT", "/test/config", {"secretKey": "sk_test_1"}, 403),
+        ("viewer", "GET", "/audit-log", None, 403),
+        ("support", "POST", "/test/refunds", REFUND, 404),
+        ("support", "POST", "/test/webhook-events/replay", {}, 200),
+        ("support", "POST", "/test/catalog/products", PRODUCT, 403),
+        ("support", "DELETE", "/test/config", None, 403),
+        ("admin", "POST", "/test/catalog/products", PRODUCT, 201),
+    ],
+)
+def test_a_role_decides_what_a_key_may_do(
+    api: Api, role: KeyRole, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = ask(api, key(api, role), method, path, body)
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert f"The key has the role {role}" in answer.json()["message"]
+        assert answer.json()["nextActions"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/test/transactions", 200),
+        ("GET", "/live/transactions", 403),
+        ("POST", "/test/sync", 200),
+        ("POST", "/live/sync", 403),
+        ("POST", "/sync", 403),
+        ("GET", "/access", 403),
+        ("POST", "/live/subscriptions/sub_1/cancel", 403),
+    ],
+)
+def test_a_key_for_test_mode_reaches_nothing_live(
+    api: Api, method: str, path: str, status: int
+) -> None:
+    answer = ask(api, key(api, "admin", "test"), method, path)
+    assert answer.status_code == status, answer.text
+
+
+def test_a_key_for_test_mode_sees_only_the_status_of_test_mode(api: Api) -> None:
+    found = ask(api, key(api, "viewer", "test"), "GET", "/status").json()["connections"]
+    assert [each["environment"] for each in found] == ["test"]
+    keys = ask(api, key(api, "viewer", "live"), "GET", "/config").json()["keys"]
+    assert [each["environment"] for each in keys] == ["live"]
+
+
+def test_every_route_that_changes_something_for_an_administrator_is_recorded(api: Api) -> None:
+    """A new route must say how the audit log calls what it does."""
+    # What apps do all the time for their users, and what only reads or changes nothing here.
+    unrecorded = {"checkout", "portal", "record", "refresh", "receive", "preview"}
+    found = set()
+    for route in create_app(settings(api)).routes:
+        if not isinstance(route, APIRoute) or route.methods <= {"GET", "HEAD"}:
+            continue
+        need = need_of(route.endpoint, "POST")
+        if need.action is None:
+            assert route.endpoint.__name__ in unrecorded, route.path
+            continue
+        assert isinstance(route, AdminRoute), route.path
+        found.add(need.action)
+    assert {"refund.create", "subscription.cancel", "stripe_key.set", "meter.create"} <= found
+
+
+def test_a_change_is_recorded_with_who_what_before_and_after(api: Api) -> None:
+    mine = key(api, name="Ada")
+    made = ask(api, mine, "POST", "/test/catalog/products", PRODUCT).json()["product"]
+    path = f"/test/catalog/products/{made['productId']}"
+    assert ask(api, mine, "PATCH", path, {"name": "Cup"}).status_code == 200
+    changed, created = entries(api, environment="test")
+    assert (created["action"], created["target"]) == ("product.create", made["productId"])
+    assert created["request"] == PRODUCT
+    assert created["after"]["product"]["name"] == "Mug"
+    assert (changed["action"], changed["target"]) == ("product.update", made["productId"])
+    assert (changed["before"]["name"], changed["after"]["name"]) == ("Mug", "Cup")
+    assert changed["actor"] == f"Ada (ik_****{mine[-4:]})"
+    assert (changed["via"], changed["address"]) == ("api", "127.0.0.1")
+    assert (changed["outcome"], changed["error"]) == ("done", None)
+
+
+def test_a_change_that_failed_is_recorded_with_its_error(api: Api) -> None:
+    ask(api, key(api, "support"), "POST", "/test/refunds", REFUND)
+    (entry,) = entries(api, outcome="failed")
+    assert entry["action"] == "refund.create"
+    assert entry["error"].startswith("PAYMENT_NOT_FOUND: ")
+    assert entry["request"] == REFUND
+
+
+def test_the_log_never_has_a_stripe_key(api: Api) -> None:
+    secret = "sk_test_thatNobodyMaySee1234"
+    ask(api, key(api), "PUT", "/test/config", {"secretKey": secret})
+    (entry,) = entries(api, action="stripe_key.set")
+    assert entry["request"] == {"secretKey": "****"}
+    assert secret not in str(api.books.rows("SELECT * FROM billhook.audit_log"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE billhook.audit_log SET actor = 'someone else'",
+        "UPDATE billhook.audit_log SET outcome = 'failed'",
+        "UPDATE billhook.audit_log SET after = NULL",
+        "DELETE FROM billhook.audit_log",
+        "TRUNCATE billhook.audit_log",
+    ],
+)
+def test_entries_cannot_be_changed_or_removed(api: Api, statement: str) -> None:
+    ask(api, key(api), "POST", "/test/catalog/products", PRODUCT)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="cannot be changed"):
+        api.books.execute(statement)
+
+
+def test_nothing_changes_when_the_entry_cannot_be_written(api: Api) -> None:
+    api.books.execute("ALTER TABLE billhook.audit_log ADD CHECK (action <> 'product.create')")
+    before = api.stripe.v1.products.list().data
+    answer = ask(api, key(api), "POST", "/test/catalog/products", PRODUCT)
+    assert answer.status_code >= 500
+    assert len(api.stripe.v1.products.list().data) == len(before)
+
+
+def test_reading_leaves_no_entry(api: Api) -> None:
+    ask(api, key(api), "GET", "/test/transactions")
+    ask(api, key(api), "POST", "/test/refunds/preview", REFUND)
+    assert entries(api) == []
+
+
+def test_a_key_for_test_mode_sees_only_entries_of_test_mode(api: Api) -> None:
+    ask(api, key(api), "POST", "/test/sync")
+    ask(api, key(api), "POST", "/live/sync")
+    ask(api, key(api), "POST", "/sync")
+    found = ask(api, key(api, "admin", "test"), "GET", "/audit-log").json()["entries"]
+    assert [each["environment"] for each in found] == ["test"]
+    assert [each["environment"] for each in entries(api)] == [None, "live", "test"]
+
+
+def test_the_time_of_a_keys_last_use_is_known(api: Api) -> None:
+    used, unused = key(api, name="used"), key(api, name="unused")
+    assert used != unused
+    ask(api, used, "GET", "/status")
+    rows = api.books.rows(
+        "SELECT name, last_used_at FROM billhook.api_keys WHERE name LIKE '%used'"
+    )
+    assert {row["name"]: row["last_used_at"] is not None for row in rows} == {
+        "used": True,
+        "unused": False,
+    }
+
+
+def test_the_command_line_shows_the_log(api: Api, linked: Billhook) -> None:
+    assert linked("sync").code == 0
+    listed = linked("audit-log", "--action", "mirror.sync", "--json")
+    (entry,) = listed.json["entries"]
+    assert (entry["via"], entry["outcome"]) == ("cli", "done")
+    assert "mirror.sync" in linked("audit-log").out
+    assert "No changes match" in linked("audit-log", "--action", "nothing").out
+
+
+def test_the_dashboard_obeys_the_role_and_records_changes(api: Api) -> None:
+    viewer = Visitor(api.url)
+    viewer.sign_in(key(api, "viewer", name="Vi"))
+    assert viewer.get("/test/transactions").status_code == 200
+    refused = viewer.send("/test/new-product", name="Mug")
+    assert refused.status_code == 403
+    assert "role viewer" in refused.text
+    admin = Visitor(api.url)
+    admin.sign_in(key(api, name="Ada"))
+    assert admin.send("/test/new-product", name="Mug", key=str(uuid4())).status_code == 303
+    (entry,) = entries(api)
+    assert (entry["action"], entry["via"], entry["outcome"]) == (
+        "product.create",
+        "dashboard",
+        "done",
+    )
+    assert entry["actor"].startswith("Ada (ik_")
+    assert "csrf" not in entry["request"]
+    test_only = Visitor(api.url)
+    test_only.sign_in(key(api, "admin", "test"))
+    assert test_only.get("/live/transactions").status_code == 403
+    assert test_only.send("/test/keys", kind="admin").status_code == 403
+
+
+def test_the_dashboard_creates_rotates_and_shows_keys(api: Api) -> None:
+    admin = Visitor(api.url)
+    admin.sign_in(key(api, name="Ada"))
+    made = admin.send(
+        "/test/keys", kind="admin", name="Bo", role="support", environments="test", days="30"
+    )
+    assert made.status_code == 201
+    bo = re.search(r"ik_[0-9a-f]{48}", made.text)
+    assert bo is not None
+    assert ask(api, bo[0], "GET", "/test/transactions").status_code == 200
+    assert ask(api, bo[0], "GET", "/live/transactions").status_code == 403
+    stored = api.books.row(
+        "SELECT id, role, expires_at - now() > interval '29 days' AS lasts"
+        " FROM billhook.api_keys WHERE name = 'Bo'"
+    )
+    assert (stored["role"], stored["lasts"]) == ("support", True)
+    shown = admin.text("/test/keys")
+    assert "support, test mode only" in shown
+    rotated = admin.send(f"/test/keys/{stored['id']}/rotate")
+    new = re.search(r"ik_[0-9a-f]{48}", rotated.text)
+    assert new is not None
+    assert new[0] != bo[0]
+    for each in (bo[0], new[0]):
+        assert ask(api, each, "GET", "/test/transactions").status_code == 200
+    days = api.books.row(
+        "SELECT extract(day FROM expires_at - now()) AS left FROM billhook.api_keys WHERE id = "
+        f"'{stored['id']}'"
+    )
+    assert days["left"] < 1
+    assert [each["action"] for each in entries(api)] == ["key.rotate", "key.create"]
+    assert new[0] not in str(api.books.rows("SELECT * FROM billhook.audit_log"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("role", "owner"), ("environments", "prod"), ("days", "soon"), ("days", "0")],
+)
+def test_a_key_with_a_wrong_role_environment_or_lifetime_is_not_created(
+    api: Api, visitor: Visitor, field: str, value: str
+) -> None:
+    before = len(api.books.rows("SELECT FROM billhook.api_keys"))
+    answer = visitor.send("/test/keys", kind="admin", **{field: value})
+    assert answer.status_code == 400
+    assert len(api.books.rows("SELECT FROM billhook.api_keys")) == before
+
+
+def test_the_audit_page_shows_filters_and_exports_the_log(api: Api) -> None:
+    ada = key(api, name="=Ada")
+    ask(api, ada, "POST", "/test/catalog/products", PRODUCT)
+    ask(api, ada, "POST", "/test/refunds", REFUND)
+    admin = Visitor(api.url)
+    admin.sign_in(ada)
+    page = admin.text("/test/audit-log")
+    assert "product.create" in page
+    assert "refund.create" in page
+    assert "PAYMENT_NOT_FOUND" in page
+    assert "product.create" not in admin.text("/test/audit-log?outcome=failed").split("Time")[1]
+    exported = list(csv.DictReader(io.StringIO(admin.read("/test/audit-log.csv?outcome=done"))))
+    assert [each["action"] for each in exported] == ["product.create"]
+    assert exported[0]["actor"].startswith("'=Ada")
+    viewer = Visitor(api.url)
+    viewer.sign_in(key(api, "viewer"))
+    assert viewer.get("/test/audit-log").status_code == 403
