@@ -20,7 +20,7 @@ from billhook.checkout.one_subscription import superseded
 from billhook.checkout.rows import Claim, claim_row, failed, lost, opened
 from billhook.checkout.sole import discard
 from billhook.checkout.terms import asks_for_one, require_one, settle_terms
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, CheckoutAlreadyExists
 from billhook.models import CreateCheckoutSession as Order
 from billhook.models import CreatedCheckoutSession
 from billhook.paths import encoded
@@ -88,6 +88,7 @@ async def _finish(
         replaced = existing.replaced
     try:
         items = items_of(environment, claim.line_items)
+        _require_same_prices(claim)
         settled = await settle_terms(
             database, gateway, environment, order, claim, items, caller, now
         )
@@ -115,6 +116,18 @@ async def _finish(
         await discard(gateway, environment, str(created["id"]))
         raise late
     return _session(row)
+
+
+def _require_same_prices(claim: Claim) -> None:
+    """
+    Raises:
+        CheckoutAlreadyExists: the policies have seen other prices than would be sold.
+    """
+    if claim.has_other_prices:
+        raise CheckoutAlreadyExists(
+            "A lookup key had another price when the idempotency key was first used.",
+            next_actions="Send the request again with a new idempotencyKey.",
+        )
 
 
 async def _existing_session(
