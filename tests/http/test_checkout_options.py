@@ -173,9 +173,33 @@ def test_what_policies_have_not_seen_is_not_sold(
     assert (row["status"], row["url"]) == ("initialized", None)
 
 
-@pytest.mark.parametrize("column", ["offer_options", "trial_granted"])
+def test_a_row_of_the_callers_own_is_as_old_as_it_is(api: Api) -> None:
+    """A policy may allow so many checkouts a day."""
+    before = api.books.row("SELECT now() AS at")["at"]
+    long_ago = "2000-01-01T00:00:00Z"
+    insert_as_the_user(
+        api,
+        environment="test",
+        mode="payment",
+        status="initialized",
+        line_items=[],
+        metadata={},
+        raw={},
+        options={},
+        id=str(uuid4()),
+        success_url="",
+        cancel_url="",
+        created_at=long_ago,
+        updated_at=long_ago,
+    )
+    row = api.books.row("SELECT created_at, updated_at FROM payments.stripe_checkout_sessions")
+    assert min(row.values()) >= before
+
+
+@pytest.mark.parametrize("column", ["offer_options", "redeemed_offer", "trial_granted"])
 def test_only_billhook_writes_what_an_offer_decided(api: Api, column: str) -> None:
-    value = "'{\"trialDays\": 9}'" if column == "offer_options" else "true"
+    values = {"offer_options": "'{\"trialDays\": 9}'", "redeemed_offer": "gen_random_uuid()"}
+    value = values.get(column, "true")
     with pytest.raises(Exception, match="only Billhook may set these columns"):
         api.books.execute(
             f"""

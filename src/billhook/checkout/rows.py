@@ -61,7 +61,8 @@ SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
 """  # noqa: S608
 # A webhook may have been here first. What it made final stays; `$10` is the session that this one
 # replaces, the only expired one that may open again. The row must be its subject's one checkout for
-# each purpose in `$14`: these locks come first, as in billhook.checkout.sole.
+# each purpose in `$14`: these locks come first, as in billhook.checkout.sole. And it must have a
+# redemption of the offer `$15`, unless that is null.
 _OPENED = """
 WITH held AS (
     SELECT FROM billhook.sole_checkouts
@@ -75,6 +76,7 @@ ours AS (
     FROM payments.stripe_checkout_sessions
     WHERE id = $1
       AND (SELECT pg_catalog.count(*) FROM held) = pg_catalog.cardinality($14::text[])
+      AND ($15::uuid IS NULL OR redeemed_offer = $15)
     FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
@@ -199,16 +201,18 @@ async def opened(
     row_id: UUID,
     session: StripeObject,
     replaced: str | None,
-    held: Sequence[str],
+    held: Sequence[str] = (),
+    offer_id: UUID | None = None,
 ) -> asyncpg.Record | None:
     """Store Stripe's response; a row that a webhook has completed in the meantime stays.
 
     Args:
         replaced: the expired session in whose place it comes.
         held: for which purposes the row must be its subject's one checkout.
+        offer_id: the offer of which the row must have a redemption.
 
     Returns:
-        The row. None: another checkout of the subject has taken its place.
+        The row. None: another checkout has taken its place, or its redemption.
     """
     status = {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open")
     async with writing_outcome(database, TABLE) as connection:
@@ -227,8 +231,9 @@ async def opened(
             environment,
             *scope_of(order),
             held,
+            offer_id,
         )
-    if row is None and not held:
+    if row is None and not held and offer_id is None:
         raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return row
 

@@ -82,7 +82,7 @@ async def _finish(
                 await require_one(database, gateway, environment, order, claim, caller)
             return _session(existing)
         if isinstance(existing, dict):
-            row = await opened(database, environment, order, claim.row_id, existing, None, ())
+            row = await opened(database, environment, order, claim.row_id, existing, None)
             assert row is not None
             return _session(row)
         replaced = existing.replaced
@@ -109,7 +109,16 @@ async def _finish(
         if row is not None and row["status"] == "open" and _can_be_paid(row):
             return _session(row)  # a concurrent request with the same key succeeded
         raise
-    row = await opened(database, environment, order, claim.row_id, created, replaced, settled.held)
+    row = await opened(
+        database,
+        environment,
+        order,
+        claim.row_id,
+        created,
+        replaced,
+        settled.held,
+        settled.offer_id,
+    )
     if row is None:
         late = superseded(order)
         await lost(database, claim.row_id, created, late)
