@@ -67,7 +67,8 @@ WITH before AS (
 )
 UPDATE payments.stripe_checkout_sessions AS ours
 SET offer_options = $2, redeemed_offer = $3,
-    status = CASE WHEN status IN ('failed', 'expired') THEN 'initialized' ELSE status END
+    status = CASE WHEN status IN ('failed', 'expired') THEN 'initialized' ELSE status END,
+    url = CASE WHEN status IN ('failed', 'expired') THEN NULL ELSE url END
 FROM before WHERE ours.id = before.id
 RETURNING before.redeemed_offer IS NOT DISTINCT FROM $3 AS had_one
 """

@@ -102,7 +102,8 @@ RETURNING theirs.id, environment, mode, status, payment_status, subject_type, su
 # Only if neither another request with the same key nor a webhook has updated the row meanwhile.
 _FAILED = """
 UPDATE payments.stripe_checkout_sessions SET
-    last_error = CASE WHEN status IN ('initialized', 'failed') THEN $2 ELSE last_error END,
+    last_error = CASE WHEN status IN ('initialized', 'failed', 'expired') THEN $2
+        ELSE last_error END,
     status = CASE WHEN status = 'initialized' THEN 'failed' ELSE status END
 WHERE id = $1
 RETURNING id, environment, mode, status, payment_status, subject_type, subject_id,
@@ -116,6 +117,12 @@ _LOST = """
 UPDATE payments.stripe_checkout_sessions
 SET status = 'expired', checkout_session_id = $2, url = NULL, last_error = $3
 WHERE id = $1 AND status IN ('initialized', 'failed', 'expired')
+"""
+
+# Its event says the same, and may come later.
+_EXPIRED = """
+UPDATE payments.stripe_checkout_sessions SET status = 'expired', url = NULL
+WHERE id = $1 AND status = 'open' AND checkout_session_id = $2
 """
 
 
@@ -243,6 +250,11 @@ async def lost(
 ) -> None:
     """Record a session that nobody gets, because another checkout has taken the row's place."""
     await database.execute(_LOST, row_id, session["id"], error.message)
+
+
+async def expired(database: Database, row_id: UUID, session_id: str) -> None:
+    """Record that a session has expired: its link leads nowhere."""
+    await database.execute(_EXPIRED, row_id, session_id)
 
 
 async def failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:

@@ -17,17 +17,16 @@ from billhook.access.auth import Caller
 from billhook.checkout.at_stripe import create_at_stripe, is_over
 from billhook.checkout.line_items import items_of
 from billhook.checkout.one_subscription import superseded
-from billhook.checkout.rows import Claim, claim_row, failed, lost, opened
-from billhook.checkout.sole import discard
+from billhook.checkout.rows import Claim, claim_row, expired, failed, lost, opened
+from billhook.checkout.sole import discard, session_at_stripe
 from billhook.checkout.terms import asks_for_one, require_one, settle_terms
 from billhook.errors import BillhookError, CheckoutAlreadyExists
 from billhook.models import CreateCheckoutSession as Order
 from billhook.models import CreatedCheckoutSession
-from billhook.paths import encoded
 from billhook.postgres import Database
 from billhook.postgres.refusals import unfinished
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
+from billhook.stripe.gateway import Gateway, StripeObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ async def _finish(
     """The steps after the row is inserted."""
     replaced: str | None = None
     if (earlier := claim.earlier) is not None:
-        existing = await _existing_session(gateway, environment, earlier, now)
+        existing = await _existing_session(database, gateway, environment, earlier, now)
         if isinstance(existing, asyncpg.Record):
             if existing["status"] == "open" and asks_for_one(existing, order):
                 await require_one(database, gateway, environment, order, claim, caller)
@@ -140,7 +139,11 @@ def _require_same_prices(claim: Claim) -> None:
 
 
 async def _existing_session(
-    gateway: Gateway, environment: Environment, row: asyncpg.Record, now: datetime
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    row: asyncpg.Record,
+    now: datetime,
 ) -> asyncpg.Record | StripeObject | _Retry:
     """The result of an earlier checkout: its row if that answers the request, Stripe's session if
     that is newer, or a retry."""
@@ -155,16 +158,11 @@ async def _existing_session(
         return row
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
     # only Stripe can say whether a new one would charge twice.
-    try:
-        session = (
-            await gateway.get(environment, f"/v1/checkout/sessions/{encoded(session_id)}")
-        ).data
-    except BillhookError as error:
-        refusal = refusal_of(error)
-        if refusal is not None and refusal.code == "resource_missing":
-            return _Retry(session_id)
-        raise
-    return _Retry(session_id) if session.get("status") == "expired" else session
+    session = await session_at_stripe(gateway, environment, session_id)
+    if session is not None and session.get("status") != "expired":
+        return session
+    await expired(database, row["id"], session_id)
+    return _Retry(session_id)
 
 
 def _can_be_paid(row: asyncpg.Record) -> bool:

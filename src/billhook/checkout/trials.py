@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from billhook.checkout.rows import expired
 from billhook.checkout.sole import deciding, expire
 from billhook.errors import CheckoutAlreadyExists
 from billhook.models import BillingSubject
@@ -36,11 +37,6 @@ UNION ALL
    AND trial_granted AND id <> $4 AND checkout_session_id IS NOT NULL)
 """
 _RECORD = "UPDATE payments.stripe_checkout_sessions SET trial_granted = $2 WHERE id = $1"
-# Its event says the same, and may come later.
-_EXPIRED = """
-UPDATE payments.stripe_checkout_sessions SET status = 'expired', url = NULL
-WHERE id = $1 AND status = 'open' AND checkout_session_id = $2
-"""
 
 
 async def claim_trial(
@@ -71,7 +67,7 @@ async def claim_trial(
             if not await expire(gateway, environment, other["open_session"]):
                 await database.execute(_RECORD, row_id, False)
                 return False  # it was paid: its event is on its way
-            await database.execute(_EXPIRED, other["id"], other["open_session"])
+            await expired(database, other["id"], other["open_session"])
     raise CheckoutAlreadyExists(
         f"Other checkouts with a trial are being created for the {subject.type} {subject.id}.",
         next_actions="Send the request again in a few seconds.",
