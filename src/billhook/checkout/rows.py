@@ -59,8 +59,9 @@ FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
 _IS_USED = f"""
 SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
 """  # noqa: S608
-# A webhook may have been here first. What it made final stays; `$10` is the session that this one
-# replaces, the only expired one that may open again. The row must be its subject's one checkout for
+# A webhook or another request with the same key may have been here first. What a webhook made final
+# stays, and so does another session that a buyer may have got; `$10` is the session that this one
+# replaces, the only one that may make way for it. The row must be its subject's one checkout for
 # each purpose in `$14`: these locks come first, as in billhook.checkout.sole. And it must have a
 # redemption of the offer `$15`, unless that is null.
 _OPENED = """
@@ -71,7 +72,9 @@ WITH held AS (
 ),
 ours AS (
     SELECT id, status = 'completed'
-        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
+        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10)
+        OR (status = 'open' AND checkout_session_id NOT IN ($4, coalesce($10, ''))
+            AND (url IS NOT NULL OR raw ->> 'client_secret'::text IS NOT NULL)) AS final,
         status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
     FROM payments.stripe_checkout_sessions
     WHERE id = $1
@@ -97,7 +100,7 @@ FROM ours WHERE theirs.id = ours.id
 RETURNING theirs.id, environment, mode, status, payment_status, subject_type, subject_id,
     customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,
     last_error, created_at, updated_at, raw ->> 'client_secret'::text AS client_secret,
-    trial_granted
+    offer_options, trial_granted
 """
 # Only if neither another request with the same key nor a webhook has updated the row meanwhile.
 _FAILED = """
@@ -117,6 +120,7 @@ _LOST = """
 UPDATE payments.stripe_checkout_sessions
 SET status = 'expired', checkout_session_id = $2, url = NULL, last_error = $3
 WHERE id = $1 AND status IN ('initialized', 'failed', 'expired')
+RETURNING id
 """
 
 # Its event says the same, and may come later.
@@ -247,9 +251,15 @@ async def opened(
 
 async def lost(
     database: Database, row_id: UUID, session: StripeObject, error: BillhookError
-) -> None:
-    """Record a session that nobody gets, because another checkout has taken the row's place."""
-    await database.execute(_LOST, row_id, session["id"], error.message)
+) -> bool:
+    """Record a session that nobody gets, because another checkout has taken the row's place.
+
+    Returns:
+        False if a request with the same key has opened the row meanwhile.
+    """
+    async with database.connection() as connection:
+        found = await connection.fetchval(_LOST, row_id, session["id"], error.message)
+    return found is not None
 
 
 async def expired(database: Database, row_id: UUID, session_id: str) -> None:

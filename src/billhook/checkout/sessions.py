@@ -76,14 +76,14 @@ async def _finish(
     replaced: str | None = None
     if (earlier := claim.earlier) is not None:
         existing = await _existing_session(database, gateway, environment, earlier, now)
+        if isinstance(existing, dict):  # newer than the row
+            row = await opened(database, environment, order, claim.row_id, existing, None)
+            assert row is not None
+            existing = row
         if isinstance(existing, asyncpg.Record):
             if existing["status"] == "open" and asks_for_one(existing, order):
                 await require_one(database, gateway, environment, order, claim, caller)
             return _session(existing)
-        if isinstance(existing, dict):
-            row = await opened(database, environment, order, claim.row_id, existing, None)
-            assert row is not None
-            return _session(row)
         replaced = existing.replaced
     try:
         items = items_of(environment, claim.line_items)
@@ -118,10 +118,15 @@ async def _finish(
         settled.held,
         settled.offer_id,
     )
+    late = superseded(order)
     if row is None:
-        late = superseded(order)
-        await lost(database, claim.row_id, created, late)
+        if await lost(database, claim.row_id, created, late):
+            await discard(gateway, environment, str(created["id"]))
+        raise late
+    if row["checkout_session_id"] != created["id"]:
+        # A request with the same key was sent to Stripe as another one, and is done.
         await discard(gateway, environment, str(created["id"]))
+    if row["status"] == "expired":
         raise late
     return _session(row)
 
