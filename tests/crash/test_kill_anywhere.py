@@ -226,6 +226,7 @@ def test_a_team_has_one_checkout_with_a_trial_wherever_it_is_interrupted(
     )
     assert sorted(row["id"] for row in rows) == at_stripe
     assert len(rows) == opened
+    assert server.books.row("SELECT redemptions FROM payments.offers") == {"redemptions": opened}
     server.start()
     with httpx.Client(base_url=server.url, timeout=60) as http:
         for number in range(opened):

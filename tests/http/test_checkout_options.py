@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -107,47 +108,98 @@ def test_the_same_key_with_other_options_is_another_checkout(api: Api, price: st
         assert changed.json()["error"] == "PAYMENT_CHECKOUT_ALREADY_EXISTS"
 
 
-INSERT_AS_THE_USER = """
-    SET ROLE authenticated;
-    SET request.jwt.claims = '{{"sub": "{user}", "role": "authenticated"}}';
-    INSERT INTO payments.stripe_checkout_sessions (environment, mode, subject_type, subject_id,
-        line_items, success_url, cancel_url, idempotency_key, request_hash, options)
-    VALUES ('test', 'payment', 'user', '{user}', '{items}', 'https://shop.example/done',
-        'https://shop.example/cart', '{key}', '{hashed}', '{options}');
-    RESET ROLE;
-"""
-OWN_PRICE = '[{"priceData": {"name": "x", "unitAmount": 1, "currency": "eur"}, "quantity": 1}]'
+OWN_PRICE = [{"priceData": {"name": "x", "unitAmount": 1, "currency": "eur"}, "quantity": 1}]
 
 
-@pytest.mark.parametrize("column", ["options", "items"])
-def test_a_row_of_the_callers_own_does_not_decide_what_is_sold(
-    api: Api, price: str, column: str
-) -> None:
-    """Callers who can run SQL choose the columns of their row, and its hash."""
-    api.books.execute(POLICIES)
-    body = order(price, subject=MINE, idempotencyKey=uuid4().hex, options={"locale": "de"})
-    columns = {
-        "items": f'[{{"priceId": "{price}", "quantity": 1}}]',
-        "options": '{"locale": "de"}',
-        **{column: OWN_PRICE if column == "items" else '{"discounts": [{"coupon": "C"}]}'},
-    }
+def insert_as_the_user(api: Api, **columns: object) -> None:
+    """What users who can run SQL may do: they choose the columns of their row."""
+    names = ", ".join(columns)
     api.books.execute(
-        INSERT_AS_THE_USER.format(
-            user=USER,
-            key=body["idempotencyKey"],
-            hashed=request_hash(canonical(parse(CreateCheckoutSession, body))),
-            **columns,
-        )
+        f"""
+        SET ROLE authenticated;
+        SET request.jwt.claims = '{{"sub": "{USER}", "role": "authenticated"}}';
+        INSERT INTO payments.stripe_checkout_sessions ({names})
+        SELECT {names} FROM jsonb_populate_record(
+            NULL::payments.stripe_checkout_sessions, '{json.dumps(columns)}');
+        RESET ROLE;
+        """
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("mode", "subscription"),
+        ("line_items", OWN_PRICE),
+        ("options", {"discounts": [{"coupon": "C"}]}),
+        ("offer", "launch"),
+        ("metadata", {"order": "2"}),
+        ("customer_email", "ada@example.com"),
+        ("success_url", "https://other.example/done"),
+        ("cancel_url", "https://other.example/cart"),
+    ],
+)
+def test_what_policies_have_not_seen_is_not_sold(
+    api: Api, price: str, column: str, value: object
+) -> None:
+    """Users who can run SQL insert a row that the policies allow, with the hash of a request that
+    they would not allow."""
+    api.books.execute(POLICIES)
+    body = order(
+        price,
+        subject=MINE,
+        idempotencyKey=uuid4().hex,
+        options={"locale": "de"},
+        metadata={"order": "1"},
+    )
+    same = {
+        "environment": "test",
+        "mode": "payment",
+        "subject_type": "user",
+        "subject_id": USER,
+        "line_items": [{"priceId": price, "quantity": 1}],
+        "success_url": body["successUrl"],
+        "cancel_url": body["cancelUrl"],
+        "idempotency_key": body["idempotencyKey"],
+        "options": {"locale": "de"},
+        "metadata": {"order": "1"},
+        "request_hash": request_hash(canonical(parse(CreateCheckoutSession, body))),
+    }
+    insert_as_the_user(api, **{**same, column: value})
     refused = api.checkout(body, token())
     assert refused.status_code == 409, refused.text
+    assert refused.json()["error"] == "PAYMENT_CHECKOUT_ALREADY_EXISTS"
     row = api.books.row("SELECT status, url FROM payments.stripe_checkout_sessions")
     assert (row["status"], row["url"]) == ("initialized", None)
 
 
-@pytest.mark.parametrize("column", ["offer_options", "trial_granted"])
+def test_a_row_of_the_callers_own_is_as_old_as_it_is(api: Api) -> None:
+    """A policy may allow so many checkouts a day."""
+    before = api.books.row("SELECT now() AS at")["at"]
+    long_ago = "2000-01-01T00:00:00Z"
+    insert_as_the_user(
+        api,
+        environment="test",
+        mode="payment",
+        status="initialized",
+        line_items=[],
+        metadata={},
+        raw={},
+        options={},
+        id=str(uuid4()),
+        success_url="",
+        cancel_url="",
+        created_at=long_ago,
+        updated_at=long_ago,
+    )
+    row = api.books.row("SELECT created_at, updated_at FROM payments.stripe_checkout_sessions")
+    assert min(row.values()) >= before
+
+
+@pytest.mark.parametrize("column", ["offer_options", "redeemed_offer", "trial_granted"])
 def test_only_billhook_writes_what_an_offer_decided(api: Api, column: str) -> None:
-    value = "'{\"trialDays\": 9}'" if column == "offer_options" else "true"
+    values = {"offer_options": "'{\"trialDays\": 9}'", "redeemed_offer": "gen_random_uuid()"}
+    value = values.get(column, "true")
     with pytest.raises(Exception, match="only Billhook may set these columns"):
         api.books.execute(
             f"""

@@ -117,6 +117,30 @@ def test_a_session_whose_time_is_up_is_replaced_before_its_event_arrives(
     assert rows(api)[0]["status"] == "open"
 
 
+@pytest.mark.parametrize("gone", ["expired", "unknown"])
+def test_a_retry_that_fails_does_not_return_the_dead_session(
+    api: Any, price: str, control: Any, gone: str
+) -> None:
+    body = order(price, f"dead {gone}")
+    first = opened(api.checkout(body, token()))
+    if gone == "expired":
+        api.stripe.v1.checkout.sessions.expire(first["checkoutSessionId"])
+    else:
+        api.books.execute(
+            "UPDATE payments.stripe_checkout_sessions SET checkout_session_id = 'cs_test_gone'"
+        )
+    outdate(api)
+    control("fault", status=503, path_prefix=PATH, method="POST", times=3)
+    failed = api.checkout(body, token())
+    assert (failed.status_code, failed.json()["error"]) == (503, "UPSTREAM_FAILURE")
+    (row,) = rows(api)
+    assert (row["status"], row["url"]) == ("expired", None)
+    assert row["last_error"] == failed.json()["message"]
+    again = opened(api.checkout(body, token()))
+    assert (again["id"], again["status"]) == (first["id"], "open")
+    assert again["url"] != first["url"]
+
+
 def test_a_session_paid_at_the_last_moment_is_not_sold_again(
     api: Any, price: str, control: Any
 ) -> None:

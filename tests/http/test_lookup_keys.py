@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -107,7 +108,7 @@ def test_a_policy_on_prices_decides_about_lookup_keys_too(api: Api, key: str, ru
         assert api.checkout(refused, token()).status_code == 403
 
 
-def test_after_a_crash_the_price_that_was_accepted_is_sold(api: Api, key: str) -> None:
+def test_after_a_crash_the_price_that_was_accepted_is_sold_or_none(api: Api, key: str) -> None:
     old = priced(api, key, 1500)
     body = order({"lookupKey": key}, idempotencyKey=key, subject={"type": "user", "id": USER})
     first = api.checkout(body, token()).json()["checkoutSession"]
@@ -116,10 +117,38 @@ def test_after_a_crash_the_price_that_was_accepted_is_sold(api: Api, key: str) -
         SET status = 'initialized', url = NULL, checkout_session_id = NULL
         WHERE id = '{first["id"]}'
     """)
-    priced(api, key, 1900, transfer_lookup_key=True)
+    interrupted = "SELECT line_items FROM payments.stripe_checkout_sessions"
+    assert api.books.row(interrupted)["line_items"][0]["priceId"] == old
     again = api.checkout(body, token()).json()["checkoutSession"]
     assert again["checkoutSessionId"] == first["checkoutSessionId"]
     assert sold(api, again) == [(old, 1)]
+
+
+def test_no_price_is_sold_that_policies_have_not_seen_for_the_key(api: Api, key: str) -> None:
+    """The caller has inserted the row with SQL of their own, or the key has moved since then."""
+    priced(api, key, 1500)
+    secret = priced(api, f"{key}-secret", 1)
+    body = order({"lookupKey": key}, idempotencyKey=key, subject={"type": "user", "id": USER})
+    for stored in (
+        [{"lookupKey": key, "priceId": secret, "quantity": 1}],
+        [{**body["lineItems"][0], "quantity": 1}],
+    ):
+        api.books.execute(f"""
+            DELETE FROM payments.stripe_checkout_sessions;
+            SET ROLE authenticated;
+            INSERT INTO payments.stripe_checkout_sessions (environment, mode, subject_type,
+                subject_id, line_items, success_url, cancel_url, idempotency_key)
+            VALUES ('test', 'payment', 'user', '{USER}', '{json.dumps(stored)}',
+                '{body["successUrl"]}', '{body["cancelUrl"]}', '{key}');
+            RESET ROLE;
+        """)
+        refused = api.checkout(body, token())
+        assert (refused.status_code, refused.json()["error"]) == (
+            409,
+            "PAYMENT_CHECKOUT_ALREADY_EXISTS",
+        )
+        assert "lookup key" in refused.json()["message"]
+        assert "idempotencyKey" in refused.json()["nextActions"]
 
 
 def test_a_repeated_request_gets_its_session_also_when_the_key_has_moved(

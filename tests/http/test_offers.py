@@ -162,6 +162,72 @@ def test_a_failed_checkout_frees_its_redemption_and_can_be_tried_again(shop: Sho
     assert "used up" in refusal(shop.ask(body))
 
 
+def test_a_row_that_says_it_is_old_counts_like_any_other(shop: Shop) -> None:
+    """Users who can run SQL choose the columns of the rows that they insert."""
+    shop.offer("one", maxRedemptions=1)
+    body = shop.order(shop.price(), "payment", offer="one")
+    user = body["subject"]["id"]
+    shop.api.books.execute(
+        f"""
+        SET ROLE authenticated;
+        SET request.jwt.claims = '{{"sub": "{user}"}}';
+        INSERT INTO payments.stripe_checkout_sessions (environment, mode, subject_type, subject_id,
+            success_url, cancel_url, offer, line_items, idempotency_key, created_at, updated_at)
+        SELECT 'test', 'payment', 'user', '{user}', '{body["successUrl"]}', '{body["cancelUrl"]}',
+            'one', '[{{"priceId": "{body["lineItems"][0]["priceId"]}", "quantity": 1}}]', key,
+            '2000-01-01', '2000-01-01'
+        FROM unnest(ARRAY['k1', 'k2']) AS key;
+        RESET ROLE;
+        """
+    )
+    first = shop.open({**body, "idempotencyKey": "k1"})
+    assert "used up" in refusal(shop.ask({**body, "idempotencyKey": "k2"}))
+    assert shop.open_at_stripe() == [first["checkoutSessionId"]]
+
+
+def test_an_offer_that_is_deleted_and_defined_again_starts_anew(shop: Shop) -> None:
+    shop.offer("one", maxRedemptions=1)
+    body = shop.order(shop.price(), "payment", offer="one")
+    shop.open(body)
+    shop.api.admin("DELETE", "/test/offers/one")
+    assert shop.offer("one", maxRedemptions=1)["redemptions"] == 0
+    shop.open(body)
+    assert "used up" in refusal(shop.ask(body))
+
+
+def test_fewer_redemptions_than_there_are_leave_none(shop: Shop) -> None:
+    shop.offer("few")
+    body = shop.order(shop.price(), "payment", offer="few")
+    sessions = [shop.open(body) for _ in range(3)]
+    assert shop.offer("few", maxRedemptions=2)["redemptions"] == 3
+    assert "used up" in refusal(shop.ask(body))
+    for each in sessions[:2]:
+        shop.expire(each)
+    shop.deliver()
+    assert shop.offer("few", maxRedemptions=2)["redemptions"] == 1
+    shop.open(body)
+    assert "used up" in refusal(shop.ask(body))
+    assert shop.offer("few", maxRedemptions=2)["redemptions"] == 2
+
+
+def test_a_redemption_that_another_checkout_got_meanwhile_opens_nothing(shop: Shop) -> None:
+    """While Stripe creates its session, a second request with the same key fails, so that the
+    redemption is free."""
+    shop.offer("one", maxRedemptions=1)
+    body = shop.order(shop.price(), "payment", offer="one")
+    shop.account.fault(path_prefix="/v1/checkout/sessions", method="POST", seconds=1.5)
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(shop.ask, {**body, "idempotencyKey": "k"})
+        while not shop.api.books.rows("SELECT FROM payments.offers WHERE redemptions = 1"):
+            pass
+        shop.api.books.execute("UPDATE payments.stripe_checkout_sessions SET status = 'failed'")
+        other = shop.open(body)
+        lost = slow.result()
+    assert (lost.status_code, lost.json()["error"]) == (409, "PAYMENT_CHECKOUT_ALREADY_EXISTS")
+    assert shop.open_at_stripe() == [other["checkoutSessionId"]]
+    assert "used up" in refusal(shop.ask({**body, "idempotencyKey": "k"}))
+
+
 def test_rows_of_callers_do_not_use_up_an_offer(shop: Shop) -> None:
     shop.offer("one", maxRedemptions=1)
     shop.api.books.execute(

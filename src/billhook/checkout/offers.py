@@ -1,12 +1,14 @@
 """Offers: terms that an administrator defined, and that a checkout names (docs/how-to/offers.md).
 
 An offer is redeemed in one short transaction that locks it, before Stripe is asked: so there are
-never more redemptions than it allows.
+never more redemptions than it allows. A checkout that has ended without a payment keeps its
+redemption until another one needs it: then it is taken from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,18 +23,17 @@ from billhook.models.checkout_options import misplaced
 from billhook.postgres import Connection, Database
 from billhook.settings import Environment
 
-# Being created: one that was interrupted no longer counts after an hour.
-_REDEEMED = """
-SELECT pg_catalog.count(*) FROM payments.stripe_checkout_sessions c
-WHERE c.environment = o.environment AND c.offer = o.name AND c.offer_options IS NOT NULL
-  AND c.created_at >= o.created_at
-  AND (c.status IN ('open', 'completed')
-       OR c.status = 'initialized' AND c.updated_at > pg_catalog.now() - interval '1 hour')
+# Expired, failed, or interrupted: what is still being created after an hour.
+_ENDED = """
+status IN ('initialized', 'failed', 'expired')
+  AND (status <> 'initialized' OR updated_at < pg_catalog.now() - interval '1 hour')
 """
 _COLUMNS = f"""
 o.environment, o.name, o.active, o.options, o.price_ids, o.lookup_keys, o.redeem_by,
-o.max_redemptions, o.created_at, o.updated_at, ({_REDEEMED}) AS redemptions
-"""
+o.max_redemptions, o.created_at, o.updated_at, o.redemptions - (
+    SELECT pg_catalog.count(*) FROM payments.stripe_checkout_sessions
+    WHERE redeemed_offer = o.id AND {_ENDED}) AS redemptions
+"""  # noqa: S608
 _ALL = f"""
 SELECT {_COLUMNS} FROM payments.offers o WHERE o.environment = $1 ORDER BY o.name
 """  # noqa: S608
@@ -46,30 +47,54 @@ VALUES ($1, $2, $3, $4, $5::text[], $6::text[], $7, $8)
 ON CONFLICT (environment, name) DO UPDATE SET active = excluded.active,
     options = excluded.options, price_ids = excluded.price_ids,
     lookup_keys = excluded.lookup_keys, redeem_by = excluded.redeem_by,
-    max_redemptions = excluded.max_redemptions
+    max_redemptions = excluded.max_redemptions, updated_at = pg_catalog.now()
 """
 _DELETE = "DELETE FROM payments.offers WHERE environment = $1 AND name = $2"
 _DELETED = "DELETE 1"
 
 _LOCK = """
-SELECT active, options, price_ids, lookup_keys, redeem_by, max_redemptions
+SELECT id, active, options, price_ids, lookup_keys, redeem_by, max_redemptions, redemptions
 FROM payments.offers WHERE environment = $1 AND name = $2 FOR NO KEY UPDATE
 """
-_OTHERS = f"""
-SELECT ({_REDEEMED} AND c.id <> $3) AS redemptions
-FROM payments.offers o WHERE o.environment = $1 AND o.name = $2
-"""  # noqa: S608
 _KEYS_OF_PRICES = """
 SELECT price_id, lookup_key FROM payments.stripe_prices
 WHERE environment = $1 AND price_id = ANY ($2::text[])
 """
 # A checkout that is tried again counts from now on.
 _REDEEM = """
-UPDATE payments.stripe_checkout_sessions
-SET offer_options = $2,
-    status = CASE WHEN status IN ('failed', 'expired') THEN 'initialized' ELSE status END
-WHERE id = $1
+WITH before AS (
+    SELECT id, redeemed_offer FROM payments.stripe_checkout_sessions WHERE id = $1 FOR UPDATE
+)
+UPDATE payments.stripe_checkout_sessions AS ours
+SET offer_options = $2, redeemed_offer = $3,
+    status = CASE WHEN status IN ('failed', 'expired') THEN 'initialized' ELSE status END,
+    url = CASE WHEN status IN ('failed', 'expired') THEN NULL ELSE url END
+FROM before WHERE ours.id = before.id
+RETURNING before.redeemed_offer IS NOT DISTINCT FROM $3 AS had_one
 """
+# Rows that another transaction has locked are left out: waiting for several could be a deadlock.
+_TAKE_BACK = f"""
+UPDATE payments.stripe_checkout_sessions SET redeemed_offer = NULL
+WHERE id = ANY (ARRAY(
+    SELECT id FROM payments.stripe_checkout_sessions
+    WHERE redeemed_offer = $1 AND id <> $2 AND {_ENDED}
+    LIMIT $3 FOR UPDATE SKIP LOCKED))
+RETURNING id
+"""  # noqa: S608
+_COUNT = "UPDATE payments.offers SET redemptions = $2 WHERE id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Redeemed:
+    """What a checkout gets from its offer.
+
+    Attributes:
+        options: those of the order and the offer. Where both decide, the offer does.
+        offer_id: the row must still have a redemption of this offer when it is opened.
+    """
+
+    options: CheckoutOptions
+    offer_id: UUID
 
 
 async def offers(database: Database, environment: Environment) -> list[Offer]:
@@ -127,11 +152,8 @@ async def redeem(
     items: Sequence[Item],
     row_id: UUID,
     now: datetime,
-) -> CheckoutOptions:
+) -> Redeemed:
     """Use the order's offer for its row, again if it has been used for it before.
-
-    Returns:
-        The options of the order and the offer. Where both decide, the offer does.
 
     Raises:
         InvalidInput: there is no such offer, it is over, or it does not fit the order.
@@ -144,13 +166,26 @@ async def redeem(
         if not found["active"] or (found["redeem_by"] is not None and found["redeem_by"] <= now):
             raise InvalidInput(f"offer: the offer {name} has ended")
         await _require_prices(connection, environment, name, items, found)
-        if found["max_redemptions"] is not None:
-            used = await connection.fetchval(_OTHERS, environment, name, row_id)
-            if used >= found["max_redemptions"]:
-                raise InvalidInput(f"offer: the offer {name} has been used up")
         options = merged(order, found["options"])
-        await connection.execute(_REDEEM, row_id, found["options"])
-    return options
+        await _count(connection, name, found, row_id)
+    return Redeemed(options, found["id"])
+
+
+async def _count(connection: Connection, name: str, found: asyncpg.Record, row_id: UUID) -> None:
+    """Give the row a redemption of the offer, if there is one left.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    had_one = await connection.fetchval(_REDEEM, row_id, found["options"], found["id"])
+    if had_one is None:
+        return  # the row was deleted
+    others, most = found["redemptions"] - had_one, found["max_redemptions"]
+    if most is not None and others >= most:
+        others -= len(await connection.fetch(_TAKE_BACK, found["id"], row_id, others - most + 1))
+        if others >= most:
+            raise InvalidInput(f"offer: the offer {name} has been used up")
+    await connection.execute(_COUNT, found["id"], others + 1)
 
 
 def merged(order: Order, decided: dict[str, Any]) -> CheckoutOptions:

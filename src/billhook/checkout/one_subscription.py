@@ -31,21 +31,24 @@ from billhook.stripe.gateway import Gateway
 _ATTEMPTS = 5
 _ENDED = ("canceled", "incomplete_expired")
 
-_SUBSCRIPTION = """
-SELECT subscription_id FROM payments.stripe_subscriptions
-WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND status <> ALL ($4::text[])
-ORDER BY created_at LIMIT 1
-"""
-# Open ones, and paid ones whose subscription has not been mirrored yet.
-_OTHERS = """
-SELECT c.id, c.status, c.checkout_session_id, c.subscription_id
-FROM payments.stripe_checkout_sessions c
-WHERE c.environment = $1 AND c.subject_type = $2 AND c.subject_id = $3 AND c.id <> $4
-  AND c.mode = 'subscription' AND c.checkout_session_id <> ALL ($5::text[])
-  AND (c.status = 'open' OR c.status = 'completed' AND NOT EXISTS (
-        SELECT FROM payments.stripe_subscriptions s
-        WHERE s.environment = c.environment AND s.subscription_id = c.subscription_id))
-ORDER BY c.created_at DESC LIMIT 10
+# The subject's subscription, and its checkouts: open ones, and paid ones whose subscription has not
+# been mirrored yet. One statement, so one snapshot: between two, the events of a payment would turn
+# an open checkout that is not read yet into a subscription that is no longer read.
+_IN_THE_WAY = """
+(SELECT NULL::uuid AS id, s.status, NULL AS checkout_session_id, s.subscription_id
+ FROM payments.stripe_subscriptions s
+ WHERE s.environment = $1 AND s.subject_type = $2 AND s.subject_id = $3
+   AND s.status <> ALL ($6::text[])
+ ORDER BY s.created_at LIMIT 1)
+UNION ALL
+(SELECT c.id, c.status, c.checkout_session_id, c.subscription_id
+ FROM payments.stripe_checkout_sessions c
+ WHERE c.environment = $1 AND c.subject_type = $2 AND c.subject_id = $3 AND c.id <> $4
+   AND c.mode = 'subscription' AND c.checkout_session_id <> ALL ($5::text[])
+   AND (c.status = 'open' OR c.status = 'completed' AND NOT EXISTS (
+         SELECT FROM payments.stripe_subscriptions s
+         WHERE s.environment = c.environment AND s.subscription_id = c.subscription_id))
+ ORDER BY c.created_at DESC LIMIT 10)
 """
 _AS_CALLER = f"""
 SELECT url, raw ->> 'client_secret'::text AS client_secret FROM {TABLE}
@@ -87,17 +90,19 @@ async def claim_subscription(
     over: set[str] = set()  # sessions that are over, as Stripe says; their row may get another one
     for _ in range(_ATTEMPTS):
         async with deciding(database, environment, subject, "subscription", row_id) as decision:
-            found = await decision.connection.fetchval(_SUBSCRIPTION, *of_subject, _ENDED)
-            if found is not None:
-                return Existing(found)
-            others = await decision.connection.fetch(_OTHERS, *of_subject, row_id, [*over])
-            if not others:
+            found = await decision.connection.fetch(
+                _IN_THE_WAY, *of_subject, row_id, [*over], _ENDED
+            )
+            if not found:
                 await decision.hold(row_id)
                 return None
-        existing = await _first_in_the_way(gateway, environment, others)
+        for each in found:
+            if each["id"] is None:
+                return Existing(each["subscription_id"])
+        existing = await _first_in_the_way(gateway, environment, found)
         if existing is not None:
             return existing
-        over |= {str(each["checkout_session_id"]) for each in others}
+        over |= {str(each["checkout_session_id"]) for each in found}
     return Existing(None)
 
 
@@ -108,17 +113,16 @@ async def _first_in_the_way(
     for other in others:
         session_id = str(other["checkout_session_id"])
         subscription_id: str | None = other["subscription_id"]
-        if other["status"] == "open":
+        if subscription_id is None:
             session = await session_at_stripe(gateway, environment, session_id)
             if session is None or session.get("status") == "expired":
                 continue
             subscription_id = id_of(session.get("subscription"))
             if subscription_id is None:
                 return Existing(None, other["id"], session_id)
-        if subscription_id is not None:
-            found = await subscription_at_stripe(gateway, environment, subscription_id)
-            if found is not None and found.get("status") not in _ENDED:
-                return Existing(subscription_id, other["id"], session_id)
+        found = await subscription_at_stripe(gateway, environment, subscription_id)
+        if found is not None and found.get("status") not in _ENDED:
+            return Existing(subscription_id, other["id"], session_id)
     return None
 
 

@@ -51,7 +51,7 @@ _FIND = f"""
 SELECT id, environment, mode, status, payment_status, subject_type, subject_id, customer_email,
     checkout_session_id, customer_id, payment_intent_id, subscription_id, url, last_error,
     created_at, updated_at,
-    request_hash, line_items::text, success_url, cancel_url, metadata::text, options::text, offer,
+    line_items::text, success_url, cancel_url, metadata::text, options::text, offer,
     offer_options, trial_granted, raw ->> 'client_secret'::text AS client_secret,
     raw -> 'expires_at'::text AS expires_at
 FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
@@ -59,9 +59,11 @@ FROM payments.stripe_checkout_sessions WHERE {_OF_KEY}
 _IS_USED = f"""
 SELECT EXISTS (SELECT FROM payments.stripe_checkout_sessions WHERE {_OF_KEY})
 """  # noqa: S608
-# A webhook may have been here first. What it made final stays; `$10` is the session that this one
-# replaces, the only expired one that may open again. The row must be its subject's one checkout for
-# each purpose in `$14`: these locks come first, as in billhook.checkout.sole.
+# A webhook or another request with the same key may have been here first. What a webhook made final
+# stays, and so does another session that a buyer may have got; `$10` is the session that this one
+# replaces, the only one that may make way for it. The row must be its subject's one checkout for
+# each purpose in `$14`: these locks come first, as in billhook.checkout.sole. And it must have a
+# redemption of the offer `$15`, unless that is null.
 _OPENED = """
 WITH held AS (
     SELECT FROM billhook.sole_checkouts
@@ -70,11 +72,14 @@ WITH held AS (
 ),
 ours AS (
     SELECT id, status = 'completed'
-        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10) AS final,
+        OR (status = 'expired' AND checkout_session_id IS DISTINCT FROM $10)
+        OR (status = 'open' AND checkout_session_id NOT IN ($4, coalesce($10, ''))
+            AND (url IS NOT NULL OR raw ->> 'client_secret'::text IS NOT NULL)) AS final,
         status = 'completed' OR checkout_session_id IS DISTINCT FROM $10 AS stays
     FROM payments.stripe_checkout_sessions
     WHERE id = $1
       AND (SELECT pg_catalog.count(*) FROM held) = pg_catalog.cardinality($14::text[])
+      AND ($15::uuid IS NULL OR redeemed_offer = $15)
     FOR UPDATE
 )
 UPDATE payments.stripe_checkout_sessions AS theirs SET
@@ -95,12 +100,13 @@ FROM ours WHERE theirs.id = ours.id
 RETURNING theirs.id, environment, mode, status, payment_status, subject_type, subject_id,
     customer_email, checkout_session_id, customer_id, payment_intent_id, subscription_id, url,
     last_error, created_at, updated_at, raw ->> 'client_secret'::text AS client_secret,
-    trial_granted
+    offer_options, trial_granted
 """
 # Only if neither another request with the same key nor a webhook has updated the row meanwhile.
 _FAILED = """
 UPDATE payments.stripe_checkout_sessions SET
-    last_error = CASE WHEN status IN ('initialized', 'failed') THEN $2 ELSE last_error END,
+    last_error = CASE WHEN status IN ('initialized', 'failed', 'expired') THEN $2
+        ELSE last_error END,
     status = CASE WHEN status = 'initialized' THEN 'failed' ELSE status END
 WHERE id = $1
 RETURNING id, environment, mode, status, payment_status, subject_type, subject_id,
@@ -114,16 +120,31 @@ _LOST = """
 UPDATE payments.stripe_checkout_sessions
 SET status = 'expired', checkout_session_id = $2, url = NULL, last_error = $3
 WHERE id = $1 AND status IN ('initialized', 'failed', 'expired')
+RETURNING id
+"""
+
+# Its event says the same, and may come later.
+_EXPIRED = """
+UPDATE payments.stripe_checkout_sessions SET status = 'expired', url = NULL
+WHERE id = $1 AND status = 'open' AND checkout_session_id = $2
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The row, and its previous state if its idempotency key had been used before."""
+    """The row of an order.
+
+    Attributes:
+        line_items: with the prices that have the order's lookup keys now.
+        earlier: its previous state if its idempotency key had been used before.
+        has_other_prices: a lookup key had another price when the row was inserted, or the caller
+            who inserted it with SQL of their own says so. The policies have seen that price.
+    """
 
     row_id: UUID
     line_items: list[dict[str, Any]]
-    earlier: asyncpg.Record | None
+    earlier: asyncpg.Record | None = None
+    has_other_prices: bool = False
 
 
 async def claim_row(
@@ -131,10 +152,7 @@ async def claim_row(
 ) -> Claim:
     """Insert the row as the caller or, if its key was used before, find it as the caller."""
     row_id = uuid4()
-    fingerprint = request_hash(canonical(order))
     line_items = await as_stored(database, environment, order)
-    # Policies that compare addresses see where the buyer returns to, wherever they pay.
-    returns_to = (order.options and order.options.return_url) or ""
     row = (
         row_id,
         environment,
@@ -143,10 +161,9 @@ async def claim_row(
         order.subject.id if order.subject else None,
         order.customer_email,
         line_items,
-        order.success_url or returns_to,
-        order.cancel_url or returns_to,
+        *_urls(order),
         order.idempotency_key,
-        fingerprint,
+        request_hash(canonical(order)),
         metadata_of(order),
         options_of(order),
         order.offer,
@@ -155,7 +172,7 @@ async def claim_row(
     as_caller = partial(acting_as_caller, database, caller.database_role, caller.claims, TABLE)
     async with as_caller() as db:
         if await db.execute(_INSERT_UNLESS_THERE, *row) == _INSERTED:
-            return Claim(row_id, line_items, None)
+            return Claim(row_id, line_items)
         earlier = await db.fetchrow(_FIND, *key) if order.idempotency_key else None
     if earlier is None:
         if order.idempotency_key:
@@ -163,22 +180,19 @@ async def claim_row(
         # It was not Billhook's unique key: now PostgreSQL names it.
         async with as_caller() as db:
             if await db.execute(_INSERT, *row) == _INSERTED:
-                return Claim(row_id, line_items, None)
+                return Claim(row_id, line_items)
         raise DatabaseRefused(
             f"A trigger on {TABLE} discards this checkout without a reason.",
             next_actions="Return NEW in the trigger, or raise an exception with the reason.",
         )
-    # A row of InsForge's has its own hash, or none: then its columns are compared.
     stored = stored_in(earlier["line_items"])
-    is_same = fingerprint == earlier["request_hash"] or _canonical_of(earlier) == canonical(order)
-    if stored is None or not is_same or not _asks_for_the_same(earlier, stored, order):
+    if stored is None or _asked_for_by(earlier, stored) != _asked_for(order):
         raise CheckoutAlreadyExists(
             "The idempotency key was already used for another checkout.",
             next_actions="Use a new idempotencyKey for each purchase, and reuse it only to "
             "repeat an unchanged request.",
         )
-    # What the policies have seen: a lookup key may have moved meanwhile.
-    return Claim(earlier["id"], stored, earlier)
+    return Claim(earlier["id"], line_items, earlier, has_other_prices=stored != line_items)
 
 
 async def _require_unused(database: Database, key: tuple[object, ...]) -> None:
@@ -198,16 +212,18 @@ async def opened(
     row_id: UUID,
     session: StripeObject,
     replaced: str | None,
-    held: Sequence[str],
+    held: Sequence[str] = (),
+    offer_id: UUID | None = None,
 ) -> asyncpg.Record | None:
     """Store Stripe's response; a row that a webhook has completed in the meantime stays.
 
     Args:
         replaced: the expired session in whose place it comes.
         held: for which purposes the row must be its subject's one checkout.
+        offer_id: the offer of which the row must have a redemption.
 
     Returns:
-        The row. None: another checkout of the subject has taken its place.
+        The row. None: another checkout has taken its place, or its redemption.
     """
     status = {"complete": "completed", "expired": "expired"}.get(session.get("status", ""), "open")
     async with writing_outcome(database, TABLE) as connection:
@@ -226,17 +242,29 @@ async def opened(
             environment,
             *scope_of(order),
             held,
+            offer_id,
         )
-    if row is None and not held:
+    if row is None and not held and offer_id is None:
         raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return row
 
 
 async def lost(
     database: Database, row_id: UUID, session: StripeObject, error: BillhookError
-) -> None:
-    """Record a session that nobody gets, because another checkout has taken the row's place."""
-    await database.execute(_LOST, row_id, session["id"], error.message)
+) -> bool:
+    """Record a session that nobody gets, because another checkout has taken the row's place.
+
+    Returns:
+        False if a request with the same key has opened the row meanwhile.
+    """
+    async with database.connection() as connection:
+        found = await connection.fetchval(_LOST, row_id, session["id"], error.message)
+    return found is not None
+
+
+async def expired(database: Database, row_id: UUID, session_id: str) -> None:
+    """Record that a session has expired: its link leads nowhere."""
+    await database.execute(_EXPIRED, row_id, session_id)
 
 
 async def failed(database: Database, row_id: UUID, error: BillhookError) -> asyncpg.Record | None:
@@ -253,14 +281,43 @@ def options_of(order: Order) -> dict[str, Any]:
     return order.options.as_sent() if order.options else {}
 
 
-def _asks_for_the_same(row: asyncpg.Record, line_items: list[dict[str, Any]], order: Order) -> bool:
-    """Whether the policies have seen what the order asks for. A row may have been inserted by
-    the caller's own SQL, with any hash."""
-    return (
-        row["offer"] == order.offer
-        and _decoded(row["options"]) == options_of(order)
-        and as_requested(line_items) == as_sent(order)
-    )
+def _asked_for(order: Order) -> dict[str, Any]:
+    """What the row of an order says."""
+    subject_type, subject_id = scope_of(order) if order.subject else (None, None)
+    return {
+        "mode": order.mode,
+        "subject": (subject_type, subject_id),
+        "customer_email": order.customer_email,
+        "line_items": as_sent(order),
+        "urls": _urls(order),
+        "metadata": order.metadata or {},
+        "options": options_of(order),
+        "offer": order.offer,
+    }
+
+
+def _asked_for_by(row: asyncpg.Record, line_items: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same, from a row: what the policies have seen. Callers may insert rows with SQL of their
+    own, so its hash proves nothing."""
+    metadata = _decoded(row["metadata"])
+    if isinstance(metadata, dict):
+        metadata = {k: v for k, v in metadata.items() if not k.startswith(RESERVED_METADATA)}
+    return {
+        "mode": row["mode"],
+        "subject": (row["subject_type"], row["subject_id"]),
+        "customer_email": row["customer_email"],
+        "line_items": as_requested(line_items),
+        "urls": (row["success_url"], row["cancel_url"]),
+        "metadata": metadata,
+        "options": _decoded(row["options"]),
+        "offer": row["offer"],
+    }
+
+
+def _urls(order: Order) -> tuple[str, str]:
+    """Where the buyer returns to, wherever they pay: policies that compare addresses see it."""
+    returns_to = (order.options and order.options.return_url) or ""
+    return order.success_url or returns_to, order.cancel_url or returns_to
 
 
 def request_hash(request: Mapping[str, Any]) -> str:
@@ -270,6 +327,7 @@ def request_hash(request: Mapping[str, Any]) -> str:
 
 def canonical(order: Order) -> dict[str, Any]:
     """A request without its idempotency key, for its hash."""
+    options = options_of(order)
     return {
         "mode": order.mode,
         "lineItems": as_sent(order),
@@ -278,34 +336,8 @@ def canonical(order: Order) -> dict[str, Any]:
         "subject": [order.subject.type, order.subject.id] if order.subject else None,
         "customerEmail": order.customer_email,
         "metadata": order.metadata or {},
-        **_additions(options_of(order), order.offer),
-    }
-
-
-def _additions(options: object, offer: str | None) -> dict[str, Any]:
-    """What is part of a request's hash only if it is there."""
-    return {
         **({"options": options} if options else {}),
-        **({"offer": offer} if offer is not None else {}),
-    }
-
-
-def _canonical_of(row: asyncpg.Record) -> dict[str, Any] | None:
-    """The request that a row was made for; None if its JSON is no request's: callers may insert
-    rows of their own."""
-    line_items, metadata = _decoded(row["line_items"]), _decoded(row["metadata"])
-    if not isinstance(metadata, dict):
-        return None
-    subject = [row["subject_type"], row["subject_id"]]
-    return {
-        "mode": row["mode"],
-        "lineItems": line_items,
-        "successUrl": row["success_url"],
-        "cancelUrl": row["cancel_url"],
-        "subject": None if None in subject else subject,
-        "customerEmail": row["customer_email"],
-        "metadata": {k: v for k, v in metadata.items() if not k.startswith(RESERVED_METADATA)},
-        **_additions(_decoded(row["options"]), row["offer"]),
+        **({"offer": order.offer} if order.offer is not None else {}),
     }
 
 

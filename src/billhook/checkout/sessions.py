@@ -17,17 +17,16 @@ from billhook.access.auth import Caller
 from billhook.checkout.at_stripe import create_at_stripe, is_over
 from billhook.checkout.line_items import items_of
 from billhook.checkout.one_subscription import superseded
-from billhook.checkout.rows import Claim, claim_row, failed, lost, opened
-from billhook.checkout.sole import discard
+from billhook.checkout.rows import Claim, claim_row, expired, failed, lost, opened
+from billhook.checkout.sole import discard, session_at_stripe
 from billhook.checkout.terms import asks_for_one, require_one, settle_terms
-from billhook.errors import BillhookError
+from billhook.errors import BillhookError, CheckoutAlreadyExists
 from billhook.models import CreateCheckoutSession as Order
 from billhook.models import CreatedCheckoutSession
-from billhook.paths import encoded
 from billhook.postgres import Database
 from billhook.postgres.refusals import unfinished
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
+from billhook.stripe.gateway import Gateway, StripeObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +75,19 @@ async def _finish(
     """The steps after the row is inserted."""
     replaced: str | None = None
     if (earlier := claim.earlier) is not None:
-        existing = await _existing_session(gateway, environment, earlier, now)
+        existing = await _existing_session(database, gateway, environment, earlier, now)
+        if isinstance(existing, dict):  # newer than the row
+            row = await opened(database, environment, order, claim.row_id, existing, None)
+            assert row is not None
+            existing = row
         if isinstance(existing, asyncpg.Record):
             if existing["status"] == "open" and asks_for_one(existing, order):
                 await require_one(database, gateway, environment, order, claim, caller)
             return _session(existing)
-        if isinstance(existing, dict):
-            row = await opened(database, environment, order, claim.row_id, existing, None, ())
-            assert row is not None
-            return _session(row)
         replaced = existing.replaced
     try:
         items = items_of(environment, claim.line_items)
+        _require_same_prices(claim)
         settled = await settle_terms(
             database, gateway, environment, order, claim, items, caller, now
         )
@@ -108,17 +108,47 @@ async def _finish(
         if row is not None and row["status"] == "open" and _can_be_paid(row):
             return _session(row)  # a concurrent request with the same key succeeded
         raise
-    row = await opened(database, environment, order, claim.row_id, created, replaced, settled.held)
+    row = await opened(
+        database,
+        environment,
+        order,
+        claim.row_id,
+        created,
+        replaced,
+        settled.held,
+        settled.offer_id,
+    )
+    late = superseded(order)
     if row is None:
-        late = superseded(order)
-        await lost(database, claim.row_id, created, late)
+        if await lost(database, claim.row_id, created, late):
+            await discard(gateway, environment, str(created["id"]))
+        raise late
+    if row["checkout_session_id"] != created["id"]:
+        # A request with the same key was sent to Stripe as another one, and is done.
         await discard(gateway, environment, str(created["id"]))
+    if row["status"] == "expired":
         raise late
     return _session(row)
 
 
+def _require_same_prices(claim: Claim) -> None:
+    """
+    Raises:
+        CheckoutAlreadyExists: the policies have seen other prices than would be sold.
+    """
+    if claim.has_other_prices:
+        raise CheckoutAlreadyExists(
+            "A lookup key had another price when the idempotency key was first used.",
+            next_actions="Send the request again with a new idempotencyKey.",
+        )
+
+
 async def _existing_session(
-    gateway: Gateway, environment: Environment, row: asyncpg.Record, now: datetime
+    database: Database,
+    gateway: Gateway,
+    environment: Environment,
+    row: asyncpg.Record,
+    now: datetime,
 ) -> asyncpg.Record | StripeObject | _Retry:
     """The result of an earlier checkout: its row if that answers the request, Stripe's session if
     that is newer, or a retry."""
@@ -133,16 +163,11 @@ async def _existing_session(
         return row
     # Its time is up, but it may have been paid at the last moment with the webhook still to come:
     # only Stripe can say whether a new one would charge twice.
-    try:
-        session = (
-            await gateway.get(environment, f"/v1/checkout/sessions/{encoded(session_id)}")
-        ).data
-    except BillhookError as error:
-        refusal = refusal_of(error)
-        if refusal is not None and refusal.code == "resource_missing":
-            return _Retry(session_id)
-        raise
-    return _Retry(session_id) if session.get("status") == "expired" else session
+    session = await session_at_stripe(gateway, environment, session_id)
+    if session is not None and session.get("status") != "expired":
+        return session
+    await expired(database, row["id"], session_id)
+    return _Retry(session_id)
 
 
 def _can_be_paid(row: asyncpg.Record) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -29,10 +30,12 @@ class Settled:
 
     Attributes:
         held: for which purposes the checkout must be its subject's one when it is opened.
+        offer_id: the offer of which it must have a redemption then.
     """
 
     terms: Terms
     held: tuple[Purpose, ...] = ()
+    offer_id: UUID | None = None
 
 
 async def settle_terms(
@@ -52,9 +55,10 @@ async def settle_terms(
         CheckoutAlreadyExists: the subject has a subscription, or an open checkout for one.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
     """
-    options = order.options
+    options, offer_id = order.options, None
     if order.offer is not None:
-        options = await redeem(database, environment, order, items, claim.row_id, now)
+        redeemed = await redeem(database, environment, order, items, claim.row_id, now)
+        options, offer_id = redeemed.options, redeemed.offer_id
     if options is None:
         return Settled(Terms())
     held: list[Purpose] = []
@@ -69,7 +73,7 @@ async def settle_terms(
     elif with_trial:
         async with database.connection() as connection:
             await record(connection, claim.row_id, granted=True)
-    return Settled(Terms(options, with_trial), tuple(held))
+    return Settled(Terms(options, with_trial), tuple(held), offer_id)
 
 
 async def require_one(

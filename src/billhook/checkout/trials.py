@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import asyncpg
-
+from billhook.checkout.rows import expired
 from billhook.checkout.sole import deciding, expire
 from billhook.errors import CheckoutAlreadyExists
 from billhook.models import BillingSubject
@@ -20,27 +19,24 @@ from billhook.stripe.gateway import Gateway
 
 _ATTEMPTS = 5
 
-_HAD_ONE = """
-SELECT EXISTS (
-    SELECT FROM payments.stripe_subscriptions
-    WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND trial_start IS NOT NULL
-) OR EXISTS (
-    SELECT FROM payments.stripe_checkout_sessions
-    WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND status = 'completed'
-      AND trial_granted
-)
-"""
-_OTHER_OPEN_ONES = """
-SELECT id, checkout_session_id FROM payments.stripe_checkout_sessions
-WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND status = 'open'
-  AND trial_granted AND id <> $4 AND checkout_session_id IS NOT NULL
+# The trials that the subject has had, without a session, and open sessions with one. One statement,
+# so one snapshot, as in billhook.checkout.one_subscription.
+_OTHERS = """
+(SELECT NULL::uuid AS id, NULL::text AS open_session
+ FROM payments.stripe_subscriptions
+ WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND trial_start IS NOT NULL
+ LIMIT 1)
+UNION ALL
+(SELECT id, NULL FROM payments.stripe_checkout_sessions
+ WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND status = 'completed'
+   AND trial_granted
+ LIMIT 1)
+UNION ALL
+(SELECT id, checkout_session_id FROM payments.stripe_checkout_sessions
+ WHERE environment = $1 AND subject_type = $2 AND subject_id = $3 AND status = 'open'
+   AND trial_granted AND id <> $4 AND checkout_session_id IS NOT NULL)
 """
 _RECORD = "UPDATE payments.stripe_checkout_sessions SET trial_granted = $2 WHERE id = $1"
-# Its event says the same, and may come later.
-_EXPIRED = """
-UPDATE payments.stripe_checkout_sessions SET status = 'expired', url = NULL
-WHERE id = $1 AND status = 'open' AND checkout_session_id = $2
-"""
 
 
 async def claim_trial(
@@ -58,21 +54,20 @@ async def claim_trial(
     """
     of_subject = (environment, subject.type, subject.id)
     for _ in range(_ATTEMPTS):
-        others: list[asyncpg.Record] = []
         async with deciding(database, environment, subject, "trial", row_id) as decision:
-            if await decision.connection.fetchval(_HAD_ONE, *of_subject):
+            others = await decision.connection.fetch(_OTHERS, *of_subject, row_id)
+            if any(each["open_session"] is None for each in others):
                 await record(decision.connection, row_id, granted=False)
                 return False
-            others = await decision.connection.fetch(_OTHER_OPEN_ONES, *of_subject, row_id)
             if not others:
                 await decision.hold(row_id)
                 await record(decision.connection, row_id, granted=True)
                 return True
         for other in others:
-            if not await expire(gateway, environment, other["checkout_session_id"]):
+            if not await expire(gateway, environment, other["open_session"]):
                 await database.execute(_RECORD, row_id, False)
                 return False  # it was paid: its event is on its way
-            await database.execute(_EXPIRED, other["id"], other["checkout_session_id"])
+            await expired(database, other["id"], other["open_session"])
     raise CheckoutAlreadyExists(
         f"Other checkouts with a trial are being created for the {subject.type} {subject.id}.",
         next_actions="Send the request again in a few seconds.",

@@ -21,7 +21,7 @@ _OTHERS = {
         line_items success_url cancel_url idempotency_key metadata checkout_session_id
         customer_id payment_intent_id subscription_id url last_error request_hash raw created_at
         updated_at provider_event_at provider_event_rank provider_event_id
-        provider_event_previous options offer offer_options trial_granted""",
+        provider_event_previous options offer offer_options redeemed_offer trial_granted""",
     "billhook.refreshes": "environment object_type object_id reason marked_at attempts next_at",
 }
 OWN_COLUMNS: Mapping[str, frozenset[str]] = {

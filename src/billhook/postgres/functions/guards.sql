@@ -1,8 +1,9 @@
 -- Callers may insert rows of their own into the two session tables (contract section 4), also with
 -- SQL of their own, such as through PostgREST. Only Billhook sets a session's outcome.
 
--- Raises if a caller sets one of the columns that the trigger names. The WHEN clause limits it to
--- callers, so Billhook's own writes skip it.
+-- Raises if a caller sets one of the columns that the trigger names. The time of a row is
+-- PostgreSQL's: policies may count a caller's recent rows. The WHEN clause limits it to callers, so
+-- Billhook's own writes skip it.
 CREATE OR REPLACE FUNCTION billhook.refuse_outcomes() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -12,6 +13,10 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         before := to_jsonb(OLD);
+        NEW.created_at := OLD.created_at;
+    ELSE
+        NEW.created_at := now();
+        NEW.updated_at := now();
     END IF;
     SELECT string_agg(name, ', ') INTO taken FROM unnest(TG_ARGV) AS name
     WHERE coalesce(given -> name, 'null') <> coalesce(before -> name, 'null');
@@ -30,7 +35,8 @@ CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
     EXECUTE FUNCTION billhook.refuse_outcomes(
         'status', 'payment_status', 'checkout_session_id', 'customer_id', 'payment_intent_id',
         'subscription_id', 'url', 'last_error', 'raw', 'provider_event_at', 'provider_event_rank',
-        'provider_event_id', 'provider_event_previous', 'offer_options', 'trial_granted');
+        'provider_event_id', 'provider_event_previous', 'offer_options', 'redeemed_offer',
+        'trial_granted');
 
 CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
     BEFORE INSERT OR UPDATE ON payments.stripe_customer_portal_sessions

@@ -6,6 +6,7 @@ ALTER TABLE payments.stripe_checkout_sessions
     ADD COLUMN options       jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN offer         text,
     ADD COLUMN offer_options jsonb,     -- what the offer decided when it was redeemed; Billhook's
+    ADD COLUMN redeemed_offer uuid,     -- the offer of which it has a redemption; Billhook's
     ADD COLUMN trial_granted boolean,   -- null: no trial was asked for; Billhook's
     DROP CONSTRAINT IF EXISTS checkout_sessions_mode_check,
     ADD CONSTRAINT checkout_sessions_mode_check CHECK (mode IN ('payment', 'subscription', 'setup')),
@@ -22,6 +23,7 @@ CREATE TABLE payments.offers (
     lookup_keys     text[] NOT NULL DEFAULT '{}',
     redeem_by       timestamptz,
     max_redemptions integer,
+    redemptions     integer NOT NULL DEFAULT 0, -- rows with it as their redeemed_offer
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT offers_pkey PRIMARY KEY (id),
@@ -30,10 +32,11 @@ CREATE TABLE payments.offers (
     CONSTRAINT offers_max_redemptions_check CHECK (max_redemptions > 0)
 );
 
--- To count redemptions: callers cannot write `offer_options`.
-CREATE INDEX stripe_checkout_sessions_by_offer
-    ON payments.stripe_checkout_sessions (environment, offer, status)
-    WHERE offer_options IS NOT NULL;
+-- The checkouts that give their redemption back when it is needed. Redemptions are counted in the
+-- offer's row: no checkout reads those of all others.
+CREATE INDEX stripe_checkout_sessions_ended_with_offer
+    ON payments.stripe_checkout_sessions (redeemed_offer)
+    WHERE redeemed_offer IS NOT NULL AND status IN ('initialized', 'failed', 'expired');
 
 -- The checkout that may give a subject its one subscription, or its one trial. It is decided under
 -- a lock of this row, in transactions that do not wait for Stripe
