@@ -23,8 +23,8 @@ def change_if_paid(
 ) -> Json:
     """Bills the change first. If the payment fails, the subscription stays as it is, with a
     `pending_update` that is applied once the invoice is paid."""
-    scratch = data.scratch()
-    _, billed = apply(scratch, scratch.need("subscription", subscription["id"]), after, {})
+    with data.trial_run():
+        _, billed = apply(data, subscription, after, {})
     invoice = open_invoice(data, subscription, billed)
     subscription = data.need("subscription", subscription["id"])
     if is_paid(data, invoice):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from billhook_sandbox.cards import DECLINES
-from billhook_sandbox.errors import CardError, InvalidRequest, resource_missing
+from billhook_sandbox.errors import CardRefused, InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import (
     charge_attempts,
@@ -109,15 +109,11 @@ def proration_time(data: DataSet, items: list[Json], wanted: int | None) -> int:
 
 
 def require_payment(data: DataSet, subscription: Json, wanted: list[Json], given: Json) -> None:
-    """Raises CardError if the change needs a payment that fails."""
-    scratch = data.scratch()
-    tried = change_items(
-        scratch,
-        subscription,
-        wanted,
-        {**given, "payment_behavior": "pending_if_incomplete"},
-        {},
-    )
+    """Raises CardRefused if the change needs a payment that fails."""
+    with data.trial_run():
+        given = {**given, "payment_behavior": "pending_if_incomplete"}
+        tried = change_items(data, subscription, wanted, given, {})
+        intent = invoice_lifecycle.latest_intent(data, tried["latest_invoice"])
     if tried["pending_update"] is None:
         return
     customer = data.need("customer", subscription["customer"])
@@ -128,11 +124,11 @@ def require_payment(data: DataSet, subscription: Json, wanted: list[Json], given
     card = charge_attempts.card_for(data, method, customer["id"])
     if card.payment == "declined":
         code, reason = card.error_code, card.decline_code
-        raise CardError(DECLINES[reason], code=code, decline_code=reason)
-    raise CardError(
+        raise CardRefused(DECLINES[reason], code=code, decline_code=reason)
+    raise CardRefused(
         "Payment for this subscription requires additional user action.",
         code="subscription_payment_intent_requires_action",
-        payment_intent=invoice_lifecycle.latest_intent(scratch, tried["latest_invoice"]),
+        payment_intent=intent,
     )
 
 
