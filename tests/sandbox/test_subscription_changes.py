@@ -139,9 +139,11 @@ def test_a_credit_is_kept_on_the_balance_of_the_customer(shop: Shop) -> None:
 def test_nothing_is_upcoming_for_a_subscription_that_ends(shop: Shop, plan: Plan) -> None:
     shop.v1.subscriptions.update(plan.id, {"cancel_at_period_end": True})
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        plan.preview(quantity=2)
+        plan.preview(quantity=2, proration_behavior="none")
     assert (refused.value.code, refused.value.http_status) == ("invoice_upcoming_none", 404)
-    assert plan.preview(quantity=2, proration_behavior="always_invoice").amount_due > 0
+    final = plan.preview(quantity=2)
+    assert final.amount_due == plan.preview(quantity=2, proration_behavior="always_invoice").total
+    assert final.created == plan.item()["current_period_end"]
 
 
 def test_all_lines_of_a_preview_can_be_listed(shop: Shop, plan: Plan) -> None:

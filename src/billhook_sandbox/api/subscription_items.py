@@ -68,7 +68,10 @@ def update(call: Call) -> Json:
 
 def delete(call: Call) -> Json:
     item = call.data.need("subscription_item", call.id)
-    change_item(call, item["subscription"], {"id": item["id"], "deleted": True})
+    wanted = {"id": item["id"], "deleted": True}
+    if "clear_usage" in call.params:
+        wanted["clear_usage"] = call.params["clear_usage"]
+    change_item(call, item["subscription"], wanted)
     return deleted_object("subscription_item", item["id"])
 
 

@@ -12,6 +12,7 @@ from billhook_sandbox.api.subscription_discounts import (
 from billhook_sandbox.errors import InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import (
+    immediate_cancellation,
     proration,
     subscription_creation,
     subscription_pause,
@@ -19,7 +20,6 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.subscription_cancellation import (
     ENDED,
-    cancel_now,
     with_cancel_at_period_end,
 )
 from billhook_sandbox.flows.subscription_changes import MAX_ITEMS, change_items, recurring_price
@@ -59,6 +59,7 @@ FEEDBACK = one_of(
 DETAILS = Form({"comment": clearable(text), "feedback": clearable(FEEDBACK)})
 ITEM = Form(
     {
+        "clear_usage": boolean,
         "deleted": boolean,
         "id": text,
         "metadata": metadata,
@@ -317,7 +318,9 @@ def cancel(call: Call) -> Json:
     subscription = call.data.need("subscription", call.id)
     if subscription["status"] in ENDED:
         raise resource_missing("subscription", call.id, "id", 404)
-    return cancel_now(call.data, subscription, call.params.get("cancellation_details"))
+    flags = {name: call.params.get(name, False) for name in ("invoice_now", "prorate")}
+    details = call.params.get("cancellation_details")
+    return immediate_cancellation.cancel(call.data, subscription, details, **flags)
 
 
 OPERATIONS = (

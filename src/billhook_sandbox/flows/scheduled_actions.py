@@ -17,7 +17,7 @@ from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
 from billhook_sandbox.flows.invoice_upcoming import emit_upcoming
 from billhook_sandbox.flows.pending_updates import expire_pending_update
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
-from billhook_sandbox.flows.subscription_cancellation import end_subscription
+from billhook_sandbox.flows.subscription_end import end_subscription
 from billhook_sandbox.flows.subscription_pause import resume_when_due
 from billhook_sandbox.objects.balance_summary import balance_of
 from billhook_sandbox.objects.card_expiry import emit_card_expiring

@@ -54,12 +54,17 @@ def put_event(
     )
 
 
-def usage(data: DataSet, meter: Json, customer: str, start: int, end: int) -> int | None:
-    """The aggregated value of the events from `start` until before `end`; None without events."""
+def usage(
+    data: DataSet, meter: Json, customer: str, start: int, end: int, after: int = 0
+) -> int | None:
+    """The aggregated value of the events from `start` until before `end`; None without events. Of
+    the second `start`, only those that were reported after the one at that position."""
+    events = data.all(EVENTS)
     found = [
         event
-        for event in data.all(EVENTS).where("meter_and_customer", f"{meter['id']}:{customer}")
+        for event in events.where("meter_and_customer", f"{meter['id']}:{customer}")
         if start <= event["timestamp"] < end
+        and (event["timestamp"] > start or events.position[event["id"]] > after)
     ]
     if not found:
         return None
