@@ -6,6 +6,7 @@ from billhook_sandbox.api.checkout_sessions import PRICE_DATA
 from billhook_sandbox.api.prices import check_amount
 from billhook_sandbox.api.subscription_discounts import (
     DISCOUNTS,
+    Order,
     changed_discounts,
     new_coupons,
 )
@@ -23,7 +24,7 @@ from billhook_sandbox.flows.subscription_cancellation import (
     with_cancel_at_period_end,
 )
 from billhook_sandbox.flows.subscription_changes import MAX_ITEMS, change_items, recurring_price
-from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
+from billhook_sandbox.objects.catalog import advance_amount, make_price, make_product, quantity_of
 from billhook_sandbox.objects.subscription import automatic_tax_values, items_of, with_items
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
@@ -273,7 +274,9 @@ def create(call: Call) -> Json:
         raise InvalidRequest(message, param="items")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
     currency_ = wanted[0]["price"]["currency"]
-    coupons = new_coupons(data, given.get("discounts") or [], customer["id"], currency_)
+    total = sum(advance_amount(data, each) for each in wanted)
+    order = Order(customer["id"], currency_, total)
+    coupons = new_coupons(data, given.get("discounts") or [], order)
     return subscription_creation.create(data, customer, wanted, given, coupons)
 
 
