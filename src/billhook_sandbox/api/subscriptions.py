@@ -10,7 +10,7 @@ from billhook_sandbox.api.subscription_discounts import (
     changed_discounts,
     new_coupons,
 )
-from billhook_sandbox.errors import InvalidRequest, resource_missing
+from billhook_sandbox.errors import InvalidRequest, NotSupported, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import (
     immediate_cancellation,
@@ -197,6 +197,8 @@ def update(call: Call) -> Json:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
         )
+    if given.get("payment_behavior") == "pending_if_incomplete":
+        check_pending(subscription, given)
     values = changed_fields(data, subscription, given)
     if "items" in given:
         return change_items(data, subscription, given["items"], given, values)
@@ -204,6 +206,34 @@ def update(call: Call) -> Json:
     if "trial_end" in given:
         subscription_renewal.schedule_renewal(data, subscription)
     return subscription
+
+
+PENDING = (
+    "expand",
+    "items",
+    "metadata",
+    "off_session",
+    "payment_behavior",
+    "proration_behavior",
+    "proration_date",
+)
+"""What can be changed with `pending_if_incomplete`."""
+
+
+def check_pending(subscription: Json, given: Json) -> None:
+    pending = "`payment_behavior=pending_if_incomplete`"
+    if subscription["collection_method"] != "charge_automatically":
+        message = f"{pending} needs `collection_method=charge_automatically`."
+        raise InvalidRequest(message, param="payment_behavior")
+    for name in sorted(given.keys() - set(PENDING)):
+        if name in ("cancel_at_period_end", "discounts", "trial_end"):
+            raise NotSupported(
+                f"`{name}` with {pending} is not supported by the sandbox yet.",
+                code="sandbox_not_built",
+                param=name,
+            )
+        message = f"{pending} cannot be used together with `{name}`. Use separate requests."
+        raise InvalidRequest(message, param=name)
 
 
 def changed_fields(data: DataSet, subscription: Json, given: Json) -> Json:
@@ -272,6 +302,9 @@ def create(call: Call) -> Json:
     if len(wanted) > MAX_ITEMS:
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
+    if given.get("payment_behavior") == "pending_if_incomplete":
+        message = "`payment_behavior=pending_if_incomplete` is only for updates of a subscription."
+        raise InvalidRequest(message, param="payment_behavior")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
     currency_ = wanted[0]["price"]["currency"]
     total = sum(advance_amount(data, each) for each in wanted)

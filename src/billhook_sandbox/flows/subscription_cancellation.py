@@ -16,6 +16,7 @@ def cancel_now(
 ) -> Json:
     """Cancels immediately. The one event has the full object."""
     now = data.clock.now()
+    data.remove("_pending_update", subscription["id"])
     scheduled = subscription["cancel_at"] is not None and now >= subscription["cancel_at"]
     subscription = change(
         data,
@@ -30,6 +31,7 @@ def cancel_now(
         },
         ended_at=now,
         latest_invoice=latest_invoice["id"] if latest_invoice else subscription["latest_invoice"],
+        pending_update=None,
         status="canceled",
     )
     emit(data, "customer.subscription.deleted", subscription)

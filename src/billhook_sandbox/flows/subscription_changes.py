@@ -39,6 +39,7 @@ def change_items(
     `given` has the parameters `payment_behavior`, `proration_behavior` and `proration_date`,
     `values` the other fields to change.
     """
+    subscription = pending_updates.discard(data, subscription)
     changed = item_change(data, subscription, wanted, given)
     payment, bills_now = given.get("payment_behavior"), changed.billing.bills_now
     if bills_now and payment == "error_if_incomplete":
