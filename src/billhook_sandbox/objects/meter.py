@@ -45,6 +45,7 @@ def put_event(
         {
             "id": data.ids.random(24),
             "object": EVENTS,
+            "canceled": False,
             "created": data.wall.now(),
             "identifier": identifier,
             "meter_and_customer": f"{meter['id']}:{customer}",
@@ -63,7 +64,8 @@ def usage(
     found = [
         event
         for event in events.where("meter_and_customer", f"{meter['id']}:{customer}")
-        if start <= event["timestamp"] < end
+        if not event["canceled"]
+        and start <= event["timestamp"] < end
         and (event["timestamp"] > start or events.position[event["id"]] > after)
     ]
     if not found:
