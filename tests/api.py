@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -185,6 +186,18 @@ def opened(answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 201, answer.text
     session: dict[str, Any] = answer.json()["checkoutSession"]
     return session
+
+
+def metered(api: Api) -> dict[str, str]:
+    """The `recurring` of a monthly price that bills the usage of a meter of its own."""
+    made = api.stripe.v1.billing.meters.create(
+        {
+            "display_name": "Calls",
+            "event_name": f"calls_{uuid.uuid4().hex}",
+            "default_aggregation": {"formula": "sum"},
+        }
+    )
+    return {"interval": "month", "usage_type": "metered", "meter": made.id}
 
 
 @pytest.fixture

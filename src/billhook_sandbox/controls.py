@@ -293,7 +293,7 @@ class Controls:
         """Runs `act` on the object's test clock, if any. A declined payment is saved too."""
         data.cause = Cause()
         try:
-            with data.on_clock(find_test_clock(data, obj, {})):
+            with data.all_or_nothing(), data.on_clock(find_test_clock(data, obj, {})):
                 return act()
         finally:
             self.state.commit(data)

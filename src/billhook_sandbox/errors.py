@@ -14,11 +14,14 @@ DOC_URL = "https://docs.stripe.com/error-codes#"
 
 
 class StripeError(Exception):
-    """A response that is not 2xx. `stored` tells whether an idempotency key replays it."""
+    """A response that is not 2xx."""
 
     status = 400
     type: ErrorType = "invalid_request_error"
     stored = False
+    """Whether an idempotency key replays it."""
+    keeps_effect = False
+    """Whether what was stored before it stays; otherwise, the request has no effect."""
 
     def __init__(
         self,
@@ -66,6 +69,14 @@ class CardError(StripeError):
     status = 402
     type: ErrorType = "card_error"
     stored = True
+    keeps_effect = True
+
+
+class CardRefused(CardError):
+    """The card is declined before the request has an effect: it cannot be attached, or a payment
+    with `error_if_incomplete` would fail."""
+
+    keeps_effect = False
 
 
 class IdempotencyError(StripeError):
@@ -92,6 +103,7 @@ class JobFailed(StripeError):
 
     status = 500
     type: ErrorType = "api_error"
+    keeps_effect = True
 
 
 def not_supported(route: str, name: str) -> NotSupported:

@@ -22,7 +22,9 @@ def previous_attributes(before: Json, after: Json) -> Json:
     return changed
 
 
-def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> Json:
+def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> None:
+    if data.is_trial:
+        return
     validate_object(obj)
     endpoints = [
         endpoint
@@ -55,7 +57,6 @@ def emit(data: DataSet, type_: str, obj: Json, previous: Json | None = None) -> 
                 "due": data.wall.exact(),
             }
         )
-    return event
 
 
 def is_subscribed(endpoint: Json, type_: str) -> bool:

@@ -16,17 +16,18 @@ def decode_json(body: bytes) -> dict[str, Any]:
         raise InvalidRequest("Invalid request: the body is not JSON.") from error
     if not isinstance(found, dict):
         raise InvalidRequest("Invalid request: the body must be a JSON object.")
-    return {name: as_form(value) for name, value in found.items()}
+    return {name: as_form(value, name) for name, value in found.items()}
 
 
-def as_form(value: Any) -> Any:
+def as_form(value: Any, param: str) -> Any:
+    """All values of the supported operations are strings, in objects and arrays."""
     if isinstance(value, dict):
-        return {name: as_form(inner) for name, inner in value.items()}
+        return {name: as_form(inner, f"{param}[{name}]") for name, inner in value.items()}
     if isinstance(value, list):
-        return {str(i): as_form(inner) for i, inner in enumerate(value)}
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "" if value is None else str(value)
+        return {str(i): as_form(inner, f"{param}[{i}]") for i, inner in enumerate(value)}
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise InvalidRequest(f"Invalid value for {param}: expected a string.", param=param)
 
 
 def iso_time(raw: Any, param: str) -> int:

@@ -77,6 +77,19 @@ def one_of(*values: str) -> ParamType:
     return read
 
 
+def at_most(length: int) -> ParamType:
+    """A text of at most so many characters."""
+
+    def read(raw: Any, param: str) -> str:
+        value = text(raw, param)
+        if len(value) > length:
+            message = f"Invalid string: {value[:20]}...; must be at most {length} characters"
+            raise InvalidRequest(message, param=param)
+        return value
+
+    return read
+
+
 def clearable(type_: ParamType) -> ParamType:
     """An empty string unsets the parameter."""
     return lambda raw, param: None if raw == "" else type_(raw, param)

@@ -120,21 +120,11 @@ class RequestHandler:
     ) -> ApiResponse:
         """Never awaits, so that requests are executed one after the other."""
         data.cause = Cause(incoming.id, incoming.idempotency_key)
-        data.begin()
         try:
-            params = read_params(match.sdk, match.operation.form, incoming.params)
-            call = Call(data, params, match.path, self.base_url(incoming.request))
-            with data.on_clock(find_test_clock(data, params, match.path)):
-                result = match.operation.handler(call)
-            body = expand(data, result, params.get("expand", []))
-            validate_response(match.sdk, body, data.validated)
-            rendered = self.state.fault_injector.add_extra_keys(
-                render(data, body, incoming.version)
-            )
-            response, is_stored = ApiResponse(200, orjson.dumps(rendered)), True
+            with data.all_or_nothing():
+                body = self.result(data, match, incoming)
+            response, is_stored = ApiResponse(200, body), True
         except StripeError as error:
-            if not error.stored:
-                data.roll_back()
             response, is_stored = self.error_response(error, incoming.id), error.stored
         if reservation and is_stored:
             store_fault = fault and fault.stored and not fault.cut
@@ -142,6 +132,16 @@ class RequestHandler:
         data.cause = Cause()
         self.state.commit(data)
         return response
+
+    def result(self, data: DataSet, match: Match, incoming: Incoming) -> bytes:
+        params = read_params(match.sdk, match.operation.form, incoming.params)
+        call = Call(data, params, match.path, self.base_url(incoming.request))
+        with data.on_clock(find_test_clock(data, params, match.path)):
+            found = match.operation.handler(call)
+        body = expand(data, found, params.get("expand", []))
+        validate_response(match.sdk, body, data.validated)
+        rendered = render(data, body, incoming.version)
+        return orjson.dumps(self.state.fault_injector.add_extra_keys(rendered))
 
     def error_response(self, error: StripeError, request_id: str) -> ApiResponse:
         log_url = f"https://dashboard.stripe.com/test/logs/{request_id}"

@@ -57,7 +57,8 @@ class Schedule:
         job = data.need("_job", job_id)
         data.remove("_job", job_id)
         try:
-            self.actions[job["action"]](data, **job["args"])
+            with data.all_or_nothing():
+                self.actions[job["action"]](data, **job["args"])
         except Exception as error:
             # A bug in one job must be visible, and must not stop the others.
             log.exception("Job %s failed: %s", job["action"], job["args"])

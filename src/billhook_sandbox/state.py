@@ -62,9 +62,7 @@ class SandboxState:
         follow_subscriptions(data)
         if self.database:
             self.database.save(data)
-        changes, data.unsaved = data.unsaved, {}
-        data.begin()
-        for (kind, object_id), obj in changes.items():
+        for (kind, object_id), obj in data.saved().items():
             if obj is not None:
                 self.enqueue(data, obj)
             elif kind == "webhook_endpoint":

@@ -5,19 +5,15 @@ therefore refer to an object as it was, without copying it (stripe-facts 32).
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from billhook_sandbox.clock import Clock
-from billhook_sandbox.errors import resource_missing
+from billhook_sandbox.errors import CardError, StripeError, resource_missing
 from billhook_sandbox.ids import Ids
 
 Json = dict[str, Any]
-
-
-CONSEQUENCES = frozenset({"_delivery", "_job", "_newest_event", "event", "webhook_endpoint"})
-"""The kinds of objects that no operation on others depends on."""
 
 
 def deleted_object(kind: str, object_id: str) -> Json:
@@ -40,7 +36,8 @@ class Collection:
         self.order: list[str] = []
         self.created_times: list[int] = []
         """The creation times of `order`: ascending, except for objects on test clocks."""
-        self.chronological = True
+        self.inversions = 0
+        """How many objects of `order` were created before their predecessor."""
         self.position: dict[str, int] = {}
         self.last = 0
         self.indexes: dict[str, dict[Any, list[str]]] = {}
@@ -52,33 +49,48 @@ class Collection:
         if object_id not in self.position:
             self.last = self.position[object_id] = position or self.last + 1
             self.order.append(object_id)
-            created = obj.get("created", 0)
-            self.chronological &= not self.created_times or created >= self.created_times[-1]
-            self.created_times.append(created)
+            self.created_times.append(obj.get("created", 0))
+            self.inversions += self._ends_inverted()
         self.rows[object_id] = obj
         for field, index in self.indexes.items():
             if before is None or before.get(field) != obj.get(field):
+                if before is not None:
+                    self._remove_from_index(index, before.get(field), object_id)
                 self._add_to_index(index, obj.get(field), object_id)
 
-    def copy(self) -> "Collection":
-        copy = Collection()
-        copy.rows, copy.order, copy.position = dict(self.rows), list(self.order), {**self.position}
-        copy.created_times, copy.chronological = list(self.created_times), self.chronological
-        copy.last = self.last
-        return copy
+    def _ends_inverted(self) -> bool:
+        return len(self.created_times) > 1 and self.created_times[-1] < self.created_times[-2]
+
+    def _place_in_index(self, ids: list[str], object_id: str) -> int:
+        return bisect_left(ids, self.position[object_id], key=self.position.__getitem__)
 
     def _add_to_index(self, index: dict[Any, list[str]], value: Any, object_id: str) -> None:
         ids = index.setdefault(value, [])
-        at = bisect_left(ids, self.position[object_id], key=self.position.__getitem__)
-        if ids[at : at + 1] != [object_id]:
-            ids.insert(at, object_id)
+        ids.insert(self._place_in_index(ids, object_id), object_id)
+
+    def _remove_from_index(self, index: dict[Any, list[str]], value: Any, object_id: str) -> None:
+        ids = index[value]
+        del ids[self._place_in_index(ids, object_id)]
 
     def remove(self, object_id: str) -> None:
         """Keeps its position in the order, so that a list cursor on it stays valid."""
-        self.rows.pop(object_id, None)
+        if object_id in self.rows:
+            obj = self.rows.pop(object_id)
+            for field, index in self.indexes.items():
+                self._remove_from_index(index, obj.get(field), object_id)
+
+    def forget(self, object_id: str) -> None:
+        """Removes an object that was never there for others to see."""
+        self.remove(object_id)
+        if self.order[-1:] == [object_id]:
+            self.inversions -= self._ends_inverted()
+            self.created_times.pop()
+            self.order.pop()
+            del self.position[object_id]
 
     def ids(self, field: str | None, value: Any = None) -> Sequence[str]:
-        """Ids in order of creation: all, or those whose field has or once had the value."""
+        """Ids in order of creation: all, those of removed objects too, or those whose field has the
+        value."""
         if field is None:
             return self.order
         if field not in self.indexes:
@@ -90,12 +102,11 @@ class Collection:
 
     def where(self, field: str, value: Any) -> list[Json]:
         """Oldest first."""
-        found = (self.rows.get(object_id) for object_id in self.ids(field, value))
-        return [obj for obj in found if obj is not None and obj.get(field) == value]
+        return [self.rows[object_id] for object_id in self.ids(field, value)]
 
     def position_range(self, ids: Sequence[str], oldest: float, newest: float) -> tuple[int, int]:
         """A range of `ids` that includes all objects created between the two times."""
-        if ids is not self.order or not self.chronological:
+        if ids is not self.order or self.inversions:
             return 0, len(ids)
         return bisect_left(self.created_times, oldest), bisect_right(self.created_times, newest)
 
@@ -140,7 +151,9 @@ class DataSet:
         self.unsaved: dict[tuple[str, str], Json | None] = {}
         self.validated: dict[str, Json] = {}
         self.before: dict[tuple[str, str], Json | None] = {}
-        """The objects as they were before the current request, of those that it changed."""
+        """The objects as they were before the current change, of those that it touched."""
+        self.is_trial = False
+        """Whether the changes are undone in the end; events are left out then."""
 
     @contextmanager
     def on_clock(self, clock: Json | None) -> Iterator[None]:
@@ -154,52 +167,56 @@ class DataSet:
         finally:
             self.clock, self.test_clock = before
 
-    def scratch(self) -> "DataSet":
-        """A copy in which a change can be tried out. What is put there is neither saved nor
-        scheduled, and its events go nowhere."""
-        scratch = DataSet(self.account, self.livemode, self.wall, self.ids)
-        scratch.clock, scratch.test_clock = self.clock, self.test_clock
-        scratch.collections = {
-            kind: collection.copy()
-            for kind, collection in self.collections.items()
-            if kind not in CONSEQUENCES
-        }
-        return scratch
-
     def all(self, kind: str) -> Collection:
         return self.collections.setdefault(kind, Collection())
 
-    def begin(self) -> None:
-        """Begins a request, which `roll_back` can undo."""
-        self.before = {}
+    def saved(self) -> dict[tuple[str, str], Json | None]:
+        """Returns what was not saved yet (None: removed); from now on, it is."""
+        changes, self.unsaved, self.before = self.unsaved, {}, {}
+        return changes
 
-    def roll_back(self) -> None:
-        """Undoes what the request stored, jobs, events and deliveries included."""
-        self.undo(self.before, {})
-        self.before = {}
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Undoes what was stored in it if it fails: jobs, events and deliveries too. A payment that
+        was attempted stays, with its declined charge."""
+        outer, self.before = self.before, {}
+        try:
+            yield
+        except Exception as error:
+            if not (isinstance(error, StripeError) and error.keeps_effect):
+                # An outcome that was set for a payment is used up by its failure.
+                self.undo(outer, keeping="_outcome" if isinstance(error, CardError) else None)
+            raise
+        finally:
+            self.before = {**self.before, **outer}
 
     @contextmanager
     def trial_run(self) -> Iterator[None]:
         """Undoes at its end what was stored in it; the clock may be set in it."""
-        outer, clock, self.before = self.before, self.clock, {}
+        outer, clock, is_trial = self.before, self.clock, self.is_trial
+        self.before, self.is_trial = {}, True
         try:
             yield
         finally:
-            self.undo(self.before, outer)
-            self.before, self.clock = outer, clock
+            self.undo(outer)
+            self.before, self.clock, self.is_trial = outer, clock, is_trial
 
-    def undo(self, before: dict[tuple[str, str], Json | None], outer: Container[object]) -> None:
-        """`outer` has the keys that stay unsaved, because they were changed earlier."""
-        for key in reversed(before):
-            obj = before[key]
-            if obj is None:
-                self.all(key[0]).remove(key[1])
+    def undo(self, outer: dict[tuple[str, str], Json | None], keeping: str | None = None) -> None:
+        """`outer` has the objects that stay unsaved, because they were changed earlier."""
+        for key in reversed(self.before):
+            kind, object_id = key
+            if kind == keeping:
+                continue
+            obj = self.before[key]
+            if obj is not None:
+                self.all(kind).put(obj)
             else:
-                self.all(key[0]).put(obj)
+                self.all(kind).forget(object_id)
             if key in outer:
                 self.unsaved[key] = obj
             else:
                 self.unsaved.pop(key, None)
+        self.before = {key: obj for key, obj in self.before.items() if key[0] == keeping}
 
     def put(self, obj: Json) -> Json:
         key = obj["object"], obj["id"]

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api import STRIPE_KEY, Api
+from api import STRIPE_KEY, Api, metered
 from billhook import Client
 from http_tokens import USER, token
 from stripe_events import event
@@ -196,8 +196,7 @@ def test_an_item_names_one_price(api: Api, item: dict[str, Any], problem: str) -
 def test_more_keys_than_stripe_takes_at_once_and_metered_prices(api: Api, key: str) -> None:
     monthly = {"recurring": {"interval": "month"}}
     prices = [priced(api, f"{key}-{number}", 100, **monthly) for number in range(11)]
-    metered = {"recurring": {"interval": "month", "usage_type": "metered"}}
-    prices.append(priced(api, f"{key}-metered", 100, **metered))
+    prices.append(priced(api, f"{key}-metered", 100, recurring=metered(api)))
     with Client(api.url, token()) as client:
         session = client.create_checkout_session(
             "test",

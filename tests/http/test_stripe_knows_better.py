@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -52,9 +53,11 @@ class Stripe:
         return str(made["id"])
 
     def metered(self) -> str:
-        return self.price(
-            **{"recurring[interval]": "month", "recurring[usage_type]": "metered"},
-        )
+        calls = {"display_name": "Calls", "event_name": f"calls_{uuid.uuid4().hex}"}
+        formula = {"default_aggregation[formula]": "sum"}
+        meter = self.ask("POST", "billing/meters", **calls, **formula)["id"]
+        metered = {"recurring[usage_type]": "metered", "recurring[meter]": str(meter)}
+        return self.price(**{"recurring[interval]": "month", **metered})
 
     def monthly(self) -> str:
         return self.price(**{"recurring[interval]": "month"})

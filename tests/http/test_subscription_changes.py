@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api import Api
+from api import Api, metered
 from http_tokens import ADMIN_KEY, USER, token
 from subscribers import POLICIES, Subscriber, advance, events, price, subscribe
 
@@ -47,9 +47,9 @@ def test_a_user_changes_the_quantity(mine: Subscriber) -> None:
 
 
 def test_a_metered_price_gets_no_quantity(api: Api, mine: Subscriber) -> None:
-    metered = price(api, recurring={"interval": "month", "usage_type": "metered"})
-    (item,) = mine.changed("change", priceId=metered)["items"]
-    assert (item["priceId"], item["quantity"]) == (metered, None)
+    used = price(api, recurring=metered(api))
+    (item,) = mine.changed("change", priceId=used)["items"]
+    assert (item["priceId"], item["quantity"]) == (used, None)
     licensed = price(api)
     assert prices_of(mine.changed("change", priceId=licensed, quantity=2)) == [(licensed, 2)]
 

@@ -135,7 +135,9 @@ def test_after_a_change_of_one_that_ends_no_invoice_follows(api: Api) -> None:
     mine.changed("cancel")
     shown = preview(mine, quantity=2, prorationBehavior="always_invoice")
     assert (shown["amountDueNow"] > 0, shown["nextInvoice"]) == (True, None)
-    nothing = mine.send("preview", quantity=2)
+    final = preview(mine, quantity=2)
+    assert (final["amountDueNow"], final["nextInvoice"]["total"] > 0) == (0, True)
+    nothing = mine.send("preview", ADMIN_KEY, quantity=2, prorationBehavior="none")
     assert (nothing.status_code, nothing.json()["error"]) == (404, "UPSTREAM_FAILURE")
     assert "No upcoming invoices" in nothing.json()["message"]
 

@@ -34,6 +34,10 @@ class Sandbox(NamedTuple):
     def stats(self) -> Any:
         return web.get(f"{self.url}/_sandbox/stats").json()
 
+    def dump(self, key: str) -> list[str]:
+        """All objects of the key's account, each as JSON."""
+        return web.get(f"{self.url}/_sandbox/dump", params={"key": key}).text.splitlines()
+
     def shop(self, mode: str = "test") -> Shop:
         """A shop with its own account, so that tests are independent."""
         return Shop(self, f"sk_{mode}_shop{next(_accounts)}")

@@ -144,7 +144,10 @@ def test_objects_without_a_list_are_retrieved(busy: Shop) -> None:
     ],
 )
 def test_objects_are_expanded(busy: Shop, path: str, expansions: list[str]) -> None:
+    plain = busy.get(path, limit="100")["data"]
     asked = {f"expand[{i}]": f"data.{name}" for i, name in enumerate(expansions)}
-    answer = busy.get(path, limit="100", **asked)
-    plain = busy.get(path, limit="100")
-    assert answer["data"] != plain["data"]
+    together = busy.get(path, limit="100", **asked)["data"]
+    for name in expansions:
+        alone = busy.get(path, limit="100", **{"expand[]": f"data.{name}"})["data"]
+        assert alone != plain, name
+        assert (alone != together) == (len(expansions) > 1), name

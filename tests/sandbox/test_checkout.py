@@ -8,6 +8,7 @@ import pytest
 import stripe
 
 from sandbox.shop import PURCHASE, Refused, Shop
+from sandbox.test_meters import meter, metered_price
 
 
 def test_fact_1_a_new_session_is_open_and_has_a_page_but_no_intent(shop: Shop) -> None:
@@ -226,22 +227,9 @@ def test_a_free_order_requires_no_payment(shop: Shop) -> None:
 
 
 def test_a_metered_price_takes_no_quantity_and_adds_nothing(shop: Shop) -> None:
-    meter = shop.v1.billing.meters.create(
-        {
-            "display_name": "Requests",
-            "event_name": "requests",
-            "default_aggregation": {"formula": "sum"},
-        }
-    ).id
-    metered = shop.v1.prices.create(
-        {
-            "currency": "usd",
-            "unit_amount": 20,
-            "product_data": {"name": "Requests"},
-            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
-        }
-    )
-    assert (metered.recurring.usage_type, metered.recurring.meter) == ("metered", meter)
+    made = meter(shop).id
+    metered = metered_price(shop, made)
+    assert (metered.recurring.usage_type, metered.recurring.meter) == ("metered", made)
     monthly = shop.price(interval="month")
     with pytest.raises(stripe.InvalidRequestError, match="Remove `quantity` from") as refused:
         shop.session(
@@ -266,14 +254,7 @@ def test_a_metered_price_takes_no_quantity_and_adds_nothing(shop: Shop) -> None:
 
 
 def test_a_metered_price_alone_is_subscribed_to_without_a_charge(shop: Shop) -> None:
-    price = shop.v1.prices.create(
-        {
-            "currency": "usd",
-            "unit_amount": 20,
-            "product_data": {"name": "Requests"},
-            "recurring": {"interval": "month", "usage_type": "metered"},
-        }
-    )
+    price = metered_price(shop, meter(shop).id)
     session = shop.paid("subscription", line_items=[{"price": price.id}])
     assert (session["status"], session["amount_total"]) == ("complete", 0)
     assert shop.events("charge", "payment_intent") == []
@@ -284,15 +265,7 @@ def test_a_metered_price_alone_is_subscribed_to_without_a_charge(shop: Shop) -> 
 def test_a_metered_price_takes_no_quantity_in_a_subscription_by_api(
     shop: Shop,
 ) -> None:
-    recurring = {"interval": "month", "usage_type": "metered"}
-    price = shop.v1.prices.create(
-        {
-            "currency": "usd",
-            "unit_amount": 20,
-            "product_data": {"name": "Requests"},
-            "recurring": recurring,
-        }
-    )
+    price = metered_price(shop, meter(shop).id)
     customer = shop.v1.customers.create({"email": "a@b.test"}).id
     with pytest.raises(stripe.InvalidRequestError, match="usage_type is `metered`"):
         shop.v1.subscriptions.create(

@@ -97,8 +97,11 @@ def test_a_single_event_of_v2_is_validated_at_once(shop: Shop, meter: Any, custo
     made = v2.billing.meter_events.create(event(customer, "7", identifier="one"))
     assert (made.object, made.identifier) == ("v2.billing.meter_event", "one")
     assert total(shop, meter, customer) == 7
-    with pytest.raises(stripe.StripeError, match="already exists with identifier one"):
+    with pytest.raises(stripe.StripeError, match="already exists with identifier one") as known:
         v2.billing.meter_events.create(event(customer, "7", identifier="one"))
+    assert (known.value.http_status, known.value.code) == (400, "duplicate_meter_event")
+    with pytest.raises(stripe.StripeError, match="at most 100 characters"):
+        v2.billing.meter_events.create(event(customer, "7", identifier="x" * 101))
     with pytest.raises(stripe.StripeError, match="RFC 3339"):
         v2.billing.meter_events.create(event(customer, "7", timestamp="yesterday"))
 
@@ -114,8 +117,11 @@ def test_requests_of_v2_are_json_and_replayed(shop: Shop, meter: Any, customer: 
     assert again.headers["idempotent-replayed"] == "true"
     assert total(shop, meter, customer) == 4
     assert "not JSON" in post("k2", content=b"event_name=requests").json()["error"]["message"]
-    answer = post("k3", json={"event_name": "requests", "payload": {}, "surprise": 1})
+    answer = post("k3", json={"event_name": "requests", "payload": {}, "surprise": "1"})
     assert answer.json()["error"]["param"] == "surprise"
+    number = {"event_name": "requests", "payload": {"stripe_customer_id": customer, "value": 4}}
+    assert post("k4", json=number).json()["error"]["param"] == "payload[value]"
+    assert total(shop, meter, customer) == 4
 
 
 def test_an_event_is_canceled_by_its_identifier(shop: Shop, meter: Any, customer: str) -> None:
@@ -127,6 +133,8 @@ def test_an_event_is_canceled_by_its_identifier(shop: Shop, meter: Any, customer
     assert total(shop, meter, customer) == 5
     with pytest.raises(stripe.InvalidRequestError, match="No meter event found"):
         shop.v1.billing.meter_event_adjustments.create(given)
+    with pytest.raises(stripe.InvalidRequestError, match="already exists with identifier wrong"):
+        shop.v1.billing.meter_events.create(event(customer, "5", identifier="wrong"))
     v2: Any = shop.client.v2
     given["cancel"] = {"identifier": "right"}
     assert v2.billing.meter_event_adjustments.create(given).status == "pending"

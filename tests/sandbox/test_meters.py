@@ -148,10 +148,20 @@ def test_an_invalid_meter_event_is_rejected(
         report(shop, customer, **given)
 
 
-@pytest.mark.parametrize("value", ["1.5", "", "many", "1" * 16])
-def test_fact_47_a_value_must_be_a_whole_number(shop: Shop, customer: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("1.5", "whole number"),
+        ("", "whole number"),
+        ("many", "whole number"),
+        ("1" * 16, "at most 15 digits"),
+    ],
+)
+def test_fact_47_a_value_must_be_a_whole_number(
+    shop: Shop, customer: str, value: str, message: str
+) -> None:
     meter(shop)
-    with pytest.raises(stripe.InvalidRequestError, match=r"whole number|at most 15 digits"):
+    with pytest.raises(stripe.InvalidRequestError, match=message):
         report(shop, customer, value)
 
 
@@ -257,6 +267,7 @@ def test_usage_is_priced_in_packages(shop: Shop, customer: str) -> None:
         ({"billing_scheme": "tiered"}, "You must specify `tiers`"),
         ({"billing_scheme": "tiered", "tiers_mode": "volume", "tiers": TIERS[:2]}, "must be `inf`"),
         ({"recurring": {"interval": "month", "meter": "mtr_no"}}, "No such billing.meter"),
+        ({"recurring": {"interval": "month", "usage_type": "metered"}}, "must be backed by meters"),
     ],
 )
 def test_an_invalid_price_is_rejected(shop: Shop, given: dict[str, Any], message: str) -> None:
@@ -267,6 +278,17 @@ def test_an_invalid_price_is_rejected(shop: Shop, given: dict[str, Any], message
             if "billing_scheme" not in given
             else {"currency": "usd", "product": product, **given}
         )
+
+
+def test_a_price_and_its_meter_belong_together(shop: Shop) -> None:
+    made = meter(shop)
+    monthly = {"interval": "month", "meter": made.id}
+    with pytest.raises(stripe.InvalidRequestError, match="`usage_type` set to `metered`"):
+        metered_price(shop, made.id, recurring=monthly)
+    shop.v1.billing.meters.deactivate(made.id)
+    with pytest.raises(stripe.InvalidRequestError, match="inactive") as refused:
+        metered_price(shop, made.id)
+    assert refused.value.param == "recurring[meter]"
 
 
 def test_a_meter_event_can_be_lost_on_the_way_back(shop: Shop, customer: str) -> None:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 import stripe
 
+from billhook_sandbox.object_validation import validate_object
 from sandbox.shop import Refused, Shop
 
 
@@ -158,3 +159,15 @@ def test_objects_of_every_intent_are_valid(shop: Shop) -> None:
     shop.v1.payment_intents.capture(confirmed(shop, capture_method="manual").id)
     shop.v1.payment_intents.cancel(intent(shop).id)
     shop.settle()
+    listed = shop.get("/v1/payment_intents")["data"][::-1]
+    assert [found["status"] for found in listed] == [
+        "succeeded",
+        "requires_payment_method",
+        "requires_action",
+        "succeeded",
+        "canceled",
+    ]
+    for found in (*listed, *shop.events()):
+        validate_object(found)
+    captured = [charge["captured"] for charge in shop.get("/v1/charges")["data"]]
+    assert captured == [True, True]

@@ -139,9 +139,11 @@ def test_a_credit_is_kept_on_the_balance_of_the_customer(shop: Shop) -> None:
 def test_nothing_is_upcoming_for_a_subscription_that_ends(shop: Shop, plan: Plan) -> None:
     shop.v1.subscriptions.update(plan.id, {"cancel_at_period_end": True})
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        plan.preview(quantity=2)
+        plan.preview(quantity=2, proration_behavior="none")
     assert (refused.value.code, refused.value.http_status) == ("invoice_upcoming_none", 404)
-    assert plan.preview(quantity=2, proration_behavior="always_invoice").amount_due > 0
+    final = plan.preview(quantity=2)
+    assert final.amount_due == plan.preview(quantity=2, proration_behavior="always_invoice").total
+    assert final.created == plan.item()["current_period_end"]
 
 
 def test_all_lines_of_a_preview_can_be_listed(shop: Shop, plan: Plan) -> None:
@@ -243,3 +245,99 @@ def test_a_change_can_be_billed_for_the_app_to_confirm(shop: Shop, plan: Plan) -
     assert shop.v1.payment_intents.retrieve(intent).status == "requires_payment_method"
     shop.v1.invoices.pay(changed.latest_invoice)
     assert plan.get()["status"] == "active"
+
+
+PENDING = {"payment_behavior": "pending_if_incomplete"}
+
+
+def waiting(plan: Plan, **given: Any) -> Any:
+    """A change that waits for its payment."""
+    plan.card(DECLINED)
+    return plan.change(quantity=5, **PENDING, **NOW, **given)
+
+
+def test_a_customer_who_authenticates_gets_the_change(shop: Shop, plan: Plan) -> None:
+    plan.card(ASKS)
+    changed = plan.change(quantity=5, **PENDING, **NOW)
+    payments = shop.v1.invoice_payments.list({"invoice": changed.latest_invoice}).data
+    intent = payments[0].payment.payment_intent
+    shop.sandbox.control("authenticate", intent=intent)
+    assert (plan.item()["quantity"], plan.get()["pending_update"]) == (5, None)
+
+
+def test_metadata_of_a_pending_change_is_merged_once_it_is_paid(shop: Shop, plan: Plan) -> None:
+    shop.v1.subscriptions.update(plan.id, {"metadata": {"kept": "1", "seats": "1"}})
+    changed = waiting(plan, metadata={"seats": "5"})
+    assert changed.pending_update.metadata["seats"] == "5"
+    assert plan.get()["metadata"] == {"kept": "1", "seats": "1"}
+    shop.v1.subscriptions.update(plan.id, {"metadata": {"later": "1"}})
+    plan.card("pm_card_visa")
+    shop.v1.invoices.pay(changed.latest_invoice)
+    assert plan.get()["metadata"] == {"kept": "1", "seats": "5", "later": "1"}
+
+
+def test_voiding_its_invoice_cancels_a_pending_change(shop: Shop, plan: Plan) -> None:
+    changed = waiting(plan)
+    shop.v1.invoices.void_invoice(changed.latest_invoice)
+    assert plan.get()["pending_update"] is None
+    plan.wait(2)
+    assert "customer.subscription.pending_update_expired" not in shop.types("customer")
+
+
+def test_another_change_replaces_a_pending_one(shop: Shop, plan: Plan) -> None:
+    first = waiting(plan)
+    plan.card("pm_card_visa")
+    changed = plan.change(quantity=2, **PENDING, **NOW)
+    assert shop.v1.invoices.retrieve(first.latest_invoice).status == "void"
+    assert (changed.pending_update, plan.item()["quantity"]) == (None, 2)
+    credit, charge = amounts(plan.invoice())
+    assert abs(2 * credit + charge) <= 1, "what was paid is credited, not what was voided"
+
+
+def test_a_subscription_that_is_canceled_has_no_pending_change(shop: Shop, plan: Plan) -> None:
+    waiting(plan)
+    assert shop.v1.subscriptions.cancel(plan.id).pending_update is None
+    plan.wait(2)
+    assert shop.types("customer.subscription")[-1] == "customer.subscription.deleted"
+
+
+def test_a_pending_item_is_returned_before_it_is_added(shop: Shop, plan: Plan) -> None:
+    plan.card(DECLINED)
+    price = shop.price(700, interval="month")
+    item = shop.v1.subscription_items.create(
+        {"subscription": plan.id, "price": price, **PENDING, **NOW}
+    )
+    assert item.price.id == price
+    assert len(plan.get()["items"]["data"]) == 1
+    pending = plan.get()["pending_update"]["subscription_items"]
+    assert pending[-1]["id"] == item.id
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"description": "x"}, 400),
+        ({"cancel_at": 4_000_000_000}, 400),
+        ({"discounts": ""}, 501),
+        ({"trial_end": "now"}, 501),
+    ],
+)
+def test_what_cannot_be_pending_is_refused_by_name(
+    shop: Shop, plan: Plan, given: dict[str, Any], status: int
+) -> None:
+    with pytest.raises(stripe.StripeError) as refused:
+        plan.change(quantity=2, **PENDING, **NOW, **given)
+    (name,) = given
+    assert (refused.value.http_status, getattr(refused.value.error, "param", None)) == (
+        status,
+        name,
+    )
+
+
+def test_only_updates_that_are_charged_can_be_pending(shop: Shop) -> None:
+    sent = Plan(shop, collection_method="send_invoice", days_until_due=5)
+    items = [{"price": shop.price(interval="month")}]
+    with pytest.raises(stripe.InvalidRequestError, match="charge_automatically"):
+        sent.change(quantity=2, **PENDING, **NOW)
+    with pytest.raises(stripe.InvalidRequestError, match="only for updates"):
+        shop.v1.subscriptions.create({"customer": sent.customer, "items": items, **PENDING})

@@ -171,3 +171,72 @@ def test_notices_follow_the_test_clock(shop: Shop) -> None:
     shop.settle()
     (event,) = shop.events("invoice.upcoming")
     assert event["data"]["object"]["next_payment_attempt"] > 1_800_000_000 + 27 * DAY
+
+
+def invoiced(shop: Shop, subscription: str) -> list[tuple[str, int]]:
+    found = shop.get("/v1/invoices", subscription=subscription)["data"][::-1]
+    return [(invoice["billing_reason"], invoice["total"]) for invoice in found]
+
+
+def upgrade(shop: Shop, found: Any, behavior: str, **given: Any) -> Any:
+    change = [{"id": found["items"].data[0].id, "price": shop.price(3000, interval="month")}]
+    given = {"items": change, "proration_behavior": behavior, **given}
+    return shop.v1.subscriptions.update(found.id, given)
+
+
+def test_a_coupon_that_applies_once_is_used_up_by_an_upgrade_that_is_billed_now(
+    shop: Shop,
+) -> None:
+    once = shop.v1.coupons.create({"percent_off": 50, "duration": "once"}).id
+    found = subscriber(shop)
+    upgrade(shop, found, "always_invoice", discounts=[{"coupon": once}])
+    assert shop.v1.subscriptions.retrieve(found.id).discounts == []
+    shop.sandbox.control("renew", subscription=found.id)
+    _, (reason, total), renewal = invoiced(shop, found.id)
+    assert reason == "subscription_update"
+    assert -5 <= total <= 5, "half of 30.00, less the 15.00 that were paid"
+    assert renewal == ("subscription_cycle", 3000)
+    assert len(shop.types("customer.discount.deleted")) == 1
+
+
+def test_a_coupon_that_waits_for_the_next_invoice_is_used_up_by_it(shop: Shop) -> None:
+    once = shop.v1.coupons.create({"percent_off": 50, "duration": "once"}).id
+    found = subscriber(shop)
+    shop.v1.subscriptions.update(found.id, {"discounts": [{"coupon": once}]})
+    upgrade(shop, found, "always_invoice")
+    shop.sandbox.control("renew", subscription=found.id)
+    _, (_, upgraded), renewal = invoiced(shop, found.id)
+    assert -5 <= upgraded <= 5
+    assert renewal == ("subscription_cycle", 3000)
+
+
+def test_a_coupon_that_applies_once_waits_for_the_renewal_if_an_upgrade_does(shop: Shop) -> None:
+    once = shop.v1.coupons.create({"amount_off": 500, "currency": "usd", "duration": "once"}).id
+    found = subscriber(shop)
+    upgrade(shop, found, "create_prorations", discounts=[{"coupon": once}])
+    for _ in range(2):
+        shop.sandbox.control("renew", subscription=found.id)
+    _, (_, with_prorations), (_, last) = invoiced(shop, found.id)
+    assert 3990 <= with_prorations <= 4000, "30.00 − 15.00 + 30.00 − 5.00"
+    assert last == 3000
+
+
+def test_a_credit_is_what_was_charged_less_its_coupon(shop: Shop) -> None:
+    once = shop.v1.coupons.create({"percent_off": 100, "duration": "once"}).id
+    found = subscriber(shop, discounts=[{"coupon": once}])
+    upgrade(shop, found, "always_invoice")
+    (_, first), (_, second) = invoiced(shop, found.id)
+    assert first == 0
+    assert 2990 <= second <= 3000, "nothing was paid for the cheaper plan, so nothing is credited"
+
+
+def test_an_amount_off_is_shared_by_the_items_of_a_proration(shop: Shop) -> None:
+    off = shop.v1.coupons.create({"amount_off": 600, "currency": "usd", "duration": "forever"}).id
+    items = [{"price": shop.price(amount, interval="month")} for amount in (1000, 2000)]
+    found = subscriber(shop, items=items, discounts=[{"coupon": off}])
+    change = [{"id": item.id, "quantity": 2} for item in found["items"].data]
+    given = {"items": change, "proration_behavior": "always_invoice"}
+    shop.v1.subscriptions.update(found.id, given)
+    (_, first), (_, second) = invoiced(shop, found.id)
+    assert first == 2400
+    assert 2990 <= second <= 3000, "60.00 − 6.00, less 24.00"

@@ -5,6 +5,7 @@ from typing import Any
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.objects.coupon import (
+    codes_named,
     make_coupon,
     make_promotion_code,
     with_current_activity,
@@ -124,15 +125,45 @@ def create_code(call: Call) -> Json:
     coupon = data.need("coupon", given["promotion"]["coupon"], "promotion[coupon]")
     if "customer" in given:
         data.need("customer", given["customer"], "customer")
-    if "code" in given and is_code_in_use(data, given["code"]):
-        message = f"An active promotion code with `code: {given['code']}` already exists."
-        raise InvalidRequest(message, code="resource_already_exists", param="code")
+    if not with_current_validity(data, coupon)["valid"]:
+        message = f"Coupon {coupon['id']} is expired or used up."
+        raise InvalidRequest(message, code="coupon_expired", param="promotion[coupon]")
+    check_limits(data, coupon, given)
+    if "code" in given and given.get("active", True):
+        require_free_code(data, given["code"], given.get("customer"))
     return make_promotion_code(data, coupon, given)
 
 
-def is_code_in_use(data: DataSet, code: str) -> bool:
-    codes = data.all("promotion_code").where("code", code)
-    return any(with_current_activity(data, found)["active"] for found in codes)
+def check_limits(data: DataSet, coupon: Json, given: Json) -> None:
+    """A code cannot outlive its coupon, or be used more often."""
+    expires_at, redeem_by = given.get("expires_at"), coupon["redeem_by"]
+    if expires_at is not None and expires_at <= data.clock.now():
+        raise InvalidRequest("`expires_at` must be in the future.", param="expires_at")
+    if expires_at is not None and redeem_by is not None and expires_at > redeem_by:
+        message = "`expires_at` cannot be later than the coupon's `redeem_by`."
+        raise InvalidRequest(message, param="expires_at")
+    uses, most = given.get("max_redemptions"), coupon["max_redemptions"]
+    if uses is not None and most is not None and uses > most:
+        message = "`max_redemptions` cannot be more than the coupon's `max_redemptions`."
+        raise InvalidRequest(message, param="max_redemptions")
+    pair = ("minimum_amount", "minimum_amount_currency")
+    named = [name for name in pair if name in given.get("restrictions", {})]
+    if len(named) == 1:
+        other = pair[1 - pair.index(named[0])]
+        param = f"restrictions[{other}]"
+        message = f"Missing required param: {param}."
+        raise InvalidRequest(message, code="parameter_missing", param=param)
+
+
+def require_free_code(
+    data: DataSet, code: str, customer: str | None, owner: str | None = None
+) -> None:
+    """Regardless of case, a code is unique among a customer's active ones."""
+    for found in codes_named(data, code):
+        same = found["customer"] == customer and found["id"] != owner
+        if same and with_current_activity(data, found)["active"]:
+            message = f"An active promotion code with `code: {code}` already exists."
+            raise InvalidRequest(message, code="resource_already_exists", param="code")
 
 
 def retrieve_code(call: Call) -> Json:
@@ -141,6 +172,11 @@ def retrieve_code(call: Call) -> Json:
 
 def update_code(call: Call) -> Json:
     code = call.data.need("promotion_code", call.id)
+    if call.params.get("active"):
+        require_free_code(call.data, code["code"], code["customer"], code["id"])
+        if not with_current_activity(call.data, {**code, "active": True})["active"]:
+            message = "This promotion code is expired or used up, and can't be activated."
+            raise InvalidRequest(message, param="active")
     changed = change(call.data, code, "promotion_code.updated", **changed_values(code, call.params))
     return with_current_activity(call.data, changed)
 

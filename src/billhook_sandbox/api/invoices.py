@@ -4,7 +4,7 @@ from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import invoice_collection, invoice_lifecycle, subscription_changes
 from billhook_sandbox.flows.invoice_drafts import pending_lines
-from billhook_sandbox.flows.pending_updates import apply_when_paid
+from billhook_sandbox.flows.pending_updates import apply_when_paid, forget_when_voided
 from billhook_sandbox.objects.invoice import DRAFT_SECONDS, make_draft
 from billhook_sandbox.objects.invoice_totals import lines_of
 from billhook_sandbox.pagination import page, page_of_items
@@ -204,7 +204,9 @@ def send(call: Call) -> Json:
 
 
 def void(call: Call) -> Json:
-    return invoice_lifecycle.void(call.data, require_status(call, "open", "uncollectible"))
+    voided = invoice_lifecycle.void(call.data, require_status(call, "open", "uncollectible"))
+    forget_when_voided(call.data, voided)
+    return voided
 
 
 def mark_uncollectible(call: Call) -> Json:

@@ -52,7 +52,7 @@ def cancel(data: DataSet, event_name: str, identifier: str) -> None:
     events = [
         event
         for event in data.all(EVENTS).where("identifier", identifier)
-        if event["meter_and_customer"].partition(":")[0] in meters
+        if event["meter_and_customer"].partition(":")[0] in meters and not event["canceled"]
     ]
     param = "cancel[identifier]"
     if not events:
@@ -62,7 +62,8 @@ def cancel(data: DataSet, event_name: str, identifier: str) -> None:
     if event["created"] + CANCELABLE_SECONDS < data.wall.now():
         message = "Meter events can only be canceled within 24 hours after Stripe received them."
         raise InvalidRequest(message, param=param)
-    data.remove(EVENTS, event["id"])
+    # Its identifier stays known, so it cannot be used again on the same day.
+    data.put({**event, "canceled": True})
 
 
 OPERATIONS = (

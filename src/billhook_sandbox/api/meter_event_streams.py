@@ -6,10 +6,16 @@ Stripe reports it with an event of `/v2`, which the sandbox does not have.
 
 import logging
 
-from billhook_sandbox.api.meter_events import record, strings
+from billhook_sandbox.api.meter_events import (
+    EVENT_NAME,
+    IDENTIFIER,
+    DuplicateEvent,
+    record,
+    strings,
+)
 from billhook_sandbox.errors import ErrorType, InvalidRequest, StripeError, Unauthorized
 from billhook_sandbox.json_params import as_iso, iso_time
-from billhook_sandbox.params import Form, array, text
+from billhook_sandbox.params import Form, array
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import DataSet, Json
 
@@ -22,7 +28,7 @@ STREAM = "/v2/billing/meter_event_stream"
 """The only route that takes a session's token instead of an API key."""
 
 EVENT = Form(
-    {"event_name": text, "identifier": text, "payload": strings, "timestamp": iso_time},
+    {"event_name": EVENT_NAME, "identifier": IDENTIFIER, "payload": strings, "timestamp": iso_time},
     required=("event_name", "payload"),
 )
 
@@ -66,7 +72,11 @@ class SessionExpired(StripeError):
 
 
 def create_event(call: Call) -> Json:
-    event = record(call.data, call.params)
+    try:
+        event = record(call.data, call.params)
+    except DuplicateEvent as error:
+        error.code = "duplicate_meter_event"
+        raise
     return {
         **event,
         "object": "v2.billing.meter_event",

@@ -9,7 +9,7 @@ from typing import Any
 
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.objects.meter import EVENTS, active_meter, put_event
-from billhook_sandbox.params import EXPAND, Form, integer, text
+from billhook_sandbox.params import EXPAND, Form, at_most, integer
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import DataSet, Json
 
@@ -17,6 +17,8 @@ UNIQUE_SECONDS = 24 * 3600
 OLDEST_SECONDS = 35 * 86400
 NEWEST_SECONDS = 5 * 60
 MAX_DIGITS = 15
+IDENTIFIER = at_most(100)
+EVENT_NAME = at_most(100)
 
 
 def strings(raw: Any, param: str) -> Json:
@@ -28,8 +30,8 @@ def strings(raw: Any, param: str) -> Json:
 CREATE = Form(
     {
         **EXPAND,
-        "event_name": text,
-        "identifier": text,
+        "event_name": EVENT_NAME,
+        "identifier": IDENTIFIER,
         "payload": strings,
         "timestamp": integer,
     },
@@ -68,10 +70,14 @@ def record(data: DataSet, given: Json) -> Json:
     }
 
 
+class DuplicateEvent(InvalidRequest):
+    """The error of `/v1` has no code (stripe-facts 46)."""
+
+
 def require_unused(data: DataSet, identifier: str) -> None:
     for event in data.all(EVENTS).where("identifier", identifier):
         if event["created"] + UNIQUE_SECONDS > data.wall.now():
-            raise InvalidRequest(f"An event already exists with identifier {identifier}.")
+            raise DuplicateEvent(f"An event already exists with identifier {identifier}.")
 
 
 def now_of(data: DataSet, customer: Json) -> int:

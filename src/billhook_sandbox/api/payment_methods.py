@@ -3,7 +3,7 @@
 from typing import Any
 
 from billhook_sandbox.cards import BY_NUMBER, BY_TOKEN, DECLINES, Card, passes_luhn
-from billhook_sandbox.errors import CardError, InvalidRequest
+from billhook_sandbox.errors import CardRefused, InvalidRequest
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import charge_attempts
 from billhook_sandbox.objects.card_expiry import schedule_expiry
@@ -151,7 +151,7 @@ def require_chargeable(method: Json) -> None:
     card = charge_attempts.card_of(method)
     if card.payment == "declined" and card.token != "pm_card_chargeCustomerFail":  # noqa: S105
         code, decline_code = card.error_code, card.decline_code
-        raise CardError(DECLINES[decline_code], code=code, decline_code=decline_code)
+        raise CardRefused(DECLINES[decline_code], code=code, decline_code=decline_code)
 
 
 def detach(call: Call) -> Json:

@@ -1,8 +1,8 @@
 """Deep links into the customer portal: `flow_data` of a portal session, and its rules."""
 
+from billhook_sandbox.api.subscription_discounts import check_discount, order_of
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.subscription_cancellation import ENDED
-from billhook_sandbox.objects.coupon import usable_coupon, usable_promotion_code
 from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.params import Form, array, at_least, one_of, text, url
 from billhook_sandbox.store import DataSet, Json
@@ -109,15 +109,6 @@ def check_confirmation(data: DataSet, subscription: Json, given: Json) -> None:
     if same_price and wanted.get("quantity", current.get("quantity")) == current.get("quantity"):
         message = "The subscription already has this price and quantity."
         raise InvalidRequest(message, param=f"{param}[items]")
+    order = order_of(data, subscription)
     for i, discount in enumerate(given.get("discounts", [])):
-        check_discount(data, subscription, discount, f"{param}[discounts][{i}]")
-
-
-def check_discount(data: DataSet, subscription: Json, discount: Json, param: str) -> None:
-    currency = subscription["currency"]
-    if "coupon" in discount:
-        usable_coupon(data, discount["coupon"], currency, f"{param}[coupon]")
-    if "promotion_code" in discount:
-        param = f"{param}[promotion_code]"
-        code = data.need("promotion_code", discount["promotion_code"], param)
-        usable_promotion_code(data, code, subscription["customer"], 0, param)
+        check_discount(data, discount, order, [], f"{param}[discounts][{i}]")

@@ -149,9 +149,24 @@ def check_tiers(given: Json) -> None:
 
 
 def check_meter(data: DataSet, given: Json) -> None:
+    """Since 2025-03-31.basil, a metered price has a meter: usage records were removed."""
     recurring = given.get("recurring") or {}
-    if "meter" in recurring:
-        data.need("billing.meter", recurring["meter"], "recurring[meter]")
+    metered, param = recurring.get("usage_type") == "metered", "recurring[meter]"
+    if "meter" not in recurring:
+        if metered:
+            raise InvalidRequest(
+                "Starting with Stripe version 2025-03-31.basil, prices with metered usage must be "
+                "backed by meters. Create a meter and pass its ID as `recurring[meter]`.",
+                code="parameter_missing",
+                param=param,
+            )
+        return
+    meter = data.need("billing.meter", recurring["meter"], param)
+    if not metered:
+        message = "You can only specify a meter for prices with `usage_type` set to `metered`."
+        raise InvalidRequest(message, param=param)
+    if meter["status"] != "active":
+        raise InvalidRequest(f"The meter {meter['id']} is inactive.", param=param)
 
 
 def claim_lookup_key(data: DataSet, given: Json, owner: str | None = None) -> None:

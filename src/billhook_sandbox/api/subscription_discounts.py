@@ -1,5 +1,7 @@
 """`discounts` of subscriptions: coupons, promotion codes, and discounts that they already have."""
 
+from typing import NamedTuple
+
 from billhook_sandbox.errors import InvalidRequest, resource_missing
 from billhook_sandbox.event_log import emit
 from billhook_sandbox.flows.subscription_discounts import (
@@ -8,7 +10,9 @@ from billhook_sandbox.flows.subscription_discounts import (
     redeem_discount,
     remove_discounts,
 )
+from billhook_sandbox.objects.catalog import advance_amount
 from billhook_sandbox.objects.coupon import usable_coupon, usable_promotion_code
+from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.params import EXPAND, Form, array, clearable, text
 from billhook_sandbox.routing import Call, Operation
 from billhook_sandbox.store import DataSet, Json
@@ -18,21 +22,35 @@ DISCOUNTS = clearable(array(DISCOUNT))
 MAX_DISCOUNTS = 20
 
 
+class Order(NamedTuple):
+    """What a promotion code is for: its restrictions depend on it."""
+
+    customer: str
+    currency: str
+    total: int
+
+
+def order_of(data: DataSet, subscription: Json) -> Order:
+    items = items_of(data, subscription["id"])
+    total = sum(advance_amount(data, item) for item in items)
+    return Order(subscription["customer"], subscription["currency"], total)
+
+
 def check_discounts(
-    data: DataSet, given: list[Json], customer: str, currency: str, existing: list[str]
+    data: DataSet, given: list[Json], order: Order, existing: list[str]
 ) -> list[str | Coupon]:
     """For each given discount: the id of an existing one, or the coupon of a new one."""
     if len(given) > MAX_DISCOUNTS:
         message = f"You can pass at most {MAX_DISCOUNTS} discounts."
         raise InvalidRequest(message, param="discounts")
     return [
-        check_discount(data, each, customer, currency, existing, f"discounts[{i}]")
+        check_discount(data, each, order, existing, f"discounts[{i}]")
         for i, each in enumerate(given)
     ]
 
 
 def check_discount(
-    data: DataSet, given: Json, customer: str, currency: str, existing: list[str], param: str
+    data: DataSet, given: Json, order: Order, existing: list[str], param: str
 ) -> str | Coupon:
     if len(given) != 1:
         message = f"You must specify one of `{param}[coupon]`, `{param}[discount]` or "
@@ -42,20 +60,18 @@ def check_discount(
             raise resource_missing("discount", given["discount"], f"{param}[discount]", 400)
         return str(given["discount"])
     if "coupon" in given:
-        usable_coupon(data, given["coupon"], currency, f"{param}[coupon]")
+        usable_coupon(data, given["coupon"], order.currency, f"{param}[coupon]")
         return given["coupon"], None
     param = f"{param}[promotion_code]"
     code = data.need("promotion_code", given["promotion_code"], param)
-    # The amount of a subscription is not known yet; minimum amounts are for Checkout.
-    minimum = code["restrictions"]["minimum_amount"] or 0
-    usable_promotion_code(data, code, customer, minimum, param)
-    coupon = usable_coupon(data, code["promotion"]["coupon"], currency, param)
+    usable_promotion_code(data, code, order.customer, order.total, order.currency, param)
+    coupon = usable_coupon(data, code["promotion"]["coupon"], order.currency, param)
     return coupon["id"], code["id"]
 
 
-def new_coupons(data: DataSet, given: list[Json], customer: str, currency: str) -> list[Coupon]:
+def new_coupons(data: DataSet, given: list[Json], order: Order) -> list[Coupon]:
     """The coupons of a new subscription."""
-    found = check_discounts(data, given, customer, currency, [])
+    found = check_discounts(data, given, order, [])
     return [each for each in found if not isinstance(each, str)]
 
 
@@ -75,8 +91,8 @@ def add_checked(data: DataSet, found: list[str | Coupon], owner: Json) -> list[s
 
 def changed_discounts(data: DataSet, subscription: Json, given: list[Json] | None) -> Json:
     """The changed field of the subscription. Discounts that are not named end now."""
-    before, customer = subscription["discounts"], subscription["customer"]
-    found = check_discounts(data, given or [], customer, subscription["currency"], before)
+    before = subscription["discounts"]
+    found = check_discounts(data, given or [], order_of(data, subscription), before)
     ids = add_checked(data, found, subscription)
     now = data.clock.now()
     for each in before:

@@ -1,6 +1,6 @@
 """Subscription items. Changing an item changes its subscription."""
 
-from billhook_sandbox.api.subscriptions import PAYMENT_BEHAVIOR, PRORATION
+from billhook_sandbox.api.subscriptions import PAYMENT_BEHAVIOR, PRORATION, check_pending
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.subscription_cancellation import ENDED
 from billhook_sandbox.flows.subscription_changes import change_items
@@ -49,14 +49,18 @@ def change_item(call: Call, subscription: str, wanted: Json) -> Json:
     found = call.data.need("subscription", subscription, "subscription")
     if found["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {found['status']} and can't be changed.")
+    if call.params.get("payment_behavior") == "pending_if_incomplete":
+        check_pending(found, {})
     return change_items(call.data, found, [wanted], call.params, {})
 
 
 def create(call: Call) -> Json:
     subscription = call.params["subscription"]
     wanted = {k: call.params[k] for k in ITEM_KEYS if k in call.params}
-    change_item(call, subscription, wanted)
-    return items_of(call.data, subscription)[-1]
+    before = {item["id"] for item in items_of(call.data, subscription)}
+    pending = change_item(call, subscription, wanted)["pending_update"] or {}
+    after = [*items_of(call.data, subscription), *pending.get("subscription_items", ())]
+    return next(item for item in after if item["id"] not in before)
 
 
 def update(call: Call) -> Json:
@@ -68,7 +72,10 @@ def update(call: Call) -> Json:
 
 def delete(call: Call) -> Json:
     item = call.data.need("subscription_item", call.id)
-    change_item(call, item["subscription"], {"id": item["id"], "deleted": True})
+    wanted = {"id": item["id"], "deleted": True}
+    if "clear_usage" in call.params:
+        wanted["clear_usage"] = call.params["clear_usage"]
+    change_item(call, item["subscription"], wanted)
     return deleted_object("subscription_item", item["id"])
 
 

@@ -6,12 +6,14 @@ from billhook_sandbox.api.checkout_sessions import PRICE_DATA
 from billhook_sandbox.api.prices import check_amount
 from billhook_sandbox.api.subscription_discounts import (
     DISCOUNTS,
+    Order,
     changed_discounts,
     new_coupons,
 )
-from billhook_sandbox.errors import InvalidRequest, resource_missing
+from billhook_sandbox.errors import InvalidRequest, NotSupported, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import (
+    immediate_cancellation,
     proration,
     subscription_creation,
     subscription_pause,
@@ -19,11 +21,10 @@ from billhook_sandbox.flows import (
 )
 from billhook_sandbox.flows.subscription_cancellation import (
     ENDED,
-    cancel_now,
     with_cancel_at_period_end,
 )
 from billhook_sandbox.flows.subscription_changes import MAX_ITEMS, change_items, recurring_price
-from billhook_sandbox.objects.catalog import make_price, make_product, quantity_of
+from billhook_sandbox.objects.catalog import advance_amount, make_price, make_product, quantity_of
 from billhook_sandbox.objects.subscription import automatic_tax_values, items_of, with_items
 from billhook_sandbox.pagination import page
 from billhook_sandbox.params import (
@@ -59,6 +60,7 @@ FEEDBACK = one_of(
 DETAILS = Form({"comment": clearable(text), "feedback": clearable(FEEDBACK)})
 ITEM = Form(
     {
+        "clear_usage": boolean,
         "deleted": boolean,
         "id": text,
         "metadata": metadata,
@@ -195,6 +197,8 @@ def update(call: Call) -> Json:
         raise InvalidRequest(
             "A canceled subscription can only update its cancellation_details and metadata.",
         )
+    if given.get("payment_behavior") == "pending_if_incomplete":
+        check_pending(subscription, given)
     values = changed_fields(data, subscription, given)
     if "items" in given:
         return change_items(data, subscription, given["items"], given, values)
@@ -202,6 +206,34 @@ def update(call: Call) -> Json:
     if "trial_end" in given:
         subscription_renewal.schedule_renewal(data, subscription)
     return subscription
+
+
+PENDING = (
+    "expand",
+    "items",
+    "metadata",
+    "off_session",
+    "payment_behavior",
+    "proration_behavior",
+    "proration_date",
+)
+"""What can be changed with `pending_if_incomplete`."""
+
+
+def check_pending(subscription: Json, given: Json) -> None:
+    pending = "`payment_behavior=pending_if_incomplete`"
+    if subscription["collection_method"] != "charge_automatically":
+        message = f"{pending} needs `collection_method=charge_automatically`."
+        raise InvalidRequest(message, param="payment_behavior")
+    for name in sorted(given.keys() - set(PENDING)):
+        if name in ("cancel_at_period_end", "discounts", "trial_end"):
+            raise NotSupported(
+                f"`{name}` with {pending} is not supported by the sandbox yet.",
+                code="sandbox_not_built",
+                param=name,
+            )
+        message = f"{pending} cannot be used together with `{name}`. Use separate requests."
+        raise InvalidRequest(message, param=name)
 
 
 def changed_fields(data: DataSet, subscription: Json, given: Json) -> Json:
@@ -270,9 +302,14 @@ def create(call: Call) -> Json:
     if len(wanted) > MAX_ITEMS:
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
+    if given.get("payment_behavior") == "pending_if_incomplete":
+        message = "`payment_behavior=pending_if_incomplete` is only for updates of a subscription."
+        raise InvalidRequest(message, param="payment_behavior")
     given["metadata"] = merge_metadata({}, given.get("metadata"))
     currency_ = wanted[0]["price"]["currency"]
-    coupons = new_coupons(data, given.get("discounts") or [], customer["id"], currency_)
+    total = sum(advance_amount(data, each) for each in wanted)
+    order = Order(customer["id"], currency_, total)
+    coupons = new_coupons(data, given.get("discounts") or [], order)
     return subscription_creation.create(data, customer, wanted, given, coupons)
 
 
@@ -317,7 +354,9 @@ def cancel(call: Call) -> Json:
     subscription = call.data.need("subscription", call.id)
     if subscription["status"] in ENDED:
         raise resource_missing("subscription", call.id, "id", 404)
-    return cancel_now(call.data, subscription, call.params.get("cancellation_details"))
+    flags = {name: call.params.get(name, False) for name in ("invoice_now", "prorate")}
+    details = call.params.get("cancellation_details")
+    return immediate_cancellation.cancel(call.data, subscription, details, **flags)
 
 
 OPERATIONS = (

@@ -3,14 +3,15 @@
 from billhook_sandbox.errors import InvalidRequest
 from billhook_sandbox.flows.checkout_buyer import Buyer
 from billhook_sandbox.flows.checkout_totals import cart_of, save_totals, subtotal_of
+from billhook_sandbox.objects.coupon import codes_named, with_current_activity
 from billhook_sandbox.objects.discount import discount_by_code
 from billhook_sandbox.objects.taxes import location_of
 from billhook_sandbox.store import DataSet, Json
 
 
 def apply_choices(data: DataSet, session: Json, buyer: Buyer) -> Json:
-    """Recalculates and stores the session. Raises InvalidRequest for a choice that is not offered;
-    then nothing changes."""
+    """Recalculates and stores the session. Raises InvalidRequest for a choice that is not offered.
+    A code that was entered before is removed if it can no longer be used."""
     if session["mode"] == "setup":
         return session
     record = data.need("_checkout", session["id"])
@@ -20,6 +21,8 @@ def apply_choices(data: DataSet, session: Json, buyer: Buyer) -> Json:
         "location": location(data, session, record, buyer),
         "shipping_rate": shipping_rate(session, record, buyer),
     }
+    if unusable_code(data, session, chosen):
+        chosen["discounts"], session = [], {**session, "discounts": []}
     discount = redeemed_discount(data, session, chosen, buyer)
     if discount:
         data.put(discount)
@@ -84,17 +87,50 @@ def redeemed_discount(data: DataSet, session: Json, record: Json, buyer: Buyer) 
     param = "promotion_code"
     if not session["allow_promotion_codes"]:
         raise InvalidRequest("This session does not accept promotion codes.", param=param)
-    found = [
-        code
-        for code in data.all("promotion_code").rows.values()
-        if code["code"].lower() == buyer.promotion_code.lower()
-    ]
-    if not found:
+    code = code_for(data, buyer.promotion_code, session["customer"])
+    if code is None:
         raise InvalidRequest("This code is invalid.", param=param)
-    if any(each["promotion_code"] == found[-1]["id"] for each in record["discounts"]):
+    if any(each["promotion_code"] == code["id"] for each in record["discounts"]):
         return None
+    discount = discount_of(data, session, record, code, param)
+    return {**discount, "checkout_session": session["id"]}
+
+
+def code_for(data: DataSet, entered: str, customer: str | None) -> Json | None:
+    """The promotion code with that name: an active one, and rather the customer's own."""
+
+    def rank(code: Json) -> tuple[bool, bool, bool]:
+        usable = code["customer"] in (None, customer)
+        active = with_current_activity(data, code)["active"]
+        return usable and active, usable, code["customer"] is not None
+
+    return max(reversed(codes_named(data, entered)), key=rank, default=None)
+
+
+def discount_of(data: DataSet, session: Json, record: Json, code: Json, param: str) -> Json:
     cart = cart_of(data, record)
     total = sum(subtotal_of(data, item, cart.trial) for item in cart.items)
     customer, currency = session["customer"], session["currency"]
-    discount = discount_by_code(data, found[-1], customer, total, currency, param)
-    return {**discount, "checkout_session": session["id"]}
+    return discount_by_code(data, code, customer, total, currency, param)
+
+
+def unusable_code(data: DataSet, session: Json, record: Json) -> InvalidRequest | None:
+    """Why the code that the buyer entered before can no longer be used: it was used up or expired
+    since, or the order is too small now."""
+    for discount in record["discounts"] if session["allow_promotion_codes"] else ():
+        code = data.need("promotion_code", discount["promotion_code"])
+        try:
+            discount_of(data, session, record, code, "promotion_code")
+        except InvalidRequest as error:
+            return error
+    return None
+
+
+def require_usable_code(data: DataSet, session: Json, buyer: Buyer) -> None:
+    """Nobody pays without a discount that the page has shown."""
+    if session["mode"] == "setup":
+        return
+    record = data.need("_checkout", session["id"])
+    items = changed_quantities(record["line_items"], buyer)
+    if problem := unusable_code(data, session, {**record, "line_items": items}):
+        raise problem

@@ -10,7 +10,7 @@ from billhook_sandbox.flows import (
     setup_intent_lifecycle,
 )
 from billhook_sandbox.flows.checkout_buyer import Buyer, check_buyer, with_known_details
-from billhook_sandbox.flows.checkout_choices import apply_choices
+from billhook_sandbox.flows.checkout_choices import apply_choices, require_usable_code
 from billhook_sandbox.flows.checkout_completion import Purchase, complete, complete_with_invoice
 from billhook_sandbox.flows.checkout_customer import create_customer, update_customer
 from billhook_sandbox.flows.dispute_lifecycle import open_dispute_for_card
@@ -41,6 +41,7 @@ def pay(
     check_buyer(session, buyer)
     if method:
         check_owner(session, method)
+    require_usable_code(data, session, buyer)
     session = apply_choices(data, session, buyer)
     method = prepared_method(data, session, method, buyer) if collects_method(session) else None
     remember_buyer(data, session, buyer)

@@ -23,8 +23,8 @@ def change_if_paid(
 ) -> Json:
     """Bills the change first. If the payment fails, the subscription stays as it is, with a
     `pending_update` that is applied once the invoice is paid."""
-    scratch = data.scratch()
-    _, billed = apply(scratch, scratch.need("subscription", subscription["id"]), after, {})
+    with data.trial_run():
+        _, billed = apply(data, subscription, after, {})
     invoice = open_invoice(data, subscription, billed)
     subscription = data.need("subscription", subscription["id"])
     if is_paid(data, invoice):
@@ -37,7 +37,7 @@ def change_if_paid(
             "object": "_pending_update",
             "invoice": invoice["id"],
             "items": after,
-            "values": values,
+            "metadata": values.get("metadata"),
         }
     )
     schedule_at(data, expires_at, "expire_pending_update", subscription=subscription["id"])
@@ -45,7 +45,7 @@ def change_if_paid(
         "cancel_at_period_end": None,
         "discount": None,
         "discounts": None,
-        "metadata": None,
+        "metadata": values.get("metadata"),
         "billing_cycle_anchor": None,
         "expires_at": expires_at,
         "subscription_items": after,
@@ -78,9 +78,35 @@ def apply_when_paid(data: DataSet, invoice: Json, apply: Apply) -> None:
     if not subscription or not pending or pending["invoice"] != invoice["id"]:
         return
     data.remove("_pending_update", subscription["id"])
-    values = {**pending["values"], "pending_update": None}
+    values: Json = {"pending_update": None}
+    if pending["metadata"]:
+        values["metadata"] = {**subscription["metadata"], **pending["metadata"]}
     subscription, _ = apply(data, subscription, pending["items"], values)
     emit(data, "customer.subscription.pending_update_applied", subscription)
+
+
+def discard(data: DataSet, subscription: Json) -> Json:
+    """A new change replaces one that is still pending; voids its invoice."""
+    pending = data.get("_pending_update", subscription["id"])
+    if pending is None:
+        return subscription
+    invoice = data.need("invoice", pending["invoice"])
+    if invoice["status"] == "open":
+        invoice_lifecycle.void(data, invoice)
+    return forget(data, subscription)
+
+
+def forget(data: DataSet, subscription: Json) -> Json:
+    data.remove("_pending_update", subscription["id"])
+    return change(data, subscription, "customer.subscription.updated", pending_update=None)
+
+
+def forget_when_voided(data: DataSet, invoice: Json) -> None:
+    """Voiding the invoice of a pending update cancels the update."""
+    subscription = invoice_lifecycle.subscription_of(data, invoice)
+    pending = subscription and data.get("_pending_update", subscription["id"])
+    if subscription and pending and pending["invoice"] == invoice["id"]:
+        forget(data, subscription)
 
 
 def expire_pending_update(data: DataSet, subscription: str) -> None:
@@ -90,12 +116,7 @@ def expire_pending_update(data: DataSet, subscription: str) -> None:
     update = found and found["pending_update"]
     if not found or not pending or not update or update["expires_at"] > data.clock.now():
         return
-    data.remove("_pending_update", subscription)
-    invoice = data.need("invoice", pending["invoice"])
-    if invoice["status"] == "open":
-        invoice_lifecycle.void(data, invoice)
-    found = change(data, found, "customer.subscription.updated", pending_update=None)
-    emit(data, "customer.subscription.pending_update_expired", found)
+    emit(data, "customer.subscription.pending_update_expired", discard(data, found))
 
 
 def bill_later(data: DataSet, subscription: Json, billed: list[Json]) -> Json:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from billhook_sandbox.errors import JobFailed
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import (
     charge_attempts,
@@ -16,7 +17,7 @@ from billhook_sandbox.flows.invoice_lifecycle import emit_invoice_payment_paid
 from billhook_sandbox.flows.invoice_upcoming import emit_upcoming
 from billhook_sandbox.flows.pending_updates import expire_pending_update
 from billhook_sandbox.flows.refund_lifecycle import settle_refund
-from billhook_sandbox.flows.subscription_cancellation import end_subscription
+from billhook_sandbox.flows.subscription_end import end_subscription
 from billhook_sandbox.flows.subscription_pause import resume_when_due
 from billhook_sandbox.objects.balance_summary import balance_of
 from billhook_sandbox.objects.card_expiry import emit_card_expiring
@@ -53,11 +54,11 @@ def advance_clock(data: DataSet, clock: str) -> None:
         while job := next_job(data, clock, target):
             data.remove("_job", job["id"])
             found = data.put({**found, "frozen_time": max(found["frozen_time"], int(job["due"]))})
-            with data.on_clock(found):
+            with data.all_or_nothing(), data.on_clock(found):
                 ACTIONS[job["action"]](data, **job["args"])
-    except Exception:
+    except Exception as error:
         emit_clock(data, {**found, "status": "internal_failure", "status_details": NO_DETAILS})
-        raise
+        raise JobFailed(str(error)) from error
     ready = {"frozen_time": target, "status": "ready", "status_details": NO_DETAILS}
     emit_clock(data, {**found, **ready})
 

@@ -8,9 +8,15 @@ from billhook_sandbox.store import DataSet, Json
 ENDED = ("canceled", "incomplete_expired")
 
 
-def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -> Json:
+def cancel_now(
+    data: DataSet,
+    subscription: Json,
+    details: Json | None = None,
+    latest_invoice: Json | None = None,
+) -> Json:
     """Cancels immediately. The one event has the full object."""
     now = data.clock.now()
+    data.remove("_pending_update", subscription["id"])
     scheduled = subscription["cancel_at"] is not None and now >= subscription["cancel_at"]
     subscription = change(
         data,
@@ -24,6 +30,8 @@ def cancel_now(data: DataSet, subscription: Json, details: Json | None = None) -
             **(details or {}),
         },
         ended_at=now,
+        latest_invoice=latest_invoice["id"] if latest_invoice else subscription["latest_invoice"],
+        pending_update=None,
         status="canceled",
     )
     emit(data, "customer.subscription.deleted", subscription)
@@ -46,12 +54,3 @@ def with_cancel_at_period_end(data: DataSet, subscription: Json, wanted: bool) -
         "canceled_at": canceled_at,
         "cancellation_details": {**details, "reason": reason},
     }
-
-
-def end_subscription(data: DataSet, subscription: str) -> None:
-    """Runs at the end of the period, unless the subscription was resumed or canceled before."""
-    found = data.need("subscription", subscription)
-    if found["status"] in ENDED or found["cancel_at"] is None:
-        return
-    if found["cancel_at"] <= data.clock.now():
-        cancel_now(data, found)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from billhook_sandbox.cards import DECLINES
-from billhook_sandbox.errors import CardError, InvalidRequest, resource_missing
+from billhook_sandbox.errors import CardRefused, InvalidRequest, resource_missing
 from billhook_sandbox.event_log import change
 from billhook_sandbox.flows import (
     charge_attempts,
@@ -12,7 +12,9 @@ from billhook_sandbox.flows import (
     proration,
     subscription_renewal,
 )
+from billhook_sandbox.flows.proration import Billing
 from billhook_sandbox.flows.subscription_creation import payment_method_for
+from billhook_sandbox.flows.usage_billing import start_usage
 from billhook_sandbox.objects.catalog import is_metered, legacy_plan, quantity_of
 from billhook_sandbox.objects.subscription import items_of, make_item, period_of, with_items
 from billhook_sandbox.params import merge_metadata
@@ -26,10 +28,7 @@ class ItemChange(NamedTuple):
 
     before: list[Json]
     after: list[Json]
-    at: int
-    """The time that prorations are calculated for."""
-    new_interval: bool
-    """Whether a new billing period starts."""
+    billing: Billing
 
 
 def change_items(
@@ -40,14 +39,13 @@ def change_items(
     `given` has the parameters `payment_behavior`, `proration_behavior` and `proration_date`,
     `values` the other fields to change.
     """
+    subscription = pending_updates.discard(data, subscription)
     changed = item_change(data, subscription, wanted, given)
-    behavior = given.get("proration_behavior", "create_prorations")
-    payment = given.get("payment_behavior", "allow_incomplete")
-    bills_now = changed.new_interval or behavior == "always_invoice"
+    payment, bills_now = given.get("payment_behavior"), changed.billing.bills_now
     if bills_now and payment == "error_if_incomplete":
         require_payment(data, subscription, wanted, given)
-    if behavior != "none":
-        proration.prorate(data, subscription, changed.before, changed.after, changed.at)
+    discounts = values.get("discounts", subscription["discounts"])
+    proration.prorate(data, {**subscription, "discounts": discounts}, *changed)
     if bills_now and payment == "pending_if_incomplete":
         return pending_updates.change_if_paid(data, subscription, changed.after, apply, values)
     subscription, billed = apply(data, subscription, changed.after, values)
@@ -59,12 +57,15 @@ def change_items(
 def item_change(data: DataSet, subscription: Json, wanted: list[Json], given: Json) -> ItemChange:
     before = items_of(data, subscription["id"])
     after = changed_items(data, subscription, wanted)
-    return ItemChange(
-        before,
-        after,
-        proration_time(data, before, given.get("proration_date")),
-        subscription["status"] != "trialing" and starts_new_period(before, after),
+    behavior = given.get("proration_behavior", "create_prorations")
+    new_period = subscription["status"] != "trialing" and starts_new_period(before, after)
+    billing = Billing(
+        at=proration_time(data, before, given.get("proration_date")),
+        prorates=behavior != "none",
+        new_period=new_period,
+        bills_now=new_period or behavior == "always_invoice",
     )
+    return ItemChange(before, after, billing)
 
 
 def starts_new_period(before: list[Json], after: list[Json]) -> bool:
@@ -82,7 +83,11 @@ def apply(
     if subscription["status"] != "trialing" and starts_new_period(before, after):
         billed = after = proration.with_new_period(data, subscription, after)
         values = {**values, "billing_cycle_anchor": data.clock.now()}
-    remaining = {item["id"] for item in after}
+    old, remaining = {item["id"]: item for item in before}, {item["id"] for item in after}
+    for item in after:
+        same = item["id"] in old and old[item["id"]]["price"]["id"] == item["price"]["id"]
+        if is_metered(item["price"]) and not same:
+            start_usage(data, item)
     for item in before:
         if item["id"] not in remaining:
             data.remove("subscription_item", item["id"])
@@ -109,15 +114,11 @@ def proration_time(data: DataSet, items: list[Json], wanted: int | None) -> int:
 
 
 def require_payment(data: DataSet, subscription: Json, wanted: list[Json], given: Json) -> None:
-    """Raises CardError if the change needs a payment that fails."""
-    scratch = data.scratch()
-    tried = change_items(
-        scratch,
-        subscription,
-        wanted,
-        {**given, "payment_behavior": "pending_if_incomplete"},
-        {},
-    )
+    """Raises CardRefused if the change needs a payment that fails."""
+    with data.trial_run():
+        given = {**given, "payment_behavior": "pending_if_incomplete"}
+        tried = change_items(data, subscription, wanted, given, {})
+        intent = invoice_lifecycle.latest_intent(data, tried["latest_invoice"])
     if tried["pending_update"] is None:
         return
     customer = data.need("customer", subscription["customer"])
@@ -128,11 +129,11 @@ def require_payment(data: DataSet, subscription: Json, wanted: list[Json], given
     card = charge_attempts.card_for(data, method, customer["id"])
     if card.payment == "declined":
         code, reason = card.error_code, card.decline_code
-        raise CardError(DECLINES[reason], code=code, decline_code=reason)
-    raise CardError(
+        raise CardRefused(DECLINES[reason], code=code, decline_code=reason)
+    raise CardRefused(
         "Payment for this subscription requires additional user action.",
         code="subscription_payment_intent_requires_action",
-        payment_intent=invoice_lifecycle.latest_intent(scratch, tried["latest_invoice"]),
+        payment_intent=intent,
     )
 
 
@@ -155,6 +156,7 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
         if "id" in wanted:
             if wanted["id"] not in items:
                 raise resource_missing("subscription_item", wanted["id"], f"items[{i}][id]", 400)
+            check_clear_usage(items[wanted["id"]], wanted, f"items[{i}]")
             items[wanted["id"]] = changed_item(items[wanted["id"]], wanted, price, f"items[{i}]")
         elif price is None:
             param = f"items[{i}][price]"
@@ -170,6 +172,13 @@ def changed_items(data: DataSet, subscription: Json, given: list[Json]) -> list[
         message = f"A subscription must have between 1 and {MAX_ITEMS} items."
         raise InvalidRequest(message, param="items")
     return remaining
+
+
+def check_clear_usage(item: Json, wanted: Json, param: str) -> None:
+    """`clear_usage` has no effect on prices with a meter: their usage belongs to the meter."""
+    if wanted.get("clear_usage") and not is_metered(item["price"]):
+        message = "`clear_usage` is only allowed for items whose price is metered."
+        raise InvalidRequest(message, param=f"{param}[clear_usage]")
 
 
 def changed_item(item: Json, wanted: Json, price: Json | None, param: str) -> Json:

@@ -1,7 +1,7 @@
 """Subscriptions created by API: the first invoice is charged immediately (stripe-facts 19)."""
 
 from billhook_sandbox.cards import DECLINES, Card
-from billhook_sandbox.errors import CardError, InvalidRequest
+from billhook_sandbox.errors import CardError, CardRefused, InvalidRequest
 from billhook_sandbox.event_log import change, emit
 from billhook_sandbox.flows import (
     charge_attempts,
@@ -106,8 +106,8 @@ def payment_method_for(data: DataSet, customer: Json, given: Json) -> Json | Non
 def card_for_first_payment(
     data: DataSet, method: Json | None, customer: Json, behavior: str
 ) -> Card:
-    """The test card that decides the first payment. Raises CardError before anything is created if
-    the payment fails and `behavior` is `error_if_incomplete`."""
+    """The test card that decides the first payment. Raises CardRefused if the payment fails and
+    `behavior` is `error_if_incomplete`."""
     if method is None:
         raise InvalidRequest(
             "This customer has no attached payment source or default payment method. Please "
@@ -119,10 +119,10 @@ def card_for_first_payment(
     card = charge_attempts.card_for(data, method, customer["id"])
     if behavior == "error_if_incomplete" and card.payment == "declined":
         code, reason = card.error_code, card.decline_code
-        raise CardError(DECLINES[reason], code=code, decline_code=reason)
+        raise CardRefused(DECLINES[reason], code=code, decline_code=reason)
     if behavior == "error_if_incomplete" and card.payment == "requires_authentication":
         message = "Payment for this subscription requires additional user action."
-        raise CardError(message, code="subscription_payment_intent_requires_action")
+        raise CardRefused(message, code="subscription_payment_intent_requires_action")
     return card
 
 

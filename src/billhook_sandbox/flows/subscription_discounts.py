@@ -47,6 +47,9 @@ def end_used_discounts(data: DataSet, invoice: Json) -> None:
     if subscription is None or not subscription["discounts"]:
         return
     used = {each["discount"] for each in invoice["total_discount_amounts"]}
+    for item in data.all("invoiceitem").where("invoice", invoice["id"]):
+        off = (item["proration_details"] or {}).get("discount_amounts", ())
+        used |= {each["discount"] for each in off}
     ended = [
         each
         for each in subscription["discounts"]

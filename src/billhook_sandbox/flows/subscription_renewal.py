@@ -1,6 +1,6 @@
 """Renewals: a new billing period and its invoice, paid or not (stripe-facts 14–17)."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from billhook_sandbox.cards import BY_TOKEN
 from billhook_sandbox.errors import InvalidRequest
@@ -10,6 +10,7 @@ from billhook_sandbox.flows.invoice_drafts import draft_invoice
 from billhook_sandbox.flows.invoice_lifecycle import method_for
 from billhook_sandbox.flows.subscription_cancellation import ENDED, cancel_now
 from billhook_sandbox.flows.subscription_discounts import end_expired_discounts
+from billhook_sandbox.flows.subscription_end import end_subscription, end_with_final_invoice
 from billhook_sandbox.objects.catalog import is_metered
 from billhook_sandbox.objects.invoice import DRAFT_SECONDS
 from billhook_sandbox.objects.subscription import items_of, with_items
@@ -49,7 +50,7 @@ def renew_when_due(data: DataSet, subscription: str) -> None:
     if next_period_end(data, found) > data.clock.now():
         return
     if found["cancel_at"] is not None and found["cancel_at"] <= data.clock.now():
-        cancel_now(data, found)
+        end_subscription(data, subscription)
         return
     if found["status"] == "trialing" and end_trial_without_method(data, found):
         return
@@ -88,34 +89,58 @@ def renew(data: DataSet, subscription: Json, outcome: Outcome | None) -> Json:
     if subscription["status"] in ENDED:
         raise InvalidRequest(f"The subscription is {subscription['status']}.")
     if subscription["cancel_at_period_end"]:
-        return cancel_now(data, subscription)
+        end_with_final_invoice(data, subscription)
+        return data.need("subscription", subscription["id"])
     subscription, draft = open_period(data, subscription)
     card = BY_TOKEN[OUTCOMES[outcome]] if outcome else None
     invoice_collection.advance_invoice(data, draft, card)
     return data.need("subscription", subscription["id"])
 
 
+class Period(NamedTuple):
+    """The next period of a subscription."""
+
+    items: list[Json]
+    """All items, with the new period where they renew."""
+    billed: list[Json]
+    """The items that renew: metered ones with the period that ends."""
+    arrears: list[str]
+    """The metered items whose usage is billed. Usage during a trial is free."""
+
+
+def next_period(data: DataSet, subscription: Json) -> Period:
+    anchor, start = subscription["billing_cycle_anchor"], next_period_end(data, subscription)
+    period = Period([], [], [])
+    for item in items_of(data, subscription["id"]):
+        after = item
+        if item["current_period_end"] == start:
+            end = period_end(start, item["price"]["recurring"], anchor)
+            after = {**item, "current_period_start": start, "current_period_end": end}
+            in_arrears = is_metered(item["price"]) and subscription["status"] != "trialing"
+            period.billed.append(item if in_arrears else after)
+            period.arrears.extend([item["id"]] if in_arrears else [])
+        period.items.append(after)
+    return period
+
+
 def open_period(data: DataSet, subscription: Json) -> tuple[Json, Json]:
     """The new period starts when the draft is created, not when it is paid (stripe-facts 15)."""
     subscription = end_expired_discounts(data, subscription)
-    anchor, start = subscription["billing_cycle_anchor"], next_period_end(data, subscription)
-    items, renewed = [], []
-    for item in items_of(data, subscription["id"]):
-        if item["current_period_end"] == start:
-            ended = item
-            end = period_end(start, item["price"]["recurring"], anchor)
-            item = {**item, "current_period_start": start, "current_period_end": end}
-            # Usage during a trial is free.
-            arrears = is_metered(item["price"]) and subscription["status"] != "trialing"
-            renewed.append(ended if arrears else item)
-        items.append(item)
-    changes = with_items(data, subscription, items)
+    period = next_period(data, subscription)
+    changes = with_items(data, subscription, period.items)
     if subscription["status"] == "trialing":
         changes["status"] = "active"
     invoice = data.ids.new("invoice")
     subscription = change(
         data, subscription, "customer.subscription.updated", latest_invoice=invoice, **changes
     )
-    draft = draft_invoice(data, invoice, subscription, renewed, "subscription_cycle")
+    draft = draft_invoice(
+        data,
+        invoice,
+        subscription,
+        period.billed,
+        "subscription_cycle",
+        arrears=period.arrears,
+    )
     schedule_renewal(data, subscription)
     return data.need("subscription", subscription["id"]), draft

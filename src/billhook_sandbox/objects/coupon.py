@@ -68,6 +68,12 @@ def with_current_activity(data: DataSet, code: Json) -> Json:
     return {**code, "active": code["active"] and usable and not expired and not is_used_up(code)}
 
 
+def codes_named(data: DataSet, code: str) -> list[Json]:
+    """The promotion codes with that name, regardless of case."""
+    codes = data.all("promotion_code").rows.values()
+    return [found for found in codes if found["code"].lower() == code.lower()]
+
+
 def is_used_up(obj: Json) -> bool:
     maximum = obj["max_redemptions"]
     return maximum is not None and obj["times_redeemed"] >= maximum
@@ -85,28 +91,40 @@ def usable_coupon(data: DataSet, coupon_id: str, currency: str, param: str) -> J
 
 
 def usable_promotion_code(
-    data: DataSet, code: Json, customer: str | None, total: int, param: str
+    data: DataSet, code: Json, customer: str | None, total: int, currency: str, param: str
 ) -> Json:
     """The code; raises InvalidRequest if its restrictions exclude this customer or amount."""
     if not with_current_activity(data, code)["active"]:
         message = f"The promotion code {code['code']} is not active."
-        raise InvalidRequest(message, code="promotion_code_expired", param=param)
+        raise InvalidRequest(message, code="coupon_expired", param=param)
     if code["customer"] not in (None, customer):
         message = "This promotion code belongs to another customer."
         raise InvalidRequest(message, param=param)
-    minimum = code["restrictions"]["minimum_amount"]
+    restrictions = code["restrictions"]
+    minimum, minimum_currency = (
+        restrictions[name] for name in ("minimum_amount", "minimum_amount_currency")
+    )
+    if minimum is not None and minimum_currency != currency:
+        message = f"This promotion code is for payments in {minimum_currency}, not {currency}."
+        raise InvalidRequest(message, param=param)
     if minimum is not None and total < minimum:
         message = "The total is below the minimum amount of this promotion code."
         raise InvalidRequest(message, param=param)
-    if code["restrictions"]["first_time_transaction"] and has_paid(data, customer):
+    if restrictions["first_time_transaction"] and has_paid(data, customer):
         message = "This promotion code is only valid for the customer's first transaction."
         raise InvalidRequest(message, param=param)
     return code
 
 
 def has_paid(data: DataSet, customer: str | None) -> bool:
-    charges = data.all("charge").where("customer", customer) if customer else []
-    return any(charge["paid"] for charge in charges)
+    """Whether the customer has a successful payment or a paid invoice."""
+    if customer is None:
+        return False
+    charges = data.all("charge").where("customer", customer)
+    invoices = data.all("invoice").where("customer", customer)
+    return any(each["paid"] for each in charges) or any(
+        each["status"] == "paid" for each in invoices
+    )
 
 
 def amount_off(coupon: Json, total: int) -> int:

@@ -43,7 +43,7 @@ def discount_by_code(
 ) -> Json:
     """The discount of a promotion code, not stored yet. Raises InvalidRequest if the code's
     restrictions, or the coupon's, exclude this customer or amount."""
-    usable_promotion_code(data, code, customer, total, param)
+    usable_promotion_code(data, code, customer, total, currency, param)
     coupon = usable_coupon(data, code["promotion"]["coupon"], currency, param)
     return new_discount(data, coupon, customer=customer, promotion_code=code["id"])
 

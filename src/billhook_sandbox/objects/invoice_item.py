@@ -10,6 +10,7 @@ def make_invoice_item(
     currency: str,
     *,
     subscription: str | None = None,
+    subscription_item: str | None = None,
     price: Json | None = None,
     **values: object,
 ) -> Json:
@@ -33,10 +34,11 @@ def make_invoice_item(
             "livemode": data.livemode,
             "metadata": {},
             "net_amount": amount,
-            "parent": parent_of(subscription),
+            "parent": parent_of(subscription, subscription_item),
             "period": {"start": now, "end": now},
             "pricing": pricing_of(price),
             "proration": False,
+            "proration_details": None,
             "quantity": 1,
             "quantity_decimal": "1",
             "tax_rates": [],
@@ -46,13 +48,18 @@ def make_invoice_item(
     )
 
 
-def parent_of(subscription: str | None) -> Json | None:
+def parent_of(subscription: str | None, item: str | None) -> Json | None:
     if subscription is None:
         return None
-    return {
-        "subscription_details": {"subscription": subscription},
-        "type": "subscription_details",
-    }
+    details = {"subscription": subscription} | ({"subscription_item": item} if item else {})
+    return {"subscription_details": details, "type": "subscription_details"}
+
+
+def subscription_item_of(item: Json) -> str | None:
+    """The subscription item that the invoice item is for."""
+    details = (item["parent"] or {}).get("subscription_details") or {}
+    found: str | None = details.get("subscription_item")
+    return found
 
 
 def pricing_of(price: Json | None) -> Json | None:

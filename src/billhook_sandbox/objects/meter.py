@@ -45,6 +45,7 @@ def put_event(
         {
             "id": data.ids.random(24),
             "object": EVENTS,
+            "canceled": False,
             "created": data.wall.now(),
             "identifier": identifier,
             "meter_and_customer": f"{meter['id']}:{customer}",
@@ -54,12 +55,18 @@ def put_event(
     )
 
 
-def usage(data: DataSet, meter: Json, customer: str, start: int, end: int) -> int | None:
-    """The aggregated value of the events from `start` until before `end`; None without events."""
+def usage(
+    data: DataSet, meter: Json, customer: str, start: int, end: int, after: int = 0
+) -> int | None:
+    """The aggregated value of the events from `start` until before `end`; None without events. Of
+    the second `start`, only those that were reported after the one at that position."""
+    events = data.all(EVENTS)
     found = [
         event
-        for event in data.all(EVENTS).where("meter_and_customer", f"{meter['id']}:{customer}")
-        if start <= event["timestamp"] < end
+        for event in events.where("meter_and_customer", f"{meter['id']}:{customer}")
+        if not event["canceled"]
+        and start <= event["timestamp"] < end
+        and (event["timestamp"] > start or events.position[event["id"]] > after)
     ]
     if not found:
         return None

@@ -47,7 +47,7 @@ class AuthenticationPage:
         data, intent = found
         return_url = intent["next_action"]["redirect_to_url"]["return_url"]
         try:
-            with data.on_clock(find_test_clock(data, intent, {})):
+            with data.all_or_nothing(), data.on_clock(find_test_clock(data, intent, {})):
                 payment_intent_lifecycle.authenticate(data, intent, confirmed)
             status = "succeeded"
         except CardError:

@@ -105,10 +105,9 @@ class CheckoutPage:
                 return self.recalculate(data, session, filled)
             buyer = read_buyer(session, filled)
             session = self.confirm_total(data, session, buyer, filled)
-            method = read_method(data, session, filled) if collects_method(session) else None
+            return self.attempt(data, session, None, buyer, "ask", filled)
         except FormError as error:
             return self.form(data, data.need("checkout.session", session["id"]), filled, error)
-        return self.attempt(data, session, method, buyer, "ask", filled)
 
     def recalculate(self, data: DataSet, session: Json, filled: dict[str, str]) -> Response:
         """Shows the new total for a code, quantity, shipping method or address."""
@@ -117,7 +116,7 @@ class CheckoutPage:
     def changed(self, data: DataSet, session: Json, buyer: Buyer) -> Json:
         data.cause = Cause()
         try:
-            with data.on_clock(find_test_clock(data, session, {})):
+            with data.all_or_nothing(), data.on_clock(find_test_clock(data, session, {})):
                 return apply_choices(data, session, buyer)
         except InvalidRequest as error:
             raise FormError(field_of(error), error.message) from error
@@ -144,9 +143,12 @@ class CheckoutPage:
         authentication: Authentication,
         filled: dict[str, str],
     ) -> Response:
+        """Pays with that method, or the one that the form has."""
         data.cause = Cause()
         try:
-            with data.on_clock(find_test_clock(data, session, {})):
+            with data.all_or_nothing(), data.on_clock(find_test_clock(data, session, {})):
+                if method is None and collects_method(session):
+                    method = read_method(data, session, filled)
                 session = pay(data, session, method, buyer, authentication)
         except StripeError as error:
             session = data.need("checkout.session", session["id"])

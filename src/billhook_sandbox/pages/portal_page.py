@@ -87,7 +87,8 @@ class PortalPage:
         flow = PortalFlow(visit, self.pages)
         show = flow.page if flow.is_open() else partial(self.page, visit)
         try:
-            with visit.data.on_clock(find_test_clock(visit.data, visit.session, {})):
+            clock = find_test_clock(visit.data, visit.session, {})
+            with visit.data.all_or_nothing(), visit.data.on_clock(clock):
                 if flow.is_open():
                     return flow.submit(filled) or redirect(request.url.path)
                 visit.act(filled)
