@@ -97,9 +97,10 @@ CREATE TABLE billhook.usage_batches (
     attempts    integer NOT NULL DEFAULT 0,
     -- Nothing of it could be sent: Stripe may be unreachable, so new rows wait.
     stalled     boolean NOT NULL DEFAULT false,
-    -- Who sends it now, and since when; null once the results are stored.
+    -- Who sends it now, and when it was first sent with results that are not stored; null once they
+    -- are. A process that dies leaves both.
     holder      uuid,
-    tried_at    timestamptz,
+    unsettled_since timestamptz,
     next_at     timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT usage_batches_pkey PRIMARY KEY (id),
     CONSTRAINT usage_batches_environment_check CHECK (environment IN ('test', 'live'))
