@@ -264,16 +264,21 @@ def test_a_rejected_key_leaves_no_batch_in_doubt(
     for subject in ("slow", "refused"):
         faulty.customer(subject)
         faulty.record(1, subject=subject)
-    send, refused = Gateway.meter_event, asyncio.Event()
+    send, settle, refused = Gateway.meter_event, batches.settle, asyncio.Event()
 
     async def one_is_refused(self: Gateway, environment: Any, params: Any, *, key: str) -> None:
         if params["payload"]["stripe_customer_id"] == faulty.customers["refused"]:
-            refused.set()
             raise PaymentConfigInvalid("Expired API Key provided", status=401)
         await refused.wait()
-        await asyncio.sleep(0)  # what the refusal does is done
         await send(self, environment, params, key=key)
 
+    async def settle_and_tell(*args: Any) -> Any:
+        try:
+            return await settle(*args)
+        finally:
+            refused.set()
+
+    monkeypatch.setattr(batches, "settle", settle_and_tell)
     monkeypatch.setattr(Gateway, "meter_event", one_is_refused)
     assert isinstance(faulty.try_to_send(), PaymentConfigInvalid)
     assert faulty.statuses() == {"sent": 1, "sending": 1}

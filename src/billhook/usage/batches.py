@@ -104,7 +104,8 @@ WHERE u.id = settled.id::bigint
 _DONE = "DELETE FROM billhook.usage_batches WHERE id = $1"
 _KEEP = """
 UPDATE billhook.usage_batches SET events = $2, rows = $3, stalled = $4, holder = NULL,
-    unsettled_since = NULL, next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
+    unsettled_since = NULL,
+    next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
 WHERE id = $1
 """
 _GO_ON = """
