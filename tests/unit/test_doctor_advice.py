@@ -28,9 +28,8 @@ def texts(source: Path) -> Iterator[str]:
             yield "".join(
                 str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
             )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in parts:
-                yield node.value
+        elif isinstance(node, ast.Constant) and id(node) not in parts:
+            yield str(node.value)
 
 
 def takes_environment(words: list[str]) -> bool:
