@@ -31,13 +31,18 @@ _LOOKS = 10_000  # subjects without a customer that are looked up at a time
 _WOKEN = 10_000  # rows of one transaction
 
 # Whatever the planner knows about the tables, by index.
-_PLAIN_PLANS = """
+PLAIN_PLANS = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL jit = off
 """
+# Once a second, and without a transaction. Only the index has the order, which EXISTS would ignore.
 _ANY_DUE = """
-SELECT EXISTS (SELECT FROM billhook.usage_batches WHERE environment = $1 AND next_at <= now())
-    OR EXISTS (SELECT FROM payments.usage WHERE environment = $1 AND status = 'pending')
+SELECT coalesce((
+        SELECT true FROM billhook.usage_batches WHERE environment = $1 AND next_at <= now()
+        ORDER BY next_at, id LIMIT 1), false)
+    OR coalesce((
+        SELECT true FROM payments.usage WHERE environment = $1 AND status = 'pending'
+        ORDER BY created_at, id LIMIT 1), false)
     AND NOT EXISTS (SELECT FROM billhook.usage_batches WHERE environment = $1 AND stalled)
 """
 # Whether nothing of a batch could be sent, and it is not time to try it again.
@@ -186,7 +191,7 @@ async def wake(
         Where to go on the next time, and whether there may be more to schedule now.
     """
     async with database.as_service() as connection:
-        await connection.execute(_PLAIN_PLANS)
+        await connection.execute(PLAIN_PLANS)
         row = await connection.fetchrow(_WAKE, environment, *after, _LOOKS, _WOKEN)
     assert row is not None
     if row["woken"] == _WOKEN:
@@ -217,7 +222,7 @@ async def take(database: Database, lease: Lease, environment: Environment) -> Ba
     """
     while True:
         async with database.as_service() as connection:
-            await connection.execute(_PLAIN_PLANS)
+            await connection.execute(PLAIN_PLANS)
             await lease.check(connection)
             stalled = await connection.fetchval(_STALLED, environment)
             if stalled:
@@ -273,7 +278,7 @@ async def settle(
     kept = [each.event for each in results if each.outcome == "again"]
     settled = [each for each in results if each.outcome != "again"]
     async with database.as_service() as connection:
-        await connection.execute(_PLAIN_PLANS)
+        await connection.execute(PLAIN_PLANS)
         await lease.check(connection)
         stored = await connection.fetchrow(_LOCK, batch.id, environment)
         if stored is None:
