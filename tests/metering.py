@@ -95,7 +95,7 @@ class Metering(Station):
         """Everything that was tried was tried so long ago."""
         self.books.execute(
             f"""UPDATE billhook.usage_batches SET
-                tried_at = tried_at - interval '{hours}h',
+                unsettled_since = unsettled_since - interval '{hours}h',
                 events = (
                     SELECT jsonb_agg(CASE WHEN each ->> 'unsure_since' IS NULL THEN each
                         ELSE each || jsonb_build_object('unsure_since',

@@ -283,6 +283,35 @@ def test_the_grace_begins_when_the_oldest_unpaid_invoice_was_due(app: Books) -> 
     assert as_role(app, "authenticated", paid_late) == [True]
 
 
+@pytest.mark.parametrize("grace", [0, 86_400])
+@pytest.mark.parametrize(
+    ("column", "at"),
+    [
+        ("current_period_start", "NULL"),
+        ("current_period_start", "now() + interval '1 hour'"),
+        ("current_period_start", "now() - interval '1 hour'"),
+        ("cancel_at", "now() - interval '1 second'"),
+        ("cancel_at", "now() + interval '1 hour'"),
+    ],
+)
+@pytest.mark.parametrize("status", ["active", "past_due", "trialing", "unpaid", "paused"])
+def test_the_view_lists_who_has_access(
+    app: Books, status: str, column: str, at: str, grace: int
+) -> None:
+    choose(app, graceSeconds=grace)
+    app.execute(f"UPDATE payments.stripe_subscriptions SET status = '{status}', {column} = {at}")
+    shown = app.row(f"""
+        SELECT payments.has_access('team', '{TEAM}', 'pro') AS has,
+            EXISTS (SELECT FROM payments.active_subscriptions) AS listed,
+            (SELECT every(until IS NULL OR until > now())
+             FROM payments.active_subscriptions WHERE status = 'past_due') AS lasts
+    """)
+    assert shown["has"] == shown["listed"]
+    assert shown["lasts"] in (None, True)
+    if status == "past_due" and grace == 0:
+        assert shown["has"] is False
+
+
 # --- entitlements --------------------------------------------------------------------------------
 
 

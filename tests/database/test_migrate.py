@@ -43,6 +43,39 @@ def test_whatever_a_rebuild_fills_belongs_to_an_account_and_is_archived() -> Non
     assert set(TABLES) - set(archived_rows.TABLES) == set()
 
 
+# What an environment keeps, whatever account is connected: the ledger, the settings, and the state
+# of work.
+STAYS = {
+    "billhook.archived_events",
+    "billhook.archives",
+    "billhook.endpoint_events",
+    "billhook.event_accounts",
+    "billhook.import_ranges",
+    "billhook.imports",
+    "billhook.pulls",
+    "billhook.signing_secrets",
+    "billhook.sole_checkouts",
+    "billhook.subscription_requests",
+    "billhook.sync_ranges",
+    "billhook.syncs",
+    "billhook.verifications",
+    "payments.access_settings",
+    "payments.provider_connections",
+    "payments.webhook_events",
+}
+
+
+def test_each_table_of_an_environment_is_archived_with_its_account_or_stays(books: Books) -> None:
+    found = books.rows("""
+        SELECT c.table_schema || '.' || c.table_name AS name
+        FROM information_schema.columns c JOIN information_schema.tables t
+          ON t.table_schema = c.table_schema AND t.table_name = c.table_name
+        WHERE c.table_schema IN ('payments', 'billhook') AND c.column_name = 'environment'
+          AND t.table_type = 'BASE TABLE'
+    """)
+    assert {row["name"] for row in found} - STAYS == set(archived_rows.TABLES)
+
+
 def test_migrating_twice_and_from_many_processes_at_once_is_safe(empty_database_url: str) -> None:
     async def at_once() -> list[list[str]]:
         return await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))

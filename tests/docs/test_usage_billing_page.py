@@ -82,9 +82,12 @@ def test_a_restored_backup_sends_nothing_twice(metering: Metering) -> None:
            VALUES ('test', '[]', 1, now());
            UPDATE payments.usage SET status = 'sending' WHERE id = 1"""
     )
+    metering.record(3, meter="api_calls_again", subject="t2", status="waiting")
     metering.books.execute(block(PAGE, "sql", "billhook.usage_batches"))
+    metering.customer("t2")  # as the events since the backup tell
+    metering.wake()
     metering.send()
-    assert metering.statuses() == {"sent": 2}
+    assert metering.statuses() == {"sent": 2, "failed": 1}
     assert metering.books.row("SELECT count(sent_as) AS n FROM payments.usage") == {"n": 0}
 
 

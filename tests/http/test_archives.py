@@ -286,6 +286,66 @@ def test_a_subject_that_only_an_answer_of_stripes_named_is_kept(away: Away) -> N
     assert away.differing() == {}
 
 
+RECORDED = """
+INSERT INTO payments.usage (environment, meter, subject_type, subject_id, value, identifier, status)
+VALUES ('test', 'calls', 'team', 't1', {n}, 'alone{n}', 'sent'),
+    ('test', 'calls', 'team', 't1', 100, 'both', '{status}');
+INSERT INTO payments.usage_days
+    (environment, meter, subject_type, subject_id, customer_id, day, count, sum, last, last_at)
+VALUES ('test', 'calls', 'team', 't1', NULL, '2026-01-02', 1, {n}, {n}, '2026-01-02T0{n}:00Z'),
+    ('test', 'calls', NULL, NULL, 'cus_1', '2026-01-02', 1, {n}, {n}, '2026-01-02T0{n}:00Z'),
+    ('test', 'calls', 'team', 't1', NULL, '2026-01-1{n}', 1, {n}, {n}, '2026-01-10T00:00Z');
+INSERT INTO billhook.usage_batches (environment, events, rows, oldest_at)
+VALUES ('test', '[]', {n}, now());
+INSERT INTO payments.offers (environment, name, max_redemptions)
+VALUES ('test', 'alone{n}', {n}), ('test', 'both', {n});
+INSERT INTO payments.customer_assignments (environment, customer_id, subject_type, subject_id)
+VALUES ('test', 'cus_{n}', 'team', 't{n}');
+INSERT INTO billhook.refund_requests (environment, idempotency_key, request_hash, object_type,
+    object_id, amount, status) VALUES ('test', 'refund{n}', '', 'charge', 'ch_1', {n}, 'created');
+INSERT INTO billhook.charge_requests
+    (environment, idempotency_key, request_hash, customer_id, payment_method_id)
+VALUES ('test', 'charge{n}', '', 'cus_1', 'pm_{n}');
+"""
+
+
+@pytest.mark.parametrize("sent", ["before", "since"])
+def test_what_the_app_recorded_before_and_since_is_all_there(away: Away, sent: str) -> None:
+    first, second = ("sent", "pending") if sent == "before" else ("pending", "sent")
+    away.books.execute(RECORDED.format(n=1, status=first))
+    away.replaced()
+    away.books.execute(RECORDED.format(n=5, status="sent"))
+    away.back()
+    away.books.execute(RECORDED.format(n=2, status=second))
+    away.restore()
+
+    def column(query: str) -> list[object]:
+        return [next(iter(row.values())) for row in away.books.rows(query)]
+
+    usage = "SELECT identifier FROM payments.usage WHERE status = 'sent' ORDER BY 1"
+    assert column(usage) == ["alone1", "alone2", "both"]
+    assert away.books.row("SELECT count(*) AS n FROM payments.usage") == {"n": 3}
+    days = away.books.rows("""
+        SELECT coalesce(subject_id, customer_id) AS owner, extract(day FROM day)::int AS day, count,
+            sum::bigint AS sum, last
+        FROM payments.usage_days ORDER BY 2, 1
+    """)
+    assert [tuple(row.values()) for row in days] == [
+        ("cus_1", 2, 2, 3, 2),
+        ("t1", 2, 2, 3, 2),
+        ("t1", 11, 1, 1, 1),
+        ("t1", 12, 1, 2, 2),
+    ]
+    assert column("SELECT rows FROM billhook.usage_batches ORDER BY 1") == [1, 2]
+    offers = "SELECT name || ':' || max_redemptions FROM payments.offers ORDER BY 1"
+    assert column(offers) == ["alone1:1", "alone2:2", "both:2"]
+    assigned = "SELECT customer_id FROM payments.customer_assignments ORDER BY 1"
+    assert column(assigned) == ["cus_1", "cus_2"]
+    for table in ("refund", "charge"):
+        keys = f"SELECT idempotency_key FROM billhook.{table}_requests ORDER BY 1"
+        assert column(keys) == [f"{table}1", f"{table}2"]
+
+
 @pytest.mark.full
 def test_every_time_of_an_account_comes_back_by_one_restoration_after_the_other(
     away: Away,

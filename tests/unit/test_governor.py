@@ -123,6 +123,39 @@ def test_live_traffic_holds_up_the_rest_for_a_second_at_most() -> None:
     assert time.now - 100.0 <= 1.1
 
 
+def test_live_traffic_counts_however_many_requests_wait() -> None:
+    """The sender of usage has some 200 requests that wait at once."""
+    time, at = Time(), []
+    governor = Governor(10, {"test": 25}, clock=time, sleep=time.sleep)
+
+    async def usage() -> None:
+        await governor.meter_event("test")
+        at.append(time())
+
+    async def live() -> None:
+        for _ in range(50):
+            await time.sleep(0.1)
+            governor.live("test")
+            at.append(time())
+
+    asyncio.run(time.run(live(), *(usage() for _ in range(100))))
+    at.sort()
+    assert len(at) == 150
+    for number, first in enumerate(at):
+        assert len([each for each in at[number:] if each < first + 1 - 1e-9]) <= 26
+
+
+def test_waking_up_late_costs_no_slots() -> None:
+    time = Time()
+
+    async def sleep(seconds: float) -> None:
+        await time.sleep(seconds + 0.004)
+
+    governor = Governor(10, {}, usage=1000, clock=time, sleep=sleep)
+    asyncio.run(time.run(*(governor.meter_event("live") for _ in range(1000))))
+    assert time.now - 100 < 1.1
+
+
 def meter_events(environment: Any, **limits: Any) -> list[float]:
     """Seconds at which meter events go out, beside a list in the same account."""
     time, at = Time(), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from api import Api, serving
@@ -311,7 +312,7 @@ def test_credits_are_granted_once_and_listed(
     again = served.admin("POST", "/test/credit-grants", body).json()["creditGrant"]
     assert again["creditGrantId"] == grant["creditGrantId"]
     other = served.admin("POST", "/test/credit-grants", {**body, "amount": 1})
-    assert (other.status_code, other.json()["error"]) == (400, "UPSTREAM_FAILURE")
+    assert (other.status_code, other.json()["error"]) == (409, "PAYMENT_IDEMPOTENCY_KEY_REUSED")
     found = served.admin("GET", f"/test/credit-grants?customer={customer}").json()
     assert [each["creditGrantId"] for each in found["creditGrants"]] == [grant["creditGrantId"]]
     assert found["balances"] == [{"currency": "usd", "available": 5000, "ledger": 5000}]
@@ -323,6 +324,43 @@ def test_credits_are_granted_once_and_listed(
     shown = typed("credits", "list", "--subject", "team:t1").out
     assert "Welcome" in shown
     assert "Available: 51.00 USD" in shown
+
+
+def test_credits_are_granted_once_also_when_the_request_is_repeated_days_later(
+    faulty: Metering, monkeypatch: pytest.MonkeyPatch, billhook: Billhook
+) -> None:
+    """Stripe has forgotten the idempotency key by then."""
+    customer = faulty.customer()
+    grant = ("credits", "grant", "--subject", "team:t1", "--amount", "100", "--currency", "usd")
+    monkeypatch.setenv("BILLHOOK_API_KEY", ADMIN_KEY)
+    with serving(faulty.books.dsn, faulty.sandbox) as api:
+        monkeypatch.setenv("BILLHOOK_URL", "http://127.0.0.1:9")
+        lost = billhook(*grant)
+        assert lost.code == 1
+        again = lost.err.rpartition("--idempotency-key ")[2].split()[0]
+        monkeypatch.setenv("BILLHOOK_URL", api.url)
+        body = {
+            "subject": {"type": "team", "id": "t1"},
+            "amount": 5000,
+            "currency": "usd",
+            "idempotencyKey": "welcome",
+        }
+        faulty.fault(
+            path_prefix="/v1/billing/credit_grants",
+            method="POST",
+            status=500,
+            after_effect=True,
+            stored=True,
+        )
+        assert api.admin("POST", "/test/credit-grants", body).status_code >= 500
+        for _ in range(3):
+            httpx.post(
+                f"{faulty.sandbox}/_sandbox/advance", json={"seconds": 2 * 86400}
+            ).raise_for_status()
+            assert billhook(*grant, "--idempotency-key", again).code == 0
+            assert api.admin("POST", "/test/credit-grants", body).status_code == 201
+    grants = faulty.stripe.v1.billing.credit_grants.list({"customer": customer}).data
+    assert sorted(each.amount.monetary.value for each in grants) == [100, 5000]
 
 
 @pytest.mark.parametrize(

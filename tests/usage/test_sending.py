@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import Any
+
 import httpx
 import pytest
 
 from billhook.errors import PaymentConfigInvalid
+from billhook.recovery import Recovery
+from billhook.stripe.gateway import Gateway
+from billhook.usage import batches
 from metering import Metering, ago
 
 
@@ -109,6 +116,26 @@ def test_usage_waits_for_its_customer_and_holds_up_nobody(metering: Metering) ->
     metering.send()
     assert metering.statuses() == {"waiting": 4, "sent": 2}
     assert metering.sum_at_stripe("new3") == 7
+
+
+def test_usage_is_sent_however_many_subjects_without_a_customer_wait_before_it(
+    metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_LOOKS", 2)
+    for number in range(6):
+        metering.record(7, subject=f"new{number}")
+    metering.send()
+    metering.customer("new5")
+
+    async def look(worker: Recovery) -> None:
+        for _ in range(3):
+            await worker.wake_usage("test")
+
+    metering.work(look)
+    assert metering.statuses() == {"waiting": 5, "pending": 1}
+    metering.customer("new0")  # the worker begins again
+    metering.work(look)
+    assert metering.statuses() == {"waiting": 4, "pending": 2}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +256,37 @@ def test_a_rejected_key_loses_nothing(faulty: Metering) -> None:
     assert faulty.books.row(unsure) == {"since": None}
 
 
+def test_a_rejected_key_leaves_no_batch_in_doubt(
+    faulty: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other batches are under way: what Stripe answers about them is stored."""
+    monkeypatch.setattr(batches, "MOST_ROWS", 1)
+    for subject in ("slow", "refused"):
+        faulty.customer(subject)
+        faulty.record(1, subject=subject)
+    send, settle, refused = Gateway.meter_event, batches.settle, asyncio.Event()
+
+    async def one_is_refused(self: Gateway, environment: Any, params: Any, *, key: str) -> None:
+        if params["payload"]["stripe_customer_id"] == faulty.customers["refused"]:
+            raise PaymentConfigInvalid("Expired API Key provided", status=401)
+        await refused.wait()
+        await send(self, environment, params, key=key)
+
+    async def settle_and_tell(*args: Any) -> Any:
+        try:
+            return await settle(*args)
+        finally:
+            refused.set()
+
+    monkeypatch.setattr(batches, "settle", settle_and_tell)
+    monkeypatch.setattr(Gateway, "meter_event", one_is_refused)
+    assert isinstance(faulty.try_to_send(), PaymentConfigInvalid)
+    assert faulty.statuses() == {"sent": 1, "sending": 1}
+    (batch,) = faulty.books.rows("SELECT unsettled_since, events FROM billhook.usage_batches")
+    assert batch["unsettled_since"] is None
+    assert batch["events"][0]["unsure_since"] is None
+
+
 def test_after_a_day_without_an_answer_a_person_decides(faulty: Metering) -> None:
     faulty.customer()
     faulty.record(3)
@@ -243,6 +301,30 @@ def test_after_a_day_without_an_answer_a_person_decides(faulty: Metering) -> Non
     assert row["sent_as"] == row["identifier"]
     faulty.send()
     assert faulty.sum_at_stripe() == 3
+
+
+def test_however_often_the_sender_dies_a_day_after_the_first_request_a_person_decides(
+    faulty: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty.customer()
+    faulty.record(3)
+
+    class Killed(BaseException):
+        pass
+
+    async def die(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "settle", die)
+        for _ in range(3):
+            with suppress(Killed):
+                faulty.send()
+            faulty.age_attempts(hours=8)
+    assert faulty.sum_at_stripe() == 3
+    faulty.make_due()
+    faulty.send()
+    assert faulty.statuses() == {"uncertain": 1}
 
 
 def test_a_refusal_after_a_lost_answer_is_uncertain(faulty: Metering) -> None:

@@ -44,10 +44,10 @@ TABLES = (
 """The tables whose rows belong to one Stripe account. Not the ledger: it keeps what happened, and
 an update there would fire the app's triggers."""
 
-# Callers insert their sessions, and the app its usage, without locking the ledger.
-_NO_SESSIONS = """
+# Callers insert their sessions, and the app its usage and assignments, without locking the ledger.
+_NO_INSERTS = """
 LOCK TABLE payments.stripe_checkout_sessions, payments.stripe_customer_portal_sessions,
-    payments.usage IN SHARE ROW EXCLUSIVE MODE
+    payments.usage, payments.customer_assignments IN SHARE ROW EXCLUSIVE MODE
 """
 _ARCHIVE = """
 INSERT INTO billhook.archives (id, environment, account_id, pull)
@@ -119,7 +119,7 @@ async def archive(connection: Connection, environment: Environment, account: str
         await connection.execute(statement, environment, *args, timeout=LONG_PATIENCE)
 
     # After the ledger: an event's transaction locks them in this order.
-    await connection.execute(_NO_SESSIONS, timeout=LONG_PATIENCE)
+    await connection.execute(_NO_INSERTS, timeout=LONG_PATIENCE)
     await execute(_ARCHIVE, archive_id, account)
     for table in TABLES:
         names = {"table": table, "of_stripe": of_stripe(table)}

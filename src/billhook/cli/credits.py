@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import uuid4
 
 import typer
 
@@ -19,6 +20,7 @@ from billhook.cli.options import (
     utc,
 )
 from billhook.cli.output import show_json, show_table
+from billhook.cli.repeating import repeatable_with
 from billhook.money import money
 
 app = typer.Typer(help="Billing credits, which pay for metered usage.", no_args_is_help=True)
@@ -68,7 +70,10 @@ def grant(
     metadata: MetadataOption = None,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(help="Repeating a request with this key grants the credits only once."),
+        typer.Option(
+            help="Repeating the command with this key grants the credits only once. Default: a new "
+            "key."
+        ),
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,
@@ -78,7 +83,8 @@ def grant(
     from billhook.models import CreditGrantResponse
 
     whom = _one_of(subject, customer)
-    with connected(url) as client:
+    key = idempotency_key or str(uuid4())
+    with connected(url) as client, repeatable_with(key):
         made = client.credits.grant(
             environment,
             amount=amount,
@@ -91,7 +97,7 @@ def grant(
             priority=priority,
             expires_at=utc(expires_at),
             metadata=metadata_of(metadata),
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
         )
     if as_json:
         show_json(CreditGrantResponse(credit_grant=made))

@@ -35,8 +35,8 @@ def usage(state: UsageState) -> Iterator[Finding]:
         yield finding(
             f"Stripe may or may not have counted {state.uncertain:,} rows of usage.",
             f"{listed} uncertain shows them: compare them with the customers' usage in Stripe's "
-            "dashboard, then run billhook usage retry --status uncertain, with --counted if "
-            "Stripe has them.",
+            f"dashboard, then run billhook usage retry --environment {environment} --status "
+            "uncertain, with --counted if Stripe has them.",
         )
     if state.lag_seconds > _LATE:
         yield finding(

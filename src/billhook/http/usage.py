@@ -161,7 +161,7 @@ async def reactivate_meter(
     status_code=201,
     dependencies=NO_QUERY,
     response_model=CreditGrantResponse,
-    responses=errors(400, 401, 403, 404, 413, 429, 502, 503),
+    responses=errors(400, 401, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(GrantCredits),
 )
 @changes("credits.grant", made=("creditGrant", "id"))

@@ -39,19 +39,56 @@ _CONNECTED = """
 UPDATE payments.provider_connections SET provider_account_id = $2
 WHERE provider = 'stripe' AND environment = $1
 """
-# Tables whose current rows are kept unless the archive has a row with the same key.
-_KEPT = (
-    *archived_rows.MIRRORED,
-    "payments.stripe_checkout_sessions",
-    "payments.stripe_customer_portal_sessions",
-    "payments.transactions",
-    "billhook.payment_refs",
-    "billhook.refreshes",
-    "billhook.event_retries",
+# These the rebuild recreates from facts: two periods' rows don't fit together.
+_RECREATED = frozenset(
+    (
+        "payments.customer_mappings",
+        "billhook.customer_claims",
+        "billhook.payment_sources",
+        "billhook.payment_refunds",
+        "billhook.payment_disputes",
+        "billhook.tombstones",
+        "billhook.ties",
+    )
 )
+_KEPT = tuple(each for each in archived_rows.TABLES if each not in _RECREATED)
+"""Tables whose current rows are kept unless the archive has a row with the same key."""
+
 _UNLESS_PRESENT = "ON CONFLICT DO NOTHING"
-_NEWER = """ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
-    told_at = EXCLUDED.told_at, object = EXCLUDED.object"""
+_ON_CONFLICT = {
+    "billhook.fetched_payments": """ON CONFLICT (environment, event_type, object_id) DO UPDATE SET
+        told_at = EXCLUDED.told_at, object = EXCLUDED.object""",
+    # What was decided last is true.
+    "payments.offers": """ON CONFLICT (environment, name) DO UPDATE SET
+        active = EXCLUDED.active, options = EXCLUDED.options, price_ids = EXCLUDED.price_ids,
+        lookup_keys = EXCLUDED.lookup_keys, redeem_by = EXCLUDED.redeem_by,
+        max_redemptions = EXCLUDED.max_redemptions, updated_at = EXCLUDED.updated_at
+        WHERE EXCLUDED.updated_at > offers.updated_at""",
+}
+# Of two rows with one identifier, the one that Stripe may have. If neither was sent, either.
+_USAGE_GIVES_WAY = """
+DELETE FROM payments.usage AS u USING billhook.archived_rows AS kept
+WHERE kept.archive_id = $1 AND kept.relation = 'payments.usage'
+  AND u.environment = kept.content ->> 'environment'::text
+  AND u.identifier = kept.content ->> 'identifier'::text
+  AND u.status IN ('pending', 'waiting', 'failed')
+"""
+# A day of both periods has the usage of both.
+_ADD_DAYS = """
+WITH kept AS (
+    SELECT d.* FROM billhook.archived_rows AS a,
+        pg_catalog.jsonb_populate_record(NULL::payments.usage_days, a.content) AS d
+    WHERE a.archive_id = $1 AND a.relation = 'payments.usage_days')
+UPDATE payments.usage_days AS d SET count = d.count + kept.count, sum = d.sum + kept.sum,
+    last = CASE WHEN kept.last_at >= d.last_at THEN kept.last ELSE d.last END,
+    last_at = greatest(d.last_at, kept.last_at)
+FROM kept
+WHERE d.environment = kept.environment AND d.meter = kept.meter AND d.day = kept.day
+  AND coalesce(d.subject_type, '') = coalesce(kept.subject_type, '')
+  AND coalesce(d.subject_id, '') = coalesce(kept.subject_id, '')
+  AND coalesce(d.customer_id, '') = coalesce(kept.customer_id, '')
+"""
+_BEFORE = {"payments.usage": _USAGE_GIVES_WAY, "payments.usage_days": _ADD_DAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +192,8 @@ async def _keep(
     and the facts of payments."""
     await archived_rows.pull_as_before(connection, environment, account)
     for table in _KEPT:
-        await archived_rows.bring_back(connection, replaced, table, _UNLESS_PRESENT)
-    await archived_rows.bring_back(connection, replaced, "billhook.fetched_payments", _NEWER)
+        if table in _BEFORE:
+            await connection.execute(_BEFORE[table], replaced, timeout=LONG_PATIENCE)
+        on_conflict = _ON_CONFLICT.get(table, _UNLESS_PRESENT)
+        await archived_rows.bring_back(connection, replaced, table, on_conflict)
     await rebuild_in(connection, environment, archive=replaced)

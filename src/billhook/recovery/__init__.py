@@ -68,6 +68,7 @@ class Recovery:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._pulled: set[Environment] = set()
+        self._woken_upto: dict[Environment, batches.Subject] = {}
 
     def start(self) -> None:
         """Start working, in the background."""
@@ -146,7 +147,10 @@ class Recovery:
 
     async def wake_usage(self, environment: Environment) -> bool:
         """Schedule usage that waited for its subject's customer."""
-        return await batches.wake(self._database, environment)
+        after = self._woken_upto.get(environment, batches.FIRST)
+        upto, more = await batches.wake(self._database, environment, after)
+        self._woken_upto[environment] = upto
+        return more
 
     async def compact(self, environment: Environment) -> bool:
         """Compact usage that is older than the retention."""

@@ -1,11 +1,18 @@
-"""Billing credits: granted at Stripe, and read from there. They are not mirrored."""
+"""Billing credits: granted at Stripe, and read from there. They are not mirrored.
+
+Stripe forgets an idempotency key after a day. So a grant carries its request in its metadata, and a
+repeated request finds it among the customer's grants, however late it comes.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
-from billhook.errors import NotFound
+import orjson
+
+from billhook.errors import IdempotencyKeyReused, NotFound
 from billhook.kinds.reading import entries, hash_of, id_of, integer, metadata, text, timestamp
 from billhook.models import (
     BillingSubject,
@@ -25,6 +32,8 @@ _GRANTS = "/v1/billing/credit_grants"
 _SUMMARY = "/v1/billing/credit_balance_summary"
 _ALL = {"type": "applicability_scope", "applicability_scope": {"price_type": "metered"}}
 _LISTED = 100
+_REQUEST = "billhook_request"
+"""In a grant's metadata: SHA-256 of the idempotency key, a colon, and SHA-256 of the request."""
 _CUSTOMER_OF = """
 SELECT provider_customer_id FROM payments.customer_mappings
 WHERE provider = 'stripe' AND environment = $1 AND subject_type = $2 AND subject_id = $3
@@ -44,9 +53,14 @@ async def grant_credits(
 
     Raises:
         NoCustomer: the subject has no Stripe customer.
-        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; nothing was granted.
+        IdempotencyKeyReused: the key was used for another grant of this customer.
+        PaymentConfigInvalid, RateLimited, UpstreamFailure: Stripe; if the grant was created, the
+            same request finds it.
     """
     customer = order.customer_id or await _customer_of(database, environment, order.subject)
+    request = _hash_of(order)
+    if (earlier := await _granted(gateway, environment, customer, request)) is not None:
+        return CreditGrantResponse(credit_grant=_grant(earlier))
     scope: dict[str, Any] = {"price_type": "metered"}
     if order.price_ids is not None:
         scope = {"prices": [{"id": each} for each in order.price_ids]}
@@ -60,7 +74,7 @@ async def grant_credits(
         "priority": order.priority,
         "effective_at": order.effective_at and int(order.effective_at.timestamp()),
         "expires_at": order.expires_at and int(order.expires_at.timestamp()),
-        "metadata": order.metadata,
+        "metadata": {**(order.metadata or {}), _REQUEST: request},
     }
     made = await gateway.post(
         environment,
@@ -69,6 +83,31 @@ async def grant_credits(
         idempotency_key=idempotency_key(environment, "credit_grant", order.idempotency_key),
     )
     return CreditGrantResponse(credit_grant=_grant(made.data))
+
+
+def _hash_of(order: GrantCredits) -> str:
+    asked = order.model_dump(mode="json", exclude_none=True, exclude={"idempotency_key"})
+    key, request = order.idempotency_key.encode(), orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    return f"{sha256(key).hexdigest()}:{sha256(request).hexdigest()}"
+
+
+async def _granted(
+    gateway: Gateway, environment: Environment, customer: str, request: str
+) -> StripeObject | None:
+    """The grant that an earlier request with this idempotency key created."""
+    params: dict[str, Any] = {"customer": customer, "limit": _LISTED}
+    while True:
+        page = (await gateway.get(environment, _GRANTS, params)).data
+        found = entries(page)
+        for each in found:
+            stored = text(hash_of(each.get("metadata")).get(_REQUEST)) or ""
+            if stored == request:
+                return each
+            if stored.partition(":")[0] == request.partition(":")[0]:
+                raise IdempotencyKeyReused("credit grant")
+        if not (found and page.get("has_more")):
+            return None
+        params["starting_after"] = found[-1]["id"]
 
 
 async def credits_of(

@@ -52,6 +52,9 @@ class _Lane:
 
     gap: float
     free_at: float = 0.0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of the request that waits for its slot. The others take none in advance: what goes out
+    without waiting counts before them."""
 
     def take(self, not_before: float) -> float:
         at = max(not_before, self.free_at)
@@ -95,16 +98,13 @@ class Governor:
         """Wait until a request to `list_name` is due."""
         account = self._account(environment)
         lane = account.lists.setdefault(list_name, _Lane(self._list_gap))
-        at = account.total.take(lane.take(account.clock()))
-        while (wait := account.clock.until(at)) > 0:
-            await self._sleep(wait)
+        await self._slot(account, lane)
+        await self._slot(account, account.total)
 
     async def meter_event(self, environment: Environment) -> None:
         """Wait until a meter event is due."""
         account = self._for_usage(environment)
-        at = account.total.take(account.clock())
-        while (wait := account.clock.until(at)) > 0:
-            await self._sleep(wait)
+        await self._slot(account, account.total)
 
     def pause_usage(self, environment: Environment, seconds: float) -> None:
         """After a 429 for a meter event: as `pause`."""
@@ -113,13 +113,20 @@ class Governor:
     def live(self, environment: Environment) -> None:
         """Count a request of live traffic."""
         account = self._account(environment)
-        now = account.clock()
+        now, before = account.clock(), account.total.free_at
         account.total.take(now)
-        account.total.free_at = min(account.total.free_at, now + _LONGEST_DEBT)
+        account.total.free_at = max(before, min(account.total.free_at, now + _LONGEST_DEBT))
 
     def pause(self, environment: Environment, seconds: float) -> None:
         """After a 429: pause requests that can wait, then continue at the same rate."""
         self._account(environment).clock.pause(seconds)
+
+    async def _slot(self, account: _Account, lane: _Lane) -> None:
+        arrived = account.clock()  # not when its turn comes: a late wake-up must not add up
+        async with lane.turn:
+            at = lane.take(arrived)
+            while (wait := account.clock.until(at)) > 0:
+                await self._sleep(wait)
 
     def _for_usage(self, environment: Environment) -> _Account:
         """In test mode, Stripe counts meter events toward the total."""

@@ -31,13 +31,18 @@ _LOOKS = 10_000  # subjects without a customer that are looked up at a time
 _WOKEN = 10_000  # rows of one transaction
 
 # Whatever the planner knows about the tables, by index.
-_PLAIN_PLANS = """
+PLAIN_PLANS = """
 SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL jit = off
 """
+# Once a second, and without a transaction. Only the index has the order, which EXISTS would ignore.
 _ANY_DUE = """
-SELECT EXISTS (SELECT FROM billhook.usage_batches WHERE environment = $1 AND next_at <= now())
-    OR EXISTS (SELECT FROM payments.usage WHERE environment = $1 AND status = 'pending')
+SELECT coalesce((
+        SELECT true FROM billhook.usage_batches WHERE environment = $1 AND next_at <= now()
+        ORDER BY next_at, id LIMIT 1), false)
+    OR coalesce((
+        SELECT true FROM payments.usage WHERE environment = $1 AND status = 'pending'
+        ORDER BY created_at, id LIMIT 1), false)
     AND NOT EXISTS (SELECT FROM billhook.usage_batches WHERE environment = $1 AND stalled)
 """
 # Whether nothing of a batch could be sent, and it is not time to try it again.
@@ -63,9 +68,9 @@ FOR UPDATE OF u SKIP LOCKED
 """
 _STORE = """
 INSERT INTO billhook.usage_batches
-    (environment, events, rows, oldest_at, attempts, holder, tried_at)
+    (environment, events, rows, oldest_at, attempts, holder, unsettled_since)
 VALUES ($1, $2, $3, $4, 1, $5, now())
-RETURNING id, extract(epoch FROM tried_at)::float8 AS tried_at
+RETURNING id, extract(epoch FROM unsettled_since)::float8 AS taken_at
 """
 _TAKEN = """
 UPDATE payments.usage AS u SET status = 'sending', last_error = NULL
@@ -78,14 +83,16 @@ FROM unnest($1::text[], $2::text[]) AS waiting(id, reason) WHERE u.id = waiting.
 # One that another lease's holder sends was left by a process that died.
 _TAKE_AGAIN = """
 WITH due AS (
-    SELECT id, tried_at FROM billhook.usage_batches
+    SELECT id FROM billhook.usage_batches
     WHERE environment = $1 AND next_at <= now() AND holder IS DISTINCT FROM $2
     ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
-UPDATE billhook.usage_batches AS b SET attempts = b.attempts + 1, holder = $2, tried_at = now()
+UPDATE billhook.usage_batches AS b
+SET attempts = b.attempts + 1, holder = $2, unsettled_since = coalesce(b.unsettled_since, now())
 FROM due WHERE b.id = due.id
-RETURNING b.id, b.events, b.attempts, extract(epoch FROM b.tried_at)::float8 AS tried_at,
-    extract(epoch FROM due.tried_at)::float8 AS tried_before
+RETURNING b.id, b.events, extract(epoch FROM now())::float8 AS taken_at,
+    extract(epoch FROM b.unsettled_since)::float8 AS unsettled_since,
+    b.unsettled_since < now() AS tried_before
 """
 _LOCK = """
 SELECT oldest_at, attempts, stalled FROM billhook.usage_batches
@@ -102,7 +109,8 @@ WHERE u.id = settled.id::bigint
 _DONE = "DELETE FROM billhook.usage_batches WHERE id = $1"
 _KEEP = """
 UPDATE billhook.usage_batches SET events = $2, rows = $3, stalled = $4, holder = NULL,
-    tried_at = NULL, next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
+    unsettled_since = NULL,
+    next_at = now() + least(billhook.backoff(attempts), interval '10 minutes')
 WHERE id = $1
 """
 _GO_ON = """
@@ -118,7 +126,8 @@ VALUES ($1, $2, $3, $4, $5, 'infinity')
 _WAKE = """
 WITH RECURSIVE subjects(subject_type, subject_id) AS (
     (SELECT subject_type, subject_id FROM payments.usage
-     WHERE environment = $1 AND status = 'waiting' ORDER BY subject_type, subject_id LIMIT 1)
+     WHERE environment = $1 AND status = 'waiting' AND (subject_type, subject_id) > ($2, $3)
+     ORDER BY subject_type, subject_id LIMIT 1)
     UNION ALL
     SELECT following.subject_type, following.subject_id
     FROM subjects AS s CROSS JOIN LATERAL (
@@ -126,21 +135,32 @@ WITH RECURSIVE subjects(subject_type, subject_id) AS (
         WHERE u.environment = $1 AND u.status = 'waiting'
           AND (u.subject_type, u.subject_id) > (s.subject_type, s.subject_id)
         ORDER BY u.subject_type, u.subject_id LIMIT 1) AS following
+), page AS MATERIALIZED (
+    SELECT subject_type, subject_id FROM subjects LIMIT $4
 ), mapped AS MATERIALIZED (
-    SELECT s.subject_type, s.subject_id
-    FROM (SELECT subject_type, subject_id FROM subjects LIMIT $2) AS s
+    SELECT s.subject_type, s.subject_id FROM page AS s
     JOIN payments.customer_mappings AS m
       ON m.provider = 'stripe' AND m.environment = $1
      AND m.subject_type = s.subject_type AND m.subject_id = s.subject_id
+), woken AS (
+    UPDATE payments.usage AS u SET status = 'pending', last_error = NULL
+    WHERE u.id IN (
+        SELECT x.id FROM mapped JOIN payments.usage AS x
+          ON x.environment = $1 AND x.status = 'waiting'
+         AND x.subject_type = mapped.subject_type AND x.subject_id = mapped.subject_id
+        LIMIT $5 FOR UPDATE OF x SKIP LOCKED)
+    RETURNING 1
 )
-UPDATE payments.usage AS u SET status = 'pending', last_error = NULL
-WHERE u.id IN (
-    SELECT x.id FROM mapped JOIN payments.usage AS x
-      ON x.environment = $1 AND x.status = 'waiting'
-     AND x.subject_type = mapped.subject_type AND x.subject_id = mapped.subject_id
-    LIMIT $3 FOR UPDATE OF x SKIP LOCKED)
-RETURNING 1
+SELECT (SELECT pg_catalog.count(*) FROM woken) AS woken,
+    (SELECT pg_catalog.count(*) FROM page) AS looked_up, last.subject_type, last.subject_id
+FROM (SELECT) AS one LEFT JOIN (
+    SELECT subject_type, subject_id FROM page
+    ORDER BY subject_type DESC, subject_id DESC LIMIT 1) AS last ON true
 """
+
+Subject = tuple[str, str]
+FIRST: Subject = ("", "")
+"""Before all subjects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +168,12 @@ class Batch:
     """Events that are stored, and may be sent.
 
     Attributes:
-        tried_at: when it was taken, in epoch seconds of PostgreSQL's clock.
+        taken_at: when it was taken, in epoch seconds of PostgreSQL's clock.
     """
 
     id: int
     events: list[MeterEvent]
-    tried_at: float
+    taken_at: float
 
 
 async def any_due(database: Database, environment: Environment) -> bool:
@@ -162,12 +182,23 @@ async def any_due(database: Database, environment: Environment) -> bool:
         return bool(await connection.fetchval(_ANY_DUE, environment))
 
 
-async def wake(database: Database, environment: Environment) -> bool:
-    """Schedule waiting rows whose subject has a customer now. Returns whether there may be more."""
+async def wake(
+    database: Database, environment: Environment, after: Subject
+) -> tuple[Subject, bool]:
+    """Schedule waiting rows whose subject has a customer now, of the next subjects after `after`.
+
+    Returns:
+        Where to go on the next time, and whether there may be more to schedule now.
+    """
     async with database.as_service() as connection:
-        await connection.execute(_PLAIN_PLANS)
-        woken = await connection.fetch(_WAKE, environment, _LOOKS, _WOKEN)
-    return len(woken) == _WOKEN
+        await connection.execute(PLAIN_PLANS)
+        row = await connection.fetchrow(_WAKE, environment, *after, _LOOKS, _WOKEN)
+    assert row is not None
+    if row["woken"] == _WOKEN:
+        return after, True
+    if row["looked_up"] < _LOOKS:
+        return FIRST, False
+    return (row["subject_type"], row["subject_id"]), False
 
 
 async def take_again(database: Database, lease: Lease, environment: Environment) -> Batch | None:
@@ -178,9 +209,9 @@ async def take_again(database: Database, lease: Lease, environment: Environment)
     if row is None:
         return None
     events = decode(row["events"])
-    if row["tried_before"] is not None:  # by a process that died
-        events = unsure(events, row["tried_before"])
-    return Batch(row["id"], events, row["tried_at"])
+    if row["tried_before"]:  # by processes that died, the first of them then
+        events = unsure(events, row["unsettled_since"])
+    return Batch(row["id"], events, row["taken_at"])
 
 
 async def take(database: Database, lease: Lease, environment: Environment) -> Batch | None:
@@ -191,7 +222,7 @@ async def take(database: Database, lease: Lease, environment: Environment) -> Ba
     """
     while True:
         async with database.as_service() as connection:
-            await connection.execute(_PLAIN_PLANS)
+            await connection.execute(PLAIN_PLANS)
             await lease.check(connection)
             stalled = await connection.fetchval(_STALLED, environment)
             if stalled:
@@ -216,7 +247,7 @@ async def take(database: Database, lease: Lease, environment: Environment) -> Ba
             )
             await connection.execute(_TAKEN, [str(row.id) for row in rows])
         assert stored is not None
-        return Batch(stored["id"], events, stored["tried_at"])
+        return Batch(stored["id"], events, stored["taken_at"])
 
 
 _FIELDS = (
@@ -247,7 +278,7 @@ async def settle(
     kept = [each.event for each in results if each.outcome == "again"]
     settled = [each for each in results if each.outcome != "again"]
     async with database.as_service() as connection:
-        await connection.execute(_PLAIN_PLANS)
+        await connection.execute(PLAIN_PLANS)
         await lease.check(connection)
         stored = await connection.fetchrow(_LOCK, batch.id, environment)
         if stored is None:

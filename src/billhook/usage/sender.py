@@ -17,7 +17,7 @@ import structlog
 from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.metrics import Metrics
 from billhook.postgres import Database
-from billhook.postgres.leases import Lease, try_lease
+from billhook.postgres.leases import Lease, LeaseLost, try_lease
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, never_sent, refusal_of
 from billhook.task_groups import all_or_first_error, for_each
@@ -59,6 +59,8 @@ class _Run:
     lanes: dict[tuple[str, str], _Lane] = field(default_factory=dict)
     reachable: bool = True
     """The last batch had a result other than to try again."""
+    error: BillhookError | None = None
+    """Why nothing more is sent. Batches that are under way are finished: their results count."""
 
     @asynccontextmanager
     async def alone(self, lane: tuple[str, str]) -> AsyncIterator[None]:
@@ -98,32 +100,38 @@ class UsageSender:
             async with all_or_first_error() as group:
                 for _ in range(_BATCHES_AT_ONCE):
                     group.create_task(self._work(run))
+            if run.error is not None:
+                raise run.error
 
     async def _work(self, run: _Run) -> None:
-        while run.reachable:
-            batch = await batches.take_again(
-                self._database, run.lease, run.environment
-            ) or await batches.take(self._database, run.lease, run.environment)
-            if batch is None:
-                return
-            await self._send(run, batch)
+        try:
+            while run.reachable and run.error is None:
+                batch = await batches.take_again(
+                    self._database, run.lease, run.environment
+                ) or await batches.take(self._database, run.lease, run.environment)
+                if batch is None:
+                    return
+                await self._send(run, batch)
+        except LeaseLost:
+            raise  # the other batches can't be settled either
+        except BillhookError as error:
+            run.error = run.error or error
 
     async def _send(self, run: _Run, batch: Batch) -> None:
         results: list[Result] = []
-        refused: list[PaymentConfigInvalid] = []
         # What PostgreSQL's clock says, as in the stored events.
-        ahead = time.time() - batch.tried_at
+        ahead = time.time() - batch.taken_at
 
         async def send_lane(lane: list[MeterEvent]) -> None:
             async with run.alone((lane[0].customer, lane[0].meter)):
                 for event in lane:
-                    if refused:
+                    if run.error is not None:
                         results.append(Result(event, "again"))
                         continue
                     try:
                         results.append(await self._send_one(run, event, ahead))
                     except PaymentConfigInvalid as error:
-                        refused.append(error)
+                        run.error = run.error or error
                         results.append(Result(event, "again"))
 
         await for_each(lanes(batch.events), send_lane, _LANES_AT_ONCE)
@@ -139,8 +147,6 @@ class UsageSender:
                 rows=counts["failed"] + counts["uncertain"],
                 reasons=sorted(filter(None, reasons))[:3],
             )
-        if refused:
-            raise refused[0]
 
     async def _send_one(self, run: _Run, event: MeterEvent, ahead: float) -> Result:
         """Send one event; of those that Stripe certainly did not take, a few times.

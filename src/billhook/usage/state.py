@@ -6,6 +6,7 @@ from billhook.ledger.delivery import THIN_REPORTS
 from billhook.models import UsageState, UsageTotal, UsageTotals, UsageTotalsQuery
 from billhook.postgres import Database
 from billhook.settings import Environment
+from billhook.usage.batches import PLAIN_PLANS
 
 _MOST = 1_000_000  # rows of one status that are counted
 _STATE = """
@@ -32,18 +33,19 @@ FROM (
     FROM billhook.usage_batches WHERE environment = $1 AND uncertain IS NULL) AS b
 """
 _TOTALS = """
-SELECT environment, subject_type, subject_id, meter, subscription_id, period_start, period_end,
-    quantity, count, sum, last, unsent
-FROM payments.usage_totals
-WHERE environment = $1 AND subject_type = $2 AND subject_id = $3
-  AND ($4::text IS NULL OR meter = $4)
-ORDER BY meter
+SELECT $1 AS environment, $2 AS subject_type, $3 AS subject_id, used.meter, t.subscription_id,
+    t.period_start, t.period_end, t.quantity, t.count, t.sum, t.last, t.unsent
+FROM payments.usage_meters($1::text, $2::text, $3::text) AS used(meter)
+CROSS JOIN LATERAL payments.usage_total($1::text, $2::text, $3::text, used.meter) AS t
+WHERE $4::text IS NULL OR used.meter = $4
+ORDER BY used.meter
 """
 
 
 async def usage_state(database: Database, environment: Environment) -> UsageState:
     """How far sending is in `environment`."""
-    async with database.connection() as connection:
+    async with database.as_service() as connection:
+        await connection.execute(PLAIN_PLANS)
         row = await connection.fetchrow(_STATE, environment, _MOST, sorted(THIN_REPORTS))
     assert row is not None
     return UsageState(
@@ -61,7 +63,8 @@ async def totals(
     database: Database, environment: Environment, query: UsageTotalsQuery
 ) -> UsageTotals:
     """What a subject has used of each meter in its current period."""
-    async with database.connection() as connection:
+    async with database.as_service() as connection:
+        await connection.execute(PLAIN_PLANS)
         rows = await connection.fetch(
             _TOTALS, environment, query.subject_type, query.subject_id, query.meter
         )

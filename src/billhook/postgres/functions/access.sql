@@ -27,7 +27,8 @@ JOIN payments.stripe_subscription_items i
 LEFT JOIN payments.stripe_products p
     ON p.environment = i.environment AND p.product_id = i.product_id
 LEFT JOIN payments.stripe_prices r ON r.environment = i.environment AND r.price_id = i.price_id
-WHERE s.unpaid_since IS NULL OR s.unpaid_since + a.grace > pg_catalog.now();
+WHERE s.status <> 'past_due'
+   OR a.grace > interval '0' AND s.unpaid_since + a.grace > pg_catalog.now();
 
 -- When the oldest unpaid invoice of a subscription was due. A function of its own, which PostgreSQL
 -- does not merge into a query: only subscriptions that are past due need it.

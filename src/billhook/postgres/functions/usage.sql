@@ -83,13 +83,57 @@ BEGIN ATOMIC
     LIMIT 1;
 END;
 
--- How much each subject has used in its current period. `quantity` is what Stripe bills: by the
--- meter's formula, and nothing for a negative sum.
+-- How much a subject has used of a meter in its current period. `quantity` is what Stripe bills: by
+-- the meter's formula, and nothing for a negative sum.
+CREATE OR REPLACE FUNCTION payments.usage_total(
+    environment text, subject_type text, subject_id text, meter text,
+    OUT subscription_id text, OUT period_start timestamptz, OUT period_end timestamptz,
+    OUT count bigint, OUT sum numeric, OUT last bigint, OUT unsent numeric, OUT quantity numeric
+) LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT p.subscription_id, p.period_start, p.period_end, t.count, t.sum, t.last, t.unsent,
+        CASE f.formula WHEN 'count' THEN t.count WHEN 'last' THEN coalesce(t.last, 0)
+            ELSE greatest(t.sum, 0) END
+    FROM payments.usage_period(environment, subject_type, subject_id, meter) AS p
+    CROSS JOIN LATERAL payments.usage_between(
+        environment, subject_type, subject_id, meter, p.period_start, p.period_end) AS t
+    LEFT JOIN LATERAL (
+        SELECT m.formula FROM payments.stripe_meters AS m
+        WHERE m.environment = usage_total.environment AND m.event_name = usage_total.meter
+        ORDER BY m.status = 'active' DESC, m.provider_created_at DESC NULLS LAST LIMIT 1
+    ) AS f ON true;
+END;
+
+-- The meters that a subject has used. Each is found in the index after the one before it, so the
+-- number of rows doesn't matter.
+CREATE OR REPLACE FUNCTION payments.usage_meters(
+    environment text, subject_type text, subject_id text
+) RETURNS SETOF text LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH RECURSIVE recorded(meter) AS (
+        (SELECT u.meter FROM payments.usage AS u
+         WHERE u.environment = usage_meters.environment
+           AND u.subject_type = usage_meters.subject_type
+           AND u.subject_id = usage_meters.subject_id ORDER BY u.meter LIMIT 1)
+        UNION ALL
+        SELECT following.meter FROM recorded AS r CROSS JOIN LATERAL (
+            SELECT u.meter FROM payments.usage AS u
+            WHERE u.environment = usage_meters.environment
+              AND u.subject_type = usage_meters.subject_type
+              AND u.subject_id = usage_meters.subject_id AND u.meter > r.meter
+            ORDER BY u.meter LIMIT 1) AS following
+    )
+    SELECT r.meter FROM recorded AS r
+    UNION
+    SELECT d.meter FROM payments.usage_days AS d
+    WHERE d.environment = usage_meters.environment
+      AND d.subject_type = usage_meters.subject_type AND d.subject_id = usage_meters.subject_id;
+END;
+
+-- The totals of every subject. Of one subject, `usage_meters` and `usage_total` read less.
 CREATE OR REPLACE VIEW payments.usage_totals AS
 SELECT used.environment, used.subject_type, used.subject_id, used.meter,
-    p.subscription_id, p.period_start, p.period_end, t.count, t.sum, t.last, t.unsent,
-    CASE f.formula WHEN 'count' THEN t.count WHEN 'last' THEN coalesce(t.last, 0)
-        ELSE greatest(t.sum, 0) END AS quantity
+    t.subscription_id, t.period_start, t.period_end, t.count, t.sum, t.last, t.unsent, t.quantity
 FROM (
     SELECT u.environment, u.subject_type, u.subject_id, u.meter FROM payments.usage AS u
     WHERE u.subject_id IS NOT NULL
@@ -97,16 +141,8 @@ FROM (
     SELECT d.environment, d.subject_type, d.subject_id, d.meter FROM payments.usage_days AS d
     WHERE d.subject_id IS NOT NULL
 ) AS used
-CROSS JOIN LATERAL payments.usage_period(
-    used.environment, used.subject_type, used.subject_id, used.meter) AS p
-CROSS JOIN LATERAL payments.usage_between(
-    used.environment, used.subject_type, used.subject_id, used.meter,
-    p.period_start, p.period_end) AS t
-LEFT JOIN LATERAL (
-    SELECT m.formula FROM payments.stripe_meters AS m
-    WHERE m.environment = used.environment AND m.event_name = used.meter
-    ORDER BY m.status = 'active' DESC, m.provider_created_at DESC NULLS LAST LIMIT 1
-) AS f ON true;
+CROSS JOIN LATERAL payments.usage_total(
+    used.environment, used.subject_type, used.subject_id, used.meter) AS t;
 
 -- How much was used on each UTC day. Add days up for months and other periods.
 CREATE OR REPLACE VIEW payments.usage_by_day AS
