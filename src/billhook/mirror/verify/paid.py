@@ -154,8 +154,10 @@ async def _compare(
                     _count(sums, kind, each, row)
                 elif row is None and each.created > page.at - YOUNG:
                     found.in_flight += 1
-                else:
+                elif len(suspects) < CONFIRMED:
                     suspects.append(each)
+                else:
+                    found.unconfirmed += 1
         found.complete = until is None
         await _confirm(reader, kind, suspects, found, sums, repair=repair)
         if found.complete:
@@ -305,7 +307,6 @@ async def _confirm(
     repair: Ledger | None,
 ) -> None:
     """Fetch each suspect again: if it still differs, it has drifted."""
-    found.unconfirmed = max(0, len(suspects) - CONFIRMED)
     counted: set[int] = set()
 
     async def one(suspect: _Movement) -> None:
@@ -328,7 +329,7 @@ async def _confirm(
             found.drift.append(drift)
         _count(sums, kind, moved, row)
 
-    await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
+    await for_each(suspects, one, _AT_ONCE)
 
 
 async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
