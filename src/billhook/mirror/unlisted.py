@@ -1,5 +1,8 @@
-"""Mirrored rows that are missing in Stripe's lists. A table is read as a stream and compared here, so
-that the cost grows with its size only, whatever PostgreSQL knows about it."""
+"""Mirrored rows that are missing in Stripe's lists.
+
+A table is read as a stream and compared here, so that the cost grows with its size only, whatever
+PostgreSQL knows about it.
+"""
 
 from __future__ import annotations
 

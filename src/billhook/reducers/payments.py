@@ -286,23 +286,50 @@ def ranked(sources: Iterable[Source]) -> list[Source]:
     pending, whichever Stripe reported last (a declined card, then a bank debit). Sources with the
     same outcome are ordered by type."""
     sources = list(sources)
+    failed = _failed_attempts(sources)
     last: dict[str, int] = {}
     for source in sources:
         outcome = source.facts.outcome
-        last[outcome] = max(source.at, last.get(outcome, source.at))
+        last[outcome] = max(_time(source, failed), last.get(outcome, 0))
     return sorted(sources, key=lambda source: _order(source, last[source.facts.outcome]))
 
 
 def shown(sources: Iterable[Source]) -> Source | None:
     """The source whose object the payment's row shows: the one that decides its status. If several
     do, the newest, so that the event that changes the status also supplies the object."""
+    sources = list(sources)
+    failed = _failed_attempts(sources)
     return min(
         (source for source in sources if was_tried(source.facts)),
         key=lambda source: _order(
-            source, source.at if source.facts.outcome in ("failed", "pending") else 0
+            source, _time(source, failed) if source.facts.outcome in ("failed", "pending") else 0
         ),
         default=None,
     )
+
+
+def _failed_attempts(sources: Iterable[Source]) -> set[ObjectKey]:
+    return {
+        attempt
+        for source in sources
+        if source.facts.outcome == "failed" and (attempt := _attempt(source.facts)) is not None
+    }
+
+
+def _attempt(facts: PaymentSource) -> ObjectKey | None:
+    """What identifies an attempt to pay: a Checkout Session has one that takes days, a
+    PaymentIntent has a charge for each."""
+    if facts.object_type == "checkout_session":
+        return facts.object_type, facts.object_id
+    charge = facts.related.get("charge")
+    return None if charge is None else ("charge", charge)
+
+
+def _time(source: Source, failed: set[ObjectKey]) -> int:
+    """When it was reported. An attempt that failed is no longer pending, whenever that was: a
+    failure that was fetched has the time of its charge."""
+    is_over = source.facts.outcome == "pending" and _attempt(source.facts) in failed
+    return 0 if is_over else source.at
 
 
 def _order(source: Source, at: int) -> tuple[bool, bool, int, str, int, str]:
