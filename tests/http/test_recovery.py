@@ -536,7 +536,7 @@ def failing_debit(station: Station, **metadata: str) -> None:
         }
     )
     debit = {"iban": "AT861904300235473202"}
-    method = v1.payment_methods.create({"type": "sepa_debit", "sepa_debit": debit})  # type: ignore[typeddict-item]
+    method = v1.payment_methods.create({"type": "sepa_debit", "sepa_debit": debit})
     station.control("pay", session=made.id, payment_method=method.id)
     station.pull()
     # At Stripe, these events come some seconds after the charge.

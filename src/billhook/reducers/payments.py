@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from billhook.projections.changes import (
-    DisputeFacts,
     Event,
     PaymentChange,
     PaymentSource,
@@ -47,15 +46,16 @@ class Refund:
         return self.at, self.facts.rank, self.facts.amount, self.event_id
 
 
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    at: int
-    event_id: str
-    facts: DisputeFacts
+class Dispute(NamedTuple):
+    """What the mirrored row of a dispute says about its payment. The amount is in the currency of
+    the dispute, which is that of its charge."""
 
-    @property
-    def version(self) -> tuple[int, int, str, str]:
-        return self.at, self.facts.rank, self.facts.status, self.event_id
+    status: str
+    reason: str | None
+    amount: int | None
+    currency: str | None
+    due_by: int | None
+    created: int | None
 
 
 class Transaction(NamedTuple):
@@ -136,8 +136,9 @@ class Payment:
 
     @property
     def objects(self) -> dict[str, str]:
-        """The ids of its objects by type, without its refunds; the smallest of each type."""
-        paid = (ref for ref in self.refs if ref[0] != "refund")
+        """The ids of its objects by type, without its refunds and disputes; the smallest of each
+        type."""
+        paid = (ref for ref in self.refs if ref[0] not in ("refund", "dispute"))
         return dict(sorted(paid, key=lambda ref: ref[1], reverse=True))
 
 
@@ -147,7 +148,7 @@ class Payments:
     Attributes:
         by_id, by_ref: as loaded and changed. References that are missing here belong to none.
         spare_ids: numbers for new payments.
-        new_refs, new_sources, new_refunds, new_disputes: what to save, and for which payment.
+        new_refs, new_sources, new_refunds: what to save, and for which payment.
         deleted_rows: rows of payments that were merged into others.
     """
 
@@ -158,7 +159,6 @@ class Payments:
         self.new_refs: dict[ObjectKey, Payment] = {}
         self.new_sources: dict[SourceKey, Payment] = {}
         self.new_refunds: dict[ObjectKey, Payment] = {}
-        self.new_disputes: dict[str, Payment] = {}
         self.deleted_rows: list[str] = []
 
     def record(
@@ -175,8 +175,6 @@ class Payments:
             self._add_source(payment, Source(event.created, event.id, change.source), number)
         if change.refund is not None:
             self._add_refund(payment, Refund(event.created, event.id, change.refund), number)
-        if change.dispute is not None:
-            self._add_dispute(payment, Dispute(event.created, event.id, change.dispute))
         return _unknown(payment, change)
 
     def _add_source(self, payment: Payment, source: Source, number: int) -> None:
@@ -203,13 +201,6 @@ class Payments:
         if refund.facts.object_type == "refund":
             row = payment.refund_rows.setdefault(refund.facts.object_id, Row.new())
             row.document = number
-
-    def _add_dispute(self, payment: Payment, dispute: Dispute) -> None:
-        key = dispute.facts.object_id
-        known = payment.disputes.get(key)
-        if known is None or known.version <= dispute.version:
-            payment.disputes[key] = dispute
-            self.new_disputes[key] = payment
 
     def _join(self, refs: dict[str, list[str]]) -> Payment:
         """The payment that these objects belong to: a new one, or the oldest of those that turn out
@@ -249,8 +240,6 @@ class Payments:
             self.new_sources[key] = payment
         for refund in other.refunds:
             self.new_refunds[refund] = payment
-        for dispute in other.disputes:
-            self.new_disputes[dispute] = payment
         del self.by_id[other.id]
 
 

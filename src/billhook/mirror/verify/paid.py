@@ -38,8 +38,8 @@ WHERE p.environment = $1
 # The rows of these PaymentIntents, or of charges without one, with Stripe's values. A pending or
 # failed refund may or may not be part of the refunded amount of its charge (stripe-facts 30).
 _PAYMENTS = """
-SELECT asked.of, asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
-    t.raw = '{}' AS bare, asked.object_type,
+SELECT asked.of, asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status,
+    t.updated_at, t.raw = '{}' AS bare, asked.object_type,
     asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
     (SELECT coalesce(pg_catalog.sum(f.amount), 0::numeric) FROM billhook.payment_refunds f
      WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
