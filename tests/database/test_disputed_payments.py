@@ -17,6 +17,7 @@ from billhook.rows import apply_facts
 from books import WIPE, Books
 from stripe_events import T0, charge, dispute, event, payment_intent
 
+OPEN = ("needs_response", "under_review")
 COLUMNS = "amount_disputed, amount_lost, dispute_status, dispute_reason, amount, status"
 
 
@@ -142,3 +143,31 @@ def test_a_lost_dispute_leaves_the_revenue_of_the_day_of_the_dispute(books: Book
     assert of_day.lost == 900
     later = figures(day + timedelta(days=2))
     assert (later.total.lost, later.previous.lost) == (0, 900)
+
+
+def test_a_dispute_that_was_fetched_again_is_rebuilt_as_it_is(books: Books) -> None:
+    books.apply(paid(), opened(amount=900))
+    for at in (500, 900):
+        books.fetch("dispute", dispute(status="lost", amount=900), T0 + at)
+    found = books.run(lambda database: rebuild(database, "test", RebuildOrder()))
+    assert [each for each in found.tables if each.different] == []
+    assert shown(books)["amount_lost"] == 900
+
+
+def test_a_payment_shows_the_state_of_its_dispute_that_the_mirror_shows(books: Books) -> None:
+    needed, reviewed = (opened(amount=900, status=status) for status in OPEN)
+    reviewed |= {"type": "charge.dispute.updated"}
+    again = opened(amount=900, status="needs_response") | {"type": "charge.dispute.updated"}
+    reviewed["data"]["previous_attributes"] = {"status": "needs_response"}
+    again["data"]["previous_attributes"] = {"status": "under_review"}
+    for order in itertools.permutations([needed, reviewed, again]):
+        books.execute(WIPE)
+        books.apply(paid(), *order)
+        mirrored = books.row("SELECT status FROM payments.stripe_disputes")["status"]
+        assert shown(books)["dispute_status"] == mirrored
+
+
+def test_a_dispute_that_does_not_exist_at_stripe_leaves_its_payment(books: Books) -> None:
+    books.apply(paid(), closed("lost"))
+    books.delete("dispute", "dp_1", T0 + 900)
+    assert (shown(books)["amount_lost"], shown(books)["dispute_status"]) == (0, None)

@@ -27,7 +27,7 @@ from billhook.stripe import list_pages
 from billhook.stripe.gateway import Gateway
 from books import WIPE
 from odd_stripe import odd
-from recovering import Station
+from recovering import Station, verified
 from stripe_events import charge, event, invoice, payment_intent, refund, session, subject
 
 
@@ -752,3 +752,57 @@ def test_old_events_are_put_away_and_still_count_as_known(station: Station) -> N
     assert (shown.processing_status, shown.payload["id"]) == ("processed", "evt_old")
     with pytest.raises(replaying.EventNotFound):
         station.books.run(lambda database: replaying.event(database, "live", "evt_old"))
+
+
+def failing_debit(station: Station, **metadata: str) -> None:
+    """A checkout paid by a bank debit that is still processing, and fails later."""
+    v1 = station.stripe.v1
+    product = v1.products.create({"name": "Tea"})
+    price = v1.prices.create({"product": product.id, "currency": "eur", "unit_amount": 1500})
+    made = v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "success_url": "https://shop.test",
+            "line_items": [{"price": price.id, "quantity": 1}],
+            "payment_intent_data": {"metadata": metadata},
+            "metadata": metadata,
+        }
+    )
+    debit = {"iban": "AT861904300235473202"}
+    method = v1.payment_methods.create({"type": "sepa_debit", "sepa_debit": debit})
+    station.control("pay", session=made.id, payment_method=method.id)
+    station.pull()
+    # At Stripe, these events come some seconds after the charge.
+    station.books.execute("""
+        UPDATE billhook.payment_sources SET version_at = version_at + interval '3 seconds'
+    """)
+    assert payment_statuses(station) == ["pending"]
+
+
+def payment_statuses(station: Station) -> list[str]:
+    return [
+        each["status"] for each in station.books.rows("SELECT status FROM payments.transactions")
+    ]
+
+
+OURS = {"insforge_checkout_mode": "payment"}
+
+
+@pytest.mark.parametrize("metadata", [{}, OURS], ids=["another shop's", "ours"])
+@pytest.mark.parametrize("how", ["import", "verify"])
+def test_a_bank_debit_that_failed_while_no_events_came_is_failed(
+    station: Station, how: str, metadata: dict[str, str]
+) -> None:
+    station.sync()
+    station.work(lambda worker: worker.import_history("test"))
+    failing_debit(station, **metadata)
+    station.control("advance", seconds=40 * 86_400)  # its failure is no longer listed
+    if how == "import":
+        station.pull()
+        station.work(lambda worker: worker.import_history("test"))
+    else:
+        (drift,) = verified(station).drift
+        assert (drift.problem, drift.fields) == ("different", ["status"])
+        verified(station, repair=True)
+    assert payment_statuses(station) == ["failed"]
+    assert verified(station).drift == []

@@ -299,3 +299,26 @@ def test_a_payment_of_the_charges_api_that_stripe_does_not_have_is_found(station
     station.books.apply(event("charge.succeeded", made))
     drift = only(verified(station))
     assert (drift.object_id, drift.problem) == ("ch_gone", "extra")
+
+
+def test_rows_that_stripe_does_not_have_are_all_counted_even_if_not_all_are_fetched(
+    station: Station, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("extra", "objects"):
+        monkeypatch.setattr(f"billhook.mirror.verify.{part}.CONFIRMED", 1)
+    for number in range(3):
+        at = station.now() - 60
+        paid = charge(f"ch_gone_{number}", payment_intent=None, created=at)
+        back = refund(f"re_gone_{number}", charge=paid["id"], payment_intent=None, created=at)
+        station.books.apply(
+            event("charge.succeeded", paid),
+            event("refund.created", back),
+            event("customer.created", {"id": f"cus_gone_{number}", "object": "customer"}),
+        )
+    found = verified(station)
+    counted = {t.table: (len(t.drift), t.unconfirmed) for t in found.tables if t.drift}
+    assert counted == {
+        "payments.customers": (1, 2),
+        "payments.transactions (payments)": (1, 2),
+        "payments.transactions (refunds)": (1, 2),
+    }

@@ -32,7 +32,6 @@ TABLES = (
     "billhook.payment_refs",
     "billhook.payment_sources",
     "billhook.payment_refunds",
-    "billhook.payment_disputes",
     "billhook.fetched_payments",
     "billhook.refund_requests",
     "billhook.charge_requests",

@@ -17,12 +17,13 @@ def due_by(dispute: StripeObject) -> int | None:
     return timestamp(hash_of(dispute.get("evidence_details")).get("due_by"))
 
 
-_CLOSED = frozenset({"won", "lost", "warning_closed", "prevented"})
+CLOSED = frozenset({"won", "lost", "warning_closed", "prevented"})
+"""Statuses that do not change any more."""
 
 
 def progress(dispute: StripeObject) -> Literal[0, 1]:
     """Whether it is closed."""
-    return 1 if dispute.get("status") in _CLOSED else 0
+    return 1 if dispute.get("status") in CLOSED else 0
 
 
 DISPUTE = Kind(

@@ -24,7 +24,7 @@ from billhook.postgres.leases import LeaseLost
 from billhook.postgres.providers import of_stripe
 from billhook.projections import Changes, Event
 from billhook.projections.changes import PaymentChange
-from billhook.projections.fetched import changes_of_fetched, of_intent
+from billhook.projections.fetched import changes_of_fetched, of_intent, of_session
 from billhook.projections.invoices import payment_elsewhere
 from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
@@ -283,6 +283,8 @@ async def show_payment(reader: fetching.StripeReader, intent: StripeObject) -> N
     """
     intent_id = intent["id"]
     await _apply_intent(reader, intent)
+    if intent.get("status") == "requires_payment_method":
+        await _fail_session(reader, intent_id)
     await _invoice_payments(reader, _by_intent(intent_id))
 
     async def work() -> None:
@@ -369,6 +371,22 @@ async def _apply_intent(reader: fetching.StripeReader, intent: StripeObject) -> 
     charge = intent.get("latest_charge")
     if (created := timestamp(hash_of(charge).get("created"))) is not None:
         for event in of_intent(intent, created):
+            await show_event(reader, event)
+
+
+async def _fail_session(reader: fetching.StripeReader, intent_id: str) -> None:
+    """Mirror the result of the Checkout Session whose payment failed days after its completion."""
+    payment = await _payment(reader, "payment_intent", intent_id)
+    session_id = payment.get("refs", {}).get("checkout_session")
+    if session_id is None:
+        return
+    found = await reader.find(
+        "checkout_session",
+        f"/v1/checkout/sessions/{encoded(session_id)}",
+        {"expand": ["payment_intent", "subscription"]},
+    )
+    if found is not None:
+        for event in of_session(found.data, found.at):
             await show_event(reader, event)
 
 

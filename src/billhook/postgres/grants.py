@@ -47,10 +47,10 @@ _PRIVATE = """
     charge_requests connected_account customer_claims dashboard_sessions endpoint_events
     entitlements_to event_accounts event_retries events_of_others fetched_payments function_files
     import_ranges import_ranges_id_seq imports items_with_access keep_audit_log keep_expanded leases
-    load_batch load_payment_rows load_payments load_rows migrations payment_disputes payment_ids
-    payment_refs payment_refunds payment_sources pulls refreshes refund_requests refuse_outcomes
-    reset_session save_batch save_rows signing_secrets sole_checkouts subscription_requests
-    sync_ranges sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
+    load_batch load_payment_rows load_payments load_rows migrations payment_ids payment_refs
+    payment_refunds payment_sources pulls refreshes refund_requests refuse_outcomes reset_session
+    save_batch save_rows signing_secrets sole_checkouts subscription_requests sync_ranges
+    sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
     usage_batches_id_seq verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""

@@ -148,27 +148,6 @@ class RefundFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DisputeFacts:
-    """A payment that the cardholder asked their bank to reverse.
-
-    Attributes:
-        status: Stripe's.
-        amount: in the currency of the dispute, which is that of its charge.
-        due_by: until when Stripe accepts evidence.
-        rank: within one second, a closed dispute is later than an open one.
-    """
-
-    object_id: str
-    status: str
-    reason: str | None
-    amount: int
-    currency: str | None
-    due_by: int | None
-    created: int | None
-    rank: Rank
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentChange:
     """Objects that belong to one payment, and what one of them reports."""
 
@@ -176,7 +155,6 @@ class PaymentChange:
     """Ids by object type."""
     source: PaymentSource | None = None
     refund: RefundFacts | None = None
-    dispute: DisputeFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from billhook.projections.changes import (
-    DisputeFacts,
     Event,
     PaymentChange,
     PaymentSource,
@@ -47,15 +46,16 @@ class Refund:
         return self.at, self.facts.rank, self.facts.amount, self.event_id
 
 
-@dataclass(frozen=True, slots=True)
-class Dispute:
-    at: int
-    event_id: str
-    facts: DisputeFacts
+class Dispute(NamedTuple):
+    """What the mirrored row of a dispute says about its payment. The amount is in the currency of
+    the dispute, which is that of its charge."""
 
-    @property
-    def version(self) -> tuple[int, int, str, str]:
-        return self.at, self.facts.rank, self.facts.status, self.event_id
+    status: str
+    reason: str | None
+    amount: int | None
+    currency: str | None
+    due_by: int | None
+    created: int | None
 
 
 class Transaction(NamedTuple):
@@ -136,8 +136,9 @@ class Payment:
 
     @property
     def objects(self) -> dict[str, str]:
-        """The ids of its objects by type, without its refunds; the smallest of each type."""
-        paid = (ref for ref in self.refs if ref[0] != "refund")
+        """The ids of its objects by type, without its refunds and disputes; the smallest of each
+        type."""
+        paid = (ref for ref in self.refs if ref[0] not in ("refund", "dispute"))
         return dict(sorted(paid, key=lambda ref: ref[1], reverse=True))
 
 
@@ -147,7 +148,7 @@ class Payments:
     Attributes:
         by_id, by_ref: as loaded and changed. References that are missing here belong to none.
         spare_ids: numbers for new payments.
-        new_refs, new_sources, new_refunds, new_disputes: what to save, and for which payment.
+        new_refs, new_sources, new_refunds: what to save, and for which payment.
         deleted_rows: rows of payments that were merged into others.
     """
 
@@ -158,7 +159,6 @@ class Payments:
         self.new_refs: dict[ObjectKey, Payment] = {}
         self.new_sources: dict[SourceKey, Payment] = {}
         self.new_refunds: dict[ObjectKey, Payment] = {}
-        self.new_disputes: dict[str, Payment] = {}
         self.deleted_rows: list[str] = []
 
     def record(
@@ -175,8 +175,6 @@ class Payments:
             self._add_source(payment, Source(event.created, event.id, change.source), number)
         if change.refund is not None:
             self._add_refund(payment, Refund(event.created, event.id, change.refund), number)
-        if change.dispute is not None:
-            self._add_dispute(payment, Dispute(event.created, event.id, change.dispute))
         return _unknown(payment, change)
 
     def _add_source(self, payment: Payment, source: Source, number: int) -> None:
@@ -203,13 +201,6 @@ class Payments:
         if refund.facts.object_type == "refund":
             row = payment.refund_rows.setdefault(refund.facts.object_id, Row.new())
             row.document = number
-
-    def _add_dispute(self, payment: Payment, dispute: Dispute) -> None:
-        key = dispute.facts.object_id
-        known = payment.disputes.get(key)
-        if known is None or known.version <= dispute.version:
-            payment.disputes[key] = dispute
-            self.new_disputes[key] = payment
 
     def _join(self, refs: dict[str, list[str]]) -> Payment:
         """The payment that these objects belong to: a new one, or the oldest of those that turn out
@@ -249,8 +240,6 @@ class Payments:
             self.new_sources[key] = payment
         for refund in other.refunds:
             self.new_refunds[refund] = payment
-        for dispute in other.disputes:
-            self.new_disputes[dispute] = payment
         del self.by_id[other.id]
 
 
@@ -286,23 +275,50 @@ def ranked(sources: Iterable[Source]) -> list[Source]:
     pending, whichever Stripe reported last (a declined card, then a bank debit). Sources with the
     same outcome are ordered by type."""
     sources = list(sources)
+    failed = _failed_attempts(sources)
     last: dict[str, int] = {}
     for source in sources:
         outcome = source.facts.outcome
-        last[outcome] = max(source.at, last.get(outcome, source.at))
+        last[outcome] = max(_time(source, failed), last.get(outcome, 0))
     return sorted(sources, key=lambda source: _order(source, last[source.facts.outcome]))
 
 
 def shown(sources: Iterable[Source]) -> Source | None:
     """The source whose object the payment's row shows: the one that decides its status. If several
     do, the newest, so that the event that changes the status also supplies the object."""
+    sources = list(sources)
+    failed = _failed_attempts(sources)
     return min(
         (source for source in sources if was_tried(source.facts)),
         key=lambda source: _order(
-            source, source.at if source.facts.outcome in ("failed", "pending") else 0
+            source, _time(source, failed) if source.facts.outcome in ("failed", "pending") else 0
         ),
         default=None,
     )
+
+
+def _failed_attempts(sources: Iterable[Source]) -> set[ObjectKey]:
+    return {
+        attempt
+        for source in sources
+        if source.facts.outcome == "failed" and (attempt := _attempt(source.facts)) is not None
+    }
+
+
+def _attempt(facts: PaymentSource) -> ObjectKey | None:
+    """What identifies an attempt to pay: a Checkout Session has one that takes days, a
+    PaymentIntent has a charge for each."""
+    if facts.object_type == "checkout_session":
+        return facts.object_type, facts.object_id
+    charge = facts.related.get("charge")
+    return None if charge is None else ("charge", charge)
+
+
+def _time(source: Source, failed: set[ObjectKey]) -> int:
+    """When it was reported. An attempt that failed is no longer pending, whenever that was: a
+    failure that was fetched has the time of its charge."""
+    is_over = source.facts.outcome == "pending" and _attempt(source.facts) in failed
+    return 0 if is_over else source.at
 
 
 def _order(source: Source, at: int) -> tuple[bool, bool, int, str, int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from billhook.kinds import KINDS
 from billhook.projections.changes import (
@@ -19,7 +20,7 @@ from billhook.reducers import newest_wins
 from billhook.reducers.claims import Claim, Claims
 from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Document, Mirrored, Version
-from billhook.reducers.payments import Payment, Payments, Row, Transaction
+from billhook.reducers.payments import Dispute, Payment, Payments, Row, Transaction
 from billhook.reducers.transactions import (
     lacks_refunds,
     refund_transactions,
@@ -143,6 +144,8 @@ def reduce_event(state: State, event: Event, changes: Changes, number: int) -> b
     if (gone := changes.deleted) is not None:
         ours = True
         newest_wins.delete(state.mirrored(gone), event.created)
+        if (payment := state.payments.by_ref.get(gone)) is not None:
+            payment.changed = True
         if gone[0] == "customer":
             state.claims.delete_customer(gone[1])
     if changes.payment is not None:
@@ -252,12 +255,33 @@ def _subject_of(state: State, mirrored: Mirrored) -> Subject | None:
     return state.claims.subject_at(customer, mirrored.shown.version.at)
 
 
+def _show_disputes(state: State, payment: Payment) -> None:
+    """Let a payment show its disputes as their rows are saved."""
+    for key in payment.refs:
+        mirrored = state.objects.get(key)
+        if mirrored is None or key[0] != "dispute":
+            continue
+        row: Any = mirrored.row
+        if mirrored.removed:
+            payment.disputes.pop(key[1], None)
+        elif row is not None:
+            payment.disputes[key[1]] = Dispute(
+                row["status"],
+                row["reason"],
+                row["amount"],
+                row["currency"],
+                row["evidence_due_by"],
+                row["provider_created_at"],
+            )
+
+
 def _transactions(state: State) -> Iterator[tuple[Payment, Row, Transaction]]:
     moved = state.claims.moved
     for payment in state.payments.by_id.values():
         sources = payment.sources.values()
         if not payment.changed and not any(s.facts.customer_id in moved for s in sources):
             continue
+        _show_disputes(state, payment)
         transaction = transaction_of(payment, state.claims)
         if transaction is not None:
             yield payment, payment.row or Row.new(), transaction

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from billhook.kinds.disputes import CLOSED
 from billhook.projections.changes import Outcome, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claims
 from billhook.reducers.conversion import Conversion
@@ -218,21 +219,24 @@ def disputed(payment: Payment, conversion: Conversion) -> Disputed:
     `at` is when the newest one was created, since Stripe withdraws the money then; a lost one
     takes precedence.
     """
-    known = sorted(
-        (each.facts for each in payment.disputes.values()),
-        key=lambda facts: (facts.status == "lost", facts.created or 0, facts.object_id),
-    )
+    known = [
+        dispute
+        for _, dispute in sorted(
+            payment.disputes.items(),
+            key=lambda item: (item[1].status == "lost", item[1].created or 0, item[0]),
+        )
+    ]
     if not known:
         return Disputed()
     newest = known[-1]
     counted = [each for each in known if each.status not in _COST_NOTHING]
-    amounts = [(each, conversion.of(each.amount, each.currency) or 0) for each in counted]
+    amounts = [(each, conversion.of(each.amount or 0, each.currency) or 0) for each in counted]
     return Disputed(
         sum(amount for _, amount in amounts),
         sum(amount for each, amount in amounts if each.status == "lost"),
         newest.status,
         newest.reason,
-        None if newest.rank else newest.due_by,
+        None if newest.status in CLOSED else newest.due_by,
         newest.created,
     )
 

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 
 from billhook.kinds import KINDS, Kind
+from billhook.kinds.disputes import DISPUTE
 from billhook.rows.lookups import LOOKUPS, STRIPE, epoch, row_of
 from billhook.rows.tables import PAYMENT_TABLES, TABLES, Table
 
@@ -37,6 +38,17 @@ _LOAD_ROWS = """\
 _LOAD_PAYMENT_ROWS = """\
 -- Load all that is known of payments.
 """
+# What a payment shows of its disputes, which are mirrored objects: reducers.payments.Dispute.
+_OF_DISPUTE = {"environment": "r.environment", DISPUTE.key: "r.object_id"}
+_DISPUTES = f"""
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        r.payment_id, t.dispute_id, t.status, t.reason, t.amount, t.currency,
+        {epoch("evidence_due_by")}, {epoch("provider_created_at")}))
+    INTO disputes
+    FROM :billhook.payment_refs r
+    CROSS JOIN LATERAL (
+            {row_of(f":payments.{DISPUTE.table}", _OF_DISPUTE)}) t
+    WHERE r.payment_id = ANY (ids) AND r.object_type = 'dispute'::text;"""
 _SAVE = """\
 -- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
 -- that go. A row's `raw` is the number of one of `documents`, in which `object_path` leads to
@@ -206,7 +218,7 @@ def functions() -> str:
     )
     load_payments = _LOAD_PAYMENT_ROWS + _load(
         "load_payment_rows(ids bigint[], OUT loaded json)",
-        {each.label: _whole(each) for each in PAYMENT_TABLES},
+        {each.label: _whole(each) for each in PAYMENT_TABLES} | {"disputes": _DISPUTES},
     )
     parts = [_delete(table) for table in TABLES if table.deletes]
     parts += map(_upsert, TABLES)

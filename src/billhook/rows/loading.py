@@ -15,7 +15,7 @@ import orjson
 from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.kinds import KINDS
 from billhook.postgres import Connection
-from billhook.projections.changes import Changes, DisputeFacts, PaymentSource, RefundFacts
+from billhook.projections.changes import Changes, PaymentSource, RefundFacts
 from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
 from billhook.reducers.missing import Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
@@ -31,7 +31,6 @@ from billhook.reducers.payments import (
 from billhook.reducers.reduce import Session, State, Unnamed
 from billhook.rows.saving import Rows, rows_of
 from billhook.rows.tables import (
-    PAYMENT_DISPUTES,
     PAYMENT_REFS,
     PAYMENT_REFUNDS,
     PAYMENT_SOURCES,
@@ -80,6 +79,8 @@ class Wanted:
                 self._want_customer(changes.mirror.row[kind.customer])
         if changes.deleted is not None:
             self._want_object(changes.deleted)
+            if changes.deleted[0] == "dispute":
+                self.refs.add(changes.deleted)
             if changes.deleted[0] == "customer":
                 self._want_customer(changes.deleted[1])
         if (claim := changes.claim) is not None:
@@ -271,10 +272,8 @@ def payments_of(found: dict[str, Any]) -> Payments:
         at, event_id, rank = (row.pop(f"version_{each}") for each in ("at", "event_id", "rank"))
         refund = RefundFacts(created=row.pop("provider_created_at"), rank=rank, **row)
         payment.refunds[refund.object_type, refund.object_id] = Refund(at, event_id, refund)
-    for payment, row in rows(PAYMENT_DISPUTES):
-        at, event_id, rank = (row.pop(f"version_{each}") for each in ("at", "event_id", "rank"))
-        dispute = DisputeFacts(created=row.pop("provider_created_at"), rank=rank, **row)
-        payment.disputes[dispute.object_id] = Dispute(at, event_id, dispute)
+    for payment_id, dispute_id, *shown in found["rows"]["disputes"] or ():
+        payments.by_id[payment_id].disputes[dispute_id] = Dispute(*shown)
     for payment, row in rows(TRANSACTIONS):
         shown = Row(row.pop("id"), saved := Transaction(**row), payment.id)
         if saved.type == "refund":

@@ -149,11 +149,6 @@ def _add_payments(rows: Rows, state: State, result: Result) -> None:
         row = _facts(refund.facts, payment, refund.at, refund.event_id)
         row["version_rank"] = row.pop("rank")
         _add(rows, "payment_refunds", row)
-    for dispute_id, payment in payments.new_disputes.items():
-        dispute = payment.disputes[dispute_id]
-        row = _facts(dispute.facts, payment, dispute.at, dispute.event_id)
-        row["version_rank"] = row.pop("rank")
-        _add(rows, "payment_disputes", row)
     for payment, stored, transaction in result.transactions:
         _add_transaction(rows, payment, stored, transaction)
     for row_id in payments.deleted_rows:

@@ -161,22 +161,6 @@ PAYMENT_REFUNDS = Table(
         "provider_created_at": "timestamptz",
     },
 )
-PAYMENT_DISPUTES = Table(
-    ":billhook.payment_disputes",
-    {"environment": "", "object_id": "text"},
-    {
-        "payment_id": "bigint",
-        "version_at": "timestamptz",
-        "version_rank": "smallint",
-        "version_event_id": "text",
-        "status": "text",
-        "reason": "text",
-        "amount": "bigint",
-        "currency": "text",
-        "due_by": "timestamptz",
-        "provider_created_at": "timestamptz",
-    },
-)
 TRANSACTIONS = Table(
     ":payments.transactions",
     {"id": "uuid"},
@@ -215,7 +199,7 @@ TRANSACTIONS = Table(
     on_conflict={"raw": "CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END"},
     deletes=True,
 )
-PAYMENT_TABLES = (PAYMENT_REFS, PAYMENT_SOURCES, PAYMENT_REFUNDS, PAYMENT_DISPUTES, TRANSACTIONS)
+PAYMENT_TABLES = (PAYMENT_REFS, PAYMENT_SOURCES, PAYMENT_REFUNDS, TRANSACTIONS)
 """What belongs to a payment is loaded whole, by its `payment_id`."""
 
 INTERNAL = (

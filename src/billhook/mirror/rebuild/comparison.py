@@ -44,7 +44,6 @@ _NUMBERED = (
     "payment_refs",
     "payment_sources",
     "payment_refunds",
-    "payment_disputes",
     "transactions",
 )
 _TAKE_NUMBERS = """

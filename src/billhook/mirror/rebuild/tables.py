@@ -76,7 +76,6 @@ TABLES = (
     Table("billhook.payment_refs", ("$object_type", "$object_id"), "$object_id"),
     Table("billhook.payment_sources", ("$object_type", "$object_id", "$outcome"), "$object_id"),
     Table("billhook.payment_refunds", ("$object_type", "$object_id"), "$object_id"),
-    Table("billhook.payment_disputes", ("$object_id",), "$object_id"),
     Table(
         "billhook.tombstones",
         ("$object_type", "$object_id"),

@@ -14,6 +14,7 @@ from billhook.errors import BillhookError
 from billhook.kinds import Kind
 from billhook.mirror import fetching
 from billhook.mirror.sync.ranges import Range, params_of, split, write_page
+from billhook.mirror.unlisted import unlisted
 from billhook.postgres import repeat_collisions
 from billhook.postgres.leases import LeaseLost
 from billhook.postgres.providers import of_stripe
@@ -142,44 +143,46 @@ def _refuse(
     )
 
 
+# The customer is looked up by its complete key, row by row: a join could be planned otherwise.
 _UNKNOWN_PAYERS = """
-SELECT DISTINCT m.provider_customer_id AS id FROM payments.customer_mappings m
+SELECT ARRAY[m.provider_customer_id] AS ids, m.created_at AS at FROM payments.customer_mappings m
 WHERE m.provider = 'stripe' AND m.environment = $1
-  AND NOT EXISTS (
-      SELECT FROM payments.customers c
-      WHERE c.provider = 'stripe' AND c.environment = $1 AND NOT c.deleted
-        AND c.provider_customer_id = m.provider_customer_id)
-ORDER BY 1 LIMIT $2
+  AND (
+      SELECT c.deleted FROM payments.customers c
+      WHERE c.provider = 'stripe' AND c.environment = $1
+        AND c.provider_customer_id = m.provider_customer_id) IS NOT FALSE
 """
 
 
 async def absent(
     reader: fetching.StripeReader, kind: Kind, seen: set[str], at: int, most: int
-) -> list[str]:
+) -> tuple[list[str], int]:
     """Mirrored objects from before `at` that were missing in Stripe's list; and mapped customers
-    that were never mirrored, or are deleted."""
+    that were never mirrored, or are deleted.
+
+    Returns:
+        The ids of the oldest, and how many there are in total.
+    """
     alive = "AND NOT t.deleted" if kind.keeps_deleted else ""
     query = f"""
-        SELECT {kind.key} AS id FROM payments.{kind.table} AS t
+        SELECT ARRAY[t.{kind.key}] AS ids, coalesce(t.provider_event_at, '-infinity') AS at
+        FROM payments.{kind.table} AS t
         WHERE {of_stripe(kind.table)}
-          AND coalesce(provider_event_at, '-infinity') < pg_catalog.to_timestamp($3)
+          AND coalesce(t.provider_event_at, '-infinity') < pg_catalog.to_timestamp($2)
           {alive}
-          AND NOT EXISTS (
-              SELECT FROM pg_catalog.unnest($2::text[]) AS seen WHERE seen = t.{kind.key})
-        ORDER BY provider_event_at NULLS FIRST LIMIT $4
     """  # noqa: S608 — names from KINDS, nothing of the caller's
-    async with reader.database.connection() as connection:
-        rows = await connection.fetch(query, reader.environment, list(seen), at, most)
-        if kind.name == "customer":
-            rows += await connection.fetch(_UNKNOWN_PAYERS, reader.environment, most)
-    return [row["id"] for row in rows]
+    rows, total = await unlisted(reader, query, at, listed=seen, most=most)
+    if kind.name == "customer":
+        payers, number = await unlisted(reader, _UNKNOWN_PAYERS, listed=frozenset(), most=most)
+        rows, total = rows + payers, total + number
+    return [row["ids"][0] for row in rows], total
 
 
 async def remove_absent(reader: fetching.StripeReader, reading: Reading, at: int) -> int:
     """Fetch each object that was missing in Stripe's list, and remove those that don't exist."""
     if not reading.complete or reading.error is not None:
         return 0
-    gone_perhaps = await absent(reader, reading.kind, reading.seen, at, _CONFIRM_MOST)
+    gone_perhaps, _ = await absent(reader, reading.kind, reading.seen, at, _CONFIRM_MOST)
     gone = 0
 
     async def confirm(object_id: str) -> None:

@@ -10,6 +10,7 @@ import asyncpg
 
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
+from billhook.mirror.unlisted import unlisted
 from billhook.mirror.verify.reading import CONFIRMED, one_repair
 from billhook.models import Drift, Money, VerifiedTable
 from billhook.paths import encoded
@@ -20,36 +21,36 @@ TABLE = "payments.transactions"
 PAID = ("succeeded", "refunded", "partially_refunded")
 """Statuses of a payment that Stripe collected."""
 
+
+def _objects(object_type: str) -> str:
+    return f"""ARRAY(
+        SELECT r.object_id FROM billhook.payment_refs r
+        WHERE r.payment_id = t.payment_id AND r.object_type = '{object_type}'
+        ORDER BY r.object_id)"""  # noqa: S608
+
+
 # Mirrored payments that are missing in Stripe's list. Payments outside Stripe have neither a
 # PaymentIntent nor a charge.
-_EXTRA = """
-SELECT t.amount, t.currency, t.paid_at,
-    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
-        FILTER (WHERE r.object_type = 'payment_intent') AS intents,
-    pg_catalog.array_agg(r.object_id ORDER BY r.object_id)
-        FILTER (WHERE r.object_type = 'charge') AS charges
-FROM payments.transactions t
-JOIN billhook.payment_refs r ON r.payment_id = t.payment_id AND r.environment = $1
-    AND r.object_type IN ('payment_intent', 'charge')
-WHERE t.provider = 'stripe' AND t.environment = $1 AND t.type <> 'refund'
+_EXTRA = f"""
+SELECT t.amount, t.currency, t.paid_at AS at, of.intents, of.charges,
+    of.intents || of.charges AS ids
+FROM payments.transactions t CROSS JOIN LATERAL (
+    SELECT {_objects("payment_intent")} AS intents, {_objects("charge")} AS charges
+) AS of
+WHERE {of_stripe("transactions", "t")} AND t.type <> 'refund'
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
   AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
-GROUP BY t.id
-HAVING NOT pg_catalog.bool_or(EXISTS (
-    SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = r.object_id))
-ORDER BY t.paid_at DESC LIMIT $5
-"""
+  AND of.intents || of.charges <> '{{}}'
+"""  # noqa: S608
 # The same for refunds; a failed one moved no money.
 _EXTRA_REFUNDS = f"""
-SELECT t.provider_object_id AS id, t.status, t.amount, t.currency, t.refunded_at, t.updated_at
+SELECT ARRAY[t.provider_object_id] AS ids, t.status, t.amount, t.currency, t.refunded_at,
+    t.updated_at, coalesce(t.provider_created_at, t.created_at) AS at
 FROM payments.transactions t
 WHERE {of_stripe("transactions", "t")} AND t.type = 'refund' AND t.status <> 'failed'
   AND t.provider_object_type = 'refund'
   AND coalesce(t.provider_created_at, t.created_at) >= pg_catalog.to_timestamp($2)
   AND coalesce(t.provider_created_at, t.created_at) < pg_catalog.to_timestamp($3)
-  AND NOT EXISTS (
-      SELECT FROM pg_catalog.unnest($4::text[]) AS seen WHERE seen = t.provider_object_id)
-ORDER BY t.provider_object_id LIMIT $5
 """  # noqa: S608
 _STATUS = """
 SELECT t.status FROM billhook.payment_refs r
@@ -81,18 +82,16 @@ async def extra_payments(
 ) -> None:
     """Mirrored payments that Stripe did not collect. A repair shows the state at Stripe; a payment
     that does not exist at Stripe is left for manual review."""
-    async with reader.database.connection() as connection:
-        rows = await connection.fetch(_EXTRA, reader.environment, since, at, list(seen), CONFIRMED)
+    rows, total = await unlisted(reader, _EXTRA, since, at, listed=seen, most=CONFIRMED)
+    found.unconfirmed += total - len(rows)
     for row in rows:
-        intents = [
-            await refreshes.find_payment_intent(reader, each) for each in row["intents"] or ()
-        ]
+        intents = [await refreshes.find_payment_intent(reader, each) for each in row["intents"]]
         known = [each for each in intents if each is not None]
         if any(each.get("status") == "succeeded" for each in known):
             continue  # its charge is older than the connection
         if not row["intents"] and await _took(reader, row["charges"]):
             continue
-        drift = _drift(found, (row["intents"] or row["charges"])[0], row["paid_at"], row)
+        drift = _drift(found, row["ids"][0], row["at"], row)
         if repair:
             drift.repaired = False
             for each in known:
@@ -115,18 +114,17 @@ async def extra_refunds(
     repair: bool,
 ) -> None:
     """Mirrored refunds that do not exist at Stripe."""
-    async with reader.database.connection() as connection:
-        rows = await connection.fetch(
-            _EXTRA_REFUNDS, reader.environment, since, at, list(seen), CONFIRMED
-        )
+    rows, total = await unlisted(reader, _EXTRA_REFUNDS, since, at, listed=seen, most=CONFIRMED)
+    found.unconfirmed += total - len(rows)
     for row in rows:
-        if await refreshes.refund(reader, row["id"]) is not None:
+        (refund_id,) = row["ids"]
+        if await refreshes.refund(reader, refund_id) is not None:
             continue  # it is older than the connection
-        drift = _drift(found, row["id"], row["refunded_at"] or row["updated_at"], row)
+        drift = _drift(found, refund_id, row["refunded_at"] or row["updated_at"], row)
         if repair:
             drift.repaired = False
-            with one_repair(TABLE, row["id"]):
-                await refreshes.withdraw_refund(reader, row["id"], at)
+            with one_repair(TABLE, refund_id):
+                await refreshes.withdraw_refund(reader, refund_id, at)
                 drift.repaired = True
         if not drift.repaired and row["status"] == "refunded" and row["currency"]:
             sums.of(row["currency"]).refunds += row["amount"] or 0

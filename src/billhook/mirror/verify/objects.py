@@ -56,7 +56,9 @@ async def compare_list(
                 suspects |= await _suspects(reader, kind, page.objects, page.at, found)
         found.complete = until is None or time.monotonic() < until
         if found.complete:
-            suspects.update(await absent(reader, kind, seen, at, CONFIRMED))
+            gone, total = await absent(reader, kind, seen, at, CONFIRMED)
+            found.unconfirmed += total - len(gone)
+            suspects.update(gone)
         await _confirm(reader, kind, sorted(suspects), found, repair=repair)
     except LeaseLost:
         raise

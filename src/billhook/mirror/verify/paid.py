@@ -38,8 +38,8 @@ WHERE p.environment = $1
 # The rows of these PaymentIntents, or of charges without one, with Stripe's values. A pending or
 # failed refund may or may not be part of the refunded amount of its charge (stripe-facts 30).
 _PAYMENTS = """
-SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status, t.updated_at,
-    t.raw = '{}' AS bare, asked.object_type,
+SELECT asked.of, asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status,
+    t.updated_at, t.raw = '{}' AS bare, asked.object_type,
     asked.amount AS expected, asked.given_back, asked.currency AS asked_currency,
     (SELECT coalesce(pg_catalog.sum(f.amount), 0::numeric) FROM billhook.payment_refunds f
      WHERE f.payment_id = t.payment_id AND f.object_type = 'refund' AND f.status <> 'refunded'
@@ -51,14 +51,14 @@ SELECT asked.id, t.payment_id, t.amount, t.amount_refunded, t.currency, t.status
 FROM ROWS FROM (
     pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]::bigint[]),
     pg_catalog.unnest($4::text[]::bigint[]), pg_catalog.unnest($5::text[]),
-    pg_catalog.unnest($6::text[])
-) AS asked(id, amount, given_back, currency, object_type)
+    pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::text[])
+) AS asked(id, amount, given_back, currency, object_type, of)
 JOIN billhook.payment_refs r
     ON r.environment = $1 AND r.object_type = asked.object_type AND r.object_id = asked.id
 JOIN payments.transactions t ON t.payment_id = r.payment_id AND t.type <> 'refund'
 """
 _REFUNDS = """
-SELECT t.provider_object_id AS id, t.payment_id, t.amount, t.currency, t.status, t.updated_at,
+SELECT t.provider_object_id AS of, t.payment_id, t.amount, t.currency, t.status, t.updated_at,
     t.raw = '{}' AS bare, (
         SELECT p.status = 'failed' FROM payments.transactions p
         WHERE p.payment_id = t.payment_id AND p.type <> 'refund') AS of_nothing
@@ -76,7 +76,8 @@ class _Movement:
 
     Attributes:
         id: of the PaymentIntent, of the charge if it has none, or of the refund.
-        status: of a payment `taken`, or `released` if it was authorized and never captured.
+        status: of a payment `taken`, `released` if it was authorized and never captured, or
+            `unpaid` if the attempt failed.
         at: the time of Stripe's response.
     """
 
@@ -148,14 +149,17 @@ async def _compare(
             shown = await _shown(reader, kind, moved)
             for each in moved:
                 found.objects += 1
-                seen.update((each.id, each.object["id"]))
-                row = shown.get(each.id)
+                if each.status != "unpaid":
+                    seen.update((each.id, each.object["id"]))
+                row = shown.get(each.object["id"])
                 if not _differences(kind, each, row):
                     _count(sums, kind, each, row)
                 elif row is None and each.created > page.at - YOUNG:
                     found.in_flight += 1
-                else:
+                elif len(suspects) < CONFIRMED:
                     suspects.append(each)
+                else:
+                    found.unconfirmed += 1
         found.complete = until is None
         await _confirm(reader, kind, suspects, found, sums, repair=repair)
         if found.complete:
@@ -168,20 +172,22 @@ async def _compare(
 
 
 def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | None:
-    """The money that a charge or refund moved; None if it moved none and has no row."""
+    """The money that a charge or refund moved, or failed to move; None if it is in progress or has
+    no row."""
     created = timestamp(stripe_object.get("created")) or 0
     if kind == "charge":
         intent_id, taken = id_of(stripe_object.get("payment_intent")), captured(stripe_object)
         authorized = stripe_object.get("status") == "succeeded"
-        released = intent_id is not None and stripe_object.get("refunded")
-        if not authorized or not (taken or released):
+        released = authorized and intent_id is not None and stripe_object.get("refunded")
+        failed = stripe_object.get("status") == "failed" and intent_id is not None
+        if not (authorized and taken) and not released and not failed:
             return None
         return _Movement(
             intent_id or stripe_object["id"],
-            taken or integer(stripe_object.get("amount")) or 0,
+            (taken if authorized else None) or integer(stripe_object.get("amount")) or 0,
             given_back(stripe_object),
             text(stripe_object.get("currency")) or "",
-            "taken" if taken else "released",
+            "unpaid" if failed else "taken" if taken else "released",
             created,
             at,
             stripe_object,
@@ -197,6 +203,8 @@ def _movement(kind: Kind, stripe_object: StripeObject, at: int) -> _Movement | N
 
 
 async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -> dict[str, Row]:
+    """The rows of these charges or refunds, by the id of each. Several charges of one PaymentIntent
+    have the same row."""
     ids = [each.id for each in moved]
     async with reader.database.connection() as connection:
         if kind == "refund":
@@ -211,11 +219,12 @@ async def _shown(reader: StripeReader, kind: Kind, moved: Sequence[_Movement]) -
                 [str(each.given_back) for each in moved],
                 [each.currency for each in moved],
                 ["payment_intent" if each.intent_id else "charge" for each in moved],
+                [each.object["id"] for each in moved],
             )
         found = [dict(row) for row in rows]
         if kind == "charge":
             await _convert(connection, reader, found)
-    return {row["id"]: row for row in found}
+    return {row["of"]: row for row in found}
 
 
 async def _convert(
@@ -237,6 +246,9 @@ async def _convert(
 
 
 def _differences(kind: Kind, moved: _Movement, row: Row | None) -> list[str]:
+    if moved.status == "unpaid":
+        # Other attempts decide the rest. A payment that nobody could collect may have no row.
+        return ["status"] if row is not None and row["status"] == "pending" else []
     if row is None:
         return ["*"]
     found = _refund_differs(moved, row) if kind == "refund" else _payment_differs(moved, row)
@@ -277,6 +289,8 @@ def _status(amount: int, refunded: int) -> str:
 
 def _count(sums: Sums, kind: Kind, moved: _Movement, row: Row | None) -> None:
     """Add Stripe's amounts and the mirrored ones, in the currency of the row."""
+    if moved.status == "unpaid":
+        return
     of_nothing = row is not None and kind == "refund" and row["status"] == "failed"
     if moved.counts and not of_nothing:
         amount, currency = moved.amount, moved.currency
@@ -305,10 +319,12 @@ async def _confirm(
     repair: Ledger | None,
 ) -> None:
     """Fetch each suspect again: if it still differs, it has drifted."""
-    found.unconfirmed = max(0, len(suspects) - CONFIRMED)
     counted: set[int] = set()
+    others = {each.id for each in suspects if each.status != "unpaid"}
 
     async def one(suspect: _Movement) -> None:
+        if suspect.status == "unpaid" and suspect.id in others:
+            return  # another attempt decides
         moved = await _fetched_again(reader, kind, suspect)
         row = await _row(reader, kind, moved)
         if row is not None and kind == "charge":
@@ -316,7 +332,7 @@ async def _confirm(
                 return  # together with another PaymentIntent of the same invoice
             counted.add(row["payment_id"])
         differing = _differences(kind, moved, row)
-        if differing and kind == "charge" and await _captures_more(reader, moved, row):
+        if differing and kind == "charge" and await _is_open(reader, moved, row):
             found.in_flight += 1
             return
         drift = _drift(found.table, moved, row, differing) if differing else None
@@ -328,19 +344,20 @@ async def _confirm(
             found.drift.append(drift)
         _count(sums, kind, moved, row)
 
-    await for_each(suspects[:CONFIRMED], one, _AT_ONCE)
+    await for_each(suspects, one, _AT_ONCE)
 
 
-async def _captures_more(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
-    """Whether only a part has been captured: it counts when the PaymentIntent succeeds."""
+async def _is_open(reader: StripeReader, moved: _Movement, row: Row | None) -> bool:
+    """Whether another attempt is in progress, or only a part has been captured: it counts when the
+    PaymentIntent succeeds."""
     if moved.intent_id is None or (row is not None and row["status"] in PAID):
         return False
     intent = await refreshes.find_payment_intent(reader, moved.intent_id)
-    return intent is not None and intent.get("status") == "requires_capture"
+    return intent is not None and intent.get("status") in ("requires_capture", "processing")
 
 
 async def _row(reader: StripeReader, kind: Kind, moved: _Movement) -> Row | None:
-    return (await _shown(reader, kind, [moved])).get(moved.id)
+    return (await _shown(reader, kind, [moved])).get(moved.object["id"])
 
 
 async def _fetched_again(reader: StripeReader, kind: Kind, suspect: _Movement) -> _Movement:

@@ -451,8 +451,8 @@ DECLARE
     payment_refs json;
     payment_sources json;
     payment_refunds json;
-    payment_disputes json;
     transactions json;
+    disputes json;
 BEGIN
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
         t.object_type, t.object_id, t.payment_id))
@@ -472,11 +472,6 @@ BEGIN
             t.charge_id, extract(epoch FROM t.provider_created_at)::bigint))
     INTO payment_refunds FROM :billhook.payment_refunds t WHERE t.payment_id = ANY (ids);
     SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
-        t.object_id, t.payment_id, extract(epoch FROM t.version_at)::bigint, t.version_rank,
-            t.version_event_id, t.status, t.reason, t.amount, t.currency, extract(epoch FROM
-            t.due_by)::bigint, extract(epoch FROM t.provider_created_at)::bigint))
-    INTO payment_disputes FROM :billhook.payment_disputes t WHERE t.payment_id = ANY (ids);
-    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
         t.id, t.type, t.status, t.subject_type, t.subject_id, t.provider_customer_id,
             t.customer_email_snapshot, t.provider_object_type, t.provider_object_id,
             t.provider_parent_object_type, t.provider_parent_object_id, t.related_object_ids,
@@ -487,9 +482,20 @@ BEGIN
             t.dispute_status, t.dispute_reason, extract(epoch FROM t.dispute_due_by)::bigint,
             extract(epoch FROM t.disputed_at)::bigint, t.payment_id))
     INTO transactions FROM :payments.transactions t WHERE t.payment_id = ANY (ids);
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+        r.payment_id, t.dispute_id, t.status, t.reason, t.amount, t.currency,
+        extract(epoch FROM t.evidence_due_by)::bigint, extract(epoch FROM t.provider_created_at)::bigint))
+    INTO disputes
+    FROM :billhook.payment_refs r
+    CROSS JOIN LATERAL (
+            SELECT * FROM :payments.stripe_disputes t
+            WHERE t.environment = r.environment
+              AND t.dispute_id >= r.object_id AND t.dispute_id <= r.object_id
+            ORDER BY t.dispute_id LIMIT 1) t
+    WHERE r.payment_id = ANY (ids) AND r.object_type = 'dispute'::text;
     loaded := pg_catalog.json_build_object(
         'payment_refs', payment_refs, 'payment_sources', payment_sources, 'payment_refunds',
-            payment_refunds, 'payment_disputes', payment_disputes, 'transactions', transactions);
+            payment_refunds, 'transactions', transactions, 'disputes', disputes);
 END $$;
 
 -- Save the rows that a batch changed: for each table an upsert by the complete key, after the rows
@@ -1157,31 +1163,6 @@ BEGIN
             description = EXCLUDED.description,
             payment_intent_id = EXCLUDED.payment_intent_id,
             charge_id = EXCLUDED.charge_id,
-            provider_created_at = EXCLUDED.provider_created_at;
-    END IF;
-    IF rows ? 'payment_disputes'::text THEN
-        INSERT INTO :billhook.payment_disputes AS old (
-            environment, object_id, payment_id, version_at, version_rank, version_event_id,
-            status, reason, amount, currency, due_by, provider_created_at)
-        SELECT
-            env, r.object_id, r.payment_id, pg_catalog.to_timestamp(r.version_at::double
-            precision), r.version_rank, r.version_event_id, r.status, r.reason, r.amount,
-            r.currency, pg_catalog.to_timestamp(r.due_by::double precision),
-            pg_catalog.to_timestamp(r.provider_created_at::double precision)
-        FROM pg_catalog.jsonb_to_recordset(rows -> 'payment_disputes'::text) AS r(
-            object_id text, payment_id bigint, version_at bigint, version_rank smallint,
-            version_event_id text, status text, reason text, amount bigint, currency text,
-            due_by bigint, provider_created_at bigint)
-        ON CONFLICT (environment, object_id) DO UPDATE SET
-            payment_id = EXCLUDED.payment_id,
-            version_at = EXCLUDED.version_at,
-            version_rank = EXCLUDED.version_rank,
-            version_event_id = EXCLUDED.version_event_id,
-            status = EXCLUDED.status,
-            reason = EXCLUDED.reason,
-            amount = EXCLUDED.amount,
-            currency = EXCLUDED.currency,
-            due_by = EXCLUDED.due_by,
             provider_created_at = EXCLUDED.provider_created_at;
     END IF;
     IF rows ? 'transactions'::text THEN
