@@ -48,7 +48,8 @@ class Buying:
     def lose_answer(self, path: str, *, happened: bool = True) -> None:
         """Stripe fails at the next POST: after its effect, and for ever under that key, or before
         it, as long as the SDK tries."""
-        fault: Any = {"status": 500, "after_effect": True, "stored": True}
+        at_once = {"Stripe-Should-Retry": "false"}  # so the SDK does not repeat it
+        fault: Any = {"status": 500, "after_effect": True, "stored": True, "headers": at_once}
         if not happened:
             fault = {"cut": True, "times": 3}
         self.control("fault", method="POST", path_prefix=path, **fault)

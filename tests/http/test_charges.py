@@ -272,6 +272,22 @@ def test_a_charge_whose_answer_was_lost_is_completed_and_never_repeated(
     assert [(r["status"], r["amount"]) for r in rows(api)] == [("succeeded", 2500)]
 
 
+@pytest.mark.parametrize("refusal", [429, 401, 403])
+@pytest.mark.parametrize("path", ["/v1/payment_intents", "/v1/payment_intents/pi_"])
+def test_a_refusal_says_nothing_about_an_earlier_attempt_whose_answer_was_lost(
+    api: Api, shop: Buying, path: str, refusal: int
+) -> None:
+    customer = shop.customer()
+    shop.control("fault", method="POST", path_prefix=path, cut=True, after_effect=True)
+    shop.control("fault", method="POST", path_prefix=path, status=refusal)
+    charged(api, refusal, customerId=customer.id)
+    assert charged(api, 409, customerId=customer.id, amount=1)["error"] == (
+        "PAYMENT_IDEMPOTENCY_KEY_REUSED"
+    )
+    assert charged(api, customerId=customer.id)["status"] == "succeeded"
+    assert intents(shop) == [("succeeded", 2500)]
+
+
 def test_what_stripe_refuses_to_create_may_be_corrected_under_the_same_key(
     api: Api, shop: Buying
 ) -> None:

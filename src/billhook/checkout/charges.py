@@ -38,7 +38,14 @@ from billhook.postgres import Database
 from billhook.postgres.refusals import unfinished
 from billhook.projections import Event
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject, details_of, refusal_of
+from billhook.stripe.gateway import (
+    Fetched,
+    Gateway,
+    StripeObject,
+    details_of,
+    is_rejected,
+    refusal_of,
+)
 
 _FIND = """
 SELECT id, request_hash, customer_id, payment_method_id, payment_intent_id, attempt, created_at
@@ -54,9 +61,8 @@ _STORE_INTENT = """
 UPDATE billhook.charge_requests SET payment_intent_id = coalesce(payment_intent_id, $2)
 WHERE id = $1 RETURNING payment_intent_id
 """
-# Stripe refused to create a PaymentIntent: the same key may be used for a better request.
+# Stripe rejected a PaymentIntent: the same key may be used for a better request.
 _FORGET = "DELETE FROM billhook.charge_requests WHERE id = $1 AND payment_intent_id IS NULL"
-_REFUSALS = frozenset((400, 401, 402, 403, 404))
 # Stripe stores its own failures, too, and would repeat one under the same key. Another key does no
 # harm: nothing is paid but the stored PaymentIntent, and that only once.
 _NEXT_ATTEMPT = "UPDATE billhook.charge_requests SET attempt = attempt + 1 WHERE id = $1"
@@ -226,8 +232,7 @@ async def _intent(reader: LiveReader, request: _Request) -> StripeObject:
     try:
         answer = await _post(reader, request, "/v1/payment_intents", _params(request), "create")
     except BillhookError as error:
-        refusal = refusal_of(error)
-        if refusal is not None and refusal.status in _REFUSALS:
+        if is_rejected(error):
             await reader.database.execute(_FORGET, request.id)
         if is_unknown_customer(error):
             await forget_customer(reader, request.customer)

@@ -1,7 +1,8 @@
 """The requests for refunds (`billhook.refund_requests`): each is stored before Stripe is asked.
 
 Of several requests for one payment, one is decided at a time, in a short transaction. A request
-counts as refunded until Stripe has refused it, so that together they never exceed what is left.
+counts as refunded until it is known that Stripe has refunded nothing, so that together they never
+exceed what is left. Until then, it is repeated with the same idempotency key at Stripe.
 
 Without an idempotency key, the same request for the same payment within a minute is a repetition: a
 double click, or a client that did not wait for the response.
@@ -54,26 +55,25 @@ ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
 UPDATE billhook.refund_requests
-SET status = 'requested', attempt = attempt + 1, asking = 1, requested_at = now(), amount = $2,
-    line_items = $3
+SET status = 'requested', attempt = attempt + 1, requested_at = now(), asked_at = now(),
+    amount = $2, line_items = $3
 WHERE id = $1
 RETURNING attempt
 """
 _ASKED_AGAIN = """
-UPDATE billhook.refund_requests SET asking = asking + 1, requested_at = now() WHERE id = $1
+UPDATE billhook.refund_requests SET asked_at = clock_timestamp() WHERE id = $1
 """
 _CREATED = """
 UPDATE billhook.refund_requests SET status = 'created', refund_id = $2 WHERE id = $1
 """
-# Unless another request with the same key is still asking, or was more successful.
 _REFUSED = """
-UPDATE billhook.refund_requests
-SET asking = asking - 1, status = CASE WHEN asking <= 1 THEN 'refused' ELSE status END
+UPDATE billhook.refund_requests SET status = 'refused'
 WHERE id = $1 AND status = 'requested' AND attempt = $2
 """
+_FAILED = f"""{_REFUSED} AND requested_at < now() - interval '2 minutes' RETURNING id"""
 _ABANDONED = """
 UPDATE billhook.refund_requests SET status = 'refused'
-WHERE id = $1 AND status = 'requested' AND requested_at < now() - interval '2 minutes'
+WHERE id = $1 AND status = 'requested' AND asked_at < now() - interval '2 minutes'
 """
 _LINES_OF = """
 SELECT line_items FROM billhook.refund_requests WHERE environment = $1 AND refund_id = $2
@@ -85,7 +85,7 @@ class RefundRequest:
     """A request for a refund, decided and stored.
 
     Attributes:
-        attempt: counts from 1; Stripe refused the earlier ones.
+        attempt: counts from 1; the earlier ones refunded nothing.
         refund_id: the refund, if Stripe has created it.
         earlier: an earlier request stored it.
     """
@@ -202,6 +202,17 @@ async def created(database: Database, request_id: UUID, refund_id: str) -> None:
 async def refused(database: Database, request: RefundRequest) -> None:
     """Stripe refused a request: it refunds nothing."""
     await database.execute(_REFUSED, request.id, request.attempt)
+
+
+async def failed(database: Database, request: RefundRequest) -> bool:
+    """Stripe has no refund of a request that it failed to execute. It may still create what is
+    missing for a moment.
+
+    Returns:
+        Whether that moment is over: the next attempt may use another idempotency key.
+    """
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_FAILED, request.id, request.attempt))
 
 
 async def abandoned(database: Database, request_id: UUID) -> None:

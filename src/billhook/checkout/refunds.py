@@ -36,13 +36,18 @@ from billhook.postgres import Database, repeat_collisions
 from billhook.postgres.refusals import unfinished
 from billhook.reports.lists.transactions import TRANSACTION_COLUMNS
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject, refusal_of
+from billhook.stripe.gateway import (
+    Fetched,
+    Gateway,
+    StripeObject,
+    is_rejected,
+    is_stored_failure,
+    refusal_of,
+)
 from billhook.stripe.list_pages import list_pages
 
 _REQUEST = "insforge_refund_request_id"
 """The metadata of a refund that names its request."""
-_NOT_EXECUTED = frozenset((400, 401, 402, 403, 404, 429))
-"""Statuses of Stripe that mean that no refund was created."""
 _NOTHING_LEFT = frozenset(("charge_already_refunded", "charge_disputed", "charge_not_refundable"))
 
 _REFUND = f"""
@@ -191,16 +196,43 @@ async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRe
         # Stripe forgets idempotency keys after a day; the refund itself names its request.
         refund_id = await _find(reader, request)
     if refund_id is not None:
-        await refund_requests.created(reader.database, request.id, refund_id)
-        with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
-            await _get(reader, refund_id)
-        return refund_id
-    answer = await _create(reader, request, order)
+        return await _created_before(reader, request, refund_id)
+    try:
+        answer = await _create(reader, request, order)
+    except BillhookError as error:
+        if not is_stored_failure(error):
+            raise
+        refund_id = await _find(reader, request)
+        if refund_id is None:
+            raise await _failed(reader, request, error) from error
+        return await _created_before(reader, request, refund_id)
     refund_id = str(answer.data["id"])
     await refund_requests.created(reader.database, request.id, refund_id)
     # A repeated response of Stripe shows the refund as it was at first: so that is its time.
     await _show(reader, answer.data, timestamp(answer.data.get("created")) or answer.at)
     return refund_id
+
+
+async def _created_before(reader: LiveReader, request: RefundRequest, refund_id: str) -> str:
+    await refund_requests.created(reader.database, request.id, refund_id)
+    with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
+        await _get(reader, refund_id)
+    return refund_id
+
+
+async def _failed(
+    reader: LiveReader, request: RefundRequest, error: BillhookError
+) -> UpstreamFailure:
+    """Stripe failed, and has no refund."""
+    over = await refund_requests.failed(reader.database, request)
+    return UpstreamFailure(
+        f"Stripe failed to create the refund: {error.message}",
+        status=error.status,
+        next_actions="Send the same request again, with its idempotencyKey if it has one."
+        if over
+        else "Send the same request again in two minutes, with its idempotencyKey if it has one: "
+        "Stripe may still create the refund.",
+    )
 
 
 async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> Fetched:
@@ -218,7 +250,7 @@ async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefun
         answer = await reader.post("/v1/refunds", params, key)
     except BillhookError as error:
         refusal = refusal_of(error)
-        if refusal is None or refusal.status not in _NOT_EXECUTED:
+        if refusal is None or not is_rejected(error):
             raise  # it may have been created: a repetition finds out
         await refund_requests.refused(reader.database, request)
         if refusal.code in _NOTHING_LEFT or refusal.param == "amount":

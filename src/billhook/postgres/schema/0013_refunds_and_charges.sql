@@ -14,9 +14,9 @@ CREATE TABLE billhook.refund_requests (
     line_items      jsonb NOT NULL DEFAULT '[]',
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
     attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
-    asking          integer NOT NULL DEFAULT 1,  -- who may still be asking Stripe in this attempt
     refund_id       text,
-    requested_at    timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
+    requested_at    timestamptz NOT NULL DEFAULT now(),  -- when this attempt began
+    asked_at        timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX refund_requests_by_key
