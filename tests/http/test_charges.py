@@ -243,6 +243,20 @@ def test_the_same_key_charges_once_and_a_changed_request_is_refused(api: Api, sh
     assert intents(shop) == [("succeeded", 2500)]
 
 
+@pytest.mark.parametrize("lost", [None, "/v1/payment_intents", "/v1/payment_intents/pi_"])
+def test_a_request_is_known_after_another_account_was_connected_for_a_while(
+    api: Api, shop: Buying, lost: str | None
+) -> None:
+    customer = shop.customer()
+    given = {"amount": 2500, "currency": "eur", "idempotencyKey": "k1", "customerId": customer.id}
+    if lost is not None:
+        shop.lose_answer(lost)
+    assert api.admin("POST", "/test/charges", given).is_success is (lost is None)
+    shop.elsewhere_and_back()
+    assert charged(api, customerId=customer.id)["status"] == "succeeded"
+    assert [amount for _, amount in intents(shop) if amount] == [2500]
+
+
 def test_many_at_once_with_one_key_charge_once(api: Api, shop: Buying) -> None:
     customer = shop.customer()
     shop.control("latency", seconds=0.2, path_prefix="/v1/payment_intents")

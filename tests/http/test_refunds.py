@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from api import Api
+from api import Api, connect
+from billhook.mirror import archives
 from buying import Buying, refunded, selling, transactions
 from http_tokens import ANONYMOUS_KEY, token
 from sandboxes import running_sandbox
@@ -186,6 +188,35 @@ def test_the_same_key_refunds_once_and_a_changed_request_is_refused(api: Api, sh
     elsewhere = shop.paid()["payment_intent"]
     assert refunded(api, elsewhere, 409, **body)["error"] == "PAYMENT_IDEMPOTENCY_KEY_REUSED"
     assert refunds_at_stripe(shop, intent) == [300]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_request_is_known_after_another_account_was_connected_for_a_while(
+    api: Api, shop: Buying, *, lost: bool, keyed: bool
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    body = {"payment": intent, "amount": 300} | ({"idempotencyKey": "key-1"} if keyed else {})
+    if lost:
+        shop.lose_answer("/v1/refunds")
+    first = api.admin("POST", "/test/refunds", body)
+    assert first.is_success is not lost
+    shop.elsewhere_and_back()
+    again = api.admin("POST", "/test/refunds", body)
+    assert (again.status_code, again.json()["repeated"]) == (201, True)
+    assert refunds_at_stripe(shop, intent) == [300]
+    _, first_archive = api.books.run(archives.archives)
+    api.books.run(lambda database: archives.restore(database, first_archive.id))
+    assert api.admin("POST", "/test/refunds", body).json()["repeated"] is True
+    assert refunds_at_stripe(shop, intent) == [300]
+
+
+def test_the_same_key_is_another_one_in_another_account(api: Api, shop: Buying) -> None:
+    refunded(api, shop.paid()["payment_intent"], amount=300, idempotencyKey="key-1")
+    other = Buying(api, shop.stripe_url, f"sk_test_{uuid4().hex}")
+    connect(api.books.dsn, shop.stripe_url, other.key)
+    answer = refunded(api, other.paid()["payment_intent"], amount=400, idempotencyKey="key-1")
+    assert (answer["refund"]["amount"], answer["repeated"]) == (400, False)
 
 
 def test_a_double_click_without_a_key_refunds_once_and_a_minute_later_again(

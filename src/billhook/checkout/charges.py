@@ -49,12 +49,13 @@ from billhook.stripe.gateway import (
 
 _FIND = """
 SELECT id, request_hash, customer_id, payment_method_id, payment_intent_id, attempt, created_at
-FROM billhook.charge_requests WHERE environment = $1 AND idempotency_key = $2
+FROM billhook.charge_requests
+WHERE environment = $1 AND account_id = $2 AND idempotency_key = $3
 """
 _INSERT = """
-INSERT INTO billhook.charge_requests (id, environment, idempotency_key, request_hash, customer_id,
-    payment_method_id)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO billhook.charge_requests (id, environment, account_id, idempotency_key, request_hash,
+    customer_id, payment_method_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
 """
 _STORE_INTENT = """
@@ -146,8 +147,8 @@ async def create_charge(
 
 async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
     """Store the request with its customer and payment method, or find the earlier one."""
-    fingerprint = _hash_of(order)
-    if (found := await _stored(reader, order, fingerprint)) is not None:
+    account, fingerprint = await reader.account_id(), _hash_of(order)
+    if (found := await _stored(reader, account, order, fingerprint)) is not None:
         return found
     customer = order.customer_id or await customer_of(
         reader.database, reader.environment, order.subject
@@ -155,24 +156,31 @@ async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
     if customer is None:
         raise _no_customer(reader, order)
     method = order.payment_method_id or await _default_method(reader, order, customer)
-    await reader.database.execute(
-        _INSERT,
-        uuid4(),
-        reader.environment,
-        order.idempotency_key,
-        fingerprint,
-        customer,
-        method,
-    )
-    found = await _stored(reader, order, fingerprint)  # ours, or that of a concurrent request
+    async with reader.database.as_service() as connection:
+        await reader.check(connection)
+        await connection.execute(
+            _INSERT,
+            uuid4(),
+            reader.environment,
+            account,
+            order.idempotency_key,
+            fingerprint,
+            customer,
+            method,
+        )
+    found = await _stored(
+        reader, account, order, fingerprint
+    )  # ours, or that of a concurrent request
     if found is None:
         raise _overtaken()
     return found
 
 
-async def _stored(reader: LiveReader, order: CreateCharge, fingerprint: str) -> _Request | None:
+async def _stored(
+    reader: LiveReader, account: str, order: CreateCharge, fingerprint: str
+) -> _Request | None:
     async with reader.database.connection() as connection:
-        row = await connection.fetchrow(_FIND, reader.environment, order.idempotency_key)
+        row = await connection.fetchrow(_FIND, reader.environment, account, order.idempotency_key)
     if row is None:
         return None
     if row["request_hash"] != fingerprint:

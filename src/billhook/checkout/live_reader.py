@@ -19,6 +19,16 @@ class LiveReader(StripeReader):
 
     __slots__ = ()
 
+    async def account_id(self) -> str:
+        """The account that requests go to, even if it has not been connected yet.
+
+        Raises:
+            PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
+        """
+        if self.account:
+            return self.account
+        return str((await self.gateway.account(self.environment, key=self.key)).data["id"])
+
     async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
         """`GET path`, immediately. Raises as `Gateway.get` does."""
         return await self.gateway.get(self.environment, path, params, key=self.key)

@@ -34,12 +34,12 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 FOR UPDATE
 _COLUMNS = "id, request_hash, object_type, object_id, amount, status, attempt, refund_id"
 _BY_KEY = f"""
 SELECT {_COLUMNS} FROM billhook.refund_requests
-WHERE environment = $1 AND idempotency_key = $2
+WHERE environment = $1 AND account_id = $2 AND idempotency_key = $3
 """  # noqa: S608
 _SAME_WITHOUT_KEY = f"""
 SELECT {_COLUMNS} FROM billhook.refund_requests q
-WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND request_hash = $4
-    AND idempotency_key IS NULL AND (
+WHERE environment = $1 AND account_id = $2 AND object_type = $3 AND object_id = $4
+    AND request_hash = $5 AND idempotency_key IS NULL AND (
         status = 'requested' OR status = 'created' AND requested_at > now() - interval '1 minute')
     AND NOT EXISTS (
         SELECT FROM billhook.payment_refunds r
@@ -48,9 +48,9 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND request_hash 
 ORDER BY requested_at DESC LIMIT 1
 """  # noqa: S608
 _INSERT = """
-INSERT INTO billhook.refund_requests (id, environment, idempotency_key, request_hash, object_type,
-    object_id, amount, currency, line_items, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'requested')
+INSERT INTO billhook.refund_requests (id, environment, account_id, idempotency_key, request_hash,
+    object_type, object_id, amount, currency, line_items, status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'requested')
 ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
@@ -120,6 +120,7 @@ def hash_of_request(target: Target, order: CreateRefund) -> str:
 async def claim(
     connection: Connection,
     environment: Environment,
+    account: str,
     target: Target,
     balance: Balance,
     order: CreateRefund,
@@ -133,7 +134,7 @@ async def claim(
         InvalidInput, NotRefundable: see `refund_balance.decide`.
     """
     fingerprint = hash_of_request(target, order)
-    earlier = await _earlier(connection, environment, target, order, fingerprint)
+    earlier = await _earlier(connection, environment, account, target, order, fingerprint)
     if earlier is not None:
         found = _request(earlier)
         if earlier["status"] == "created":
@@ -152,6 +153,7 @@ async def claim(
         _INSERT,
         request_id,
         environment,
+        account,
         order.idempotency_key,
         fingerprint,
         *target.key,
@@ -167,13 +169,16 @@ async def claim(
 async def _earlier(
     connection: Connection,
     environment: Environment,
+    account: str,
     target: Target,
     order: CreateRefund,
     fingerprint: str,
 ) -> asyncpg.Record | None:
     if order.idempotency_key is None:
-        return await connection.fetchrow(_SAME_WITHOUT_KEY, environment, *target.key, fingerprint)
-    row = await connection.fetchrow(_BY_KEY, environment, order.idempotency_key)
+        return await connection.fetchrow(
+            _SAME_WITHOUT_KEY, environment, account, *target.key, fingerprint
+        )
+    row = await connection.fetchrow(_BY_KEY, environment, account, order.idempotency_key)
     if row is not None and row["request_hash"] != fingerprint:
         raise IdempotencyKeyReused("refund")
     return row

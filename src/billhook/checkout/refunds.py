@@ -80,13 +80,14 @@ async def create_refund(
     target = await find_target(reader, order.payment)
     lines = await lines_of(reader, target) if order.line_items else []
     await _resolve(reader, target)
+    account = await reader.account_id()
 
     async def decided() -> RefundRequest:
         async with database.as_service() as connection:
             await reader.check(connection)
             now = await lock_payment(connection, environment, target)
             balance = await balance_of(connection, environment, now)
-            return await claim(connection, environment, now, balance, order, lines)
+            return await claim(connection, environment, account, now, balance, order, lines)
 
     request = await repeat_collisions(decided)
     with unfinished("refund"):
