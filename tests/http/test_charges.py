@@ -12,6 +12,7 @@ import pytest
 from api import Api
 from buying import Buying, selling
 from http_tokens import ANONYMOUS_KEY, token
+from refusing import RAISING, raising
 from sandboxes import running_sandbox
 
 RETURN = "https://shop.example/account"
@@ -381,20 +382,16 @@ def test_only_an_admin_charges(shared_api: Api, bearer: str | None, status: int)
     assert shared_api.post(path, {"amount": 100}, bearer).status_code == status
 
 
+@pytest.mark.parametrize("how", RAISING)
 def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_that_it_was_charged(
-    api: Api, shop: Buying
+    api: Api, shop: Buying, how: str
 ) -> None:
     customer = shop.customer()
-    api.books.execute("""
-        CREATE FUNCTION closed() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE 'the books are closed'; END $$;
-        CREATE TRIGGER closed BEFORE INSERT ON payments.transactions
-        FOR EACH ROW EXECUTE FUNCTION closed()""")
+    api.books.execute(raising("payments.transactions", how))
     refused = charged(api, 400, customerId=customer.id)
     assert "exists at Stripe" in refused["message"]
-    assert "the books are closed" in refused["message"]
-    assert "a new key would move the money twice" in refused["nextActions"]
-    api.books.execute("DROP TRIGGER closed ON payments.transactions")
+    assert "would move the money twice" in refused["nextActions"]
+    api.books.execute("DROP TRIGGER odd ON payments.transactions")
     assert charged(api, customerId=customer.id)["status"] == "succeeded"
     assert intents(shop) == [("succeeded", 2500)]
 

@@ -13,6 +13,7 @@ from api import Api, connect
 from billhook.mirror import archives
 from buying import Buying, refunded, selling, transactions
 from http_tokens import ANONYMOUS_KEY, token
+from refusing import RAISING, raising
 from sandboxes import running_sandbox
 from waiting import until
 
@@ -414,6 +415,28 @@ def test_stripes_refusal_is_passed_on_and_the_mirror_catches_up(api: Api, shop: 
     assert "greater than unrefunded amount" in refused["message"]
     assert [t["amount_refunded"] for t in transactions(api)] == [1000, 1000]
     assert refunded(api, intent)["refund"]["amount"] == 500
+
+
+@pytest.mark.parametrize("how", [*RAISING, "nothing at all"])
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_that_it_was_refunded(
+    api: Api, shop: Buying, how: str, *, repeated: bool
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    api.books.execute(raising("payments.transactions", how))
+    body: dict[str, Any] = {"amount": 300, "idempotencyKey": "ruled"}
+    refused = refunded(api, intent, 400, **body)
+    assert refused["error"] == "DATABASE_VALIDATION_ERROR"
+    assert "exists at Stripe" in refused["message"]
+    assert "would move the money twice" in refused["nextActions"]
+    api.books.execute("DROP TRIGGER odd ON payments.transactions")
+    if repeated:
+        answer = refunded(api, intent, **body)
+        assert (answer["refund"]["amount"], answer["repeated"]) == (300, True)
+    shop.deliver()  # what the events report
+    assert [t["amount_refunded"] for t in transactions(api)] == [300, 300]
+    assert refunds_at_stripe(shop, intent) == [300]
 
 
 def test_a_disputed_payment_is_not_refunded(api: Api, shop: Buying) -> None:

@@ -348,7 +348,7 @@ async def _show(reader: LiveReader, intent: StripeObject) -> None:
     # No event of this state is older, so it takes precedence when it arrives.
     at = timestamp(hash_of(charge).get("created")) or timestamp(intent.get("created"))
     if kind is not None and at is not None:
-        with mirroring(f"The PaymentIntent {intent['id']}"):
+        with mirroring(f"The PaymentIntent {intent['id']} exists at Stripe"):
             told = intent | {"latest_charge": id_of(charge)}
             await show_event(reader, Event("", kind, at, told, None))
 

@@ -15,7 +15,13 @@ from typing import Any
 import asyncpg
 
 from billhook.checkout import refund_requests
-from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
+from billhook.checkout.live_reader import (
+    TRANSACTIONS,
+    LiveReader,
+    live_reader,
+    mirroring,
+    rejected,
+)
 from billhook.checkout.refund_balance import balance_of, decide
 from billhook.checkout.refund_lines import lines_of
 from billhook.checkout.refund_requests import RefundRequest, claim, lock_payment
@@ -92,7 +98,7 @@ async def create_refund(
     request = await repeat_collisions(decided)
     with unfinished("refund"):
         refund_id = await _at_stripe(reader, request, order)
-        answer = await read_refund(database, environment, refund_id)
+        answer = await _read_mirrored(database, environment, refund_id)
     return answer.model_copy(update={"repeated": request.earlier})
 
 
@@ -161,6 +167,22 @@ async def read_refund(
     )
 
 
+async def _read_mirrored(
+    database: Database, environment: Environment, refund_id: str
+) -> RefundResponse:
+    """A refund that was just mirrored.
+
+    Raises:
+        DatabaseRefused: a trigger of the app has dropped its row.
+    """
+    try:
+        return await read_refund(database, environment, refund_id)
+    except PaymentNotFound as error:
+        raise rejected(
+            f"The refund {refund_id} exists at Stripe", TRANSACTIONS, "a trigger has dropped it"
+        ) from error
+
+
 async def cancel_refund(
     database: Database, gateway: Gateway, environment: Environment, refund_id: str
 ) -> RefundResponse:
@@ -171,13 +193,14 @@ async def cancel_refund(
         PaymentNotFound: Stripe does not have it.
         NotRefundable: it cannot be canceled.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
+        DatabaseRefused: a rule of the app rejects the row; the refund is canceled.
     """
     reader = await live_reader(database, gateway, environment)
     refund = await _get(reader, refund_id)
     if refund.get("status") != "canceled":
         path = f"/v1/refunds/{encoded(refund_id)}/cancel"
         try:
-            answer = await gateway.post(environment, path, {}, key=reader.key)
+            canceled = await gateway.post(environment, path, {}, key=reader.key)
         except BillhookError as error:
             if error.status == 400:
                 raise NotRefundable(
@@ -186,8 +209,9 @@ async def cancel_refund(
                     "(providerStatus requires_action).",
                 ) from error
             raise
-        await _show(reader, answer.data, answer.at)
-    return await read_refund(database, environment, refund_id)
+        with unfinished("cancellation of the refund"):
+            await _show(reader, canceled.data, canceled.at)
+    return await _read_mirrored(database, environment, refund_id)
 
 
 async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> str:
@@ -279,7 +303,7 @@ async def _get(reader: LiveReader, refund_id: str) -> StripeObject:
 
 
 async def _show(reader: LiveReader, refund: StripeObject, at: int) -> None:
-    with mirroring(f"The refund {refund['id']}"):
+    with mirroring(f"The refund {refund['id']} exists at Stripe"):
         await show_refund(reader, refund, at)
 
 

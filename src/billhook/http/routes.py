@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from billhook.access.auth import Caller
+from billhook.access.auth import Caller, is_administrator
 from billhook.errors import InvalidInput
 from billhook.models import NoQuery, WireModel
 from billhook.paths import decoded
@@ -33,7 +33,7 @@ async def _user(request: Request, services: ServicesOf) -> Caller:
 
 async def _user_or_admin_key(request: Request, services: ServicesOf) -> Caller:
     caller = await services.auth.user_or_admin_key(request)
-    request.state.billhook_is_admin = caller.kind == "admin"
+    request.state.billhook_is_admin = is_administrator(caller)
     _each_given_once(request)
     return caller
 

@@ -159,7 +159,7 @@ async def mirror(
     """
     for attempt in range(_READS):
         also = partial(_also, target=target, order=order, found=found)
-        with mirroring(f"The new state of {target.subscription_id}", TABLE):
+        with mirroring(f"The new state of {target.subscription_id} exists at Stripe", TABLE):
             await fetching.write(reader, found.facts, also)
         if found.answer or await _is_shown(target, found) or attempt == _READS - 1:
             break
