@@ -175,6 +175,21 @@ def test_what_stripe_refuses_can_be_sent_again(api: Api, mine: Subscriber) -> No
     assert (refused.status_code, refused.json()["error"]) == (429, "RATE_LIMITED")
 
 
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_failure_that_stripe_repeats_does_not_block_the_key(
+    api: Api, mine: Subscriber, *, happened: bool
+) -> None:
+    failing = {"status": 500, "stored": True, "after_effect": happened}
+    control(api, "fault", path_prefix=f"/v1/subscriptions/{mine.id}", method="POST", **failing)
+    once = {"quantity": 5, **NOW, "idempotencyKey": "once"}
+    assert mine.send("change", **once).status_code == 500
+    assert mine.changed("change", **once)["items"][0]["quantity"] == 5
+    invoices = api.stripe.v1.invoices.list({"customer": mine.customer}).data
+    assert len(invoices) == 2  # the first period, and the change once
+    assert mine.changed("change", **once)["items"][0]["quantity"] == 5
+    assert len(api.stripe.v1.invoices.list({"customer": mine.customer}).data) == 2
+
+
 @pytest.mark.parametrize("how", RAISING)
 def test_a_trigger_that_rejects_the_result_can_be_fixed(
     api: Api, mine: Subscriber, how: str

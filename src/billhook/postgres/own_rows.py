@@ -28,7 +28,7 @@ _MAY_CHANGE = "SELECT true FROM {} WHERE environment = $1 AND {} = $2 FOR KEY SH
 async def as_user(
     database: Database, role: Role, claims: Mapping[str, Any], table: str
 ) -> AsyncIterator[Connection]:
-    """`acting_as_caller`, if policies restrict what the caller sees of `table`. Raises as that, and:
+    """`acting_as_caller`, if policies restrict what the caller sees. Raises as that, and:
 
     Raises:
         Forbidden: row-level security is off on `table`, or the role bypasses it.
