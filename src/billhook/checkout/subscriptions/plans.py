@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from billhook.checkout.subscriptions.items import price_of
@@ -73,7 +74,7 @@ def _is_paused_as(subscription: StripeObject, params: dict[str, Any]) -> bool:
     return all(shown.get(name) == value for name, value in wanted.items())
 
 
-def _is_as(item: StripeObject, wanted: StripeObject) -> bool:
+def _is_as(item: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return wanted.get("price") in (None, price_of(item)) and (
         "quantity" not in wanted or wanted["quantity"] == item.get("quantity")
     )
