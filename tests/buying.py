@@ -40,6 +40,11 @@ class Buying:
         newest = self._events(1)["data"]
         self._newest: str | None = newest[0]["id"] if newest else None
 
+    def elsewhere_and_back(self) -> None:
+        """Another account is connected, and then the shop's again."""
+        for key in (f"sk_test_{uuid4().hex}", self.key):
+            connect(self.api.books.dsn, self.stripe_url, key)
+
     def control(self, name: str, /, **given: Any) -> Any:
         answer = httpx.post(f"{self.stripe_url}/_sandbox/{name}", json=given, timeout=60)
         answer.raise_for_status()
@@ -48,7 +53,8 @@ class Buying:
     def lose_answer(self, path: str, *, happened: bool = True) -> None:
         """Stripe fails at the next POST: after its effect, and for ever under that key, or before
         it, as long as the SDK tries."""
-        fault: Any = {"status": 500, "after_effect": True, "stored": True}
+        at_once = {"Stripe-Should-Retry": "false"}  # so the SDK does not repeat it
+        fault: Any = {"status": 500, "after_effect": True, "stored": True, "headers": at_once}
         if not happened:
             fault = {"cut": True, "times": 3}
         self.control("fault", method="POST", path_prefix=path, **fault)

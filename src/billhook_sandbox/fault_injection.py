@@ -27,7 +27,7 @@ class Fault:
 
     With `after_effect` the request takes effect and only its response is lost. A retry with the
     same idempotency key then gets the real response, or with `stored` the failure: Stripe stores
-    its own 500s (stripe-facts 37).
+    its own 500s (stripe-facts 37). With `stored` alone, the failure is stored and nothing happens.
     """
 
     status: int | None = None
@@ -73,6 +73,10 @@ class Fault:
         return (
             self.times > 0 and self.method in (None, method) and path.startswith(self.path_prefix)
         )
+
+    @property
+    def has_effect(self) -> bool:
+        return self.after_effect or not self.fails
 
     def all_headers(self) -> dict[str, str]:
         limited = {"Stripe-Rate-Limited-Reason": self.reason} if self.reason else {}

@@ -89,7 +89,7 @@ class RequestHandler:
         params = to_current_params(version, request.method, path, given)
         incoming = Incoming(request, request_id, version, params)
         fault = self.state.fault_injector.fault_for(request.method, incoming.path)
-        if fault and fault.fails and not fault.after_effect:
+        if fault and not fault.has_effect and (fault.cut or not fault.stored):
             await self.state.fault_injector.delay(incoming.path, fault)
             return fault_response(fault)
         match = self.routes.match(request.method, incoming.path)
@@ -119,6 +119,11 @@ class RequestHandler:
         fault: Fault | None,
     ) -> ApiResponse:
         """Never awaits, so that requests are executed one after the other."""
+        if fault and not fault.has_effect:
+            if reservation:
+                reservation.store(fault_response(fault))
+                self.state.commit(data)
+            return fault_response(fault)
         data.cause = Cause(incoming.id, incoming.idempotency_key)
         try:
             with data.all_or_nothing():

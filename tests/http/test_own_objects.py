@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+import aside
 from api import Api, serving
 from billhook.client import ApiError, Client
 from card_holders import customer_of, default_of
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 from recovering import Station
+from refusing import RAISING, raising
 from stripe_events import T0, event, invoice, payment_method
 
 __all__ = ["billhook"]
@@ -183,6 +187,102 @@ def test_who_may_see_a_card_may_not_always_change_it(app: Api, station: Station)
     answer = change(app, second, "default", token())
     assert (answer.status_code, answer.json()["error"]) == (403, "AUTH_UNAUTHORIZED")
     assert "payments.stripe_payment_methods" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("table", ["stripe_payment_methods", "stripe_invoices"])
+def test_without_row_level_security_users_see_and_change_nothing(
+    app: Api, station: Station, table: str
+) -> None:
+    customer, (first, second) = customer_of(station, USER)
+    station.pull()
+    app.books.execute(f"ALTER TABLE payments.{table} DISABLE ROW LEVEL SECURITY")
+    what = table.removeprefix("stripe_").replace("_", "-")
+    for sub in (USER, OTHER):
+        answers = [get(app, what, token(sub=sub))]
+        if what == "payment-methods":
+            answers += [change(app, second, to, token(sub=sub)) for to in ("default", "detach")]
+        for answer in answers:
+            assert (answer.status_code, answer.json()["error"]) == (403, "AUTH_UNAUTHORIZED")
+            assert f"Row-level security is off on payments.{table}" in answer.json()["message"]
+    assert default_of(station, customer) == first
+    admin = token(role="project_admin")
+    assert get(app, what, admin).status_code == 200
+    assert change(app, second, "default", admin).status_code == 200
+    assert change(app, second, "detach", ADMIN_KEY).status_code == 200
+
+
+def test_an_administrators_token_needs_no_policy_but_acts_for_nobody(
+    app: Api, station: Station
+) -> None:
+    customer, (_, second) = customer_of(station, USER)
+    station.pull()
+    admin = token(role="project_admin")
+    acting = change(app, second, "default", admin, actAs={"claims": {"sub": USER}})
+    assert (acting.status_code, "Only an admin key" in acting.text) == (403, True)
+    assert change(app, second, "default", admin).status_code == 200
+    assert default_of(station, customer) == second
+    assert change(app, second, "detach", admin).status_code == 200
+
+
+@pytest.mark.parametrize(("lock", "status"), [("NO KEY UPDATE", 403), ("UPDATE", 503)])
+def test_the_check_waits_for_no_event_and_not_long_for_anybody(
+    app: Api, station: Station, lock: str, status: int
+) -> None:
+    """An event that updates the row takes the first lock, one that deletes it the second."""
+    _, (_, second) = customer_of(station, USER)
+    station.pull()
+    app.books.execute("""
+        DROP POLICY own ON payments.stripe_payment_methods;
+        CREATE POLICY see ON payments.stripe_payment_methods FOR SELECT TO authenticated
+            USING (true);
+        CREATE POLICY nobody ON payments.stripe_payment_methods FOR UPDATE TO authenticated
+            USING (type = 'none')""")
+
+    async def while_an_event_is_applied() -> httpx.Response:
+        connection = await asyncpg.connect(app.books.dsn, statement_cache_size=0)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SELECT FROM payments.stripe_payment_methods FOR {lock}")
+                return await asyncio.to_thread(change, app, second, "detach", token())
+        finally:
+            await connection.close()
+
+    # What no policy allows is not locked.
+    if lock == "UPDATE":
+        app.books.execute("DROP POLICY nobody ON payments.stripe_payment_methods")
+        app.books.execute("""
+            CREATE POLICY all_of_them ON payments.stripe_payment_methods FOR UPDATE
+                TO authenticated USING (true)""")
+    answer = aside.run(while_an_event_is_applied())
+    assert answer.status_code == status, answer.text
+    if status == 503:
+        assert "is locked by another transaction" in answer.json()["message"]
+        assert change(app, second, "detach", token()).status_code == 200
+
+
+@pytest.mark.parametrize("how", RAISING)
+@pytest.mark.parametrize("what", ["default", "detach"])
+def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_what_stripe_did(
+    app: Api, station: Station, what: str, how: str
+) -> None:
+    customer, (first, second) = customer_of(station, USER)
+    station.pull()
+    table = "payments.customers" if what == "default" else "payments.stripe_payment_methods"
+    app.books.execute(raising(table, how))
+    refused = change(app, second, what, token())
+    assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
+    assert "at Stripe" in refused.text if what == "default" else "Stripe has" in refused.text
+    assert "Fix the rule" in refused.json()["nextActions"]
+    assert default_of(station, customer) == (second if what == "default" else first)
+    app.books.execute(f"DROP TRIGGER odd ON {table}")
+    station.pull()  # the events
+    if what == "detach":
+        found = get(app, "payment-methods", token()).json()["paymentMethods"]
+        assert [each["paymentMethodId"] for each in found] == [first]
+    else:
+        default = "SELECT raw #>> '{invoice_settings,default_payment_method}' AS id"
+        of_customer = "FROM payments.customers WHERE provider_customer_id = $1"
+        assert app.books.row(f"{default} {of_customer}", customer)["id"] == second
 
 
 def test_the_server_needs_no_policy_and_may_act_for_a_user(app: Api, station: Station) -> None:

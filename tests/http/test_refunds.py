@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from api import Api
+from api import Api, connect
+from billhook.mirror import archives
 from buying import Buying, refunded, selling, transactions
 from http_tokens import ANONYMOUS_KEY, token
+from refusing import RAISING, raising
 from sandboxes import running_sandbox
 from waiting import until
 
+ATTEMPTS = "SELECT attempt FROM billhook.refund_requests"
 REQUESTS = "SELECT status, amount, refund_id FROM billhook.refund_requests ORDER BY created_at"
 
 
@@ -187,6 +191,35 @@ def test_the_same_key_refunds_once_and_a_changed_request_is_refused(api: Api, sh
     assert refunds_at_stripe(shop, intent) == [300]
 
 
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_request_is_known_after_another_account_was_connected_for_a_while(
+    api: Api, shop: Buying, *, lost: bool, keyed: bool
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    body = {"payment": intent, "amount": 300} | ({"idempotencyKey": "key-1"} if keyed else {})
+    if lost:
+        shop.lose_answer("/v1/refunds")
+    first = api.admin("POST", "/test/refunds", body)
+    assert first.is_success is not lost
+    shop.elsewhere_and_back()
+    again = api.admin("POST", "/test/refunds", body)
+    assert (again.status_code, again.json()["repeated"]) == (201, True)
+    assert refunds_at_stripe(shop, intent) == [300]
+    _, first_archive = api.books.run(archives.archives)
+    api.books.run(lambda database: archives.restore(database, first_archive.id))
+    assert api.admin("POST", "/test/refunds", body).json()["repeated"] is True
+    assert refunds_at_stripe(shop, intent) == [300]
+
+
+def test_the_same_key_is_another_one_in_another_account(api: Api, shop: Buying) -> None:
+    refunded(api, shop.paid()["payment_intent"], amount=300, idempotencyKey="key-1")
+    other = Buying(api, shop.stripe_url, f"sk_test_{uuid4().hex}")
+    connect(api.books.dsn, shop.stripe_url, other.key)
+    answer = refunded(api, other.paid()["payment_intent"], amount=400, idempotencyKey="key-1")
+    assert (answer["refund"]["amount"], answer["repeated"]) == (400, False)
+
+
 def test_a_double_click_without_a_key_refunds_once_and_a_minute_later_again(
     api: Api, shop: Buying
 ) -> None:
@@ -259,7 +292,7 @@ def test_a_request_that_nobody_repeats_does_not_block_the_payment_for_ever(
     shop.lose_answer("/v1/refunds", happened=happened)
     assert api.admin("POST", "/test/refunds", body).status_code >= 500
     api.books.execute(
-        "UPDATE billhook.refund_requests SET requested_at = requested_at - interval '3 minutes'"
+        "UPDATE billhook.refund_requests SET asked_at = asked_at - interval '3 minutes'"
     )
     left = refunded(api, intent)["refund"]["amount"]
     assert left == (800 if happened else 1500)
@@ -277,9 +310,69 @@ def test_a_request_that_stripe_refused_may_be_repeated_with_its_key(api: Api, sh
         "fault", method="POST", path_prefix="/v1/refunds", status=429, reason="global-rate"
     )
     body: dict[str, Any] = {"amount": 100, "idempotencyKey": "limited"}
-    assert refunded(api, intent, 429, **body)["error"] == "RATE_LIMITED"
-    assert [row["status"] for row in api.books.rows(REQUESTS)] == ["refused"]
+    refused = refunded(api, intent, 429, **body)
+    assert refused["error"] == "RATE_LIMITED"
+    assert "with its idempotencyKey" in refused["nextActions"]
     assert refunded(api, intent, **body)["refund"]["amount"] == 100
+    assert refunds_at_stripe(shop, intent) == [100]
+
+
+@pytest.mark.parametrize("refusal", [429, 401, 403, "a proxy's page"])
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_refusal_says_nothing_about_an_earlier_attempt_whose_answer_was_lost(
+    api: Api, shop: Buying, refusal: str | int, *, keyed: bool
+) -> None:
+    """The Stripe SDK repeats a request whose connection was cut, within the same call."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    posting = {"method": "POST", "path_prefix": "/v1/refunds"}
+    shop.control("fault", cut=True, after_effect=True, **posting)
+    if isinstance(refusal, int):
+        shop.control("fault", status=refusal, **posting)
+    else:
+        shop.control("fault", status=400, body={"message": refusal}, **posting)
+    body = {"payment": intent, "amount": 100} | ({"idempotencyKey": "lost"} if keyed else {})
+    assert api.admin("POST", "/test/refunds", body).status_code >= 400
+    # As long as nobody knows, it counts.
+    assert refunded(api, intent, 409, amount=1401)["error"] == "PAYMENT_NOT_REFUNDABLE"
+    again = api.admin("POST", "/test/refunds", body)
+    assert again.status_code == 201, again.text
+    assert again.json()["repeated"] is True
+    assert refunds_at_stripe(shop, intent) == [100]
+
+
+def test_a_refund_that_stripe_made_before_it_failed_is_found_at_once(
+    api: Api, shop: Buying
+) -> None:
+    """Stripe stores its failure, and repeats it to its SDK."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    failing = {"status": 500, "after_effect": True, "stored": True}
+    shop.control("fault", method="POST", path_prefix="/v1/refunds", **failing)
+    assert refunded(api, intent, amount=700, idempotencyKey="made")["refund"]["amount"] == 700
+    assert refunds_at_stripe(shop, intent) == [700]
+    assert [row["status"] for row in api.books.rows(REQUESTS)] == ["created"]
+
+
+def test_a_failure_that_stripe_repeats_does_not_block_the_request_for_a_day(
+    api: Api, shop: Buying
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    body: dict[str, Any] = {"amount": 700, "idempotencyKey": "failed"}
+    posting = {"method": "POST", "path_prefix": "/v1/refunds"}
+    shop.control("fault", status=500, stored=True, **posting)
+    for _ in range(2):
+        failed = refunded(api, intent, 500, **body)
+        assert "in two minutes" in failed["nextActions"]
+    assert [row["attempt"] for row in api.books.rows(ATTEMPTS)] == [1]
+    # The client is impatient, so the last time is never two minutes ago.
+    api.books.execute(
+        "UPDATE billhook.refund_requests SET requested_at = requested_at - interval '3 minutes'"
+    )
+    assert "Send the same request again" in refunded(api, intent, 500, **body)["nextActions"]
+    assert refunded(api, intent, **body)["refund"]["amount"] == 700
+    assert refunds_at_stripe(shop, intent) == [700]
 
 
 def test_a_refusal_does_not_start_a_second_attempt_while_the_first_may_still_succeed(
@@ -296,14 +389,15 @@ def test_a_refusal_does_not_start_a_second_attempt_while_the_first_may_still_suc
     def send(_: int) -> int:
         return api.admin("POST", "/test/refunds", body).status_code
 
-    def asking() -> list[int]:
-        return [row["asking"] for row in api.books.rows("SELECT * FROM billhook.refund_requests")]
+    def repeated() -> list[bool]:
+        asked = "SELECT asked_at > requested_at AS again FROM billhook.refund_requests"
+        return [row["again"] for row in api.books.rows(asked)]
 
     with ThreadPoolExecutor(2) as two:
         limited = two.submit(send, 1)
-        until(lambda: asking() == [1])
+        until(lambda: repeated() == [False])
         slowed = two.submit(send, 2)
-        until(lambda: asking() == [2])
+        until(lambda: repeated() == [True])
         assert limited.result() == 429
         assert not slowed.done()
         assert send(3) == 201
@@ -321,6 +415,28 @@ def test_stripes_refusal_is_passed_on_and_the_mirror_catches_up(api: Api, shop: 
     assert "greater than unrefunded amount" in refused["message"]
     assert [t["amount_refunded"] for t in transactions(api)] == [1000, 1000]
     assert refunded(api, intent)["refund"]["amount"] == 500
+
+
+@pytest.mark.parametrize("how", [*RAISING, "nothing at all"])
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_that_it_was_refunded(
+    api: Api, shop: Buying, how: str, *, repeated: bool
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    api.books.execute(raising("payments.transactions", how))
+    body: dict[str, Any] = {"amount": 300, "idempotencyKey": "ruled"}
+    refused = refunded(api, intent, 400, **body)
+    assert refused["error"] == "DATABASE_VALIDATION_ERROR"
+    assert "exists at Stripe" in refused["message"]
+    assert "would move the money twice" in refused["nextActions"]
+    api.books.execute("DROP TRIGGER odd ON payments.transactions")
+    if repeated:
+        answer = refunded(api, intent, **body)
+        assert (answer["refund"]["amount"], answer["repeated"]) == (300, True)
+    shop.deliver()  # what the events report
+    assert [t["amount_refunded"] for t in transactions(api)] == [300, 300]
+    assert refunds_at_stripe(shop, intent) == [300]
 
 
 def test_a_disputed_payment_is_not_refunded(api: Api, shop: Buying) -> None:

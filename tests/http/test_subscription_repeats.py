@@ -20,6 +20,7 @@ from billhook.stripe.gateway import Gateway
 from http_tokens import token
 from odd_stripe import odd
 from process import serving
+from refusing import RAISING, raising
 from subscribers import (
     POLICIES,
     Subscriber,
@@ -174,18 +175,31 @@ def test_what_stripe_refuses_can_be_sent_again(api: Api, mine: Subscriber) -> No
     assert (refused.status_code, refused.json()["error"]) == (429, "RATE_LIMITED")
 
 
-def test_a_trigger_that_rejects_the_result_can_be_mended(api: Api, mine: Subscriber) -> None:
-    api.books.execute("""
-        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN RAISE EXCEPTION 'the shelf is full'; END $$;
-        CREATE TRIGGER no BEFORE UPDATE ON payments.stripe_subscriptions
-            FOR EACH ROW EXECUTE FUNCTION no()""")
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_failure_that_stripe_repeats_does_not_block_the_key(
+    api: Api, mine: Subscriber, *, happened: bool
+) -> None:
+    failing = {"status": 500, "stored": True, "after_effect": happened}
+    control(api, "fault", path_prefix=f"/v1/subscriptions/{mine.id}", method="POST", **failing)
+    once = {"quantity": 5, **NOW, "idempotencyKey": "once"}
+    assert mine.send("change", **once).status_code == 500
+    assert mine.changed("change", **once)["items"][0]["quantity"] == 5
+    invoices = api.stripe.v1.invoices.list({"customer": mine.customer}).data
+    assert len(invoices) == 2  # the first period, and the change once
+    assert mine.changed("change", **once)["items"][0]["quantity"] == 5
+    assert len(api.stripe.v1.invoices.list({"customer": mine.customer}).data) == 2
+
+
+@pytest.mark.parametrize("how", RAISING)
+def test_a_trigger_that_rejects_the_result_can_be_fixed(
+    api: Api, mine: Subscriber, how: str
+) -> None:
+    api.books.execute(raising("payments.stripe_subscriptions", how))
     once = {"quantity": 5, **NOW, "idempotencyKey": "once"}
     refused = mine.send("change", **once)
     assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
-    assert "the shelf is full" in refused.json()["message"]
     assert "exists at Stripe" in refused.json()["message"]
-    api.books.execute("DROP TRIGGER no ON payments.stripe_subscriptions")
+    api.books.execute("DROP TRIGGER odd ON payments.stripe_subscriptions")
     number = updates(mine)
     assert mine.changed("change", **once)["items"][0]["quantity"] == 5
     assert updates(mine) == number

@@ -125,5 +125,5 @@ def test_what_stripe_said_can_be_asked_of_our_error() -> None:
     said = answered(stripe.InvalidRequestError, 400, code="resource_missing", param="customer")
     ours = translate(said)
     ours.__cause__ = said
-    assert refusal_of(ours) == Refusal(400, None, "resource_missing", "customer")
+    assert refusal_of(ours) == Refusal(400, None, "resource_missing", "customer", False)
     assert refusal_of(errors.NotFound("x")) is None

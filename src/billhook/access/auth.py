@@ -257,6 +257,34 @@ def is_administrator(sender: Caller) -> bool:
     return sender.kind == "admin" or sender.role == "project_admin"
 
 
+def user_behind(sender: Caller, act_as: ActAs | None) -> Caller | None:
+    """The user for whom a request is made; None if an administrator makes it, for which no policies
+    apply.
+
+    Raises:
+        InvalidCredentials: a guest.
+        Forbidden: only an API key may act for somebody else.
+        InvalidInput: PostgreSQL cannot store the claims.
+    """
+    if act_as is None and is_administrator(sender):
+        return None
+    return signed_in(acting_as(sender, act_as))
+
+
+def signed_in(caller: Caller) -> Caller:
+    """`caller`, who must not be anonymous.
+
+    Raises:
+        InvalidCredentials: it is.
+    """
+    if caller.kind == "anonymous":
+        raise InvalidCredentials(
+            "This route needs a signed-in user.",
+            next_actions="Sign in and send the user's token.",
+        )
+    return caller
+
+
 def acting_as(caller: Caller, act_as: ActAs | None) -> Caller:
     """The caller on whose behalf a request is carried out
     (docs/decisions/0016-acting-for-a-user.md).

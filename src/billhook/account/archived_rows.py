@@ -33,15 +33,14 @@ TABLES = (
     "billhook.payment_sources",
     "billhook.payment_refunds",
     "billhook.fetched_payments",
-    "billhook.refund_requests",
-    "billhook.charge_requests",
     "billhook.tombstones",
     "billhook.refreshes",
     "billhook.ties",
     "billhook.event_retries",
 )
 """The tables whose rows belong to one Stripe account. Not the ledger: it keeps what happened, and
-an update there would fire the app's triggers."""
+an update there would fire the app's triggers. Not the requests for refunds, charges and changes of
+subscriptions: a repeated one must be known, whichever account was connected in between."""
 
 # Callers insert their sessions, and the app its usage and assignments, without locking the ledger.
 _NO_INSERTS = """

@@ -38,25 +38,32 @@ from billhook.postgres import Database
 from billhook.postgres.refusals import unfinished
 from billhook.projections import Event
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject, details_of, refusal_of
+from billhook.stripe.gateway import (
+    Fetched,
+    Gateway,
+    StripeObject,
+    details_of,
+    is_rejected,
+    refusal_of,
+)
 
 _FIND = """
 SELECT id, request_hash, customer_id, payment_method_id, payment_intent_id, attempt, created_at
-FROM billhook.charge_requests WHERE environment = $1 AND idempotency_key = $2
+FROM billhook.charge_requests
+WHERE environment = $1 AND account_id = $2 AND idempotency_key = $3
 """
 _INSERT = """
-INSERT INTO billhook.charge_requests (id, environment, idempotency_key, request_hash, customer_id,
-    payment_method_id)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO billhook.charge_requests (id, environment, account_id, idempotency_key, request_hash,
+    customer_id, payment_method_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT DO NOTHING
 """
 _STORE_INTENT = """
 UPDATE billhook.charge_requests SET payment_intent_id = coalesce(payment_intent_id, $2)
 WHERE id = $1 RETURNING payment_intent_id
 """
-# Stripe refused to create a PaymentIntent: the same key may be used for a better request.
+# Stripe rejected a PaymentIntent: the same key may be used for a better request.
 _FORGET = "DELETE FROM billhook.charge_requests WHERE id = $1 AND payment_intent_id IS NULL"
-_REFUSALS = frozenset((400, 401, 402, 403, 404))
 # Stripe stores its own failures, too, and would repeat one under the same key. Another key does no
 # harm: nothing is paid but the stored PaymentIntent, and that only once.
 _NEXT_ATTEMPT = "UPDATE billhook.charge_requests SET attempt = attempt + 1 WHERE id = $1"
@@ -140,8 +147,8 @@ async def create_charge(
 
 async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
     """Store the request with its customer and payment method, or find the earlier one."""
-    fingerprint = _hash_of(order)
-    if (found := await _stored(reader, order, fingerprint)) is not None:
+    account, fingerprint = await reader.account_id(), _hash_of(order)
+    if (found := await _stored(reader, account, order, fingerprint)) is not None:
         return found
     customer = order.customer_id or await customer_of(
         reader.database, reader.environment, order.subject
@@ -149,24 +156,31 @@ async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
     if customer is None:
         raise _no_customer(reader, order)
     method = order.payment_method_id or await _default_method(reader, order, customer)
-    await reader.database.execute(
-        _INSERT,
-        uuid4(),
-        reader.environment,
-        order.idempotency_key,
-        fingerprint,
-        customer,
-        method,
-    )
-    found = await _stored(reader, order, fingerprint)  # ours, or that of a concurrent request
+    async with reader.database.as_service() as connection:
+        await reader.check(connection)
+        await connection.execute(
+            _INSERT,
+            uuid4(),
+            reader.environment,
+            account,
+            order.idempotency_key,
+            fingerprint,
+            customer,
+            method,
+        )
+    found = await _stored(
+        reader, account, order, fingerprint
+    )  # ours, or that of a concurrent request
     if found is None:
         raise _overtaken()
     return found
 
 
-async def _stored(reader: LiveReader, order: CreateCharge, fingerprint: str) -> _Request | None:
+async def _stored(
+    reader: LiveReader, account: str, order: CreateCharge, fingerprint: str
+) -> _Request | None:
     async with reader.database.connection() as connection:
-        row = await connection.fetchrow(_FIND, reader.environment, order.idempotency_key)
+        row = await connection.fetchrow(_FIND, reader.environment, account, order.idempotency_key)
     if row is None:
         return None
     if row["request_hash"] != fingerprint:
@@ -226,8 +240,7 @@ async def _intent(reader: LiveReader, request: _Request) -> StripeObject:
     try:
         answer = await _post(reader, request, "/v1/payment_intents", _params(request), "create")
     except BillhookError as error:
-        refusal = refusal_of(error)
-        if refusal is not None and refusal.status in _REFUSALS:
+        if is_rejected(error):
             await reader.database.execute(_FORGET, request.id)
         if is_unknown_customer(error):
             await forget_customer(reader, request.customer)
@@ -335,7 +348,7 @@ async def _show(reader: LiveReader, intent: StripeObject) -> None:
     # No event of this state is older, so it takes precedence when it arrives.
     at = timestamp(hash_of(charge).get("created")) or timestamp(intent.get("created"))
     if kind is not None and at is not None:
-        with mirroring(f"The PaymentIntent {intent['id']}"):
+        with mirroring(f"The PaymentIntent {intent['id']} exists at Stripe"):
             told = intent | {"latest_charge": id_of(charge)}
             await show_event(reader, Event("", kind, at, told, None))
 

@@ -6,18 +6,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from billhook.errors import DatabaseDuplicate, DatabaseRefused, Forbidden
+import asyncpg
+
+from billhook.errors import DatabaseDuplicate, DatabaseRefused, DatabaseUnavailable, Forbidden
 from billhook.mirror.fetching import StripeReader, reader_of_account
 from billhook.postgres import Database
-from billhook.postgres.refusals import refusals_of
+from billhook.postgres.refusals import reason_of, refusal_in, refusals_of
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+
+TRANSACTIONS = "payments.transactions"
 
 
 class LiveReader(StripeReader):
     """A reader and writer that does not queue behind a sync or the recovery worker."""
 
     __slots__ = ()
+
+    async def account_id(self) -> str:
+        """The account that requests go to, even if it has not been connected yet.
+
+        Raises:
+            PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
+        """
+        if self.account:
+            return self.account
+        return str((await self.gateway.account(self.environment, key=self.key)).data["id"])
 
     async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
         """`GET path`, immediately. Raises as `Gateway.get` does."""
@@ -31,25 +45,38 @@ class LiveReader(StripeReader):
 
 
 @contextmanager
-def mirroring(what: str, table: str = "payments.transactions") -> Iterator[None]:
+def mirroring(what: str, table: str = TRANSACTIONS) -> Iterator[None]:
     """For writing a response of Stripe's: money has moved, or may have.
 
     Args:
-        what: what Stripe has now.
+        what: what Stripe has now, as a clause.
         table: where it is written.
 
     Raises:
-        DatabaseRefused: a rule of the app rejects the row; says that Stripe has it all the same.
+        DatabaseRefused: a rule of the app rejects the row, with whatever error; says that Stripe
+            has it all the same.
+        DatabaseUnavailable: PostgreSQL is unavailable.
     """
     try:
         with refusals_of(table):
             yield
     except (DatabaseDuplicate, DatabaseRefused, Forbidden) as error:
-        raise DatabaseRefused(
-            f"{what} exists at Stripe, but a rule of the app rejects its row: {error.message}",
-            next_actions="Fix the rule. Then send the same request again, with its idempotencyKey "
-            "if it has one; a new key would move the money twice.",
-        ) from error
+        raise rejected(what, table, error.message) from error
+    except (asyncpg.PostgresError, DatabaseUnavailable) as error:
+        refusal = refusal_in(error)
+        raise rejected(what, table, f"{table}: {reason_of(refusal)}") from error
+
+
+def rejected(what: str, table: str, reason: str) -> DatabaseRefused:
+    """A rule of the app keeps the mirror from showing what Stripe has. Arguments as of
+    `mirroring`."""
+    twice = " A request with a new key, or without one, would move the money twice."
+    return DatabaseRefused(
+        f"{what}, but a rule of the app rejects the row: {reason}",
+        next_actions="Fix the rule. Billhook then writes the row when it applies Stripe's event; "
+        "the same request with the same idempotencyKey does so at once."
+        + (twice if table == TRANSACTIONS else ""),
+    )
 
 
 async def live_reader(database: Database, gateway: Gateway, environment: Environment) -> LiveReader:

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 
 from billhook.access.auth import Caller
+from billhook.checkout.live_reader import mirroring
 from billhook.errors import BillhookError, Forbidden, PaymentNotFound
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.payment_methods import PAYMENT_METHOD
@@ -24,11 +25,13 @@ from billhook.mirror.fetching import (
 )
 from billhook.models import LISTS, MirroredRow
 from billhook.postgres import Database
-from billhook.postgres.refusals import acting_as_caller
+from billhook.postgres.own_rows import as_user, may_change
+from billhook.postgres.refusals import unfinished
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, refusal_of
 
 TABLE = f"payments.{PAYMENT_METHOD.table}"
+_CUSTOMERS = f"payments.{CUSTOMER.table}"
 _ROW = LISTS["payment_methods"].row
 _FIND = f"""
 SELECT {", ".join(_ROW.model_fields)},
@@ -36,8 +39,6 @@ SELECT {", ".join(_ROW.model_fields)},
 FROM {TABLE}
 WHERE environment = $1 AND payment_method_id = $2
 """  # noqa: S608
-# As the caller, PostgreSQL applies the SELECT and the UPDATE policies to this; nothing is written.
-_MAY_CHANGE = f"{_FIND} FOR NO KEY UPDATE"
 
 
 async def make_default(
@@ -50,12 +51,16 @@ async def make_default(
     """Make a payment method the default of its customer's invoices and subscriptions.
 
     Args:
-        caller: whose rights decide; None: the server itself.
+        caller: whose rights decide; None: an administrator.
 
     Raises:
         PaymentNotFound: there is no such payment method, or the caller may not see it.
-        Forbidden: the caller may see, but not change it.
+        Forbidden: the caller may see, but not change it, or row-level security is off.
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: from Stripe.
+        LeaseLost: another account was connected in the meantime.
+        DatabaseRefused: a rule of the app rejects the row; Stripe has made the change.
+        DatabaseBusy: another transaction locks the row for too long.
+        DatabaseUnavailable: PostgreSQL is unavailable; the same request may be sent again.
     """
     row, _ = await _permitted(database, environment, payment_method_id, caller)
     reader = await reader_of_account(database, gateway, environment)
@@ -68,7 +73,9 @@ async def make_default(
         },
         key=reader.key,
     )
-    await write(reader, facts_in(CUSTOMER, [changed.data], changed.at))
+    what = f"{payment_method_id} is the default payment method of {row['customer_id']} at Stripe"
+    with unfinished("change of the default payment method"), mirroring(what, _CUSTOMERS):
+        await write(reader, facts_in(CUSTOMER, [changed.data], changed.at))
     return _ROW(**row)
 
 
@@ -93,8 +100,10 @@ async def detach(
         if not await _is_detached(reader, payment_method_id, error):
             raise
         at = (await reader.get("account", "/v1/account", {})).at
-    # It can't be attached again, so nothing that the row shows is newer.
-    await delete(reader, PAYMENT_METHOD, payment_method_id, max(at, shown_at or at))
+    what = f"Stripe has detached {payment_method_id}"
+    with unfinished("removal of the payment method"), mirroring(what, TABLE):
+        # It can't be attached again, so nothing that the row shows is newer.
+        await delete(reader, PAYMENT_METHOD, payment_method_id, max(at, shown_at or at))
     return _ROW(**row)
 
 
@@ -117,10 +126,9 @@ async def _permitted(
         async with database.connection() as connection:
             row = await connection.fetchrow(_FIND, *asked)
     else:
-        as_caller = (database, caller.database_role, caller.claims, TABLE)
-        async with acting_as_caller(*as_caller) as connection:
-            row = await connection.fetchrow(_MAY_CHANGE, *asked)
-            if row is None and await connection.fetchrow(_FIND, *asked) is not None:
+        async with as_user(database, caller.database_role, caller.claims, TABLE) as connection:
+            row = await connection.fetchrow(_FIND, *asked)
+            if row and not await may_change(connection, TABLE, "payment_method_id", *asked):
                 raise Forbidden(
                     f"The RLS policies of {TABLE} do not allow this.",
                     next_actions="Sign in as a user who may change this payment method, or create "

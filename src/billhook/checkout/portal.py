@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from billhook.access.auth import Caller
+from billhook.access.auth import Caller, signed_in
 from billhook.checkout import portal_flows
 from billhook.checkout.live_reader import LiveReader
 from billhook.checkout.mappings import customer_of, is_unknown_customer
-from billhook.errors import BillhookError, DatabaseUnavailable, InvalidCredentials, PaymentNotFound
+from billhook.errors import BillhookError, DatabaseUnavailable, PaymentNotFound
 from billhook.mirror.fetching import StripeReader, forget_customer
 from billhook.models import CreateCustomerPortalSession, CustomerPortalSession
 from billhook.postgres import Database
@@ -105,20 +105,6 @@ async def _finish(
     if row is None:
         raise BillhookError(f"The row {row_id} of {TABLE} was deleted in the meantime.")
     return _session(row)
-
-
-def signed_in(caller: Caller) -> Caller:
-    """`caller`, who must not be anonymous.
-
-    Raises:
-        InvalidCredentials: it is.
-    """
-    if caller.kind == "anonymous":
-        raise InvalidCredentials(
-            "The customer portal needs a signed-in user.",
-            next_actions="Sign in and send the user's token.",
-        )
-    return caller
 
 
 async def _create_at_stripe(

@@ -20,7 +20,7 @@ from billhook.settings import Environment
 # whose response was lost; the refund's metadata names the request.
 _OTHERS = """
 SELECT q.id, q.amount, q.line_items, q.status, refund.object_id AS refund_id,
-    refund.status AS refund_status, q.requested_at < now() - interval '2 minutes' AS is_old
+    refund.status AS refund_status, q.asked_at < now() - interval '2 minutes' AS is_old
 FROM billhook.refund_requests q
 LEFT JOIN LATERAL (
     SELECT r.object_id, r.status FROM billhook.payment_refunds r

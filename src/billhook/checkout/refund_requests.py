@@ -1,7 +1,8 @@
 """The requests for refunds (`billhook.refund_requests`): each is stored before Stripe is asked.
 
 Of several requests for one payment, one is decided at a time, in a short transaction. A request
-counts as refunded until Stripe has refused it, so that together they never exceed what is left.
+counts as refunded until it is known that Stripe has refunded nothing, so that together they never
+exceed what is left. Until then, it is repeated with the same idempotency key at Stripe.
 
 Without an idempotency key, the same request for the same payment within a minute is a repetition: a
 double click, or a client that did not wait for the response.
@@ -33,12 +34,12 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 FOR UPDATE
 _COLUMNS = "id, request_hash, object_type, object_id, amount, status, attempt, refund_id"
 _BY_KEY = f"""
 SELECT {_COLUMNS} FROM billhook.refund_requests
-WHERE environment = $1 AND idempotency_key = $2
+WHERE environment = $1 AND account_id = $2 AND idempotency_key = $3
 """  # noqa: S608
 _SAME_WITHOUT_KEY = f"""
 SELECT {_COLUMNS} FROM billhook.refund_requests q
-WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND request_hash = $4
-    AND idempotency_key IS NULL AND (
+WHERE environment = $1 AND account_id = $2 AND object_type = $3 AND object_id = $4
+    AND request_hash = $5 AND idempotency_key IS NULL AND (
         status = 'requested' OR status = 'created' AND requested_at > now() - interval '1 minute')
     AND NOT EXISTS (
         SELECT FROM billhook.payment_refunds r
@@ -47,33 +48,32 @@ WHERE environment = $1 AND object_type = $2 AND object_id = $3 AND request_hash 
 ORDER BY requested_at DESC LIMIT 1
 """  # noqa: S608
 _INSERT = """
-INSERT INTO billhook.refund_requests (id, environment, idempotency_key, request_hash, object_type,
-    object_id, amount, currency, line_items, status)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'requested')
+INSERT INTO billhook.refund_requests (id, environment, account_id, idempotency_key, request_hash,
+    object_type, object_id, amount, currency, line_items, status)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'requested')
 ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
 UPDATE billhook.refund_requests
-SET status = 'requested', attempt = attempt + 1, asking = 1, requested_at = now(), amount = $2,
-    line_items = $3
+SET status = 'requested', attempt = attempt + 1, requested_at = now(), asked_at = now(),
+    amount = $2, line_items = $3
 WHERE id = $1
 RETURNING attempt
 """
 _ASKED_AGAIN = """
-UPDATE billhook.refund_requests SET asking = asking + 1, requested_at = now() WHERE id = $1
+UPDATE billhook.refund_requests SET asked_at = clock_timestamp() WHERE id = $1
 """
 _CREATED = """
 UPDATE billhook.refund_requests SET status = 'created', refund_id = $2 WHERE id = $1
 """
-# Unless another request with the same key is still asking, or was more successful.
 _REFUSED = """
-UPDATE billhook.refund_requests
-SET asking = asking - 1, status = CASE WHEN asking <= 1 THEN 'refused' ELSE status END
+UPDATE billhook.refund_requests SET status = 'refused'
 WHERE id = $1 AND status = 'requested' AND attempt = $2
 """
+_FAILED = f"""{_REFUSED} AND requested_at < now() - interval '2 minutes' RETURNING id"""
 _ABANDONED = """
 UPDATE billhook.refund_requests SET status = 'refused'
-WHERE id = $1 AND status = 'requested' AND requested_at < now() - interval '2 minutes'
+WHERE id = $1 AND status = 'requested' AND asked_at < now() - interval '2 minutes'
 """
 _LINES_OF = """
 SELECT line_items FROM billhook.refund_requests WHERE environment = $1 AND refund_id = $2
@@ -85,7 +85,7 @@ class RefundRequest:
     """A request for a refund, decided and stored.
 
     Attributes:
-        attempt: counts from 1; Stripe refused the earlier ones.
+        attempt: counts from 1; the earlier ones refunded nothing.
         refund_id: the refund, if Stripe has created it.
         earlier: an earlier request stored it.
     """
@@ -120,6 +120,7 @@ def hash_of_request(target: Target, order: CreateRefund) -> str:
 async def claim(
     connection: Connection,
     environment: Environment,
+    account: str,
     target: Target,
     balance: Balance,
     order: CreateRefund,
@@ -133,7 +134,7 @@ async def claim(
         InvalidInput, NotRefundable: see `refund_balance.decide`.
     """
     fingerprint = hash_of_request(target, order)
-    earlier = await _earlier(connection, environment, target, order, fingerprint)
+    earlier = await _earlier(connection, environment, account, target, order, fingerprint)
     if earlier is not None:
         found = _request(earlier)
         if earlier["status"] == "created":
@@ -152,6 +153,7 @@ async def claim(
         _INSERT,
         request_id,
         environment,
+        account,
         order.idempotency_key,
         fingerprint,
         *target.key,
@@ -167,13 +169,16 @@ async def claim(
 async def _earlier(
     connection: Connection,
     environment: Environment,
+    account: str,
     target: Target,
     order: CreateRefund,
     fingerprint: str,
 ) -> asyncpg.Record | None:
     if order.idempotency_key is None:
-        return await connection.fetchrow(_SAME_WITHOUT_KEY, environment, *target.key, fingerprint)
-    row = await connection.fetchrow(_BY_KEY, environment, order.idempotency_key)
+        return await connection.fetchrow(
+            _SAME_WITHOUT_KEY, environment, account, *target.key, fingerprint
+        )
+    row = await connection.fetchrow(_BY_KEY, environment, account, order.idempotency_key)
     if row is not None and row["request_hash"] != fingerprint:
         raise IdempotencyKeyReused("refund")
     return row
@@ -202,6 +207,17 @@ async def created(database: Database, request_id: UUID, refund_id: str) -> None:
 async def refused(database: Database, request: RefundRequest) -> None:
     """Stripe refused a request: it refunds nothing."""
     await database.execute(_REFUSED, request.id, request.attempt)
+
+
+async def failed(database: Database, request: RefundRequest) -> bool:
+    """Stripe has no refund of a request that it failed to execute. It may still create what is
+    missing for a moment.
+
+    Returns:
+        Whether that moment is over: the next attempt may use another idempotency key.
+    """
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_FAILED, request.id, request.attempt))
 
 
 async def abandoned(database: Database, request_id: UUID) -> None:

@@ -15,7 +15,13 @@ from typing import Any
 import asyncpg
 
 from billhook.checkout import refund_requests
-from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
+from billhook.checkout.live_reader import (
+    TRANSACTIONS,
+    LiveReader,
+    live_reader,
+    mirroring,
+    rejected,
+)
 from billhook.checkout.refund_balance import balance_of, decide
 from billhook.checkout.refund_lines import lines_of
 from billhook.checkout.refund_requests import RefundRequest, claim, lock_payment
@@ -36,13 +42,18 @@ from billhook.postgres import Database, repeat_collisions
 from billhook.postgres.refusals import unfinished
 from billhook.reports.lists.transactions import TRANSACTION_COLUMNS
 from billhook.settings import Environment
-from billhook.stripe.gateway import Fetched, Gateway, StripeObject, refusal_of
+from billhook.stripe.gateway import (
+    Fetched,
+    Gateway,
+    StripeObject,
+    is_rejected,
+    is_stored_failure,
+    refusal_of,
+)
 from billhook.stripe.list_pages import list_pages
 
 _REQUEST = "insforge_refund_request_id"
 """The metadata of a refund that names its request."""
-_NOT_EXECUTED = frozenset((400, 401, 402, 403, 404, 429))
-"""Statuses of Stripe that mean that no refund was created."""
 _NOTHING_LEFT = frozenset(("charge_already_refunded", "charge_disputed", "charge_not_refundable"))
 
 _REFUND = f"""
@@ -75,18 +86,19 @@ async def create_refund(
     target = await find_target(reader, order.payment)
     lines = await lines_of(reader, target) if order.line_items else []
     await _resolve(reader, target)
+    account = await reader.account_id()
 
     async def decided() -> RefundRequest:
         async with database.as_service() as connection:
             await reader.check(connection)
             now = await lock_payment(connection, environment, target)
             balance = await balance_of(connection, environment, now)
-            return await claim(connection, environment, now, balance, order, lines)
+            return await claim(connection, environment, account, now, balance, order, lines)
 
     request = await repeat_collisions(decided)
     with unfinished("refund"):
         refund_id = await _at_stripe(reader, request, order)
-        answer = await read_refund(database, environment, refund_id)
+        answer = await _read_mirrored(database, environment, refund_id)
     return answer.model_copy(update={"repeated": request.earlier})
 
 
@@ -155,6 +167,22 @@ async def read_refund(
     )
 
 
+async def _read_mirrored(
+    database: Database, environment: Environment, refund_id: str
+) -> RefundResponse:
+    """A refund that was just mirrored.
+
+    Raises:
+        DatabaseRefused: a trigger of the app has dropped its row.
+    """
+    try:
+        return await read_refund(database, environment, refund_id)
+    except PaymentNotFound as error:
+        raise rejected(
+            f"The refund {refund_id} exists at Stripe", TRANSACTIONS, "a trigger has dropped it"
+        ) from error
+
+
 async def cancel_refund(
     database: Database, gateway: Gateway, environment: Environment, refund_id: str
 ) -> RefundResponse:
@@ -165,13 +193,14 @@ async def cancel_refund(
         PaymentNotFound: Stripe does not have it.
         NotRefundable: it cannot be canceled.
         PaymentConfigInvalid, RateLimited, UpstreamFailure: from Stripe.
+        DatabaseRefused: a rule of the app rejects the row; the refund is canceled.
     """
     reader = await live_reader(database, gateway, environment)
     refund = await _get(reader, refund_id)
     if refund.get("status") != "canceled":
         path = f"/v1/refunds/{encoded(refund_id)}/cancel"
         try:
-            answer = await gateway.post(environment, path, {}, key=reader.key)
+            canceled = await gateway.post(environment, path, {}, key=reader.key)
         except BillhookError as error:
             if error.status == 400:
                 raise NotRefundable(
@@ -180,8 +209,9 @@ async def cancel_refund(
                     "(providerStatus requires_action).",
                 ) from error
             raise
-        await _show(reader, answer.data, answer.at)
-    return await read_refund(database, environment, refund_id)
+        with unfinished("cancellation of the refund"):
+            await _show(reader, canceled.data, canceled.at)
+    return await _read_mirrored(database, environment, refund_id)
 
 
 async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> str:
@@ -191,16 +221,43 @@ async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRe
         # Stripe forgets idempotency keys after a day; the refund itself names its request.
         refund_id = await _find(reader, request)
     if refund_id is not None:
-        await refund_requests.created(reader.database, request.id, refund_id)
-        with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
-            await _get(reader, refund_id)
-        return refund_id
-    answer = await _create(reader, request, order)
+        return await _created_before(reader, request, refund_id)
+    try:
+        answer = await _create(reader, request, order)
+    except BillhookError as error:
+        if not is_stored_failure(error):
+            raise
+        refund_id = await _find(reader, request)
+        if refund_id is None:
+            raise await _failed(reader, request, error) from error
+        return await _created_before(reader, request, refund_id)
     refund_id = str(answer.data["id"])
     await refund_requests.created(reader.database, request.id, refund_id)
     # A repeated response of Stripe shows the refund as it was at first: so that is its time.
     await _show(reader, answer.data, timestamp(answer.data.get("created")) or answer.at)
     return refund_id
+
+
+async def _created_before(reader: LiveReader, request: RefundRequest, refund_id: str) -> str:
+    await refund_requests.created(reader.database, request.id, refund_id)
+    with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
+        await _get(reader, refund_id)
+    return refund_id
+
+
+async def _failed(
+    reader: LiveReader, request: RefundRequest, error: BillhookError
+) -> UpstreamFailure:
+    """Stripe failed, and has no refund."""
+    over = await refund_requests.failed(reader.database, request)
+    return UpstreamFailure(
+        f"Stripe failed to create the refund: {error.message}",
+        status=error.status,
+        next_actions="Send the same request again, with its idempotencyKey if it has one."
+        if over
+        else "Send the same request again in two minutes, with its idempotencyKey if it has one: "
+        "Stripe may still create the refund.",
+    )
 
 
 async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> Fetched:
@@ -218,7 +275,7 @@ async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefun
         answer = await reader.post("/v1/refunds", params, key)
     except BillhookError as error:
         refusal = refusal_of(error)
-        if refusal is None or refusal.status not in _NOT_EXECUTED:
+        if refusal is None or not is_rejected(error):
             raise  # it may have been created: a repetition finds out
         await refund_requests.refused(reader.database, request)
         if refusal.code in _NOTHING_LEFT or refusal.param == "amount":
@@ -246,7 +303,7 @@ async def _get(reader: LiveReader, refund_id: str) -> StripeObject:
 
 
 async def _show(reader: LiveReader, refund: StripeObject, at: int) -> None:
-    with mirroring(f"The refund {refund['id']}"):
+    with mirroring(f"The refund {refund['id']} exists at Stripe"):
         await show_refund(reader, refund, at)
 
 

@@ -10,9 +10,9 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.access.auth import Caller, acting_as, is_administrator
+from billhook.access.auth import Caller, acting_as, is_administrator, signed_in
 from billhook.checkout.options import refuse_server_only
-from billhook.checkout.portal import create_portal_session, signed_in
+from billhook.checkout.portal import create_portal_session
 from billhook.checkout.sessions import create_checkout_session
 from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors

@@ -7,10 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from billhook.access.auth import Caller, acting_as
+from billhook.access.auth import Caller, signed_in, user_behind
 from billhook.access.permissions import PAYMENT_METHOD, changes
 from billhook.checkout import payment_methods
-from billhook.checkout.portal import signed_in
 from billhook.http.body import read_json_or
 from billhook.http.openapi import body_of, errors
 from billhook.http.routes import (
@@ -29,7 +28,7 @@ from billhook.models import (
     OwnQuery,
     PaymentMethodResponse,
 )
-from billhook.postgres.refusals import CallersConnections
+from billhook.postgres.own_rows import UsersConnections
 from billhook.reports import lists
 from billhook.services import ServicesOf
 from billhook.settings import Environment
@@ -50,7 +49,7 @@ def _add(of: MirroredList) -> None:
         services: ServicesOf,
         query: Annotated[OwnQuery, Query()],
     ) -> Response:
-        as_caller = CallersConnections(
+        as_caller = UsersConnections(
             services.database, signed_in(caller).database_role, caller.claims, table
         )
         page = await lists.mirrored(as_caller, environment, of, query.of(of.query))
@@ -91,7 +90,7 @@ async def make_default(
 ) -> Response:
     """Make this the payment method that Stripe charges, unless a subscription has its own. For
     signed-in users, the UPDATE policies of `payments.stripe_payment_methods` apply, but not for
-    admin keys.
+    administrators.
     """
     caller = await _caller(request, sender)
     changed = await payment_methods.make_default(
@@ -125,8 +124,8 @@ async def detach(
 
 
 async def _caller(request: Request, sender: Caller) -> Caller | None:
-    """As whom to act; None: the server itself, with its admin key."""
+    """As whom to act; None for an administrator."""
+    if sender.kind == "anonymous":
+        signed_in(sender)  # rejected before the body is read
     order = await read_json_or(request, ChangePaymentMethod())
-    if sender.kind == "admin" and order.act_as is None:
-        return None
-    return signed_in(acting_as(sender, order.act_as))
+    return user_behind(sender, order.act_as)

@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from billhook.access.audit import Change
-from billhook.access.auth import Caller
+from billhook.access.auth import Caller, is_administrator
 from billhook.access.permissions import need_of
 from billhook.errors import BillhookError, InvalidInput
 from billhook.models import NoQuery, WireModel
@@ -42,7 +42,7 @@ async def _user(request: Request, services: ServicesOf) -> Caller:
 
 async def _user_or_admin_key(request: Request, services: ServicesOf) -> Caller:
     caller = await services.auth.user_or_admin_key(request)
-    request.state.billhook_is_admin = caller.kind == "admin"
+    request.state.billhook_is_admin = is_administrator(caller)
     _each_given_once(request)
     if caller.grant is not None:
         await _permit(request, services, caller)

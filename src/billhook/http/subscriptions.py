@@ -9,10 +9,10 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from billhook.access.auth import Caller, is_administrator
+from billhook.access.auth import Caller, is_administrator, user_behind
 from billhook.access.permissions import SUBSCRIPTION, changes, reads
 from billhook.checkout import subscriptions
-from billhook.checkout.subscriptions import Target, user_behind
+from billhook.checkout.subscriptions import Target
 from billhook.http.body import read_decoded
 from billhook.http.openapi import body_of, errors
 from billhook.http.routes import NO_QUERY, AdminRoute, PathId, UserOrAdminKey, answer

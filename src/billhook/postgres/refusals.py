@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
@@ -104,20 +103,6 @@ async def acting_as_caller(
     with refusals_of(table):
         async with database.as_caller(role, claims) as connection:
             yield connection
-
-
-@dataclass(frozen=True, slots=True)
-class CallersConnections:
-    """Connections on which statements run as the caller, for a list of `table`."""
-
-    database: Database
-    role: Role
-    claims: Mapping[str, Any]
-    table: str
-
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
-        """One of them, in a transaction. Raises as `acting_as_caller` does."""
-        return acting_as_caller(self.database, self.role, self.claims, self.table)
 
 
 @contextmanager

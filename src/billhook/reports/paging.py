@@ -120,7 +120,7 @@ class Conditions:
 
 
 class Connections(Protocol):
-    """Where a list is read: the `Database`, or as a caller (`CallersConnections`)."""
+    """Where a list is read: the `Database`, or as a caller (`UsersConnections`)."""
 
     def connection(self) -> AbstractAsyncContextManager[Connection]: ...
 

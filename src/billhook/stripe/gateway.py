@@ -52,6 +52,7 @@ _RUBBISH_ACTIONS = (
     "Something between this server and Stripe, such as a proxy, may have responded instead: "
     "check the connection, and STRIPE_API_BASE if it is set. Then try again."
 )
+_REJECTED = frozenset((400, 402, 404))
 _METER_EVENTS = "/v1/billing/meter_events"
 _CONNECTIONS = 300  # at once: 200 for meter events, and some for live traffic
 _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stripe_version"})
@@ -59,12 +60,17 @@ _DROP = frozenset({"idempotency_key", "api_key", "base", "stripe_account", "stri
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Stripe's error, for callers that must distinguish cases."""
+    """Stripe's error, for callers that must distinguish cases.
+
+    Attributes:
+        replayed: Stripe repeats its response to the first request with this idempotency key.
+    """
 
     status: int | None
     type: str | None
     code: str | None
     param: str | None
+    replayed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +167,36 @@ def refusal_of(error: BaseException) -> Refusal | None:
         return None
     details = details_of(error)
     return Refusal(
-        cause.http_status, details.get("type"), details.get("code"), details.get("param")
+        status=cause.http_status,
+        type=details.get("type"),
+        code=details.get("code"),
+        param=details.get("param"),
+        replayed=_is_replayed(cause.headers or {}),
     )
+
+
+def is_rejected(error: BaseException) -> bool:
+    """Whether Stripe has rejected a request: it has done nothing under its idempotency key, and
+    never will.
+
+    All other errors say nothing about an earlier attempt whose response was lost, not even about
+    one that the SDK made in the same call: a rate limit, a key that is no longer valid, a page of
+    a proxy.
+    """
+    said = refusal_of(error)
+    return (
+        said is not None
+        and said.status in _REJECTED
+        and said.type is not None
+        and said.type != "idempotency_error"
+    )
+
+
+def is_stored_failure(error: BaseException) -> bool:
+    """Whether Stripe failed, and repeats that under the idempotency key: the request is over. It
+    may have been executed (stripe-facts 37)."""
+    said = refusal_of(error)
+    return said is not None and said.replayed and said.status is not None and said.status >= 500
 
 
 def never_sent(error: BaseException) -> bool:
@@ -360,8 +394,11 @@ class Gateway:
             ) from error
         data = _parsed(answer.headers)
         age = math.ceil(time.monotonic() - began) if method == "get" else 0
-        replayed = answer.headers.get("idempotent-replayed") == "true"
-        return Fetched(data, _date(answer.headers) - age, replayed)
+        return Fetched(data, _date(answer.headers) - age, _is_replayed(answer.headers))
+
+
+def _is_replayed(headers: Mapping[str, str]) -> bool:
+    return headers.get("idempotent-replayed") == "true"
 
 
 def _parsed(headers: Mapping[str, str]) -> StripeObject:
@@ -388,7 +425,11 @@ def translate(error: stripe.StripeError) -> BillhookError:
     status = error.http_status
     message = redact(storable(error.user_message or "Stripe gave no reason."))
     if isinstance(error, stripe.RateLimitError):
-        return RateLimited(message, next_actions="Wait a few seconds and try again.")
+        return RateLimited(
+            message,
+            next_actions="Wait a few seconds and send the same request again, with its "
+            "idempotencyKey if it has one.",
+        )
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
         return PaymentConfigInvalid(
             message,

@@ -3,6 +3,6 @@ decide, Stripe changes the subscription, and its answer is in the mirror before 
 
 from billhook.checkout.subscriptions.changing import cancel, change, pause, resume
 from billhook.checkout.subscriptions.previewing import preview
-from billhook.checkout.subscriptions.rights import Target, user_behind
+from billhook.checkout.subscriptions.rights import Target
 
-__all__ = ["Target", "cancel", "change", "pause", "preview", "resume", "user_behind"]
+__all__ = ["Target", "cancel", "change", "pause", "preview", "resume"]

@@ -6,7 +6,6 @@ No database connection is held while Stripe works.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +14,8 @@ import structlog
 
 from billhook.checkout.live_reader import mirroring
 from billhook.checkout.subscriptions import requests
-from billhook.checkout.subscriptions.plans import ENDED, WITH_INVOICE
-from billhook.checkout.subscriptions.requests import Call
+from billhook.checkout.subscriptions.plans import ENDED, WITH_INVOICE, is_made
+from billhook.checkout.subscriptions.requests import Call, Known
 from billhook.checkout.subscriptions.rights import TABLE, Target, not_found
 from billhook.errors import BillhookError
 from billhook.kinds import SUBSCRIPTION, Kind
@@ -28,7 +27,7 @@ from billhook.models import ChangeRequest, PaymentAction, SubscriptionResponse
 from billhook.postgres import Connection
 from billhook.reports.lists import subscription as mirrored
 from billhook.rows import Fact
-from billhook.stripe.gateway import Fetched, StripeObject, refusal_of
+from billhook.stripe.gateway import Fetched, StripeObject, is_stored_failure, refusal_of
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +87,7 @@ async def read(reader: StripeReader, target: Target) -> Found:
 
 
 async def carry_out(
-    reader: StripeReader, target: Target, order: ChangeRequest, calls: Sequence[Call]
+    reader: StripeReader, target: Target, order: ChangeRequest, known: Known
 ) -> Found:
     """Change the subscription.
 
@@ -101,9 +100,17 @@ async def carry_out(
         PaymentConfigInvalid, PaymentMethodDeclined, RateLimited, UpstreamFailure: Stripe.
     """
     found = None
-    for number, call in enumerate(calls):
-        key = requests.stripe_key(target, order, number)
-        found = await _send(reader, target, call, key)
+    for number, call in enumerate(known.calls):
+        # Stripe may have failed after it made the change.
+        if known.attempt > 1 and is_made(call, (await read(reader, target)).subscription):
+            continue
+        key = requests.stripe_key(target, order, number, known.attempt)
+        try:
+            found = await _send(reader, target, call, key)
+        except BillhookError as error:
+            if is_stored_failure(error):
+                await requests.next_attempt(target, order, known.attempt)
+            raise
     return found or await read(reader, target)
 
 
@@ -159,7 +166,7 @@ async def mirror(
     """
     for attempt in range(_READS):
         also = partial(_also, target=target, order=order, found=found)
-        with mirroring(f"The new state of {target.subscription_id}", TABLE):
+        with mirroring(f"The new state of {target.subscription_id} exists at Stripe", TABLE):
             await fetching.write(reader, found.facts, also)
         if found.answer or await _is_shown(target, found) or attempt == _READS - 1:
             break

@@ -108,7 +108,7 @@ async def _make(
         found = await (
             at_stripe.read(reader, target)
             if known.finished
-            else at_stripe.carry_out(reader, target, order, known.calls)
+            else at_stripe.carry_out(reader, target, order, known)
         )
         return await at_stripe.mirror(reader, target, order, found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from billhook.checkout.prices import metering_at_stripe, mirrored_metering, with_lookup_keys
@@ -59,7 +60,7 @@ def item_to_change(subscription: StripeObject, order: ItemChange) -> StripeObjec
     )
 
 
-def price_of(item: StripeObject) -> str | None:
+def price_of(item: Mapping[str, Any]) -> str | None:
     """The price of an item."""
     return id_of(item.get("price") or item.get("plan"))
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from billhook.checkout.subscriptions.items import price_of
 from billhook.checkout.subscriptions.requests import Call
 from billhook.errors import InvalidInput
+from billhook.kinds.reading import hash_of
+from billhook.kinds.subscriptions import ITEMS
 from billhook.models import CancelSubscription, ChangeSubscription, PauseSubscription
 from billhook.stripe.gateway import StripeObject
 
@@ -42,6 +46,38 @@ def pause_calls(order: PauseSubscription) -> list[Call]:
     if order.resumes_at is not None:
         pause["resumes_at"] = int(order.resumes_at.timestamp())
     return [Call("post", {"pause_collection": pause, **WITH_INVOICE})]
+
+
+def is_made(call: Call, subscription: StripeObject) -> bool:
+    """Whether a subscription is as a call would make it, or will be once it is paid for."""
+    params = call.params
+    if call.method == "delete":
+        return subscription.get("status") in ENDED
+    if call.step == "/resume":
+        return subscription.get("status") != "paused"
+    if "items" in params:
+        items = {item.get("id"): item for item in ITEMS.entries(subscription)}
+        return bool(subscription.get("pending_update")) or all(
+            _is_as(items.get(wanted["id"], {}), wanted) for wanted in params["items"]
+        )
+    return (
+        ("pause_collection" not in params or _is_paused_as(subscription, params))
+        and params.get("cancel_at_period_end") in (None, subscription.get("cancel_at_period_end"))
+        and ("cancel_at" not in params or subscription.get("cancel_at") is None)
+    )
+
+
+def _is_paused_as(subscription: StripeObject, params: dict[str, Any]) -> bool:
+    wanted, shown = params["pause_collection"], hash_of(subscription.get("pause_collection"))
+    if not wanted:
+        return not shown
+    return all(shown.get(name) == value for name, value in wanted.items())
+
+
+def _is_as(item: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return wanted.get("price") in (None, price_of(item)) and (
+        "quantity" not in wanted or wanted["quantity"] == item.get("quantity")
+    )
 
 
 def resume_calls(subscription: StripeObject) -> list[Call]:

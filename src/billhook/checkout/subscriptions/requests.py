@@ -20,7 +20,7 @@ from billhook.models import ChangeRequest
 from billhook.postgres import Connection
 
 _FIND = """
-SELECT request_hash, calls, finished_at IS NOT NULL AS finished
+SELECT request_hash, calls, attempt, finished_at IS NOT NULL AS finished
 FROM billhook.subscription_requests
 WHERE environment = $1 AND subscription_id = $2 AND idempotency_key = $3
 """
@@ -39,6 +39,11 @@ INSERT INTO billhook.subscription_requests (
     environment, subscription_id, idempotency_key, request_hash, calls)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING
+"""
+# Stripe stores its own failures, too, and would repeat one under the same key.
+_NEXT_ATTEMPT = """
+UPDATE billhook.subscription_requests SET attempt = attempt + 1
+WHERE environment = $1 AND subscription_id = $2 AND idempotency_key = $3 AND attempt = $4
 """
 _FINISHED = """
 UPDATE billhook.subscription_requests SET finished_at = pg_catalog.now()
@@ -64,10 +69,12 @@ class Known:
     """A request that was made before.
 
     Attributes:
+        attempt: counts from 1; Stripe failed in the earlier ones.
         finished: its effect is at Stripe and in the mirror.
     """
 
     calls: list[Call]
+    attempt: int
     finished: bool
 
 
@@ -100,7 +107,7 @@ async def add(
         IdempotencyKeyReused: its key was used for another one.
     """
     if order.idempotency_key is None:
-        return Known(list(calls), finished=False)
+        return Known(list(calls), attempt=1, finished=False)
     key, hash_ = _key(target, order), _hash(operation, order)
     async with target.database.as_service() as connection:
         await connection.execute(_ADD, *key, hash_, [asdict(call) for call in calls])
@@ -115,7 +122,13 @@ async def finish(connection: Connection, target: Target, order: ChangeRequest) -
         await connection.execute(_FINISHED, *_key(target, order))
 
 
-def stripe_key(target: Target, order: ChangeRequest, number: int) -> str | None:
+async def next_attempt(target: Target, order: ChangeRequest, attempt: int) -> None:
+    """Stripe failed in an attempt, and repeats that: the next one uses other keys."""
+    if order.idempotency_key is not None:
+        await target.database.execute(_NEXT_ATTEMPT, *_key(target, order), attempt)
+
+
+def stripe_key(target: Target, order: ChangeRequest, number: int, attempt: int) -> str | None:
     """The idempotency key of a request's call to Stripe: at most 255 printable characters, and no
     other subscription's, whatever the caller chose.
 
@@ -128,7 +141,8 @@ def stripe_key(target: Target, order: ChangeRequest, number: int) -> str | None:
     belongs_to = sha256(orjson.dumps([target.subscription_id, ours])).hexdigest()[:20]
     if not (ours.isascii() and ours.isprintable()):  # it is sent in a header
         ours = "hashed"
-    return f"insforge:{target.environment}:subscription:{ours}:{belongs_to}:{number}"
+    again = "" if attempt == 1 else f":{attempt}"
+    return f"insforge:{target.environment}:subscription:{ours}:{belongs_to}:{number}{again}"
 
 
 def _key(target: Target, order: ChangeRequest) -> tuple[str, str, str | None]:
@@ -143,4 +157,4 @@ def _hash(operation: Operation, order: ChangeRequest) -> str:
 def _known(row: asyncpg.Record, hash_: str) -> Known:
     if row["request_hash"] != hash_:
         raise IdempotencyKeyReused("change of this subscription")
-    return Known([Call(**call) for call in row["calls"]], row["finished"])
+    return Known([Call(**call) for call in row["calls"]], row["attempt"], row["finished"])

@@ -1,8 +1,6 @@
 """Who may change a subscription: the app's policies on `payments.stripe_subscriptions` decide.
 
-The row is locked as the caller, in a transaction of its own that ends before Stripe is called.
-PostgreSQL applies the SELECT and the UPDATE policies to `SELECT … FOR KEY SHARE`, which writes
-nothing, fires no trigger, and neither waits for an event that updates the row nor delays one.
+They are checked as the caller, in a transaction of its own that ends before Stripe is called.
 """
 
 from __future__ import annotations
@@ -13,11 +11,11 @@ from typing import Any, Literal
 
 import orjson
 
-from billhook.access.auth import Caller, acting_as, is_administrator
-from billhook.errors import Forbidden, InvalidCredentials, InvalidInput, SubscriptionNotFound
-from billhook.models import ActAs, ChangeSubscription
+from billhook.access.auth import Caller
+from billhook.errors import Forbidden, InvalidInput, SubscriptionNotFound
+from billhook.models import ChangeSubscription
 from billhook.postgres import Database
-from billhook.postgres.refusals import acting_as_caller
+from billhook.postgres.own_rows import as_user, may_change
 from billhook.settings import Environment
 from billhook.stripe.gateway import Gateway, StripeObject
 
@@ -28,13 +26,8 @@ Operation = Literal["preview", "change", "cancel", "resume", "pause"]
 # For policies: payments.requested_change().
 _TELL = "SELECT pg_catalog.set_config('billhook.requested_change', $1, true)"
 _SEEN = """
-SELECT pg_catalog.row_security_active('payments.stripe_subscriptions'::text) AS is_on, EXISTS (
-    SELECT FROM payments.stripe_subscriptions WHERE environment = $1 AND subscription_id = $2
-) AS seen
-"""
-_MAY_CHANGE = """
-SELECT true FROM payments.stripe_subscriptions
-WHERE environment = $1 AND subscription_id = $2 FOR KEY SHARE
+SELECT EXISTS (
+    SELECT FROM payments.stripe_subscriptions WHERE environment = $1 AND subscription_id = $2)
 """
 
 _PREVIEW_LASTS = 3600  # seconds
@@ -58,25 +51,6 @@ class Target:
     trusted: bool
 
 
-def user_behind(sender: Caller, act_as: ActAs | None) -> Caller | None:
-    """The user for whom a request is made; None if an operator or the server makes it as itself.
-
-    Raises:
-        InvalidCredentials: a guest.
-        Forbidden: only an admin key may act for somebody else.
-        InvalidInput: PostgreSQL cannot store the claims.
-    """
-    if act_as is None and is_administrator(sender):
-        return None
-    caller = acting_as(sender, act_as)
-    if caller.kind == "anonymous":
-        raise InvalidCredentials(
-            "Subscriptions can only be changed by a signed-in user.",
-            next_actions="Sign in and send the user's token.",
-        )
-    return caller
-
-
 async def authorize(target: Target, operation: Operation, fields: Mapping[str, Any]) -> None:
     """Make sure that the user may change the subscription.
 
@@ -88,6 +62,7 @@ async def authorize(target: Target, operation: Operation, fields: Mapping[str, A
         Forbidden: the policies of the table don't let them change it, row-level security is off, or
             a privilege is missing.
         DatabaseRefused: a policy of the app cannot be evaluated.
+        DatabaseBusy: another transaction locks the row for too long.
         DatabaseUnavailable: PostgreSQL is unavailable.
     """
     user = target.user
@@ -95,16 +70,10 @@ async def authorize(target: Target, operation: Operation, fields: Mapping[str, A
         return
     key = (target.environment, target.subscription_id)
     request = orjson.dumps({**fields, "operation": operation}).decode()
-    async with acting_as_caller(target.database, user.database_role, user.claims, TABLE) as db:
+    async with as_user(target.database, user.database_role, user.claims, TABLE) as db:
         await db.execute(_TELL, request)
-        row = await db.fetchrow(_SEEN, *key)
-        is_on, seen = (row["is_on"], row["seen"]) if row else (False, False)
-        may = is_on and seen and await db.fetchval(_MAY_CHANGE, *key)
-    if not is_on:
-        raise Forbidden(
-            f"Row-level security is off on {TABLE}: users cannot change subscriptions.",
-            next_actions=f"Run: ALTER TABLE {TABLE} ENABLE ROW LEVEL SECURITY",
-        )
+        seen = await db.fetchval(_SEEN, *key)
+        may = seen and await may_change(db, TABLE, "subscription_id", *key)
     if not seen:
         raise not_found(target)
     if not may:

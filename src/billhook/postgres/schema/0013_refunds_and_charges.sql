@@ -1,10 +1,12 @@
 -- What was asked for before Stripe was: a repeated request finds it here, and a crash loses nothing.
+-- The rows stay when another account is connected.
 
 -- Refunds. One that Stripe has not confirmed yet counts as refunded, so that several requests
 -- together never refund more than what is left.
 CREATE TABLE billhook.refund_requests (
     id              uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     environment     text NOT NULL CHECK (environment IN ('test', 'live')),
+    account_id      text NOT NULL,
     idempotency_key text,               -- the caller's; null: see checkout/refund_requests.py
     request_hash    text NOT NULL,      -- SHA-256
     object_type     text NOT NULL CHECK (object_type IN ('payment_intent', 'charge')),
@@ -14,13 +16,14 @@ CREATE TABLE billhook.refund_requests (
     line_items      jsonb NOT NULL DEFAULT '[]',
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
     attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
-    asking          integer NOT NULL DEFAULT 1,  -- who may still be asking Stripe in this attempt
     refund_id       text,
-    requested_at    timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
+    requested_at    timestamptz NOT NULL DEFAULT now(),  -- when this attempt began
+    asked_at        timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX refund_requests_by_key
-    ON billhook.refund_requests (environment, idempotency_key) WHERE idempotency_key IS NOT NULL;
+    ON billhook.refund_requests (environment, account_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
 CREATE INDEX refund_requests_by_object
     ON billhook.refund_requests (environment, object_type, object_id);
 CREATE INDEX refund_requests_by_refund
@@ -31,6 +34,7 @@ CREATE INDEX refund_requests_by_refund
 CREATE TABLE billhook.charge_requests (
     id                uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     environment       text NOT NULL CHECK (environment IN ('test', 'live')),
+    account_id        text NOT NULL,
     idempotency_key   text NOT NULL,
     request_hash      text NOT NULL,    -- SHA-256
     customer_id       text NOT NULL,
@@ -38,5 +42,5 @@ CREATE TABLE billhook.charge_requests (
     payment_intent_id text,
     attempt           integer NOT NULL DEFAULT 1,  -- counts up when Stripe failed: it repeats that for a day
     created_at        timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (environment, idempotency_key)
+    UNIQUE (environment, account_id, idempotency_key)
 );
