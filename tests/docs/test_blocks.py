@@ -57,6 +57,7 @@ RUN_BY = {
         "sh": "tests/docs/test_more_events_page.py",
         "sql": "tests/docs/test_more_events_page.py",
     },
+    "docs/how-to/people.md": {"sh": "tests/docs/test_people_page.py"},
     "docs/how-to/policies.md": {"sql": "tests/database/test_app_sql.py"},
     "docs/how-to/usage-billing.md": {
         "python": "tests/docs/test_usage_billing_page.py",

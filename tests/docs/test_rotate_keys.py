@@ -64,11 +64,13 @@ def test_an_admin_key_is_replaced(settings: dict[str, str], tmp_path: Path) -> N
     old = ran.out.strip()
     listed = shell.run("billhook keys list --json", tmp_path, settings).out
     key_id = listed.partition('"id":')[2].split('"')[1]
-    script = block(PAGE, "sh", "billhook keys revoke")
+    script = block(PAGE, "sh", "billhook keys rotate")
     script = script.replace("3fa85f64-5717-4562-b3fc-2c963f66afa6", key_id)
     ran = shell.run(script, tmp_path, settings)
     assert old not in ran.out
-    assert "is revoked" in ran.out
+    assert ran.out.strip().splitlines()[-1].startswith("ik_")
+    listed = shell.run("billhook keys list", tmp_path, settings).out
+    assert listed.count("valid until") == 1, "the old one"
 
 
 @pytest.mark.full

@@ -141,8 +141,17 @@ class Migration:
         return _checksum(self.sql)
 
 
+# Tables with a column `updated_at` that are not those of a mirrored kind.
+_TOUCHED = (
+    *("provider_connections", "customer_mappings", "stripe_checkout_sessions"),
+    *("stripe_customer_portal_sessions", "webhook_events", "transactions", "access_settings"),
+)
 _VALUES = {
-    "mirrored_tables": ", ".join(f"'payments.{table}'" for table in TABLES),
+    "touch_triggers": "\n".join(
+        f"CREATE OR REPLACE TRIGGER billhook_touch_updated_at BEFORE UPDATE ON payments.{table}"
+        " FOR EACH ROW EXECUTE FUNCTION billhook.touch_updated_at();"
+        for table in (*_TOUCHED, *TABLES)
+    ),
     **access_rule.VALUES,
 }
 
@@ -152,8 +161,8 @@ class FunctionFile:
     """One `functions/name.sql`: functions, and Billhook's triggers that call them.
 
     As in psql, `:payments` and `:billhook` stand for schemas: a rebuild has functions of the same
-    text for tables elsewhere. `:mirrored_tables` stands for the tables of the mirrored kinds, as a
-    list of SQL values, and the names in access_rule.py for its expressions.
+    text for tables elsewhere. `:touch_triggers` stands for a trigger of each table with a column
+    `updated_at`, and the names in access_rule.py for its expressions.
     """
 
     name: str

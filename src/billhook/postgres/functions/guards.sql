@@ -48,20 +48,15 @@ CREATE OR REPLACE TRIGGER billhook_refuse_outcomes
 CREATE OR REPLACE FUNCTION billhook.keep_audit_log() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND OLD.outcome IS NULL
-        AND (NEW.id, NEW.at, NEW.environment, NEW.action, NEW.actor, NEW.key_id, NEW.via,
-             NEW.address, NEW.before, coalesce(OLD.target, NEW.target))
-        IS NOT DISTINCT FROM
-            (OLD.id, OLD.at, OLD.environment, OLD.action, OLD.actor, OLD.key_id, OLD.via,
-             OLD.address, OLD.before, NEW.target)
-    THEN
-        RETURN NEW;
-    END IF;
     RAISE EXCEPTION 'entries of billhook.audit_log cannot be changed or removed'
         USING ERRCODE = 'insufficient_privilege';
 END $$;
 
-CREATE OR REPLACE TRIGGER keep BEFORE UPDATE OR DELETE ON billhook.audit_log
-    FOR EACH ROW EXECUTE FUNCTION billhook.keep_audit_log();
-CREATE OR REPLACE TRIGGER keep_all BEFORE TRUNCATE ON billhook.audit_log
+CREATE OR REPLACE TRIGGER keep BEFORE UPDATE ON billhook.audit_log
+    FOR EACH ROW WHEN (OLD.outcome IS NOT NULL
+        OR OLD.target <> NEW.target
+        OR to_jsonb(OLD) - '{target,outcome,ended_at,error,request,after}'::text[]
+            IS DISTINCT FROM to_jsonb(NEW) - '{target,outcome,ended_at,error,request,after}'::text[])
+    EXECUTE FUNCTION billhook.keep_audit_log();
+CREATE OR REPLACE TRIGGER keep_all BEFORE DELETE OR TRUNCATE ON billhook.audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION billhook.keep_audit_log();
