@@ -322,3 +322,72 @@ def test_rows_that_stripe_does_not_have_are_all_counted_even_if_not_all_are_fetc
         "payments.transactions (payments)": (1, 2),
         "payments.transactions (refunds)": (1, 2),
     }
+
+
+def lost(station: Station) -> str:
+    """A payment of 50 dollars, lost to a dispute."""
+    intent = taken(station.stripe, payment_method="pm_card_createDispute")
+    (dispute,) = station.stripe.v1.disputes.list({"payment_intent": intent.id}).data
+    station.stripe.v1.disputes.close(dispute.id)
+    return str(intent.id)
+
+
+def lost_sums(station: Station) -> list[tuple[int, int, int]]:
+    return [(m.stripe_lost, m.lost, m.difference) for m in verified(station).money]
+
+
+def test_lost_disputes_are_part_of_the_totals(station: Station) -> None:
+    lost(station)
+    station.pull()
+    assert_sound(station)
+    assert lost_sums(station) == [(5000, 5000, 0)]
+
+
+@pytest.mark.parametrize(
+    ("harm", "fields", "sums"),
+    [
+        ("amount_lost = 0", ["amount_lost"], (5000, 0, 5000)),
+        ("amount_disputed = 7", ["amount_disputed"], (5000, 5000, 0)),
+        (
+            "amount_lost = 0, amount_disputed = 0, dispute_status = 'won'",
+            ["amount_disputed", "amount_lost", "dispute_status"],
+            (5000, 0, 5000),
+        ),
+    ],
+)
+def test_a_disputed_amount_that_other_hands_changed_is_found_and_repaired(
+    station: Station, harm: str, fields: list[str], sums: tuple[int, int, int]
+) -> None:
+    intent = lost(station)
+    station.pull()
+    station.books.execute(f"UPDATE payments.transactions SET {harm}")
+    drift = only(verified(station))
+    assert (drift.object_id, drift.problem, drift.fields) == (intent, "different", fields)
+    assert lost_sums(station) == [sums]
+    assert only(verified(station, repair=True)).repaired
+    assert_sound(station)
+
+
+def test_a_dispute_that_was_missed_is_found_and_repaired_with_its_money(station: Station) -> None:
+    intent = taken(station.stripe, payment_method="pm_card_createDispute")
+    station.pull()
+    (dispute,) = station.stripe.v1.disputes.list({"payment_intent": intent.id}).data
+    station.stripe.v1.disputes.close(dispute.id)
+    assert {each.table for each in verified(station).drift} == {
+        "payments.stripe_disputes",
+        "payments.transactions (disputes)",
+    }
+    assert verified(station, repair=True).sound
+    assert_sound(station)
+    assert lost_sums(station) == [(5000, 5000, 0)]
+
+
+def test_a_loss_that_stripe_does_not_have_is_found_and_repaired(station: Station) -> None:
+    intent = taken(station.stripe)
+    station.pull()
+    station.books.execute("UPDATE payments.transactions SET amount_lost = 900")
+    drift = only(verified(station))
+    assert (drift.object_id, drift.fields) == (intent.id, ["amount_disputed", "amount_lost"])
+    assert lost_sums(station) == [(0, 900, -900)]
+    assert only(verified(station, repair=True)).repaired
+    assert_sound(station)

@@ -19,12 +19,22 @@ KEY = "sk_test_sandbox"
 HOUR = 3600
 DAY = 24 * HOUR
 CARDS = ("pm_card_visa", "pm_card_chargeDeclined", "pm_card_refundFail", "pm_card_pendingRefund")
+DEBITS = {"pm_card_visa": "AT611904300234573201"}
+FAILING_DEBIT = "AT861904300235473202"
+METER = "api_calls"
+USED, PER_CALL = 3, 7
 DEEDS = (
     "buy",
     "leave",
     *("hold",) * 2,  # by another integration
     *("refund", "part") * 3,  # each of their four ways
+    "debit",
+    "contest",
     "subscribe",
+    "trial",
+    "coupon",
+    "pause",
+    "meter",
     "renew",
     "fail",
     "upgrade",
@@ -77,27 +87,47 @@ FULL_LIVES: tuple[list[Deed], ...] = (
         ("buy", 1, "pm_card_pendingRefund"),
         ("hour", 0, "pm_card_pendingRefund"),
     ],
+    [
+        ("contest", 0, "pm_card_visa"),
+        ("trial", 1, "pm_card_visa"),
+        ("contest", 2, "pm_card_chargeDeclined"),
+        ("debit", 0, "pm_card_chargeDeclined"),
+        ("meter", 2, "pm_card_visa"),
+        ("coupon", 0, "pm_card_visa"),
+        ("pause", 1, "pm_card_visa"),
+        ("debit", 1, "pm_card_visa"),
+    ],
 )
-"""Three in which everything of WANTED happens."""
+"""Together, everything of WANTED happens in them."""
 
 # What many lives together have to have, so that they say something.
 WANTED = frozenset(
     {
+        "billing.meter.created",
+        "charge.dispute.closed, lost",
+        "charge.dispute.closed, won",
         "charge.failed",
         "charge.refunded",
         "charge.refunded, in part",
+        "checkout.session.async_payment_failed",
+        "checkout.session.async_payment_succeeded",
         "checkout.session.completed, payment",
         "checkout.session.completed, subscription",
+        "checkout.session.completed, subscription, discounted",
         "checkout.session.expired",
         "customer.deleted",
         "customer.subscription.deleted",
+        "customer.subscription.trial_will_end",
         "customer.subscription.updated, past_due",
+        "customer.subscription.updated, paused",
         "customer.subscription.updated, upgraded",
         "customer.updated",
         "invoice.paid, subscription_create",
         "invoice.paid, subscription_cycle",
+        "invoice.paid, subscription_cycle, of usage",
         "invoice.paid, subscription_update",
         "invoice.payment_failed, subscription_cycle",
+        "invoice.voided",
         "payment_intent.canceled",
         "payment_intent.payment_failed",
         "payment_intent.succeeded, in part",
@@ -119,13 +149,19 @@ def told(event: dict[str, Any]) -> str:
             whole = shown["amount_received"] == shown["amount"]
             return str(name if whole else f"{name}, in part")
         case "checkout.session.completed":
-            return f"{name}, {shown['mode']}"
+            discounted = shown["total_details"]["amount_discount"] > 0
+            return f"{name}, {shown['mode']}" + ", discounted" * discounted
+        case "charge.dispute.closed":
+            return f"{name}, {shown['status']}"
         case "refund.created":
             return f"{name}, {shown['status']}"
         case "invoice.paid" | "invoice.payment_failed":
-            return f"{name}, {shown['billing_reason']}"
+            of_usage = shown["amount_due"] == USED * PER_CALL
+            return f"{name}, {shown['billing_reason']}" + ", of usage" * of_usage
         case "customer.subscription.updated":
             before = (event["data"].get("previous_attributes") or {}).get("items", shown["items"])
+            if shown["pause_collection"]:
+                return f"{name}, paused"
             prices = [each["data"][0]["price"]["id"] for each in (before, shown["items"])]
             return f"{name}, {'upgraded' if prices[0] != prices[1] else shown['status']}"
     return str(name)
@@ -166,7 +202,7 @@ class Living:
         self.web = web
         self.meanwhile = meanwhile
         self.events: dict[str, dict[str, Any]] = {}
-        self.once = self.monthly = self.dearer = ""
+        self.once = self.monthly = self.dearer = self.metered = ""
 
     async def live(self, life: list[Deed]) -> list[dict[str, Any]]:
         async with self.web:
@@ -237,6 +273,82 @@ class Living:
     async def subscribe(self, who: str, card: str) -> None:
         await self.pay(who, card, "subscription", self.monthly)
 
+    async def debit(self, who: str, card: str) -> None:
+        """Paid from a bank account, which takes until the next deed, and may fail."""
+        iban = DEBITS.get(card, FAILING_DEBIT)
+        given = {"type": "sepa_debit", "sepa_debit[iban]": iban}
+        method = await self.made("payment_methods", given)
+        await self.pay(who, method["id"], "payment", self.once)
+        await self.listen()
+        await self.advance(HOUR)
+
+    async def contest(self, who: str, card: str) -> None:
+        """The customer disputes a payment. The shop accepts it, or submits evidence, or waits; an
+        inquiry takes no money."""
+        inquiry = card == "pm_card_pendingRefund"
+        disputing = "pm_card_createDisputeInquiry" if inquiry else "pm_card_createDispute"
+        known = {each["id"] for each in await self.all("disputes", {})}
+        await self.pay(who, disputing, "payment", self.once)
+        await self.listen()
+        for each in await self.all("disputes", {}):
+            if each["id"] in known:
+                continue
+            if card == "pm_card_visa":
+                await self.ask("POST", f"disputes/{each['id']}/close", {})
+            elif card == "pm_card_chargeDeclined":
+                evidence = {"evidence[uncategorized_text]": "winning_evidence", "submit": "true"}
+                await self.ask("POST", f"disputes/{each['id']}", evidence)
+                await self.advance(HOUR)
+
+    async def trial(self, who: str, card: str) -> None:
+        """Free for a week, then paid."""
+        free = {"subscription_data[trial_period_days]": "7"}
+        await self.pay(who, card, "subscription", self.monthly, free)
+        await self.advance(8 * DAY)
+
+    async def coupon(self, who: str, card: str) -> None:
+        """The first month costs less, or nothing."""
+        percent = "25" if card in CARDS[:2] else "100"
+        made = await self.made("coupons", {"percent_off": percent, "duration": "once"})
+        cheaper = {"discounts[0][coupon]": made["id"]}
+        await self.pay(who, card, "subscription", self.monthly, cheaper)
+
+    async def pause(self, who: str, card: str) -> None:
+        """For a month, invoices are voided; then they are collected again."""
+        for mine in await self.subscriptions(who):
+            path = f"subscriptions/{mine['id']}"
+            await self.ask("POST", path, {"pause_collection[behavior]": "void"})
+            await self.advance(31 * DAY + HOUR)
+            await self.ask("POST", path, {"pause_collection": ""})
+
+    async def meter(self, who: str, card: str) -> None:
+        """Pays for what was used in a month."""
+        metered = await self.metered_price()
+        await self.pay(who, CARDS[0], "subscription", metered, {"line_items[0][quantity]": ""})
+        used = {
+            "event_name": METER,
+            "payload[stripe_customer_id]": who,
+            "payload[value]": str(USED),
+        }
+        await self.ask("POST", "billing/meter_events", used)
+        await self.advance(31 * DAY + HOUR)
+
+    async def metered_price(self) -> str:
+        if not self.metered:
+            given = {"display_name": METER, "event_name": METER}
+            given |= {"default_aggregation[formula]": "sum"}
+            meter = await self.made("billing/meters", given)
+            price = {
+                "product_data[name]": "Calls",
+                "currency": "eur",
+                "unit_amount": str(PER_CALL),
+                "recurring[interval]": "month",
+                "recurring[usage_type]": "metered",
+                "recurring[meter]": meter["id"],
+            }
+            self.metered = (await self.made("prices", price))["id"]
+        return self.metered
+
     async def renew(self, who: str, card: str) -> None:
         await self.subscriptions(who)
         await self.advance(31 * DAY + HOUR)
@@ -306,16 +418,21 @@ class Living:
                 return found[:1]
         return []
 
-    async def pay(self, who: str, card: str, mode: str, price: str) -> None:
-        if opened := await self.open(who, mode, price):
+    async def pay(
+        self, who: str, card: str, mode: str, price: str, more: dict[str, str] | None = None
+    ) -> None:
+        if opened := await self.open(who, mode, price, more):
             payment = {"session": opened, "payment_method": card}
             await self.web.post("/_sandbox/pay", json=payment)  # May be declined: a life has that.
 
-    async def open(self, who: str, mode: str, price: str) -> str | None:
+    async def open(
+        self, who: str, mode: str, price: str, more: dict[str, str] | None = None
+    ) -> str | None:
         given = {"mode": mode, "customer": who, "success_url": "https://shop.example/thanks"}
         subject = {"insforge_subject_type": "user", "insforge_subject_id": who}
         given |= {f"metadata[{name}]": value for name, value in subject.items()}
-        given |= {"line_items[0][price]": price, "line_items[0][quantity]": "1"}
+        given |= {"line_items[0][price]": price, "line_items[0][quantity]": "1", **(more or {})}
+        given = {name: value for name, value in given.items() if value}
         made = await self.ask("POST", "checkout/sessions", given)
         return str(made.json()["id"]) if made.is_success else None
 

@@ -44,7 +44,10 @@ LIVES = by_depth(4, 60, 2000)
 # What is left of a past that nobody saw: other objects of the customer may be gone.
 COMPARED = ("transactions", "customer_mappings")
 _SUMS = """
-SELECT currency, sum(CASE WHEN type <> 'refund' THEN amount - amount_lost ELSE -amount END)::bigint
+SELECT currency, sum(CASE WHEN type = 'refund' THEN -amount
+    -- Stripe withdraws the amount of an open dispute, but not of an inquiry.
+    WHEN dispute_status LIKE 'warning%' THEN amount - amount_lost
+    ELSE amount - amount_disputed END)::bigint
 FROM payments.transactions
 WHERE CASE type WHEN 'refund' THEN status = 'refunded'
     ELSE status IN ('succeeded', 'refunded', 'partially_refunded') END
@@ -61,6 +64,7 @@ def test_a_past_that_is_imported_and_a_life_seen_by_events_end_in_the_same_rows(
     @example(FULL_LIVES[0], 3, 1)
     @example(FULL_LIVES[1], 6, 2)
     @example(FULL_LIVES[2], 5, 3)
+    @example(FULL_LIVES[3], 4, 4)
     @given(deeds, st.integers(0, 9), chances)
     def holds(life: list[Deed], unseen: int, seed: int) -> None:
         chance = random.Random(seed)

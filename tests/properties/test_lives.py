@@ -34,7 +34,7 @@ from books import WIPE, Books, apply_one, state_of
 from depth import by_depth
 from http_tokens import JWT_SECRET
 
-# Beside three that have all there is.
+# Beside those that have all there is.
 LIVES = by_depth(4, 60, 2000)
 LIVES_OVER_HTTP = by_depth(2, 40, 2000)
 # What was fetched is shown with another version than what an event said, and in other detail.
@@ -83,6 +83,7 @@ def test_any_life_ends_in_the_same_rows_in_any_order_and_on_many_connections(boo
     @example(FULL_LIVES[0], 1, 2)
     @example(FULL_LIVES[1], 2, 3)
     @example(FULL_LIVES[2], 3, 4)
+    @example(FULL_LIVES[3], 4, 2)
     @given(deeds, chances, st.integers(1, 4))
     def holds(life: list[Deed], seed: int, lanes: int) -> None:
         chance = random.Random(seed)
@@ -119,6 +120,7 @@ def test_events_that_never_came_are_pulled_and_syncs_in_between_change_nothing(
     @example(FULL_LIVES[0], 1)
     @example(FULL_LIVES[1], 2)
     @example(FULL_LIVES[2], 3)
+    @example(FULL_LIVES[3], 4)
     @given(deeds, chances)
     def holds(life: list[Deed], seed: int) -> None:
         chance = random.Random(seed)

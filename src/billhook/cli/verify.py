@@ -63,7 +63,10 @@ def _show(found: Verification) -> None:
     if found.money:
         print()
     show_table(
-        ["money", "paid in Stripe", "here", "refunded in Stripe", "refunded here", "difference"],
+        [
+            *("money", "paid in Stripe", "here", "refunded in Stripe", "refunded here"),
+            *("lost in Stripe", "lost here", "difference"),
+        ],
         (
             [
                 each.currency.upper(),
@@ -71,6 +74,8 @@ def _show(found: Verification) -> None:
                 money(each.payments, each.currency),
                 money(each.stripe_refunds, each.currency),
                 money(each.refunds, each.currency),
+                money(each.stripe_lost, each.currency),
+                money(each.lost, each.currency),
                 money(each.difference, each.currency) if each.difference else "none",
             ]
             for each in found.money

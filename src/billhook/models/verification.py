@@ -67,21 +67,24 @@ class VerifiedTable(WireModel):
 
 
 class Money(WireModel):
-    """The payments and refunds in one currency that were compared: since the account was connected,
-    and before that as far as the history is imported."""
+    """The payments, refunds and lost disputes in one currency that were compared: since the account
+    was connected, and before that as far as the history is imported."""
 
     currency: str
     stripe_payments: int = 0
     stripe_refunds: int = 0
+    stripe_lost: int = 0
     payments: int = 0
     refunds: int = 0
+    lost: int = 0
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def difference(self) -> int:
         """The mirror's total minus Stripe's total. The tables' `drift` lists the transactions that
         differ."""
-        return self.payments - self.refunds - self.stripe_payments + self.stripe_refunds
+        theirs = self.stripe_payments - self.stripe_refunds - self.stripe_lost
+        return self.payments - self.refunds - self.lost - theirs
 
 
 class Verification(WireModel):

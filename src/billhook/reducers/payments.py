@@ -8,7 +8,7 @@ newest known facts of each object. The rows of `payments.transactions` are compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -56,6 +56,18 @@ class Dispute(NamedTuple):
     currency: str | None
     due_by: int | None
     created: int | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Dispute:
+        """What a row of the mirrored table says."""
+        return cls(
+            row["status"],
+            row["reason"],
+            row["amount"],
+            row["currency"],
+            row["evidence_due_by"],
+            row["provider_created_at"],
+        )
 
 
 class Transaction(NamedTuple):

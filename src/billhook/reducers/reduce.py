@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from billhook.kinds import KINDS
 from billhook.projections.changes import (
@@ -261,18 +260,10 @@ def _show_disputes(state: State, payment: Payment) -> None:
         mirrored = state.objects.get(key)
         if mirrored is None or key[0] != "dispute":
             continue
-        row: Any = mirrored.row
         if mirrored.removed:
             payment.disputes.pop(key[1], None)
-        elif row is not None:
-            payment.disputes[key[1]] = Dispute(
-                row["status"],
-                row["reason"],
-                row["amount"],
-                row["currency"],
-                row["evidence_due_by"],
-                row["provider_created_at"],
-            )
+        elif mirrored.row is not None:
+            payment.disputes[key[1]] = Dispute.of(mirrored.row)
 
 
 def _transactions(state: State) -> Iterator[tuple[Payment, Row, Transaction]]:

@@ -105,12 +105,12 @@ async def _compare(
         )
         repair = ledger if order.repair else None
         paid = group.create_task(compare_payments(reader, at, until, repair=repair))
-    payments, refunds, money = paid.result()
+    of_payments, money = paid.result()
     return Verification(
         environment=reader.environment,
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        tables=[*(each.result() for each in comparing), payments, refunds],
+        tables=[*(each.result() for each in comparing), *of_payments],
         money=money,
     )
 

@@ -12,6 +12,7 @@ from billhook.kinds.reading import id_of, integer, text, timestamp
 from billhook.ledger import Ledger
 from billhook.mirror import refreshes
 from billhook.mirror.fetching import StripeReader
+from billhook.mirror.verify.disputed import compare_disputed
 from billhook.mirror.verify.extra import PAID, TABLE, Sums, extra_payments, extra_refunds
 from billhook.mirror.verify.missed_events import apply_events
 from billhook.mirror.verify.reading import CONFIRMED, YOUNG, one_repair, pages
@@ -103,9 +104,9 @@ class _Movement:
 
 async def compare_payments(
     reader: StripeReader, at: int, until: float | None, *, repair: Ledger | None
-) -> tuple[VerifiedTable, VerifiedTable, list[Money]]:
-    """Compare payments and refunds since the account was connected, and earlier ones as far as they
-    are imported.
+) -> tuple[list[VerifiedTable], list[Money]]:
+    """Compare payments, refunds and disputes since the account was connected, and earlier ones as
+    far as they are imported.
 
     Args:
         at: Stripe's time before its lists are read.
@@ -116,6 +117,7 @@ async def compare_payments(
         since = await connection.fetchval(_SINCE, reader.environment)
     payments = VerifiedTable(table=f"{TABLE} (payments)")
     refunds = VerifiedTable(table=f"{TABLE} (refunds)")
+    disputes = VerifiedTable(table=f"{TABLE} (disputes)")
     sums = Sums()
     if since is not None:
         async with all_or_first_error() as group:
@@ -127,7 +129,14 @@ async def compare_payments(
                 group.create_task(
                     _compare(reader, kind, since, at, until, found, sums, repair=repair)
                 )
-    return payments, refunds, [sums.by_currency[each] for each in sorted(sums.by_currency)]
+            group.create_task(
+                compare_disputed(
+                    reader, since, at, until, disputes, sums, repair=repair is not None
+                )
+            )
+    return [payments, refunds, disputes], [
+        sums.by_currency[each] for each in sorted(sums.by_currency)
+    ]
 
 
 async def _compare(
