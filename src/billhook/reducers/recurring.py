@@ -1,0 +1,221 @@
+"""MRR over time: the states of each subscription, and what they change for its customer
+(docs/decisions/0022-mrr-history.md).
+
+Each state says: from this second on, the subscription is worth so much. All of them are kept, so
+that the order in which they arrive does not matter. The movements of a customer, one a day and
+currency, follow from them. Days are UTC.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import groupby
+from typing import Literal, NamedTuple
+from uuid import uuid4
+
+from billhook.kinds.recurring import Terms, discounted
+from billhook.projections.changes import SubscriptionState
+from billhook.reducers.missing import Missing
+
+Account = tuple[str, str]
+"""A customer and a currency."""
+MovementKind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
+_DAY = 86400
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+class StateKey(NamedTuple):
+    """One state of a subscription; no event id: it was fetched."""
+
+    at: int
+    rank: int
+    event_id: str
+
+
+@dataclass(slots=True)
+class Movement:
+    """How the MRR of a customer changed within a day.
+
+    Attributes:
+        row_id: its row.
+        before, after: the customer's MRR at the beginning and at the end of the day.
+        returning: there was an earlier movement.
+    """
+
+    row_id: str
+    before: int
+    after: int
+    returning: bool = False
+
+    @property
+    def kind(self) -> MovementKind:
+        if self.before == 0:
+            return "reactivation" if self.returning else "new"
+        if self.after == 0:
+            return "churn"
+        return "expansion" if self.after > self.before else "contraction"
+
+
+@dataclass(slots=True)
+class Recurring:
+    """Of each subscription the states around the new ones, and of each customer the movements
+    since.
+
+    Attributes:
+        states: by subscription, as loaded.
+        new: those to be saved.
+        complete: the subscriptions of which all states are loaded.
+        terms: of discounts, by id.
+        new_terms: those to be saved.
+        loaded_from: the day from which on a customer's movements are loaded, and the last one
+            before.
+    """
+
+    states: dict[str, dict[StateKey, SubscriptionState]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    new: dict[str, dict[StateKey, SubscriptionState]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    complete: set[str] = field(default_factory=set)
+    terms: dict[str, Terms] = field(default_factory=dict)
+    new_terms: dict[str, Terms] = field(default_factory=dict)
+    movements: dict[Account, dict[int, Movement]] = field(default_factory=lambda: defaultdict(dict))
+    loaded_from: dict[Account, int] = field(default_factory=dict)
+
+    def record(self, state: SubscriptionState, rank: int, event_id: str) -> Iterator[str]:
+        """Add a state of a subscription.
+
+        Yields:
+            Why the subscription must be fetched.
+
+        Raises:
+            Missing: it brings the terms of a discount that earlier states have.
+        """
+        for terms in state.terms:
+            if terms.discount_id not in self.terms:
+                if state.subscription_id not in self.complete:
+                    raise Missing(histories=[state.subscription_id])
+                self.terms[terms.discount_id] = self.new_terms[terms.discount_id] = terms
+        if not all(each in self.terms for each in state.discounts):
+            yield "its discounts are not known"
+        key = StateKey(state.at, rank, event_id)
+        of = self.states[state.subscription_id]
+        if state.record == "never" or key in of or key in self.new[state.subscription_id]:
+            return
+        if state.record == "if changed":
+            known = of | self.new[state.subscription_id]
+            before = _final({k: s for k, s in known.items() if k <= key})
+            if before is not None and before.identity == state.identity:
+                return
+        self.new[state.subscription_id][key] = state
+
+    def columns(self, state: SubscriptionState) -> dict[str, str | int]:
+        """What the subscription's row shows."""
+        period = state.period_amount if state.gross else 0
+        return {
+            "currency": state.currency,
+            "mrr": mrr(state, self.terms),
+            "renewal_amount": discounted(
+                period, period, state.currency, state.discounts, self.terms
+            ),
+        }
+
+    def settle(self) -> tuple[dict[Account, dict[int, Movement]], list[str]]:
+        """The movements that change, and the rows of those that are gone.
+
+        Raises:
+            Missing: movements of earlier days.
+        """
+        changes: dict[Account, Counter[int]] = defaultdict(Counter)
+        known_terms = {k: t for k, t in self.terms.items() if k not in self.new_terms}
+        for subscription, new in self.new.items():
+            loaded = self.states.get(subscription, {})
+            for states, terms, sign in ((loaded, known_terms, -1), (loaded | new, self.terms, 1)):
+                for account, day, change in _changes(states, terms):
+                    changes[account][day] += sign * change
+        moved: dict[Account, dict[int, Movement]] = {}
+        gone: list[str] = []
+        for account, by_day in changes.items():
+            if by_day := {day: change for day, change in by_day.items() if change}:
+                self._move(account, by_day, moved, gone)
+        return moved, gone
+
+    def _move(
+        self,
+        account: Account,
+        changes: Mapping[int, int],
+        moved: dict[Account, dict[int, Movement]],
+        gone: list[str],
+    ) -> None:
+        first = min(changes)
+        if first < self.loaded_from.get(account, first + 1):
+            raise Missing(movements={account: first})
+        loaded = self.movements[account]
+        earlier = [day for day in loaded if day < first]
+        total = loaded[max(earlier)].after if earlier else 0
+        returning = bool(earlier)
+        moved[account] = {}
+        for day in sorted({day for day in loaded if day >= first} | changes.keys()):
+            before = loaded.get(day)
+            change = (before.after - before.before if before else 0) + changes.get(day, 0)
+            if change == 0:
+                if before is not None:
+                    gone.append(before.row_id)
+                continue
+            row_id = before.row_id if before else str(uuid4())
+            now = Movement(row_id, total, total + change, returning)
+            total, returning = now.after, True
+            if before is None or (before.before, before.after, before.kind) != (
+                now.before,
+                now.after,
+                now.kind,
+            ):
+                moved[account][day] = now
+
+
+def mrr(state: SubscriptionState, terms: Mapping[str, Terms]) -> int:
+    """The MRR of a state, after discounts."""
+    return _net(state, state.gross, terms)
+
+
+def _net(state: SubscriptionState, amount: int, terms: Mapping[str, Terms]) -> int:
+    return discounted(amount, state.period_amount, state.currency, state.discounts, terms)
+
+
+def day_of(at: int) -> int:
+    """Days since 1970."""
+    return at // _DAY
+
+
+def date_of(day: int) -> date:
+    return date.fromordinal(_EPOCH + day)
+
+
+def day_from(text: str) -> int:
+    """The number of a day that is written as `2026-05-28`."""
+    return date.fromisoformat(text).toordinal() - _EPOCH
+
+
+def _changes(
+    states: Mapping[StateKey, SubscriptionState], terms: Mapping[str, Terms]
+) -> Iterator[tuple[Account, int, int]]:
+    """By how much each state changes the MRR of its customer, and on which day.
+
+    The first state also says what was before it. States that were not loaded change the result as
+    much before as after, since those around every new one are loaded.
+    """
+    before: dict[Account, int] = defaultdict(int)
+    for number, second in enumerate(_by_second(states)):
+        state = _final(second)
+        assert state is not None
+        account = (state.customer_id, state.currency)
+        if number == 0:
+            yield from _prehistory(state, terms)
+            before[account] = _known_before(state, terms)
+        now = mrr(state, terms)
+        yield account, day_of(state.at), now - before[account]
+        before[account] = now
