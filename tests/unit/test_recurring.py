@@ -233,7 +233,9 @@ odd_price = st.dictionaries(
 
 
 @given(st.lists(odd_price, max_size=3), json, json)
-def test_whatever_stripe_sends_can_be_read(prices: list[Any], quantity: Any, discounts: Any) -> None:
+def test_whatever_stripe_sends_can_be_read(
+    prices: list[Any], quantity: Any, discounts: Any
+) -> None:
     items = [{"price": price, "quantity": quantity} for price in prices]
     odd = subscription(*items, discounts=discounts) if items else {"discounts": discounts}
     worth_of(odd)

@@ -250,9 +250,9 @@ def _ids(discounts: Iterable[Any]) -> Iterator[str]:
 
 
 def _terms(discount: StripeObject) -> Terms | None:
-    coupon = hash_of(hash_of(discount.get("source")).get("coupon") or discount.get("coupon"))
-    discount_id = id_of(discount)
-    if discount_id is None or not coupon:
+    found = hash_of(discount.get("source")).get("coupon") or discount.get("coupon")
+    coupon, discount_id = hash_of(found), id_of(discount)
+    if discount_id is None or isinstance(found, str):
         return None
     return Terms(
         discount_id,

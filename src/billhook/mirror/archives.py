@@ -46,6 +46,7 @@ _KEPT = (
     "payments.stripe_customer_portal_sessions",
     "payments.transactions",
     "billhook.payment_refs",
+    "billhook.discounts",
     "billhook.refreshes",
     "billhook.event_retries",
 )

@@ -9,19 +9,18 @@ currency, follow from them. Days are UTC.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 from typing import Literal, NamedTuple
 from uuid import uuid4
 
+from billhook.kinds import Row
 from billhook.kinds.recurring import Terms, discounted
 from billhook.projections.changes import SubscriptionState
-from billhook.reducers.missing import Missing
+from billhook.reducers.missing import Account, Missing
 
-Account = tuple[str, str]
-"""A customer and a currency."""
 MovementKind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
 _DAY = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -100,7 +99,7 @@ class Recurring:
                 if state.subscription_id not in self.complete:
                     raise Missing(histories=[state.subscription_id])
                 self.terms[terms.discount_id] = self.new_terms[terms.discount_id] = terms
-        if not all(each in self.terms for each in state.discounts):
+        if event_id and not all(each in self.terms for each in state.discounts):
             yield "its discounts are not known"
         key = StateKey(state.at, rank, event_id)
         of = self.states[state.subscription_id]
@@ -108,20 +107,18 @@ class Recurring:
             return
         if state.record == "if changed":
             known = of | self.new[state.subscription_id]
-            before = _final({k: s for k, s in known.items() if k <= key})
-            if before is not None and before.identity == state.identity:
+            before = last_of({each: known[each] for each in known if each[:2] <= key[:2]})
+            if before is not None and before.value == state.value:
                 return
         self.new[state.subscription_id][key] = state
 
-    def columns(self, state: SubscriptionState) -> dict[str, str | int]:
+    def columns(self, state: SubscriptionState) -> Row:
         """What the subscription's row shows."""
-        period = state.period_amount if state.gross else 0
+        renewal = state.period_amount if state.gross else 0
         return {
             "currency": state.currency,
             "mrr": mrr(state, self.terms),
-            "renewal_amount": discounted(
-                period, period, state.currency, state.discounts, self.terms
-            ),
+            "renewal_amount": _net(state, renewal, self.terms),
         }
 
     def settle(self) -> tuple[dict[Account, dict[int, Movement]], list[str]]:
@@ -132,16 +129,17 @@ class Recurring:
         """
         changes: dict[Account, Counter[int]] = defaultdict(Counter)
         known_terms = {k: t for k, t in self.terms.items() if k not in self.new_terms}
-        for subscription, new in self.new.items():
-            loaded = self.states.get(subscription, {})
-            for states, terms, sign in ((loaded, known_terms, -1), (loaded | new, self.terms, 1)):
-                for account, day, change in _changes(states, terms):
-                    changes[account][day] += sign * change
+        for subscription in self.new.keys() | self.complete:
+            loaded, new = self.states[subscription], self.new[subscription]
+            for account, day, change in _changes(loaded, known_terms):
+                changes[account][day] -= change
+            for account, day, change in _changes(loaded | new, self.terms):
+                changes[account][day] += change
         moved: dict[Account, dict[int, Movement]] = {}
         gone: list[str] = []
         for account, by_day in changes.items():
-            if by_day := {day: change for day, change in by_day.items() if change}:
-                self._move(account, by_day, moved, gone)
+            if changed := {day: change for day, change in by_day.items() if change}:
+                self._move(account, changed, moved, gone)
         return moved, gone
 
     def _move(
@@ -203,19 +201,51 @@ def day_from(text: str) -> int:
 def _changes(
     states: Mapping[StateKey, SubscriptionState], terms: Mapping[str, Terms]
 ) -> Iterator[tuple[Account, int, int]]:
-    """By how much each state changes the MRR of its customer, and on which day.
+    """By how much the MRR of its customer changes with each state, and on which day.
 
-    The first state also says what was before it. States that were not loaded change the result as
-    much before as after, since those around every new one are loaded.
+    States that were not loaded do not matter for the difference that a new state makes, because
+    those on both sides of it are loaded.
     """
-    before: dict[Account, int] = defaultdict(int)
-    for number, second in enumerate(_by_second(states)):
-        state = _final(second)
+    account, value = None, 0
+    for at, now, new_value in _steps(states, terms):
+        if account is not None and account != now:
+            yield account, day_of(at), -value
+            value = 0
+        yield now, day_of(at), new_value - value
+        account, value = now, new_value
+
+
+def _steps(
+    states: Mapping[StateKey, SubscriptionState], terms: Mapping[str, Terms]
+) -> Iterator[tuple[int, Account, int]]:
+    """From when on a subscription is worth how much, and to whom it belongs. The first state also
+    says what was before it."""
+    is_first = True
+    for at, second in groupby(sorted(states), key=lambda key: key.at):
+        state = last_of({key: states[key] for key in second})
         assert state is not None
         account = (state.customer_id, state.currency)
-        if number == 0:
-            yield from _prehistory(state, terms)
-            before[account] = _known_before(state, terms)
-        now = mrr(state, terms)
-        yield account, day_of(state.at), now - before[account]
-        before[account] = now
+        if is_first and state.had_from is not None and state.had_from < at:
+            yield state.had_from, account, _net(state, state.had, terms)
+            if state.had_to is not None and state.had_from < state.had_to < at:
+                yield state.had_to, account, 0
+        is_first = False
+        yield at, account, mrr(state, terms)
+
+
+def last_of(states: Mapping[StateKey, SubscriptionState]) -> SubscriptionState | None:
+    """The newest of some states.
+
+    Of one second and rank, the last one is that which no other names as the state before it. If
+    that leaves several, a fetched state takes precedence over an event's, and of two events, the
+    one with the greater id.
+    """
+    if not states:
+        return None
+    newest = max(key[:2] for key in states)
+    tied = [key for key in states if key[:2] == newest]
+    if len(tied) > 1:
+        named = Counter(before for key in tied if (before := states[key].before) is not None)
+        left = Counter(states[key].value for key in tied) - named
+        tied = [key for key in tied if left[states[key].value]] or tied
+    return states[max(tied, key=lambda key: (key.event_id == "", key.event_id))]
