@@ -126,6 +126,8 @@ def test_movements_are_those_that_happened_in_any_order_and_in_batches_of_any_si
         chance.shuffle(events)
         books.apply_in_batches(events, sizes)
         assert movements(books) == expected(told)
+        if books.rows("SELECT FROM billhook.refreshes WHERE reason LIKE 'several changes%'"):
+            return  # the subscriptions are still to be fetched
         now = books.rows("""
             SELECT customer_id, currency, sum(amount)::bigint AS mrr FROM payments.mrr_movements
             GROUP BY 1, 2 HAVING sum(amount) <> 0 ORDER BY 1, 2

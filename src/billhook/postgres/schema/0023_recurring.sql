@@ -7,6 +7,21 @@ ALTER TABLE payments.stripe_subscriptions
     ADD COLUMN mrr            bigint,
     ADD COLUMN renewal_amount bigint;
 
+-- Those that pay, and when they renew. An overview reads nothing else.
+CREATE INDEX subscriptions_renewing ON payments.stripe_subscriptions
+    (environment, current_period_end) INCLUDE (currency, renewal_amount) WHERE renewal_amount > 0;
+
+-- The same index, with all that counting new customers reads.
+DROP INDEX payments.customers_by_time;
+CREATE INDEX customers_by_time ON payments.customers
+    (environment, (coalesce(provider_created_at, created_at)) DESC, id DESC)
+    INCLUDE (provider, provider_created_at, created_at);
+
+-- Disputes by currency, and by day.
+CREATE INDEX stripe_disputes_by_currency ON payments.stripe_disputes (environment, currency);
+CREATE INDEX stripe_disputes_by_time ON payments.stripe_disputes
+    (environment, (coalesce(provider_created_at, created_at)));
+
 -- Each known state of a subscription: from then on, it is worth so much. Rows are never changed.
 CREATE TABLE billhook.subscription_states (
     environment     text NOT NULL,

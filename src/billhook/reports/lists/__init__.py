@@ -7,6 +7,7 @@ pair and merges the results, so it never reads rows that don't match.
 from billhook.reports.lists.customers import customer, customers, names_of, subjects_of
 from billhook.reports.lists.events import event_types, events
 from billhook.reports.lists.mirrored import mirrored
+from billhook.reports.lists.movements import movements
 from billhook.reports.lists.products import products
 from billhook.reports.lists.subscriptions import subscription, subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
@@ -18,6 +19,7 @@ __all__ = [
     "event_types",
     "events",
     "mirrored",
+    "movements",
     "names_of",
     "payment",
     "payments",
