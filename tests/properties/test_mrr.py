@@ -151,3 +151,62 @@ def test_repeated_events_change_nothing(books: Books) -> None:
         assert movements(books) == expected(told)
 
     holds()
+
+
+def test_a_discount_counts_from_its_beginning_on_whenever_it_is_fetched(books: Books) -> None:
+    """Until then, only its id is known."""
+    now = subscription("sub_1", "cus_1", "usd", amount=3000, status="active", discounts=["di_1"])
+    later = now | {"discounts": []}
+    events = [
+        stripe.event("customer.subscription.created", now),
+        stripe.event(
+            "customer.subscription.updated", later, at=9 * DAY, previous={"discounts": ["di_1"]}
+        ),
+    ]
+    coupon = {"id": "c_1", "duration": "forever", "percent_off": 50}
+    full = now | {"discounts": [{"id": "di_1", "source": {"coupon": coupon}}]}
+
+    def first() -> None:
+        books.fetch("subscription", full, stripe.T0 + 5 * DAY)
+        assert_all_applied(books.apply(*events))
+
+    def last() -> None:
+        assert_all_applied(books.apply(*reversed(events)))
+        books.fetch("subscription", full, stripe.T0 + 5 * DAY)
+
+    for order in (first, last):
+        books.execute(WIPE)
+        order()
+        assert [(each["amount"], each["mrr"]) for each in movements(books)] == [
+            (1500, 1500),
+            (1500, 3000),
+        ]
+        assert books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": 3000}
+
+
+def test_a_subscription_that_was_only_fetched_has_the_past_that_it_shows(books: Books) -> None:
+    began = stripe.T0
+    life = {"created": began, "trial_end": began + 7 * DAY, "status": "canceled"}
+    life |= {"canceled_at": began + 40 * DAY, "ended_at": began + 60 * DAY}
+    ended = subscription("sub_1", "cus_1", "usd", amount=3000, **life)
+    books.fetch("subscription", ended, began + 90 * DAY)
+    kinds = [(each["kind"], each["amount"]) for each in movements(books)]
+    assert kinds == [("new", 3000), ("churn", -3000)]
+    days = [(each["day"] - date.fromtimestamp(began)).days for each in movements(books)]
+    assert days == [7, 40]
+    # What events of that time say takes precedence.
+    trial = ended | {"status": "trialing", "canceled_at": None, "ended_at": None}
+    paid = trial | {"status": "active"}
+    assert_all_applied(
+        books.apply(
+            stripe.event("customer.subscription.created", trial, id="evt_1"),
+            stripe.event(
+                "customer.subscription.updated",
+                paid,
+                at=8 * DAY,
+                previous={"status": "trialing"},
+            ),
+        )
+    )
+    days = [(each["day"] - date.fromtimestamp(began)).days for each in movements(books)]
+    assert days == [8, 90]

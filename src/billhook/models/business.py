@@ -95,7 +95,7 @@ class Flow(WireModel):
         net_volume: `payments` − `refunds` − `lost`.
         succeeded: the number of payments in `payments`.
         refunded: the number of refunds in `refunds`.
-        failed: the number of payments that failed, and have not succeeded since.
+        failed: the number of payments that failed and are still unpaid.
         recovered: the number of payments that succeeded after they had failed.
         recovered_amount: their total amount, which is part of `payments`.
         disputes_opened: the number of new disputes, including inquiries.
@@ -236,7 +236,7 @@ class MrrMovement(WireModel):
 
     Attributes:
         amount: by how much; negative for contraction and churn.
-        mrr: the customer's MRR at the end of the day.
+        mrr: the customer's MRR when the day ended.
         customer_email, customer_name: as the mirror has them.
     """
 

@@ -23,6 +23,7 @@ class Missing(Exception):
         ties: the full state of mirrored objects that two events of one second changed.
         unnamed: these customers' subscriptions and invoices without a subject of their own.
         histories: all states of these subscriptions.
+        discounts: the terms of these discounts.
         movements: the movements of a customer's MRR from these days on.
     """
 
@@ -34,6 +35,7 @@ class Missing(Exception):
         ties: Iterable[ObjectKey] = (),
         unnamed: Iterable[str] = (),
         histories: Iterable[str] = (),
+        discounts: Iterable[str] = (),
         movements: Mapping[Account, int] | None = None,
     ) -> None:
         super().__init__()
@@ -42,6 +44,7 @@ class Missing(Exception):
         self.ties = frozenset(ties)
         self.unnamed = frozenset(unnamed)
         self.histories = frozenset(histories)
+        self.discounts = frozenset(discounts)
         self.movements = dict(movements or {})
 
     @classmethod

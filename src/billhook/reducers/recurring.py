@@ -40,7 +40,7 @@ class Movement:
 
     Attributes:
         row_id: its row.
-        before, after: the customer's MRR at the beginning and at the end of the day.
+        before, after: the customer's MRR when the day began and when it ended.
         returning: there was an earlier movement.
     """
 

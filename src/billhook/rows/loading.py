@@ -138,6 +138,7 @@ class Wanted:
             self.ties.setdefault(kind, set()).add(object_id)
         self.unnamed |= missing.unnamed
         self.histories |= missing.histories
+        self.discounts |= missing.discounts
         for account, day in missing.movements.items():
             self._want_movements(account, day)
 
@@ -281,6 +282,7 @@ def _claim(row: Found) -> Claim:
 
 
 def _recurring(found: dict[str, Any], wanted: Wanted) -> Recurring:
+    """Raises `Missing` if states have discounts that no event of the batch names."""
     recurring = Recurring(complete=set(wanted.histories), loaded_from=dict(wanted.movements))
     for row in (*(found["states"] or ()), *(found["histories"] or ())):
         of, at, rank, event_id, customer, currency, period_amount, gross, discounts, *rest = row
@@ -298,6 +300,9 @@ def _recurring(found: dict[str, Any], wanted: Wanted) -> Recurring:
             had_from=had_from,
             had_to=had_to,
         )
+    loaded = (state for states in recurring.states.values() for state in states.values())
+    if discounts := {each for state in loaded for each in state.discounts} - wanted.discounts:
+        raise Missing(discounts=discounts)
     for row in found["discounts"] or ():
         recurring.terms[row[0]] = Terms(*row)
     for customer, currency, day, row_id, kind, amount, mrr in found["movements"] or ():

@@ -52,7 +52,7 @@ CREATE TABLE billhook.discounts (
     PRIMARY KEY (environment, discount_id)
 );
 
--- How the MRR of a customer changed within a UTC day, and what it was at the end of the day.
+-- How the MRR of a customer changed within a UTC day, and what it was when the day ended.
 CREATE TABLE payments.mrr_movements (
     id          uuid NOT NULL DEFAULT gen_random_uuid(),
     environment text NOT NULL,

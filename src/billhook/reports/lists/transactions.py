@@ -165,8 +165,8 @@ async def _listing(
 def _of_figure(
     query: TransactionsQuery, where: Conditions, columns: str, args: Arguments
 ) -> Listing:
-    """The rows that a figure counts, by the day on which they count: as the index has them, except
-    within a day."""
+    """The rows that a figure counts, in the order of the days on which they count: as the index has
+    them, except within a day."""
     counted = FIGURES[query.figure or "payments"]
     where.add(counted.where)
     where.add("t.type = {}", query.type)
