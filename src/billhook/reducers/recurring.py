@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
 from typing import Literal, NamedTuple
@@ -42,12 +42,14 @@ class Movement:
         row_id: its row.
         before, after: the customer's MRR when the day began and when it ended.
         returning: there was an earlier movement.
+        latest: there is no later one, so `after` is the customer's MRR now.
     """
 
     row_id: str
     before: int
     after: int
     returning: bool = False
+    latest: bool = False
 
     @property
     def kind(self) -> MovementKind:
@@ -56,6 +58,13 @@ class Movement:
         if self.after == 0:
             return "churn"
         return "expansion" if self.after > self.before else "contraction"
+
+    def is_saved_as(self, row: Movement | None) -> bool:
+        """Whether the row shows it already."""
+        return row is not None and (
+            (self.before, self.after, self.kind, self.latest)
+            == (row.before, row.after, row.kind, row.latest)
+        )
 
 
 @dataclass(slots=True)
@@ -153,26 +162,26 @@ class Recurring:
         if first < self.loaded_from.get(account, first + 1):
             raise Missing(movements={account: first})
         loaded = self.movements[account]
-        earlier = [day for day in loaded if day < first]
-        total = loaded[max(earlier)].after if earlier else 0
-        returning = bool(earlier)
-        moved[account] = {}
+        earlier = max((day for day in loaded if day < first), default=None)
+        now: dict[int, Movement] = {}
+        total, returning = 0, False
+        if earlier is not None:
+            now[earlier] = replace(loaded[earlier], latest=False)
+            total, returning = loaded[earlier].after, True
         for day in sorted({day for day in loaded if day >= first} | changes.keys()):
             before = loaded.get(day)
             change = (before.after - before.before if before else 0) + changes.get(day, 0)
-            if change == 0:
-                if before is not None:
-                    gone.append(before.row_id)
-                continue
-            row_id = before.row_id if before else str(uuid4())
-            now = Movement(row_id, total, total + change, returning)
-            total, returning = now.after, True
-            if before is None or (before.before, before.after, before.kind) != (
-                now.before,
-                now.after,
-                now.kind,
-            ):
-                moved[account][day] = now
+            if change:
+                row_id = before.row_id if before else str(uuid4())
+                now[day] = Movement(row_id, total, total + change, returning)
+                total, returning = total + change, True
+            elif before is not None:
+                gone.append(before.row_id)
+        if now:
+            now[max(now)].latest = True
+        moved[account] = {
+            day: each for day, each in now.items() if not each.is_saved_as(loaded.get(day))
+        }
 
 
 def mrr(state: SubscriptionState, terms: Mapping[str, Terms]) -> int:

@@ -71,14 +71,13 @@ GROUP BY 1
 """  # noqa: S608
 _MOVEMENTS = """
 SELECT day, currency, kind, pg_catalog.sum(amount) AS amount, count(*) AS number
-FROM payments.mrr_movements WHERE environment = $1 AND day BETWEEN $2 AND $3
+FROM payments.mrr_movements WHERE environment = $1 AND day >= $2
 GROUP BY 1, 2, 3
 """
-_BEFORE = """
-SELECT currency, pg_catalog.sum(amount) AS amount,
-    count(*) FILTER (WHERE kind IN ('new', 'reactivation'))
-        - count(*) FILTER (WHERE kind = 'churn') AS number
-FROM payments.mrr_movements WHERE environment = $1 AND day < $2
+# What it is now, and how it changed after the period: so the cost does not grow with the history.
+_NOW = """
+SELECT currency, pg_catalog.sum(mrr) AS amount, count(*) AS number
+FROM payments.mrr_movements WHERE environment = $1 AND latest AND mrr > 0
 GROUP BY 1
 """
 _PAYING = """
@@ -124,7 +123,7 @@ async def business(
     period = _period(query, now.date())
     bucket = query.bucket or usual_bucket(period.now)
     found = _Found(database, environment, period, now)
-    await asyncio.gather(found.read_payments(), found.read_subscriptions())
+    await asyncio.gather(found.read_payments(), found.read_movements(), found.read_subscriptions())
     spans = [(each, buckets_of(each, bucket)) for each in (period.now, period.before)]
     currencies = [found.of_currency(name, spans) for name in found.currencies()]
     currencies.sort(key=lambda each: (-each.total.succeeded, -each.total.mrr_end, each.currency))
@@ -169,7 +168,7 @@ class _Found:
         self._days = (period.before.since, period.now.until)
         self._now = now
         self._sums: dict[str, dict[date, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-        self._before: dict[str, tuple[int, int]] = {}
+        self._current: dict[str, tuple[int, int]] = {}
         self._paying: dict[str, Mapping[str, int]] = {}
         self.customers: dict[date, int] = {}
         self.statuses: dict[str, int] = {}
@@ -186,19 +185,23 @@ class _Found:
                 for row in await connection.fetch(query, *args):
                     self._add(row["currency"], row["day"], counted, row["amount"], row["number"])
 
+    async def read_movements(self) -> None:
+        environment = self._environment
+        async with self._database.connection() as connection:
+            for row in await connection.fetch(_MOVEMENTS, environment, self._days[0]):
+                self._add(row["currency"], row["day"], row["kind"], row["amount"], row["number"])
+            for row in await connection.fetch(_NOW, environment):
+                self._current[row["currency"]] = int(row["amount"]), row["number"]
+            for row in await connection.fetch(_CUSTOMERS, environment, *self._days):
+                self.customers[row["day"]] = row["number"]
+
     async def read_subscriptions(self) -> None:
         environment, now = self._environment, self._now
         soon = (now, now + timedelta(days=7), now + timedelta(days=30))
         async with self._database.connection() as connection:
-            for row in await connection.fetch(_MOVEMENTS, environment, *self._days):
-                self._add(row["currency"], row["day"], row["kind"], row["amount"], row["number"])
-            for row in await connection.fetch(_BEFORE, environment, self._days[0]):
-                self._before[row["currency"]] = int(row["amount"]), row["number"]
             for row in await connection.fetch(_PAYING, environment, *soon):
                 currency, *counted = row.items()
                 self._paying[currency[1]] = {name: int(value) for name, value in counted}
-            for row in await connection.fetch(_CUSTOMERS, environment, *self._days):
-                self.customers[row["day"]] = row["number"]
             for row in await connection.fetch(SUBSCRIPTIONS, environment):
                 self.statuses[row["status"]] = row["subscriptions"]
             self.trialing_customers = await connection.fetchval(_TRIALING, environment)
@@ -211,7 +214,7 @@ class _Found:
             sums[of_amount] += int(amount)
 
     def currencies(self) -> set[str]:
-        return {*self._sums, *self._before, *self._paying}
+        return {*self._sums, *self._current, *self._paying}
 
     def of_currency(
         self, currency: str, spans: list[tuple[Span, list[Span]]]
@@ -239,10 +242,10 @@ class _Found:
     def _flows(self, currency: str, parts: list[Span]) -> list[Figures]:
         """The figures of spans that follow each other."""
         by_day = self._sums.get(currency, {})
-        mrr, subscribers = self._before.get(currency, (0, 0))
-        earlier = [sums for day, sums in by_day.items() if day < parts[0].since]
-        mrr += sum(map(_moved, earlier))
-        subscribers += sum(map(_gained, earlier))
+        mrr, subscribers = self._current.get(currency, (0, 0))
+        since = [sums for day, sums in by_day.items() if day >= parts[0].since]
+        mrr -= sum(map(_moved, since))
+        subscribers -= sum(map(_gained, since))
         found = []
         for part in parts:
             total: Counter[str] = Counter()

@@ -305,9 +305,9 @@ def _recurring(found: dict[str, Any], wanted: Wanted) -> Recurring:
         raise Missing(discounts=discounts)
     for row in found["discounts"] or ():
         recurring.terms[row[0]] = Terms(*row)
-    for customer, currency, day, row_id, kind, amount, mrr in found["movements"] or ():
+    for customer, currency, day, row_id, kind, amount, mrr, latest in found["movements"] or ():
         recurring.movements[customer, currency][day_from(day)] = Movement(
-            row_id, mrr - amount, mrr, kind == "reactivation"
+            row_id, mrr - amount, mrr, kind == "reactivation", latest
         )
     return recurring
 

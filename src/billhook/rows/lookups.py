@@ -303,6 +303,6 @@ LOOKUPS = (
             (SELECT * FROM :payments.mrr_movements t
              WHERE {_MOVEMENTS} AND t.day >= w.since
              ORDER BY t.customer_id, t.currency, t.day OFFSET 0)""",
-        ("t.customer_id", "t.currency", "t.day", "t.id", "t.kind", "t.amount", "t.mrr"),
+        ("t.customer_id", "t.currency", "t.day", "t.id", "t.kind", "t.amount", "t.mrr", "t.latest"),
     ),
 )

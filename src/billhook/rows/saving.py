@@ -198,6 +198,7 @@ def _add_recurring(rows: Rows, state: State, result: Result) -> None:
                 "kind": movement.kind,
                 "amount": movement.after - movement.before,
                 "mrr": movement.after,
+                "latest": movement.latest,
             }
             _add(rows, MRR_MOVEMENTS.label, row)
 

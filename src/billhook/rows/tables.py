@@ -258,6 +258,7 @@ MRR_MOVEMENTS = Table(
         "kind": "text",
         "amount": "bigint",
         "mrr": "bigint",
+        "latest": "boolean",
     },
     constants={"environment": "env"},
     deletes=True,

@@ -505,7 +505,8 @@ BEGIN
             t.id,
             t.kind,
             t.amount,
-            t.mrr))
+            t.mrr,
+            t.latest))
         INTO movements
         FROM pg_catalog.jsonb_to_recordset(wanted -> 'movements'::text) AS w(customer text, currency text, since date)
         CROSS JOIN LATERAL (
@@ -1386,19 +1387,20 @@ BEGIN
     END IF;
     IF rows ? 'mrr_movements'::text THEN
         INSERT INTO :payments.mrr_movements AS old (
-            id, customer_id, currency, day, kind, amount, mrr, environment)
+            id, customer_id, currency, day, kind, amount, mrr, latest, environment)
         SELECT
-            r.id, r.customer_id, r.currency, r.day, r.kind, r.amount, r.mrr, env
+            r.id, r.customer_id, r.currency, r.day, r.kind, r.amount, r.mrr, r.latest, env
         FROM pg_catalog.jsonb_to_recordset(rows -> 'mrr_movements'::text) AS r(
             id uuid, customer_id text, currency text, day date, kind text, amount bigint, mrr
-            bigint)
+            bigint, latest boolean)
         ON CONFLICT (id) DO UPDATE SET
             customer_id = EXCLUDED.customer_id,
             currency = EXCLUDED.currency,
             day = EXCLUDED.day,
             kind = EXCLUDED.kind,
             amount = EXCLUDED.amount,
-            mrr = EXCLUDED.mrr;
+            mrr = EXCLUDED.mrr,
+            latest = EXCLUDED.latest;
     END IF;
     IF rows ? 'refreshes'::text THEN
         INSERT INTO :billhook.refreshes AS old (

@@ -11,6 +11,9 @@ ALTER TABLE payments.stripe_subscriptions
 CREATE INDEX subscriptions_renewing ON payments.stripe_subscriptions
     (environment, current_period_end) INCLUDE (currency, renewal_amount) WHERE renewal_amount > 0;
 
+CREATE INDEX subscriptions_trialing ON payments.stripe_subscriptions (environment, customer_id)
+    WHERE status = 'trialing';
+
 -- The same index, with all that counting new customers reads.
 DROP INDEX payments.customers_by_time;
 CREATE INDEX customers_by_time ON payments.customers
@@ -62,6 +65,7 @@ CREATE TABLE payments.mrr_movements (
     kind        text NOT NULL,
     amount      bigint NOT NULL,
     mrr         bigint NOT NULL,
+    latest      boolean NOT NULL DEFAULT false,  -- the customer's last one: its MRR now
     CONSTRAINT mrr_movements_environment_check CHECK (environment IN ('test', 'live')),
     CONSTRAINT mrr_movements_kind_check CHECK (
         kind IN ('new', 'reactivation', 'expansion', 'contraction', 'churn')),
@@ -72,5 +76,7 @@ CREATE UNIQUE INDEX mrr_movements_by_customer
 -- All that an overview reads.
 CREATE INDEX mrr_movements_by_day
     ON payments.mrr_movements (environment, day, currency, kind) INCLUDE (amount);
+CREATE INDEX mrr_movements_now
+    ON payments.mrr_movements (environment, currency) INCLUDE (mrr) WHERE latest AND mrr > 0;
 CREATE INDEX mrr_movements_by_kind
     ON payments.mrr_movements (environment, kind, day DESC, id DESC);
