@@ -53,7 +53,8 @@ _MOVEMENTS = f"""
     INSERT INTO payments.mrr_movements (
         environment, customer_id, currency, day, kind, amount, mrr, latest)
     SELECT 'test', 'cus_' || n, (ARRAY['eur', 'usd'])[1 + n % 2],
-        current_date - (n % {DAYS}) * (4 - step) / 4, kind, amount, mrr, step = 3 OR step = 2 AND n % 2 = 1
+        current_date - (n % {DAYS}) * (4 - step) / 4, kind, amount, mrr,
+        step = 3 OR step = 2 AND n % 2 = 1
     FROM generate_series(1, {CUSTOMERS}) n, (VALUES
         (0, 'new', 2000, 2000), (1, 'expansion', 1000, 3000), (2, 'contraction', -500, 2500),
         (3, 'churn', -2500, 0)) AS of(step, kind, amount, mrr)

@@ -94,7 +94,7 @@ FROM (
 GROUP BY 1
 """
 _TRIALING = """
-SELECT count(DISTINCT customer_id) FROM payments.stripe_subscriptions
+SELECT pg_catalog.count(DISTINCT customer_id) FROM payments.stripe_subscriptions
 WHERE environment = $1 AND status = 'trialing'
 """
 _NAMES = {
