@@ -7,6 +7,7 @@ import sys
 from bench import (
     access,
     beside,
+    business,
     dashboard,
     events,
     history,
@@ -27,6 +28,7 @@ PARTS = {
     "import": history.main,
     "lists": lists.main,
     "overview": overview.main,
+    "business": business.main,
     "dashboard": dashboard.main,
     "rebuild": rebuild.main,
     "verify": verify.main,

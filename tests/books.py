@@ -28,6 +28,7 @@ T = TypeVar("T")
 WIPE = f"""
     TRUNCATE {", ".join(f"payments.{table}" for table in TABLES)},
         payments.customer_mappings, payments.webhook_events, payments.transactions,
+        payments.mrr_movements, billhook.subscription_states, billhook.discounts,
         billhook.tombstones, billhook.refreshes, billhook.ties, billhook.customer_claims,
         billhook.payment_refs, billhook.payment_sources, billhook.payment_refunds,
         billhook.fetched_payments;
@@ -169,7 +170,9 @@ async def apply_one(over: Database | Ledger, event: dict[str, Any]) -> Any:
 # What may differ between two orders of arrival: surrogate keys and our own clock.
 _INCIDENTAL = ("id", "created_at", "updated_at", "synced_at", "payment_id", "received_at")
 
-_PROJECTIONS = (*TABLES, "customer_mappings", "stripe_checkout_sessions", "transactions")
+_PROJECTIONS = (
+    *(*TABLES, "customer_mappings", "stripe_checkout_sessions", "transactions", "mrr_movements"),
+)
 
 
 def final_state(books: Books, but: Collection[str] = ()) -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ from billhook.checkout.result import CheckoutResults
 from billhook.errors import BillhookError
 from billhook.http import (
     audit,
+    business,
     catalog,
     charges,
     checkout,
@@ -108,7 +109,7 @@ def create_app(settings: Settings, *, pool: asyncpg.Pool[asyncpg.Record] | None 
     app.router.routes.insert(0, webhooks.route)  # the busiest first: routes are tried in order
     for routes in (
         *(checkout, subscriptions, connections, catalog, public_catalog, lists, customers),
-        *(own, offers, refunds, charges, usage, overview, events, audit),
+        *(own, offers, refunds, charges, usage, overview, business, events, audit),
         *(granted, refresh, health, metrics_route, docs),
     ):
         # include_router would rebuild every route for each application (0.1 s).

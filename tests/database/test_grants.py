@@ -38,7 +38,13 @@ CONTRACT = {
     **{
         f"payments.{table}": {"project_admin": {"SELECT"}}
         for table in (
-            *("provider_connections", "customer_mappings", "transactions", "offers"),
+            *(
+                "provider_connections",
+                "customer_mappings",
+                "transactions",
+                "offers",
+                "mrr_movements",
+            ),
             *("access_settings", "active_subscriptions"),
             *(table for table in TABLES if table != "customers"),
         )

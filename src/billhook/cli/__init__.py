@@ -36,6 +36,7 @@ from billhook.cli import (
     webhooks,
 )
 from billhook.cli.audit import audit_log
+from billhook.cli.business import business, mrr_movements
 from billhook.cli.catalog import catalog
 from billhook.cli.charge import charge
 from billhook.cli.doctor import doctor
@@ -276,6 +277,8 @@ app.command(epilog="Example: billhook rebuild --environment live --swap --yes")(
 app.add_typer(webhooks.app, name="webhooks")
 app.command("audit-log", epilog="Example: billhook audit-log --action refund.create")(audit_log)
 app.command(epilog="Example: billhook overview --environment live --days 7")(overview)
+app.command(epilog="Example: billhook business --environment live --period this_month")(business)
+app.command(epilog="Example: billhook mrr-movements --kind churn --since 2026-05-01")(mrr_movements)
 app.command(epilog="Example: billhook catalog --environment live")(catalog)
 app.add_typer(products.app, name="products")
 app.add_typer(prices.app, name="prices")

@@ -22,7 +22,7 @@ from billhook.cli.options import (
     utc,
 )
 from billhook.cli.output import gather, nothing, show_json, show_table
-from billhook.models.queries import TransactionStatus, TransactionType
+from billhook.models.queries import TransactionFigure, TransactionStatus, TransactionType
 from billhook.money import money
 
 
@@ -33,6 +33,11 @@ def transactions(
     customer: CustomerOption = None,
     since: Since = None,
     until: Until = None,
+    figure: Annotated[
+        TransactionFigure | None,
+        typer.Option(help="Only what this figure of `billhook business` counts."),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="Only this currency.")] = None,
     limit: Limit = 50,
     everything: All = False,
     starting_after: StartingAfter = None,
@@ -56,6 +61,8 @@ def transactions(
                 status=status,
                 since=utc(since),
                 until=utc(until),
+                figure=figure,
+                currency=currency,
             ),
             limit,
             everything,
@@ -84,5 +91,8 @@ def transactions(
             ]
             for t in found
         ),
-        none=nothing("transactions", type, status, subject, customer, since, until, starting_after),
+        none=nothing(
+            *("transactions", type, status, subject, customer, since, until, figure, currency),
+            starting_after,
+        ),
     )

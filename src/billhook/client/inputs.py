@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from enum import Enum
 from typing import Any, Final, Literal, NotRequired, TypedDict
 from uuid import uuid4
@@ -178,7 +178,7 @@ def changed(fields: Mapping[str, object]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not UNSET}
 
 
-def query(**fields: str | int | datetime | None) -> dict[str, str]:
+def query(**fields: str | int | date | None) -> dict[str, str]:
     """The query parameters that were given."""
     return {
         name: iso(value) if isinstance(value, datetime) else str(value)

@@ -49,7 +49,7 @@ DISPUTE = Kind(
     progress=progress,
     listed=Listed(
         about="Disputes: payments that cardholders have asked their bank to reverse.",
-        references=("charge_id", "payment_intent_id"),
+        references=("charge_id", "payment_intent_id", "currency"),
         choice="status",
         choices=(
             "warning_needs_response",

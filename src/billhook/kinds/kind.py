@@ -169,6 +169,7 @@ class Kind:
         progress: how far along a one-way lifecycle a state is. Of two states in the same second,
             the one further along is the later.
         listed: its list, where that follows from the declaration.
+        derived: columns that do not follow from the object alone, with their types.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Kind:
     readable: Callable[[StripeObject], bool] = field(default=lambda _: True)
     progress: Callable[[StripeObject], int] = field(default=lambda _: 0)
     listed: Listed | None = None
+    derived: Mapping[str, Type] = field(default_factory=dict)
 
     @property
     def plural(self) -> str:

@@ -83,6 +83,8 @@ SUBSCRIPTION = Kind(
     ),
     path="/v1/subscriptions",
     variants=({"status": "all"},),
+    # What a discount takes off is not in any event of the subscription.
+    expand=("discounts.source.coupon",),
     # A deletion is a change, too: Stripe keeps the subscription, with the status `canceled`.
     changed_by=tuple(
         f"customer.subscription.{what}"
@@ -93,4 +95,6 @@ SUBSCRIPTION = Kind(
     claims=True,
     children=ITEMS,
     readable=_has_customer,
+    # Billhook's reducers/recurring.py.
+    derived={"currency": "text", "mrr": "bigint", "renewal_amount": "bigint"},
 )

@@ -44,9 +44,10 @@ _RECREATED = frozenset(
     (
         "payments.customer_mappings",
         "billhook.customer_claims",
+        "payments.mrr_movements",
         "billhook.payment_sources",
         "billhook.payment_refunds",
-        "billhook.payment_disputes",
+        "billhook.subscription_states",
         "billhook.tombstones",
         "billhook.ties",
     )

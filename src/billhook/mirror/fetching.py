@@ -13,12 +13,15 @@ from billhook.errors import BillhookError, PaymentConfigInvalid
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.reading import UnreadableObject, hash_of, objects
+from billhook.kinds.recurring import without_terms
+from billhook.kinds.subscriptions import SUBSCRIPTION
 from billhook.paths import encoded
 from billhook.postgres import Connection, Database, repeat_collisions
 from billhook.postgres.accounts import connected_account, hold_account
 from billhook.postgres.leases import Lease, LeaseLost
 from billhook.projections import Changes, Event
-from billhook.projections.objects import claim_of, mirrored, payment_of
+from billhook.projections.changes import Record
+from billhook.projections.objects import claim_of, mirrored, payment_of, recurring_of
 from billhook.rows import Fact, apply_facts
 from billhook.settings import Environment
 from billhook.stripe.gateway import Fetched, Gateway, StripeObject, refusal_of
@@ -125,26 +128,33 @@ def path_of(kind: Kind, object_id: str) -> str:
     return f"{kind.path}/{encoded(object_id)}"
 
 
-def facts_of(kind: Kind, fetched: Sequence[StripeObject], at: int) -> list[Fact]:
+def facts_of(
+    kind: Kind, fetched: Sequence[StripeObject], at: int, record: Record = "if changed"
+) -> list[Fact]:
     """Fetched objects as facts.
 
     An object that cannot be read is logged and skipped: it must not stop the others.
 
     Args:
         at: epoch seconds at which the objects certainly had this state.
+        record: whether the worth of a subscription is recorded.
     """
     facts = []
     for each in fetched:
         try:
-            mirror = mirrored(kind, each)
+            shown = without_terms(each) if kind is SUBSCRIPTION else each
+            mirror = mirrored(kind, shown)
         except UnreadableObject as error:
             log.warning("a Stripe object cannot be read", kind=kind.name, reason=str(error))
             continue
         if mirror is not None:
             changes = Changes(
-                mirror=mirror, claim=claim_of(kind, mirror), payment=payment_of(kind, each)
+                mirror=mirror,
+                claim=claim_of(kind, mirror),
+                payment=payment_of(kind, each),
+                recurring=recurring_of(kind, each, at, record=record),
             )
-            facts.append(Fact(Event("", kind.name, at, each), changes))
+            facts.append(Fact(Event("", kind.name, at, shown), changes))
     return facts
 
 

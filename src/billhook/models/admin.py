@@ -404,6 +404,14 @@ class Subscription(WireModel):
     pause_collection: PauseCollection | None = Field(
         None, description="Set while Stripe does not collect the subscription's invoices."
     )
+    currency: str | None = None
+    mrr: int | None = Field(
+        None, description="Its monthly recurring revenue; 0 if it does not count."
+    )
+    renewal_amount: int | None = Field(
+        None,
+        description="What its next period costs, before tax; 0 if it is not going to renew.",
+    )
 
     @property
     def renews_at(self) -> datetime | None:

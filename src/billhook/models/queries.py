@@ -81,8 +81,10 @@ class ListQuery(Query):
 
 class CustomersQuery(ListQuery):
     """Query of `GET …/customers`. `search`: the beginning of an email or name, or a customer's
-    id."""
+    id. `since` ≤ when it was created < `until`."""
 
+    since: Moment | None = None
+    until: Moment | None = None
     email: Id | None = None
     customer: Id | None = None
     search: Search | None = None
@@ -126,10 +128,17 @@ SubscriptionStatus = Literal[
 ProcessingStatus = Literal["pending", "processed", "failed", "ignored"]
 
 
+TransactionFigure = Literal["payments", "refunds", "failed", "recovered", "lost"]
+Currency = Annotated[str, StringConstraints(pattern=r"^[a-z]{3}$")]
+
+
 class TransactionsQuery(OfSubject):
     """Query of `GET …/transactions`. `since` ≤ time < `until`. `search`: a Stripe id of the
-    payment, the customer's email, or its subject as `type:id`."""
+    payment, the customer's email, or its subject as `type:id`. `figure`: only what this figure of
+    `GET …/business` counts; `since` and `until` then apply to the time at which it counts."""
 
+    figure: TransactionFigure | None = None
+    currency: Currency | None = None
     type: TransactionType | None = None
     status: TransactionStatus | None = None
     since: Moment | None = None
@@ -137,12 +146,26 @@ class TransactionsQuery(OfSubject):
     search: Search | None = None
     order: Literal["newest", "oldest", "largest"] = "newest"
 
+    @model_validator(mode="after")
+    def _by_time(self) -> Self:
+        if self.figure is not None and self.order == "largest":
+            raise PydanticCustomError(
+                "order", "order=largest and figure must not be given together", {"path": "order"}
+            )
+        return self
+
 
 class SubscriptionsQuery(OfSubject):
     """Query of `GET …/subscriptions`. `search`: its id or the customer's, the customer's email, or
-    its subject as `type:id`. `order=renewal`: the period that ends soonest comes first."""
+    its subject as `type:id`. `order=renewal`: the period that ends soonest comes first.
+    `renewsFrom` ≤ the end of the period < `renewsUntil`: only paid subscriptions that are going to
+    renew then. `paying`: only those that count in MRR, or only the others."""
 
     status: SubscriptionStatus | None = None
+    currency: Currency | None = None
+    paying: bool | None = None
+    renews_from: Moment | None = None
+    renews_until: Moment | None = None
     search: Search | None = None
     order: Literal["changed", "renewal"] = "changed"
 

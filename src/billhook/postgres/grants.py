@@ -36,6 +36,7 @@ VIEWS = ("active_subscriptions", "usage_totals", "usage_by_day")
 TABLES = (
     *("provider_connections", "customer_mappings", "customer_assignments", *_SESSIONS),
     *("webhook_events", "transactions", _USAGE, "usage_days", "access_settings", "offers"),
+    "mrr_movements",
     *kinds.TABLES,
 )
 """Billhook's tables in `payments`."""
@@ -44,13 +45,13 @@ _FOR_POLICIES = ("access_quantity", "has_access", "my_access")
 _SECRETS = ("TABLE", "system.secrets")
 _PRIVATE = """
     api_keys archived_events archived_rows archives audit_log audit_log_id_seq backoff
-    charge_requests connected_account customer_claims dashboard_sessions endpoint_events
+    charge_requests connected_account customer_claims dashboard_sessions discounts endpoint_events
     entitlements_to event_accounts event_retries events_of_others fetched_payments function_files
     import_ranges import_ranges_id_seq imports items_with_access keep_audit_log keep_expanded leases
     load_batch load_payment_rows load_payments load_rows migrations payment_ids payment_refs
     payment_refunds payment_sources pulls refreshes refund_requests refuse_outcomes reset_session
-    save_batch save_rows signing_secrets sole_checkouts subscription_requests sync_ranges
-    sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
+    save_batch save_rows signing_secrets sole_checkouts subscription_requests subscription_states
+    sync_ranges sync_ranges_id_seq syncs ties tombstones touch_updated_at unpaid_since usage_batches
     usage_batches_id_seq verifications
 """
 """The names of everything that Billhook creates in the schema `billhook`."""

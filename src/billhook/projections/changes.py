@@ -11,6 +11,7 @@ from typing import Literal
 
 from billhook.kinds import Kind, Row
 from billhook.kinds.reading import StripeObject, Subject
+from billhook.kinds.recurring import Terms
 
 Rank = Literal[0, 1, 2]
 """Within one second: created < updated < deleted (docs/explanation/ordering.md)."""
@@ -157,11 +158,56 @@ class PaymentChange:
     refund: RefundFacts | None = None
 
 
+Record = Literal["always", "if changed", "never"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionState:
+    """From `at` on, a subscription is worth so much a month.
+
+    Attributes:
+        period_amount: what its items cost each period.
+        gross: its MRR before discounts; 0 if it does not count.
+        discounts: their ids.
+        before: the `value` of the state before, if an event says so.
+        had, had_from, had_to: before this state, it was worth so much, since and until when. It
+            counts only if no earlier state is known.
+        terms: of those discounts that the object contains in full.
+        record: what was fetched without a change is not recorded, and what a rebuild shows again
+            was recorded before.
+    """
+
+    subscription_id: str
+    at: int
+    customer_id: str
+    currency: str
+    period_amount: int
+    gross: int
+    discounts: tuple[str, ...] = ()
+    before: str | None = None
+    had: int = 0
+    had_from: int | None = None
+    had_to: int | None = None
+    terms: tuple[Terms, ...] = ()
+    record: Record = "always"
+
+    @property
+    def value(self) -> str:
+        """What may differ between two states of a subscription."""
+        return value_of(self.gross, self.period_amount, self.discounts)
+
+
+def value_of(gross: int, period_amount: int, discounts: tuple[str, ...]) -> str:
+    """As text, for comparison."""
+    return " ".join([str(gross), str(period_amount), *discounts])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
     """Everything that one event changes. If that is nothing, the event is `ignored`."""
 
     mirror: MirroredObject | None = None
+    recurring: SubscriptionState | None = None
     checkout_session: CheckoutSessionChange | None = None
     claim: ClaimChange | None = None
     payment: PaymentChange | None = None

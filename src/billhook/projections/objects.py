@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from billhook.kinds import KINDS, Kind
 from billhook.kinds.disputes import DISPUTE
 from billhook.kinds.reading import StripeObject, Subject, id_of
+from billhook.kinds.subscriptions import SUBSCRIPTION
 from billhook.projections.changes import (
     NOTHING,
     Changes,
@@ -15,8 +17,11 @@ from billhook.projections.changes import (
     Event,
     MirroredObject,
     PaymentChange,
+    Record,
+    SubscriptionState,
 )
 from billhook.projections.disputes import disputed_payment
+from billhook.projections.subscriptions import state_of
 
 KIND_OF: Mapping[str, Kind] = MappingProxyType(
     {type: kind for kind in KINDS.values() for type in (*kind.changed_by, *kind.deleted_by)}
@@ -44,6 +49,7 @@ def object_changed(event: Event) -> Changes:
         mirror=mirror,
         claim=claim_of(kind, mirror) if mirror else None,
         payment=payment_of(kind, event.object),
+        recurring=recurring_of(kind, event.object, event.created, event.previous),
         # The event's type says so: its object is the whole customer, without a key `deleted`
         # (stripe-facts 23).
         deleted=(kind.name, object_id) if deleted else None,
@@ -75,6 +81,20 @@ def claim_of(kind: Kind, mirror: MirroredObject) -> ClaimChange | None:
 def payment_of(kind: Kind, stripe_object: StripeObject) -> PaymentChange | None:
     """What every state of an object says about a payment: that of a dispute does."""
     return disputed_payment(stripe_object) if kind is DISPUTE else None
+
+
+def recurring_of(
+    kind: Kind,
+    stripe_object: StripeObject,
+    at: int,
+    previous: StripeObject | None = None,
+    record: Record = "always",
+) -> SubscriptionState | None:
+    """What a state of a subscription says about recurring revenue."""
+    if kind is not SUBSCRIPTION:
+        return None
+    state = state_of(stripe_object, at, previous)
+    return state and replace(state, record=record)
 
 
 def _metadata_claim(customer: str, subject: Subject) -> ClaimChange:

@@ -17,9 +17,10 @@ from billhook.projections.changes import (
 )
 from billhook.reducers import newest_wins
 from billhook.reducers.claims import Claim, Claims
-from billhook.reducers.missing import Missing, ObjectKey, Subject
+from billhook.reducers.missing import Account, Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Document, Mirrored, Version
 from billhook.reducers.payments import Dispute, Payment, Payments, Row, Transaction
+from billhook.reducers.recurring import Movement, Recurring
 from billhook.reducers.transactions import (
     lacks_refunds,
     refund_transactions,
@@ -76,6 +77,7 @@ class State:
     objects: dict[ObjectKey, Mirrored] = field(default_factory=dict)
     claims: Claims = field(default_factory=Claims)
     payments: Payments = field(default_factory=Payments)
+    recurring: Recurring = field(default_factory=Recurring)
     sessions: dict[str, Session] = field(default_factory=dict)
     moved_sessions: list[SessionMoved] = field(default_factory=list)
     refreshes: dict[ObjectKey, tuple[str, int]] = field(default_factory=dict)
@@ -139,7 +141,9 @@ def reduce_event(state: State, event: Event, changes: Changes, number: int) -> b
             state.claims.record(claim)
     if changes.mirror is not None:
         ours = True
-        _show(state, event, changes.mirror, document)
+        _show(state, event, changes, changes.mirror, document)
+    elif changes.recurring is not None:  # as a rebuild repeats it
+        list(state.recurring.record(changes.recurring, event.rank, event.id))
     if (gone := changes.deleted) is not None:
         ours = True
         newest_wins.delete(state.mirrored(gone), event.created)
@@ -165,11 +169,18 @@ def _record_payment(
             yield key, "its refunds are not known"
 
 
-def _show(state: State, event: Event, shown: MirroredObject, document: Document) -> None:
+def _show(
+    state: State, event: Event, changes: Changes, shown: MirroredObject, document: Document
+) -> None:
     key = (shown.kind.name, shown.object_id)
+    row = shown.row
+    if (worth := changes.recurring) is not None:
+        for reason in state.recurring.record(worth, event.rank, event.id):
+            state.refreshes[key] = (reason, 0)
+        row = row | state.recurring.columns(worth)
     rank = 3 * shown.kind.progress(event.object) + event.rank
     version = Version(event.created, rank, event.id or None, event.previous)
-    for reason in newest_wins.show(state.mirrored(key), shown.row, version, document):
+    for reason in newest_wins.show(state.mirrored(key), row, version, document):
         state.refreshes[key] = (reason, 0)
 
 
@@ -203,12 +214,16 @@ class Result:
         lost: customers that lose their mapping.
         mappings: new mappings, by customer.
         transactions: rows of payments and refunds that may have changed.
+        movements: of MRR, by customer and currency, and by day.
+        still: the rows of movements that are gone.
     """
 
     subjects: dict[ObjectKey, Subject | None]
     lost: list[str]
     mappings: dict[str, Subject]
     transactions: list[tuple[Payment, Row, Transaction]]
+    movements: dict[Account, dict[int, Movement]]
+    still: list[str]
 
 
 def finish(state: State) -> Result:
@@ -221,7 +236,8 @@ def finish(state: State) -> Result:
         raise Missing(unnamed=state.claims.moved)
     subjects = dict(_subjects(state))
     lost, mappings = state.claims.settle()
-    return Result(subjects, lost, mappings, list(_transactions(state)))
+    moved, still = state.recurring.settle()
+    return Result(subjects, lost, mappings, list(_transactions(state)), moved, still)
 
 
 def _subjects(state: State) -> Iterator[tuple[ObjectKey, Subject | None]]:

@@ -10,19 +10,9 @@ from datetime import date, timedelta
 
 from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
 from billhook.postgres import Database
+from billhook.reports.counted import COUNTS, DAY
 from billhook.settings import Environment
 
-# The UTC day on which a transaction counts, and whether it counts: payments outside Stripe do not,
-# nor do payments that were canceled without a failed attempt. PostgreSQL uses the index
-# transactions_by_day for exactly these expressions.
-_DAY = """(coalesce(
-    CASE WHEN type = 'refund' THEN refunded_at
-         WHEN status = 'failed' THEN failed_at
-         ELSE paid_at END,
-    provider_created_at, created_at) AT TIME ZONE 'UTC')::date"""
-_COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
-    AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
-    AND (type <> 'refund' OR status = 'refunded')"""
 # The rows come from the index in the order of their groups, so they are not sorted. The days before
 # $3 are the previous period: its row has no day.
 _FIGURES = f"""
@@ -33,11 +23,11 @@ SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
     pg_catalog.sum(number) FILTER (WHERE type = 'refund') AS refunded,
     pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status = 'failed') AS failed
 FROM (
-    SELECT {_DAY} AS day, currency, type, status,
+    SELECT {DAY} AS day, currency, type, status,
         pg_catalog.sum(amount) AS amount, count(*) AS number
     FROM payments.transactions
-    WHERE environment = $1 AND {_DAY} BETWEEN $2 AND $4
-        AND {_COUNTS}
+    WHERE environment = $1 AND {DAY} BETWEEN $2 AND $4
+        AND {COUNTS}
     GROUP BY 1, 2, 3, 4) AS counted
 GROUP BY 1, 2
 """  # noqa: S608
@@ -51,7 +41,7 @@ WHERE environment = $1 AND amount_lost > 0
     AND (disputed_at AT TIME ZONE 'UTC')::date BETWEEN $2 AND $4
 GROUP BY 1, 2
 """
-_SUBSCRIPTIONS = """
+SUBSCRIPTIONS = """
 SELECT status, count(*) AS subscriptions FROM payments.stripe_subscriptions
 WHERE environment = $1 GROUP BY status ORDER BY subscriptions DESC, status
 """
@@ -68,7 +58,7 @@ async def overview(
     async with database.connection() as connection:
         rows = await connection.fetch(_FIGURES, environment, before, since, today)
         lost = await connection.fetch(_LOST, environment, before, since, today)
-        counted = await connection.fetch(_SUBSCRIPTIONS, environment)
+        counted = await connection.fetch(SUBSCRIPTIONS, environment)
     found: dict[str, dict[date | None, Figures]] = {}
     for row in rows:
         figures = Figures(**{name: int(row[name] or 0) for name in _PAID})

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -25,12 +25,13 @@ from billhook.postgres import Connection, Database
 
 T = TypeVar("T")
 
-Kind = Literal["boolean", "time", "integer", "uuid", "text"]
+Kind = Literal["boolean", "time", "day", "integer", "uuid", "text"]
 Key: TypeAlias = tuple[str, Kind]
 """An SQL expression, and the type of its value in a cursor."""
 _SQL_TYPES: dict[Kind, str] = {
     "boolean": "boolean",
     "time": "timestamptz",
+    "day": "date",
     "integer": "bigint",
     "uuid": "uuid",
     "text": "text",
@@ -319,6 +320,8 @@ def _read(kind: Kind, value: object) -> Any:
     elif isinstance(value, str) and "\0" not in value:
         if kind == "time":
             return _moment(value)
+        if kind == "day":
+            return date.fromisoformat(value)
         if kind == "integer" and _INTEGER.fullmatch(value) and abs(int(value)) < 2**63:
             return int(value)
         if kind in ("uuid", "text"):

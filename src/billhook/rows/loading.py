@@ -14,10 +14,11 @@ import orjson
 
 from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.kinds import KINDS
+from billhook.kinds.recurring import Terms
 from billhook.postgres import Connection
-from billhook.projections.changes import Changes, PaymentSource, RefundFacts
+from billhook.projections.changes import Changes, PaymentSource, RefundFacts, SubscriptionState
 from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
-from billhook.reducers.missing import Missing, ObjectKey, Subject
+from billhook.reducers.missing import Account, Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
 from billhook.reducers.payments import (
     Dispute,
@@ -27,6 +28,14 @@ from billhook.reducers.payments import (
     Row,
     Source,
     Transaction,
+)
+from billhook.reducers.recurring import (
+    Movement,
+    Recurring,
+    StateKey,
+    date_of,
+    day_from,
+    day_of,
 )
 from billhook.reducers.reduce import Session, State, Unnamed
 from billhook.rows.saving import Rows, rows_of
@@ -53,6 +62,8 @@ class Wanted:
 
     Attributes:
         claims_of, claims_on: how many claims of each kind; None: all.
+        states: subscriptions, and the times around which their states are loaded.
+        movements: from which day on a customer's movements are loaded.
         locks: the keys to lock.
     """
 
@@ -68,6 +79,10 @@ class Wanted:
     unnamed: set[str] = field(default_factory=set)
     sessions: dict[str, str | None] = field(default_factory=dict)
     refs: set[ObjectKey] = field(default_factory=set)
+    states: set[tuple[str, int]] = field(default_factory=set)
+    histories: set[str] = field(default_factory=set)
+    discounts: set[str] = field(default_factory=set)
+    movements: dict[Account, int] = field(default_factory=dict)
     new_payments: int = 0
 
     def add(self, changes: Changes) -> None:
@@ -77,6 +92,12 @@ class Wanted:
             self._want_object((kind.name, changes.mirror.object_id))
             if kind.customer is not None and changes.mirror.subject is None:
                 self._want_customer(changes.mirror.row[kind.customer])
+        if (worth := changes.recurring) is not None:
+            self.locks.add(f"customer:{worth.customer_id}")
+            self.states.add((worth.subscription_id, worth.at))
+            self.discounts.update(worth.discounts)
+            first = worth.at if worth.had_from is None else min(worth.at, worth.had_from)
+            self._want_movements((worth.customer_id, worth.currency), day_of(first))
         if changes.deleted is not None:
             self._want_object(changes.deleted)
             if changes.deleted[0] == "dispute":
@@ -111,6 +132,10 @@ class Wanted:
         for kind, object_id in missing.ties:
             self.ties.setdefault(kind, set()).add(object_id)
         self.unnamed |= missing.unnamed
+        self.histories |= missing.histories
+        self.discounts |= missing.discounts
+        for account, day in missing.movements.items():
+            self._want_movements(account, day)
 
     def _want_object(self, key: ObjectKey) -> None:
         self.objects.setdefault(key[0], set()).add(key[1])
@@ -120,6 +145,9 @@ class Wanted:
         if isinstance(customer, str):
             self.claims_of.setdefault(customer, SOME)
             self.locks.add(f"customer:{customer}")
+
+    def _want_movements(self, account: Account, since: int) -> None:
+        self.movements[account] = min(since, self.movements.get(account, since))
 
     def _want_subject(self, subject: Subject) -> None:
         self.claims_on.setdefault(subject, SOME)
@@ -137,7 +165,7 @@ class Wanted:
         }
         if self.ties:
             found["ties"] = {kind: sorted(ids) for kind, ids in self.ties.items()}
-        for name in ("events", "old_events", "unnamed"):
+        for name in ("events", "old_events", "unnamed", "histories", "discounts"):
             if ids := getattr(self, name):
                 found[name] = sorted(ids)
         if self.claims_of:
@@ -158,6 +186,13 @@ class Wanted:
             found["sessions"] = [
                 {"session_id": session_id, "row_id": row_id}
                 for session_id, row_id in self.sessions.items()
+            ]
+        if self.states:
+            found["states"] = [{"id": id, "at": at} for id, at in sorted(self.states)]
+        if self.movements:
+            found["movements"] = [
+                {"customer": customer, "currency": currency, "since": str(date_of(since))}
+                for (customer, currency), since in sorted(self.movements.items())
             ]
         if self.refs:
             found["refs"] = [{"type": type, "id": id} for type, id in self.refs]
@@ -188,6 +223,7 @@ def state_of(found: dict[str, Any], wanted: Wanted) -> State:
         version = None if at is None or rank is None else (at, rank)
         state.sessions[session_id] = Session(row_id, version)
     state.claims = _claims(rows, wanted)
+    state.recurring = _recurring(rows, wanted)
     if found["payments"] is not None:
         state.payments = payments_of(found["payments"])
     for each in KINDS.values():
@@ -238,6 +274,37 @@ def _claims(found: dict[str, Any], wanted: Wanted) -> Claims:
 def _claim(row: Found) -> Claim:
     customer, subject_type, subject_id, kind, ref, at = row
     return Claim(at, ref, customer, (subject_type, subject_id), kind)
+
+
+def _recurring(found: dict[str, Any], wanted: Wanted) -> Recurring:
+    """Raises `Missing` if states have discounts that no event of the batch names."""
+    recurring = Recurring(complete=set(wanted.histories), loaded_from=dict(wanted.movements))
+    for row in (*(found["states"] or ()), *(found["histories"] or ())):
+        of, at, rank, event_id, customer, currency, period_amount, gross, discounts, *rest = row
+        before, had, had_from, had_to = rest
+        recurring.states[of][StateKey(at, rank, event_id)] = SubscriptionState(
+            subscription_id=of,
+            at=at,
+            customer_id=customer,
+            currency=currency,
+            period_amount=period_amount,
+            gross=gross,
+            discounts=tuple(discounts),
+            before=before,
+            had=had,
+            had_from=had_from,
+            had_to=had_to,
+        )
+    loaded = (state for states in recurring.states.values() for state in states.values())
+    if discounts := {each for state in loaded for each in state.discounts} - wanted.discounts:
+        raise Missing(discounts=discounts)
+    for row in found["discounts"] or ():
+        recurring.terms[row[0]] = Terms(*row)
+    for customer, currency, day, row_id, kind, amount, mrr, latest in found["movements"] or ():
+        recurring.movements[customer, currency][day_from(day)] = Movement(
+            row_id, mrr - amount, mrr, kind == "reactivation", latest
+        )
+    return recurring
 
 
 def _by(rows: Sequence[Found] | None, name: str) -> dict[Any, list[Claim]]:

@@ -152,6 +152,23 @@ _CLAIM_KEY = {
 }
 _SESSION_KEY = {**_ENVIRONMENT, "checkout_session_id": "w.session_id"}
 
+_STATE_KEY = "t.environment = env AND t.subscription_id = w.id"
+_STATE = (
+    *("t.subscription_id", epoch("at"), "t.rank", "t.event_id", "t.customer_id", "t.currency"),
+    *("t.period_amount", "t.gross", "t.discounts", "t.before", "t.had"),
+    *(epoch("had_from"), epoch("had_to")),
+)
+_MOVEMENTS = f"""t.environment = env AND {_range("customer_id", "w.customer")}
+               AND t.currency = w.currency"""
+
+
+def _next_second(than: str, order: str) -> str:
+    """The nearest second with a known state, before or after the wanted one."""
+    return f"""coalesce((SELECT t.at FROM :billhook.subscription_states t
+                WHERE {_STATE_KEY} AND t.at {than} pg_catalog.to_timestamp(w.at::double precision)
+                ORDER BY t.at {order} LIMIT 1), pg_catalog.to_timestamp(w.at::double precision))"""
+
+
 LOOKUPS = (
     Lookup(
         "ledger",
@@ -249,4 +266,43 @@ LOOKUPS = (
         _MAPPING,
     ),
     *(_unnamed(kind) for kind in KINDS.values() if kind.subject is not None),
+    # The states around the new ones, or all of a subscription's.
+    Lookup(
+        "states",
+        ("states",),
+        _records("id text, at bigint"),
+        f"""SELECT * FROM :billhook.subscription_states t
+            WHERE {_STATE_KEY}
+              AND t.at >= {_next_second("<", "DESC")}
+              AND t.at <= {_next_second(">", "ASC")}
+            ORDER BY t.at OFFSET 0""",
+        _STATE,
+    ),
+    Lookup(
+        "histories",
+        ("histories",),
+        _IDS,
+        f"SELECT * FROM :billhook.subscription_states t WHERE {_STATE_KEY} ORDER BY t.at OFFSET 0",
+        _STATE,
+    ),
+    Lookup(
+        "discounts",
+        ("discounts",),
+        _IDS,
+        row_of(":billhook.discounts", _ENVIRONMENT | {"discount_id": "w.id"}),
+        ("t.discount_id", "t.percent_off", "t.amount_off", "t.currency", "t.forever"),
+    ),
+    Lookup(
+        "movements",
+        ("movements",),
+        _records("customer text, currency text, since date"),
+        f"""(SELECT * FROM :payments.mrr_movements t
+             WHERE {_MOVEMENTS} AND t.day < w.since
+             ORDER BY t.customer_id DESC, t.currency DESC, t.day DESC LIMIT 1)
+            UNION ALL
+            (SELECT * FROM :payments.mrr_movements t
+             WHERE {_MOVEMENTS} AND t.day >= w.since
+             ORDER BY t.customer_id, t.currency, t.day OFFSET 0)""",
+        ("t.customer_id", "t.currency", "t.day", "t.id", "t.kind", "t.amount", "t.mrr", "t.latest"),
+    ),
 )

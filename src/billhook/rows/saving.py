@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from billhook.kinds import KINDS
 from billhook.reducers.missing import Subject
 from billhook.reducers.newest_wins import Mirrored
 from billhook.reducers.payments import Payment, Row, Transaction
+from billhook.reducers.recurring import date_of
 from billhook.reducers.reduce import Result, SessionMoved, State, finish
+from billhook.rows.tables import DISCOUNTS, MRR_MOVEMENTS, SUBSCRIPTION_STATES
 
 Rows = dict[str, list[Any]]
 
@@ -30,6 +33,7 @@ def rows_of(state: State, *, outside_ledger: bool = False) -> Rows:
     _add_moved_subjects(rows, state, result)
     _add_claims(rows, state, result, outside_ledger)
     _add_payments(rows, state, result)
+    _add_recurring(rows, state, result)
     if state.moved_sessions:
         rows["stripe_checkout_sessions"] = [_session(moved) for moved in state.moved_sessions]
     if state.refreshes:
@@ -167,6 +171,31 @@ def _add_transaction(rows: Rows, payment: Payment, row: Row, transaction: Transa
         return
     columns = {"id": row.id, "payment_id": payment.id, "raw": row.document}
     _add(rows, "transactions", transaction._asdict() | columns)
+
+
+def _add_recurring(rows: Rows, state: State, result: Result) -> None:
+    for of, states in state.recurring.new.items():
+        for key, shown in states.items():
+            columns = {name: getattr(shown, name) for name in SUBSCRIPTION_STATES.columns}
+            row = {"subscription_id": of, **key._asdict(), **columns}
+            _add(rows, SUBSCRIPTION_STATES.label, row)
+    for terms in state.recurring.new_terms.values():
+        _add(rows, DISCOUNTS.label, asdict(terms))
+    for row_id in result.still:
+        _add(rows, f"{MRR_MOVEMENTS.label}_deleted", row_id)
+    for (customer, currency), movements in result.movements.items():
+        for day, movement in movements.items():
+            row = {
+                "id": movement.row_id,
+                "customer_id": customer,
+                "currency": currency,
+                "day": str(date_of(day)),
+                "kind": movement.kind,
+                "amount": movement.after - movement.before,
+                "mrr": movement.after,
+                "latest": movement.latest,
+            }
+            _add(rows, MRR_MOVEMENTS.label, row)
 
 
 def _session(moved: SessionMoved) -> dict[str, Any]:

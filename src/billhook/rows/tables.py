@@ -70,6 +70,10 @@ def _tables_of(kind: Kind) -> list[Table]:
     if kind.keeps_deleted:
         columns["deleted"] = "boolean"
         on_conflict["deleted"] = "old.deleted OR EXCLUDED.deleted"
+    columns |= {name: str(type) for name, type in kind.derived.items()}
+    unchanged = "".join(
+        f" AND old.{name} IS NOT DISTINCT FROM EXCLUDED.{name}" for name in kind.derived
+    )
     if kind.expand:
         on_conflict["raw"] = "billhook.keep_expanded(old.raw, EXCLUDED.raw)"
     found = [
@@ -84,7 +88,7 @@ def _tables_of(kind: Kind) -> list[Table]:
             # What was fetched again without a change is not written, unless a repair has taken its
             # version away.
             unless="old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL "
-            "AND old.raw = EXCLUDED.raw",
+            f"AND old.raw = EXCLUDED.raw{unchanged}",
             deletes=not kind.keeps_deleted,
         )
     ]
@@ -202,6 +206,48 @@ TRANSACTIONS = Table(
 PAYMENT_TABLES = (PAYMENT_REFS, PAYMENT_SOURCES, PAYMENT_REFUNDS, TRANSACTIONS)
 """What belongs to a payment is loaded whole, by its `payment_id`."""
 
+SUBSCRIPTION_STATES = Table(
+    ":billhook.subscription_states",
+    {
+        "environment": "",
+        "subscription_id": "text",
+        "at": "timestamptz",
+        "rank": "smallint",
+        "event_id": "text",
+    },
+    {
+        "customer_id": "text",
+        "currency": "text",
+        "period_amount": "bigint",
+        "gross": "bigint",
+        "discounts": "jsonb",
+        "before": "text",
+        "had": "bigint",
+        "had_from": "timestamptz",
+        "had_to": "timestamptz",
+    },
+)
+DISCOUNTS = Table(
+    ":billhook.discounts",
+    {"environment": "", "discount_id": "text"},
+    {"percent_off": "text", "amount_off": "bigint", "currency": "text", "forever": "boolean"},
+)
+MRR_MOVEMENTS = Table(
+    ":payments.mrr_movements",
+    {"id": "uuid"},
+    {
+        "customer_id": "text",
+        "currency": "text",
+        "day": "date",
+        "kind": "text",
+        "amount": "bigint",
+        "mrr": "bigint",
+        "latest": "boolean",
+    },
+    constants={"environment": "env"},
+    deletes=True,
+)
+
 INTERNAL = (
     Table(
         ":billhook.tombstones",
@@ -232,6 +278,7 @@ INTERNAL = (
         deletes=True,
     ),
     *PAYMENT_TABLES,
+    *(SUBSCRIPTION_STATES, DISCOUNTS, MRR_MOVEMENTS),
     # A new `marked_at` keeps the row of an object that is just being fetched.
     Table(
         ":billhook.refreshes",

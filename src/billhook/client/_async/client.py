@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -18,6 +18,7 @@ from billhook.client._async.lists import (
     AsyncCustomers,
     AsyncEvents,
     AsyncMirrored,
+    AsyncMrrMovements,
     AsyncSubscriptions,
     AsyncTransactions,
 )
@@ -34,9 +35,13 @@ from billhook.client.inputs import (
     camel,
     deep_camel,
     given,
+    query,
 )
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
+    Bucket,
+    Business,
+    BusinessResponse,
     Catalog,
     CheckoutSession,
     CheckoutSessionResponse,
@@ -52,6 +57,7 @@ from billhook.models import (
     Overview,
     OverviewResponse,
     PaymentMethodResponse,
+    PeriodName,
     Rebuilt,
     RebuiltResponse,
     Status,
@@ -110,6 +116,7 @@ class AsyncClient:
         self.customers = AsyncCustomers(self._transport)
         self.subscriptions = AsyncSubscriptions(self._transport)
         self.transactions = AsyncTransactions(self._transport)
+        self.mrr_movements = AsyncMrrMovements(self._transport)
         self.events = AsyncEvents(self._transport)
         self.refunds = AsyncRefunds(self._transport)
         self.charges = AsyncCharges(self._transport)
@@ -349,6 +356,36 @@ class AsyncClient:
             repeatable=True,
         )
         return (await self._transport.send(call)).model.overview
+
+    async def business(
+        self,
+        environment: Environment,
+        *,
+        period: PeriodName | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        bucket: Bucket | None = None,
+    ) -> Business:
+        """The figures of the business per currency, compared with the previous period.
+
+        Args:
+            period: default: 30 days.
+            since, until: instead of a period, its first and last day, in UTC.
+            bucket: the length of its parts; by default, it depends on the length of the period.
+        """
+        call = Call(
+            "GET",
+            path(environment, "business"),
+            BusinessResponse,
+            query=query(
+                period=period,
+                since=since,
+                until=until,
+                bucket=bucket,
+            ),
+            repeatable=True,
+        )
+        return (await self._transport.send(call)).model.business
 
     async def verify(
         self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None

@@ -4,7 +4,7 @@ mirrored kinds."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
 from pydantic.alias_generators import to_camel
@@ -20,6 +20,9 @@ from billhook.models import (
     Customer,
     Customers,
     MirroredRow,
+    MovementKind,
+    MrrMovement,
+    MrrMovements,
     Replayed,
     ReplayedEvents,
     Subscription,
@@ -34,6 +37,7 @@ from billhook.models import (
 from billhook.models.queries import (
     ProcessingStatus,
     SubscriptionStatus,
+    TransactionFigure,
     TransactionStatus,
     TransactionType,
 )
@@ -70,14 +74,25 @@ class AsyncCustomers:
         starting_after: str | None = None,
         email: str | None = None,
         customer: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page[Customer]:
         """One page.
 
         Args:
             limit: 1 to 100.
             starting_after: the `next_cursor` of the page before.
+            since: created not before this time.
+            until: created before this time.
         """
-        asked = query(limit=limit, startingAfter=starting_after, email=email, customer=customer)
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            email=email,
+            customer=customer,
+            since=since,
+            until=until,
+        )
         route = path(environment, "customers")
         answer = await self._transport.send(
             Call("GET", route, Customers, query=asked, repeatable=True)
@@ -85,12 +100,24 @@ class AsyncCustomers:
         return Page(answer.model.customers, answer.next_cursor)
 
     def all(
-        self, environment: Environment, *, email: str | None = None, customer: str | None = None
+        self,
+        environment: Environment,
+        *,
+        email: str | None = None,
+        customer: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> AsyncIterator[Customer]:
         """All of them, page by page as they are used."""
         return follow(
             lambda cursor: self.page(
-                environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                email=email,
+                customer=customer,
+                since=since,
+                until=until,
             )
         )
 
@@ -135,6 +162,10 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
         subject: tuple[str, str] | None = None,
         customer: str | None = None,
         status: SubscriptionStatus | None = None,
+        currency: str | None = None,
+        paying: bool | None = None,
+        renews_from: datetime | None = None,
+        renews_until: datetime | None = None,
     ) -> Page[Subscription]:
         """One page.
 
@@ -142,6 +173,8 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
             limit: 1 to 100.
             starting_after: the `next_cursor` of the page before.
             subject: type and id.
+            paying: only those that count in MRR, or only the others.
+            renews_from, renews_until: paid ones that renew from and before these times.
         """
         kind, name = subject or (None, None)
         asked = query(
@@ -151,6 +184,10 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
             subjectId=name,
             customer=customer,
             status=status,
+            currency=currency,
+            paying=paying,
+            renewsFrom=renews_from,
+            renewsUntil=renews_until,
         )
         route = path(environment, "subscriptions")
         answer = await self._transport.send(
@@ -165,6 +202,10 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
         subject: tuple[str, str] | None = None,
         customer: str | None = None,
         status: SubscriptionStatus | None = None,
+        currency: str | None = None,
+        paying: bool | None = None,
+        renews_from: datetime | None = None,
+        renews_until: datetime | None = None,
     ) -> AsyncIterator[Subscription]:
         """All of them, page by page as they are used."""
         return follow(
@@ -175,6 +216,10 @@ class AsyncSubscriptions(AsyncSubscriptionChanges):
                 subject=subject,
                 customer=customer,
                 status=status,
+                currency=currency,
+                paying=paying,
+                renews_from=renews_from,
+                renews_until=renews_until,
             )
         )
 
@@ -197,6 +242,8 @@ class AsyncTransactions:
         status: TransactionStatus | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        figure: TransactionFigure | None = None,
+        currency: str | None = None,
     ) -> Page[Transaction]:
         """One page.
 
@@ -206,6 +253,7 @@ class AsyncTransactions:
             subject: type and id.
             since: not before this time.
             until: before this time.
+            figure: only what this figure of `business` counts.
         """
         kind, name = subject or (None, None)
         asked = query(
@@ -218,6 +266,8 @@ class AsyncTransactions:
             status=status,
             since=since,
             until=until,
+            figure=figure,
+            currency=currency,
         )
         route = path(environment, "transactions")
         answer = await self._transport.send(
@@ -235,6 +285,8 @@ class AsyncTransactions:
         status: TransactionStatus | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        figure: TransactionFigure | None = None,
+        currency: str | None = None,
     ) -> AsyncIterator[Transaction]:
         """All of them, page by page as they are used."""
         return follow(
@@ -246,6 +298,73 @@ class AsyncTransactions:
                 customer=customer,
                 type=type,
                 status=status,
+                since=since,
+                until=until,
+                figure=figure,
+                currency=currency,
+            )
+        )
+
+
+class AsyncMrrMovements:
+    """How the MRR of customers changed, newest first."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
+
+    async def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        kind: MovementKind | None = None,
+        currency: str | None = None,
+        customer: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Page[MrrMovement]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            since, until: the first and the last day, in UTC.
+        """
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            kind=kind,
+            currency=currency,
+            customer=customer,
+            since=since,
+            until=until,
+        )
+        route = path(environment, "mrr-movements")
+        answer = await self._transport.send(
+            Call("GET", route, MrrMovements, query=asked, repeatable=True)
+        )
+        return Page(answer.model.mrr_movements, answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        kind: MovementKind | None = None,
+        currency: str | None = None,
+        customer: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> AsyncIterator[MrrMovement]:
+        """All of them, page by page as they are used."""
+        return follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                kind=kind,
+                currency=currency,
+                customer=customer,
                 since=since,
                 until=until,
             )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from types import TracebackType
 from typing import Literal, Self
 
@@ -19,6 +19,7 @@ from billhook.client._sync.lists import (
     SyncCustomers,
     SyncEvents,
     SyncMirrored,
+    SyncMrrMovements,
     SyncSubscriptions,
     SyncTransactions,
 )
@@ -35,9 +36,13 @@ from billhook.client.inputs import (
     camel,
     deep_camel,
     given,
+    query,
 )
 from billhook.client.request import Call, address, headers, path
 from billhook.models import (
+    Bucket,
+    Business,
+    BusinessResponse,
     Catalog,
     CheckoutSession,
     CheckoutSessionResponse,
@@ -53,6 +58,7 @@ from billhook.models import (
     Overview,
     OverviewResponse,
     PaymentMethodResponse,
+    PeriodName,
     Rebuilt,
     RebuiltResponse,
     Status,
@@ -111,6 +117,7 @@ class Client:
         self.customers = SyncCustomers(self._transport)
         self.subscriptions = SyncSubscriptions(self._transport)
         self.transactions = SyncTransactions(self._transport)
+        self.mrr_movements = SyncMrrMovements(self._transport)
         self.events = SyncEvents(self._transport)
         self.refunds = SyncRefunds(self._transport)
         self.charges = SyncCharges(self._transport)
@@ -348,6 +355,36 @@ class Client:
             repeatable=True,
         )
         return (self._transport.send(call)).model.overview
+
+    def business(
+        self,
+        environment: Environment,
+        *,
+        period: PeriodName | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        bucket: Bucket | None = None,
+    ) -> Business:
+        """The figures of the business per currency, compared with the previous period.
+
+        Args:
+            period: default: 30 days.
+            since, until: instead of a period, its first and last day, in UTC.
+            bucket: the length of its parts; by default, it depends on the length of the period.
+        """
+        call = Call(
+            "GET",
+            path(environment, "business"),
+            BusinessResponse,
+            query=query(
+                period=period,
+                since=since,
+                until=until,
+                bucket=bucket,
+            ),
+            repeatable=True,
+        )
+        return (self._transport.send(call)).model.business
 
     def verify(
         self, environment: Environment, *, repair: bool = False, budget_seconds: int | None = None

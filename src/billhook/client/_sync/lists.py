@@ -5,7 +5,7 @@ mirrored kinds."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
 from pydantic.alias_generators import to_camel
@@ -21,6 +21,9 @@ from billhook.models import (
     Customer,
     Customers,
     MirroredRow,
+    MovementKind,
+    MrrMovement,
+    MrrMovements,
     Replayed,
     ReplayedEvents,
     Subscription,
@@ -35,6 +38,7 @@ from billhook.models import (
 from billhook.models.queries import (
     ProcessingStatus,
     SubscriptionStatus,
+    TransactionFigure,
     TransactionStatus,
     TransactionType,
 )
@@ -70,25 +74,48 @@ class SyncCustomers:
         starting_after: str | None = None,
         email: str | None = None,
         customer: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page[Customer]:
         """One page.
 
         Args:
             limit: 1 to 100.
             starting_after: the `next_cursor` of the page before.
+            since: created not before this time.
+            until: created before this time.
         """
-        asked = query(limit=limit, startingAfter=starting_after, email=email, customer=customer)
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            email=email,
+            customer=customer,
+            since=since,
+            until=until,
+        )
         route = path(environment, "customers")
         answer = self._transport.send(Call("GET", route, Customers, query=asked, repeatable=True))
         return Page(answer.model.customers, answer.next_cursor)
 
     def all(
-        self, environment: Environment, *, email: str | None = None, customer: str | None = None
+        self,
+        environment: Environment,
+        *,
+        email: str | None = None,
+        customer: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Iterator[Customer]:
         """All of them, page by page as they are used."""
         return follow(
             lambda cursor: self.page(
-                environment, limit=LARGEST, starting_after=cursor, email=email, customer=customer
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                email=email,
+                customer=customer,
+                since=since,
+                until=until,
             )
         )
 
@@ -133,6 +160,10 @@ class SyncSubscriptions(SyncSubscriptionChanges):
         subject: tuple[str, str] | None = None,
         customer: str | None = None,
         status: SubscriptionStatus | None = None,
+        currency: str | None = None,
+        paying: bool | None = None,
+        renews_from: datetime | None = None,
+        renews_until: datetime | None = None,
     ) -> Page[Subscription]:
         """One page.
 
@@ -140,6 +171,8 @@ class SyncSubscriptions(SyncSubscriptionChanges):
             limit: 1 to 100.
             starting_after: the `next_cursor` of the page before.
             subject: type and id.
+            paying: only those that count in MRR, or only the others.
+            renews_from, renews_until: paid ones that renew from and before these times.
         """
         kind, name = subject or (None, None)
         asked = query(
@@ -149,6 +182,10 @@ class SyncSubscriptions(SyncSubscriptionChanges):
             subjectId=name,
             customer=customer,
             status=status,
+            currency=currency,
+            paying=paying,
+            renewsFrom=renews_from,
+            renewsUntil=renews_until,
         )
         route = path(environment, "subscriptions")
         answer = self._transport.send(
@@ -163,6 +200,10 @@ class SyncSubscriptions(SyncSubscriptionChanges):
         subject: tuple[str, str] | None = None,
         customer: str | None = None,
         status: SubscriptionStatus | None = None,
+        currency: str | None = None,
+        paying: bool | None = None,
+        renews_from: datetime | None = None,
+        renews_until: datetime | None = None,
     ) -> Iterator[Subscription]:
         """All of them, page by page as they are used."""
         return follow(
@@ -173,6 +214,10 @@ class SyncSubscriptions(SyncSubscriptionChanges):
                 subject=subject,
                 customer=customer,
                 status=status,
+                currency=currency,
+                paying=paying,
+                renews_from=renews_from,
+                renews_until=renews_until,
             )
         )
 
@@ -195,6 +240,8 @@ class SyncTransactions:
         status: TransactionStatus | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        figure: TransactionFigure | None = None,
+        currency: str | None = None,
     ) -> Page[Transaction]:
         """One page.
 
@@ -204,6 +251,7 @@ class SyncTransactions:
             subject: type and id.
             since: not before this time.
             until: before this time.
+            figure: only what this figure of `business` counts.
         """
         kind, name = subject or (None, None)
         asked = query(
@@ -216,6 +264,8 @@ class SyncTransactions:
             status=status,
             since=since,
             until=until,
+            figure=figure,
+            currency=currency,
         )
         route = path(environment, "transactions")
         answer = self._transport.send(
@@ -233,6 +283,8 @@ class SyncTransactions:
         status: TransactionStatus | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        figure: TransactionFigure | None = None,
+        currency: str | None = None,
     ) -> Iterator[Transaction]:
         """All of them, page by page as they are used."""
         return follow(
@@ -244,6 +296,73 @@ class SyncTransactions:
                 customer=customer,
                 type=type,
                 status=status,
+                since=since,
+                until=until,
+                figure=figure,
+                currency=currency,
+            )
+        )
+
+
+class SyncMrrMovements:
+    """How the MRR of customers changed, newest first."""
+
+    def __init__(self, transport: SyncTransport) -> None:
+        self._transport = transport
+
+    def page(
+        self,
+        environment: Environment,
+        *,
+        limit: int = 50,
+        starting_after: str | None = None,
+        kind: MovementKind | None = None,
+        currency: str | None = None,
+        customer: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Page[MrrMovement]:
+        """One page.
+
+        Args:
+            limit: 1 to 100.
+            starting_after: the `next_cursor` of the page before.
+            since, until: the first and the last day, in UTC.
+        """
+        asked = query(
+            limit=limit,
+            startingAfter=starting_after,
+            kind=kind,
+            currency=currency,
+            customer=customer,
+            since=since,
+            until=until,
+        )
+        route = path(environment, "mrr-movements")
+        answer = self._transport.send(
+            Call("GET", route, MrrMovements, query=asked, repeatable=True)
+        )
+        return Page(answer.model.mrr_movements, answer.next_cursor)
+
+    def all(
+        self,
+        environment: Environment,
+        *,
+        kind: MovementKind | None = None,
+        currency: str | None = None,
+        customer: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+    ) -> Iterator[MrrMovement]:
+        """All of them, page by page as they are used."""
+        return follow(
+            lambda cursor: self.page(
+                environment,
+                limit=LARGEST,
+                starting_after=cursor,
+                kind=kind,
+                currency=currency,
+                customer=customer,
                 since=since,
                 until=until,
             )

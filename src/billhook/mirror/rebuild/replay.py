@@ -22,13 +22,14 @@ from billhook.postgres import LONG_PATIENCE, Connection
 from billhook.postgres.providers import of_stripe
 from billhook.postgres.refusals import reason_of
 from billhook.projections import TYPES, Changes, Event, UnreadableObject, project
-from billhook.projections.changes import ClaimChange
+from billhook.projections.changes import ClaimChange, SubscriptionState
 from billhook.projections.fetched import changes_of_fetched
 from billhook.rows import Elsewhere, Fact, apply_facts
 from billhook.settings import Environment
 from billhook.task_groups import all_or_first_error
 
 _BATCH = 1000
+_TYPES_BY_RANK = ("customer.subscription.created", "customer.subscription.updated")
 
 # Rows of an adopted database are older than the first migration.
 _ADOPTED_AT = "(SELECT pg_catalog.min(applied_at) FROM billhook.migrations)"
@@ -136,6 +137,17 @@ WHERE t.environment = $1 AND {of_stripe} AND t.object_type = '{kind}'
 _FORGET = """
 UPDATE pg_temp.{table} SET provider_event_at = NULL WHERE environment = $1 AND {key} = ANY ($2)
 """
+# States of subscriptions that were fetched, and the terms of discounts, which are only fetched.
+_STATES = """
+SELECT subscription_id, extract(epoch FROM at)::bigint AS at, rank, customer_id, currency,
+    period_amount, gross, discounts, had, extract(epoch FROM had_from)::bigint AS had_from,
+    extract(epoch FROM had_to)::bigint AS had_to
+FROM billhook.subscription_states WHERE environment = $1 AND event_id = ''
+"""
+_DISCOUNTS = """
+INSERT INTO pg_temp.discounts SELECT * FROM billhook.discounts WHERE environment = $1
+ON CONFLICT DO NOTHING
+"""
 _FETCHED_PAYMENTS = """
 SELECT event_type, extract(epoch FROM told_at)::bigint AS at, object
 FROM billhook.fetched_payments WHERE environment = $1
@@ -185,6 +197,15 @@ WHERE archive_id = $1 AND relation = $2
   AND content ->> 'provider_event_id'::text IS NULL
   AND content ->> 'provider_event_at'::text IS NOT NULL
 """
+_ARCHIVED_STATES = """
+SELECT s.subscription_id, extract(epoch FROM s.at)::bigint AS at, s.rank, s.customer_id,
+    s.currency, s.period_amount, s.gross, s.discounts, s.had,
+    extract(epoch FROM s.had_from)::bigint AS had_from,
+    extract(epoch FROM s.had_to)::bigint AS had_to
+FROM billhook.archived_rows a,
+    pg_catalog.jsonb_populate_record(NULL::billhook.subscription_states, a.content) s
+WHERE a.archive_id = $1 AND a.relation = 'billhook.subscription_states' AND s.event_id = ''
+"""
 _NOTE = "INSERT INTO pg_temp.replayed SELECT pg_catalog.unnest($1::text[]) ON CONFLICT DO NOTHING"
 
 Rows = list[asyncpg.Record]
@@ -209,7 +230,9 @@ class Replay:
         """Apply everything that has not been applied yet."""
         for statement in (*_ADOPTED, *_SESSIONS):
             await self._connection.execute(statement, self._environment, timeout=LONG_PATIENCE)
+        await self._connection.execute(_DISCOUNTS, self._environment, timeout=LONG_PATIENCE)
         await self._in_batches(_CLAIMS, self._apply_claims)
+        await self._in_batches(_STATES, self._apply_states)
         for kind in KINDS.values():
             query = _FETCHED.format(
                 table=kind.table, key=kind.key, of_stripe=of_stripe(kind.table, "live")
@@ -231,6 +254,7 @@ class Replay:
     async def run_archive(self, archive: UUID) -> None:
         """Apply the facts of an archive that no event of the ledger contains."""
         await self._in_batches(_ARCHIVED_CLAIMS, self._apply_claims, archive)
+        await self._in_batches(_ARCHIVED_STATES, self._apply_states, archive)
         for kind in KINDS.values():
             relation = f"payments.{kind.table}"
             await self._in_batches(_ARCHIVED_ROWS, partial(self._show, kind), archive, relation)
@@ -262,6 +286,17 @@ class Replay:
             facts.append(Fact(event, Changes(claim=ClaimChange(**columns))))
         await self._apply(facts, outside_ledger=True)
 
+    async def _apply_states(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            columns = dict(row)
+            # Its type is that of the rank.
+            event = Event("", _TYPES_BY_RANK[columns.pop("rank")], row["at"], {}, None)
+            discounts = tuple(columns.pop("discounts"))
+            state = SubscriptionState(**columns, discounts=discounts)
+            facts.append(Fact(event, Changes(recurring=state)))
+        await self._apply(facts, outside_ledger=True)
+
     async def _apply_deletions(self, rows: Rows) -> None:
         facts = []
         for row in rows:
@@ -272,7 +307,7 @@ class Replay:
 
     async def _show(self, kind: Kind, rows: Rows) -> None:
         """Fetched objects: `raw`, and `at`, the time."""
-        facts = [fact for row in rows for fact in facts_of(kind, [row["raw"]], row["at"])]
+        facts = [fact for row in rows for fact in facts_of(kind, [row["raw"]], row["at"], "never")]
         await self._apply(facts, outside_ledger=True)
 
     async def _apply_fetched(self, rows: Rows) -> None:

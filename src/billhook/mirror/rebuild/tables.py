@@ -77,6 +77,12 @@ TABLES = (
     Table("billhook.payment_sources", ("$object_type", "$object_id", "$outcome"), "$object_id"),
     Table("billhook.payment_refunds", ("$object_type", "$object_id"), "$object_id"),
     Table(
+        "billhook.subscription_states",
+        ("$subscription_id", "$at", "$rank", "$event_id"),
+        "$subscription_id",
+    ),
+    Table("payments.mrr_movements", ("$customer_id", "$currency", "$day"), "$customer_id"),
+    Table(
         "billhook.tombstones",
         ("$object_type", "$object_id"),
         "$object_id",

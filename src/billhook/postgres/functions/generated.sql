@@ -30,6 +30,10 @@ DECLARE
     unnamed_subscription json;
     unnamed_invoice json;
     unnamed_payment_method json;
+    states json;
+    histories json;
+    discounts json;
+    movements json;
 BEGIN
     IF wanted ? 'events'::text THEN
         SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
@@ -430,6 +434,92 @@ BEGIN
               AND t.provider_event_at IS NOT NULL
             ORDER BY t.customer_id OFFSET 0) t;
     END IF;
+    IF wanted ? 'states'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.subscription_id,
+            extract(epoch FROM t.at)::bigint,
+            t.rank,
+            t.event_id,
+            t.customer_id,
+            t.currency,
+            t.period_amount,
+            t.gross,
+            t.discounts,
+            t.before,
+            t.had,
+            extract(epoch FROM t.had_from)::bigint,
+            extract(epoch FROM t.had_to)::bigint))
+        INTO states
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'states'::text) AS w(id text, at bigint)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.subscription_states t
+            WHERE t.environment = env AND t.subscription_id = w.id
+              AND t.at >= coalesce((SELECT t.at FROM :billhook.subscription_states t
+                WHERE t.environment = env AND t.subscription_id = w.id AND t.at < pg_catalog.to_timestamp(w.at::double precision)
+                ORDER BY t.at DESC LIMIT 1), pg_catalog.to_timestamp(w.at::double precision))
+              AND t.at <= coalesce((SELECT t.at FROM :billhook.subscription_states t
+                WHERE t.environment = env AND t.subscription_id = w.id AND t.at > pg_catalog.to_timestamp(w.at::double precision)
+                ORDER BY t.at ASC LIMIT 1), pg_catalog.to_timestamp(w.at::double precision))
+            ORDER BY t.at OFFSET 0) t;
+    END IF;
+    IF wanted ? 'histories'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.subscription_id,
+            extract(epoch FROM t.at)::bigint,
+            t.rank,
+            t.event_id,
+            t.customer_id,
+            t.currency,
+            t.period_amount,
+            t.gross,
+            t.discounts,
+            t.before,
+            t.had,
+            extract(epoch FROM t.had_from)::bigint,
+            extract(epoch FROM t.had_to)::bigint))
+        INTO histories
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'histories'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.subscription_states t WHERE t.environment = env AND t.subscription_id = w.id ORDER BY t.at OFFSET 0) t;
+    END IF;
+    IF wanted ? 'discounts'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.discount_id,
+            t.percent_off,
+            t.amount_off,
+            t.currency,
+            t.forever))
+        INTO discounts
+        FROM pg_catalog.jsonb_array_elements_text(wanted -> 'discounts'::text) AS w(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM :billhook.discounts t
+            WHERE t.environment = env
+              AND t.discount_id >= w.id AND t.discount_id <= w.id
+            ORDER BY t.discount_id LIMIT 1) t;
+    END IF;
+    IF wanted ? 'movements'::text THEN
+        SELECT pg_catalog.json_agg(pg_catalog.json_build_array(
+            t.customer_id,
+            t.currency,
+            t.day,
+            t.id,
+            t.kind,
+            t.amount,
+            t.mrr,
+            t.latest))
+        INTO movements
+        FROM pg_catalog.jsonb_to_recordset(wanted -> 'movements'::text) AS w(customer text, currency text, since date)
+        CROSS JOIN LATERAL (
+            (SELECT * FROM :payments.mrr_movements t
+             WHERE t.environment = env AND t.customer_id >= w.customer AND t.customer_id <= w.customer
+               AND t.currency = w.currency AND t.day < w.since
+             ORDER BY t.customer_id DESC, t.currency DESC, t.day DESC LIMIT 1)
+            UNION ALL
+            (SELECT * FROM :payments.mrr_movements t
+             WHERE t.environment = env AND t.customer_id >= w.customer AND t.customer_id <= w.customer
+               AND t.currency = w.currency AND t.day >= w.since
+             ORDER BY t.customer_id, t.currency, t.day OFFSET 0)) t;
+    END IF;
     loaded := pg_catalog.json_build_object(
         'ledger', ledger, 'archived', archived, 'sessions', sessions, 'of_product',
             of_product, 'of_price', of_price, 'of_customer', of_customer, 'of_subscription',
@@ -441,7 +531,8 @@ BEGIN
             'claims_of', claims_of, 'claims_on', claims_on, 'claims', claims,
             'deleted_customers', deleted_customers, 'mapped', mapped, 'held', held,
             'unnamed_subscription', unnamed_subscription, 'unnamed_invoice', unnamed_invoice,
-            'unnamed_payment_method', unnamed_payment_method);
+            'unnamed_payment_method', unnamed_payment_method, 'states', states, 'histories',
+            histories, 'discounts', discounts, 'movements', movements);
 END $$;
 
 -- Load all that is known of payments.
@@ -635,6 +726,13 @@ BEGIN
             DELETE FROM :payments.transactions WHERE id = gone::uuid;
         END LOOP;
     END IF;
+    IF rows ? 'mrr_movements_deleted'::text THEN
+        FOR gone IN
+            SELECT pg_catalog.jsonb_array_elements_text(rows -> 'mrr_movements_deleted'::text)
+        LOOP
+            DELETE FROM :payments.mrr_movements WHERE id = gone::uuid;
+        END LOOP;
+    END IF;
     IF rows ? 'stripe_products'::text THEN
         INSERT INTO :payments.stripe_products AS old (
             environment, product_id, name, description, active, default_price_id, metadata, raw,
@@ -741,8 +839,8 @@ BEGIN
             environment, subscription_id, customer_id, status, current_period_start,
             current_period_end, cancel_at_period_end, cancel_at, canceled_at, trial_start,
             trial_end, pause_collection, latest_invoice_id, metadata, subject_type, subject_id,
-            raw, provider_event_at, provider_event_rank, provider_event_id,
-            provider_event_previous, synced_at)
+            currency, mrr, renewal_amount, raw, provider_event_at, provider_event_rank,
+            provider_event_id, provider_event_previous, synced_at)
         SELECT
             env, r.subscription_id, r.customer_id, r.status,
             pg_catalog.to_timestamp(r.current_period_start::double precision),
@@ -751,8 +849,8 @@ BEGIN
             pg_catalog.to_timestamp(r.canceled_at::double precision),
             pg_catalog.to_timestamp(r.trial_start::double precision),
             pg_catalog.to_timestamp(r.trial_end::double precision), r.pause_collection,
-            r.latest_invoice_id, r.metadata, r.subject_type, r.subject_id,
-            coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
+            r.latest_invoice_id, r.metadata, r.subject_type, r.subject_id, r.currency, r.mrr,
+            r.renewal_amount, coalesce(documents[r.raw] #> object_path, '{}'::jsonb),
             pg_catalog.to_timestamp(r.provider_event_at::double precision),
             r.provider_event_rank, r.provider_event_id, r.provider_event_previous,
             pg_catalog.now()
@@ -760,9 +858,9 @@ BEGIN
             subscription_id text, customer_id text, status text, current_period_start bigint,
             current_period_end bigint, cancel_at_period_end boolean, cancel_at bigint,
             canceled_at bigint, trial_start bigint, trial_end bigint, pause_collection jsonb,
-            latest_invoice_id text, metadata jsonb, subject_type text, subject_id text, raw
-            integer, provider_event_at bigint, provider_event_rank smallint, provider_event_id
-            text, provider_event_previous jsonb)
+            latest_invoice_id text, metadata jsonb, subject_type text, subject_id text, currency
+            text, mrr bigint, renewal_amount bigint, raw integer, provider_event_at bigint,
+            provider_event_rank smallint, provider_event_id text, provider_event_previous jsonb)
         ON CONFLICT (environment, subscription_id) DO UPDATE SET
             customer_id = EXCLUDED.customer_id,
             status = EXCLUDED.status,
@@ -778,13 +876,16 @@ BEGIN
             metadata = EXCLUDED.metadata,
             subject_type = EXCLUDED.subject_type,
             subject_id = EXCLUDED.subject_id,
-            raw = EXCLUDED.raw,
+            currency = EXCLUDED.currency,
+            mrr = EXCLUDED.mrr,
+            renewal_amount = EXCLUDED.renewal_amount,
+            raw = billhook.keep_expanded(old.raw, EXCLUDED.raw),
             provider_event_at = EXCLUDED.provider_event_at,
             provider_event_rank = EXCLUDED.provider_event_rank,
             provider_event_id = EXCLUDED.provider_event_id,
             provider_event_previous = EXCLUDED.provider_event_previous,
             synced_at = EXCLUDED.synced_at
-        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw);
+        WHERE NOT (old.provider_event_at IS NOT NULL AND EXCLUDED.provider_event_id IS NULL AND old.raw = EXCLUDED.raw AND old.currency IS NOT DISTINCT FROM EXCLUDED.currency AND old.mrr IS NOT DISTINCT FROM EXCLUDED.mrr AND old.renewal_amount IS NOT DISTINCT FROM EXCLUDED.renewal_amount);
     END IF;
     IF rows ? 'stripe_subscription_items'::text THEN
         INSERT INTO :payments.stripe_subscription_items AS old (
@@ -1226,6 +1327,61 @@ BEGIN
             disputed_at = EXCLUDED.disputed_at,
             raw = CASE WHEN EXCLUDED.raw = '{}'::jsonb THEN old.raw ELSE EXCLUDED.raw END,
             payment_id = EXCLUDED.payment_id;
+    END IF;
+    IF rows ? 'subscription_states'::text THEN
+        INSERT INTO :billhook.subscription_states AS old (
+            environment, subscription_id, at, rank, event_id, customer_id, currency,
+            period_amount, gross, discounts, before, had, had_from, had_to)
+        SELECT
+            env, r.subscription_id, pg_catalog.to_timestamp(r.at::double precision), r.rank,
+            r.event_id, r.customer_id, r.currency, r.period_amount, r.gross, r.discounts,
+            r.before, r.had, pg_catalog.to_timestamp(r.had_from::double precision),
+            pg_catalog.to_timestamp(r.had_to::double precision)
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'subscription_states'::text) AS r(
+            subscription_id text, at bigint, rank smallint, event_id text, customer_id text,
+            currency text, period_amount bigint, gross bigint, discounts jsonb, before text, had
+            bigint, had_from bigint, had_to bigint)
+        ON CONFLICT (environment, subscription_id, at, rank, event_id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            currency = EXCLUDED.currency,
+            period_amount = EXCLUDED.period_amount,
+            gross = EXCLUDED.gross,
+            discounts = EXCLUDED.discounts,
+            before = EXCLUDED.before,
+            had = EXCLUDED.had,
+            had_from = EXCLUDED.had_from,
+            had_to = EXCLUDED.had_to;
+    END IF;
+    IF rows ? 'discounts'::text THEN
+        INSERT INTO :billhook.discounts AS old (
+            environment, discount_id, percent_off, amount_off, currency, forever)
+        SELECT
+            env, r.discount_id, r.percent_off, r.amount_off, r.currency, r.forever
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'discounts'::text) AS r(
+            discount_id text, percent_off text, amount_off bigint, currency text, forever
+            boolean)
+        ON CONFLICT (environment, discount_id) DO UPDATE SET
+            percent_off = EXCLUDED.percent_off,
+            amount_off = EXCLUDED.amount_off,
+            currency = EXCLUDED.currency,
+            forever = EXCLUDED.forever;
+    END IF;
+    IF rows ? 'mrr_movements'::text THEN
+        INSERT INTO :payments.mrr_movements AS old (
+            id, customer_id, currency, day, kind, amount, mrr, latest, environment)
+        SELECT
+            r.id, r.customer_id, r.currency, r.day, r.kind, r.amount, r.mrr, r.latest, env
+        FROM pg_catalog.jsonb_to_recordset(rows -> 'mrr_movements'::text) AS r(
+            id uuid, customer_id text, currency text, day date, kind text, amount bigint, mrr
+            bigint, latest boolean)
+        ON CONFLICT (id) DO UPDATE SET
+            customer_id = EXCLUDED.customer_id,
+            currency = EXCLUDED.currency,
+            day = EXCLUDED.day,
+            kind = EXCLUDED.kind,
+            amount = EXCLUDED.amount,
+            mrr = EXCLUDED.mrr,
+            latest = EXCLUDED.latest;
     END IF;
     IF rows ? 'refreshes'::text THEN
         INSERT INTO :billhook.refreshes AS old (

@@ -8,6 +8,7 @@ from billhook.reports.lists.audit import audit_log
 from billhook.reports.lists.customers import customer, customers, names_of, subjects_of
 from billhook.reports.lists.events import event_types, events
 from billhook.reports.lists.mirrored import mirrored
+from billhook.reports.lists.movements import movements
 from billhook.reports.lists.products import products
 from billhook.reports.lists.subscriptions import subscription, subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
@@ -20,6 +21,7 @@ __all__ = [
     "event_types",
     "events",
     "mirrored",
+    "movements",
     "names_of",
     "payment",
     "payments",

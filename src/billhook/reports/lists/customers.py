@@ -17,9 +17,8 @@ from billhook.settings import Environment
 _EMAIL = 'pg_catalog.left(pg_catalog.lower(t.email), 200) COLLATE "C"'
 _NAME = 'pg_catalog.left(pg_catalog.lower(t.name), 200) COLLATE "C"'
 _ID: Key = ("t.provider_customer_id", "text")
-_NEWEST = Order(
-    (("coalesce(t.provider_created_at, t.created_at)", "time"), ("t.id", "uuid")), descending=True
-)
+_CREATED = "coalesce(t.provider_created_at, t.created_at)"
+_NEWEST = Order(((_CREATED, "time"), ("t.id", "uuid")), descending=True)
 _ORDERS = {
     "name": Order(
         (
@@ -140,6 +139,8 @@ async def _listing(database: Database, environment: Environment, query: Customer
     if query.email is not None:
         where.add(f"t.provider_customer_id = ANY (ARRAY({with_email(args.add(query.email))}))")
     where.add("t.provider_customer_id = {}", query.customer)
+    where.add(f"{_CREATED} >= {{}}", query.since)
+    where.add(f"{_CREATED} < {{}}", query.until)
     order, conditions = _ORDERS[query.order], tuple(where.clauses)
     listing = Listing("payments.customers", order, (Walk(conditions),), _COLUMNS, args, _PAID)
     if query.search is None:

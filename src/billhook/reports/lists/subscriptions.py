@@ -15,6 +15,8 @@ from billhook.settings import Environment
 
 _ENDED = ("canceled", "incomplete_expired")
 _RENEWAL = "coalesce(t.current_period_end, timestamptz '9999-12-31 00:00:00+00')"
+IS_PAYING = "t.renewal_amount > 0"
+"""It counts in MRR, and its next period costs something."""
 _ORDERS = {
     "changed": Order((("t.updated_at", "time"), ("t.id", "uuid")), descending=True),
     "renewal": Order(((_RENEWAL, "time"), ("t.id", "uuid"))),
@@ -26,7 +28,7 @@ _STATUSES = distinct("status", "payments.stripe_subscriptions", "environment = $
 _COLUMNS = f"""t.environment, t.subscription_id, t.customer_id, t.subject_type, t.subject_id,
     t.status, t.current_period_start, t.current_period_end, t.cancel_at_period_end, t.cancel_at,
     t.canceled_at, t.trial_start, t.trial_end, t.pause_collection, t.latest_invoice_id, t.metadata,
-    t.synced_at, t.created_at, t.updated_at,
+    t.currency, t.mrr, t.renewal_amount, t.synced_at, t.created_at, t.updated_at,
     CASE WHEN t.status IN {_ENDED} THEN t.raw -> 'ended_at'::text END AS ended_at"""
 _ONE = f"""
 SELECT {_COLUMNS} FROM payments.stripe_subscriptions AS t
@@ -107,6 +109,13 @@ def _listing(environment: Environment, query: SubscriptionsQuery) -> Listing:
     where.add("t.subject_type = {}", query.subject_type)
     where.add("t.subject_id = {}", query.subject_id)
     where.add("t.customer_id = {}", query.customer)
+    where.add("t.currency = {}", query.currency)
+    if query.paying is not None:
+        where.add(IS_PAYING if query.paying else f"({IS_PAYING}) IS NOT TRUE")
+    if query.renews_from is not None or query.renews_until is not None:
+        where.add(IS_PAYING)
+        where.add(f"{_RENEWAL} >= {{}}", query.renews_from)
+        where.add(f"{_RENEWAL} < {{}}", query.renews_until)
     each = ""
     if query.search is not None:
         where.add(f"t.id = ANY (ARRAY({_found(args, query.search)}))")

@@ -12,8 +12,18 @@ from billhook.errors import PaymentNotFound
 from billhook.models import Payment, Transaction, TransactionsQuery
 from billhook.models.queries import TransactionStatus, TransactionType
 from billhook.postgres import Database
+from billhook.reports.counted import FIGURES
 from billhook.reports.lists.searching import StripeKind, is_email, kind_of, subject_of, with_email
-from billhook.reports.paging import Arguments, Conditions, Listing, Order, Page, Walk, are_few
+from billhook.reports.paging import (
+    Arguments,
+    Conditions,
+    Key,
+    Listing,
+    Order,
+    Page,
+    Walk,
+    are_few,
+)
 from billhook.settings import Environment
 
 _AT = "coalesce(t.provider_created_at, t.created_at)"
@@ -125,6 +135,9 @@ async def _listing(
     where.add("t.subject_type = {}", query.subject_type)
     where.add("t.subject_id = {}", query.subject_id)
     where.add("t.provider_customer_id = {}", query.customer)
+    where.add("t.currency = {}", query.currency)
+    if query.figure is not None:
+        return _of_figure(query, where, columns, args)
     wanted = [query.type] if query.type else list(types)
     statuses = [query.status] if query.status else list(_STATUSES)
     floor = f"{_AT} >= {args.add(query.since)}" if query.since else None
@@ -147,6 +160,30 @@ async def _listing(
     if query.order == "largest" and (floor or ceiling):
         walk = await _largest_of_a_time(database, args, walk)
     return Listing("payments.transactions", _ORDERS[query.order], (walk,), columns, args)
+
+
+def _of_figure(
+    query: TransactionsQuery, where: Conditions, columns: str, args: Arguments
+) -> Listing:
+    """The rows that a figure counts, in the order of the days on which they count: as the index has
+    them, except within a day."""
+    counted = FIGURES[query.figure or "payments"]
+    where.add(counted.where)
+    where.add("t.type = {}", query.type)
+    where.add("t.status = {}", query.status)
+    if query.search is not None:
+        where.add(f"t.id = ANY (ARRAY({_found(args, query.search)}))")
+    floor = ceiling = None
+    if query.since is not None:
+        where.add(f"{counted.at} >= {{}}", query.since)
+        floor = f"{counted.day} >= {args.add(query.since.date())}"
+    if query.until is not None:
+        where.add(f"{counted.at} < {{}}", query.until)
+        ceiling = f"{counted.day} <= {args.add(query.until.date())}"
+    keys: tuple[Key, ...] = ((counted.day, "day"), (counted.at, "time"), ("t.id", "uuid"))
+    order = Order(keys, descending=query.order == "newest")
+    walk = Walk(tuple(where.clauses), floor=floor, ceiling=ceiling)
+    return Listing("payments.transactions", order, (walk,), columns, args)
 
 
 async def _largest_of_a_time(database: Database, args: Arguments, walk: Walk) -> Walk:

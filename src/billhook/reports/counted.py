@@ -1,0 +1,61 @@
+"""Which transactions a figure counts, and when. Overviews and lists share it, so that a list shows
+exactly the rows of a figure (docs/decisions/0014-daily-totals.md).
+
+PostgreSQL uses the indexes transactions_by_day and transactions_lost for exactly these expressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from billhook.models.queries import TransactionFigure
+
+_AT = """coalesce(
+    CASE WHEN type = 'refund' THEN refunded_at
+         WHEN status = 'failed' THEN failed_at
+         ELSE paid_at END,
+    provider_created_at, created_at)"""
+DAY = f"({_AT} AT TIME ZONE 'UTC')::date"
+"""The UTC day on which a transaction counts."""
+# Payments outside Stripe do not, nor do payments that were canceled without a failed attempt.
+COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
+    AND canceled_at IS NULL AND (amount_out_of_band = 0 OR amount > 0)
+    AND (type <> 'refund' OR status = 'refunded')"""
+"""Whether a transaction counts."""
+_PAID = "type <> 'refund' AND status <> 'failed'"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a figure counts.
+
+    Attributes:
+        where: beside the environment.
+        at, day: when a row counts.
+        of_day: the part of `where` that the index of the day does not imply.
+    """
+
+    where: str
+    of_day: str
+    at: str = _AT
+    day: str = DAY
+
+
+def _of(condition: str) -> Counted:
+    return Counted(f"{COUNTS} AND {condition}", condition)
+
+
+FIGURES: Mapping[TransactionFigure, Counted] = {
+    "payments": _of(_PAID),
+    "refunds": _of("type = 'refund'"),
+    "failed": _of("type <> 'refund' AND status = 'failed'"),
+    # It failed before it succeeded.
+    "recovered": _of(f"{_PAID} AND failed_at IS NOT NULL"),
+    "lost": Counted(
+        "amount_lost > 0",
+        "true",
+        "disputed_at",
+        "(disputed_at AT TIME ZONE 'UTC')::date",
+    ),
+}
