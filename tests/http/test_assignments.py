@@ -188,7 +188,9 @@ def customers(api: Api) -> list[str]:
     return found
 
 
-def test_the_api_assigns_by_id_and_by_email_and_reports_each(api: Api, customers: list[str]) -> None:
+def test_the_api_assigns_by_id_and_by_email_and_reports_each(
+    api: Api, customers: list[str]
+) -> None:
     ada, bob, _ = customers
     wanted = [
         team("t_1", email="ada@shop.example".upper()),

@@ -4,26 +4,48 @@ whole table. A list of several types or statuses scans the index (type, status, 
 pair and merges the results, so it never reads rows that don't match.
 """
 
-from billhook.reports.lists.customers import customer, customers, names_of, subjects_of
+from billhook.reports.lists.customers import customer, customers, subjects_of
 from billhook.reports.lists.events import event_types, events
-from billhook.reports.lists.mirrored import mirrored
+from billhook.reports.lists.labels import (
+    Name,
+    Payer,
+    PaymentLabel,
+    SubscriptionLabel,
+    customer_names,
+    invoice_content,
+    payers,
+    payment_labels,
+    subscription_labels,
+)
+from billhook.reports.lists.mirrored import mirrored, mirrored_one
 from billhook.reports.lists.products import products
 from billhook.reports.lists.subscriptions import subscription, subscriptions
 from billhook.reports.lists.transactions import payment, payments, transactions
 from billhook.reports.lists.usage import usage
+from billhook.reports.paging import Page
 
 __all__ = [
+    "Name",
+    "Page",
+    "Payer",
+    "PaymentLabel",
+    "SubscriptionLabel",
     "customer",
+    "customer_names",
     "customers",
     "event_types",
     "events",
+    "invoice_content",
     "mirrored",
-    "names_of",
+    "mirrored_one",
+    "payers",
     "payment",
+    "payment_labels",
     "payments",
     "products",
     "subjects_of",
     "subscription",
+    "subscription_labels",
     "subscriptions",
     "transactions",
     "usage",
