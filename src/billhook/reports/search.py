@@ -31,6 +31,7 @@ from billhook.settings import Environment
 
 MOST = 8
 """Results of each kind."""
+_FEW = 2
 _INVOICES = LISTS["invoices"]
 _AMOUNT = re.compile(
     r"[^\d\s,.-]?\s*(?P<whole>\d{1,3}(?:,\d{3})+|\d{1,13})(?:[.,](?P<rest>\d{1,3}))?\s*"
@@ -138,6 +139,12 @@ async def search(database: Database, environment: Environment, text: str) -> Fou
     )
     found.customers, found.payments = customers.rows, payments.rows
     found.subscriptions, found.products = subscriptions.rows, products.rows
+    if len(found.customers) <= _FEW:
+        # A search for a person is most likely one for what they paid.
+        for customer in found.customers:
+            theirs = TransactionsQuery(customer=customer.provider_customer_id, limit=MOST)
+            more = await lists.payments(database, environment, theirs)
+            found.payments += _others(found.payments, more.rows)
     ids = [name for kind, name in by_value if kind == "transaction"] + by_amount
     known = {each.provider_reference_id for each in found.payments}
     wanted = [each for each in dict.fromkeys(ids) if each not in known]
@@ -155,6 +162,12 @@ async def search(database: Database, environment: Environment, text: str) -> Fou
             one = await lists.mirrored_one(database, environment, _INVOICES, name)
             found.invoices.append(one)
     return found
+
+
+def _others(known: list[Payment], more: list[Payment]) -> list[Payment]:
+    """Those of `more` that are not known."""
+    ids = {each.provider_reference_id for each in known}
+    return [each for each in more if each.provider_reference_id not in ids]
 
 
 async def _payments(

@@ -159,7 +159,7 @@ async def of_event(database: Database, environment: Environment, event: WebhookE
             environment,
             event.event_id,
         )
-    row: dict[str, Any] = {**event.model_dump(exclude={"payload"}), "next_at": next_at}
+    row: dict[str, Any] = {**dict(event), "next_at": next_at}
     steps += _applied(row, linked=False)
     return Timeline(_in_order(steps), _failing([row]))
 

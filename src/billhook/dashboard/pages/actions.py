@@ -28,6 +28,7 @@ from billhook.models import (
     ProductsQuery,
     ResumeSubscription,
     Subscription,
+    SubscriptionItem,
     SubscriptionPreview,
     parse,
 )
@@ -179,6 +180,7 @@ async def ask_change(visit: Visit, *, error: BillhookError | None = None) -> Res
         error.status if error else 200,
         subscription=found,
         label=label,
+        item=_item(found, value("item")),
         prices=await _prices(visit, label.currency),
         preview=preview,
         value=value,
@@ -204,6 +206,12 @@ async def change(visit: Visit) -> Response:
     else:
         said = "The subscription was changed."
     return await visit.go(_page(made.subscription), said)
+
+
+def _item(subscription: Subscription, item_id: str) -> SubscriptionItem | None:
+    """The item that is changed: the chosen one, or the first."""
+    chosen = [each for each in subscription.items if each.subscription_item_id == item_id]
+    return next(iter(chosen or subscription.items), None)
 
 
 def _change(value: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from billhook.reports import catalog, lists
 
 R = TypeVar("R", bound=Request)
 
-_PAGE = 25
+_PAGE = 20
 """Products per page, each with its prices."""
 _PRICES = 10
 _PRICES_OF_ONE = 100

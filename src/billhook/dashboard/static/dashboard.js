@@ -99,6 +99,14 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// On phones, the filters are behind a button.
+document.addEventListener("click", (event) => {
+  const more = event.target.closest("[data-more]");
+  if (!more) return;
+  const open = more.closest("[data-tools]").classList.toggle("open");
+  more.setAttribute("aria-expanded", String(open));
+});
+
 // --- filters that apply at once --------------------------------------------------------------------
 
 const parsed = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
