@@ -15,12 +15,14 @@ from typing import Literal
 
 import httpx
 import pytest
+import stripe
 from playwright.sync_api import Browser, Page, Route, expect
 from watching import watched
 
 from api import Api, connect, serving
 from browser_data import a_month_of_business
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY
+from stripe_events import event
 
 pytestmark = pytest.mark.browser
 
@@ -266,8 +268,8 @@ def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> 
     desk.get_by_placeholder("Start of a name").fill("ada l")
     desk.keyboard.press("Enter")
     expect(desk.locator("tr.row")).to_have_count(1)
-    desk.get_by_role("link", name="ada@example.com").click()
-    expect(desk.get_by_role("heading", name="ada@example.com")).to_be_visible()
+    desk.get_by_role("cell", name="Ada Lovelace").click(position={"x": 300, "y": 20})
+    expect(desk.get_by_role("heading", name="Ada Lovelace")).to_be_visible()
     expect(desk.get_by_role("heading", name="Subscriptions")).to_be_visible()
 
     open_section(desk, "Transactions")
@@ -278,15 +280,15 @@ def test_lists_are_searched_filtered_sorted_and_paged(desk: Page, busy: Api) -> 
     expect(first).not_to_have_text(newest, use_inner_text=True)
     desk.get_by_role("link", name="Previous").click()
     expect(first).to_have_text(newest, use_inner_text=True)
-    desk.get_by_label("Status").select_option("failed")
-    desk.get_by_role("button", name="Apply").click()
+    desk.get_by_label("Status").select_option("failed")  # applies at once
     desk.wait_for_url("**status=failed**")
     expect(desk.locator("tr.row")).not_to_have_count(0)
     expect(desk.locator("tr.row .state").filter(has_not_text="failed")).to_have_count(0)
-    desk.get_by_role("link", name="Clear").click()
+    expect(desk.get_by_role("link", name="Status: failed")).to_be_visible()
+    desk.get_by_role("link", name="All", exact=True).click()
     desk.wait_for_url("**/transactions")
-    desk.get_by_label("Order").select_option("largest")
-    desk.get_by_role("button", name="Apply").click()
+    expect(desk.get_by_label("Status")).to_have_value("")
+    desk.get_by_role("link", name="Amount").click()
     desk.wait_for_url("**order=largest")
     expect(desk.locator("tr.row").first).to_contain_text("120.00")
     with desk.expect_download() as export:
@@ -367,9 +369,11 @@ def test_failed_events_are_seen_live_and_replayed(desk: Page, busy: Api) -> None
         BEGIN INSERT INTO fired VALUES (NEW.provider_event_id); RETURN NULL; END $$;
         CREATE TRIGGER fire AFTER UPDATE ON payments.webhook_events FOR EACH ROW
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION fire()""")
-    desk.get_by_label("Fire the app's triggers again").check()
+    desk.get_by_role("link", name="Send to triggers again").click()
+    asked = desk.get_by_role("dialog", name="Send to triggers again")
+    expect(asked).to_contain_text("may be fulfilled twice")
     with desk.expect_navigation():  # the page says the same already
-        desk.get_by_role("button", name="Replay").click()
+        asked.get_by_role("button", name="Send again").click()
     expect(desk.get_by_role("status")).to_contain_text("Replayed: the event is processed.")
     assert len(busy.books.rows("SELECT * FROM fired")) == 1
 
@@ -447,10 +451,73 @@ def test_products_are_edited_and_archived(database_url: str, sandbox: str, desk:
         desk.get_by_role("button", name="Sync now").click()
         expect(desk.locator("#sync-state .state")).to_have_text("succeeded")
         desk.get_by_role("button", name="Verify a sample now").click()
-        expect(desk.get_by_role("status").first).to_contain_text("objects compared with Stripe")
+        expect(desk.get_by_role("cell", name="stripe_products")).to_be_visible()
         desk.get_by_text("Remove key …").click()
         desk.get_by_role("button", name="Remove the test key").click()
         expect(desk.get_by_role("status").first).to_contain_text("The key was removed")
+
+
+def test_a_payment_found_by_email_is_refunded_where_one_stands(
+    database_url: str, sandbox: str, desk: Page
+) -> None:
+    """Four clicks: the search is opened with a key."""
+    key = "sk_test_refunds_in_the_browser_1"
+    connect(database_url, sandbox, key)
+    client = stripe.StripeClient(key, base_addresses={"api": sandbox})
+    customer = client.v1.customers.create({"name": "Ada", "email": "ada@refund.test"})
+    method = client.v1.payment_methods.attach("pm_card_visa", {"customer": customer.id})
+    intent = client.v1.payment_intents.create(
+        {"amount": 4900, "currency": "eur", "customer": customer.id, "confirm": True,
+         "payment_method": method.id, "off_session": True, "description": "Two T-shirts"}
+    )  # fmt: skip
+    with serving(database_url, sandbox) as api:
+        api.books.apply(
+            event("customer.created", customer.to_dict(), at=5),
+            event("payment_intent.succeeded", intent.to_dict(), at=10),
+        )
+        sign_in(desk, api.url)
+        desk.keyboard.press("/")
+        expect(desk.get_by_label("Search everything")).to_be_focused()
+        desk.keyboard.type("ada@refund.test")
+        desk.keyboard.press("Enter")
+        desk.get_by_role("link", name="Two T-shirts").click()
+        desk.get_by_role("link", name="Refund", exact=True).click()
+        asked = desk.get_by_role("dialog")
+        expect(asked).to_contain_text("49.00 EUR goes back to Ada")
+        asked.get_by_label("Refund another amount").fill("10")
+        asked.get_by_role("button", name="Update").click()
+        expect(asked).to_contain_text("10.00 EUR of 49.00 EUR")
+        asked.get_by_label("Refund another amount").fill("50")
+        asked.get_by_role("button", name="Update").click()
+        expect(asked.get_by_role("alert")).to_be_visible()  # more than there is
+        asked.get_by_label("Refund another amount").fill("49")
+        asked.get_by_role("button", name="Update").click()
+        asked.get_by_role("button", name="Refund 49.00 EUR").click()
+        expect(desk.get_by_role("status").first).to_contain_text("49.00 EUR was refunded")
+        expect(desk.get_by_role("heading", level=1)).to_contain_text("refunded")
+    assert client.v1.refunds.list({"payment_intent": intent.id}).data[0].amount == 4900
+
+
+def test_a_dialog_is_left_with_the_keyboard_and_nothing_happens(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    desk.goto(f"{busy.url}/dashboard/test/subscriptions/sub_0")
+    desk.get_by_role("link", name="Cancel", exact=True).press("Enter")
+    asked = desk.get_by_role("dialog")
+    expect(asked.get_by_role("button", name="Cancel subscription")).to_be_visible()
+    desk.keyboard.press("Escape")
+    expect(asked).to_be_hidden()
+    expect(desk.get_by_role("heading", level=1)).not_to_contain_text("canceling")
+
+
+def test_headers_of_a_list_stay_in_view(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    desk.goto(f"{busy.url}/dashboard/test/transactions")
+    header = desk.get_by_role("columnheader", name="Payment")
+    desk.mouse.wheel(0, 1_500)
+    desk.wait_for_function("scrollY > 500")
+    box = header.bounding_box()
+    assert box is not None
+    assert 0 < box["y"] < 100
 
 
 def test_live_cannot_be_mistaken_for_test(desk: Page, busy: Api) -> None:

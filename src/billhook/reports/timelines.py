@@ -285,7 +285,7 @@ def _applied(row: Any, *, linked: bool = True) -> list[Step]:
                 row["updated_at"] if "updated_at" in row else row["received_at"],
                 f"{name} could not be applied ({tried}); it {when}",
                 "bad",
-                row["last_error"],
+                row["last_error"] if linked else None,  # the event's own page says it anyway
                 path,
             ),
         ]

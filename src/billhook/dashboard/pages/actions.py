@@ -209,7 +209,7 @@ async def change(visit: Visit) -> Response:
 
 
 def _item(subscription: Subscription, item_id: str) -> SubscriptionItem | None:
-    """The item that is changed: the chosen one, or the first."""
+    """The item that is changed: the selected one, or the first."""
     chosen = [each for each in subscription.items if each.subscription_item_id == item_id]
     return next(iter(chosen or subscription.items), None)
 
