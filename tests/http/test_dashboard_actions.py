@@ -385,6 +385,7 @@ def test_filters_are_chips_that_can_be_removed(visitor: Visitor, shop: None) -> 
         ("subscriptions", 1, {"product": "Green tea", "name": "Ada Lovelace"}),
         ("invoices", 1, {"number": "INV-0042", "name": "Ada Lovelace"}),
         ("disputes", 0, {}),
+        ("catalog", 1, {"name": "Green tea", "amount": "15.00"}),
         ("events", 8, {"status": "processed"}),
     ],
 )

@@ -81,6 +81,7 @@ def _routes() -> list[Route | Mount]:
         _get(here, overview.show),
         _get(f"{here}/search", search.show),
         _get(f"{here}/catalog", catalog.listing),
+        _get(f"{here}/catalog.csv", catalog.export),
         _get(f"{here}/new-product", catalog.new_product),
         _post(f"{here}/new-product", catalog.create_product),
         _get(f"{here}/catalog/{{product}}", catalog.show),

@@ -214,9 +214,16 @@ dialog.addEventListener("submit", async (event) => {
       else location.assign(answer.url);
       return;
     }
-    if (ask(await parsed(answer))) return;
-  } catch { /* the browser shows what is wrong */ }
-  HTMLFormElement.prototype.submit.call(form);
+    const page = await parsed(answer);
+    if (!ask(page)) dialog.replaceChildren(document.importNode(page.querySelector("main > .card"), true));
+  } catch {
+    // It may have happened: nothing is sent again.
+    const said = document.createElement("p");
+    said.setAttribute("role", "alert");
+    said.className = "notice bad";
+    said.textContent = "There was no answer. Reload the page to see whether it worked.";
+    form.before(said);
+  }
 });
 // Choices that change what is asked.
 dialog.addEventListener("change", (event) => {
