@@ -29,7 +29,7 @@ _RETRY = """LEFT JOIN LATERAL (
     FROM billhook.event_retries AS r
     WHERE r.environment = $1 AND r.event_id = e.event_id LIMIT 1) AS retry ON true"""
 _COLUMNS = """e.event_id, e.event_type, e.object_id, e.processing_status, e.attempt_count,
-    e.last_error, e.received_at, e.processed_at, e.payload ->> 'created'::text AS created,
+    e.last_error, e.received_at, e.processed_at, e.updated_at, e.payload ->> 'created'::text AS created,
     retry.next_at"""
 _EVENTS = f"""
 SELECT {_COLUMNS}
@@ -98,6 +98,7 @@ class Failing:
 
     event_id: str
     event_type: str
+    object_id: str | None
     error: str
     attempts: int
     received_at: datetime
@@ -282,7 +283,7 @@ def _applied(row: Any, *, linked: bool = True) -> list[Step]:
         return [
             Step(row["received_at"], f"{name} received", "quiet", None, path),
             Step(
-                row["updated_at"] if "updated_at" in row else row["received_at"],
+                row["updated_at"],
                 f"{name} could not be applied ({tried}); it {when}",
                 "bad",
                 row["last_error"] if linked else None,  # the event's own page says it anyway
@@ -312,6 +313,7 @@ def _failing(rows: Iterable[Any]) -> list[Failing]:
         Failing(
             row["event_id"],
             row["event_type"],
+            row["object_id"],
             row["last_error"] or "The reason is unknown.",
             row["attempt_count"],
             row["received_at"],
