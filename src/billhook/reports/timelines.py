@@ -29,8 +29,8 @@ _RETRY = """LEFT JOIN LATERAL (
     FROM billhook.event_retries AS r
     WHERE r.environment = $1 AND r.event_id = e.event_id LIMIT 1) AS retry ON true"""
 _COLUMNS = """e.event_id, e.event_type, e.object_id, e.processing_status, e.attempt_count,
-    e.last_error, e.received_at, e.processed_at, e.updated_at, e.payload ->> 'created'::text AS created,
-    retry.next_at"""
+    e.last_error, e.received_at, e.processed_at, e.updated_at,
+    e.payload ->> 'created'::text AS created, retry.next_at"""
 _EVENTS = f"""
 SELECT {_COLUMNS}
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS of (type, id)
