@@ -10,7 +10,9 @@ from typing import Any
 from stripe_events import (
     T0,
     customer,
+    dispute,
     event,
+    invoice,
     payment_intent,
     price,
     product,
@@ -45,8 +47,22 @@ def a_month_of_business(days: int = 30, prefix: str = "") -> list[dict[str, Any]
             told.append((begin + number, "customer.created", person))
             if number % 2 == 0:
                 of = subject("team", f"team_{number}")
-                plan = subscription(f"sub_{number}", customer=f"cus_{number}", metadata=of)
+                plan = subscription(
+                    f"sub_{number}", customer=f"cus_{number}", metadata=of, created=begin,
+                    current_period_end=now + 800_000)  # fmt: skip
                 told.append((begin + 60 + number, "customer.subscription.created", plan))
+        team = {"name": "Team plan"}
+        monthly = {"interval": "month", "interval_count": 1, "usage_type": "licensed"}
+        told.append((begin, "product.created", product("prod_1", **team)))
+        of_team = {"product": "prod_1", "unit_amount": 1200, "type": "recurring"}
+        recurring = price("price_1", recurring=monthly, **of_team)
+        told.append((begin, "price.created", recurring))
+        billed = invoice(customer="cus_0", created=begin, total=3600, amount_paid=3600)
+        told.append((begin + 100, "invoice.paid", billed))
+        disputed = dispute(
+            charge="ch_refunded", payment_intent="pi_refunded", amount=2450, created=now - 1_800,
+            evidence_details={"due_by": now + 500_000, "submission_count": 0})  # fmt: skip
+        told.append((now - 1_800, "charge.dispute.created", disputed))
         told += _payment("pi_fixed", _FIXED, 1, 1450, "Coffee mug")
         told += _payment("pi_refunded", now - 7_200, 2, 4900, "Two T-shirts")
         back = refund(

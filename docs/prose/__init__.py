@@ -28,6 +28,7 @@ _READ = (
     *("Dockerfile", "Makefile", "compose.yaml", "mkdocs.yml", "pyproject.toml"),
     *(":!*.css", ":!*.json", ":!*.lock", ":!*.png", ":!*.svg", ":!tests/**"),
     *(":!docs/prose/words.toml", ":!src/billhook/http/swagger_ui/**"),
+    ":!src/billhook/dashboard/static/fonts/**",
 )
 
 _CHECKS = {

@@ -57,6 +57,9 @@ def until_synced(visitor: Visitor) -> None:
         ("/test/customers", "after a sync"),
         ("/test/subscriptions", "Create a checkout"),
         ("/test/transactions", "as soon as Stripe reports"),
+        ("/test/invoices", "after a sync"),
+        ("/test/disputes", "it appears here"),
+        ("/test/search?q=nothing", "an order id or any other value"),
         ("/test/events", "as soon as they arrive"),
         ("/test/transactions?search=nobody@example.com", "Search for a"),
         ("/test/events?search=evt_unknown", "Search for an event id"),
@@ -124,7 +127,7 @@ def test_refunds_are_nested_under_their_payment(api: Api, visitor: Visitor) -> N
     assert "15.00 EUR" in rows[0]
     assert "50.00 EUR" in rows[1]
     assert "partially refunded" in rows[1]
-    assert "Refund re_1" in rows[2]
+    assert "Refund, requested by customer" in rows[2]
     assert "−12.00 EUR" in rows[2]
 
 
@@ -274,9 +277,10 @@ def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) ->
             provider, environment, provider_event_id, event_type, livemode, payload)
         SELECT 'stripe', 'test', 'evt_large', 'product.updated', false,
             jsonb_build_object('text', repeat('<', 1000000))""")
-    static = sum(len(visitor.get(f"/static/dashboard.{kind}").content) for kind in ("css", "js"))
+    files = ("dashboard.css", "dashboard.js", "times.js", "hook.svg", "fonts/inter.woff2")
+    static = sum(len(visitor.get(f"/static/{file}").content) for file in files)
     for path, last in (
-        ("/catalog", "Product 30"),
+        ("/catalog", "Product 26"),
         ("/catalog/prod_7", "the first 100 prices"),
         ("/transactions", "All 40 refunds"),
         ("/transactions/pi_7", "re_7_40"),
@@ -285,7 +289,7 @@ def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) ->
     ):
         page = visitor.get(f"/test{path}")
         assert last in page.text, path
-        assert len(page.content) + static < 200_000, (path, len(page.content))
+        assert len(page.content) + static < 250_000, (path, len(page.content))
     found = visitor.text("/test/catalog/prod_7?price=price_with_an_id_of_some_length_7_99")
     assert "price_with_an_id_of_some_length_7_99" in found
     assert "more than 10 prices" in visitor.text("/test/catalog")
@@ -332,14 +336,14 @@ def test_a_customer_has_a_page_with_all_that_is_theirs(api: Api, visitor: Visito
     )
     assert "ada@example.com" in visitor.text("/test/customers?search=ADA")
     page = visitor.text("/test/customers/cus_1")
-    for fact in ("ada@example.com", "Ada", "sub_1", "active", "A mug", "15.00 EUR", "team: t1"):
+    for fact in ("ada@example.com", "Ada", "active", "A mug", "15.00 EUR", "team: t1"):
         assert fact in page
 
 
 def test_a_subscription_says_when_it_ends(api: Api, visitor: Visitor) -> None:
     ending = subscription(cancel_at_period_end=True, cancel_at=1_790_000_000)
     apply(api, event("customer.subscription.created", ending))
-    assert "ends 21 Sep 2026" in visitor.text("/test/subscriptions")
+    assert "active canceling Ends 21 Sep 2026" in visitor.text("/test/subscriptions")
 
 
 def test_the_overview_sums_up_and_says_what_needs_attention(api: Api, visitor: Visitor) -> None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billhook.dashboard import chart
-from billhook.dashboard.links import StripeLinks
-from billhook.dashboard.pages import transactions
-from billhook.dashboard.rendering import ago, moment, tone
+from billhook.dashboard.links import StripeLinks, page_of
+from billhook.dashboard.pages import exports
+from billhook.dashboard.rendering import ago, capped, moment, since, tone
 from billhook.models import CurrencyFigures, DayFigures, Figures
+from billhook.reports.lists.labels import ItemLabel, SubscriptionLabel
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ from billhook.models import CurrencyFigures, DayFigures, Figures
     ],
 )
 def test_an_exported_text_is_a_formula_in_no_spreadsheet(text: str | None, exported: str) -> None:
-    assert transactions.text(text) == exported
+    assert exports.text(text) == exported
 
 
 AMOUNTS = st.integers(-(10**14), 10**14)  # a hand may have written anything
@@ -102,6 +103,57 @@ def test_a_time_is_told_in_utc_until_the_script_knows_better() -> None:
         "12 May 2026, 22:41 UTC</time>"
     )
     assert moment(None) == ""
+
+
+def test_a_time_of_a_list_is_told_as_how_long_ago() -> None:
+    at = datetime(2026, 5, 12, 22, 41, 7, tzinfo=UTC)
+    assert since(at) == str(moment(at)).replace(' UTC">', ' UTC" data-ago>', 1)
+
+
+@pytest.mark.parametrize(
+    ("object_id", "page"),
+    [
+        ("pi_1", "/transactions/pi_1"),
+        ("cs_test_1", "/transactions/cs_test_1"),
+        ("in_1", "/invoices/in_1"),
+        ("du_1", "/disputes/du_1"),
+        ("cus_a/b", "/customers/cus_a%2Fb"),
+        ("prod_", None),
+        ("legacy-plan", None),
+        (None, None),
+    ],
+)
+def test_an_object_has_its_page(object_id: str | None, page: str | None) -> None:
+    assert page_of(object_id) == page
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0"), (1_000, "1,000"), (1_001, "1,000+")])
+def test_rows_are_counted_up_to_a_thousand(number: int, said: str) -> None:
+    assert capped(number) == said
+
+
+def item(amount: int | None, interval: str, every: int = 1, units: int | None = 1) -> ItemLabel:
+    return ItemLabel("Plan", units, amount, None, "eur", interval, every, "per_unit", metered=False)
+
+
+@pytest.mark.parametrize(
+    ("items", "monthly"),
+    [
+        ([item(2900, "month")], 2900),
+        ([item(2900, "month", units=3)], 8700),
+        ([item(2900, "month", units=None)], 2900),
+        ([item(12_000, "year")], 1000),
+        ([item(3000, "month", every=3)], 1000),
+        ([item(1200, "week")], 5200),
+        ([item(365, "day")], 11_102),
+        ([item(2900, "month"), item(12_000, "year")], 3900),
+        ([item(None, "month")], None),
+        ([item(2900, "month"), item(None, "month")], None),
+        ([], None),
+    ],
+)
+def test_a_subscription_has_a_monthly_value(items: list[ItemLabel], monthly: int | None) -> None:
+    assert SubscriptionLabel(items=tuple(items)).monthly == monthly
 
 
 def test_states_say_how_good_they_are() -> None:

@@ -31,7 +31,8 @@ _HEADERS = {
     # Nothing from other hosts, nothing inline, no framing.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     ),
     # Not `no-referrer`: browsers then send forms with the origin `null`.
     "referrer-policy": "same-origin",

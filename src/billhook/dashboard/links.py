@@ -1,4 +1,4 @@
-"""Links to Stripe's Dashboard."""
+"""Links to Stripe's Dashboard, and to the pages of this one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,32 @@ _PAGES = {
     "evt_": "events",
     "we_": "webhooks",
 }
+
+
+# The same for this dashboard, within an environment.
+_OURS = {
+    "pi": "transactions",
+    "ch": "transactions",
+    "py": "transactions",
+    "re": "transactions",
+    "pyr": "transactions",
+    "cs": "transactions",
+    "in": "invoices",
+    "cus": "customers",
+    "sub": "subscriptions",
+    "prod": "catalog",
+    "evt": "events",
+    "dp": "disputes",
+    "du": "disputes",
+    "pdp": "disputes",
+}
+
+
+def page_of(object_id: str | None) -> str | None:
+    """The page of an object in this dashboard, without its environment."""
+    prefix, underscore, rest = (object_id or "").partition("_")
+    page = _OURS.get(prefix) if underscore and rest else None
+    return f"/{page}/{encoded(object_id or '')}" if page else None
 
 
 @dataclass(frozen=True, slots=True)

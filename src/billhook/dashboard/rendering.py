@@ -20,11 +20,41 @@ STATIC = _HERE / "static"
 
 # The color of each state. The word itself is always shown, too.
 _TONES = {
-    "good": ("succeeded", "active", "trialing", "processed", "connected"),
-    "wait": ("pending", "paused", "incomplete", "partially_refunded", "past_due"),
-    "bad": ("failed", "unpaid", "error", "incomplete_expired"),
+    "good": ("succeeded", "active", "trialing", "processed", "connected", "paid", "won"),
+    "wait": (
+        "pending",
+        "paused",
+        "incomplete",
+        "partially_refunded",
+        "past_due",
+        "open",
+        "under_review",
+        "warning_needs_response",
+        "warning_under_review",
+        "appeal_under_review",
+        "canceling",
+        "collection paused",
+    ),
+    "bad": (
+        "failed",
+        "unpaid",
+        "error",
+        "incomplete_expired",
+        "uncollectible",
+        "needs_response",
+        "appeal_needs_response",
+        "lost",
+    ),
 }
 _TONE_OF = {state: tone for tone, states in _TONES.items() for state in states}
+_KINDS = {
+    "one_time_payment": "One-time payment",
+    "subscription_invoice": "Subscription",
+    "failed_payment": "Payment",
+    "refund": "Refund",
+}
+COUNTED = 1_000
+"""Lists are counted up to this number."""
 
 
 class Templates:
@@ -40,13 +70,17 @@ class Templates:
         )
         self._environment.filters.update(
             moment=moment,
+            since=since,
             day=day,
             words=words,
             words_pair=words_pair,
             same_pair=same_pair,
             json=pretty,
+            wire=iso,
             tone=tone,
             count=count,
+            capped=capped,
+            payment_kind=payment_kind,
             ago=ago,
             step=encoded,
         )
@@ -66,6 +100,11 @@ def moment(at: datetime | None) -> Markup:
 def day(at: datetime | None) -> Markup:
     """A time, shown as its day."""
     return _time(at, "%b %Y", Markup(" data-day"))
+
+
+def since(at: datetime | None) -> Markup:
+    """A time in a list: how long ago, as soon as the page's script runs; the exact one on hover."""
+    return _time(at, "%b %Y, %H:%M UTC", Markup(" data-ago"))
 
 
 def _time(at: datetime | None, form: str, kind: Markup) -> Markup:
@@ -94,11 +133,21 @@ def same_pair(name: str) -> tuple[str, str]:
 
 def tone(state: str | None) -> str:
     """Whether a state is good, bad or pending."""
-    return _TONE_OF.get(state or "", "quiet")
+    return _TONE_OF.get((state or "").removeprefix("dispute "), "quiet")
+
+
+def payment_kind(name: str) -> str:
+    """The type of a transaction as people read it."""
+    return _KINDS.get(name, words(name))
 
 
 def count(number: int) -> str:
     return f"{number:,}"
+
+
+def capped(number: int) -> str:
+    """A number of rows that were counted up to `COUNTED`."""
+    return f"{COUNTED:,}+" if number > COUNTED else count(number)
 
 
 def ago(seconds: int) -> str:

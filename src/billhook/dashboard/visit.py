@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -11,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from billhook.access.permissions import Need, need_of
-from billhook.dashboard.links import StripeLinks
+from billhook.dashboard.links import StripeLinks, page_of
 from billhook.dashboard.rendering import Templates
 from billhook.dashboard.sessions import Notice, Session, Sessions
 from billhook.errors import BillhookError, InvalidInput, NotFound
@@ -23,6 +26,32 @@ from billhook.settings import ENVIRONMENTS, STRIPE_API_BASE, Environment
 Q = TypeVar("Q", bound=Query)
 
 _SECRET = {"credential", "secret_key"}
+_FIRST_PAGE = {"startingAfter": None, "endingBefore": None}
+_NO_FILTERS = {*_FIRST_PAGE, "order", "limit"}
+_LABELS = {"search": "Search", "since": "From", "until": "Before", "deadLetter": "Dead letter"}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter of a list, and the list without it."""
+
+    name: str
+    value: str
+    without: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A set of filters that is often wanted."""
+
+    name: str
+    href: str
+    is_chosen: bool
+
+
+def _label(name: str) -> str:
+    """`subjectType` as people read it."""
+    return _LABELS.get(name) or re.sub(r"([A-Z])", r" \1", name).lower().capitalize()
 
 
 class Visit:
@@ -46,6 +75,12 @@ class Visit:
         return sessions
 
     @property
+    def work(self) -> set[asyncio.Task[Any]]:
+        """What runs in the background on this server."""
+        found: set[asyncio.Task[Any]] = self.request.app.state.work
+        return found
+
+    @property
     def session(self) -> Session | None:
         """The session; None on the sign-in page."""
         session: Session | None = getattr(self.request.state, "session", None)
@@ -63,6 +98,44 @@ class Visit:
         """Links to Stripe's Dashboard, if the server uses Stripe itself."""
         real = self.services.settings.stripe_api_base == STRIPE_API_BASE
         return StripeLinks(self.environment if real else None)
+
+    def page_of(self, object_id: str | None) -> str | None:
+        """The page of a Stripe object, if it has one here."""
+        page = page_of(object_id)
+        return self.path(page) if page else None
+
+    @property
+    def filters(self) -> list[Filter]:
+        """The filters of the list in the query string."""
+        given = self.request.query_params
+        return [
+            Filter(_label(name), value, self.link(**{name: None, **_FIRST_PAGE}))
+            for name, value in given.items()
+            if value and name not in _NO_FILTERS
+        ]
+
+    def presets(self, *presets: tuple[str, dict[str, str]]) -> list[Preset]:
+        """Links that replace the filters of a list: name, and parameters."""
+        given = {
+            name: value
+            for name, value in self.request.query_params.items()
+            if value and name not in _FIRST_PAGE
+        }
+        path = self.path_here
+        return [
+            Preset(name, f"{path}?{urlencode(wanted)}" if wanted else path, given == wanted)
+            for name, wanted in presets
+        ]
+
+    @property
+    def here(self) -> str:
+        """The path of this page within its environment."""
+        return self.path_here.removeprefix(self.path(""))
+
+    @property
+    def path_here(self) -> str:
+        """The path of this page."""
+        return f"{self.root}{requested(self.request.scope)}"
 
     def path(self, path: str) -> str:
         """The full path of, for example, `/customers` in this environment."""
@@ -105,8 +178,7 @@ class Visit:
         """The URL of this page with other parameters; None and "" remove one."""
         given: dict[str, str | None] = {**self.request.query_params, **changes}
         kept = {name: value for name, value in given.items() if value}
-        path = f"{self.root}{requested(self.request.scope)}"
-        return f"{path}?{urlencode(kept)}" if kept else path
+        return f"{self.path_here}?{urlencode(kept)}" if kept else self.path_here
 
     def render(self, template: str, **values: object) -> str:
         """A rendered template."""

@@ -23,6 +23,7 @@ import orjson
 from billhook.errors import InvalidInput
 from billhook.postgres import Connection, Database
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Kind = Literal["boolean", "time", "day", "integer", "uuid", "text"]
@@ -42,11 +43,20 @@ _INTEGER = re.compile(r"-?\d{1,19}")
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
     """One page, and the cursors of the next and the previous page: None on the last, and on the
-    first."""
+    first.
+
+    Attributes:
+        total: how many rows the list has, if they were counted (`Listing.page`).
+    """
 
     rows: list[T]
     next_cursor: str | None
     previous_cursor: str | None = None
+    total: int | None = None
+
+    def of(self, rows: list[S]) -> Page[S]:
+        """The same page with its rows in another form."""
+        return Page(rows, self.next_cursor, self.previous_cursor, self.total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +163,13 @@ class Listing:
     args: Arguments
     joined: str = ""
 
-    async def page(self, database: Connections, asked: Asked) -> Page[asyncpg.Record]:
+    async def page(
+        self, database: Connections, asked: Asked, count_to: int | None = None
+    ) -> Page[asyncpg.Record]:
         """The requested page.
+
+        Args:
+            count_to: also count the list's rows, and stop beyond this number.
 
         Raises:
             InvalidInput: the cursor does not belong to this list.
@@ -165,8 +180,13 @@ class Listing:
             start = self._position("endingBefore", asked.ending_before)
         elif asked.starting_after is not None:
             start = self._position("startingAfter", asked.starting_after)
-        statement = self._statement(asked.limit, start, backwards=backwards)
+        total = None
         async with database.connection() as connection:
+            if count_to is not None:
+                counted = self._rows(count_to + 1, None, backwards=False)
+                counted = f"SELECT count(*) FROM ({counted}) AS counted"
+                total = await connection.fetchval(counted, *self.args.values)
+            statement = self._statement(asked.limit, start, backwards=backwards)
             found = await connection.fetch(statement, *self.args.values)
 
         rows = [row for row in found if row["on_page"]]
@@ -182,7 +202,7 @@ class Listing:
         elif start is not None:
             first = last = start.turned()
         more_before, more_after = (beyond, behind) if backwards else (behind, beyond)
-        return Page(rows, last if more_after else None, first if more_before else None)
+        return Page(rows, last if more_after else None, first if more_before else None, total)
 
     @property
     def _names(self) -> list[str]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterable, Sequence
 
 import orjson
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from billhook.access.permissions import Grant, needs
-from billhook.dashboard.pages.transactions import csv_lines, text
+from billhook.dashboard.pages.exports import exported, text, time
 from billhook.dashboard.visit import Visit
-from billhook.models import AuditEntry, AuditQuery, iso
+from billhook.models import AuditEntry, AuditQuery
 from billhook.reports import lists
 
 _COLUMNS = (
     *("id", "at", "environment", "action", "target", "actor", "via", "address", "outcome"),
     *("ended_at", "error", "request", "before", "after"),
 )
-_CSV_PAGE = 100
 
 
 @needs("admin")
@@ -31,33 +30,22 @@ async def listing(visit: Visit) -> Response:
 @needs("admin")
 async def export(visit: Visit) -> Response:
     """The same entries, on all pages, as CSV."""
-    name = 'attachment; filename="billhook-audit-log.csv"'
-    return StreamingResponse(
-        _lines(visit, visit.query(AuditQuery)),
-        media_type="text/csv; charset=utf-8",
-        headers={"content-disposition": name},
-    )
+    database, grant = visit.services.database, _grant(visit)
+
+    async def read(part: AuditQuery) -> lists.Page[AuditEntry]:
+        return await lists.audit_log(database, grant, part)
+
+    return exported(visit, "audit-log", visit.query(AuditQuery), _COLUMNS, read, _lines)
 
 
-async def _lines(visit: Visit, query: AuditQuery) -> AsyncIterator[str]:
-    yield csv_lines([_COLUMNS])
-    cursor: str | None = None
-    while True:
-        part = query.model_copy(
-            update={"limit": _CSV_PAGE, "starting_after": cursor, "ending_before": None}
-        )
-        page = await lists.audit_log(visit.services.database, _grant(visit), part)
-        if page.rows:
-            yield csv_lines(map(_line, page.rows))
-        cursor = page.next_cursor
-        if cursor is None:
-            return
+async def _lines(rows: Sequence[AuditEntry]) -> Iterable[list[str]]:
+    return map(_line, rows)
 
 
 def _line(entry: AuditEntry) -> list[str]:
     return [
         str(entry.id),
-        iso(entry.at),
+        time(entry.at),
         entry.environment or "",
         entry.action,
         text(entry.target),
@@ -65,7 +53,7 @@ def _line(entry: AuditEntry) -> list[str]:
         entry.via,
         text(entry.address),
         entry.outcome or "",
-        iso(entry.ended_at) if entry.ended_at else "",
+        time(entry.ended_at),
         text(entry.error),
         *(_json(each) for each in (entry.request, entry.before, entry.after)),
     ]

@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from starlette.responses import Response
 
 from billhook.access.permissions import PRICE, PRODUCT, changes
+from billhook.dashboard.pages.exports import exported, text
+from billhook.dashboard.rendering import COUNTED
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput
 from billhook.models import (
     CreatePrice,
     CreateProduct,
+    Price,
+    Product,
     ProductsQuery,
+    ProductWithPrices,
     Request,
     UpdatePrice,
     UpdateProduct,
     parse,
 )
-from billhook.money import minor_units
+from billhook.money import decimal_text, minor_units
 from billhook.paths import encoded
 from billhook.reports import catalog, lists
 
 R = TypeVar("R", bound=Request)
 
-_PAGE = 25
+_PAGE = 20
 """Products per page, each with its prices."""
 _PRICES = 10
 _PRICES_OF_ONE = 100
+_COLUMNS = (
+    "product", "name", "description", "status", "price", "amount", "currency", "interval",
+    "interval_count", "lookup_key", "price_status",
+)  # fmt: skip
 
 
 async def listing(visit: Visit) -> Response:
     """Products by name, each with its prices."""
     query = visit.query(ProductsQuery, limit=_PAGE)
     page = await lists.products(
-        visit.services.database, visit.environment, query, prices_each=_PRICES + 1
+        visit.services.database, visit.environment, query, prices_each=_PRICES + 1, count_to=COUNTED
     )
     return visit.show("products.html", query=query, page=page, most=_PRICES)
+
+
+async def export(visit: Visit) -> Response:
+    """The catalog as CSV: one line per price, and one for a product without any."""
+    database, environment = visit.services.database, visit.environment
+
+    async def read(part: ProductsQuery) -> lists.Page[ProductWithPrices]:
+        return await lists.products(database, environment, part, prices_each=_PRICES_OF_ONE)
+
+    return exported(visit, "catalog", visit.query(ProductsQuery), _COLUMNS, read, _lines)
+
+
+async def _lines(rows: Sequence[ProductWithPrices]) -> Iterable[list[str]]:
+    lines: list[list[str]] = []
+    for each in rows:
+        prices: Sequence[Price | None] = each.prices or (None,)
+        lines += [_line(each.product, price) for price in prices]
+    return lines
+
+
+def _line(product: Product, price: Price | None) -> list[str]:
+    columns: list[object] = [product.product_id, product.name, product.description]
+    columns.append("active" if product.active else "archived")
+    if price is not None:
+        columns += [price.price_id, decimal_text(price.unit_amount, price.currency)]
+        columns += [price.currency.upper(), price.recurring_interval]
+        columns += [price.recurring_interval_count, price.lookup_key]
+        columns.append("active" if price.active else "archived")
+    return [text(each) for each in columns + [""] * (len(_COLUMNS) - len(columns))]
 
 
 async def show(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from typing import get_args
 
@@ -11,19 +12,34 @@ import orjson
 from starlette.responses import Response, StreamingResponse
 
 from billhook.access.permissions import changes
+from billhook.dashboard.pages import presets
+from billhook.dashboard.pages.exports import exported, text, time
+from billhook.dashboard.rendering import COUNTED
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
+from billhook.kinds.reading import hash_of, id_of
 from billhook.ledger import replaying
 from billhook.mirror.status import mirror_status
-from billhook.models import EventsQuery, ReplayEvents, WebhookEvent, parse
+from billhook.models import (
+    EventsQuery,
+    ReplayEvents,
+    WebhookEvent,
+    WebhookEventWithPayload,
+    parse,
+)
 from billhook.models.queries import ProcessingStatus
 from billhook.paths import encoded
-from billhook.reports import lists
+from billhook.reports import lists, timelines
 
 _LOOK_EVERY = 1.0  # seconds: one short index scan for each page that watches
 _LIVE_FOR = 5
 """Reads per stream. The browser then reconnects, so that its session is checked again."""
 _REPLAYED = 1_000
+_PAGE = re.compile(r"(/(transactions|customers|subscriptions|invoices|disputes)/[\w%.~-]+)")
+_COLUMNS = (
+    "id", "type", "object_type", "object", "status", "attempts", "last_error", "received_at",
+    "processed_at",
+)  # fmt: skip
 
 
 async def listing(visit: Visit) -> Response:
@@ -31,7 +47,7 @@ async def listing(visit: Visit) -> Response:
     query = visit.query(EventsQuery)
     database, environment = visit.services.database, visit.environment
     page, types, status = await asyncio.gather(
-        lists.events(database, environment, query),
+        lists.events(database, environment, query, count_to=COUNTED),
         lists.event_types(database, environment),
         mirror_status(database, environment),
     )
@@ -42,6 +58,12 @@ async def listing(visit: Visit) -> Response:
         types=types,
         statuses=get_args(ProcessingStatus),
         mirror=status,
+        presets=presets.by_time(
+            visit,
+            ("Failed", {"status": "failed"}),
+            ("Failed this week", {"status": "failed", "since": presets.week()}),
+            ("Dead letters", {"deadLetter": "true"}),
+        ),
         is_live=query.order == "newest" and page.previous_cursor is None,
     )
 
@@ -49,8 +71,50 @@ async def listing(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """One event with Stripe's payload."""
     event_id = visit.request.path_params["event"]
-    found = await replaying.event(visit.services.database, visit.environment, event_id)
-    return visit.show("event.html", event=found)
+    database, environment = visit.services.database, visit.environment
+    found = await replaying.event(database, environment, event_id)
+    timeline = await timelines.of_event(database, environment, found)
+    return visit.show("event.html", event=found, timeline=timeline, about=_about(visit, found))
+
+
+def _about(visit: Visit, event: WebhookEventWithPayload) -> list[tuple[str, str]]:
+    """Names and pages of the objects that an event is about."""
+    content = hash_of(hash_of(event.payload.get("data")).get("object"))
+    named: dict[str | None, str | None] = {event.object_type: event.object_id}
+    for field in ("customer", "subscription", "invoice", "payment_intent", "charge"):
+        named.setdefault(field, id_of(content.get(field)))
+    pages: dict[str, str] = {}
+    for kind, object_id in named.items():
+        found = visit.page_of(object_id)
+        if found is not None:
+            label = (kind or "object").replace("_", " ").capitalize()
+            name = "Payment" if "/transactions/" in found else label
+            pages.setdefault(name, found)
+    return list(pages.items())
+
+
+async def export(visit: Visit) -> Response:
+    """The list as CSV, without the payloads."""
+    database, environment = visit.services.database, visit.environment
+
+    async def read(part: EventsQuery) -> lists.Page[WebhookEvent]:
+        return await lists.events(database, environment, part)
+
+    return exported(visit, "events", visit.query(EventsQuery), _COLUMNS, read, _lines)
+
+
+async def _lines(rows: Sequence[WebhookEvent]) -> Iterable[list[str]]:
+    return [
+        [
+            *map(text, (e.event_id, e.event_type, e.object_type, e.object_id)),
+            e.processing_status,
+            str(e.attempt_count),
+            text(e.last_error),
+            time(e.received_at),
+            time(e.processed_at),
+        ]
+        for e in rows
+    ]
 
 
 async def payload(visit: Visit) -> Response:
@@ -67,15 +131,20 @@ async def replay(visit: Visit) -> Response:
     """Apply one event again."""
     event_id = visit.request.path_params["event"]
     refire = visit.field("refire") == "yes"
+    back = _back(visit) or f"/events/{encoded(event_id)}"
     try:
         found = await replaying.replay(
             visit.services.ledger, visit.environment, event_id, refire=refire
         )
     except BillhookError as error:
-        return await visit.back(f"/events/{encoded(event_id)}", error)
-    return await visit.go(
-        f"/events/{encoded(event_id)}", f"Replayed: the event is {found.processing_status}."
-    )
+        return await visit.back(back, error)
+    return await visit.go(back, f"Replayed: the event is {found.processing_status}.")
+
+
+def _back(visit: Visit) -> str | None:
+    """The page on which an event was replayed, if that is not the event's own."""
+    wanted = visit.field("back")
+    return wanted if _PAGE.fullmatch(wanted) else None
 
 
 @changes("events.replay", role="support")

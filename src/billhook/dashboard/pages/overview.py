@@ -11,9 +11,12 @@ from billhook.access.policies import session_tables
 from billhook.dashboard import attention, chart
 from billhook.dashboard.visit import Visit
 from billhook.mirror.status import mirror_status
+from billhook.reports import timelines
 from billhook.reports.overview import overview
 
 PERIODS = (7, 30, 90, 365)
+_FAILING = 3
+"""Failing events that are shown with their reason."""
 
 
 async def enter(visit: Visit) -> Response:
@@ -27,11 +30,12 @@ async def show(visit: Visit) -> Response:
     """The page."""
     services, environment = visit.services, visit.environment
     days = _days(visit.request.query_params.get("days"))
-    figures, connection, mirror, tables = await asyncio.gather(
+    figures, connection, mirror, tables, failing = await asyncio.gather(
         overview(services.database, environment, days, datetime.now(UTC).date()),
         services.connections.get(environment),
         mirror_status(services.database, environment),
         session_tables(services.database),
+        timelines.failing(services.database, environment, most=_FAILING),
     )
     wanted = visit.request.query_params.get("currency")
     shown = next(
@@ -47,6 +51,7 @@ async def show(visit: Visit) -> Response:
         chart=chart.bars(shown) if shown else None,
         connection=connection,
         mirror=mirror,
+        failing=failing,
         items=attention.items(services.settings, connection, mirror, tables),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import get_args
 
+import structlog
 from starlette.responses import Response
 
 from billhook.access import policies
@@ -14,16 +15,22 @@ from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput, NotFound
 from billhook.mirror import archives, verify
 from billhook.mirror.status import mirror_status
-from billhook.models import Verify
+from billhook.models import Verification, Verify
+from billhook.services import Services
+from billhook.settings import Environment
+
+log = structlog.get_logger(__name__)
 
 _LOOK_EVERY = 0.02  # seconds; a sync takes its lease at once
-_VERIFY_BUDGET = 20  # seconds, while the visitor waits for the page
+_VERIFY_BUDGET = 20  # seconds
+_VERIFY_PATIENCE = 2.0  # seconds
 
 
 async def show(visit: Visit, *, status: int = 200, error: BillhookError | None = None) -> Response:
     """The page."""
     services, environment = visit.services, visit.environment
-    connection, progress, mirror, verification, tables, kept = await asyncio.gather(
+    verifying = await verify.is_running(services.database, environment)
+    connection, progress, mirror, last, tables, kept = await asyncio.gather(
         services.connections.get(environment),
         services.sync.progress(environment),
         mirror_status(services.database, environment),
@@ -38,7 +45,8 @@ async def show(visit: Visit, *, status: int = 200, error: BillhookError | None =
         progress=progress,
         history=await services.history.progress(environment),
         mirror=mirror,
-        verification=verification,
+        verification=last,
+        verifying=verifying,
         tables=tables,
         owners=get_args(policies.Owner),
         policy=policies.policy,
@@ -123,17 +131,72 @@ async def progress(visit: Visit) -> Response:
 
 @changes("mirror.verify")
 async def verify_now(visit: Visit) -> Response:
-    """Compare a sample of the mirror with Stripe."""
-    services = visit.services
-    order = Verify.model_validate({"budgetSeconds": _VERIFY_BUDGET})
+    """Compare a sample of the mirror with Stripe. The page does not wait longer than a moment for
+    the result, and then shows that it is running."""
+    services, environment = visit.services, visit.environment
+    task = asyncio.create_task(_verify(services, environment))
+    visit.work.add(task)
+    task.add_done_callback(visit.work.discard)
+    task.add_done_callback(_report)
+    done, _ = await asyncio.wait({task}, timeout=_VERIFY_PATIENCE)
+    if not done:
+        return await visit.go("/settings#verify")
     try:
-        found = await verify.verify(services.ledger, services.gateway, visit.environment, order)
+        found = task.result()
     except BillhookError as error:
         return await visit.back("/settings", error)
+    if found is None:  # the server stops
+        return await visit.go("/settings#verify")
     objects = sum(each.objects for each in found.tables)
     return await visit.go(
         "/settings", f"{objects:,} objects compared with Stripe; {len(found.drift)} differ."
     )
+
+
+async def _verify(services: Services, environment: Environment) -> Verification | None:
+    """The result; None if the server stops before."""
+    order = Verify.model_validate({"budgetSeconds": _VERIFY_BUDGET})
+    work = asyncio.ensure_future(
+        verify.verify(services.ledger, services.gateway, environment, order)
+    )
+    stop = asyncio.ensure_future(services.stopping.wait())
+    await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not work.done():
+        work.cancel()
+        await asyncio.wait({work})
+        return None
+    return work.result()
+
+
+def _report(task: asyncio.Task[Verification | None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a verification failed", reason=str(error))
+
+
+async def verification(visit: Visit) -> Response:
+    """The part of the page that shows the verification, for the page's script."""
+    database, environment = visit.services.database, visit.environment
+    running, last = await asyncio.gather(
+        verify.is_running(database, environment), verify.last(database, environment)
+    )
+    return visit.show("verification.html", verifying=running, verification=last)
+
+
+@changes("history.import")
+async def import_history(visit: Visit) -> Response:
+    """Import what happened before the connection; the page shows the progress."""
+    try:
+        await visit.services.history.request(visit.environment, None)
+    except BillhookError as error:
+        return await visit.back("/settings", error)
+    return await visit.go("/settings#history")
+
+
+async def imported(visit: Visit) -> Response:
+    """The part of the page that shows the import, for the page's script."""
+    history = await visit.services.history.progress(visit.environment)
+    return visit.show("import.html", history=history)
 
 
 @changes("archive.restore", target="archive")

@@ -1,91 +1,81 @@
-"""Transactions: payments with their refunds nested, and all of it as CSV."""
+"""Transactions: payments with their refunds nested, a payment with all that happened to it, and all
+of it as CSV."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import AsyncIterator, Iterable
-from datetime import datetime
+import asyncio
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from billhook.dashboard.pages import presets
+from billhook.dashboard.pages.exports import exported, text, time
+from billhook.dashboard.rendering import COUNTED
 from billhook.dashboard.visit import Visit
-from billhook.models import Transaction, TransactionsQuery, iso
+from billhook.models import Transaction, TransactionsQuery
 from billhook.models.queries import TransactionStatus, TransactionType
 from billhook.money import decimal_text
-from billhook.reports import lists
+from billhook.reports import lists, timelines
 
-_CSV_PAGE = 1_000
 _COLUMNS = (
     "created", "type", "status", "amount", "refunded", "currency", "amount_minor",
     "refunded_minor", "description", "customer", "email", "subject_type", "subject_id",
     "reference_type", "reference", "paid_at", "failed_at", "refunded_at",
     "canceled_at", "outside_stripe", "outside_stripe_minor",
 )  # fmt: skip
-# Spreadsheets run text that begins with one of these as a formula, full-width forms included. Where
-# semicolons separate columns, text with a semicolon becomes two columns.
-_FORMULA = re.compile(r"(?:^|(?<=[;\t\r\n]))(?=\s*[=+\-@\t\r＝＋－＠])")
 
 
 async def listing(visit: Visit) -> Response:
     """The newest payments, searched, filtered and sorted according to the query."""
     query = visit.query(TransactionsQuery)
-    page = await lists.payments(visit.services.database, visit.environment, query)
+    database, environment = visit.services.database, visit.environment
+    page = await lists.payments(database, environment, query, count_to=COUNTED)
     return visit.show(
         "transactions.html",
         query=query,
         page=page,
+        labels=await lists.payment_labels(database, environment, page.rows),
         types=get_args(TransactionType),
         statuses=get_args(TransactionStatus),
+        presets=presets.by_time(
+            visit,
+            ("Failed this week", {"status": "failed", "since": presets.week()}),
+            ("Refunded", {"status": "refunded"}),
+        ),
     )
 
 
 async def show(visit: Visit) -> Response:
-    """One payment or refund: its references, refunds and events."""
+    """One payment or refund: what it was for, what happened, its refunds and references."""
     reference = visit.request.path_params["reference"]
-    found = await lists.payment(visit.services.database, visit.environment, reference)
-    return visit.show("transaction.html", payment=found)
+    database, environment = visit.services.database, visit.environment
+    found = await lists.payment(database, environment, reference)
+    (label,), timeline = await asyncio.gather(
+        lists.payment_labels(database, environment, [found]),
+        timelines.of_payment(database, environment, found),
+    )
+    return visit.show("transaction.html", payment=found, label=label, timeline=timeline)
 
 
 async def export(visit: Visit) -> Response:
     """The complete list as CSV: one line per payment and refund."""
+    database, environment = visit.services.database, visit.environment
     query = visit.query(TransactionsQuery)
-    name = f"transactions-{visit.environment}.csv"
-    return StreamingResponse(
-        _lines(visit, query),
-        media_type="text/csv; charset=utf-8",
-        headers={"content-disposition": f'attachment; filename="{name}"'},
-    )
+
+    async def read(part: TransactionsQuery) -> lists.Page[Transaction]:
+        return await lists.transactions(database, environment, part)
+
+    return exported(visit, "transactions", query, _COLUMNS, read, _lines)
 
 
-async def _lines(visit: Visit, query: TransactionsQuery) -> AsyncIterator[str]:
-    """Page by page: no connection is held while the client reads."""
-    yield csv_lines([_COLUMNS])
-    cursor: str | None = None
-    while True:
-        part = query.model_copy(
-            update={"limit": _CSV_PAGE, "starting_after": cursor, "ending_before": None}
-        )
-        page = await lists.transactions(visit.services.database, visit.environment, part)
-        if page.rows:
-            yield csv_lines(map(_line, page.rows))
-        cursor = page.next_cursor
-        if cursor is None:
-            return
-
-
-def csv_lines(rows: Iterable[Iterable[str]]) -> str:
-    """Lines of a CSV file."""
-    lines = io.StringIO()
-    csv.writer(lines).writerows(rows)
-    return lines.getvalue()
+async def _lines(rows: Sequence[Transaction]) -> Iterable[list[str]]:
+    return map(_line, rows)
 
 
 def _line(t: Transaction) -> list[str]:
     return [
-        _time(t.provider_created_at or t.created_at),
+        time(t.provider_created_at or t.created_at),
         t.type,
         t.status,
         decimal_text(t.amount, t.currency),
@@ -105,19 +95,10 @@ def _line(t: Transaction) -> list[str]:
                 t.provider_reference_id,
             ),
         ),
-        _time(t.paid_at),
-        _time(t.failed_at),
-        _time(t.refunded_at),
-        _time(t.canceled_at),
+        time(t.paid_at),
+        time(t.failed_at),
+        time(t.refunded_at),
+        time(t.canceled_at),
         decimal_text(t.amount_out_of_band, t.currency),
         str(t.amount_out_of_band),
     ]
-
-
-def _time(at: datetime | None) -> str:
-    return iso(at) if at else ""
-
-
-def text(value: str | None) -> str:
-    """Untrusted text, never a formula."""
-    return _FORMULA.sub("'", value or "")

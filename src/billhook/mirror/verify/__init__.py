@@ -33,6 +33,7 @@ ON CONFLICT (environment) DO UPDATE SET
     finished_at = EXCLUDED.finished_at, result = EXCLUDED.result
 """
 _LAST = "SELECT result FROM billhook.verifications WHERE environment = $1"
+_RUNNING = "SELECT EXISTS (SELECT FROM billhook.leases WHERE name = $1 AND until > now())"
 # Counted from the connection, so that a new account is synced before it is verified.
 _DUE = """
 SELECT coalesce((SELECT finished_at FROM billhook.verifications WHERE environment = $1), since)
@@ -76,6 +77,12 @@ async def last(database: Database, environment: Environment) -> Verification | N
     async with database.connection() as connection:
         result = await connection.fetchval(_LAST, environment)
     return None if result is None else Verification.model_validate(result)
+
+
+async def is_running(database: Database, environment: Environment) -> bool:
+    """Whether a verification of this environment is running, in any process."""
+    async with database.connection() as connection:
+        return bool(await connection.fetchval(_RUNNING, lease_name(environment)))
 
 
 async def is_due(database: Database, environment: Environment, hours: int) -> bool:

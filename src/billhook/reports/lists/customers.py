@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import asyncpg
@@ -80,23 +79,20 @@ ORDER BY subject_type, subject_id
 """
 
 
-_NAMES = """
-SELECT provider_customer_id, coalesce(nullif(email, ''), name) AS name FROM payments.customers
-WHERE provider = 'stripe' AND environment = $1 AND provider_customer_id = ANY ($2::text[])
-  AND coalesce(nullif(email, ''), name) <> ''
-"""
-
-
 async def customers(
-    database: Database, environment: Environment, query: CustomersQuery
+    database: Database,
+    environment: Environment,
+    query: CustomersQuery,
+    *,
+    count_to: int | None = None,
 ) -> Page[Customer]:
     """Customers with their totals: those not deleted first, then by email, name or id. In the
     default order, a search lists customers whose email matches first, by email, then those whose
     name matches, by name.
     """
     listing = await _listing(database, environment, query)
-    page = await listing.page(database, query)
-    return Page([_customer(row) for row in page.rows], page.next_cursor, page.previous_cursor)
+    page = await listing.page(database, query, count_to)
+    return page.of([_customer(row) for row in page.rows])
 
 
 async def customer(database: Database, environment: Environment, customer_id: str) -> Customer:
@@ -121,15 +117,6 @@ async def subjects_of(
     async with database.connection() as connection:
         rows = await connection.fetch(_SUBJECTS, environment, customer_id)
     return [(row["subject_type"], row["subject_id"]) for row in rows]
-
-
-async def names_of(
-    database: Database, environment: Environment, customer_ids: Iterable[str]
-) -> dict[str, str]:
-    """The email address or name of each of these customers that has one."""
-    async with database.connection() as connection:
-        rows = await connection.fetch(_NAMES, environment, sorted(set(customer_ids)))
-    return {row["provider_customer_id"]: row["name"] for row in rows}
 
 
 async def _listing(database: Database, environment: Environment, query: CustomersQuery) -> Listing:

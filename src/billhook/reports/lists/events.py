@@ -38,11 +38,15 @@ WHERE retry.environment = $1 AND retry.next_at = 'infinity'
 
 
 async def events(
-    database: Database, environment: Environment, query: EventsQuery
+    database: Database,
+    environment: Environment,
+    query: EventsQuery,
+    *,
+    count_to: int | None = None,
 ) -> Page[WebhookEvent]:
     """Recorded events, most recently received first unless `query.order` says otherwise."""
-    page = await _listing(environment, query).page(database, query)
-    return Page([WebhookEvent(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
+    page = await _listing(environment, query).page(database, query, count_to)
+    return page.of([WebhookEvent(**row) for row in page.rows])
 
 
 async def event_types(database: Database, environment: Environment) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncpg
+
+from billhook.errors import PaymentNotFound
 from billhook.models import MirroredList, MirroredQuery, MirroredRow
 from billhook.models.queries import OfSubject
 from billhook.reports.lists.searching import distinct
@@ -10,12 +13,45 @@ from billhook.settings import Environment
 
 
 async def mirrored(
-    database: Connections, environment: Environment, of: MirroredList, query: MirroredQuery
+    database: Connections,
+    environment: Environment,
+    of: MirroredList,
+    query: MirroredQuery,
+    *,
+    count_to: int | None = None,
 ) -> Page[MirroredRow]:
     """Objects of one kind, newest first."""
-    page = await _listing(environment, of, query).page(database, query)
-    rows = [of.row(**{name: row[name] for name in of.row.model_fields}) for row in page.rows]
-    return Page(rows, page.next_cursor, page.previous_cursor)
+    page = await _listing(environment, of, query).page(database, query, count_to)
+    return page.of([_row(of, row) for row in page.rows])
+
+
+async def mirrored_one(
+    database: Connections, environment: Environment, of: MirroredList, object_id: str
+) -> MirroredRow:
+    """One object of a kind.
+
+    Raises:
+        PaymentNotFound: the mirror does not have it.
+    """
+    columns = ", ".join(of.row.model_fields)
+    async with database.connection() as connection:
+        row = await connection.fetchrow(
+            f"SELECT {columns} FROM payments.{of.of.table} "
+            f"WHERE environment = $1 AND {of.of.key} = $2",
+            environment,
+            object_id,
+        )
+    if row is None:
+        what = of.name.removesuffix("s").replace("_", " ")
+        raise PaymentNotFound(
+            f"There is no {what} {object_id} in the {environment} environment.",
+            next_actions="Does it belong to the other environment? If Stripe has it, sync first.",
+        )
+    return _row(of, row)
+
+
+def _row(of: MirroredList, row: asyncpg.Record) -> MirroredRow:
+    return of.row(**{name: row[name] for name in of.row.model_fields})
 
 
 def _listing(environment: Environment, of: MirroredList, query: MirroredQuery) -> Listing:

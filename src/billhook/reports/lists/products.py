@@ -32,11 +32,16 @@ CROSS JOIN LATERAL (
 
 
 async def products(
-    database: Database, environment: Environment, query: ProductsQuery, *, prices_each: int = 100
+    database: Database,
+    environment: Environment,
+    query: ProductsQuery,
+    *,
+    prices_each: int = 100,
+    count_to: int | None = None,
 ) -> Page[ProductWithPrices]:
     """Products by name, ignoring case, each with up to `prices_each` of its prices: the default one
     first, then active ones."""
-    page = await _listing(environment, query).page(database, query)
+    page = await _listing(environment, query).page(database, query, count_to)
     prices: dict[str, list[Price]] = {row["product_id"]: [] for row in page.rows}
     if prices:
         async with database.connection() as connection:
@@ -45,13 +50,11 @@ async def products(
                 _PRICES, environment, list(prices), defaults, prices_each
             ):
                 prices[row["product_id"]].append(Price(**row))
-    return Page(
+    return page.of(
         [
             ProductWithPrices(product=Product(**row), prices=prices[row["product_id"]])
             for row in page.rows
-        ],
-        page.next_cursor,
-        page.previous_cursor,
+        ]
     )
 
 

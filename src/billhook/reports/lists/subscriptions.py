@@ -44,21 +44,21 @@ ORDER BY subscription_id, subscription_item_id
 
 
 async def subscriptions(
-    database: Database, environment: Environment, query: SubscriptionsQuery
+    database: Database,
+    environment: Environment,
+    query: SubscriptionsQuery,
+    *,
+    count_to: int | None = None,
 ) -> Page[Subscription]:
     """Subscriptions with their items, most recently changed first, or by `query.order` those that
     renew soonest."""
-    page = await _listing(environment, query).page(database, query)
+    page = await _listing(environment, query).page(database, query, count_to)
     items: dict[str, list[SubscriptionItem]] = {row["subscription_id"]: [] for row in page.rows}
     if page.rows:
         async with database.connection() as connection:
             for item in await connection.fetch(_ITEMS, environment, list(items)):
                 items[item["subscription_id"]].append(SubscriptionItem(**item))
-    return Page(
-        [_subscription(row, items[row["subscription_id"]]) for row in page.rows],
-        page.next_cursor,
-        page.previous_cursor,
-    )
+    return page.of([_subscription(row, items[row["subscription_id"]]) for row in page.rows])
 
 
 async def subscription(

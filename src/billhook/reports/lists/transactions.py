@@ -73,11 +73,15 @@ async def transactions(
     """Payments and refunds, newest first unless `query.order` says otherwise."""
     listing = await _listing(database, environment, query, TRANSACTION_COLUMNS, _TYPES)
     page = await listing.page(database, query)
-    return Page([Transaction(**row) for row in page.rows], page.next_cursor, page.previous_cursor)
+    return page.of([Transaction(**row) for row in page.rows])
 
 
 async def payments(
-    database: Database, environment: Environment, query: TransactionsQuery
+    database: Database,
+    environment: Environment,
+    query: TransactionsQuery,
+    *,
+    count_to: int | None = None,
 ) -> Page[Payment]:
     """The same for the dashboard: refunds are part of their payment, and are only listed separately
     for `type=refund` or by their id."""
@@ -85,12 +89,8 @@ async def payments(
     if query.type is None and (query.search is None or kind_of(query.search) != "refund"):
         types = tuple(kind for kind in _TYPES if kind != "refund")
     listing = await _listing(database, environment, query, _PAYMENT_COLUMNS, types)
-    page = await listing.page(database, query)
-    return Page(
-        await _with_refunds(database, environment, page.rows),
-        page.next_cursor,
-        page.previous_cursor,
-    )
+    page = await listing.page(database, query, count_to)
+    return page.of(await _with_refunds(database, environment, page.rows))
 
 
 async def payment(database: Database, environment: Environment, reference: str) -> Payment:
