@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from billhook.access.permissions import Need, need_of
+from billhook.access.permissions import KeyRole, Need, need_of
 from billhook.dashboard.links import StripeLinks, page_of
 from billhook.dashboard.rendering import Templates
 from billhook.dashboard.sessions import Notice, Session, Sessions
@@ -92,6 +92,10 @@ class Visit:
         scope = self.request.scope
         first = scope["path"].removeprefix(scope["root_path"]).split("/")[1:2]
         return "live" if first == ["live"] else "test"
+
+    def may(self, role: KeyRole) -> bool:
+        """Whether the signed-in administrator has this role in this environment."""
+        return self.session is not None and self.session.grant.may(Need(role), self.environment)
 
     @property
     def links(self) -> StripeLinks:

@@ -13,6 +13,7 @@ from billhook.dashboard.visit import Visit
 from billhook.mirror.status import mirror_status
 from billhook.reports import timelines
 from billhook.reports.overview import overview
+from billhook.settings import ENVIRONMENTS, Environment
 
 PERIODS = (7, 30, 90, 365)
 _FAILING = 3
@@ -20,9 +21,13 @@ _FAILING = 3
 
 
 async def enter(visit: Visit) -> Response:
-    """`/dashboard`: redirect to the environment that has a key, live before test."""
+    """`/dashboard`: redirect to the environment that has a Stripe key, live before test, if the
+    visitor may see it."""
     live = await visit.services.connections.get("live")
-    environment = "live" if live.masked_key else "test"
+    environment: Environment = "live" if live.masked_key else "test"
+    allowed = visit.session.grant.environments if visit.session is not None else ENVIRONMENTS
+    if environment not in allowed:
+        environment = allowed[0]
     return RedirectResponse(f"{visit.root}/{environment}", 303)
 
 
