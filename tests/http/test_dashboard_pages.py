@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
@@ -150,7 +151,7 @@ def test_money_has_its_currencys_decimals(
 ) -> None:
     apply(api, paid(1, currency=currency))
     assert shown in visitor.text("/test/transactions")
-    assert f"Revenue {shown}" in visitor.text("/test?days=365")
+    assert f"Net volume {shown}" in visitor.text("/test?period=12m")
 
 
 def test_pages_lead_forwards_and_backwards(api: Api, visitor: Visitor) -> None:
@@ -355,12 +356,37 @@ def test_the_overview_sums_up_and_says_what_needs_attention(api: Api, visitor: V
         WHEN (NEW.processing_status = 'processed') EXECUTE FUNCTION refuse()""")
     (failed,) = api.books.apply(paid(2))
     assert isinstance(failed, Exception)
-    page = visitor.text("/test?days=365")
-    assert "Revenue 30.00 EUR" in page
+    page = visitor.text("/test?period=12m")
+    assert "Net volume 25.00 EUR" in page
+    assert "Successful payments 2 " in page
     assert "Refunds 5.00 EUR" in page
     assert "1 event is failing" in page
     assert "Row-level security is off" in page
-    assert "28 May: 30.00 EUR paid, 5.00 EUR refunded" in page
+    assert "30.00 EUR paid, 5.00 EUR refunded" in page
+
+
+def test_each_figure_links_to_what_it_counts(api: Api, visitor: Visitor) -> None:
+    apply(api, paid(1), refunded(1, 500))
+    page = visitor.read("/test?period=12m")
+    for name, rows in (("Successful payments", 1), ("Failed payments", 0), ("Refunds", 1)):
+        found = re.search(rf"<p>{name}</p>\s*<strong><a href=\"([^\"]+)\"", page)
+        assert found is not None, name
+        listed = visitor.read(unescape(found[1]).removeprefix("/dashboard"))
+        assert listed.count('<tr class="row') == rows, name
+
+
+def test_the_movements_of_mrr_say_who_left(api: Api, visitor: Visitor) -> None:
+    api.books.execute("""
+        INSERT INTO payments.mrr_movements
+            (environment, customer_id, currency, day, kind, amount, mrr)
+        VALUES ('test', 'cus_left', 'eur', '2026-05-03', 'churn', -900, 0),
+            ('test', 'cus_new', 'eur', '2026-05-04', 'new', 900, 900)""")
+    query = "kind=churn&since=2026-05-01&until=2026-05-31"
+    listed = visitor.read(f"/test/mrr-movements?{query}")
+    assert "cus_left" in listed
+    assert "cus_new" not in listed
+    lines = visitor.read(f"/test/mrr-movements.csv?{query}").splitlines()
+    assert lines[1:] == ["2026-05-03,churn,cus_left,,,EUR,-9.00,0.00"]
 
 
 # --- webhook events ------------------------------------------------------------------------------
@@ -489,7 +515,7 @@ def test_scripts_of_other_people_are_shown_as_text(api: Api, visitor: Visitor) -
         "/transactions", "/transactions/pi_1", "/transactions/re_1", "/events", f"/events/{told}",
         "/settings", "/keys", f"/transactions?search={EVIL}", f"/customers?search={EVIL}",
         f"/events?search={EVIL}", f"/catalog?search={EVIL}", f"/transactions?status={EVIL}",
-        f"/customers/{EVIL}", f"?currency={EVIL}&days={EVIL}",
+        f"/customers/{EVIL}", f"?currency={EVIL}&period={EVIL}",
     ):  # fmt: skip
         page = visitor.get(f"/test{path}").text
         assert "<script>alert" not in page, path

@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billhook.dashboard import chart
+from billhook.dashboard import chart, figures
 from billhook.dashboard.links import StripeLinks, page_of
 from billhook.dashboard.pages import exports
 from billhook.dashboard.rendering import ago, capped, moment, since, tone
-from billhook.models import CurrencyFigures, DayFigures, Figures
+from billhook.models import (
+    Business,
+    BusinessOfCurrency,
+    Flow,
+    FlowOfBucket,
+    NewCustomers,
+)
 from billhook.reports.lists.labels import ItemLabel, SubscriptionLabel
 
 
@@ -42,21 +48,17 @@ def test_an_exported_text_is_a_formula_in_no_spreadsheet(text: str | None, expor
 AMOUNTS = st.integers(-(10**14), 10**14)  # a hand may have written anything
 
 
-def figures(days: list[tuple[int, int]], currency: str = "eur") -> CurrencyFigures:
-    return CurrencyFigures(
-        currency=currency,
-        total=Figures(),
-        previous=Figures(),
-        days=[
-            DayFigures(day=date(2026, 1, 1) + timedelta(days=n), payments=paid, refunds=back)
-            for n, (paid, back) in enumerate(days)
-        ],
-    )
+def parts(days: list[tuple[int, int]]) -> list[FlowOfBucket]:
+    first = date(2026, 1, 1)
+    return [
+        FlowOfBucket(since=day, until=day, payments=paid, refunds=back)
+        for day, (paid, back) in ((first + timedelta(days=n), each) for n, each in enumerate(days))
+    ]
 
 
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=366))
 def test_every_bar_stays_within_the_chart(days: list[tuple[int, int]]) -> None:
-    drawn = chart.bars(figures(days))
+    drawn = chart.bars(parts(days), "eur")
     assert len(drawn.bars) == len(days)
     for bar in drawn.bars:
         assert 0 <= bar.payments_y <= drawn.baseline
@@ -69,12 +71,63 @@ def test_every_bar_stays_within_the_chart(days: list[tuple[int, int]]) -> None:
 
 
 def test_a_bar_says_its_day_and_its_money() -> None:
-    drawn = chart.bars(figures([(150000, 0), (0, 2500)]))
+    drawn = chart.bars(parts([(150000, 0), (0, 2500)]), "eur")
     assert [bar.title for bar in drawn.bars] == [
         "1 Jan: 1,500.00 EUR paid",
         "2 Jan: 0.00 EUR paid, 25.00 EUR refunded",
     ]
     assert drawn.bars[0].payments_height > 0 == drawn.bars[1].payments_height
+
+
+def test_a_bar_of_a_week_says_its_first_and_last_day() -> None:
+    week = FlowOfBucket(since=date(2026, 5, 4), until=date(2026, 5, 10), payments=100)
+    (bar,) = chart.bars([week], "eur").bars
+    assert bar.title == "4 May to 10 May: 1.00 EUR paid"
+
+
+def business(now: Flow, before: Flow) -> tuple[Business, BusinessOfCurrency]:
+    of = BusinessOfCurrency(
+        currency="eur", total=now, previous=before, buckets=[], previous_buckets=[]
+    )
+    return Business(
+        environment="test",
+        period="30d",
+        since=date(2026, 5, 1),
+        until=date(2026, 5, 30),
+        previous_since=date(2026, 4, 1),
+        previous_until=date(2026, 4, 30),
+        bucket="day",
+        currencies=[of],
+        new_customers=NewCustomers(total=3, previous=0, buckets=[], previous_buckets=[]),
+        subscriptions={},
+        trialing_customers=2,
+    ), of
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "before", "change"),
+    [
+        ("Net volume", 1500, 1000, figures.Change("up", "50%", "10.00 EUR", True)),
+        ("Net volume", 500, 1000, figures.Change("down", "50%", "10.00 EUR", False)),
+        ("Net volume", 500, -1000, figures.Change("up", "150%", "-10.00 EUR", True)),
+        ("Net volume", 500, 0, figures.Change("up", None, "0.00 EUR", True)),
+        ("Net volume", 500, 500, figures.Change("same", None, "5.00 EUR", None)),
+    ],
+)
+def test_a_figure_says_how_it_compares(
+    name: str, now: int, before: int, change: figures.Change
+) -> None:
+    tiles = figures.of_payments(*business(Flow(net_volume=now), Flow(net_volume=before)))
+    assert next(each for each in tiles if each.name == name).change == change
+
+
+def test_more_failures_are_worse() -> None:
+    tiles = figures.of_payments(*business(Flow(failed=3), Flow(failed=2)))
+    failed = next(each for each in tiles if each.name == "Failed payments")
+    assert failed.change == figures.Change("up", "50%", "2", False)
+    assert failed.path == (
+        "/transactions?figure=failed&currency=eur&since=2026-05-01&until=2026-05-31"
+    )
 
 
 @pytest.mark.parametrize(

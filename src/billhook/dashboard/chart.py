@@ -1,4 +1,4 @@
-"""The chart of the overview: a pair of bars for each day, as the shapes of an SVG.
+"""The chart of the overview: a pair of bars for each day, week or month, as the shapes of an SVG.
 
 It is drawn on the server, so it needs no script; a table next to it has the same figures for screen
 readers.
@@ -6,10 +6,11 @@ readers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from billhook.models import CurrencyFigures
+from billhook.models import FlowOfBucket
 from billhook.money import decimals, money
 
 WIDTH = 720
@@ -54,34 +55,34 @@ class Chart:
     days: list[Mark]
 
 
-def bars(totals: CurrencyFigures) -> Chart:
-    """The days of one currency, in order."""
-    highest = max((max(day.payments, day.refunds) for day in totals.days), default=0)
-    step = _step(highest, totals.currency)
+def bars(parts: Sequence[FlowOfBucket], currency: str) -> Chart:
+    """The parts of a period, in order."""
+    highest = max((max(part.payments, part.refunds) for part in parts), default=0)
+    step = _step(highest, currency)
     top = step * _GRID
     baseline = HEIGHT - _BOTTOM
-    slot = (WIDTH - _LEFT) / max(len(totals.days), 1)
+    slot = (WIDTH - _LEFT) / max(len(parts), 1)
 
     def height(amount: int) -> float:
         return round(max(amount, 0) / top * (baseline - _TOP), 1)
 
     drawn = []
-    for number, day in enumerate(totals.days):
-        paid = height(day.payments)
-        said = f"{_day(day.day)}: {money(day.payments, totals.currency)} paid"
-        if day.refunds:
-            said += f", {money(day.refunds, totals.currency)} refunded"
+    for number, part in enumerate(parts):
+        paid = height(part.payments)
+        said = f"{_span(part)}: {money(part.payments, currency)} paid"
+        if part.refunds:
+            said += f", {money(part.refunds, currency)} refunded"
         drawn.append(
             Bar(
                 x=round(_LEFT + number * slot + slot * 0.12, 1),
                 width=round(slot * 0.76, 1),
                 payments_y=round(baseline - paid, 1),
                 payments_height=paid,
-                refunds_height=height(day.refunds),
+                refunds_height=height(part.refunds),
                 title=said,
             )
         )
-    every = max(1, -(-len(totals.days) // _LABELS))
+    every = max(1, -(-len(parts) // _LABELS))
     return Chart(
         width=WIDTH,
         height=HEIGHT,
@@ -89,12 +90,12 @@ def bars(totals: CurrencyFigures) -> Chart:
         baseline=baseline,
         bars=drawn,
         rows=[
-            Mark(round(baseline - height(step * line), 1), _short(step * line, totals.currency))
+            Mark(round(baseline - height(step * line), 1), _short(step * line, currency))
             for line in range(_GRID + 1)
         ],
         days=[
-            Mark(round(_LEFT + (number + 0.5) * slot, 1), _day(day.day))
-            for number, day in enumerate(totals.days)
+            Mark(round(_LEFT + (number + 0.5) * slot, 1), _day(part.since))
+            for number, part in enumerate(parts)
             if number % every == 0
         ],
     )
@@ -122,3 +123,8 @@ def _short(amount: int, currency: str) -> str:
 
 def _day(day: date) -> str:
     return f"{day.day} {day:%b}"
+
+
+def _span(part: FlowOfBucket) -> str:
+    first, last = _day(part.since), _day(part.until)
+    return first if first == last else f"{first} to {last}"

@@ -161,15 +161,18 @@ class Visit:
         form: dict[str, list[str]] = self.request.state.form
         return form.get(name, [])
 
-    def query(self, model: type[Q], **fixed: Any) -> Q:
+    def query(self, model: type[Q], *, of_days: bool = False, **fixed: Any) -> Q:
         """The query string as `model`; empty parameters, which forms send, count as absent.
+
+        Args:
+            of_days: whether `since` and `until` are days, not times.
 
         Raises:
             InvalidInput: a parameter that does not fit.
         """
         given = {name: value.strip() for name, value in self.request.query_params.items()}
         wanted: dict[str, Any] = {name: value for name, value in given.items() if value} | fixed
-        for name in {"since", "until"} & wanted.keys():
+        for name in set() if of_days else {"since", "until"} & wanted.keys():
             if len(wanted[name]) == len("2026-05-12"):  # a day, as a form sends it
                 wanted[name] += "T00:00:00Z"
         try:

@@ -1,21 +1,22 @@
-"""The first page: figures, and what needs attention."""
+"""The first page: the figures of the business, and what needs attention."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import cast
 
 from starlette.responses import RedirectResponse, Response
 
 from billhook.access.policies import session_tables
-from billhook.dashboard import attention, chart
+from billhook.dashboard import attention, chart, figures
 from billhook.dashboard.visit import Visit
 from billhook.mirror.status import mirror_status
+from billhook.models import BusinessQuery, PeriodName
 from billhook.reports import timelines
-from billhook.reports.overview import overview
+from billhook.reports.business import business
 from billhook.settings import ENVIRONMENTS, Environment
 
-PERIODS = (7, 30, 90, 365)
 _FAILING = 3
 """Failing events that are shown with their reason."""
 
@@ -34,9 +35,9 @@ async def enter(visit: Visit) -> Response:
 async def show(visit: Visit) -> Response:
     """The page."""
     services, environment = visit.services, visit.environment
-    days = _days(visit.request.query_params.get("days"))
-    figures, connection, mirror, tables, failing = await asyncio.gather(
-        overview(services.database, environment, days, datetime.now(UTC).date()),
+    period, now = _period(visit.request.query_params.get("period")), datetime.now(UTC)
+    found, connection, mirror, tables, failing = await asyncio.gather(
+        business(services.database, environment, BusinessQuery(period=period), now),
         services.connections.get(environment),
         mirror_status(services.database, environment),
         session_tables(services.database),
@@ -44,16 +45,20 @@ async def show(visit: Visit) -> Response:
     )
     wanted = visit.request.query_params.get("currency")
     shown = next(
-        (each for each in figures.currencies if each.currency == wanted),
-        figures.currencies[0] if figures.currencies else None,
+        (each for each in found.currencies if each.currency == wanted),
+        found.currencies[0] if found.currencies else None,
     )
     return visit.show(
         "overview.html",
-        days=days,
-        periods=PERIODS,
-        figures=figures,
+        period=period,
+        periods=figures.PERIODS,
+        found=found,
         shown=shown,
-        chart=chart.bars(shown) if shown else None,
+        payments=figures.of_payments(found, shown) if shown else [],
+        recurring=figures.of_subscriptions(found, shown, now) if shown else [],
+        customers=figures.of_customers(found),
+        movements=figures.movements(found, shown) if shown else [],
+        chart=chart.bars(shown.buckets, shown.currency) if shown else None,
         connection=connection,
         mirror=mirror,
         failing=failing,
@@ -61,5 +66,5 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def _days(wanted: str | None) -> int:
-    return next((each for each in PERIODS if str(each) == wanted), 30)
+def _period(wanted: str | None) -> PeriodName:
+    return cast(PeriodName, wanted) if wanted in figures.PERIODS else "30d"
