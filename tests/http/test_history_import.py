@@ -128,6 +128,20 @@ def test_verification_covers_the_whole_account_once_it_is_imported(
     assert (money["payments"], money["refunds"], money["difference"]) == (3300, 200, 0)
 
 
+def test_a_payment_that_was_declined_twice_is_rebuilt_as_it_was_imported(
+    served: Api, account: Account
+) -> None:
+    card = {"payment_method": "pm_card_chargeDeclined"}
+    given = {"amount": "900", "currency": "eur", "confirm": "true", **card}
+    declined = account.http.post("/v1/payment_intents", data=given).json()["error"]
+    path = f"/v1/payment_intents/{declined['payment_intent']['id']}/confirm"
+    account.http.post("/_sandbox/advance", json={"seconds": 60}).raise_for_status()
+    account.http.post(path, data=card)
+    imported(served)
+    rebuilt = served.admin("POST", "/test/rebuild").json()["rebuild"]
+    assert [each for each in rebuilt["tables"] if each["different"]] == []
+
+
 def test_a_rebuild_keeps_what_was_imported(served: Api) -> None:
     imported(served)
     rebuilt = served.admin("POST", "/test/rebuild").json()["rebuild"]

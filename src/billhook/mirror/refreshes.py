@@ -24,7 +24,7 @@ from billhook.postgres.leases import LeaseLost
 from billhook.postgres.providers import of_stripe
 from billhook.projections import Changes, Event
 from billhook.projections.changes import PaymentChange
-from billhook.projections.fetched import changes_of_fetched, of_intent, of_session
+from billhook.projections.fetched import changes_of_fetched, of_intent, of_session, reported_by
 from billhook.projections.invoices import payment_elsewhere
 from billhook.reducers.payments import INVOICE_PAYMENTS
 from billhook.reducers.transactions import lacks_refunds
@@ -428,7 +428,7 @@ async def show_event(reader: fetching.StripeReader, event: Event) -> None:
     """Apply fetched facts in the form of an event. They are not in the ledger, and no trigger on it
     fires; they are stored separately for rebuilds."""
     facts = [Fact(event, changes_of_fetched(event))]
-    told = (event.type, event.object["id"], event.created, event.object)
+    told = (event.type, reported_by(event), event.created, event.object)
 
     async def work() -> None:
         async with reader.database.as_service() as connection:

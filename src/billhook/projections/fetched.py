@@ -41,6 +41,14 @@ def changes_of_fetched(event: Event) -> Changes:
     return replace(told, claim=replace(told.claim, ref=f"import:{told.claim.ref}"))
 
 
+def reported_by(event: Event) -> str:
+    """The id under which a fetched fact is kept: of its object, and of each charge that failed to
+    pay a PaymentIntent."""
+    charge = id_of(event.object.get("latest_charge"))
+    failed = event.type == "payment_intent.payment_failed"
+    return charge if failed and charge is not None else str(event.object["id"])
+
+
 def of_intent(intent: StripeObject, created: int) -> Iterator[Event]:
     """The outcome of a PaymentIntent, if it is final.
 

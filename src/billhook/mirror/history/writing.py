@@ -17,7 +17,7 @@ from billhook.mirror.history.lists import Listing
 from billhook.mirror.history.ranges import Range
 from billhook.postgres import COLLISIONS, Connection, repeat_collisions
 from billhook.postgres.refusals import reason_of
-from billhook.projections.fetched import changes_of_fetched, kept
+from billhook.projections.fetched import changes_of_fetched, kept, reported_by
 from billhook.rows import Fact, apply_facts
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ CROSS JOIN LATERAL (
     OFFSET 0) AS known
 WHERE known.object = asked.object
 """
-# Within a page, an object may be reported twice: by two failed charges.
+# If a page reports a fact twice, the newer one is kept.
 _KEEP = """
 INSERT INTO billhook.fetched_payments (environment, event_type, object_id, told_at, object)
 SELECT DISTINCT ON (1, 2, 3) $1::text, event_type, object_id, pg_catalog.to_timestamp(at), object
@@ -170,7 +170,7 @@ async def _apply(connection: Connection, reader: StripeReader, told: Sequence[To
 def _columns(told: Sequence[Told]) -> tuple[list[str], list[str], list[str]]:
     return (
         [each.fact.event.type for each in told],
-        [each.fact.event.object["id"] for each in told],
+        [reported_by(each.fact.event) for each in told],
         [each.kept for each in told],
     )
 

@@ -157,8 +157,8 @@ async def _compare(
             moved = [m for each in page.objects if (m := _movement(kind, each, page.at))]
             shown = await _shown(reader, kind, moved)
             for each in moved:
-                found.objects += 1
                 if each.status != "unpaid":
+                    found.objects += 1
                     seen.update((each.id, each.object["id"]))
                 row = shown.get(each.object["id"])
                 if not _differences(kind, each, row):
