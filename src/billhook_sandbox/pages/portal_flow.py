@@ -6,10 +6,12 @@ from starlette.responses import Response
 
 from billhook_sandbox.api.subscriptions import update as update_subscription
 from billhook_sandbox.flows.invoice_drafts import product_name
+from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.pages.forms import FormError
-from billhook_sandbox.pages.rendering import Pages, merchant_name, redirect
+from billhook_sandbox.pages.rendering import Pages, redirect
+from billhook_sandbox.pages.sample_methods import BUYER, sample_methods
 from billhook_sandbox.routing import Call
 from billhook_sandbox.store import Json
 
@@ -54,13 +56,14 @@ class PortalFlow:
             session=visit.session,
             flow=flow,
             action=ACTIONS[flow["type"]],
-            merchant=merchant_name(visit.data),
+            merchant=account_name(visit.data),
             features=visit.features(),
             subscription=self.subscription(),
             change=self.confirmed_change() if flow["subscription_update_confirm"] else None,
             filled=filled,
-            error=error and error.message,
-            field=error and error.field,
+            sample_buyer=BUYER,
+            sample_methods=sample_methods(["card"]),
+            errors=error.errors if error else {},
         )
 
     def subscription(self) -> Json | None:
@@ -127,6 +130,6 @@ class PortalFlow:
         if completion["type"] == "portal_homepage":
             return redirect(f"/p/session/{self.visit.session['id']}")
         text = completion["hosted_confirmation"]["custom_message"] or "You can close this page."
-        merchant = merchant_name(self.visit.data)
+        merchant = account_name(self.visit.data)
         url = self.visit.session["return_url"]
         return self.pages.notice(DONE[flow["type"]], text, url, merchant)
