@@ -105,7 +105,7 @@ def test_a_subscriber_changes_card_and_plan_cancels_and_resumes(page: Page, shop
     fits(page)
     accessible(page)
     page.get_by_test_id("change-plan").click()
-    expect(page.get_by_test_id("preview-total")).to_contain_text("$83.00")
+    expect(page.get_by_test_id("preview-total")).to_contain_text("$49.00")
     fits(page)
     accessible(page)
     page.get_by_test_id("confirm-change").click()

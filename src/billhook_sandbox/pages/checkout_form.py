@@ -123,7 +123,7 @@ def read_shipping(filled: dict[str, str]) -> Json | None:
     parts = ("city", "country", "line1", "line2", "postal_code", "state")
     address = {part: filled.get(f"shipping_{part}") or None for part in parts}
     name = filled.get("shipping_name")
-    return {"address": address, "name": name} if name or address["line1"] else None
+    return {"address": address, "name": name} if name or any(address.values()) else None
 
 
 def read_quantities(filled: dict[str, str]) -> dict[str, int]:

@@ -80,6 +80,7 @@ class CheckoutPage:
             items=described_items(data, record["line_items"]),
             heading=heading(data, session, record),
             filled=filled,
+            on_trial=record["trial"] and not session["amount_total"],
             email_known=bool((session["customer_details"] or {}).get("email")),
             collects_method=collects_method(session),
             saved_methods=saved_methods(data, session),

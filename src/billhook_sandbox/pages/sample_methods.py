@@ -41,7 +41,8 @@ def group_of(card: Card) -> str:
 
 def label_of(card: Card) -> str:
     if card.description != "Succeeds":
-        return card.description.removeprefix("Declined: ").capitalize()
+        label = card.description.removeprefix("Declined: ")
+        return label[0].upper() + label[1:]
     return BRANDS[card.brand] + (" debit" if card.funding == "debit" else "")
 
 

@@ -72,6 +72,7 @@ for (const field of document.querySelectorAll('[aria-invalid]')) {
     document.getElementById(`${field.id}-error`)?.remove();
     field.removeAttribute('aria-invalid');
     field.removeAttribute('aria-describedby');
+    if (!document.querySelector('[aria-invalid]')) document.getElementById('error')?.remove();
   }, { once: true });
 }
 
