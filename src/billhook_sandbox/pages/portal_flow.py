@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from billhook_sandbox.api.subscriptions import update as update_subscription
+from billhook_sandbox.clock_lookup import find_test_clock
+from billhook_sandbox.errors import StripeError
 from billhook_sandbox.flows.invoice_drafts import product_name
 from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.pricing import amount_for
@@ -47,6 +49,10 @@ class PortalFlow:
         returns_home = self.flow["after_completion"]["type"] == "portal_homepage"
         return completed is None or not returns_home
 
+    def changes_plan(self) -> bool:
+        """Whether the page that the session shows now has a choice of plans."""
+        return not self.is_open() or (self.flow or {})["type"] == "subscription_update"
+
     def page(self, filled: dict[str, str], error: FormError | None = None) -> Response:
         visit, flow = self.visit, self.flow or {}
         if visit.data.get("_completed_flow", visit.session["id"]):
@@ -87,6 +93,7 @@ class PortalFlow:
             "quantity": quantity,
             "amount": amount_for(data, price, quantity),
             "price": price,
+            "due": self.confirmed_due(),
         }
 
     def submit(self, filled: dict[str, str]) -> Response | None:
@@ -106,15 +113,30 @@ class PortalFlow:
         visit.data.put({"id": visit.session["id"], "object": "_completed_flow"})
         return self.completed()
 
+    def confirmed_due(self) -> Json | None:
+        """None if the page can't say: because of a discount, or because the change is refused."""
+        visit, confirm = self.visit, (self.flow or {})["subscription_update_confirm"]
+        if confirm["discounts"]:
+            return None
+        try:
+            with visit.data.on_clock(find_test_clock(visit.data, visit.session, {})):
+                return visit.due_after(confirm["subscription"], self.confirmed_params())
+        except StripeError:
+            return None
+
+    def confirmed_params(self) -> Json:
+        """The parameters of the API for the change, without its discounts."""
+        items = [
+            {key: value for key, value in item.items() if value is not None}
+            for item in (self.flow or {})["subscription_update_confirm"]["items"]
+        ]
+        behavior = self.visit.features()["subscription_update"]["proration_behavior"]
+        return {"items": items, "proration_behavior": behavior}
+
     def confirm(self) -> None:
         """Uses the API's handler, for the same behavior."""
         visit, confirm = self.visit, (self.flow or {})["subscription_update_confirm"]
-        items = [
-            {key: value for key, value in item.items() if value is not None}
-            for item in confirm["items"]
-        ]
-        behavior = visit.features()["subscription_update"]["proration_behavior"]
-        params: Json = {"items": items, "proration_behavior": behavior}
+        params = self.confirmed_params()
         if confirm["discounts"]:
             params["discounts"] = [
                 {key: value for key, value in each.items() if value is not None}

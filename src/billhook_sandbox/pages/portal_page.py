@@ -23,7 +23,6 @@ from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.catalog import advance_amount, billed_units
 from billhook_sandbox.objects.invoice_totals import lines_of
 from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
-from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
 from billhook_sandbox.pages.invoice_pdf import invoice_pdf
@@ -127,10 +126,10 @@ class PortalPage:
         try:
             clock = find_test_clock(visit.data, visit.session, {})
             with visit.data.all_or_nothing(), visit.data.on_clock(clock):
+                if filled.get("action") == "preview" and flow.changes_plan():
+                    return self.preview(visit, filled)
                 if flow.is_open():
                     return flow.submit(filled) or redirect(request.url.path)
-                if filled.get("action") == "preview":
-                    return self.preview(visit, filled)
                 visit.act(filled)
         except FormError as error:
             return show(filled, error)
@@ -235,21 +234,27 @@ class PortalVisit:
         update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
 
     def preview(self, subscription: Json, price: str) -> Json:
-        """The invoice after a change of the plan, from the API's handler."""
+        """The new plan, and what is due for it."""
         change_ = self.plan_change(subscription, price)
-        params = {"subscription": subscription["id"], "subscription_details": change_}
-        invoice = preview_invoice(Call(self.data, params, {}, ""))
         item, new = change_["items"][0], self.data.need("price", price)
         quantity = item.get("quantity", 1)
         return {
-            "amount": amount_for(self.data, new, quantity),
-            "at": invoice["next_payment_attempt"],
-            "is_due_now": invoice["next_payment_attempt"] <= self.data.clock.now(),
-            "lines": lines_of(self.data, invoice["id"]),
+            "amount": advance_amount(self.data, {"price": new, "quantity": quantity}),
+            "due": self.due_after(subscription["id"], change_),
             "name": product_name(self.data, new),
             "price": price,
             "quantity": quantity,
             "recurring": new["recurring"],
+        }
+
+    def due_after(self, subscription: str, change_: Json) -> Json:
+        """The next invoice if the subscription is changed, from the API's handler."""
+        params = {"subscription": subscription, "subscription_details": change_}
+        invoice = preview_invoice(Call(self.data, params, {}, ""))
+        return {
+            "at": invoice["next_payment_attempt"],
+            "is_now": invoice["next_payment_attempt"] <= self.data.clock.now(),
+            "lines": lines_of(self.data, invoice["id"]),
             "total": invoice["amount_due"],
         }
 
