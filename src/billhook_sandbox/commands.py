@@ -136,12 +136,18 @@ def latency_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", dest="path_prefix", help="only paths with this prefix")
 
 
+def account_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", required=True, help="what customers see, such as Acme")
+    parser.add_argument("--key", help="API key of the account (default: sk_test_sandbox)")
+
+
 def version_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", help="such as 2024-06-20")
     parser.add_argument("--key", help="API key of the account (default: sk_test_sandbox)")
 
 
 COMMANDS: dict[str, Command] = {
+    "account": Command("set the name of the account", account_arguments, given_options),
     "advance": Command(
         "move time forward and run everything that becomes due",
         lambda p: p.add_argument("seconds", metavar="TIME", type=duration, help="such as 31d"),

@@ -28,6 +28,7 @@ from billhook_sandbox.flows.checkout_payment import Authentication, pay
 from billhook_sandbox.flows.checkout_sample_buyer import sample_buyer
 from billhook_sandbox.flows.refund_lifecycle import require_action
 from billhook_sandbox.keys import parse_key
+from billhook_sandbox.objects.account import set_account_name
 from billhook_sandbox.objects.payment_method import find_method
 from billhook_sandbox.options import API_VERSION
 from billhook_sandbox.seed import SeedCounts, Seeder
@@ -48,6 +49,7 @@ class Controls:
     def routes(self) -> list[Route]:
         queries = {"health": self.health, "stats": self.stats}
         commands: dict[str, Callable[[Json], Json | Awaitable[Json]]] = {
+            "account": self.account,
             "advance": self.advance,
             "api_version": self.api_version,
             "authenticate": self.authenticate,
@@ -169,6 +171,15 @@ class Controls:
     def extra_keys(self, given: Json) -> Json:
         self.state.fault_injector.extra_keys = bool(given.get("on", True))
         return {"extra_keys": self.state.fault_injector.extra_keys}
+
+    def account(self, given: Json) -> Json:
+        """Sets the name of the account, which customers see on the pages and their invoices."""
+        name = str(given.get("name") or "").strip()
+        reject_if("" if name else "Give the name of the account, such as name=Acme.")
+        data = self.data_set_of(given.get("key", DEFAULT_KEY))
+        set_account_name(data, name)
+        self.state.commit(data)
+        return {"account": data.account, "name": name}
 
     def api_version(self, given: Json) -> Json:
         """The account's default version: for its events, and for requests that name no version."""

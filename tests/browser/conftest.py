@@ -26,32 +26,31 @@ _FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def shop() -> Iterator[str]:
-    """The address of the demo shop of a fresh `billhook dev`, which says it when all runs."""
+def state_folder() -> Iterator[Path]:
+    """Where the `billhook dev` of `shop` keeps its state."""
     with tempfile.TemporaryDirectory(prefix="billhook-dev-") as folder:
-        process = subprocess.Popen(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "billhook.cli",
-                    "dev",
-                    "--state",
-                    str(Path(folder) / "state"),
-                ),
-                *("--with-history", "--port", "0", "--sandbox-port", "0"),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        said = iter(process.stdout.readline, "")
-        address = next((line.split()[-1] for line in said if "Demo shop" in line), None)
-        assert address is not None, "billhook dev did not start; see its error message above"
-        yield f"{address}/"
-        process.terminate()
-        process.communicate(timeout=30)
-        assert process.returncode == 0
+        yield Path(folder) / "state"
+
+
+@pytest.fixture(scope="session")
+def shop(state_folder: Path) -> Iterator[str]:
+    """The address of the demo shop of a fresh `billhook dev`, which says it when all runs."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "billhook.cli", "dev", "--state", str(state_folder)),
+            *("--with-history", "--port", "0", "--sandbox-port", "0"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = iter(process.stdout.readline, "")
+    address = next((line.split()[-1] for line in said if "Demo shop" in line), None)
+    assert address is not None, "billhook dev did not start; see its error message above"
+    yield f"{address}/"
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")  # Playwright holds the thread's event loop while it lives

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -42,6 +45,10 @@ def test_a_guest_buys_two_mugs_and_the_trigger_marks_the_order_paid(page: Page, 
     form.get_by_label("Quantity").fill("2")
     form.get_by_role("button", name="Buy").click()
     expect(page.get_by_test_id("total")).to_contain_text("29.00")
+    expect(page.get_by_test_id("merchant")).to_have_text("Demo shop")
+    item = page.get_by_test_id("line-item")
+    expect(item).to_contain_text("Holds 330 ml. Dishwasher safe. $14.50 each")
+    assert item.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
     pay(page, GOOD)
     expect_status(page, "paid")
     expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
@@ -49,6 +56,22 @@ def test_a_guest_buys_two_mugs_and_the_trigger_marks_the_order_paid(page: Page, 
     expect(page.get_by_test_id("order")).to_have_count(1)
     expect(page.get_by_test_id("order")).to_contain_text("Coffee mug × 2")
     expect_status(page, "paid")
+
+
+def test_the_shop_leads_from_an_order_to_its_payment_in_the_dashboard(
+    page: Page, shop: str, state_folder: Path
+) -> None:
+    page.goto(shop)
+    page.get_by_test_id("buy-mug").click()
+    pay(page, GOOD)
+    expect_status(page, "paid")
+    page.get_by_test_id("dashboard-payment").click()
+    variables = shlex.split((state_folder / "env").read_text())
+    (key,) = (each for each in variables if each.startswith("BILLHOOK_API_KEY="))
+    page.get_by_label("Admin key or token").fill(key.partition("=")[2])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("main")).to_contain_text("$14.50")
+    expect(page.get_by_role("main")).to_contain_text(page.url.rpartition("/")[2])
 
 
 def test_a_declined_card_says_so_and_another_card_still_pays(page: Page, shop: str) -> None:

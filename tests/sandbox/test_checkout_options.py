@@ -73,8 +73,8 @@ def test_a_paid_session_has_what_the_buyer_entered(shop: Shop) -> None:
         ({"custom_fields": {"size": "l", "member": "fourty"}}, "must be digits"),
         ({"custom_fields": {"size": "l", "member": "0042", "engraving": "x" * 11}}, "0 and 10"),
         ({"shipping": None}, "recipient"),
-        ({"shipping": {**ANSWERS["shipping"], "address": {"country": "US"}}}, "complete address"),
-        ({"address": {"line1": ""}}, "complete address"),
+        ({"shipping": {**ANSWERS["shipping"], "address": {"country": "US"}}}, "street address"),
+        ({"address": {"line1": ""}}, "street address"),
     ],
 )
 def test_a_buyer_who_leaves_something_out_cannot_pay(

@@ -103,6 +103,8 @@ def test_latency_versions_deliveries_and_reset_are_controlled(
     tell.obeyed("delivery", "--order", "shuffled", "--drop", "0.5", "--seed", "3")
     tell.obeyed("latency", "0.01", "--path", "/v1/events")
     tell.obeyed("extra-keys", "on")
+    assert tell.obeyed("account", "--name", "Acme")["name"] == "Acme"
+    assert shop.get("/v1/account")["business_profile"]["name"] == "Acme"
     tell.obeyed("api-version", "2024-06-20")
     shop.v1.customers.create({"name": "Ada"})
     assert shop.events()[0]["api_version"] == "2024-06-20"

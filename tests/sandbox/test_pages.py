@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 import stripe
@@ -32,7 +34,8 @@ def test_the_page_shows_the_items_and_the_total(shop: Shop) -> None:
     assert "No real money" in page.text
     assert 'href="https://shop.example/basket"' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    assert "<script" not in page.text
+    scripts = re.findall(r"<script.*?</script>", page.text)
+    assert scripts == ['<script src="/_pages/forms.js" defer></script>'], "none is inline"
 
 
 def test_paying_redirects_to_the_success_url(shop: Shop) -> None:
@@ -68,6 +71,81 @@ def test_an_error_or_decline_is_shown_and_can_be_corrected(
     assert message in refused.text
     assert 'role="alert"' in refused.text
     assert submit(session.url).status_code == 303
+
+
+def test_all_errors_of_a_form_are_shown_at_once_beside_their_fields(shop: Shop) -> None:
+    session = shop.session(
+        phone_number_collection={"enabled": True},
+        shipping_address_collection={"allowed_countries": ["AT"]},
+    )
+    invalid = {"email": "ada", "number": "4242", "expiry": "soon", "cvc": "", "name": ""}
+    page = submit(session.url, shipping_country="AT", **invalid).text
+    wrong = [
+        *("email", "phoneNumber", "shippingName", "shippingAddressLine1", "shippingLocality"),
+        *("cardNumber", "cardExpiry", "cardCvc", "billingName"),
+    ]
+    assert re.findall(r'<li><a href="#(\w+)">', page) == wrong, "in the order of the page"
+    for field in wrong:
+        attributes = rf'id="{field}" [^>]*aria-invalid="true" aria-describedby="{field}-error"'
+        assert re.search(attributes, page), field
+        assert f'id="{field}-error"' in page, field
+    assert re.findall(r'id="(\w+)" [^>]*autofocus', page) == ["email"]
+    assert 'value="soon"' in page, "nothing has to be entered again"
+    assert shop.types("payment_method", "customer") == []
+
+
+def test_a_test_card_fills_in_the_form_without_scripts(shop: Shop) -> None:
+    session = shop.session()
+    page = web.get(str(session.url)).text
+    groups = re.findall(r"<h3>(.*?)</h3>", page)
+    assert groups == ["Succeeds", "Authentication", "Declined", "Refunds and disputes"]
+    answers = {"email": "ada@example.com", "test_number": "3782 822463 10005"}
+    filled = web.post(str(session.url), data=answers).text
+    values = dict(re.findall(r'<input id="\w+" name="(\w+)"[^>]*value="([^"]*)"', filled))
+    assert values["number"] == "3782 822463 10005"
+    assert values["email"] == "ada@example.com", "what was entered stays"
+    assert "error" not in re.findall(r'data-testid="(\w+)"', filled)
+    assert web.post(str(session.url), data=values).status_code == 303
+
+
+def test_the_page_shows_products_and_what_they_cost(shop: Shop) -> None:
+    local, remote = "http://127.0.0.1:9/mug.svg", "https://cdn.example/mug.svg"
+    prices = [
+        shop.v1.prices.create(
+            {
+                "currency": "usd",
+                "unit_amount": 1450,
+                "product": shop.v1.products.create(
+                    {"name": "Mug", "description": "Holds 330 ml.", "images": images}
+                ).id,
+            }
+        ).id
+        for images in ([remote, local], [remote])
+    ]
+    shop.sandbox.control("account", key=shop.key, name="Hook & Co.")
+    page = web.get(str(shop.session(line_items=[{"price": p, "quantity": 2} for p in prices]).url))
+    assert "Hook &amp; Co." in page.text
+    assert "Holds 330 ml." in page.text
+    assert "$14.50 each" in page.text
+    assert re.findall(r'<img [^>]*src="([^"]+)"', page.text) == [local], "nothing from other hosts"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, ["$15.00 per month", "Subscribe<"]),
+        (
+            {"subscription_data": {"trial_period_days": 14}},
+            ["14 days free", "Then $15.00 per month", "Start trial<"],
+        ),
+    ],
+)
+def test_the_page_says_what_a_subscription_costs(
+    shop: Shop, given: dict[str, object], shown: list[str]
+) -> None:
+    page = web.get(str(shop.session("subscription", **given).url)).text
+    said = re.sub(r"</?span[^>]*>", "", page)
+    assert [text for text in shown if text not in said] == []
 
 
 @pytest.mark.parametrize("number", ["4000002500003155", "4000002760003184"])

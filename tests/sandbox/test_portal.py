@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import httpx
@@ -111,6 +112,42 @@ def test_the_plan_is_changed_to_one_that_is_offered(shop: Shop, portal: Portal) 
     assert portal.subscription()["items"]["data"][0]["price"]["id"] == dearer
     assert "customer.subscription.updated" in shop.types()
     assert "Select one of the plans" in portal.submit(action="change", price=euros).text
+
+
+def test_a_change_of_plan_is_previewed_before_it_is_confirmed(shop: Shop) -> None:
+    dearer = shop.price(4900, interval="month")
+    for behavior, shown in (("none", "Your next invoice on"), ("always_invoice", "Due today")):
+        update = {
+            "enabled": True,
+            "default_allowed_updates": ["price"],
+            "proration_behavior": behavior,
+            "products": [{"product": shop.v1.prices.retrieve(dearer).product, "prices": [dearer]}],
+        }
+        portal = configured(shop, subscription_update=update)
+        before = portal.subscription()
+        page = portal.submit(action="preview", price=dearer).text
+        assert shown in page
+        assert "$49.00" in page
+        assert ("-$15.00" in page) == (behavior == "always_invoice"), "the unused time"
+        assert portal.subscription() == before
+        refused = portal.submit(action="preview", price="price_other").text
+        assert "Select one of the plans" in refused
+
+
+def test_an_invoice_is_downloaded_by_its_customer_only(shop: Shop, portal: Portal) -> None:
+    (path,) = re.findall(r'href="(/p/session/[^"]+\.pdf)"', portal.page())
+    answer = web.get(f"{shop.sandbox.url}{path}")
+    assert answer.headers["content-type"] == "application/pdf"
+    number = shop.v1.invoices.list().data[0].number
+    assert f'filename="Invoice-{number}.pdf"' in answer.headers["content-disposition"]
+    text = b" ".join(re.findall(rb"\((.*?)\) Tj", answer.content)).decode("cp1252")
+    for part in (number, "1 × Tea", "Subtotal $15.00", "Amount paid $15.00", "Sandbox Buyer"):
+        assert part in text
+    (positions,) = re.findall(rb"startxref\n(\d+)", answer.content)
+    assert answer.content[int(positions) :].startswith(b"xref"), "viewers find the objects by it"
+    other = Portal(shop)
+    stolen = path.replace(portal.url.rpartition("/")[2], other.url.rpartition("/")[2])
+    assert web.get(f"{shop.sandbox.url}{stolen}").status_code == 404
 
 
 def configured(shop: Shop, **features: Any) -> Portal:

@@ -104,6 +104,21 @@ def test_a_link_to_confirm_an_update_makes_exactly_that_update(
     assert (item["price"]["id"], item["quantity"], len(found["discounts"])) == (price, 2, 1)
 
 
+def test_a_change_in_a_flow_is_previewed(shop: Shop, subscriber: Subscriber) -> None:
+    price = shop.price(4900, interval="month")
+    items = [{"id": subscriber.item(), "price": price, "quantity": 1}]
+    confirming = web.get(subscriber.link("subscription_update_confirm", items=items).url).text
+    assert "Your next invoice on" in confirming
+    choosing = subscriber.link("subscription_update", REDIRECT)
+    answers = {"action": "preview", "subscription": subscriber.id, "price": price}
+    page = web.post(choosing.url, data=answers).text
+    assert "Your next invoice on" in page
+    assert 'value="change"' in page
+    assert subscriber.get()["items"]["data"][0]["price"]["id"] != price
+    assert submit(choosing.url, action="change", price=price).headers["location"] == THANKS
+    assert subscriber.get()["items"]["data"][0]["price"]["id"] == price
+
+
 def test_a_flow_that_could_not_be_completed_is_refused(shop: Shop, subscriber: Subscriber) -> None:
     item = subscriber.item()
     same = [{"id": item, "quantity": 1}]

@@ -4,6 +4,15 @@ triggers (`schema.sql`) fulfill paid orders. It imports nothing from Billhook.
 """
 
 from billhook.demo.application import DemoConfig, open_demo
-from billhook.demo.catalog import PRODUCTS, Price, Product, lookup_key, offer
+from billhook.demo.catalog import PRODUCTS, SHOP_NAME, Price, Product, lookup_key, offer
 
-__all__ = ["PRODUCTS", "DemoConfig", "Price", "Product", "lookup_key", "offer", "open_demo"]
+__all__ = [
+    "PRODUCTS",
+    "SHOP_NAME",
+    "DemoConfig",
+    "Price",
+    "Product",
+    "lookup_key",
+    "offer",
+    "open_demo",
+]

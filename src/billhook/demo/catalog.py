@@ -8,6 +8,7 @@ from typing import Literal
 
 import asyncpg
 
+SHOP_NAME = "Demo shop"
 CURRENCIES = ("usd", "eur", "jpy")
 ENVIRONMENT = "test"  # the demo never uses live mode
 
@@ -26,6 +27,11 @@ class Product:
     def stripe_id(self) -> str:
         """The product's id in Stripe: fixed, so that seeding twice creates only one."""
         return f"prod_demo_{self.slug}"
+
+    @property
+    def picture(self) -> str | None:
+        """The path of its picture in the shop."""
+        return f"/static/{self.slug}.svg" if self.kind == "item" else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,10 @@ from starlette.applications import Starlette
 from billhook import logs
 from billhook.app import create_app
 from billhook.database_url import dsn_of
-from billhook.demo import DemoConfig, offer, open_demo
+from billhook.demo import SHOP_NAME, DemoConfig, offer, open_demo
 from billhook.dev.filling import Filling
 from billhook.dev.listening import Listener, listen
-from billhook.dev.sandbox import Sandbox, seed, start_sandbox
+from billhook.dev.sandbox import Sandbox, name_account, seed, show_pictures, start_sandbox
 from billhook.dev.state import Keys, State
 from billhook.dev.summary import show
 from billhook.errors import BillhookError
@@ -135,7 +135,9 @@ async def _serve(
             # Also done in the background; waiting for it makes sure that nothing is missed.
             await app.state.services.stripe_keys.configure_webhook("test")
             if demo:
+                await name_account(sandbox.url, keys.stripe_key, SHOP_NAME)
                 await offer(dsn, await seed(sandbox.url, keys.stripe_key))
+                await show_pictures(sandbox.url, keys.stripe_key, f"{api.address}/demo")
             await filling.fill_mirror(sandbox.url, keys.stripe_key, app.state.services)
         state.write_environment(_environment(settings, api))
         show(console, state, keys, api, sandbox_at, dsn, demo=demo)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import stripe
 
 from billhook.demo import PRODUCTS, Price, Product, lookup_key
@@ -91,6 +92,22 @@ async def seed(stripe_url: str, key: str) -> list[Price]:
         for product in PRODUCTS
         for currency, amount in product.amounts.items()
     ]
+
+
+async def show_pictures(stripe_url: str, key: str, shop: str) -> None:
+    """Give the products their pictures, which the shop serves. Its port may change between runs."""
+    client = client_of(stripe_url, key)
+    pictures = {p.stripe_id: f"{shop}{p.picture}" for p in PRODUCTS if p.picture}
+    for product in (await client.v1.products.list_async({"ids": list(pictures)})).data:
+        if product.images != [pictures[product.id]]:
+            await client.v1.products.update_async(product.id, {"images": [pictures[product.id]]})
+
+
+async def name_account(stripe_url: str, key: str, name: str) -> None:
+    """The name that customers see on the sandbox's pages."""
+    async with httpx.AsyncClient(base_url=stripe_url, trust_env=False) as http:
+        answer = await http.post("/_sandbox/account", json={"key": key, "name": name})
+        answer.raise_for_status()
 
 
 async def _price(client: stripe.StripeClient, product: Product, currency: str) -> str:

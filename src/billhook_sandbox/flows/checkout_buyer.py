@@ -1,7 +1,7 @@
 """What the buyer enters on the checkout page, and whether it is complete."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -54,43 +54,47 @@ def with_known_details(session: Json, buyer: Buyer) -> Buyer:
 
 
 def check_buyer(session: Json, buyer: Buyer) -> None:
-    """Raises InvalidRequest, with the name of the field, if something required is missing."""
-    if session["phone_number_collection"]["enabled"]:
-        require(bool(buyer.phone), "phone", "Enter a phone number.")
-    if session["billing_address_collection"] == "required":
-        require_address(buyer.address, "billing")
+    """Raises the first of the problems."""
+    for problem in problems_of(session, buyer):
+        raise problem
+
+
+def problems_of(session: Json, buyer: Buyer) -> Iterator[InvalidRequest]:
+    """What is missing or invalid; each error has the name of its field."""
+    if session["phone_number_collection"]["enabled"] and not buyer.phone:
+        yield InvalidRequest("Enter a phone number.", param="phone")
     if session["shipping_address_collection"]:
-        check_shipping(session, buyer.shipping)
+        allowed = session["shipping_address_collection"]["allowed_countries"]
+        yield from shipping_problems(allowed, buyer.shipping or {})
+    if session["billing_address_collection"] == "required":
+        yield from address_problems(buyer.address, "billing")
     for field in session["custom_fields"]:
-        check_custom_field(field, value_of(field, buyer))
-    consent = session["consent_collection"] or {}
-    if consent.get("terms_of_service") == "required":
-        message = "Agree to the terms of service to continue."
-        require(buyer.terms_of_service, "terms_of_service", message)
+        if problem := custom_field_problem(field, value_of(field, buyer)):
+            yield InvalidRequest(problem, param=f"custom_fields[{field['key']}]")
     tax_ids = session.get("tax_id_collection") or {}
-    if tax_ids.get("enabled") and tax_ids["required"] == "if_supported":
-        require(buyer.tax_id is not None, "tax_id", "Enter a tax ID.")
+    if tax_ids.get("enabled") and tax_ids["required"] == "if_supported" and not buyer.tax_id:
+        yield InvalidRequest("Enter a tax ID.", param="tax_id")
+    consent = session["consent_collection"] or {}
+    if consent.get("terms_of_service") == "required" and not buyer.terms_of_service:
+        message = "Agree to the terms of service to continue."
+        yield InvalidRequest(message, param="terms_of_service")
 
 
-def require(is_given: bool, param: str, message: str) -> None:
-    if not is_given:
-        raise InvalidRequest(message, param=param)
+def address_problems(address: Json, prefix: str) -> Iterator[InvalidRequest]:
+    names = {"line1": "a street address", "city": "a city", "country": "a country"}
+    for part, name in names.items():
+        if not address.get(part):
+            yield InvalidRequest(f"Enter {name}.", param=f"{prefix}_{part}")
 
 
-def require_address(address: Json, prefix: str) -> None:
-    for part in ("line1", "city", "country"):
-        message = "Enter a complete address: street, city and country."
-        require(bool(address.get(part)), f"{prefix}_{part}", message)
-
-
-def check_shipping(session: Json, shipping: Json | None) -> None:
-    message = "Enter the name of the recipient."
-    require(bool(shipping and shipping.get("name")), "shipping_name", message)
-    address = (shipping or {}).get("address") or {}
-    require_address(address, "shipping")
-    allowed = session["shipping_address_collection"]["allowed_countries"]
-    message = "The merchant does not ship to this country."
-    require(address["country"] in allowed, "shipping_country", message)
+def shipping_problems(allowed: list[str], shipping: Json) -> Iterator[InvalidRequest]:
+    if not shipping.get("name"):
+        yield InvalidRequest("Enter the name of the recipient.", param="shipping_name")
+    address = shipping.get("address") or {}
+    yield from address_problems(address, "shipping")
+    if address.get("country") and address["country"] not in allowed:
+        message = "The merchant does not ship to this country."
+        yield InvalidRequest(message, param="shipping_country")
 
 
 def value_of(field: Json, buyer: Buyer) -> str | None:
@@ -99,21 +103,20 @@ def value_of(field: Json, buyer: Buyer) -> str | None:
     return found or field[field["type"]]["default_value"]
 
 
-def check_custom_field(field: Json, value: str | None) -> None:
-    param, label = f"custom_fields[{field['key']}]", field["label"]["custom"]
+def custom_field_problem(field: Json, value: str | None) -> str | None:
+    label = field["label"]["custom"]
     if not value:
-        require(field["optional"], param, f"Fill in “{label}”.")
-        return
+        return None if field["optional"] else f"Fill in “{label}”."
     specifics = field[field["type"]]
     if field["type"] == "dropdown":
-        values = [option["value"] for option in specifics["options"]]
-        require(value in values, param, f"Select one of the options of “{label}”.")
-        return
-    if field["type"] == "numeric":
-        require(re.fullmatch(r"\d+", value) is not None, param, f"“{label}” must be digits.")
+        is_offered = value in [option["value"] for option in specifics["options"]]
+        return None if is_offered else f"Select one of the options of “{label}”."
+    if field["type"] == "numeric" and not re.fullmatch(r"\d+", value):
+        return f"“{label}” must be digits."
     shortest, longest = specifics["minimum_length"] or 0, specifics["maximum_length"] or 255
-    message = f"“{label}” must have between {shortest} and {longest} characters."
-    require(shortest <= len(value) <= longest, param, message)
+    if not shortest <= len(value) <= longest:
+        return f"“{label}” must have between {shortest} and {longest} characters."
+    return None
 
 
 def filled_fields(session: Json, buyer: Buyer) -> list[Json]:

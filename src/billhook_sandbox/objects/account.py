@@ -13,6 +13,16 @@ def account_id(name: str) -> str:
     return "acct_1" + hashlib.sha256(name.encode()).hexdigest()[:15].upper()
 
 
+def account_name(data: DataSet) -> str:
+    """What customers see: the name set with the `account` control, else one made of the key."""
+    named = data.get("_account", data.account)
+    return str(named["name"]) if named else f"Sandbox {data.account}"
+
+
+def set_account_name(data: DataSet, name: str) -> None:
+    data.put({"id": data.account, "object": "_account", "name": name})
+
+
 def account_object(data: DataSet) -> Json:
     return {
         "id": account_id(data.account),
@@ -21,7 +31,7 @@ def account_object(data: DataSet) -> Json:
             "annual_revenue": None,
             "estimated_worker_count": None,
             "mcc": "5734",
-            "name": f"Sandbox {data.account}",
+            "name": account_name(data),
             "product_description": None,
             "support_address": None,
             "support_email": None,
@@ -40,7 +50,7 @@ def account_object(data: DataSet) -> Json:
         "email": f"{data.account.lower()}@sandbox.example",
         "metadata": {},
         "payouts_enabled": True,
-        "settings": settings(data.account),
+        "settings": settings(account_name(data)),
         "type": "standard",
     }
 
@@ -53,7 +63,7 @@ def settings(name: str) -> Json:
             "statement_descriptor_prefix_kana": None,
             "statement_descriptor_prefix_kanji": None,
         },
-        "dashboard": {"display_name": f"Sandbox {name}", "timezone": "Etc/UTC"},
+        "dashboard": {"display_name": name, "timezone": "Etc/UTC"},
         "payments": {
             "statement_descriptor": "BILLHOOK SANDBOX",
             "statement_descriptor_kana": None,

@@ -1,6 +1,6 @@
 """Invoices, their lines and their payments."""
 
-from billhook_sandbox.objects.account import account_id
+from billhook_sandbox.objects.account import account_id, account_name
 from billhook_sandbox.objects.catalog import billed_units, is_metered
 from billhook_sandbox.objects.invoice_totals import tax_setting, with_lines
 from billhook_sandbox.objects.pricing import amount_for
@@ -69,7 +69,7 @@ def make_draft(
         **UNUSED_FIELDS,
         "automatic_tax": tax_setting(automatic, None),
         "account_country": "US",
-        "account_name": f"Sandbox {data.account}",
+        "account_name": account_name(data),
         "amount_paid": 0,
         "attempt_count": 0,
         "attempted": False,

@@ -9,7 +9,8 @@ from starlette.routing import Route
 from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.errors import CardError
 from billhook_sandbox.flows import payment_intent_lifecycle
-from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
+from billhook_sandbox.objects.account import account_name
+from billhook_sandbox.pages.rendering import Pages, read_form, redirect
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import DataSet, Json
 
@@ -37,7 +38,7 @@ class AuthenticationPage:
             "amount_total": intent["amount"],
             "currency": intent["currency"],
         }
-        return self.pages.show("authenticate.html", session=session, merchant=merchant_name(data))
+        return self.pages.show("authenticate.html", session=session, merchant=account_name(data))
 
     async def submit(self, request: Request) -> Response:
         confirmed = (await read_form(request)).get("decision") == "confirmed"

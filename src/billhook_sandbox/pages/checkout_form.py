@@ -1,13 +1,18 @@
 """Reads the form of the checkout page."""
 
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from billhook_sandbox.errors import InvalidRequest
-from billhook_sandbox.flows.checkout_buyer import Buyer
+from billhook_sandbox.flows.checkout_buyer import Buyer, problems_of
+from billhook_sandbox.objects.checkout_session import collects_method
 from billhook_sandbox.objects.payment_method import make_card, make_sepa_debit
-from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.pages.forms import FormError, FormErrors, read_card
 from billhook_sandbox.params import email
 from billhook_sandbox.store import DataSet, Json
+
+MakeMethod = Callable[[], Json]
 
 COUNTRIES = {
     "AT": "Austria", "AU": "Australia", "BE": "Belgium", "BR": "Brazil", "CA": "Canada",
@@ -21,21 +26,26 @@ TAX_ID_TYPES = {
     "gb_vat": "UK VAT", "in_gst": "Indian GST", "no_vat": "Norwegian VAT", "us_ein": "US EIN",
 }  # fmt: skip
 FIELD_IDS = {
-    "billing_city": "billingLocality",
-    "billing_country": "billingCountry",
-    "billing_line1": "billingAddressLine1",
-    "business_name": "businessName",
     "email": "email",
     "phone": "phoneNumber",
-    "promotion_code": "promotionCode",
-    "shipping_city": "shippingLocality",
+    "shipping_name": "shippingName",
     "shipping_country": "shippingCountry",
     "shipping_line1": "shippingAddressLine1",
-    "shipping_name": "shippingName",
+    "shipping_city": "shippingLocality",
+    "number": "cardNumber",
+    "exp_month": "cardExpiry",
+    "cvc": "cardCvc",
+    "iban": "iban",
+    "name": "billingName",
+    "billing_line1": "billingAddressLine1",
+    "billing_city": "billingLocality",
+    "billing_country": "billingCountry",
+    "business_name": "businessName",
     "tax_id": "taxId",
+    "promotion_code": "promotionCode",
     "terms_of_service": "termsOfServiceConsentCheckbox",
 }
-"""The id of the field for the parameter that an error names."""
+"""The id of the field for the parameter that an error names, in the order of the page."""
 
 
 def field_of(error: InvalidRequest) -> str:
@@ -45,17 +55,35 @@ def field_of(error: InvalidRequest) -> str:
     return FIELD_IDS.get(param, param)
 
 
-def read_buyer(session: Json, filled: dict[str, str]) -> Buyer:
-    """Everything but the email is checked later, against what the session asks for."""
+def in_page_order(errors: Mapping[str, str]) -> dict[str, str]:
+    """Fields that few sessions have, such as custom fields, come last."""
+    order = list(FIELD_IDS.values())
+    position = {field: order.index(field) if field in order else len(order) for field in errors}
+    return {field: errors[field] for field in sorted(errors, key=position.__getitem__)}
+
+
+def read_order(
+    data: DataSet, session: Json, filled: dict[str, str]
+) -> tuple[Buyer, MakeMethod | None]:
+    """The buyer, and a function that creates the payment method. Raises all errors together."""
+    problems, make_method = FormErrors(), None
     address = (session["customer_details"] or {}).get("email") or filled.get("email", "")
     try:
         email(address, "email")
-    except InvalidRequest as error:
-        raise FormError("email", "Enter a valid email address.") from error
-    country = filled.get("country", "US")
-    if country not in COUNTRIES:
-        raise FormError("billingCountry", "Select a country or region.")
-    return read_choices(filled)._replace(email=address)
+    except InvalidRequest:
+        problems.require(False, "email", "Enter a valid email address.")
+    is_known = filled.get("country", "US") in COUNTRIES
+    problems.require(is_known, "billingCountry", "Select a country or region.")
+    if collects_method(session):
+        with problems.check():
+            make_method = read_method(data, session, filled)
+    with problems.check():
+        buyer = read_choices(filled)._replace(email=address)
+        for error in problems_of(session, buyer):
+            problems.require(False, field_of(error), error.message)
+    if problems.errors:
+        raise FormError(in_page_order(problems.errors))
+    return buyer, make_method
 
 
 def read_choices(filled: dict[str, str]) -> Buyer:
@@ -95,32 +123,33 @@ def read_shipping(filled: dict[str, str]) -> Json | None:
     parts = ("city", "country", "line1", "line2", "postal_code", "state")
     address = {part: filled.get(f"shipping_{part}") or None for part in parts}
     name = filled.get("shipping_name")
-    return {"address": address, "name": name} if name or address["line1"] else None
+    return {"address": address, "name": name} if name or any(address.values()) else None
 
 
 def read_quantities(filled: dict[str, str]) -> dict[str, int]:
-    found = {}
-    for name, entered in filled.items():
-        if name.startswith("quantity_"):
-            if not re.fullmatch(r"\d{1,6}", entered):
-                raise FormError(name, "Enter the quantity as a whole number.")
-            found[name.removeprefix("quantity_")] = int(entered)
-    return found
+    entered = {name: value for name, value in filled.items() if name.startswith("quantity_")}
+    problems = FormErrors()
+    for name, value in entered.items():
+        is_number = re.fullmatch(r"\d{1,6}", value) is not None
+        problems.require(is_number, name, "Enter the quantity as a whole number.")
+    problems.raise_any()
+    return {name.removeprefix("quantity_"): int(value) for name, value in entered.items()}
 
 
-def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> Json:
+def read_method(data: DataSet, session: Json, filled: dict[str, str]) -> MakeMethod:
+    """A function that creates the payment method, or finds the saved one."""
     if saved := filled.get("saved"):
         for method in saved_methods(data, session):
             if method["id"] == saved:
-                return method
-        raise FormError("method", "Select a payment method.")
+                return lambda: method
+        raise FormError({"method": "Select a payment method."})
     type_ = filled.get("method", "card")
     if type_ not in session["payment_method_types"]:
-        raise FormError("method", "Select a payment method.")
+        raise FormError({"method": "Select a payment method."})
     if type_ == "sepa_debit":
-        return read_debit(data, filled)
+        return partial(make_sepa_debit, data, read_iban(filled), None)
     card, expiry = read_card(filled)
-    return make_card(data, card, expiry, None)
+    return partial(make_card, data, card, expiry, None)
 
 
 def saved_methods(data: DataSet, session: Json) -> list[Json]:
@@ -133,10 +162,13 @@ def saved_methods(data: DataSet, session: Json) -> list[Json]:
     return [each for each in found if each["allow_redisplay"] in shown and each["type"] == "card"]
 
 
-def read_debit(data: DataSet, filled: dict[str, str]) -> Json:
+def read_iban(filled: dict[str, str]) -> str:
+    """The IBAN. The name is required too."""
+    problems = FormErrors()
     iban = "".join(filled.get("iban", "").split()).upper()
-    if not re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban):
-        raise FormError("iban", "Enter a valid IBAN.")
-    if not filled.get("name"):
-        raise FormError("billingName", "Enter the name of the account holder.")
-    return make_sepa_debit(data, iban, None)
+    is_valid = re.fullmatch(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}", iban) is not None
+    problems.require(is_valid, "iban", "Enter a valid IBAN.")
+    message = "Enter the name of the account holder."
+    problems.require(bool(filled.get("name")), "billingName", message)
+    problems.raise_any()
+    return iban

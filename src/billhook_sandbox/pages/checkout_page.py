@@ -4,25 +4,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from billhook_sandbox.cards import CARDS, IBANS
 from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.errors import InvalidRequest, StripeError
 from billhook_sandbox.flows.checkout_buyer import Buyer
 from billhook_sandbox.flows.checkout_choices import apply_choices
 from billhook_sandbox.flows.checkout_payment import Authentication, pay
+from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.checkout_session import collects_method
 from billhook_sandbox.pages.checkout_form import (
     COUNTRIES,
     TAX_ID_TYPES,
+    MakeMethod,
     field_of,
-    read_buyer,
     read_choices,
-    read_method,
+    read_order,
     saved_methods,
 )
 from billhook_sandbox.pages.formatting import money
 from billhook_sandbox.pages.forms import FormError
-from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
+from billhook_sandbox.pages.order_summary import described_items, heading
+from billhook_sandbox.pages.rendering import Pages, read_form, redirect
+from billhook_sandbox.pages.sample_methods import BUYER, sample_methods, with_sample_method
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
 
@@ -61,7 +63,7 @@ class CheckoutPage:
             title, text = "You’re all set", "You’ve already completed this checkout session."
             after = session["custom_text"]["after_submit"]
             text, url = after["message"] if after else text, finished_url(session)
-        return self.pages.notice(title, text, url, merchant=merchant_name(data))
+        return self.pages.notice(title, text, url, merchant=account_name(data))
 
     def form(
         self,
@@ -74,9 +76,11 @@ class CheckoutPage:
         return self.pages.show(
             "checkout.html",
             session=session,
-            merchant=merchant_name(data),
-            items=record["line_items"],
+            merchant=account_name(data),
+            items=described_items(data, record["line_items"]),
+            heading=heading(data, session, record),
             filled=filled,
+            on_trial=record["trial"] and not session["amount_total"],
             email_known=bool((session["customer_details"] or {}).get("email")),
             collects_method=collects_method(session),
             saved_methods=saved_methods(data, session),
@@ -85,13 +89,12 @@ class CheckoutPage:
                 for option in session["shipping_options"]
             ],
             shipping_rate=record["shipping_rate"],
-            error=error and error.message,
-            field=error and error.field,
+            errors=error.errors if error else {},
             countries=COUNTRIES,
             shipping_countries=shipping_countries(session),
             tax_id_types=TAX_ID_TYPES,
-            cards=CARDS,
-            ibans=IBANS,
+            sample_buyer=BUYER,
+            sample_methods=sample_methods(session["payment_method_types"]),
         )
 
     async def submit(self, request: Request) -> Response:
@@ -103,9 +106,11 @@ class CheckoutPage:
         try:
             if filled.get("action") == "update":
                 return self.recalculate(data, session, filled)
-            buyer = read_buyer(session, filled)
+            if filled.get("test_number"):
+                return self.form(data, session, with_sample_method(filled))
+            buyer, make_method = read_order(data, session, filled)
             session = self.confirm_total(data, session, buyer, filled)
-            return self.attempt(data, session, None, buyer, "ask", filled)
+            return self.attempt(data, session, make_method, buyer, "ask", filled)
         except FormError as error:
             return self.form(data, data.need("checkout.session", session["id"]), filled, error)
 
@@ -119,7 +124,7 @@ class CheckoutPage:
             with data.all_or_nothing(), data.on_clock(find_test_clock(data, session, {})):
                 return apply_choices(data, session, buyer)
         except InvalidRequest as error:
-            raise FormError(field_of(error), error.message) from error
+            raise FormError({field_of(error): error.message}) from error
         finally:
             self.state.commit(data)
 
@@ -131,29 +136,28 @@ class CheckoutPage:
         shown, total = filled.get("shown"), session["amount_total"]
         if shown is not None and shown != str(total):
             amount = money(total, session["currency"])
-            raise FormError("pay", f"The total is now {amount}. Check it and confirm again.")
+            message = f"The total is now {amount}. Check it and confirm again."
+            raise FormError({"pay": message})
         return session
 
     def attempt(
         self,
         data: DataSet,
         session: Json,
-        method: Json | None,
+        make_method: MakeMethod | None,
         buyer: Buyer,
         authentication: Authentication,
         filled: dict[str, str],
     ) -> Response:
-        """Pays with that method, or the one that the form has."""
         data.cause = Cause()
         try:
             with data.all_or_nothing(), data.on_clock(find_test_clock(data, session, {})):
-                if method is None and collects_method(session):
-                    method = read_method(data, session, filled)
+                method = make_method() if make_method and collects_method(session) else None
                 session = pay(data, session, method, buyer, authentication)
         except StripeError as error:
             session = data.need("checkout.session", session["id"])
             field = field_of(error) if isinstance(error, InvalidRequest) else "cardNumber"
-            return self.form(data, session, filled, FormError(field, error.message))
+            return self.form(data, session, filled, FormError({field: error.message}))
         finally:
             # A declined attempt is saved too, with its charge and events.
             self.state.commit(data)
@@ -166,7 +170,7 @@ class CheckoutPage:
         if pending is None:
             return redirect(f"/c/pay/{request.path_params['id']}")
         data, session, _ = pending
-        return self.pages.show("authenticate.html", session=session, merchant=merchant_name(data))
+        return self.pages.show("authenticate.html", session=session, merchant=account_name(data))
 
     async def authenticate(self, request: Request) -> Response:
         decision = (await read_form(request)).get("decision")
@@ -177,7 +181,7 @@ class CheckoutPage:
         buyer = Buyer(**data.need("_checkout", session["id"])["buyer"])
         filled = {"email": buyer.email or "", "name": buyer.name or ""}
         authentication: Authentication = "confirmed" if decision == "confirmed" else "denied"
-        return self.attempt(data, session, method, buyer, authentication, filled)
+        return self.attempt(data, session, lambda: method, buyer, authentication, filled)
 
     def pending_authentication(self, request: Request) -> tuple[DataSet, Json, Json] | None:
         """The session whose payment requires authentication, and its payment method."""

@@ -1,6 +1,8 @@
 """Reads the forms of the hosted pages."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from billhook_sandbox.api.payment_methods import card_by_number
 from billhook_sandbox.cards import Card
@@ -8,25 +10,56 @@ from billhook_sandbox.errors import InvalidRequest
 
 
 class FormError(Exception):
-    """A field of the form is invalid."""
+    """Fields of the form are invalid. `errors` has their messages by the id of the field."""
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-        self.message = message
+    def __init__(self, errors: Mapping[str, str]) -> None:
+        super().__init__(" ".join(errors.values()))
+        self.errors = errors
+
+
+class FormErrors:
+    """Collects the errors of several checks, so that the page shows all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: dict[str, str] = {}
+
+    @contextmanager
+    def check(self) -> Iterator[None]:
+        try:
+            yield
+        except FormError as error:
+            self.errors = {**error.errors, **self.errors}
+
+    def require(self, is_valid: bool, field: str, message: str) -> None:
+        if not is_valid:
+            self.errors.setdefault(field, message)
+
+    def raise_any(self) -> None:
+        if self.errors:
+            raise FormError(self.errors)
 
 
 def read_card(filled: dict[str, str]) -> tuple[Card, tuple[int, int]]:
     """The card and its expiry date. The name is required too."""
-    try:
-        card = card_by_number(filled.get("number", ""))
-    except InvalidRequest as error:
-        raise FormError("cardNumber", error.message) from error
+    problems = FormErrors()
+    with problems.check():
+        card = read_number(filled)
     expiry = re.fullmatch(r"(0?[1-9]|1[0-2])\s*/\s*(?:20)?(\d\d)", filled.get("expiry", ""))
-    if expiry is None:
-        raise FormError("cardExpiry", "Enter your card's expiration date as MM / YY.")
-    if not re.fullmatch(r"\d{3,4}", filled.get("cvc", "")):
-        raise FormError("cardCvc", "Enter your card's security code: three or four digits.")
-    if not filled.get("name"):
-        raise FormError("billingName", "Enter the name on the card.")
+    message = "Enter your card's expiration date as MM / YY."
+    problems.require(expiry is not None, "cardExpiry", message)
+    has_code = re.fullmatch(r"\d{3,4}", filled.get("cvc", "")) is not None
+    message = "Enter your card's security code: three or four digits."
+    problems.require(has_code, "cardCvc", message)
+    problems.require(bool(filled.get("name")), "billingName", "Enter the name on the card.")
+    problems.raise_any()
+    assert expiry is not None
     return card, (int(expiry[1]), 2000 + int(expiry[2]))
+
+
+def read_number(filled: dict[str, str]) -> Card:
+    if not filled.get("number"):
+        raise FormError({"cardNumber": "Enter your card number."})
+    try:
+        return card_by_number(filled["number"])
+    except InvalidRequest as error:
+        raise FormError({"cardNumber": error.message}) from error

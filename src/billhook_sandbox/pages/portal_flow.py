@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from billhook_sandbox.api.subscriptions import update as update_subscription
+from billhook_sandbox.clock_lookup import find_test_clock
+from billhook_sandbox.errors import StripeError
 from billhook_sandbox.flows.invoice_drafts import product_name
+from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.pricing import amount_for
 from billhook_sandbox.objects.subscription import items_of
 from billhook_sandbox.pages.forms import FormError
-from billhook_sandbox.pages.rendering import Pages, merchant_name, redirect
+from billhook_sandbox.pages.rendering import Pages, redirect
+from billhook_sandbox.pages.sample_methods import BUYER, sample_methods
 from billhook_sandbox.routing import Call
 from billhook_sandbox.store import Json
 
@@ -45,6 +49,10 @@ class PortalFlow:
         returns_home = self.flow["after_completion"]["type"] == "portal_homepage"
         return completed is None or not returns_home
 
+    def changes_plan(self) -> bool:
+        """Whether the page that the session shows now has a choice of plans."""
+        return not self.is_open() or (self.flow or {})["type"] == "subscription_update"
+
     def page(self, filled: dict[str, str], error: FormError | None = None) -> Response:
         visit, flow = self.visit, self.flow or {}
         if visit.data.get("_completed_flow", visit.session["id"]):
@@ -54,13 +62,14 @@ class PortalFlow:
             session=visit.session,
             flow=flow,
             action=ACTIONS[flow["type"]],
-            merchant=merchant_name(visit.data),
+            merchant=account_name(visit.data),
             features=visit.features(),
             subscription=self.subscription(),
             change=self.confirmed_change() if flow["subscription_update_confirm"] else None,
             filled=filled,
-            error=error and error.message,
-            field=error and error.field,
+            sample_buyer=BUYER,
+            sample_methods=sample_methods(["card"]),
+            errors=error.errors if error else {},
         )
 
     def subscription(self) -> Json | None:
@@ -84,6 +93,7 @@ class PortalFlow:
             "quantity": quantity,
             "amount": amount_for(data, price, quantity),
             "price": price,
+            "due": self.confirmed_due(),
         }
 
     def submit(self, filled: dict[str, str]) -> Response | None:
@@ -103,15 +113,30 @@ class PortalFlow:
         visit.data.put({"id": visit.session["id"], "object": "_completed_flow"})
         return self.completed()
 
+    def confirmed_due(self) -> Json | None:
+        """None if the page can't say: because of a discount, or because the change is refused."""
+        visit, confirm = self.visit, (self.flow or {})["subscription_update_confirm"]
+        if confirm["discounts"]:
+            return None
+        try:
+            with visit.data.on_clock(find_test_clock(visit.data, visit.session, {})):
+                return visit.due_after(confirm["subscription"], self.confirmed_params())
+        except StripeError:
+            return None
+
+    def confirmed_params(self) -> Json:
+        """The parameters of the API for the change, without its discounts."""
+        items = [
+            {key: value for key, value in item.items() if value is not None}
+            for item in (self.flow or {})["subscription_update_confirm"]["items"]
+        ]
+        behavior = self.visit.features()["subscription_update"]["proration_behavior"]
+        return {"items": items, "proration_behavior": behavior}
+
     def confirm(self) -> None:
         """Uses the API's handler, for the same behavior."""
         visit, confirm = self.visit, (self.flow or {})["subscription_update_confirm"]
-        items = [
-            {key: value for key, value in item.items() if value is not None}
-            for item in confirm["items"]
-        ]
-        behavior = visit.features()["subscription_update"]["proration_behavior"]
-        params: Json = {"items": items, "proration_behavior": behavior}
+        params = self.confirmed_params()
         if confirm["discounts"]:
             params["discounts"] = [
                 {key: value for key, value in each.items() if value is not None}
@@ -127,6 +152,6 @@ class PortalFlow:
         if completion["type"] == "portal_homepage":
             return redirect(f"/p/session/{self.visit.session['id']}")
         text = completion["hosted_confirmation"]["custom_message"] or "You can close this page."
-        merchant = merchant_name(self.visit.data)
+        merchant = account_name(self.visit.data)
         url = self.visit.session["return_url"]
         return self.pages.notice(DONE[flow["type"]], text, url, merchant)

@@ -1,11 +1,13 @@
 """The hosted customer portal: subscriptions, payment methods and invoices."""
 
+from collections.abc import Callable
 from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from billhook_sandbox.api.invoice_previews import create as preview_invoice
 from billhook_sandbox.api.subscriptions import update as update_subscription
 from billhook_sandbox.clock_lookup import find_test_clock
 from billhook_sandbox.errors import StripeError
@@ -17,12 +19,16 @@ from billhook_sandbox.flows.subscription_cancellation import (
     with_cancel_at_period_end,
 )
 from billhook_sandbox.flows.subscription_changes import kept_quantity
+from billhook_sandbox.objects.account import account_name
 from billhook_sandbox.objects.catalog import advance_amount, billed_units
+from billhook_sandbox.objects.invoice_totals import lines_of
 from billhook_sandbox.objects.payment_method import attach_method, detach_method, make_card
 from billhook_sandbox.objects.subscription import items_of, period_of
 from billhook_sandbox.pages.forms import FormError, read_card
+from billhook_sandbox.pages.invoice_pdf import invoice_pdf
 from billhook_sandbox.pages.portal_flow import PortalFlow
-from billhook_sandbox.pages.rendering import Pages, merchant_name, read_form, redirect
+from billhook_sandbox.pages.rendering import HEADERS, Pages, read_form, redirect
+from billhook_sandbox.pages.sample_methods import BUYER, sample_methods, with_sample_method
 from billhook_sandbox.routing import Call
 from billhook_sandbox.state import SandboxState
 from billhook_sandbox.store import Cause, DataSet, Json
@@ -41,6 +47,7 @@ class PortalPage:
         return [
             Route(path, self.show, methods=["GET"]),
             Route(path, self.submit, methods=["POST"]),
+            Route(f"{path}/invoices/{{invoice}}.pdf", self.download, methods=["GET"]),
         ]
 
     def find(self, request: Request) -> "PortalVisit | None":
@@ -57,8 +64,24 @@ class PortalPage:
         visit = self.find(request)
         if visit is None:
             return self.not_found()
+        return self.shown(visit)({})
+
+    def shown(self, visit: "PortalVisit") -> Callable[..., Response]:
+        """Renders the page that the session shows now."""
         flow = PortalFlow(visit, self.pages)
-        return flow.page({}) if flow.is_open() else self.page(visit, {})
+        return flow.page if flow.is_open() else partial(self.page, visit)
+
+    def preview(self, visit: "PortalVisit", filled: dict[str, str]) -> Response:
+        subscription = visit.named_subscription(filled)
+        if subscription is None:
+            return redirect(f"/p/session/{visit.session['id']}")
+        return self.pages.show(
+            "portal_change.html",
+            session=visit.session,
+            merchant=account_name(visit.data),
+            subscription=describe(visit.data, subscription, []),
+            preview=visit.preview(subscription, filled.get("price", "")),
+        )
 
     def page(
         self, visit: "PortalVisit", filled: dict[str, str], error: FormError | None = None
@@ -68,34 +91,50 @@ class PortalPage:
             "portal.html",
             session=visit.session,
             customer=visit.customer,
-            merchant=merchant_name(visit.data),
+            merchant=account_name(visit.data),
             features=features,
             subscriptions=visit.subscriptions(),
             cards=visit.cards(),
+            sample_buyer=BUYER,
+            sample_methods=sample_methods(["card"]),
             invoices=visit.invoices() if features["invoice_history"]["enabled"] else [],
             filled=filled,
-            error=error and error.message,
-            field=error and error.field,
+            errors=error.errors if error else {},
         )
+
+    async def download(self, request: Request) -> Response:
+        visit = self.find(request)
+        invoice = visit.invoice(request.path_params["invoice"]) if visit else None
+        if visit is None or invoice is None:
+            return self.not_found()
+        name = f'attachment; filename="Invoice-{invoice["number"]}.pdf"'
+        body = invoice_pdf(visit.data, invoice)
+        headers = {**HEADERS, "Content-Disposition": name}
+        return Response(body, media_type="application/pdf", headers=headers)
 
     async def submit(self, request: Request) -> Response:
         filled = await read_form(request)
         visit = self.find(request)
         if visit is None:
             return self.not_found()
+        if filled.get("test_number"):
+            filled = {**with_sample_method(filled), "action": "add_card"}
+            return self.shown(visit)(filled)
         visit.data.cause = Cause()
         flow = PortalFlow(visit, self.pages)
-        show = flow.page if flow.is_open() else partial(self.page, visit)
+        show = self.shown(visit)
         try:
             clock = find_test_clock(visit.data, visit.session, {})
             with visit.data.all_or_nothing(), visit.data.on_clock(clock):
+                if filled.get("action") == "preview" and flow.changes_plan():
+                    return self.preview(visit, filled)
                 if flow.is_open():
                     return flow.submit(filled) or redirect(request.url.path)
                 visit.act(filled)
         except FormError as error:
             return show(filled, error)
         except StripeError as error:
-            return show(filled, FormError("", error.message))
+            return show(filled, FormError({"": error.message}))
         finally:
             self.state.commit(visit.data)
         return redirect(request.url.path)
@@ -138,6 +177,12 @@ class PortalVisit:
         invoices = [found for found in self.owned("invoice") if found["status"] != "draft"]
         return invoices[:MAX_INVOICES]
 
+    def invoice(self, invoice_id: str) -> Json | None:
+        """One that the page lists."""
+        enabled = self.features()["invoice_history"]["enabled"]
+        listed = self.invoices() if enabled else []
+        return next((found for found in listed if found["id"] == invoice_id), None)
+
     def plans(self, subscription: Json) -> list[Json]:
         """Prices that a subscription with one item can be changed to."""
         update = self.features()["subscription_update"]
@@ -163,13 +208,18 @@ class PortalVisit:
             if features["payment_method_update"]["enabled"]:
                 self.change_card(action, filled)
             return
-        subscription = self.data.get("subscription", filled.get("subscription"))
-        if subscription is None or subscription not in self.active_subscriptions():
+        subscription = self.named_subscription(filled)
+        if subscription is None:
             return
         if action == "change":
             self.change_plan(subscription, filled.get("price", ""))
         elif action in ("cancel", "resume") and features["subscription_cancel"]["enabled"]:
             self.cancel(subscription, action, features["subscription_cancel"]["mode"])
+
+    def named_subscription(self, filled: dict[str, str]) -> Json | None:
+        """The customer's subscription that the form names, unless it has ended."""
+        found = self.data.get("subscription", filled.get("subscription"))
+        return found if found in self.active_subscriptions() else None
 
     def cancel(self, subscription: Json, action: str, mode: str) -> None:
         if action == "cancel" and mode == "immediately":
@@ -180,15 +230,44 @@ class PortalVisit:
 
     def change_plan(self, subscription: Json, price: str) -> None:
         """Uses the API's handler, for the same behavior."""
+        params = self.plan_change(subscription, price)
+        update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
+
+    def preview(self, subscription: Json, price: str) -> Json:
+        """The new plan, and what is due for it."""
+        change_ = self.plan_change(subscription, price)
+        item, new = change_["items"][0], self.data.need("price", price)
+        quantity = item.get("quantity", 1)
+        return {
+            "amount": advance_amount(self.data, {"price": new, "quantity": quantity}),
+            "due": self.due_after(subscription["id"], change_),
+            "name": product_name(self.data, new),
+            "price": price,
+            "quantity": quantity,
+            "recurring": new["recurring"],
+        }
+
+    def due_after(self, subscription: str, change_: Json) -> Json:
+        """The next invoice if the subscription is changed, from the API's handler."""
+        params = {"subscription": subscription, "subscription_details": change_}
+        invoice = preview_invoice(Call(self.data, params, {}, ""))
+        return {
+            "at": invoice["next_payment_attempt"],
+            "is_now": invoice["next_payment_attempt"] <= self.data.clock.now(),
+            "lines": lines_of(self.data, invoice["id"]),
+            "total": invoice["amount_due"],
+        }
+
+    def plan_change(self, subscription: Json, price: str) -> Json:
+        """The parameters of the API for the change, if the configuration allows it."""
         if price not in [plan["id"] for plan in self.plans(subscription)]:
-            raise FormError("price", "Select one of the plans.")
+            raise FormError({"price": "Select one of the plans."})
         item = items_of(self.data, subscription["id"])[0]
         kept = kept_quantity(item, self.data.need("price", price))
-        params = {
+        return {
             "items": [{"id": item["id"], "price": price, **kept}],
             "proration_behavior": self.features()["subscription_update"]["proration_behavior"],
         }
-        update_subscription(Call(self.data, params, {"id": subscription["id"]}, ""))
 
     def change_card(self, action: str, filled: dict[str, str]) -> None:
         if action == "add_card":

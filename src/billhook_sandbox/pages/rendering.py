@@ -8,14 +8,21 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from billhook_sandbox.pages.formatting import billing_interval, money
-from billhook_sandbox.store import DataSet
+from billhook_sandbox.pages.formatting import (
+    billing_interval,
+    grouped,
+    initial,
+    money,
+    unit_price,
+)
 
 HERE = Path(__file__).parent
 HEADERS = {
     # No `form-action`: browsers also apply it to the redirect to another site after a payment.
+    # Images of products come from this machine, or are not shown.
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self' http://localhost:* http://127.0.0.1:*; base-uri 'none'; "
         "frame-ancestors 'none'"
     ),
     "Cache-Control": "no-store",
@@ -30,14 +37,16 @@ def date(timestamp: int) -> str:
     return f"{moment:%B} {moment.day}, {moment.year}"
 
 
-def merchant_name(data: DataSet) -> str:
-    return f"Sandbox {data.account}"
-
-
 class Pages:
     def __init__(self) -> None:
         self.templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
-        self.templates.filters.update(date=date, billing_interval=billing_interval)
+        self.templates.filters.update(
+            billing_interval=billing_interval,
+            date=date,
+            grouped=grouped,
+            initial=initial,
+            unit_price=unit_price,
+        )
         self.templates.globals["money"] = money
 
     def show(self, template: str, status: int = 200, **values: object) -> Response:
