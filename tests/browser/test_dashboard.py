@@ -39,6 +39,7 @@ SECTIONS = {
     "Webhook events": "/events",
     "Settings": "/settings",
     "API keys": "/keys",
+    "Audit log": "/audit-log",
 }
 PICTURED = {
     *SECTIONS, "A customer", "A payment", "An event", "A product", "A subscription", "An invoice",
@@ -205,6 +206,7 @@ def walk(page: Page, busy: Api, look: str, width: int, found: dict[str, list[str
         "A product": "/catalog/prod_mug",
         "A new product": "/new-product",
         "Nothing": "/planets",
+        "Movements of MRR": "/mrr-movements",
         "Nothing found": "/transactions?search=nobody@example.com",
     }
     for name, path in (SECTIONS | deeper).items():

@@ -175,6 +175,29 @@ def test_the_log_never_has_a_stripe_key(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/test/catalog/products", rb'{"name": "Mug", "metadata": {"a\u0000b": "\ud800"}}'),
+        ("/test/catalog/products", b'{"name": "Mug", "surprise": ' + b"9" * 400 + b"}"),
+        ("/test/catalog/products", b'{"name": ' + b"[" * 200 + b"]" * 200 + b"}"),
+        ("/test/catalog/products", b'{"name": 1e400}'),
+        ("/test/subscriptions/sub_%00/cancel", b"{}"),
+        ("/nowhere/catalog/products", b'{"name": "Mug"}'),
+    ],
+)
+def test_a_request_that_cannot_be_stored_is_refused_as_ever(
+    api: Api, path: str, body: bytes
+) -> None:
+    answer = api.http.post(
+        f"/api/payments/stripe{path}",
+        content=body,
+        headers={"Authorization": f"Bearer {key(api)}"},
+    )
+    assert answer.status_code == 400, answer.text
+    assert all(each["outcome"] == "failed" for each in entries(api))
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "UPDATE billhook.audit_log SET actor = 'someone else'",

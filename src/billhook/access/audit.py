@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
+import asyncpg
 import structlog
 
 from billhook.access.permissions import Grant, Need, Row
@@ -18,6 +20,7 @@ from billhook.errors import BillhookError
 from billhook.postgres import Database
 from billhook.redact import redact
 from billhook.settings import Environment
+from billhook.storable import UNSTORABLE
 
 Via = Literal["api", "dashboard", "cli"]
 
@@ -38,6 +41,8 @@ VALUES ($1, $2, $3, 'cli', 'done', now(), $4)
 """
 _LONGEST = 500
 """Characters of a text in a request; longer ones are cut."""
+_LEVELS = 20
+_LARGEST = 2**63
 _HIDDEN = frozenset({"secretkey", "secret_key", "credential", "password", "token", "email"})
 """Entries can't be changed, so they must not contain personal data that may have to be erased."""
 
@@ -85,7 +90,7 @@ class AuditLog:
         Raises:
             DatabaseUnavailable: then nothing may change.
         """
-        target = str(parameters[need.target]) if need.target else None
+        target = _text(str(parameters[need.target])) if need.target else None
         before = await self._row(need.row, environment, target)
         async with self._database.connection() as connection:
             entry = await connection.fetchval(
@@ -120,16 +125,16 @@ class AuditLog:
                     _END,
                     change.id,
                     "done" if error is None else "failed",
-                    None if error is None else f"{error.code}: {redact(error.message)}",
+                    None if error is None else _text(f"{error.code}: {error.message}"),
                     _clean(change.request),
                     _found(result, change.made),
                     after,
                 )
-        except BillhookError as failure:
+        except (BillhookError, asyncpg.PostgresError) as failure:
             _log.warning(
                 "the result of a change is missing in the audit log",
                 entry=change.id,
-                reason=failure.message,
+                reason=str(failure),
             )
 
     async def record(self, action: str, actor: str, *, target: str, after: object) -> None:
@@ -151,19 +156,30 @@ class AuditLog:
         return found
 
 
-def _clean(value: object) -> Any:
-    """`value` as JSON without secrets, email addresses and very long texts."""
+def _clean(value: object, levels: int = _LEVELS) -> Any:
+    """`value` as JSON that PostgreSQL can store, without secrets, email addresses and long texts.
+    The request may be anything, also what the route then refuses."""
     if isinstance(value, Mapping):
         return {
-            str(name): "****" if str(name).lower() in _HIDDEN else _clean(each)
+            _text(str(name)): "****" if str(name).lower() in _HIDDEN else _clean(each, levels - 1)
             for name, each in value.items()
+            if levels > 0
         }
     if isinstance(value, list | tuple):
-        return [_clean(each) for each in value]
-    if isinstance(value, str):
-        text = redact(value)
-        return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
-    return value if value is None or isinstance(value, bool | int | float) else str(value)
+        return [_clean(each, levels - 1) for each in value if levels > 0]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float) and isfinite(value):
+        return value
+    if isinstance(value, int) and abs(value) < _LARGEST:
+        return value
+    return _text(str(value))
+
+
+def _text(text: str) -> str:
+    """`text` without secrets, cut, with a mark for what PostgreSQL cannot store."""
+    shown = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", redact(text))
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} …"
 
 
 def _found(result: object, names: tuple[str, ...]) -> str | None:

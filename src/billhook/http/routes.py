@@ -20,7 +20,7 @@ from billhook.models import NoQuery, WireModel
 from billhook.paths import decoded
 from billhook.reports.paging import Page
 from billhook.services import Services, ServicesOf
-from billhook.settings import Environment
+from billhook.settings import ENVIRONMENTS, Environment
 
 CLI = "billhook-cli/"
 """The beginning of the command line's User-Agent."""
@@ -55,6 +55,9 @@ async def _permit(request: Request, services: Services, caller: Caller) -> None:
     assert caller.grant is not None
     need = need_of(request.scope.get("endpoint"), request.method)
     environment = cast(Environment | None, request.path_params.get("environment"))
+    if environment is not None and environment not in ENVIRONMENTS:
+        caller.grant.require(need, None)
+        return  # the route refuses it
     caller.grant.require(need, environment)
     if need.action is not None:
         request.state.billhook_change = await services.audit_log.begin(

@@ -112,6 +112,8 @@ document.addEventListener("click", (event) => {
 const parsed = async (answer) => new DOMParser().parseFromString(await answer.text(), "text/html");
 
 let asked = 0;
+const address = () => location.pathname + location.search;
+let listed = address();
 
 // Shows the list of another URL of this page. Whatever goes wrong, the browser goes there itself.
 async function list(url, { keep = false } = {}) {
@@ -132,6 +134,7 @@ async function list(url, { keep = false } = {}) {
     const exported = page.querySelector(".heading a[href*='.csv']");
     document.querySelector(".heading a[href*='.csv']")?.replaceWith(exported ?? "");
     history.pushState(null, "", url);
+    listed = address();
     for (const body of fresh.querySelectorAll("[data-live]")) follow(body);
   } catch {
     if (number === asked) location.assign(url);
@@ -162,7 +165,8 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   list(link.href);
 });
-addEventListener("popstate", () => location.reload());
+// Also fires for links within the page, such as the one that skips to the content.
+addEventListener("popstate", () => { if (address() !== listed) location.reload(); });
 
 // --- dialogs: the page that asks before something happens, without leaving this one ----------------
 
