@@ -66,7 +66,7 @@ async def _permit(request: Request, services: Services, caller: Caller) -> None:
             environment,
             via="cli" if request.headers.get("user-agent", "").startswith(CLI) else "api",
             address=request.client.host if request.client else None,
-            parameters=request.path_params,
+            parameters={name: decoded(each) for name, each in request.path_params.items()},
         )
 
 

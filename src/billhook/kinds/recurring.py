@@ -15,12 +15,13 @@ from typing import Any
 
 from billhook.kinds.reading import StripeObject, entries, hash_of, id_of, integer, text, timestamp
 
-_MONTHS = {
+MONTHS = {
     "day": Fraction(12, 365),
     "week": Fraction(12, 52),
     "month": Fraction(1),
     "year": Fraction(12),
 }
+"""How many months an interval has."""
 _MOST = 10**15
 """Larger amounts are cut off, so that no sum of them leaves a bigint."""
 _PAID = frozenset({"active", "past_due"})
@@ -181,7 +182,7 @@ def _units(price: StripeObject, quantity: int) -> int:
 
 def _months(item: StripeObject) -> Fraction | None:
     recurring = _recurring(_price(item))
-    one = _MONTHS.get(text(recurring.get("interval")) or "")
+    one = MONTHS.get(text(recurring.get("interval")) or "")
     count = integer(recurring.get("interval_count"))
     return one and one * (count if count is not None and count > 0 else 1)
 

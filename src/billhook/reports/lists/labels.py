@@ -7,20 +7,19 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import asyncpg
 
 from billhook.kinds.reading import entries, hash_of, integer, text, timestamp
+from billhook.kinds.recurring import MONTHS, rounded
 from billhook.models import Payment, Subscription
 from billhook.postgres import Database
 from billhook.settings import Environment
 
 MOST_ITEMS = 5
 """Items of a subscription whose names are read."""
-_MONTHS = {"month": Decimal(1), "year": Decimal(12), "week": 12 / Decimal(52),
-           "day": 12 / Decimal(365)}  # fmt: skip
 
 _ADDED = re.compile(r"^1 × | \(at [^()]* / [^()]*\)$")
 
@@ -72,14 +71,14 @@ class ItemLabel:
     metered: bool
 
     @property
-    def monthly(self) -> Decimal | None:
+    def monthly(self) -> Fraction | None:
         """Its price for a month; None if it depends on usage or tiers."""
-        months = _MONTHS.get(self.interval or "")
+        months = MONTHS.get(self.interval or "")
         each = self.unit_amount if self.unit_amount is not None else self.unit_amount_decimal
         if months is None or each is None or self.metered or self.billing_scheme == "tiered":
             return None
         units = 1 if self.quantity is None else self.quantity
-        return Decimal(each) * units / (months * (self.interval_count or 1))
+        return Fraction(each) * units / (months * (self.interval_count or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ class SubscriptionLabel:
         amounts = [each.monthly for each in self.items]
         if self.more or not amounts or None in amounts:
             return None
-        return int(sum(filter(None, amounts), Decimal(0)).to_integral_value())
+        return rounded(sum(filter(None, amounts), Fraction()))
 
 
 _NAMES = """
