@@ -288,6 +288,7 @@ def test_administrators_manage_offers(shop: Shop) -> None:
         ("launch", {"options": {"trialDays": 0}}, "options.trialDays: "),
         ("launch", {"maxRedemptions": 0}, "maxRedemptions: "),
         ("launch", {"redeemBy": "soon"}, "redeemBy: must be a time"),
+        ("launch", {"redeemBy": "0001-01-01T00:00:00Z"}, "redeemBy: must be a time from the year"),
         ("launch", {"surprise": 1}, "surprise: is not a known field"),
         ("a b", {}, "name: "),
     ],

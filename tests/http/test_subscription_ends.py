@@ -60,14 +60,14 @@ def test_the_command_line_says_that_collection_is_paused(api: Api, linked: Billh
 
 def test_the_dashboard_says_when_a_subscription_ends(api: Api, visitor: Visitor) -> None:
     show(api, **ENDING)
-    assert f"ends {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
+    assert f"canceling Ends {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
     show(api, status="canceled", **ENDING, ended_at=T0 + 60)
-    assert "ended 28 May 2026" in visitor.text("/test/subscriptions")
+    assert "canceled Ended 28 May 2026" in visitor.text("/test/subscriptions")
 
 
 def test_the_dashboard_says_that_collection_is_paused(api: Api, visitor: Visitor) -> None:
     show(api, **PAUSED)
-    assert f"collection paused until {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
+    assert f"collection paused Paused until {END_OF_PEOPLE}" in visitor.text("/test/subscriptions")
 
 
 def test_the_dashboard_names_the_customer_of_a_subscription(api: Api, visitor: Visitor) -> None:

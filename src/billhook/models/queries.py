@@ -29,10 +29,10 @@ def _moment(value: object) -> object:
 
 
 def _as_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("moment", "must be a valid time in UTC") from None
+    # The first and the last year are a day too close to what Python can express.
+    if not 1 < value.year < 9999:
+        raise PydanticCustomError("moment", "must be a time from the year 2 to 9998")
+    return value.astimezone(UTC)
 
 
 # With its zone: a time without one would mean another moment on each server.
