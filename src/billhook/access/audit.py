@@ -148,7 +148,7 @@ class AuditLog:
         if row is None or key is None:
             return None
         query = (
-            f"SELECT to_jsonb(t) - 'raw' FROM payments.{row.table} AS t"  # noqa: S608
+            f"SELECT pg_catalog.to_jsonb(t) - 'raw'::text FROM payments.{row.table} AS t"  # noqa: S608
             f" WHERE t.environment = $1 AND t.{row.key} = $2"
         )
         async with self._database.connection() as connection:

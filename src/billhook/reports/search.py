@@ -44,7 +44,7 @@ _VALUES = (
 )
 # PostgreSQL plans a materialized query without the LIMIT outside of it, so it uses the index even
 # if it expects many matches, and still stops early.
-_OF_RAW = _VALUES.format(metadata="t.raw -> 'metadata'")
+_OF_RAW = _VALUES.format(metadata="t.raw -> 'metadata'::text")
 _BY_METADATA = "\nUNION\n".join(
     f"""(WITH m AS MATERIALIZED (
         SELECT {key} AS id FROM payments.{table} AS t
@@ -55,7 +55,7 @@ _BY_METADATA = "\nUNION\n".join(
             "transaction",
             "t.provider_object_id",
             "transactions",
-            f"t.type <> 'refund' AND t.raw -> 'metadata' <> '{{}}' AND t.provider = 'stripe' "
+            f"t.type <> 'refund' AND t.raw -> 'metadata'::text <> '{{}}' AND t.provider = 'stripe' "
             f"AND {_OF_RAW}",
         ),
         (
