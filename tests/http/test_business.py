@@ -182,6 +182,7 @@ def test_a_discount_that_applies_forever_is_fetched_and_reduces_mrr(
         station.sync()
     else:
         station.pull()
+        station.control("advance", seconds=5)  # two states of one second have no order
         station.refresh()
     found = "SELECT mrr, renewal_amount, currency FROM payments.stripe_subscriptions"
     assert station.books.row(found) == {"mrr": 1500, "renewal_amount": 1500, "currency": "eur"}

@@ -143,7 +143,8 @@ LEFT JOIN LATERAL (
         FROM pg_catalog.jsonb_array_elements(t.line_items) AS line
         CROSS JOIN LATERAL (
             SELECT p.product_id FROM payments.stripe_prices AS p
-            WHERE p.environment = $1 AND p.price_id = line.value ->> 'priceId'::text LIMIT 1) AS of_price
+            WHERE p.environment = $1
+              AND p.price_id = line.value ->> 'priceId'::text LIMIT 1) AS of_price
         CROSS JOIN LATERAL (
             SELECT p.name FROM payments.stripe_products AS p
             WHERE p.environment = $1 AND p.product_id = of_price.product_id LIMIT 1) AS sold
