@@ -121,6 +121,16 @@ def test_a_figure_says_how_it_compares(
     assert next(each for each in tiles if each.name == name).change == change
 
 
+@pytest.mark.parametrize(("day", "linked"), [(30, True), (31, False)])
+def test_mrr_links_to_what_is_paid_for_now_only_while_the_period_runs(
+    day: int, linked: bool
+) -> None:
+    at = datetime(2026, 5, day, 12, tzinfo=UTC)
+    tiles = figures.of_subscriptions(*business(Flow(mrr_end=900), Flow()), at)
+    mrr = next(each for each in tiles if each.name == "MRR")
+    assert (mrr.path is not None) is linked
+
+
 def test_more_failures_are_worse() -> None:
     tiles = figures.of_payments(*business(Flow(failed=3), Flow(failed=2)))
     failed = next(each for each in tiles if each.name == "Failed payments")

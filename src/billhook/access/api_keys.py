@@ -46,7 +46,7 @@ _REVOKE = f"""
 UPDATE billhook.api_keys SET revoked_at = coalesce(revoked_at, now())
 WHERE id = $1 RETURNING {_COLUMNS}
 """  # noqa: S608
-# The successor has what the key has. Whoever rotates an expiring key wants the same lifetime again.
+# The new key has the same rights and, if the old one expires, the same lifetime.
 _SUCCEED = f"""
 INSERT INTO billhook.api_keys (kind, key_hash, hint, name, role, environments, expires_at)
 SELECT kind, $2, $3, name, role, environments, now() + (expires_at - created_at)
@@ -169,11 +169,11 @@ class ApiKeys:
             )
             key = _random_key(kind or "admin")
             row = await connection.fetchrow(_SUCCEED, key_id, hash_of(key), mask(key))
+            if row is None:
+                raise NotFound(
+                    f"There is no valid key {key_id}.", next_actions="See `billhook keys list`."
+                )
             await connection.execute(_RETIRE, key_id, overlap)
-        if row is None:
-            raise NotFound(
-                f"There is no valid key {key_id}.", next_actions="See `billhook keys list`."
-            )
         self._valid.clear()
         return _api_key(row), key
 

@@ -7,7 +7,8 @@ when the change has ended. PostgreSQL refuses every other change of an entry
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import structlog
 
 from billhook.access.permissions import Grant, Need, Row
 from billhook.errors import BillhookError
-from billhook.postgres import Database
+from billhook.postgres import Connection, Database
 from billhook.redact import redact
 from billhook.settings import Environment
 from billhook.storable import UNSTORABLE
@@ -33,11 +34,6 @@ _END = """
 UPDATE billhook.audit_log SET ended_at = now(), outcome = $2, error = $3, request = $4,
     target = coalesce(target, $5), after = $6
 WHERE id = $1
-"""
-_RECORD = """
-INSERT INTO billhook.audit_log
-    (action, target, actor, via, outcome, ended_at, after)
-VALUES ($1, $2, $3, 'cli', 'done', now(), $4)
 """
 _LONGEST = 500
 """Characters of a text in a request; longer ones are cut."""
@@ -55,14 +51,18 @@ class Change:
 
     Attributes:
         request: what was asked for: JSON of the body, or the fields of a form.
+        result: the response, as JSON. It says what was created, and what a change without a row
+            led to.
+        error: why it failed, if no exception says so.
     """
 
     id: int
     environment: Environment | None
-    row: Row | None
+    need: Need
     target: str | None
-    made: tuple[str, ...]
     request: object = None
+    result: object = None
+    error: Exception | None = None
 
 
 class AuditLog:
@@ -70,6 +70,29 @@ class AuditLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @asynccontextmanager
+    async def recorded(
+        self,
+        need: Need,
+        grant: Grant,
+        environment: Environment | None,
+        *,
+        via: Via,
+        address: str | None,
+        parameters: Mapping[str, object],
+    ) -> AsyncIterator[Change]:
+        """An entry for what happens inside. Arguments, and raises, as `begin`."""
+        change = await self.begin(
+            need, grant, environment, via=via, address=address, parameters=parameters
+        )
+        try:
+            yield change
+        except Exception as error:
+            change.error = error
+            raise
+        finally:
+            await self.end(change)
 
     async def begin(
         self,
@@ -91,7 +114,6 @@ class AuditLog:
             DatabaseUnavailable: then nothing may change.
         """
         target = _text(str(parameters[need.target])) if need.target else None
-        before = await self._row(need.row, environment, target)
         async with self._database.connection() as connection:
             entry = await connection.fetchval(
                 _BEGIN,
@@ -102,58 +124,54 @@ class AuditLog:
                 grant.key_id,
                 via,
                 address,
-                before,
+                await _row(connection, need.row, environment, target),
             )
-        return Change(entry, environment, need.row, target, need.made)
+        return Change(entry, environment, need, target)
 
-    async def end(
-        self, change: Change, *, result: object = None, error: BillhookError | None = None
-    ) -> None:
+    async def end(self, change: Change) -> None:
         """Add the result. If PostgreSQL is away, the entry stays without one, and the change
-        stands.
-
-        Args:
-            result: what a change without a row returned.
-            error: why nothing was changed, or not all of it.
-        """
+        stands."""
+        error, reason = change.error, None
+        if isinstance(error, BillhookError):
+            reason = _text(f"{error.code}: {error.message}")
+        elif error is not None:
+            reason = "INTERNAL_ERROR: An unexpected error occurred."
         try:
-            after = await self._row(change.row, change.environment, change.target)
-            if after is None and error is None:
-                after = _clean(result)
             async with self._database.connection() as connection:
+                after: Any = await _row(
+                    connection, change.need.row, change.environment, change.target
+                )
+                if change.need.row is None and error is None:
+                    after = _clean(change.result)
                 await connection.execute(
                     _END,
                     change.id,
                     "done" if error is None else "failed",
-                    None if error is None else _text(f"{error.code}: {error.message}"),
+                    reason,
                     _clean(change.request),
-                    _found(result, change.made),
+                    _found(change.result, change.need.made),
                     after,
                 )
         except (BillhookError, asyncpg.PostgresError) as failure:
             _log.warning(
                 "the result of a change is missing in the audit log",
                 entry=change.id,
-                reason=str(failure),
+                reason=redact(str(failure)),
             )
 
-    async def record(self, action: str, actor: str, *, target: str, after: object) -> None:
-        """Write the entry of a change that a command has made in the database itself."""
-        async with self._database.connection() as connection:
-            await connection.execute(_RECORD, action, target, actor, _clean(after))
 
-    async def _row(
-        self, row: Row | None, environment: Environment | None, key: str | None
-    ) -> dict[str, Any] | None:
-        if row is None or key is None:
-            return None
-        query = (
-            f"SELECT pg_catalog.to_jsonb(t) - 'raw'::text FROM payments.{row.table} AS t"  # noqa: S608
-            f" WHERE t.environment = $1 AND t.{row.key} = $2"
-        )
-        async with self._database.connection() as connection:
-            found: dict[str, Any] | None = await connection.fetchval(query, environment, key)
-        return found
+async def _row(
+    connection: Connection, row: Row | None, environment: Environment | None, key: str | None
+) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    found: dict[str, Any] | None = await connection.fetchval(
+        f"SELECT pg_catalog.to_jsonb(t) - 'raw'::text FROM payments.{row.table} AS t"  # noqa: S608
+        f" WHERE t.environment = $1 AND t.{row.key} = $2",
+        environment,
+        key,
+    )
+    return found
 
 
 def _clean(value: object, levels: int = _LEVELS) -> Any:

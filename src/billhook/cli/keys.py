@@ -65,14 +65,13 @@ def create(
     until = datetime.now(UTC) + parse_duration(expires) if expires else None
     environments = (environment,) if environment else ENVIRONMENTS
 
-    async def work(keys: ApiKeys, log: AuditLog) -> str:
-        made, key = await keys.create(
+    async def work(keys: ApiKeys) -> tuple[ApiKey, str]:
+        return await keys.create(
             kind, name=name, role=role, environments=environments, expires_at=until
         )
-        await log.record("key.create", _me(), target=str(made.id), after=as_wire(made))
-        return key
 
-    print(_with_keys(work))
+    _, key = _changed("key.create", work, lambda made: made[0])
+    print(key)
 
 
 @app.command("list", epilog="Example: billhook keys list")
@@ -108,12 +107,8 @@ def revoke(
 ) -> None:
     """Revoke a key permanently. Running servers notice within 30 seconds."""
 
-    async def work(keys: ApiKeys, log: AuditLog) -> ApiKey:
-        key = await keys.revoke(key_id)
-        await log.record("key.revoke", _me(), target=str(key_id), after=as_wire(key))
-        return key
-
-    print(f"{_with_keys(work).hint} is revoked.")
+    key = _changed("key.revoke", lambda keys: keys.revoke(key_id), lambda key: key, key_id)
+    print(f"{key.hint} is revoked.")
 
 
 @app.command(
@@ -129,12 +124,10 @@ def rotate(
     after the overlap, so that you can deploy the new one in the meantime."""
     remains = parse_duration(overlap)
 
-    async def work(keys: ApiKeys, log: AuditLog) -> str:
-        made, key = await keys.rotate(key_id, remains)
-        await log.record("key.rotate", _me(), target=str(key_id), after=as_wire(made))
-        return key
-
-    print(_with_keys(work))
+    _, key = _changed(
+        "key.rotate", lambda keys: keys.rotate(key_id, remains), lambda made: made[0], key_id
+    )
+    print(key)
 
 
 def _state(key: ApiKey) -> str:
@@ -146,9 +139,31 @@ def _state(key: ApiKey) -> str:
     return f"expired {until}" if key.expires_at <= datetime.now(UTC) else f"valid until {until}"
 
 
-def _me() -> str:
-    """How the audit log names whoever runs the command."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+def _changed(
+    action: str,
+    work: Callable[[ApiKeys], Awaitable[T]],
+    key_of: Callable[[T], ApiKey],
+    key_id: UUID | None = None,
+) -> T:
+    """Do `work`, with an entry in the audit log.
+
+    Args:
+        key_of: the key in what `work` returns.
+        key_id: the key that is changed; None if one is created.
+    """
+    from billhook.access.permissions import Grant, Need
+
+    async def recorded(keys: ApiKeys, log: AuditLog) -> T:
+        need = Need("admin", action, target="key" if key_id else None, made=("id",))
+        person = Grant(f"{getpass.getuser()}@{socket.gethostname()}")
+        async with log.recorded(
+            need, person, None, via="cli", address=None, parameters={"key": key_id}
+        ) as change:
+            found = await work(keys)
+            change.result = as_wire(key_of(found))
+            return found
+
+    return _with_keys(recorded)
 
 
 def _with_keys(work: Callable[[ApiKeys, AuditLog], Awaitable[T]]) -> T:

@@ -3,7 +3,7 @@ counts. docs/explanation/business-figures.md defines them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 from urllib.parse import urlencode
@@ -80,7 +80,6 @@ def of_payments(found: Business, of: BusinessOfCurrency) -> list[Tile]:
             "Successful payments, minus refunds and lost disputes. Stripe's fees are not deducted.",
             _amount(now.net_volume, before.net_volume, of.currency),
             note=f"{money(now.payments, of.currency)} paid",
-            path=listed("payments"),
         ),
         Tile(
             "Successful payments",
@@ -127,6 +126,8 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
     """What recurs."""
     now, before = of.total, of.previous
     soon = of.renewals_30_days
+    # The list shows what is paid for now, so it fits only a period that ends today.
+    paying = _path("/subscriptions", paying="true", currency=of.currency)
     return [
         Tile(
             "MRR",
@@ -134,15 +135,14 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
             "Monthly recurring revenue at the end of the period: what all paid subscriptions are "
             "worth a month.",
             _amount(now.mrr_end, before.mrr_end, of.currency),
-            path=_path("/subscriptions", paying="true", currency=of.currency),
+            path=paying if found.until == at.date() else None,
         ),
         Tile(
             "Subscribers",
             f"{now.subscribers_end:,}",
             "Customers with MRR at the end of the period.",
             _number(now.subscribers_end, before.subscribers_end),
-            note=f"{found.trialing_customers:,} in a trial",
-            path=_path("/subscriptions", paying="true", currency=of.currency),
+            note=f"{found.trialing_customers:,} in a trial now",
         ),
         Tile(
             "Churn rate",
@@ -224,21 +224,18 @@ def _amount(now: int, before: int, currency: str, *, more_is_good: bool = True) 
     return _change(now, before, money(before, currency), more_is_good)
 
 
-def _rate(now: float | None, before: float | None) -> Change | None:
-    if now is None or before is None:
-        return None
-    direction: Literal["up", "down", "same"] = (
-        "same" if now == before else "up" if now > before else "down"
-    )
-    return Change(direction, None, _percent(before), None if now == before else now < before)
-
-
-def _change(now: int, before: int, shown: str, more_is_good: bool) -> Change:
+def _change(now: float, before: float, shown: str, more_is_good: bool) -> Change:
     if now == before:
         return Change("same", None, shown, None)
     text = f"{abs(now - before) / abs(before):.0%}" if before else None
-    rises = now > before
-    return Change("up" if rises else "down", text, shown, rises is more_is_good)
+    return Change("up" if now > before else "down", text, shown, (now > before) is more_is_good)
+
+
+def _rate(now: float | None, before: float | None) -> Change | None:
+    """Without a percentage: one of a percentage would be misread."""
+    if now is None or before is None:
+        return None
+    return replace(_change(now, before, _percent(before), False), text=None)
 
 
 def _percent(rate: float | None) -> str:

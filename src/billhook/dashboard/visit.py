@@ -258,33 +258,24 @@ async def _recorded(visit: Visit, need: Need, handler: Handler) -> Response:
     """Run a handler, with an entry in the audit log."""
     assert visit.session is not None
     request = visit.request
-    log = visit.services.audit_log
-    change = await log.begin(
+    form: dict[str, list[str]] = request.state.form
+    async with visit.services.audit_log.recorded(
         need,
         visit.session.grant,
         None if need.of_both else visit.environment,
         via="dashboard",
         address=request.client.host if request.client else None,
         parameters=request.path_params,
-    )
-    form: dict[str, list[str]] = request.state.form
-    change.request = {
-        name: values[0] if len(values) == 1 else values
-        for name, values in form.items()
-        if name != "csrf"
-    }
-    try:
+    ) as change:
+        change.request = {
+            name: values[0] if len(values) == 1 else values
+            for name, values in form.items()
+            if name != "csrf"
+        }
         response = await handler(visit)
-    except BillhookError as error:
-        await log.end(change, error=error)
-        raise
-    except Exception:
-        await log.end(change, error=BillhookError("An unexpected error occurred."))
-        raise
-    failure = visit.failure
-    if failure is None and response.status_code >= 400:
-        failure = InvalidInput("The form was not accepted.", status=response.status_code)
-    await log.end(change, error=failure)
+        change.error = visit.failure
+        if change.error is None and response.status_code >= 400:
+            change.error = InvalidInput("The form was not accepted.")
     return response
 
 

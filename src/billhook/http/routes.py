@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from billhook.access.audit import Change
 from billhook.access.auth import Caller, is_administrator
 from billhook.access.permissions import need_of
-from billhook.errors import BillhookError, InvalidInput
+from billhook.errors import InvalidInput
 from billhook.models import NoQuery, WireModel
 from billhook.paths import decoded
 from billhook.reports.paging import Page
@@ -97,10 +97,10 @@ async def _end(
         return
     services: Services = request.app.state.services
     change.request = getattr(request.state, "billhook_body", None)
-    if error is not None and not isinstance(error, BillhookError):
-        error = BillhookError("An unexpected error occurred.")
-    result = orjson.loads(response.body) if response is not None and response.body else None
-    await services.audit_log.end(change, result=result, error=error)
+    change.error = error
+    if response is not None and response.body:
+        change.result = orjson.loads(response.body)
+    await services.audit_log.end(change)
 
 
 def _each_given_once(request: Request) -> None:

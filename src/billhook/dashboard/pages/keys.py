@@ -13,7 +13,7 @@ from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput
 from billhook.settings import ENVIRONMENTS, Environment
 
-_OVERLAP = timedelta(hours=23)
+_OVERLAP = timedelta(days=1)
 """How long a key that was rotated remains valid."""
 _LONGEST = 3650  # days
 
