@@ -337,6 +337,7 @@ def test_one_search_finds_everything(visitor: Visitor, shop: None, text: str, fo
         ("cus_1", "/customers/cus_1"),
         ("sub_1", "/subscriptions/sub_1"),
         ("in_1", "/invoices/in_1"),
+        ("prod_1", "/catalog/prod_1"),
     ],
 )
 def test_an_id_leads_to_its_page(visitor: Visitor, shop: None, text: str, page: str) -> None:
@@ -347,7 +348,7 @@ def test_an_id_leads_to_its_page(visitor: Visitor, shop: None, text: str, page: 
 
 
 @pytest.mark.parametrize(
-    "text", ["15.01", "16 jpy", "payment", "pi_none", "", "%", "a\0b", "9" * 30, "t1"]
+    "text", ["15.01", "16 jpy", "payment", "pi_none", "prod_none", "", "%", "a\0b", "9" * 30, "t1"]
 )
 def test_what_matches_nothing_finds_nothing(visitor: Visitor, shop: None, text: str) -> None:
     answer = visitor.get("/test/search", params={"q": text})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import csv
+import inspect
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -13,17 +17,21 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
+from starlette.routing import Route
 
 from api import Api, api
+from billhook import dashboard
 from billhook.access.api_keys import ApiKeys
-from billhook.access.permissions import KeyRole, need_of
+from billhook.access.audit import AuditLog
+from billhook.access.permissions import Grant, KeyRole, Need, need_of
 from billhook.access.secrets import SecretStore
 from billhook.app import create_app
 from billhook.http.routes import AdminRoute
 from billhook.postgres import Database
 from billhook.settings import Environment, Settings
+from books import Books
 from cli import Billhook
-from http_tokens import JWT_SECRET
+from http_tokens import ADMIN_KEY, JWT_SECRET
 from visitor import Visitor
 
 __all__ = ["api"]
@@ -47,6 +55,15 @@ def key(
 
     found: str = api.books.run(work)
     return found
+
+
+def dashboard_handlers() -> list[Callable[..., Any]]:
+    """Those of all forms. `page` wraps them."""
+    return [
+        inspect.getclosurevars(route.endpoint).nonlocals["handler"]
+        for route in dashboard._routes()
+        if isinstance(route, Route) and "POST" in (route.methods or ())
+    ]
 
 
 def ask(api: Api, with_key: str, method: str, path: str, body: Any = None) -> httpx.Response:
@@ -142,6 +159,36 @@ def test_every_route_that_changes_something_for_an_administrator_is_recorded(api
     assert {"refund.create", "subscription.cancel", "stripe_key.set", "meter.create"} <= found
 
 
+def test_every_form_of_the_dashboard_is_recorded() -> None:
+    posts = [
+        handler
+        for handler in dashboard_handlers()
+        if handler.__name__ not in ("submit", "leave")  # signing in and out
+    ]
+    assert len(posts) > 15
+    assert [each for each in posts if need_of(each, "POST").action is None] == []
+
+
+def test_a_viewers_key_does_not_replace_that_of_the_settings(database_url: str) -> None:
+    books = Books(database_url)
+
+    async def work(database: Database) -> bool:
+        given = Settings(
+            database_url=SecretStr(database_url),
+            jwt_secret=SecretStr(JWT_SECRET),
+            access_api_key=SecretStr(ADMIN_KEY),
+            _env_file=None,
+        )
+        keys = ApiKeys(database, SecretStore(database, given))
+        await keys.create("admin", role="viewer")
+        await keys.create("admin", environments=("test",))
+        await keys.seed(given)
+        return await keys.is_valid("admin", ADMIN_KEY)
+
+    assert books.run(work)
+    books.close()
+
+
 def test_a_change_is_recorded_with_who_what_before_and_after(api: Api) -> None:
     mine = key(api, name="Ada")
     made = ask(api, mine, "POST", "/test/catalog/products", PRODUCT).json()["product"]
@@ -194,7 +241,51 @@ def test_a_request_that_cannot_be_stored_is_refused_as_ever(
         headers={"Authorization": f"Bearer {key(api)}"},
     )
     assert answer.status_code == 400, answer.text
-    assert all(each["outcome"] == "failed" for each in entries(api))
+    for each in entries(api):
+        assert each["outcome"] == "failed"
+        assert each["error"].startswith("INVALID_INPUT: ")
+
+
+def test_the_log_has_no_client_secret_no_email_and_no_claims(api: Api) -> None:
+    """What Stripe and Billhook return is recorded, too."""
+    mine = key(api)
+    v1 = api.stripe.v1
+    customer = v1.customers.create({"email": "ada@private.example"})
+    card = v1.payment_methods.attach("pm_card_authenticationRequired", {"customer": customer.id})
+    charged = ask(
+        api,
+        mine,
+        "POST",
+        "/test/charges",
+        {
+            "customerId": customer.id,
+            "paymentMethodId": card.id,
+            "amount": 900,
+            "currency": "eur",
+            "idempotencyKey": "charge-1",
+        },
+    )
+    assert charged.json()["charge"]["clientSecret"], charged.text
+    paid = v1.payment_intents.create(
+        {
+            "amount": 900,
+            "currency": "eur",
+            "confirm": True,
+            "payment_method": "pm_card_visa",
+            "receipt_email": "bob@private.example",
+        }
+    )
+    assert ask(api, mine, "POST", "/test/refunds", {"payment": paid.id}).status_code == 201
+    acting = {"role": "authenticated", "claims": {"sub": "u1", "phone": "+49 1234"}}
+    ask(api, mine, "POST", "/test/subscriptions/sub_1/cancel", {"actAs": acting})
+    product = ask(
+        api, mine, "POST", "/test/catalog/products", {"name": "M", "metadata": {"email": "x@y.zz"}}
+    ).json()["product"]["productId"]
+    ask(api, mine, "PATCH", f"/test/catalog/products/{product}", {"name": "N"})
+    log = str(api.books.rows("SELECT * FROM billhook.audit_log"))
+    assert "'amount': 900" in log
+    for secret in ("_secret_", "private.example", "+49 1234", "x@y.zz", "hooks.stripe.com"):
+        assert secret not in log, secret
 
 
 @pytest.mark.parametrize(
@@ -211,6 +302,35 @@ def test_entries_cannot_be_changed_or_removed(api: Api, statement: str) -> None:
     ask(api, key(api), "POST", "/test/catalog/products", PRODUCT)
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="cannot be changed"):
         api.books.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "change", ["actor = 'someone else'", "target = NULL", "target = 'prod_2'", "before = NULL"]
+)
+def test_an_entry_without_a_result_gets_only_that(api: Api, change: str) -> None:
+    api.books.execute("""
+        INSERT INTO billhook.audit_log (action, target, actor, via, before)
+        VALUES ('product.update', 'prod_1', 'Ada', 'api', '{}')""")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="cannot be changed"):
+        api.books.execute(f"UPDATE billhook.audit_log SET {change}, outcome = 'done'")
+    api.books.execute("UPDATE billhook.audit_log SET outcome = 'done', after = '{}'")
+
+
+def test_a_change_that_is_cancelled_has_no_result(api: Api) -> None:
+    """Nobody knows what Stripe did of it."""
+
+    async def work(database: Database) -> None:
+        log = AuditLog(database)
+        need, ada = Need("admin", "refund.create"), Grant("Ada")
+        with contextlib.suppress(asyncio.CancelledError):
+            async with log.recorded(need, ada, "test", via="cli", address=None, parameters={}):
+                raise asyncio.CancelledError
+
+    api.books.run(work)
+    assert api.books.row("SELECT outcome, ended_at FROM billhook.audit_log") == {
+        "outcome": None,
+        "ended_at": None,
+    }
 
 
 def test_nothing_changes_when_the_entry_cannot_be_written(api: Api) -> None:
@@ -274,12 +394,43 @@ def test_the_dashboard_obeys_the_role_and_records_changes(api: Api) -> None:
         "dashboard",
         "done",
     )
+    assert (
+        entry["target"]
+        == api.books.row("SELECT product_id AS id FROM payments.stripe_products")["id"]
+    )
+    assert entry["after"]["name"] == "Mug"
     assert entry["actor"].startswith("Ada (ik_")
+    assert admin.send("/test/new-product", name="", key=str(uuid4())).status_code == 400
+    (refused, _) = entries(api)
+    assert refused["error"].startswith("INVALID_INPUT: name: ")
     assert "csrf" not in entry["request"]
     test_only = Visitor(api.url)
     test_only.sign_in(key(api, "admin", "test"))
+    assert test_only.get("/test/keys").status_code == 403
     assert test_only.get("/live/transactions").status_code == 403
-    assert test_only.send("/test/keys", kind="admin").status_code == 403
+    assert "/test/keys" not in test_only.read("/test")
+    csrf = re.search(r'name="csrf" value="([^"]+)"', test_only.read("/test/new-product"))
+    assert csrf is not None
+    made = test_only.http.post("/test/keys", data={"csrf": csrf[1], "kind": "admin"})
+    assert made.status_code == 403
+
+
+def test_a_restored_archive_is_recorded_with_who_restored_it(
+    api: Api, billhook: Billhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = uuid4()
+    api.books.execute(
+        "INSERT INTO billhook.archives (id, environment, account_id)"
+        f" SELECT '{archive}', 'test', provider_account_id FROM payments.provider_connections"
+    )
+    monkeypatch.setenv("DATABASE_URL", api.books.dsn)
+    monkeypatch.setenv("JWT_SECRET", JWT_SECRET)
+    ran = billhook("archive", "restore", str(archive), "--yes")
+    assert ran.code == 0, ran.err
+    (entry,) = entries(api)
+    assert (entry["action"], entry["target"]) == ("archive.restore", str(archive))
+    assert (entry["via"], entry["outcome"]) == ("cli", "done")
+    assert "@" in entry["actor"]
 
 
 def test_the_dashboard_creates_rotates_and_shows_keys(api: Api) -> None:
@@ -312,6 +463,8 @@ def test_the_dashboard_creates_rotates_and_shows_keys(api: Api) -> None:
     )
     assert days["left"] < 1
     assert [each["action"] for each in entries(api)] == ["key.rotate", "key.create"]
+    assert entries(api)[1]["target"] == str(stored["id"])
+    assert entries(api)[0]["after"]["name"] == "Bo"
     assert new[0] not in str(api.books.rows("SELECT * FROM billhook.audit_log"))
 
 

@@ -74,6 +74,7 @@ _ANY_VALID = """
 SELECT EXISTS (
     SELECT FROM billhook.api_keys
     WHERE kind = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+      AND role = 'admin' AND environments @> '{test,live}'
 )
 """
 
@@ -203,7 +204,7 @@ class ApiKeys:
         return found
 
     async def seed(self, settings: Settings) -> None:
-        """Store the keys from the settings if there is no valid key of their kind.
+        """Store the keys from the settings if there is no valid key of their kind with all rights.
 
         A revoked key stays revoked, even if it is still in the settings.
         """
@@ -216,7 +217,7 @@ class ApiKeys:
                 await self._insert(kind, secret.get_secret_value(), "from the settings", None)
 
     async def has_any(self, kind: Kind) -> bool:
-        """Whether there is a valid key of that kind."""
+        """Whether there is a valid key of that kind with all rights."""
         async with self._database.connection() as connection:
             found = bool(await connection.fetchval(_ANY_VALID, kind))
         return found or bool(await self._read_insforge(kind))

@@ -39,8 +39,9 @@ _LONGEST = 500
 """Characters of a text in a request; longer ones are cut."""
 _LEVELS = 20
 _LARGEST = 2**63
-_HIDDEN = frozenset({"secretkey", "secret_key", "credential", "password", "token", "email"})
-"""Entries can't be changed, so they must not contain personal data that may have to be erased."""
+_HIDDEN = ("secret", "password", "token", "credential", "email", "confirmurl", "claims")
+"""Parts of the names of fields that are hidden. Entries can't be changed, so they must not contain
+secrets, nor personal data that may have to be erased."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,9 +91,9 @@ class AuditLog:
             yield change
         except Exception as error:
             change.error = error
-            raise
-        finally:
             await self.end(change)
+            raise
+        await self.end(change)  # not if it was cancelled: then nobody knows
 
     async def begin(
         self,
@@ -162,16 +163,16 @@ class AuditLog:
 
 async def _row(
     connection: Connection, row: Row | None, environment: Environment | None, key: str | None
-) -> dict[str, Any] | None:
+) -> Any:
     if row is None:
         return None
-    found: dict[str, Any] | None = await connection.fetchval(
+    found = await connection.fetchval(
         f"SELECT pg_catalog.to_jsonb(t) - 'raw'::text FROM payments.{row.table} AS t"  # noqa: S608
         f" WHERE t.environment = $1 AND t.{row.key} = $2",
         environment,
         key,
     )
-    return found
+    return _clean(found)
 
 
 def _clean(value: object, levels: int = _LEVELS) -> Any:
@@ -179,7 +180,7 @@ def _clean(value: object, levels: int = _LEVELS) -> Any:
     The request may be anything, also what the route then refuses."""
     if isinstance(value, Mapping):
         return {
-            _text(str(name)): "****" if str(name).lower() in _HIDDEN else _clean(each, levels - 1)
+            _text(str(name)): "****" if _is_hidden(str(name), each) else _clean(each, levels - 1)
             for name, each in value.items()
             if levels > 0
         }
@@ -194,6 +195,10 @@ def _clean(value: object, levels: int = _LEVELS) -> Any:
     return _text(str(value))
 
 
+def _is_hidden(name: str, value: object) -> bool:
+    return value is not None and any(part in name.lower() for part in _HIDDEN)
+
+
 def _text(text: str) -> str:
     """`text` without secrets, cut, with a mark for what PostgreSQL cannot store."""
     shown = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", redact(text))
@@ -201,7 +206,7 @@ def _text(text: str) -> str:
 
 
 def _found(result: object, names: tuple[str, ...]) -> str | None:
-    """The text at these names in a JSON object."""
+    """The value at these names in a JSON object."""
     for name in names:
         result = result.get(name) if isinstance(result, Mapping) else None
-    return result if names and isinstance(result, str) else None
+    return str(result) if names and result is not None else None

@@ -138,11 +138,11 @@ def reads(handler: Handler) -> Handler:
     return handler
 
 
-def needs(role: KeyRole) -> Callable[[Handler], Handler]:
-    """Declare a handler that only reads, but not for every role."""
+def needs(role: KeyRole, *, of_both: bool = False) -> Callable[[Handler], Handler]:
+    """Declare a handler that only reads, but not for every role. Arguments: see `Need`."""
 
     def declare(handler: Handler) -> Handler:
-        _needs[handler] = Need(role)
+        _needs[handler] = Need(role, of_both=of_both)
         return handler
 
     return declare

@@ -13,6 +13,7 @@ from billhook.cli import asking
 from billhook.cli.dev_run import server_settings
 from billhook.cli.options import AsJson, Yes
 from billhook.cli.output import as_wire, show_json
+from billhook.cli.recording import recorded
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
@@ -54,7 +55,14 @@ def restore(
     from billhook.mirror import archives
 
     asking.confirm("The environment's current rows will be archived. Continue?", yes)
-    print(f"{_run(lambda database: archives.restore(database, archive_id))} rows restored.")
+
+    async def work(database: Database) -> int:
+        async with recorded(database, "archive.restore", archive_id) as change:
+            rows = await archives.restore(database, archive_id)
+            change.result = {"rows": rows}
+            return rows
+
+    print(f"{_run(work)} rows restored.")
 
 
 def _run(work: Callable[[Database], Awaitable[T]]) -> T:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -16,13 +14,14 @@ from billhook.cli.dev_run import server_settings
 from billhook.cli.duration import parse_duration
 from billhook.cli.options import AsJson
 from billhook.cli.output import as_wire, show_json, show_table
+from billhook.cli.recording import recorded
 from billhook.errors import BillhookError
 from billhook.settings import ENVIRONMENTS, Environment
 
 # Imported when a command runs, to keep shell completion fast.
 if TYPE_CHECKING:
     from billhook.access.api_keys import ApiKey, ApiKeys, Kind
-    from billhook.access.audit import AuditLog
+    from billhook.postgres import Database
 
 app = typer.Typer(help="Create, list and revoke admin and anonymous keys.", no_args_is_help=True)
 
@@ -151,26 +150,20 @@ def _changed(
         key_of: the key in what `work` returns.
         key_id: the key that is changed; None if one is created.
     """
-    from billhook.access.permissions import Grant, Need
 
-    async def recorded(keys: ApiKeys, log: AuditLog) -> T:
-        need = Need("admin", action, target="key" if key_id else None, made=("id",))
-        person = Grant(f"{getpass.getuser()}@{socket.gethostname()}")
-        async with log.recorded(
-            need, person, None, via="cli", address=None, parameters={"key": key_id}
-        ) as change:
+    async def entered(keys: ApiKeys, database: Database) -> T:
+        async with recorded(database, action, key_id) as change:
             found = await work(keys)
             change.result = as_wire(key_of(found))
             return found
 
-    return _with_keys(recorded)
+    return _with_keys(entered)
 
 
-def _with_keys(work: Callable[[ApiKeys, AuditLog], Awaitable[T]]) -> T:
+def _with_keys(work: Callable[[ApiKeys, Database], Awaitable[T]]) -> T:
     import asyncpg
 
     from billhook.access.api_keys import ApiKeys
-    from billhook.access.audit import AuditLog
     from billhook.access.secrets import SecretStore
     from billhook.postgres import Database
 
@@ -179,8 +172,7 @@ def _with_keys(work: Callable[[ApiKeys, AuditLog], Awaitable[T]]) -> T:
         database = Database(settings.database_url.get_secret_value(), pool_size=1)
         await database.open()
         try:
-            keys = ApiKeys(database, SecretStore(database, settings))
-            return await work(keys, AuditLog(database))
+            return await work(ApiKeys(database, SecretStore(database, settings)), database)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
             raise BillhookError(
                 "The database has no Billhook schema yet.", next_actions="Run: billhook migrate"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from billhook.access.permissions import KeyRole, Need, need_of
+from billhook.access.permissions import READ, KeyRole, Need, need_of
 from billhook.dashboard.links import StripeLinks, page_of
 from billhook.dashboard.rendering import Templates
 from billhook.dashboard.sessions import Notice, Session, Sessions
@@ -62,7 +62,9 @@ class Visit:
         self.says: Notice | None = self.session.notice if self.session else None
         """The notice of the last action, if the page shows it."""
         self.failure: BillhookError | None = None
-        """Why the action failed, if the response does not say so by its status."""
+        """Why the action failed, if no exception says so."""
+        self.made: Mapping[str, object] | None = None
+        """What the action created, for the audit log."""
 
     @property
     def services(self) -> Services:
@@ -96,6 +98,11 @@ class Visit:
     def may(self, role: KeyRole) -> bool:
         """Whether the signed-in administrator has this role in this environment."""
         return self.session is not None and self.session.grant.may(Need(role), self.environment)
+
+    @property
+    def sees_both(self) -> bool:
+        """Whether the signed-in administrator has access to test and live mode."""
+        return self.session is not None and self.session.grant.may(READ, None)
 
     @property
     def links(self) -> StripeLinks:
@@ -193,7 +200,9 @@ class Visit:
         return templates.render(template, visit=self, **values)
 
     def show(self, template: str, status: int = 200, **values: object) -> Response:
-        """A page or a part of one."""
+        """A page or a part of one. With an `error`, the action has failed."""
+        if isinstance(error := values.get("error"), BillhookError):
+            self.failure = error
         return HTMLResponse(self.render(template, **values), status)
 
     def error(self, error: BillhookError) -> Response:
@@ -274,8 +283,7 @@ async def _recorded(visit: Visit, need: Need, handler: Handler) -> Response:
         }
         response = await handler(visit)
         change.error = visit.failure
-        if change.error is None and response.status_code >= 400:
-            change.error = InvalidInput("The form was not accepted.")
+        change.result = visit.made
     return response
 
 

@@ -180,7 +180,7 @@ async def update_price(
 @router.delete(
     "/prices/{price_id}", dependencies=NO_QUERY, response_model=ArchivedPrice, responses=_CHANGE
 )
-@changes("price.archive", target="price_id", row=PRICE)
+@changes("price.update", target="price_id", row=PRICE)
 async def archive_price(
     environment: Environment, price_id: PathId, services: ServicesOf
 ) -> Response:

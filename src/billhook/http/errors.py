@@ -71,8 +71,13 @@ async def _known(request: Request, error: Exception) -> Response:
 async def _invalid(_request: Request, error: Exception) -> Response:
     """A path or query parameter that FastAPI rejected."""
     assert isinstance(error, RequestValidationError)
+    return answer(invalid(error))
+
+
+def invalid(error: RequestValidationError) -> InvalidInput:
+    """The error for a path or query parameter that FastAPI rejected."""
     found: list[Any] = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
-    return answer(InvalidInput(problems(found)))
+    return InvalidInput(problems(found))
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -30,7 +30,7 @@ _ERRORS = errors(400, 401, 403, 404, 409, 413, 429, 502, 503)
     responses=_ERRORS,
     openapi_extra=body_of(CreateRefund),
 )
-@changes("refund.create", role="support", made=("refund", "id"))
+@changes("refund.create", role="support", made=("refund", "refundId"))
 async def create(environment: Environment, request: Request, services: ServicesOf) -> Response:
     """Refund a payment: all that is left, a specific amount, or lines of its checkout or invoice.
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import orjson
 from fastapi import Depends, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -16,6 +17,7 @@ from billhook.access.audit import Change
 from billhook.access.auth import Caller, is_administrator
 from billhook.access.permissions import need_of
 from billhook.errors import InvalidInput
+from billhook.http.errors import invalid
 from billhook.models import NoQuery, WireModel
 from billhook.paths import decoded
 from billhook.reports.paging import Page
@@ -97,7 +99,7 @@ async def _end(
         return
     services: Services = request.app.state.services
     change.request = getattr(request.state, "billhook_body", None)
-    change.error = error
+    change.error = invalid(error) if isinstance(error, RequestValidationError) else error
     if response is not None and response.body:
         change.result = orjson.loads(response.body)
     await services.audit_log.end(change)

@@ -14,12 +14,15 @@ from billhook.kinds.reading import timestamp
 from billhook.models import MirroredRow, Payment, Subscription, Transaction, WebhookEvent
 from billhook.paths import encoded
 from billhook.postgres import Database
+from billhook.reports.lists.events import TYPES
 from billhook.reports.lists.labels import PaymentLabel, SubscriptionLabel
 from billhook.settings import Environment
 
 Tone = Literal["good", "wait", "bad", "quiet"]
 _MOST = 100
+"""The newest events that a timeline shows."""
 _FAILING = 200
+"""The newest failed events, among which those of a customer are looked for."""
 _OF_PAYMENT = ("payment_intent", "charge", "invoice", "checkout_session")
 _FINAL = ("succeeded", "refunded", "partially_refunded")
 
@@ -29,17 +32,16 @@ _RETRY = """LEFT JOIN LATERAL (
     FROM billhook.event_retries AS r
     WHERE r.environment = $1 AND r.event_id = e.event_id LIMIT 1) AS retry ON true"""
 _COLUMNS = """e.event_id, e.event_type, e.object_id, e.processing_status, e.attempt_count,
-    e.last_error, e.received_at, e.processed_at, e.updated_at,
-    e.payload ->> 'created'::text AS created, retry.next_at"""
+    e.last_error, e.received_at, e.processed_at, e.updated_at, retry.next_at"""
 _EVENTS = f"""
 SELECT {_COLUMNS}
 FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) AS of (type, id)
 CROSS JOIN LATERAL (
     SELECT t.*, t.provider_event_id AS event_id FROM payments.webhook_events AS t
     WHERE t.environment = $1 AND t.object_type = of.type AND t.object_id = of.id
-    LIMIT {_MOST}) AS e
+    ORDER BY t.received_at DESC, t.id DESC LIMIT {_MOST}) AS e
 {_RETRY}
-ORDER BY e.received_at, e.id LIMIT {_MOST}
+ORDER BY e.received_at DESC, e.id DESC LIMIT {_MOST}
 """  # noqa: S608
 _SESSION = """
 SELECT created_at, status, mode, last_error FROM payments.stripe_checkout_sessions
@@ -59,9 +61,13 @@ WHERE environment = $1 AND payment_intent_id = $3
 """
 _FAILED = f"""
 SELECT {_COLUMNS}
-FROM (SELECT t.*, t.provider_event_id AS event_id FROM payments.webhook_events AS t
-      WHERE t.provider = 'stripe' AND t.environment = $1 AND t.processing_status = 'failed'
-      LIMIT {_FAILING}) AS e
+FROM (SELECT t.*, t.provider_event_id AS event_id FROM ({TYPES}) AS known
+      CROSS JOIN LATERAL (
+          SELECT * FROM payments.webhook_events AS w
+          WHERE w.provider = 'stripe' AND w.environment = $1 AND w.event_type = known.event_type
+            AND w.processing_status = 'failed'
+          ORDER BY w.received_at DESC, w.id DESC LIMIT {_FAILING}) AS t
+      ORDER BY t.received_at DESC, t.id DESC LIMIT {_FAILING}) AS e
 {_RETRY}
 WHERE $2::text IS NULL OR e.object_id = $2
    OR e.payload #>> '{{data,object,customer}}'::text[] = $2

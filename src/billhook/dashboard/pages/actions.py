@@ -80,7 +80,7 @@ async def ask_refund(visit: Visit, *, error: BillhookError | None = None) -> Res
     )
 
 
-@changes("refund.create", role="support", target="reference")
+@changes("refund.create", role="support", made=("refund", "refundId"))
 async def refund(visit: Visit) -> Response:
     """Refund a payment."""
     services, environment = visit.services, visit.environment
@@ -99,6 +99,7 @@ async def refund(visit: Visit) -> Response:
     except BillhookError as error:
         _raise_if_ours(error)
         return await ask_refund(visit, error=error)
+    visit.made = made.model_dump(mode="json", by_alias=True)
     done = money(made.refund.amount, made.refund.currency)
     said = (
         f"{done} was refunded."

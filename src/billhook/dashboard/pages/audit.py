@@ -60,7 +60,7 @@ def _line(entry: AuditEntry) -> list[str]:
 
 
 def _json(value: object) -> str:
-    return "" if value is None else orjson.dumps(value).decode()
+    return "" if value is None else text(orjson.dumps(value).decode())
 
 
 def _grant(visit: Visit) -> Grant:

@@ -117,7 +117,7 @@ async def new_product(visit: Visit) -> Response:
     return visit.show("product_new.html", error=None, key=_key(visit), value=_nothing)
 
 
-@changes("product.create")
+@changes("product.create", made=("productId",))
 async def create_product(visit: Visit) -> Response:
     """Create a product at Stripe."""
     body: dict[str, Any] = {
@@ -140,6 +140,7 @@ async def create_product(visit: Visit) -> Response:
             key=_key(visit, error),
             value=visit.field,
         )
+    visit.made = made.model_dump(mode="json", by_alias=True)
     return await visit.go(
         f"/catalog/{encoded(made.product_id)}", f"{made.name} was created. Add a price."
     )
@@ -186,7 +187,7 @@ async def set_status(visit: Visit) -> Response:
     return await _change(visit, "status", change)
 
 
-@changes("price.create", target="product")
+@changes("price.create", made=("priceId",))
 async def create_price(visit: Visit) -> Response:
     """Add a price to a product at Stripe. Amounts are entered in the major unit."""
 
@@ -205,6 +206,7 @@ async def create_price(visit: Visit) -> Response:
         made = await catalog.create_price(
             services.database, services.gateway, visit.environment, parse(CreatePrice, body)
         )
+        visit.made = made.model_dump(mode="json", by_alias=True)
         return f"The price {made.price_id} was created."
 
     return await _change(visit, "price", change)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from starlette.responses import Response
 
 from billhook.access.api_keys import Kind
-from billhook.access.permissions import KEY_ROLES, KeyRole, changes
+from billhook.access.permissions import KEY_ROLES, KeyRole, changes, needs
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError, InvalidInput
 from billhook.settings import ENVIRONMENTS, Environment
@@ -18,25 +19,27 @@ _OVERLAP = timedelta(days=1)
 _LONGEST = 3650  # days
 
 
+@needs("viewer", of_both=True)
 async def listing(visit: Visit) -> Response:
     """All keys, by their last characters; the keys themselves are not stored."""
     return await _show(visit)
 
 
-@changes("key.create", of_both=True)
+@changes("key.create", of_both=True, made=("id",))
 async def create(visit: Visit) -> Response:
     """Create a key and show it once, in this response only."""
     kind: Kind = "admin" if visit.field("kind") == "admin" else "anonymous"
     role, environments = _role(visit), _environments(visit)
     if kind == "anonymous":
         role, environments = "admin", ENVIRONMENTS
-    _, made = await visit.services.api_keys.create(
+    key, made = await visit.services.api_keys.create(
         kind,
         name=visit.field("name")[:100] or None,
         role=role,
         environments=environments,
         expires_at=_expiry(visit),
     )
+    visit.made = asdict(key)
     return await _show(visit, made)
 
 
@@ -44,9 +47,10 @@ async def create(visit: Visit) -> Response:
 async def rotate(visit: Visit) -> Response:
     """Create a successor, show it once, and let the old key expire soon."""
     try:
-        _, made = await visit.services.api_keys.rotate(visit.request.path_params["key"], _OVERLAP)
+        key, made = await visit.services.api_keys.rotate(visit.request.path_params["key"], _OVERLAP)
     except BillhookError as error:
         return await visit.back("/keys", error)
+    visit.made = asdict(key)
     return await _show(visit, made)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from starlette.responses import RedirectResponse, Response
 
+from billhook.dashboard.links import page_of
 from billhook.dashboard.visit import Visit
 from billhook.errors import BillhookError
 from billhook.ledger import replaying
 from billhook.models import LISTS
-from billhook.paths import encoded
-from billhook.reports import lists
+from billhook.postgres import Database
+from billhook.reports import catalog, lists
 from billhook.reports.search import Found, search
+from billhook.settings import Environment
 
 _MOST = 200
 
@@ -36,31 +40,35 @@ async def show(visit: Visit) -> Response:
 
 async def _page(visit: Visit, text: str) -> str | None:
     """The page of the object whose id `text` is, if it exists."""
-    database, environment = visit.services.database, visit.environment
-    prefix, underscore, rest = text.partition("_")
-    if not (underscore and rest) or " " in text:
+    page = page_of(text)
+    if page is None or " " in text:
         return None
     try:
-        match prefix:
-            case "cus":
-                await lists.customer(database, environment, text)
-                return f"/customers/{encoded(text)}"
-            case "sub":
-                found = await lists.subscription(database, environment, text)
-                return f"/subscriptions/{encoded(text)}" if found else None
-            case "in":
-                await lists.mirrored_one(database, environment, LISTS["invoices"], text)
-                return f"/invoices/{encoded(text)}"
-            case "dp" | "du" | "pdp":
-                await lists.mirrored_one(database, environment, LISTS["disputes"], text)
-                return f"/disputes/{encoded(text)}"
-            case "evt":
-                await replaying.event(database, environment, text)
-                return f"/events/{encoded(text)}"
-            case "pi" | "ch" | "py" | "cs" | "re" | "pyr":
-                await lists.payment(database, environment, text)
-                return f"/transactions/{encoded(text)}"
+        exists = await _READERS[page.split("/")[1]](
+            visit.services.database, visit.environment, text
+        )
     except BillhookError as error:
         if error.status >= 500:
             raise
-    return None
+        return None
+    return page if exists else None
+
+
+async def _invoice(database: Database, environment: Environment, invoice_id: str) -> object:
+    return await lists.mirrored_one(database, environment, LISTS["invoices"], invoice_id)
+
+
+async def _dispute(database: Database, environment: Environment, dispute_id: str) -> object:
+    return await lists.mirrored_one(database, environment, LISTS["disputes"], dispute_id)
+
+
+_READERS: Mapping[str, Callable[[Database, Environment, str], Awaitable[object]]] = {
+    "transactions": lists.payment,
+    "customers": lists.customer,
+    "subscriptions": lists.subscription,
+    "invoices": _invoice,
+    "disputes": _dispute,
+    "catalog": catalog.product,
+    "events": replaying.event,
+}
+"""By the first step of the page: reads an object, or says that there is none."""

@@ -76,6 +76,7 @@ async def set_key(visit: Visit) -> Response:
             raise
         if isinstance(error, AnotherAccount):
             error.next_actions = "To connect it anyway, paste the key again and confirm."
+        visit.failure = error
         return await show(visit, status=error.status, error=error)
     await _begun(visit)
     if problem is not None:

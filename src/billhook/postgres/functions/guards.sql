@@ -54,7 +54,7 @@ END $$;
 
 CREATE OR REPLACE TRIGGER keep BEFORE UPDATE ON billhook.audit_log
     FOR EACH ROW WHEN (OLD.outcome IS NOT NULL
-        OR OLD.target <> NEW.target
+        OR (OLD.target IS NOT NULL AND OLD.target IS DISTINCT FROM NEW.target)
         OR to_jsonb(OLD) - '{target,outcome,ended_at,error,request,after}'::text[]
             IS DISTINCT FROM to_jsonb(NEW) - '{target,outcome,ended_at,error,request,after}'::text[])
     EXECUTE FUNCTION billhook.keep_audit_log();

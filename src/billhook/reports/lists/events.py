@@ -15,9 +15,10 @@ _NEWEST = Order((("t.received_at", "time"), ("t.id", "uuid")), descending=True)
 _ORDERS = {"newest": _NEWEST, "oldest": Order(_NEWEST.keys)}
 _TABLE = "payments.webhook_events"
 # The index of types leaves out what is pending: as good as nothing, once an event is applied.
-_TYPES = distinct("event_type", _TABLE, "environment = $1 AND processing_status <> 'pending'")
+TYPES = distinct("event_type", _TABLE, "environment = $1 AND processing_status <> 'pending'")
+"""A query: the types of events in the ledger."""
 _ALL_TYPES = f"""
-SELECT event_type FROM ({_TYPES}) AS of_type
+SELECT event_type FROM ({TYPES}) AS of_type
 UNION
 SELECT event_type FROM payments.webhook_events
 WHERE provider = 'stripe' AND environment = $1 AND processing_status = 'pending'
@@ -106,7 +107,7 @@ def _walks(
     if query.status in (None, "pending"):
         walks.append(Walk((*common, *fitting, "t.processing_status = 'pending'")))
     if query.status != "pending":
-        types = f"SELECT {its_type}::text AS event_type" if its_type else _TYPES
+        types = f"SELECT {its_type}::text AS event_type" if its_type else TYPES
         done = [query.status] if query.status else ["processed", "failed", "ignored"]
         each = (
             f"({types}) AS of_type CROSS JOIN "
