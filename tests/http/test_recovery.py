@@ -265,7 +265,9 @@ def test_a_gap_is_filled_although_the_pull_that_found_it_failed(
     """The cursor has passed the gap by then."""
     station.sync()
     station.work(lambda worker: worker.import_history("test"))
-    station.bought(20)
+    for _ in range(2):
+        station.bought(10)
+        station.control("advance", seconds=3600)
     away(station)
     monkeypatch.setattr(pulling, "_MOST", 10)
     monkeypatch.setattr(list_pages, "_PAGE", 10)
