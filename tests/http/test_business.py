@@ -191,6 +191,36 @@ def test_a_discount_that_applies_forever_is_fetched_and_reduces_mrr(
     assert station.books.rows("SELECT * FROM billhook.refreshes") == []
 
 
+def test_a_subscription_of_many_items_is_fetched_once_with_all_its_items(station: Station) -> None:
+    """Stripe shows the first ten."""
+    stripe = station.stripe.v1
+    product = stripe.products.create({"name": "Seats"})
+    prices = [
+        stripe.prices.create(
+            {
+                "currency": "eur",
+                "unit_amount": 100,
+                "recurring": {"interval": "month"},
+                "product": product.id,
+            }
+        ).id
+        for _ in range(13)
+    ]
+    customer = stripe.customers.create({})
+    given: Any = {"collection_method": "send_invoice", "days_until_due": 30}
+    given |= {"customer": customer.id, "items": [{"price": price} for price in prices]}
+    stripe.subscriptions.create(given)
+    station.pull()
+    station.control("advance", seconds=5)  # two states of one second have no order
+    station.refresh()
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+    items = station.books.row("SELECT count(*) AS n FROM payments.stripe_subscription_items")
+    assert items == {"n": 13}
+    assert station.books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": 1300}
+    moved = station.books.rows("SELECT kind, amount FROM payments.mrr_movements")
+    assert moved == [{"kind": "new", "amount": 1300}]
+
+
 def test_the_command_line_and_the_client_show_them(api: Api, linked: Billhook) -> None:
     subscribed(api)
     shown = linked("business", "--period", "today").out
