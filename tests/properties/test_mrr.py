@@ -184,6 +184,31 @@ def test_a_discount_counts_from_its_beginning_on_whenever_it_is_fetched(books: B
         assert books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": 3000}
 
 
+def test_more_items_than_an_event_shows_count_all_together_once_they_are_fetched(
+    books: Books,
+) -> None:
+    """Stripe's events contain the first ten."""
+    shown = subscription("sub_1", "cus_1", "usd", amount=1000, status="active")
+    (item,) = shown["items"]["data"]
+    items = [item | {"id": f"si_{number}"} for number in range(12)]
+    first = shown | {"items": {"data": items[:10], "has_more": True}}
+    assert_all_applied(books.apply(stripe.event("customer.subscription.created", first)))
+    assert movements(books) == []
+    assert books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": None}
+    books.fetch("subscription", shown | {"items": {"data": items}}, stripe.T0 + 2)
+    assert [(each["kind"], each["amount"]) for each in movements(books)] == [("new", 12000)]
+
+
+def test_an_event_does_not_say_what_more_items_than_it_shows_were_worth(books: Books) -> None:
+    now = subscription("sub_1", "cus_1", "usd", amount=1000, status="active")
+    (item,) = now["items"]["data"]
+    ten = {"data": [item | {"id": f"si_{number}"} for number in range(10)], "has_more": True}
+    now["items"]["has_more"] = False
+    told = stripe.event("customer.subscription.updated", now, at=DAY, previous={"items": ten})
+    assert_all_applied(books.apply(told))
+    assert [(each["kind"], each["amount"]) for each in movements(books)] == [("new", 1000)]
+
+
 def test_a_subscription_that_was_only_fetched_has_the_past_that_it_shows(books: Books) -> None:
     began = stripe.T0
     life = {"created": began, "trial_end": began + 7 * DAY, "status": "canceled"}

@@ -14,7 +14,7 @@ from billhook.projections.changes import SubscriptionState, value_of
 def state_of(
     subscription: StripeObject, at: int, previous: Mapping[str, Any] | None = None
 ) -> SubscriptionState | None:
-    """The state of a subscription at a time; None if it cannot be read.
+    """The state of a subscription at a time; None if it does not say.
 
     Args:
         previous: the event's `previous_attributes`.
