@@ -144,11 +144,21 @@ class Recurring:
                 changes[account][day] -= change
             for account, day, change in _changes(loaded | new, self.terms):
                 changes[account][day] += change
+        changed = {
+            account: {day: change for day, change in by_day.items() if change}
+            for account, by_day in changes.items()
+        }
+        first = {account: min(by_day) for account, by_day in changed.items() if by_day}
+        if missing := {
+            account: day
+            for account, day in first.items()
+            if day < self.loaded_from.get(account, day + 1)
+        }:
+            raise Missing(movements=missing)
         moved: dict[Account, dict[int, Movement]] = {}
         gone: list[str] = []
-        for account, by_day in changes.items():
-            if changed := {day: change for day, change in by_day.items() if change}:
-                self._move(account, changed, moved, gone)
+        for account in first:
+            self._move(account, changed[account], moved, gone)
         return moved, gone
 
     def _move(
@@ -159,8 +169,6 @@ class Recurring:
         gone: list[str],
     ) -> None:
         first = min(changes)
-        if first < self.loaded_from.get(account, first + 1):
-            raise Missing(movements={account: first})
         loaded = self.movements[account]
         earlier = max((day for day in loaded if day < first), default=None)
         now: dict[int, Movement] = {}

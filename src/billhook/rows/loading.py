@@ -96,8 +96,7 @@ class Wanted:
             self.locks.add(f"customer:{worth.customer_id}")
             self.states.add((worth.subscription_id, worth.at))
             self.discounts.update(worth.discounts)
-            first = worth.at if worth.had_from is None else min(worth.at, worth.had_from)
-            self._want_movements((worth.customer_id, worth.currency), day_of(first))
+            self._want_movements((worth.customer_id, worth.currency), day_of(worth.at))
         if changes.deleted is not None:
             self._want_object(changes.deleted)
             if changes.deleted[0] == "dispute":
