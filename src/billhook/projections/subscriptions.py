@@ -8,7 +8,7 @@ from typing import Any
 
 from billhook.kinds.reading import StripeObject, id_of
 from billhook.kinds.recurring import terms_of, worth_before, worth_of
-from billhook.projections.changes import SubscriptionState, value_of
+from billhook.projections.changes import SubscriptionState, Value
 
 
 def state_of(
@@ -41,7 +41,7 @@ def state_of(
     # Until this event, it was worth what the event says.
     return replace(
         state,
-        before=value_of(before.gross, before.period_amount, before.discounts),
+        before=Value(before.gross, before.period_amount, before.discounts),
         had=before.gross,
         had_from=before.counted_from if before.gross else None,
         had_to=None,

@@ -145,14 +145,15 @@ SELECT subscription_id, extract(epoch FROM at)::bigint AS at, rank, customer_id,
     extract(epoch FROM had_to)::bigint AS had_to
 FROM billhook.subscription_states WHERE environment = $1 AND event_id = ''
 """
-# Movements already follow from the states of those discounts.
+# Movements already follow from states with those discounts.
 _LATE_TERMS = """
 SELECT DISTINCT ON (d.discount_id) s.subscription_id, s.customer_id, s.currency,
     extract(epoch FROM s.at)::bigint AS at,
     d.discount_id, d.percent_off, d.amount_off, d.currency AS of_currency, d.forever
 FROM billhook.discounts d
-JOIN pg_temp.subscription_states s
-    ON s.environment = d.environment AND s.discounts ? d.discount_id
+JOIN pg_temp.subscription_states s ON s.environment = d.environment AND (
+    s.discounts ? d.discount_id
+    OR d.discount_id = ANY (pg_catalog.string_to_array(s.before, ' '::text)))
 WHERE d.environment = $1 AND NOT EXISTS (
     SELECT FROM pg_temp.discounts here
     WHERE here.environment = $1 AND here.discount_id = d.discount_id)
