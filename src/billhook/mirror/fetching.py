@@ -103,12 +103,12 @@ async def reader_of_account(
 async def reader_in_background(
     database: Database, gateway: Gateway, environment: Environment, lease: Lease | None = None
 ) -> StripeReader:
-    """As `reader_of_account`, for work that nobody asked for. It must not begin with a key from the
-    settings before a sync has connected its account.
+    """As `reader_of_account`, for work in the background. Before a sync has connected an account,
+    it must not use a key from the settings.
 
     Raises:
         PaymentConfigInvalid: there is no key, or it belongs to another account.
-        BillhookError: Stripe could not be asked for the key's account.
+        BillhookError: Stripe did not say to which account the key belongs.
     """
     reader = await reader_of_account(database, gateway, environment)
     assert reader.key is not None

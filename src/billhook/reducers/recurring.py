@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from billhook.kinds import Row
 from billhook.kinds.recurring import Terms, discounted
+from billhook.models.business import MovementKind
 from billhook.projections.changes import SubscriptionState, Value
 from billhook.reducers.missing import Account, Missing
 
-MovementKind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
 _DAY = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
 

@@ -23,7 +23,7 @@ from billhook.models import (
 )
 from billhook.models.queries import TransactionFigure
 from billhook.postgres import Database
-from billhook.reports.counted import COUNTS, DAY, FIGURES
+from billhook.reports.counted import COUNTS, DAY, FIGURES, SHARES
 from billhook.reports.overview import SUBSCRIPTIONS
 from billhook.reports.periods import Period, Span, between, buckets_of, period_of, usual_bucket
 from billhook.settings import Environment
@@ -31,18 +31,14 @@ from billhook.settings import Environment
 _LOST = FIGURES["lost"]
 
 
-_OF_PAYMENTS: tuple[TransactionFigure, ...] = ("payments", "refunds", "failed", "recovered")
-
-
-def _filtered(figure: TransactionFigure) -> str:
+def _filtered(figure: TransactionFigure, share: str) -> str:
     """The amount and the number of a figure, of rows that count."""
-    where = FIGURES[figure].of_day
-    return f"""coalesce(pg_catalog.sum(amount) FILTER (WHERE {where}), 0) AS {figure}_amount,
-    count(*) FILTER (WHERE {where}) AS {figure}_number"""
+    return f"""coalesce(pg_catalog.sum(amount) FILTER (WHERE {share}), 0) AS {figure}_amount,
+    count(*) FILTER (WHERE {share}) AS {figure}_number"""
 
 
 _PAYMENTS = f"""
-SELECT {DAY} AS day, currency, {", ".join(map(_filtered, _OF_PAYMENTS))}
+SELECT {DAY} AS day, currency, {", ".join(_filtered(*each) for each in SHARES.items())}
 FROM payments.transactions
 WHERE environment = $1 AND {DAY} BETWEEN $2 AND $3 AND {COUNTS}
 GROUP BY 1, 2
@@ -69,16 +65,16 @@ FROM payments.customers
 WHERE provider = 'stripe' AND environment = $1 AND {_IN_DAYS}
 GROUP BY 1
 """  # noqa: S608
+# What it is now (the rows without a day), and how it has changed since the period began, so that
+# the cost does not grow with the history. One statement, so that both are of one moment.
 _MOVEMENTS = """
 SELECT day, currency, kind, pg_catalog.sum(amount) AS amount, count(*) AS number
 FROM payments.mrr_movements WHERE environment = $1 AND day >= $2
 GROUP BY 1, 2, 3
-"""
-# What it is now, and how it changed after the period: so the cost does not grow with the history.
-_NOW = """
-SELECT currency, pg_catalog.sum(mrr) AS amount, count(*) AS number
+UNION ALL
+SELECT NULL, currency, NULL, pg_catalog.sum(mrr), count(*)
 FROM payments.mrr_movements WHERE environment = $1 AND latest AND mrr > 0
-GROUP BY 1
+GROUP BY currency
 """
 _PAYING = """
 SELECT currency, count(*) AS subscriptions,
@@ -178,7 +174,7 @@ class _Found:
         args = (self._environment, *self._days)
         async with self._database.connection() as connection:
             for row in await connection.fetch(_PAYMENTS, *args):
-                for figure in _OF_PAYMENTS:
+                for figure in SHARES:
                     amount, number = row[f"{figure}_amount"], row[f"{figure}_number"]
                     self._add(row["currency"], row["day"], figure, amount, number)
             for query, counted in ((_LOST_BY_DAY, "lost"), (_DISPUTES, "opened")):
@@ -189,9 +185,11 @@ class _Found:
         environment = self._environment
         async with self._database.connection() as connection:
             for row in await connection.fetch(_MOVEMENTS, environment, self._days[0]):
-                self._add(row["currency"], row["day"], row["kind"], row["amount"], row["number"])
-            for row in await connection.fetch(_NOW, environment):
-                self._current[row["currency"]] = int(row["amount"]), row["number"]
+                day, currency, kind, amount, number = row
+                if day is None:
+                    self._current[currency] = int(amount), number
+                else:
+                    self._add(currency, day, kind, amount, number)
             for row in await connection.fetch(_CUSTOMERS, environment, *self._days):
                 self.customers[row["day"]] = row["number"]
 

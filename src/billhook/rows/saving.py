@@ -182,7 +182,7 @@ def _add_recurring(rows: Rows, state: State, result: Result) -> None:
             _add(rows, SUBSCRIPTION_STATES.label, row)
     for terms in state.recurring.new_terms.values():
         _add(rows, DISCOUNTS.label, asdict(terms))
-    for row_id in result.still:
+    for row_id in result.gone_movements:
         _add(rows, f"{MRR_MOVEMENTS.label}_deleted", row_id)
     for (customer, currency), movements in result.movements.items():
         for day, movement in movements.items():
