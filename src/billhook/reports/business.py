@@ -23,7 +23,7 @@ from billhook.models import (
 )
 from billhook.models.queries import TransactionFigure
 from billhook.postgres import Database
-from billhook.reports.counted import COUNTS, DAY, FIGURES, SHARES
+from billhook.reports.counted import COUNTS, DAY, FAILED_BEFORE, FIGURES, SHARES
 from billhook.reports.overview import SUBSCRIPTIONS
 from billhook.reports.periods import Period, Span, between, buckets_of, period_of, usual_bucket
 from billhook.settings import Environment
@@ -31,16 +31,28 @@ from billhook.settings import Environment
 _LOST = FIGURES["lost"]
 
 
-def _filtered(figure: TransactionFigure, share: str) -> str:
-    """The amount and the number of a figure, of rows that count."""
-    return f"""coalesce(pg_catalog.sum(amount) FILTER (WHERE {share}), 0) AS {figure}_amount,
-    count(*) FILTER (WHERE {share}) AS {figure}_number"""
+_OF_PAYMENTS: tuple[TransactionFigure, ...] = (*SHARES, "recovered")
 
 
+def _filtered(figure: TransactionFigure, of: str = "") -> str:
+    """The amount and the number of a figure, by type and status."""
+    share = SHARES[figure]
+    return f"""
+    coalesce(pg_catalog.sum({of}amount) FILTER (WHERE {share}), 0) AS {of or figure + "_"}amount,
+    coalesce(pg_catalog.sum({of}number) FILTER (WHERE {share}), 0) AS {of or figure + "_"}number"""
+
+
+# The rows come from the index in the order of their groups, so they are not sorted.
 _PAYMENTS = f"""
-SELECT {DAY} AS day, currency, {", ".join(_filtered(*each) for each in SHARES.items())}
-FROM payments.transactions
-WHERE environment = $1 AND {DAY} BETWEEN $2 AND $3 AND {COUNTS}
+SELECT day, currency, {", ".join(map(_filtered, SHARES))}, {_filtered("payments", "recovered_")}
+FROM (
+    SELECT {DAY} AS day, currency, type, status,
+        pg_catalog.sum(amount) AS amount, count(*) AS number,
+        pg_catalog.sum(amount) FILTER (WHERE {FAILED_BEFORE}) AS recovered_amount,
+        count(*) FILTER (WHERE {FAILED_BEFORE}) AS recovered_number
+    FROM payments.transactions
+    WHERE environment = $1 AND {DAY} BETWEEN $2 AND $3 AND {COUNTS}
+    GROUP BY 1, 2, 3, 4) AS counted
 GROUP BY 1, 2
 """  # noqa: S608
 _LOST_BY_DAY = f"""
@@ -174,7 +186,7 @@ class _Found:
         args = (self._environment, *self._days)
         async with self._database.connection() as connection:
             for row in await connection.fetch(_PAYMENTS, *args):
-                for figure in SHARES:
+                for figure in _OF_PAYMENTS:
                     amount, number = row[f"{figure}_amount"], row[f"{figure}_number"]
                     self._add(row["currency"], row["day"], figure, amount, number)
             for query, counted in ((_LOST_BY_DAY, "lost"), (_DISPUTES, "opened")):
@@ -204,10 +216,12 @@ class _Found:
                 self.statuses[row["status"]] = row["subscriptions"]
             self.trialing_customers = await connection.fetchval(_TRIALING, environment)
 
-    def _add(self, currency: str, day: date, figure: str, amount: Decimal, number: int) -> None:
+    def _add(
+        self, currency: str, day: date, figure: str, amount: Decimal, number: Decimal | int
+    ) -> None:
         of_amount, of_number = _NAMES[figure]
         sums = self._sums[currency][day]
-        sums[of_number] += number
+        sums[of_number] += int(number)
         if of_amount is not None:
             sums[of_amount] += int(amount)
 

@@ -28,10 +28,10 @@ SHARES: Mapping[TransactionFigure, str] = {
     "payments": _PAID,
     "refunds": "type = 'refund'",
     "failed": "type <> 'refund' AND status = 'failed'",
-    # It failed before it succeeded.
-    "recovered": f"{_PAID} AND failed_at IS NOT NULL",
 }
-"""Of the transactions that count, those of a figure."""
+"""Of the transactions that count, those of a figure, by type and status."""
+FAILED_BEFORE = "failed_at IS NOT NULL"
+"""Whether a payment failed before it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +50,6 @@ class Counted:
 
 FIGURES: Mapping[TransactionFigure, Counted] = {
     **{figure: Counted(f"{COUNTS} AND {share}") for figure, share in SHARES.items()},
+    "recovered": Counted(f"{COUNTS} AND {_PAID} AND {FAILED_BEFORE}"),
     "lost": Counted("amount_lost > 0", "disputed_at", "(disputed_at AT TIME ZONE 'UTC')::date"),
 }
