@@ -101,6 +101,9 @@ RUN_BY = {
         "sql": "tests/docs/test_upgrade_page.py",
     },
     "docs/how-to/privacy.md": {"sql": "tests/docs/test_privacy_page.py"},
+    "docs/explanation/business-figures.md": dict.fromkeys(
+        ("sh", "sql"), "tests/docs/test_business_figures_page.py"
+    ),
     "docs/explanation/history.md": {
         "sh": "tests/docs/test_history_page.py",
         "sql": "tests/docs/test_history_page.py",

@@ -3,7 +3,7 @@ tests/properties/test_business_life.py."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -15,7 +15,9 @@ from http_tokens import ADMIN_KEY, token
 from recovering import Station
 from stripe_events import event
 
-TODAY = datetime.now(UTC).date()
+
+def today() -> date:
+    return datetime.now(UTC).date()
 
 
 def subscribed(api: Api, name: str = "sub_1", amount: int = 2000, **more: Any) -> None:
@@ -54,7 +56,7 @@ def test_the_figures_of_a_month_are_compared_with_the_month_before(api: Api) -> 
     answer = api.admin("GET", "/test/business?period=this_month")
     assert answer.status_code == 200
     found = answer.json()["business"]
-    assert (found["period"], found["bucket"], found["until"]) == ("this_month", "day", str(TODAY))
+    assert (found["period"], found["bucket"], found["until"]) == ("this_month", "day", str(today()))
     (euros,) = found["currencies"]
     assert euros["total"]["mrrNew"] == euros["total"]["mrrEnd"] == 2000
     assert euros["previous"]["mrrEnd"] == 0
@@ -121,7 +123,7 @@ def test_who_churned_is_a_list(api: Api) -> None:
     subscribed(api, "sub_1", status="canceled")
     found = api.admin("GET", "/test/mrr-movements?kind=churn").json()["mrrMovements"]
     expected = {"customerId": "cus_sub_1", "currency": "eur", "kind": "churn"}
-    expected |= {"amount": -2000, "mrr": 0, "environment": "test", "day": str(TODAY)}
+    expected |= {"amount": -2000, "mrr": 0, "environment": "test", "day": str(today())}
     assert found == [expected | {"customerEmail": None, "customerName": None}]
     first = api.admin("GET", "/test/mrr-movements?limit=2")
     assert [each["kind"] for each in first.json()["mrrMovements"]] == ["churn", "new"]
@@ -191,6 +193,36 @@ def test_a_discount_that_applies_forever_is_fetched_and_reduces_mrr(
     assert station.books.rows("SELECT * FROM billhook.refreshes") == []
 
 
+def test_a_subscription_of_many_items_is_fetched_once_with_all_its_items(station: Station) -> None:
+    """Stripe shows the first ten."""
+    stripe = station.stripe.v1
+    product = stripe.products.create({"name": "Seats"})
+    prices = [
+        stripe.prices.create(
+            {
+                "currency": "eur",
+                "unit_amount": 100,
+                "recurring": {"interval": "month"},
+                "product": product.id,
+            }
+        ).id
+        for _ in range(13)
+    ]
+    customer = stripe.customers.create({})
+    given: Any = {"collection_method": "send_invoice", "days_until_due": 30}
+    given |= {"customer": customer.id, "items": [{"price": price} for price in prices]}
+    stripe.subscriptions.create(given)
+    station.pull()
+    station.control("advance", seconds=5)  # two states of one second have no order
+    station.refresh()
+    assert station.books.rows("SELECT * FROM billhook.refreshes") == []
+    items = station.books.row("SELECT count(*) AS n FROM payments.stripe_subscription_items")
+    assert items == {"n": 13}
+    assert station.books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": 1300}
+    moved = station.books.rows("SELECT kind, amount FROM payments.mrr_movements")
+    assert moved == [{"kind": "new", "amount": 1300}]
+
+
 def test_the_command_line_and_the_client_show_them(api: Api, linked: Billhook) -> None:
     subscribed(api)
     shown = linked("business", "--period", "today").out
@@ -201,9 +233,9 @@ def test_the_command_line_and_the_client_show_them(api: Api, linked: Billhook) -
     assert "No movements" in linked("mrr-movements", "--kind", "churn").out
     assert linked("transactions", "--figure", "failed", "--currency", "eur").out
     with Client(api.url, ADMIN_KEY) as client:
-        found = client.business("test", since=TODAY, until=TODAY, bucket="week")
+        found = client.business("test", since=today(), until=today(), bucket="week")
         assert (found.period, len(found.currencies[0].buckets)) == (None, 1)
-        (only,) = client.mrr_movements.all("test", kind="new", since=TODAY, until=TODAY)
+        (only,) = client.mrr_movements.all("test", kind="new", since=today(), until=today())
         assert only.mrr == 2000
         (paying,) = client.subscriptions.all("test", paying=True, currency="eur")
         assert paying.mrr == 2000

@@ -12,14 +12,16 @@ import pytest
 import insforge
 from api import Api
 from billhook.errors import BillhookError
+from billhook.kinds.subscriptions import SUBSCRIPTION
 from billhook.ledger import Ledger
 from billhook.mirror import refreshes
-from billhook.mirror.fetching import StripeReader
+from billhook.mirror.fetching import StripeReader, facts_of
 from billhook.mirror.rebuild import comparison, rebuild, replay
 from billhook.mirror.rebuild.replay import Replay
 from billhook.models import RebuildOrder, Rebuilt
 from billhook.postgres import Database
 from billhook.postgres.migrate import migrate
+from billhook.rows import apply_facts
 from books import Books, apply_one, final_state
 from cli import Billhook, billhook
 from http_tokens import ADMIN_KEY
@@ -261,6 +263,32 @@ def test_an_event_that_arrives_while_the_ledger_is_read_is_not_lost(
     monkeypatch.undo()
     assert differing(rebuilt(books)) == {}
     assert len(final_state(books)["transactions"]) == 6
+
+
+def test_a_discount_that_is_fetched_while_the_ledger_is_read_reduces_mrr(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = subscription(currency="eur", discounts=["di_1"])
+    shown["items"]["data"][0]["price"] |= {"unit_amount": 1000, "recurring": {"interval": "month"}}
+    books.apply(event("customer.subscription.created", shown))
+    coupon = {"id": "c_1", "duration": "forever", "percent_off": 50}
+    full = shown | {"discounts": [{"id": "di_1", "source": {"coupon": coupon}}]}
+    run = Replay.run
+
+    async def run_and_fetch(self: Replay) -> None:
+        await run(self)
+        monkeypatch.undo()
+        database = Database(books.dsn)
+        await database.open()
+        async with database.as_service() as connection:
+            facts = facts_of(SUBSCRIPTION, [full], T0 + 60)
+            await apply_facts(connection, "test", facts, outside_ledger=True)
+        await database.close()
+
+    monkeypatch.setattr(Replay, "run", run_and_fetch)
+    assert differing(rebuilt(books, swap=True)) == {}
+    moved = books.rows("SELECT kind, amount, mrr FROM payments.mrr_movements")
+    assert moved == [{"kind": "new", "amount": 1500, "mrr": 1500}]
 
 
 def test_an_event_that_waits_for_a_swap_reads_what_the_swap_has_written(

@@ -195,6 +195,25 @@ def test_what_stripe_no_longer_has_is_removed_after_stripe_confirmed(
     assert sum(row["deleted"] for row in rows) == 1
 
 
+def test_rows_of_an_adopted_database_that_stripe_does_not_list_are_removed(
+    synced: Api, account: Account
+) -> None:
+    """They have no version, beside rows that have one."""
+    account.fill(products=1)
+    sync(synced)
+    synced.books.execute("""
+        INSERT INTO payments.stripe_products (
+            environment, product_id, name, active, provider_event_at)
+        SELECT 'test', 'prod_gone' || n, 'Gone', true,
+            CASE WHEN n > 2 THEN now() - interval '1 hour' END
+        FROM generate_series(1, 4) AS n
+    """)
+    result = sync(synced)
+    assert result["connection"]["lastSyncStatus"] == "succeeded", result
+    (product,) = account.get("/v1/products")["data"]
+    assert names(synced, "stripe_products", "product_id") == [product["id"]]
+
+
 def test_a_row_that_events_brought_meanwhile_is_not_undone(synced: Api, account: Account) -> None:
     account.fill(customers=1)
     (known,) = account.get("/v1/customers")["data"]

@@ -4,7 +4,6 @@ that were analysed while they were empty."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import asyncpg
@@ -25,6 +24,10 @@ MOST = 300
 """Pages of one event: a few for each look-up, and for each entry of an index that it writes."""
 DEEPER = 2
 """An index of so many rows has one or two levels more than one of a few."""
+
+OLD = ("years1", "years2")
+DAYS = 3_000
+"""On so many, the subscriptions of these customers have changed."""
 
 _NO_AUTOVACUUM = """
     DO $$ DECLARE t regclass; BEGIN
@@ -78,6 +81,16 @@ _GROW = f"""
         livemode, object_type, object_id, processing_status, payload)
     SELECT 'stripe', 'test', 'evt_old' || n, 'customer.created', false, 'customer',
         'cus_old' || n, 'processed', '{{}}' FROM n;
+    INSERT INTO billhook.subscription_states (environment, subscription_id, at, rank, event_id,
+        customer_id, currency, period_amount, gross, discounts, had)
+    SELECT 'test', 'sub_' || name, to_timestamp({stripe.T0}) - days * interval '1 day', 1,
+        'evt_old' || days, 'cus_' || name, 'eur', 100 + days % 2, 100 + days % 2, '[]', 0
+    FROM unnest(ARRAY{list(OLD)}) AS name, generate_series(1, {DAYS}) AS days
+    ORDER BY md5(days::text);
+    INSERT INTO payments.mrr_movements (environment, customer_id, currency, day, kind, amount, mrr)
+    SELECT 'test', customer_id, currency, at::date,
+        CASE WHEN gross > 100 THEN 'expansion' ELSE 'contraction' END, 2 * gross - 201, gross
+    FROM billhook.subscription_states WHERE event_id LIKE 'evt_old%' ORDER BY md5(at::text);
     DROP TABLE n;
 """
 
@@ -118,7 +131,12 @@ def life(name: str) -> list[dict[str, Any]]:
     paid = {"metadata": team, "payment_intent": f"pi_{name}", **mine}
     intent = stripe.payment_intent(f"pi_{name}", latest_charge=f"ch_{name}", **mine)
     charge = stripe.charge(f"ch_{name}", payment_intent=f"pi_{name}", **mine)
-    subscription = stripe.subscription(f"sub_{name}", **mine)
+    begun = {"created": stripe.T0 - DAYS * 86400, "currency": "eur"}
+    subscription = stripe.subscription(f"sub_{name}", **mine, **begun)
+    subscription["items"]["data"][0]["price"] |= {
+        "unit_amount": 500,
+        "recurring": {"interval": "month"},
+    }
     invoice = stripe.invoice(f"in_{name}", **mine)
     refund = stripe.refund(f"re_{name}", payment_intent=f"pi_{name}", charge=f"ch_{name}")
     dispute = stripe.dispute(f"dp_{name}", charge=f"ch_{name}", payment_intent=f"pi_{name}")
@@ -169,12 +187,11 @@ def test_an_event_reads_as_few_pages_after_a_long_history(database_url: str, bef
         await prepare_connection(connection)
         await connection.execute(_NO_AUTOVACUUM)
         await connection.execute(before)
-        names = (f"n{each}" for each in itertools.count())
-        for _ in range(6):  # plans are made, and kept after the fifth time
-            small = await pages_by_type(connection, next(names))
+        for number in range(6):  # plans are made, and kept after the fifth time
+            small = await pages_by_type(connection, f"n{number}")
         await connection.execute(_GROW, timeout=600)
-        for _ in range(2):
-            large = await pages_by_type(connection, next(names))
+        for name in OLD:
+            large = await pages_by_type(connection, name)
         await connection.close()
         return small, large
 

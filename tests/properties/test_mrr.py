@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from hypothesis import given, settings
@@ -83,13 +84,17 @@ def worth(event: dict[str, Any]) -> int:
     return shown["items"]["data"][0]["price"]["unit_amount"] if paid else 0
 
 
+def day_of(at: int) -> date:
+    return datetime.fromtimestamp(at, UTC).date()
+
+
 def expected(lives: list[Events]) -> list[dict[str, Any]]:
-    """Told anew, from the lives as they happened."""
+    """Computed from the events in their real order."""
     at_end_of: dict[tuple[str, str], dict[date, dict[str, int]]] = defaultdict(dict)
     for life in lives:
         for event in life:
             shown = event["data"]["object"]
-            day = date.fromtimestamp(event["created"] // DAY * DAY)
+            day = day_of(event["created"])
             of = at_end_of[shown["customer"], shown["currency"]]
             of.setdefault(day, {})[shown["id"]] = worth(event)
     found = []
@@ -153,6 +158,69 @@ def test_repeated_events_change_nothing(books: Books) -> None:
     holds()
 
 
+def fetches(life: Events) -> list[tuple[dict[str, Any], int]]:
+    """What Stripe answered between the events, and when."""
+    times = [event["created"] for event in life[1:]] + [life[-1]["created"] + DAY]
+    return [
+        (event["data"]["object"], event["created"] + 5)
+        for event, following in zip(life, times, strict=True)
+        if event["created"] + 5 < following
+    ]
+
+
+def test_what_is_fetched_between_events_changes_no_movement(books: Books) -> None:
+    @settings(max_examples=EXAMPLES)
+    @given(lives(), st.randoms())
+    def holds(told: list[Events], chance: Any) -> None:
+        books.execute(WIPE)
+        facts: list[Any] = [event for life in told for event in life]
+        facts += [each for life in told for each in fetches(life) if chance.random() < 0.5]
+        chance.shuffle(facts)
+        for fact in facts:
+            apply(books, fact)
+        assert movements(books) == expected(told)
+
+    holds()
+
+
+def test_a_fetched_state_ends_what_came_before_it_in_any_order(books: Books) -> None:
+    """The event that did so is missing, and Stripe answered what the first event had said."""
+    first = subscription("sub_1", "cus_1", "usd", amount=1000, status="active")
+    second = subscription("sub_1", "cus_1", "usd", amount=2500, status="active")
+    created = stripe.event("customer.subscription.created", first)
+    changed = stripe.event("customer.subscription.updated", second, at=3 * DAY)
+    for order in itertools.permutations([created, changed, (first, stripe.T0 + 5 * DAY)]):
+        books.execute(WIPE)
+        for fact in order:
+            apply(books, fact)
+        assert [(each["amount"], each["mrr"]) for each in movements(books)] == [
+            (1000, 1000),
+            (1500, 2500),
+            (-1500, 1000),
+        ]
+
+
+def apply(books: Books, fact: Any) -> None:
+    """An event, or an object and when it was fetched."""
+    if isinstance(fact, tuple):
+        books.fetch("subscription", *fact)
+    else:
+        assert_all_applied(books.apply(fact))
+
+
+def test_the_past_that_an_event_tells_is_after_its_own_discounts(books: Books) -> None:
+    """As they were before the event."""
+    books.execute("INSERT INTO billhook.discounts VALUES ('test', 'di_1', '50', NULL, NULL, true)")
+    now = subscription("sub_1", "cus_1", "usd", amount=3000, status="active")
+    previous = {"discounts": ["di_1"]}
+    told = stripe.event("customer.subscription.updated", now, at=9 * DAY, previous=previous)
+    assert_all_applied(books.apply(told))
+    assert [(each["amount"], each["mrr"]) for each in movements(books)] == [
+        (1500, 1500),
+        (1500, 3000),
+    ]
+
+
 def test_a_discount_counts_from_its_beginning_on_whenever_it_is_fetched(books: Books) -> None:
     """Until then, only its id is known."""
     now = subscription("sub_1", "cus_1", "usd", amount=3000, status="active", discounts=["di_1"])
@@ -184,6 +252,31 @@ def test_a_discount_counts_from_its_beginning_on_whenever_it_is_fetched(books: B
         assert books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": 3000}
 
 
+def test_more_items_than_an_event_shows_count_all_together_once_they_are_fetched(
+    books: Books,
+) -> None:
+    """Stripe's events contain the first ten."""
+    shown = subscription("sub_1", "cus_1", "usd", amount=1000, status="active")
+    (item,) = shown["items"]["data"]
+    items = [item | {"id": f"si_{number}"} for number in range(12)]
+    first = shown | {"items": {"data": items[:10], "has_more": True}}
+    assert_all_applied(books.apply(stripe.event("customer.subscription.created", first)))
+    assert movements(books) == []
+    assert books.row("SELECT mrr FROM payments.stripe_subscriptions") == {"mrr": None}
+    books.fetch("subscription", shown | {"items": {"data": items}}, stripe.T0 + 2)
+    assert [(each["kind"], each["amount"]) for each in movements(books)] == [("new", 12000)]
+
+
+def test_an_event_does_not_say_what_more_items_than_it_shows_were_worth(books: Books) -> None:
+    now = subscription("sub_1", "cus_1", "usd", amount=1000, status="active")
+    (item,) = now["items"]["data"]
+    ten = {"data": [item | {"id": f"si_{number}"} for number in range(10)], "has_more": True}
+    now["items"]["has_more"] = False
+    told = stripe.event("customer.subscription.updated", now, at=DAY, previous={"items": ten})
+    assert_all_applied(books.apply(told))
+    assert [(each["kind"], each["amount"]) for each in movements(books)] == [("new", 1000)]
+
+
 def test_a_subscription_that_was_only_fetched_has_the_past_that_it_shows(books: Books) -> None:
     began = stripe.T0
     life = {"created": began, "trial_end": began + 7 * DAY, "status": "canceled"}
@@ -192,7 +285,7 @@ def test_a_subscription_that_was_only_fetched_has_the_past_that_it_shows(books: 
     books.fetch("subscription", ended, began + 90 * DAY)
     kinds = [(each["kind"], each["amount"]) for each in movements(books)]
     assert kinds == [("new", 3000), ("churn", -3000)]
-    days = [(each["day"] - date.fromtimestamp(began)).days for each in movements(books)]
+    days = [(each["day"] - day_of(began)).days for each in movements(books)]
     assert days == [7, 40]
     # What events of that time say takes precedence.
     trial = ended | {"status": "trialing", "canceled_at": None, "ended_at": None}
@@ -208,5 +301,5 @@ def test_a_subscription_that_was_only_fetched_has_the_past_that_it_shows(books: 
             ),
         )
     )
-    days = [(each["day"] - date.fromtimestamp(began)).days for each in movements(books)]
+    days = [(each["day"] - day_of(began)).days for each in movements(books)]
     assert days == [8, 90]

@@ -25,6 +25,7 @@ CUSTOMER = Kind(
     ),
     path="/v1/customers",
     expand=("invoice_settings.default_payment_method", "default_source"),
+    keeps_expanded=True,
     changed_by=("customer.created", "customer.updated"),
     deleted_by=("customer.deleted",),
     keeps_deleted=True,

@@ -153,6 +153,7 @@ class Kind:
         by_created: its list can be limited to a range of `created`.
         variants: the requests that give the whole list together.
         expand: what a sync and a refresh ask for in full.
+        keeps_expanded: its row keeps that until an event names another id.
         changed_by: event types whose object is its new state.
         deleted_by: event types after which it no longer exists at Stripe.
         keeps_deleted: deleted objects keep their row, marked `deleted`, instead of losing it.
@@ -184,6 +185,7 @@ class Kind:
     by_created: bool = True
     variants: tuple[Mapping[str, Any], ...] = ({},)
     expand: tuple[str, ...] = ()
+    keeps_expanded: bool = False
     keeps_deleted: bool = False
     has_provider: bool = False
     customer: str | None = None

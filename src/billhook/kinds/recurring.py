@@ -13,7 +13,8 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
-from billhook.kinds.reading import StripeObject, entries, hash_of, id_of, integer, text, timestamp
+from billhook.kinds.reading import StripeObject, hash_of, id_of, integer, text, timestamp
+from billhook.kinds.subscriptions import ITEMS
 
 MONTHS = {
     "day": Fraction(12, 365),
@@ -72,8 +73,10 @@ class Worth:
 
 
 def worth_of(subscription: StripeObject) -> Worth | None:
-    """Read a subscription. None if it has no customer or no currency."""
-    items = entries(subscription.get("items"))
+    """Read a subscription. None if it has no customer, no currency or not all of its items."""
+    if not ITEMS.complete(subscription):
+        return None
+    items = ITEMS.entries(subscription)
     customer, currency = id_of(subscription.get("customer")), _currency(subscription, items)
     if customer is None or currency is None:
         return None
@@ -215,7 +218,7 @@ def _counted(subscription: StripeObject) -> tuple[int | None, int | None]:
     status = subscription.get("status")
     stopped = timestamp(subscription.get("canceled_at")) or timestamp(subscription.get("ended_at"))
     is_over = status == "canceled" or (
-        status in _PAID and _is_ending(subscription, entries(subscription.get("items")))
+        status in _PAID and _is_ending(subscription, ITEMS.entries(subscription))
     )
     if hash_of(subscription.get("pause_collection")) or not (is_over or status in _PAID):
         return None, None

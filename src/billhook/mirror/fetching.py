@@ -103,12 +103,12 @@ async def reader_of_account(
 async def reader_in_background(
     database: Database, gateway: Gateway, environment: Environment, lease: Lease | None = None
 ) -> StripeReader:
-    """As `reader_of_account`, for work that nobody asked for. It must not begin with a key from the
-    settings before a sync has connected its account.
+    """As `reader_of_account`, for work in the background. Before a sync has connected an account,
+    it must not use a key from the settings.
 
     Raises:
         PaymentConfigInvalid: there is no key, or it belongs to another account.
-        BillhookError: Stripe could not be asked for the key's account.
+        BillhookError: Stripe did not say to which account the key belongs.
     """
     reader = await reader_of_account(database, gateway, environment)
     assert reader.key is not None
@@ -242,10 +242,16 @@ async def fetch(reader: StripeReader, kind: Kind, object_id: str) -> Fetched | N
     """
     if kind.is_its_children:
         return await _fetch_children(reader, kind, object_id)
-    fetched = await reader.find(kind.name, path_of(kind, object_id))
+    # Stripe rejects expanding a deleted object.
+    params = {} if kind.keeps_deleted else _expanded(kind)
+    fetched = await reader.find(kind.name, path_of(kind, object_id), params)
     if fetched is not None and kind.exists(fetched.data):
         await complete_children(reader, kind, fetched.data)
     return fetched
+
+
+def _expanded(kind: Kind) -> dict[str, Any]:
+    return {"expand": list(kind.expand)} if kind.expand else {}
 
 
 async def _fetch_children(reader: StripeReader, kind: Kind, object_id: str) -> Fetched | None:
@@ -286,10 +292,8 @@ async def refresh(reader: StripeReader, kind: Kind, object_id: str) -> Refreshed
         BillhookError: the request failed.
     """
     fetched = await fetch(reader, kind, object_id)
-    if fetched is not None and kind.expand and fetched.data.get("deleted") is not True:
-        # Only now: Stripe rejects expanding a deleted object.
-        params = {"expand": list(kind.expand)}
-        fetched = await reader.find(kind.name, path_of(kind, object_id), params)
+    if kind.keeps_deleted and fetched is not None and fetched.data.get("deleted") is not True:
+        fetched = await reader.find(kind.name, path_of(kind, object_id), _expanded(kind))
     if fetched is None:
         # The SDK does not expose the time of a 404.
         at = (await reader.get("account", "/v1/account", {})).at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Set as AbstractSet
-from operator import itemgetter
+from typing import Any
 
 import asyncpg
 
@@ -16,7 +16,11 @@ from billhook.mirror.fetching import StripeReader
 from billhook.postgres import LONG_PATIENCE
 
 _BATCH = 1_000
-_AGE = itemgetter("at")
+
+
+def _age(row: asyncpg.Record) -> tuple[bool, Any]:
+    """Rows of an adopted database have no time: they are the oldest."""
+    return row["at"] is not None, row["at"]
 
 
 async def unlisted(
@@ -40,5 +44,5 @@ async def unlisted(
                 total += 1
                 found.append(row)
                 if len(found) >= 2 * most:
-                    found = heapq.nsmallest(most, found, key=_AGE)
-    return heapq.nsmallest(most, found, key=_AGE), total
+                    found = heapq.nsmallest(most, found, key=_age)
+    return heapq.nsmallest(most, found, key=_age), total

@@ -30,7 +30,7 @@ PeriodName = Literal[
 ]
 Bucket = Literal["day", "week", "month"]
 MovementKind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
-LONGEST = 1098
+LONGEST = 1096
 """Days of a period: three years, one of them a leap year."""
 
 

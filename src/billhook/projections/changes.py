@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from billhook.kinds import Kind, Row
 from billhook.kinds.reading import StripeObject, Subject
@@ -161,6 +161,22 @@ class PaymentChange:
 Record = Literal["always", "if changed", "never"]
 
 
+class Value(NamedTuple):
+    """What may differ between two states of a subscription. Stored as text."""
+
+    gross: int
+    period_amount: int
+    discounts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Value:
+        gross, period_amount, *discounts = text.split(" ")
+        return cls(int(gross), int(period_amount), tuple(discounts))
+
+    def __str__(self) -> str:
+        return " ".join([str(self.gross), str(self.period_amount), *self.discounts])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionState:
     """From `at` on, a subscription is worth so much a month.
@@ -173,8 +189,8 @@ class SubscriptionState:
         had, had_from, had_to: before this state, it was worth so much, since and until when. It
             counts only if no earlier state is known.
         terms: of those discounts that the object contains in full.
-        record: what was fetched without a change is not recorded, and what a rebuild shows again
-            was recorded before.
+        record: what was fetched again without a change is not recorded, and what a rebuild shows
+            again was recorded before.
     """
 
     subscription_id: str
@@ -184,7 +200,7 @@ class SubscriptionState:
     period_amount: int
     gross: int
     discounts: tuple[str, ...] = ()
-    before: str | None = None
+    before: Value | None = None
     had: int = 0
     had_from: int | None = None
     had_to: int | None = None
@@ -192,14 +208,13 @@ class SubscriptionState:
     record: Record = "always"
 
     @property
-    def value(self) -> str:
-        """What may differ between two states of a subscription."""
-        return value_of(self.gross, self.period_amount, self.discounts)
+    def value(self) -> Value:
+        return Value(self.gross, self.period_amount, self.discounts)
 
-
-def value_of(gross: int, period_amount: int, discounts: tuple[str, ...]) -> str:
-    """As text, for comparison."""
-    return " ".join([str(gross), str(period_amount), *discounts])
+    @property
+    def past(self) -> Value:
+        """What it was worth before, as `had`."""
+        return self.before or Value(self.had, self.period_amount, self.discounts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 from billhook.kinds.reading import StripeObject, id_of
 from billhook.kinds.recurring import terms_of, worth_before, worth_of
-from billhook.projections.changes import SubscriptionState, value_of
+from billhook.projections.changes import SubscriptionState, Value
 
 
 def state_of(
     subscription: StripeObject, at: int, previous: Mapping[str, Any] | None = None
 ) -> SubscriptionState | None:
-    """The state of a subscription at a time; None if it cannot be read.
+    """The state of a subscription at a time; None if it does not say.
 
     Args:
         previous: the event's `previous_attributes`.
@@ -41,7 +41,7 @@ def state_of(
     # Until this event, it was worth what the event says.
     return replace(
         state,
-        before=value_of(before.gross, before.period_amount, before.discounts),
+        before=Value(before.gross, before.period_amount, before.discounts),
         had=before.gross,
         had_from=before.counted_from if before.gross else None,
         had_to=None,

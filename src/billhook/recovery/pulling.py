@@ -144,7 +144,7 @@ async def _pull(
     begin = max(begin, listed)
     if (missed := max(since, cursor)) < listed:
         log.warning("events are older than Stripe lists them", environment=reader.environment)
-        # First: once the cursor has moved, nobody else would notice.
+        # First: once the cursor has moved, the gap could no longer be detected.
         async with reader.database.as_service() as connection:
             await lease.check(connection)
             await gaps.found(connection, reader.environment, missed, listed)

@@ -56,4 +56,11 @@ class Missing(Exception):
             ties={each for missing in found for each in missing.ties},
             unnamed={each for missing in found for each in missing.unnamed},
             histories={each for missing in found for each in missing.histories},
+            discounts={each for missing in found for each in missing.discounts},
+            movements={
+                account: min(
+                    missing.movements[account] for missing in found if account in missing.movements
+                )
+                for account in {each for missing in found for each in missing.movements}
+            },
         )

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from billhook.kinds import Row
 from billhook.kinds.recurring import Terms, discounted
-from billhook.projections.changes import SubscriptionState
+from billhook.models.business import MovementKind
+from billhook.projections.changes import SubscriptionState, Value
 from billhook.reducers.missing import Account, Missing
 
-MovementKind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
 _DAY = 86400
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -116,18 +116,19 @@ class Recurring:
             return
         if state.record == "if changed":
             known = of | self.new[state.subscription_id]
-            before = last_of({each: known[each] for each in known if each[:2] <= key[:2]})
-            if before is not None and before.value == state.value:
+            before = _last({each: known[each] for each in known if each[:2] <= key[:2]})
+            if before and not before.event_id and known[before].value == state.value:
                 return
         self.new[state.subscription_id][key] = state
 
     def columns(self, state: SubscriptionState) -> Row:
         """What the subscription's row shows."""
-        renewal = state.period_amount if state.gross else 0
+        value = state.value
+        renewal = value._replace(gross=value.period_amount if value.gross else 0)
         return {
             "currency": state.currency,
-            "mrr": mrr(state, self.terms),
-            "renewal_amount": _net(state, renewal, self.terms),
+            "mrr": _net(value, state.currency, self.terms),
+            "renewal_amount": _net(renewal, state.currency, self.terms),
         }
 
     def settle(self) -> tuple[dict[Account, dict[int, Movement]], list[str]]:
@@ -144,11 +145,21 @@ class Recurring:
                 changes[account][day] -= change
             for account, day, change in _changes(loaded | new, self.terms):
                 changes[account][day] += change
+        changed = {
+            account: {day: change for day, change in by_day.items() if change}
+            for account, by_day in changes.items()
+        }
+        first = {account: min(by_day) for account, by_day in changed.items() if by_day}
+        if missing := {
+            account: day
+            for account, day in first.items()
+            if day < self.loaded_from.get(account, day + 1)
+        }:
+            raise Missing(movements=missing)
         moved: dict[Account, dict[int, Movement]] = {}
         gone: list[str] = []
-        for account, by_day in changes.items():
-            if changed := {day: change for day, change in by_day.items() if change}:
-                self._move(account, changed, moved, gone)
+        for account in first:
+            self._move(account, changed[account], moved, gone)
         return moved, gone
 
     def _move(
@@ -159,8 +170,6 @@ class Recurring:
         gone: list[str],
     ) -> None:
         first = min(changes)
-        if first < self.loaded_from.get(account, first + 1):
-            raise Missing(movements={account: first})
         loaded = self.movements[account]
         earlier = max((day for day in loaded if day < first), default=None)
         now: dict[int, Movement] = {}
@@ -184,13 +193,9 @@ class Recurring:
         }
 
 
-def mrr(state: SubscriptionState, terms: Mapping[str, Terms]) -> int:
-    """The MRR of a state, after discounts."""
-    return _net(state, state.gross, terms)
-
-
-def _net(state: SubscriptionState, amount: int, terms: Mapping[str, Terms]) -> int:
-    return discounted(amount, state.period_amount, state.currency, state.discounts, terms)
+def _net(value: Value, currency: str, terms: Mapping[str, Terms]) -> int:
+    """The MRR of a value, after discounts."""
+    return discounted(value.gross, value.period_amount, currency, value.discounts, terms)
 
 
 def day_of(at: int) -> int:
@@ -231,18 +236,19 @@ def _steps(
     says what was before it."""
     is_first = True
     for at, second in groupby(sorted(states), key=lambda key: key.at):
-        state = last_of({key: states[key] for key in second})
-        assert state is not None
+        last = _last({key: states[key] for key in second})
+        assert last is not None
+        state = states[last]
         account = (state.customer_id, state.currency)
         if is_first and state.had_from is not None and state.had_from < at:
-            yield state.had_from, account, _net(state, state.had, terms)
+            yield state.had_from, account, _net(state.past, state.currency, terms)
             if state.had_to is not None and state.had_from < state.had_to < at:
                 yield state.had_to, account, 0
         is_first = False
-        yield at, account, mrr(state, terms)
+        yield at, account, _net(state.value, state.currency, terms)
 
 
-def last_of(states: Mapping[StateKey, SubscriptionState]) -> SubscriptionState | None:
+def _last(states: Mapping[StateKey, SubscriptionState]) -> StateKey | None:
     """The newest of some states.
 
     Of one second and rank, the last one is that which no other names as the state before it. If
@@ -257,4 +263,4 @@ def last_of(states: Mapping[StateKey, SubscriptionState]) -> SubscriptionState |
         named = Counter(before for key in tied if (before := states[key].before) is not None)
         left = Counter(states[key].value for key in tied) - named
         tied = [key for key in tied if left[states[key].value]] or tied
-    return states[max(tied, key=lambda key: (key.event_id == "", key.event_id))]
+    return max(tied, key=lambda key: (key.event_id == "", key.event_id))

@@ -215,7 +215,7 @@ class Result:
         mappings: new mappings, by customer.
         transactions: rows of payments and refunds that may have changed.
         movements: of MRR, by customer and currency, and by day.
-        still: the rows of movements that are gone.
+        gone_movements: the rows of those that are gone.
     """
 
     subjects: dict[ObjectKey, Subject | None]
@@ -223,7 +223,7 @@ class Result:
     mappings: dict[str, Subject]
     transactions: list[tuple[Payment, Row, Transaction]]
     movements: dict[Account, dict[int, Movement]]
-    still: list[str]
+    gone_movements: list[str]
 
 
 def finish(state: State) -> Result:
@@ -236,8 +236,8 @@ def finish(state: State) -> Result:
         raise Missing(unnamed=state.claims.moved)
     subjects = dict(_subjects(state))
     lost, mappings = state.claims.settle()
-    moved, still = state.recurring.settle()
-    return Result(subjects, lost, mappings, list(_transactions(state)), moved, still)
+    moved, gone = state.recurring.settle()
+    return Result(subjects, lost, mappings, list(_transactions(state)), moved, gone)
 
 
 def _subjects(state: State) -> Iterator[tuple[ObjectKey, Subject | None]]:

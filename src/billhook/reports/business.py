@@ -23,7 +23,7 @@ from billhook.models import (
 )
 from billhook.models.queries import TransactionFigure
 from billhook.postgres import Database
-from billhook.reports.counted import COUNTS, DAY, FIGURES
+from billhook.reports.counted import COUNTS, DAY, FAILED_BEFORE, FIGURES, SHARES
 from billhook.reports.overview import SUBSCRIPTIONS
 from billhook.reports.periods import Period, Span, between, buckets_of, period_of, usual_bucket
 from billhook.settings import Environment
@@ -31,20 +31,28 @@ from billhook.settings import Environment
 _LOST = FIGURES["lost"]
 
 
-_OF_PAYMENTS: tuple[TransactionFigure, ...] = ("payments", "refunds", "failed", "recovered")
+_OF_PAYMENTS: tuple[TransactionFigure, ...] = (*SHARES, "recovered")
 
 
-def _filtered(figure: TransactionFigure) -> str:
-    """The amount and the number of a figure, of rows that count."""
-    where = FIGURES[figure].of_day
-    return f"""coalesce(pg_catalog.sum(amount) FILTER (WHERE {where}), 0) AS {figure}_amount,
-    count(*) FILTER (WHERE {where}) AS {figure}_number"""
+def _filtered(figure: TransactionFigure, of: str = "") -> str:
+    """The amount and the number of a figure, by type and status."""
+    share = SHARES[figure]
+    return f"""
+    coalesce(pg_catalog.sum({of}amount) FILTER (WHERE {share}), 0) AS {of or figure + "_"}amount,
+    coalesce(pg_catalog.sum({of}number) FILTER (WHERE {share}), 0) AS {of or figure + "_"}number"""
 
 
+# The rows come from the index in the order of their groups, so they are not sorted.
 _PAYMENTS = f"""
-SELECT {DAY} AS day, currency, {", ".join(map(_filtered, _OF_PAYMENTS))}
-FROM payments.transactions
-WHERE environment = $1 AND {DAY} BETWEEN $2 AND $3 AND {COUNTS}
+SELECT day, currency, {", ".join(map(_filtered, SHARES))}, {_filtered("payments", "recovered_")}
+FROM (
+    SELECT {DAY} AS day, currency, type, status,
+        pg_catalog.sum(amount) AS amount, count(*) AS number,
+        pg_catalog.sum(amount) FILTER (WHERE {FAILED_BEFORE}) AS recovered_amount,
+        count(*) FILTER (WHERE {FAILED_BEFORE}) AS recovered_number
+    FROM payments.transactions
+    WHERE environment = $1 AND {DAY} BETWEEN $2 AND $3 AND {COUNTS}
+    GROUP BY 1, 2, 3, 4) AS counted
 GROUP BY 1, 2
 """  # noqa: S608
 _LOST_BY_DAY = f"""
@@ -69,16 +77,16 @@ FROM payments.customers
 WHERE provider = 'stripe' AND environment = $1 AND {_IN_DAYS}
 GROUP BY 1
 """  # noqa: S608
+# What it is now (the rows without a day), and how it has changed since the period began, so that
+# the cost does not grow with the history. One statement, so that both are of one moment.
 _MOVEMENTS = """
 SELECT day, currency, kind, pg_catalog.sum(amount) AS amount, count(*) AS number
 FROM payments.mrr_movements WHERE environment = $1 AND day >= $2
 GROUP BY 1, 2, 3
-"""
-# What it is now, and how it changed after the period: so the cost does not grow with the history.
-_NOW = """
-SELECT currency, pg_catalog.sum(mrr) AS amount, count(*) AS number
+UNION ALL
+SELECT NULL, currency, NULL, pg_catalog.sum(mrr), count(*)
 FROM payments.mrr_movements WHERE environment = $1 AND latest AND mrr > 0
-GROUP BY 1
+GROUP BY currency
 """
 _PAYING = """
 SELECT currency, count(*) AS subscriptions,
@@ -189,9 +197,11 @@ class _Found:
         environment = self._environment
         async with self._database.connection() as connection:
             for row in await connection.fetch(_MOVEMENTS, environment, self._days[0]):
-                self._add(row["currency"], row["day"], row["kind"], row["amount"], row["number"])
-            for row in await connection.fetch(_NOW, environment):
-                self._current[row["currency"]] = int(row["amount"]), row["number"]
+                day, currency, kind, amount, number = row
+                if day is None:
+                    self._current[currency] = int(amount), number
+                else:
+                    self._add(currency, day, kind, amount, number)
             for row in await connection.fetch(_CUSTOMERS, environment, *self._days):
                 self.customers[row["day"]] = row["number"]
 
@@ -206,10 +216,12 @@ class _Found:
                 self.statuses[row["status"]] = row["subscriptions"]
             self.trialing_customers = await connection.fetchval(_TRIALING, environment)
 
-    def _add(self, currency: str, day: date, figure: str, amount: Decimal, number: int) -> None:
+    def _add(
+        self, currency: str, day: date, figure: str, amount: Decimal, number: Decimal | int
+    ) -> None:
         of_amount, of_number = _NAMES[figure]
         sums = self._sums[currency][day]
-        sums[of_number] += number
+        sums[of_number] += int(number)
         if of_amount is not None:
             sums[of_amount] += int(amount)
 

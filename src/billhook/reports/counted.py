@@ -24,6 +24,14 @@ COUNTS = """provider = 'stripe' AND currency <> '' AND status <> 'pending'
     AND (type <> 'refund' OR status = 'refunded')"""
 """Whether a transaction counts."""
 _PAID = "type <> 'refund' AND status <> 'failed'"
+SHARES: Mapping[TransactionFigure, str] = {
+    "payments": _PAID,
+    "refunds": "type = 'refund'",
+    "failed": "type <> 'refund' AND status = 'failed'",
+}
+"""Of the transactions that count, those of a figure, by type and status."""
+FAILED_BEFORE = "failed_at IS NOT NULL"
+"""Whether a payment failed before it succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +41,15 @@ class Counted:
     Attributes:
         where: beside the environment.
         at, day: when a row counts.
-        of_day: the part of `where` that the index of the day does not imply.
     """
 
     where: str
-    of_day: str
     at: str = _AT
     day: str = DAY
 
 
-def _of(condition: str) -> Counted:
-    return Counted(f"{COUNTS} AND {condition}", condition)
-
-
 FIGURES: Mapping[TransactionFigure, Counted] = {
-    "payments": _of(_PAID),
-    "refunds": _of("type = 'refund'"),
-    "failed": _of("type <> 'refund' AND status = 'failed'"),
-    # It failed before it succeeded.
-    "recovered": _of(f"{_PAID} AND failed_at IS NOT NULL"),
-    "lost": Counted(
-        "amount_lost > 0",
-        "true",
-        "disputed_at",
-        "(disputed_at AT TIME ZONE 'UTC')::date",
-    ),
+    **{figure: Counted(f"{COUNTS} AND {share}") for figure, share in SHARES.items()},
+    "recovered": Counted(f"{COUNTS} AND {_PAID} AND {FAILED_BEFORE}"),
+    "lost": Counted("amount_lost > 0", "disputed_at", "(disputed_at AT TIME ZONE 'UTC')::date"),
 }

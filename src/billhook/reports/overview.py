@@ -10,18 +10,18 @@ from datetime import date, timedelta
 
 from billhook.models import CurrencyFigures, DayFigures, Figures, Overview
 from billhook.postgres import Database
-from billhook.reports.counted import COUNTS, DAY
+from billhook.reports.counted import COUNTS, DAY, FIGURES, SHARES
 from billhook.settings import Environment
 
 # The rows come from the index in the order of their groups, so they are not sorted. The days before
 # $3 are the previous period: its row has no day.
 _FIGURES = f"""
 SELECT currency, CASE WHEN day >= $3 THEN day END AS day,
-    pg_catalog.sum(amount) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS payments,
-    pg_catalog.sum(amount) FILTER (WHERE type = 'refund') AS refunds,
-    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status <> 'failed') AS succeeded,
-    pg_catalog.sum(number) FILTER (WHERE type = 'refund') AS refunded,
-    pg_catalog.sum(number) FILTER (WHERE type <> 'refund' AND status = 'failed') AS failed
+    pg_catalog.sum(amount) FILTER (WHERE {SHARES["payments"]}) AS payments,
+    pg_catalog.sum(amount) FILTER (WHERE {SHARES["refunds"]}) AS refunds,
+    pg_catalog.sum(number) FILTER (WHERE {SHARES["payments"]}) AS succeeded,
+    pg_catalog.sum(number) FILTER (WHERE {SHARES["refunds"]}) AS refunded,
+    pg_catalog.sum(number) FILTER (WHERE {SHARES["failed"]}) AS failed
 FROM (
     SELECT {DAY} AS day, currency, type, status,
         pg_catalog.sum(amount) AS amount, count(*) AS number
@@ -32,15 +32,13 @@ FROM (
 GROUP BY 1, 2
 """  # noqa: S608
 # From the index transactions_lost.
-_LOST = """
-SELECT currency, CASE WHEN (disputed_at AT TIME ZONE 'UTC')::date >= $3
-        THEN (disputed_at AT TIME ZONE 'UTC')::date END AS day,
+_LOST = f"""
+SELECT currency, CASE WHEN {FIGURES["lost"].day} >= $3 THEN {FIGURES["lost"].day} END AS day,
     pg_catalog.sum(amount_lost) AS lost, count(*) AS disputes_lost
 FROM payments.transactions
-WHERE environment = $1 AND amount_lost > 0
-    AND (disputed_at AT TIME ZONE 'UTC')::date BETWEEN $2 AND $4
+WHERE environment = $1 AND {FIGURES["lost"].where} AND {FIGURES["lost"].day} BETWEEN $2 AND $4
 GROUP BY 1, 2
-"""
+"""  # noqa: S608
 SUBSCRIPTIONS = """
 SELECT status, count(*) AS subscriptions FROM payments.stripe_subscriptions
 WHERE environment = $1 GROUP BY status ORDER BY subscriptions DESC, status

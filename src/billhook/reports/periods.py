@@ -29,9 +29,6 @@ class Span:
     def days(self) -> int:
         return (self.until - self.since).days + 1
 
-    def __contains__(self, day: date) -> bool:
-        return self.since <= day <= self.until
-
 
 @dataclass(frozen=True, slots=True)
 class Period:

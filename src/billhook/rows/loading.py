@@ -16,7 +16,13 @@ from billhook.errors import DatabaseBusy, ObjectLocked
 from billhook.kinds import KINDS
 from billhook.kinds.recurring import Terms
 from billhook.postgres import Connection
-from billhook.projections.changes import Changes, PaymentSource, RefundFacts, SubscriptionState
+from billhook.projections.changes import (
+    Changes,
+    PaymentSource,
+    RefundFacts,
+    SubscriptionState,
+    Value,
+)
 from billhook.reducers.claims import Claim, ClaimKey, Claims, Known
 from billhook.reducers.missing import Account, Missing, ObjectKey, Subject
 from billhook.reducers.newest_wins import Mirrored, Shown, Version
@@ -95,9 +101,8 @@ class Wanted:
         if (worth := changes.recurring) is not None:
             self.locks.add(f"customer:{worth.customer_id}")
             self.states.add((worth.subscription_id, worth.at))
-            self.discounts.update(worth.discounts)
-            first = worth.at if worth.had_from is None else min(worth.at, worth.had_from)
-            self._want_movements((worth.customer_id, worth.currency), day_of(first))
+            self.discounts.update(worth.discounts, worth.past.discounts)
+            self._want_movements((worth.customer_id, worth.currency), day_of(worth.at))
         if changes.deleted is not None:
             self._want_object(changes.deleted)
             if changes.deleted[0] == "dispute":
@@ -290,13 +295,14 @@ def _recurring(found: dict[str, Any], wanted: Wanted) -> Recurring:
             period_amount=period_amount,
             gross=gross,
             discounts=tuple(discounts),
-            before=before,
+            before=before and Value.of(before),
             had=had,
             had_from=had_from,
             had_to=had_to,
         )
-    loaded = (state for states in recurring.states.values() for state in states.values())
-    if discounts := {each for state in loaded for each in state.discounts} - wanted.discounts:
+    loaded = [state for states in recurring.states.values() for state in states.values()]
+    named = {each for state in loaded for each in (*state.discounts, *state.past.discounts)}
+    if discounts := named - wanted.discounts:
         raise Missing(discounts=discounts)
     for row in found["discounts"] or ():
         recurring.terms[row[0]] = Terms(*row)

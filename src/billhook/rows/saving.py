@@ -177,11 +177,12 @@ def _add_recurring(rows: Rows, state: State, result: Result) -> None:
     for of, states in state.recurring.new.items():
         for key, shown in states.items():
             columns = {name: getattr(shown, name) for name in SUBSCRIPTION_STATES.columns}
+            columns["before"] = shown.before and str(shown.before)
             row = {"subscription_id": of, **key._asdict(), **columns}
             _add(rows, SUBSCRIPTION_STATES.label, row)
     for terms in state.recurring.new_terms.values():
         _add(rows, DISCOUNTS.label, asdict(terms))
-    for row_id in result.still:
+    for row_id in result.gone_movements:
         _add(rows, f"{MRR_MOVEMENTS.label}_deleted", row_id)
     for (customer, currency), movements in result.movements.items():
         for day, movement in movements.items():

@@ -74,7 +74,7 @@ def _tables_of(kind: Kind) -> list[Table]:
     unchanged = "".join(
         f" AND old.{name} IS NOT DISTINCT FROM EXCLUDED.{name}" for name in kind.derived
     )
-    if kind.expand:
+    if kind.keeps_expanded:
         on_conflict["raw"] = "billhook.keep_expanded(old.raw, EXCLUDED.raw)"
     found = [
         Table(

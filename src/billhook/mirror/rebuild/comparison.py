@@ -125,7 +125,7 @@ async def compare(connection: Connection, environment: Environment) -> list[Rebu
 def _kept() -> Iterator[str]:
     yield _KEEP_WHOLE
     for kind in KINDS.values():
-        if kind.expand:
+        if kind.keeps_expanded:
             yield _KEEP_EXPANDED.format(
                 table=kind.table, key=kind.key, of_stripe=of_stripe(kind.table, "live")
             )

@@ -16,6 +16,7 @@ import asyncpg
 from billhook import ledger
 from billhook.errors import FAULTS, InvalidInput, fault_of
 from billhook.kinds import KINDS, Kind
+from billhook.kinds.recurring import Terms
 from billhook.mirror.fetching import facts_of
 from billhook.models import SkippedEvent
 from billhook.postgres import LONG_PATIENCE, Connection
@@ -144,6 +145,19 @@ SELECT subscription_id, extract(epoch FROM at)::bigint AS at, rank, customer_id,
     extract(epoch FROM had_to)::bigint AS had_to
 FROM billhook.subscription_states WHERE environment = $1 AND event_id = ''
 """
+# Movements already follow from states with those discounts.
+_LATE_TERMS = """
+SELECT DISTINCT ON (d.discount_id) s.subscription_id, s.customer_id, s.currency,
+    extract(epoch FROM s.at)::bigint AS at,
+    d.discount_id, d.percent_off, d.amount_off, d.currency AS of_currency, d.forever
+FROM billhook.discounts d
+JOIN pg_temp.subscription_states s ON s.environment = d.environment AND (
+    s.discounts ? d.discount_id
+    OR d.discount_id = ANY (pg_catalog.string_to_array(s.before, ' '::text)))
+WHERE d.environment = $1 AND NOT EXISTS (
+    SELECT FROM pg_temp.discounts here
+    WHERE here.environment = $1 AND here.discount_id = d.discount_id)
+"""
 _DISCOUNTS = """
 INSERT INTO pg_temp.discounts SELECT * FROM billhook.discounts WHERE environment = $1
 ON CONFLICT DO NOTHING
@@ -230,6 +244,7 @@ class Replay:
         """Apply everything that has not been applied yet."""
         for statement in (*_ADOPTED, *_SESSIONS):
             await self._connection.execute(statement, self._environment, timeout=LONG_PATIENCE)
+        await self._in_batches(_LATE_TERMS, self._apply_terms)
         await self._connection.execute(_DISCOUNTS, self._environment, timeout=LONG_PATIENCE)
         await self._in_batches(_CLAIMS, self._apply_claims)
         await self._in_batches(_STATES, self._apply_states)
@@ -284,6 +299,27 @@ class Replay:
             columns = dict(row)
             event = Event("", "", columns.pop("at"), {}, None)
             facts.append(Fact(event, Changes(claim=ClaimChange(**columns))))
+        await self._apply(facts, outside_ledger=True)
+
+    async def _apply_terms(self, rows: Rows) -> None:
+        facts = []
+        for row in rows:
+            terms = Terms(
+                *(row["discount_id"], row["percent_off"], row["amount_off"]),
+                *(row["of_currency"], row["forever"]),
+            )
+            state = SubscriptionState(
+                subscription_id=row["subscription_id"],
+                at=row["at"],
+                customer_id=row["customer_id"],
+                currency=row["currency"],
+                period_amount=0,
+                gross=0,
+                terms=(terms,),
+                record="never",
+            )
+            event = Event("", "", row["at"], {}, None)
+            facts.append(Fact(event, Changes(recurring=state)))
         await self._apply(facts, outside_ledger=True)
 
     async def _apply_states(self, rows: Rows) -> None:

@@ -165,7 +165,7 @@ async def absent(
     """
     alive = "AND NOT t.deleted" if kind.keeps_deleted else ""
     query = f"""
-        SELECT ARRAY[t.{kind.key}] AS ids, coalesce(t.provider_event_at, '-infinity') AS at
+        SELECT ARRAY[t.{kind.key}] AS ids, t.provider_event_at AS at
         FROM payments.{kind.table} AS t
         WHERE {of_stripe(kind.table)}
           AND coalesce(t.provider_event_at, '-infinity') < pg_catalog.to_timestamp($2)

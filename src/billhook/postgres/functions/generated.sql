@@ -879,7 +879,7 @@ BEGIN
             currency = EXCLUDED.currency,
             mrr = EXCLUDED.mrr,
             renewal_amount = EXCLUDED.renewal_amount,
-            raw = billhook.keep_expanded(old.raw, EXCLUDED.raw),
+            raw = EXCLUDED.raw,
             provider_event_at = EXCLUDED.provider_event_at,
             provider_event_rank = EXCLUDED.provider_event_rank,
             provider_event_id = EXCLUDED.provider_event_id,
