@@ -205,6 +205,8 @@ def walk(page: Page, busy: Api, look: str, width: int, found: dict[str, list[str
         "An event": f"/events/{busy.books.rows(_ANY_EVENT)[0]['id']}",
         "A product": "/catalog/prod_mug",
         "A new product": "/new-product",
+        "Settings of the mirror": "/settings/mirror",
+        "Settings of policies": "/settings/policies",
         "Nothing": "/planets",
         "Movements of MRR": "/mrr-movements",
         "Nothing found": "/transactions?search=nobody@example.com",

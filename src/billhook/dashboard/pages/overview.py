@@ -9,11 +9,11 @@ from typing import cast
 from starlette.responses import RedirectResponse, Response
 
 from billhook.access.policies import session_tables
-from billhook.dashboard import attention, chart, figures
+from billhook.dashboard import attention, chart, figures, first_steps
 from billhook.dashboard.visit import Visit
 from billhook.mirror.status import mirror_status
 from billhook.models import BusinessQuery, PeriodName
-from billhook.reports import timelines
+from billhook.reports import setup, timelines
 from billhook.reports.business import business
 from billhook.settings import ENVIRONMENTS, Environment
 
@@ -36,11 +36,12 @@ async def show(visit: Visit) -> Response:
     """The page."""
     services, environment = visit.services, visit.environment
     period, now = _period(visit.request.query_params.get("period")), datetime.now(UTC)
-    found, connection, mirror, tables, failing = await asyncio.gather(
+    found, connection, mirror, tables, progress, failing = await asyncio.gather(
         business(services.database, environment, BusinessQuery(period=period), now),
         services.connections.get(environment),
         mirror_status(services.database, environment),
         session_tables(services.database),
+        setup.progress(services.database, environment),
         timelines.failing(services.database, environment, most=_FAILING),
     )
     wanted = visit.request.query_params.get("currency")
@@ -62,7 +63,8 @@ async def show(visit: Visit) -> Response:
         connection=connection,
         mirror=mirror,
         failing=failing,
-        items=attention.items(services.settings, connection, mirror, tables),
+        items=attention.items(services.settings, connection, mirror),
+        steps=first_steps.steps(connection, tables, progress),
     )
 
 
