@@ -29,7 +29,11 @@ _URL = f"http://127.0.0.1:{_PORT}"
 
 PAGES = {
     "overview": "",
-    "overview, a year": "?days=365",
+    "overview, a year": "?period=12m",
+    "overview, this month": "?period=this_month",
+    "search, an email": "/search?q=user77@example.com",
+    "search, an amount": "/search?q=19.90",
+    "search, nothing": "/search?q=nothing-like-this",
     "catalog": "/catalog",
     "catalog, searched": "/catalog?search=tea+no.+49",
     "product": "/catalog/prod_77",
@@ -55,7 +59,14 @@ PAGES = {
     "events, of a type and status": "/events?type=payment_intent.succeeded&status=ignored",
     "events, of an object": "/events?search=pi_77",
     "event": "/events/evt_77",
+    "subscription": "/subscriptions/sub_77",
+    "invoices": "/invoices",
+    "disputes": "/disputes",
+    "MRR movements": "/mrr-movements",
+    "audit log": "/audit-log",
     "settings": "/settings",
+    "settings, mirror": "/settings/mirror",
+    "settings, policies": "/settings/policies",
     "keys": "/keys",
 }
 

@@ -29,6 +29,7 @@ _READ = (
     *(":!*.css", ":!*.json", ":!*.lock", ":!*.png", ":!*.svg", ":!tests/**"),
     *(":!docs/prose/words.toml", ":!src/billhook/http/swagger_ui/**"),
     ":!src/billhook/dashboard/static/fonts/**",
+    ":!src/billhook/dashboard/static/uplot/**",
 )
 
 _CHECKS = {

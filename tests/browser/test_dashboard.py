@@ -4,6 +4,7 @@ docs/reference/screenshots.md."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -205,6 +206,8 @@ def walk(page: Page, busy: Api, look: str, width: int, found: dict[str, list[str
         "An event": f"/events/{busy.books.rows(_ANY_EVENT)[0]['id']}",
         "A product": "/catalog/prod_mug",
         "A new product": "/new-product",
+        "Settings of the mirror": "/settings/mirror",
+        "Settings of policies": "/settings/policies",
         "Nothing": "/planets",
         "Movements of MRR": "/mrr-movements",
         "Nothing found": "/transactions?search=nobody@example.com",
@@ -509,6 +512,59 @@ def test_a_dialog_is_left_with_the_keyboard_and_nothing_happens(desk: Page, busy
     desk.keyboard.press("Escape")
     expect(asked).to_be_hidden()
     expect(desk.get_by_role("heading", level=1)).not_to_contain_text("canceling")
+
+
+def test_a_chart_says_what_is_under_the_pointer_and_is_drawn_without_scripts_too(
+    browser: Browser, desk: Page, busy: Api
+) -> None:
+    sign_in(desk, busy.url)
+    desk.goto(f"{busy.url}/dashboard/test?period=90d&bucket=month")
+    chart = desk.locator("[data-chart]").first
+    titles = json.loads(chart.get_attribute("data-chart") or "")["titles"]
+    assert 3 <= len(titles) <= 5
+    expect(chart.locator("canvas")).to_be_visible()
+    expect(chart.locator("svg")).to_have_count(0)
+    chart.locator(".u-over").hover()
+    expect(chart.locator(".tip")).to_be_visible()
+    assert chart.locator(".tip").inner_text() in titles
+    desk.get_by_role("link", name="Week").click()
+    expect(desk.get_by_role("link", name="Week")).to_have_attribute("aria-current", "true")
+    assert len(json.loads(chart.get_attribute("data-chart") or "")["titles"]) >= 12
+
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    sign_in(page, busy.url)
+    expect(page.locator("[data-chart] svg").first).to_be_visible()
+    context.close()
+
+
+def test_columns_of_a_list_are_chosen_and_remembered(desk: Page, busy: Api) -> None:
+    sign_in(desk, busy.url)
+    open_section(desk, "Transactions")
+    heads = desk.locator(".list thead th:visible")
+    all_of_them = ["Payment", "Customer", "Paid with", "Status", "Date", "Amount"]
+    expect(heads).to_have_text(all_of_them)
+    desk.get_by_text("Columns").click()
+    for name in ("Customer", "Status"):
+        desk.locator(".columns").get_by_label(name).uncheck()
+    desk.keyboard.press("Escape")
+    expect(desk.locator(".columns")).not_to_have_attribute("open", "")
+    left = ["Payment", "Paid with", "Date", "Amount"]
+    expect(heads).to_have_text(left)
+    for row in ("tr.row", "tr.nested"):
+        cells = desk.locator(row).first.locator("td")
+        spans = cells.evaluate_all("cells => cells.filter(c => c.offsetWidth).map(c => c.colSpan)")
+        assert sum(spans) == len(left)
+    refunded = desk.get_by_role("link", name="Refunded", exact=True)
+    refunded.click()  # the list alone is loaded
+    expect(refunded).to_have_attribute("aria-current", "true")
+    expect(heads).to_have_text(left)
+    desk.reload()
+    expect(heads).to_have_text(left)
+    desk.get_by_text("Columns").click()
+    for name in ("Customer", "Status"):
+        desk.locator(".columns").get_by_label(name).check()
+    expect(heads).to_have_text(all_of_them)
 
 
 def test_headers_of_a_list_stay_in_view(desk: Page, busy: Api) -> None:

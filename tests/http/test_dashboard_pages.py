@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from api import STRIPE_KEY, Api, serving
+from billhook.access.policies import policy
 from stripe_events import (
     T0,
     customer,
@@ -73,7 +74,7 @@ def test_an_empty_page_says_what_to_do_next(visitor: Visitor, path: str, next_st
 
 def test_the_mode_stands_on_every_page(visitor: Visitor) -> None:
     for section in ("", "/catalog", "/customers", "/subscriptions", "/transactions", "/events",
-                 "/settings", "/keys"):  # fmt: skip
+                 "/settings", "/settings/mirror", "/settings/policies", "/keys"):  # fmt: skip
         live = visitor.read(f"/live{section}")
         assert '<html lang="en" data-environment="live">' in live
         assert "Live real money" in said(live)
@@ -278,7 +279,8 @@ def test_no_page_is_heavy_whatever_hangs_on_a_row(api: Api, visitor: Visitor) ->
             provider, environment, provider_event_id, event_type, livemode, payload)
         SELECT 'stripe', 'test', 'evt_large', 'product.updated', false,
             jsonb_build_object('text', repeat('<', 1000000))""")
-    files = ("dashboard.css", "dashboard.js", "times.js", "hook.svg", "fonts/inter.woff2")
+    files = ("dashboard.css", "dashboard.js", "columns.js", "times.js", "hook.svg",
+             "fonts/inter.woff2")  # fmt: skip
     static = sum(len(visitor.get(f"/static/{file}").content) for file in files)
     for path, last in (
         ("/catalog", "Product 26"),
@@ -513,13 +515,46 @@ def test_scripts_of_other_people_are_shown_as_text(api: Api, visitor: Visitor) -
     for path in (
         "", "/catalog", "/catalog/prod_1", "/customers", "/customers/cus_1", "/subscriptions",
         "/transactions", "/transactions/pi_1", "/transactions/re_1", "/events", f"/events/{told}",
-        "/settings", "/keys", f"/transactions?search={EVIL}", f"/customers?search={EVIL}",
+        "/settings", "/settings/mirror", "/settings/policies", "/keys",
+        f"/transactions?search={EVIL}", f"/customers?search={EVIL}",
         f"/events?search={EVIL}", f"/catalog?search={EVIL}", f"/transactions?status={EVIL}",
         f"/customers/{EVIL}", f"?currency={EVIL}&period={EVIL}",
     ):  # fmt: skip
         page = visitor.get(f"/test{path}").text
         assert "<script>alert" not in page, path
         assert "<img src=x" not in page, path
+
+
+# --- the first steps -----------------------------------------------------------------------------
+
+
+def test_the_overview_leads_from_a_new_server_to_the_first_payment(
+    database_url: str, sandbox: str
+) -> None:
+    with serving(database_url, sandbox) as api:
+        visitor = Visitor(api.url)
+        visitor.sign_in()
+        assert "0 of 4 done" in (page := visitor.text("/test"))
+        assert "No Stripe key is set" in page
+        visitor.do("/test/settings/key", secret_key="sk_test_of_the_first_steps")
+        until_synced(visitor)
+        assert "1 of 4 done" in (page := visitor.text("/test"))
+        assert "There is no active price" in page
+        apply(api, event("product.created", product()), event("price.created", price()))
+        assert "2 of 4 done" in (page := visitor.text("/test"))
+        assert "anyone can bill any subject" in page
+        for table in ("stripe_checkout_sessions", "stripe_customer_portal_sessions"):
+            api.books.execute(policy(f"payments.{table}", "user"))
+        assert "3 of 4 done" in (page := visitor.text("/test"))
+        assert "Create a checkout in your app" in page
+        apply(api, paid(1))
+        assert "Get started" not in visitor.text("/test")
+        api.books.execute(
+            "ALTER TABLE payments.stripe_checkout_sessions DISABLE ROW LEVEL SECURITY"
+        )
+        assert "3 of 4 done" in (page := visitor.text("/test"))  # and says so again
+        assert "anyone can bill any subject" in page
+        visitor.http.close()
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -556,7 +591,7 @@ def test_a_key_is_set_in_the_browser_and_shown_to_nobody(database_url: str, sand
         assert "acct_" in page
         until_synced(visitor)
         assert "succeeded" in visitor.text("/test/settings/sync")
-        for path in ("", "/settings", "/keys", "/settings/sync"):
+        for path in ("", "/settings", "/settings/mirror", "/keys", "/settings/sync"):
             assert key not in visitor.read(f"/test{path}")
         assert "The key was removed" in visitor.do("/test/settings/key/remove")
         assert "not set" in visitor.text("/test/settings")
@@ -610,7 +645,7 @@ def test_the_books_are_compared_from_the_page(api: Api, visitor: Visitor) -> Non
 
 
 def test_the_settings_tell_who_may_bill_whom(api: Api, visitor: Visitor) -> None:
-    page = visitor.text("/test/settings")
+    page = visitor.text("/test/settings/policies")
     assert "anyone can bill any subject, even without signing in" in page
     for owner in ("user", "team", "organization"):
         assert f"CREATE POLICY own_{owner} ON payments.stripe_checkout_sessions" in page

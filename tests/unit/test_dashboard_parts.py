@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from billhook.dashboard import chart, figures
 from billhook.dashboard.links import StripeLinks, page_of
 from billhook.dashboard.pages import exports
-from billhook.dashboard.rendering import ago, capped, moment, since, tone
+from billhook.dashboard.rendering import STATIC, ago, capped, moment, since, tone
 from billhook.models import (
     Business,
     BusinessOfCurrency,
@@ -56,33 +59,61 @@ def parts(days: list[tuple[int, int]]) -> list[FlowOfBucket]:
     ]
 
 
-@given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=366))
-def test_every_bar_stays_within_the_chart(days: list[tuple[int, int]]) -> None:
-    drawn = chart.bars(parts(days), "eur")
-    assert len(drawn.bars) == len(days)
-    for bar in drawn.bars:
-        assert 0 <= bar.payments_y <= drawn.baseline
-        assert 0 <= bar.payments_height <= drawn.baseline
-        assert 0 <= bar.refunds_height <= drawn.baseline
-        assert drawn.left <= bar.x
-        assert bar.x + bar.width <= drawn.width
+@given(
+    st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=366),
+    st.lists(st.tuples(AMOUNTS, AMOUNTS), max_size=366),
+)
+def test_everything_stays_within_the_chart(
+    days: list[tuple[int, int]], before: list[tuple[int, int]]
+) -> None:
+    drawn = chart.revenue(parts(days), parts(before), "eur")
+    assert len(drawn.slots) == len(days)
+    for each in drawn.shapes:
+        for bar in each.bars:
+            assert 0 <= bar.y <= drawn.baseline
+            assert 0 <= bar.height <= drawn.baseline
+            assert drawn.left <= bar.x
+            assert bar.x + bar.width <= drawn.width
+        for point in each.points.split():
+            x, y = map(float, point.split(","))
+            assert drawn.left <= x <= drawn.width
+            assert 0 <= y <= drawn.baseline
     assert all(0 <= row.at <= drawn.height for row in drawn.rows)
     assert len({row.text for row in drawn.rows}) == len(drawn.rows)
 
 
-def test_a_bar_says_its_day_and_its_money() -> None:
-    drawn = chart.bars(parts([(150000, 0), (0, 2500)]), "eur")
-    assert [bar.title for bar in drawn.bars] == [
-        "1 Jan: 1,500.00 EUR paid",
+def test_a_part_says_its_money_and_that_of_the_part_before() -> None:
+    drawn = chart.revenue(parts([(150000, 0), (0, 2500)]), parts([(700, 100)]), "eur")
+    assert [slot.title for slot in drawn.slots] == [
+        "1 Jan: 1,500.00 EUR paid\n1 Jan: 7.00 EUR paid",
         "2 Jan: 0.00 EUR paid, 25.00 EUR refunded",
     ]
-    assert drawn.bars[0].payments_height > 0 == drawn.bars[1].payments_height
+    paid, refunds, before = drawn.shapes
+    assert (len(paid.bars), len(refunds.bars), len(before.points.split())) == (1, 1, 1)
 
 
-def test_a_bar_of_a_week_says_its_first_and_last_day() -> None:
-    week = FlowOfBucket(since=date(2026, 5, 4), until=date(2026, 5, 10), payments=100)
-    (bar,) = chart.bars([week], "eur").bars
-    assert bar.title == "4 May to 10 May: 1.00 EUR paid"
+def test_a_week_says_its_first_and_last_day() -> None:
+    week = FlowOfBucket(since=date(2026, 5, 4), until=date(2026, 5, 10), mrr_end=100)
+    (slot,) = chart.recurring([week], [], "eur").slots
+    assert slot.title == "4 May to 10 May: 1.00 EUR MRR"
+
+
+def test_a_script_draws_the_same_data() -> None:
+    data = json.loads(chart.revenue(parts([(150000, 0), (0, 2500)]), parts([(700, 0)]), "eur").data)
+    assert [(each["name"], each["amounts"]) for each in data["series"]] == [
+        ("payments", [150000, 0]),
+        ("refunds", [0, 2500]),
+        ("before", [700, None]),
+    ]
+    assert data["rows"][-1][0] >= 150000
+
+
+@pytest.mark.parametrize("folder", ["fonts", "uplot"])
+def test_the_files_of_others_are_those_that_were_published(folder: str) -> None:
+    where = STATIC / folder
+    pinned = re.findall(r"`([0-9a-f]{64})`", (where / "README.md").read_text())
+    files = [each for each in where.iterdir() if each.name not in ("README.md", "LICENSE")]
+    assert sorted(hashlib.sha256(each.read_bytes()).hexdigest() for each in files) == sorted(pinned)
 
 
 def business(now: Flow, before: Flow) -> tuple[Business, BusinessOfCurrency]:

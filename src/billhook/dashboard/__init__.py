@@ -127,6 +127,8 @@ def _routes() -> list[Route | Mount]:
         _get(f"{here}/events/{{event}}/resend", actions.ask_resend),
         _post(f"{here}/events/{{event}}/replay", events.replay),
         _get(f"{here}/settings", settings.show),
+        _get(f"{here}/settings/mirror", settings.show_mirror),
+        _get(f"{here}/settings/policies", settings.show_policies),
         _post(f"{here}/settings/key", settings.set_key),
         _post(f"{here}/settings/key/remove", settings.remove_key),
         _post(f"{here}/settings/endpoint", settings.configure_endpoint),

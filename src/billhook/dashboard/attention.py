@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from billhook.access.policies import SessionTable
 from billhook.models import Connection, MirrorStatus
 from billhook.settings import Settings
 
@@ -24,23 +23,15 @@ class Item:
     path: str
 
 
-def items(
-    settings: Settings,
-    connection: Connection,
-    mirror: MirrorStatus,
-    tables: Sequence[SessionTable],
-) -> list[Item]:
-    """The most severe first; empty if there is nothing."""
+def items(settings: Settings, connection: Connection, mirror: MirrorStatus) -> list[Item]:
+    """The most severe first; empty if there is nothing. `first_steps` has what a new server
+    lacks."""
     found = [*_connection(settings, connection), *_mirror(mirror)]
-    if connection.masked_key is not None:
-        found += _policies(tables)
     return sorted(found, key=lambda each: each.tone != "bad")
 
 
 def _connection(settings: Settings, connection: Connection) -> Iterator[Item]:
     if connection.masked_key is None:
-        text = "No Stripe key is set, so nothing can be sold."
-        yield Item("wait", text, "Set a key", "/settings")
         return
     if connection.last_sync_status == "failed":
         text = f"The last sync failed: {connection.last_sync_error or 'unknown reason'}"
@@ -60,22 +51,16 @@ def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
         yield Item("bad", text, "View events", "/events?status=failed")
     if mirror.pull_error is not None:
         text = f"Stripe's event list cannot be read: {mirror.pull_error}"
-        yield Item("bad", text, "View settings", "/settings")
+        yield Item("bad", text, "View connection", "/settings")
     if (mirror.lag_seconds or 0) > _LATE:
         text = f"The mirror is {mirror.lag_seconds:,} seconds behind Stripe."
         yield Item("wait", text, "View events", "/events")
     if mirror.drifting_objects:
         text = f"{mirror.drifting_objects:,} objects differed from Stripe at the last verification."
-        yield Item("bad", text, "View objects", "/settings#verify")
+        yield Item("bad", text, "View objects", "/settings/mirror#verify")
     if mirror.gap is not None:
         text = "Stripe no longer lists some missed events. Payments of that time may be missing."
-        yield Item("wait", text, "Verify", "/settings#verify")
-
-
-def _policies(tables: Sequence[SessionTable]) -> Iterator[Item]:
-    for table in tables:
-        if table.problem is not None:
-            yield Item("wait", table.problem, "View policies", "/settings#policies")
+        yield Item("wait", text, "Verify", "/settings/mirror#verify")
 
 
 def _events(number: int) -> str:

@@ -1,14 +1,17 @@
-"""The chart of the overview: a pair of bars for each day, week or month, as the shapes of an SVG.
-
-It is drawn on the server, so it needs no script; a table next to it has the same figures for screen
-readers.
+"""The charts of the overview. The server draws them as SVG, so that they need no script; the page's
+script replaces them with charts of the same data that fit the window and say what is under the
+pointer. A table next to them has the same figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import count, zip_longest
+from typing import Literal
+
+import orjson
 
 from billhook.models import FlowOfBucket
 from billhook.money import decimals, money
@@ -18,19 +21,46 @@ HEIGHT = 220
 _LEFT = 64
 _TOP = 12
 _BOTTOM = 24
-_GRID = 4
+_LINES = 5
 _LABELS = 6
+_BAR = 0.76  # of the width of a part
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One amount for each part of the period, in minor units; None where the period before, which
+    may be shorter, has none."""
+
+    name: str
+    kind: Literal["bars", "line"]
+    amounts: Sequence[int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Payments reach from the baseline to `payments_y`; refunds are drawn in front of them."""
+    """It reaches from `y` to the baseline."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What a series looks like: its bars, or the points of its line."""
+
+    name: str
+    bars: list[Bar]
+    points: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A part of the period, with what the chart says about it."""
 
     x: float
     width: float
-    payments_y: float
-    payments_height: float
-    refunds_height: float
     title: str
 
 
@@ -44,72 +74,136 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """All that the template draws."""
+    """All that the template draws, and what the script draws: `data`, as JSON."""
 
     width: int
     height: int
     left: int
     baseline: float
-    bars: list[Bar]
+    slots: list[Slot]
+    shapes: list[Shapes]
     rows: list[Mark]
     days: list[Mark]
+    data: str
 
 
-def bars(parts: Sequence[FlowOfBucket], currency: str) -> Chart:
-    """The parts of a period, in order."""
-    highest = max((max(part.payments, part.refunds) for part in parts), default=0)
-    step = _step(highest, currency)
-    top = step * _GRID
+def revenue(parts: Sequence[FlowOfBucket], before: Sequence[FlowOfBucket], currency: str) -> Chart:
+    """What was paid and refunded in each part of a period, and paid in the period before."""
+
+    def paid(part: FlowOfBucket) -> str:
+        return f"{money(part.payments, currency)} paid"
+
+    def says(part: FlowOfBucket) -> str:
+        refunded = f", {money(part.refunds, currency)} refunded" if part.refunds else ""
+        return paid(part) + refunded
+
+    series = [
+        Series("payments", "bars", [part.payments for part in parts]),
+        Series("refunds", "bars", [part.refunds for part in parts]),
+        Series("before", "line", _as_many(parts, [part.payments for part in before])),
+    ]
+    return _chart(parts, series, _titles(parts, before, says, paid), currency)
+
+
+def recurring(
+    parts: Sequence[FlowOfBucket], before: Sequence[FlowOfBucket], currency: str
+) -> Chart:
+    """The MRR at the end of each part of a period and of the period before."""
+
+    def says(part: FlowOfBucket) -> str:
+        return f"{money(part.mrr_end, currency)} MRR"
+
+    series = [
+        Series("mrr", "line", [part.mrr_end for part in parts]),
+        Series("before", "line", _as_many(parts, [part.mrr_end for part in before])),
+    ]
+    return _chart(parts, series, _titles(parts, before, says, says), currency)
+
+
+def _as_many(parts: Sequence[FlowOfBucket], amounts: list[int]) -> list[int | None]:
+    return [amount for _, amount in zip_longest(parts, amounts)][: len(parts)]
+
+
+def _titles(
+    parts: Sequence[FlowOfBucket],
+    before: Sequence[FlowOfBucket],
+    now: Callable[[FlowOfBucket], str],
+    then: Callable[[FlowOfBucket], str],
+) -> list[str]:
+    """For each part, what happened in it, and on the next line in the one that it is compared
+    with."""
+    return [
+        f"{_span(part)}: {now(part)}" + (f"\n{_span(earlier)}: {then(earlier)}" if earlier else "")
+        for part, earlier in zip_longest(parts, before[: len(parts)])
+    ]
+
+
+def _chart(
+    parts: Sequence[FlowOfBucket], series: Sequence[Series], titles: Sequence[str], currency: str
+) -> Chart:
+    highest = max((amount or 0 for each in series for amount in each.amounts), default=0)
+    lines = _lines(highest, currency)
     baseline = HEIGHT - _BOTTOM
     slot = (WIDTH - _LEFT) / max(len(parts), 1)
+    every = max(1, -(-len(parts) // _LABELS))
+    rows = [(amount, _short(amount, currency)) for amount in lines]
+    labels = [_day(part.since) for part in parts]
 
     def height(amount: int) -> float:
-        return round(max(amount, 0) / top * (baseline - _TOP), 1)
+        return round(max(amount, 0) / lines[-1] * (baseline - _TOP), 1)
 
-    drawn = []
-    for number, part in enumerate(parts):
-        paid = height(part.payments)
-        said = f"{_span(part)}: {money(part.payments, currency)} paid"
-        if part.refunds:
-            said += f", {money(part.refunds, currency)} refunded"
-        drawn.append(
-            Bar(
-                x=round(_LEFT + number * slot + slot * 0.12, 1),
-                width=round(slot * 0.76, 1),
-                payments_y=round(baseline - paid, 1),
-                payments_height=paid,
-                refunds_height=height(part.refunds),
-                title=said,
-            )
-        )
-    every = max(1, -(-len(parts) // _LABELS))
+    def middle(number: int) -> float:
+        return round(_LEFT + (number + 0.5) * slot, 1)
+
+    def shapes(each: Series) -> Shapes:
+        found = [(number, height(amount)) for number, amount in _known(each.amounts)]
+        if each.kind == "line":
+            points = (f"{middle(number)},{round(baseline - high, 1)}" for number, high in found)
+            return Shapes(each.name, [], " ".join(points))
+        width = round(slot * _BAR, 1)
+        bars = [
+            Bar(round(middle(number) - width / 2, 1), round(baseline - high, 1), width, high)
+            for number, high in found
+            if high
+        ]
+        return Shapes(each.name, bars, "")
+
     return Chart(
         width=WIDTH,
         height=HEIGHT,
         left=_LEFT,
         baseline=baseline,
-        bars=drawn,
-        rows=[
-            Mark(round(baseline - height(step * line), 1), _short(step * line, currency))
-            for line in range(_GRID + 1)
+        slots=[
+            Slot(round(_LEFT + number * slot, 1), round(slot, 1), title)
+            for number, title in enumerate(titles)
         ],
-        days=[
-            Mark(round(_LEFT + (number + 0.5) * slot, 1), _day(part.since))
-            for number, part in enumerate(parts)
-            if number % every == 0
-        ],
+        shapes=[shapes(each) for each in series],
+        rows=[Mark(round(baseline - height(amount), 1), text) for amount, text in rows],
+        days=[Mark(middle(number), labels[number]) for number in range(0, len(parts), every)],
+        data=orjson.dumps(
+            {
+                "labels": labels,
+                "titles": list(titles),
+                "rows": rows,
+                "series": [
+                    {"name": each.name, "kind": each.kind, "amounts": list(each.amounts)}
+                    for each in series
+                ],
+            }
+        ).decode(),
     )
 
 
-def _step(highest: int, currency: str) -> int:
-    """A round amount; `_GRID` times it is above the highest bar."""
+def _known(amounts: Sequence[int | None]) -> Iterable[tuple[int, int]]:
+    return ((number, amount) for number, amount in enumerate(amounts) if amount is not None)
+
+
+def _lines(highest: int, currency: str) -> list[int]:
+    """The amounts of the horizontal lines: round ones from 0 to above `highest`."""
     least = max(highest, 10 ** decimals(currency))
-    size = 1
-    while True:
-        for factor in (1, 2, 5):
-            if size * factor * _GRID >= least:
-                return size * factor
-        size *= 10
+    steps = (factor * 10**size for size in count() for factor in (1, 2, 5))
+    step = next(each for each in steps if each * _LINES >= least)
+    return [step * line for line in range(-(-least // step) + 1)]
 
 
 def _short(amount: int, currency: str) -> str:

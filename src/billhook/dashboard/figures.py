@@ -150,7 +150,7 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
             "Customers who lost their last paid subscription, divided by the subscribers at the "
             "beginning and the new ones.",
             _rate(now.subscriber_churn_rate, before.subscriber_churn_rate),
-            note=f"{_percent(now.mrr_churn_rate)} of MRR",
+            note="" if now.mrr_churn_rate is None else f"{_percent(now.mrr_churn_rate)} of MRR",
             path=_movements(found, of.currency, "churn"),
         ),
         Tile(

@@ -27,34 +27,52 @@ _VERIFY_PATIENCE = 2.0  # seconds
 
 
 async def show(visit: Visit, *, status: int = 200, error: BillhookError | None = None) -> Response:
-    """The page."""
+    """The connection: key, webhook endpoint and sync."""
     services, environment = visit.services, visit.environment
-    verifying = await verify.is_running(services.database, environment)
-    connection, progress, mirror, last, tables, kept = await asyncio.gather(
-        services.connections.get(environment),
-        services.sync.progress(environment),
-        mirror_status(services.database, environment),
-        verify.last(services.database, environment),
-        policies.session_tables(services.database),
-        archives.archives(services.database),
+    connection, progress = await asyncio.gather(
+        services.connections.get(environment), services.sync.progress(environment)
     )
     return visit.show(
-        "settings.html",
+        "settings_connection.html",
         status,
         connection=connection,
         progress=progress,
-        history=await services.history.progress(environment),
-        mirror=mirror,
-        verification=last,
-        verifying=verifying,
-        tables=tables,
-        owners=get_args(policies.Owner),
-        policy=policies.policy,
-        guests=policies.GUESTS,
-        archives=[each for each in kept if each.environment == environment],
         settings=services.settings,
         key_error=error,
         other_account=isinstance(error, AnotherAccount),
+    )
+
+
+async def show_mirror(visit: Visit) -> Response:
+    """What the mirror holds: history, verification and archives."""
+    services, environment = visit.services, visit.environment
+    connection, history, mirror, verifying, last, kept = await asyncio.gather(
+        services.connections.get(environment),
+        services.history.progress(environment),
+        mirror_status(services.database, environment),
+        verify.is_running(services.database, environment),
+        verify.last(services.database, environment),
+        archives.archives(services.database),
+    )
+    return visit.show(
+        "settings_mirror.html",
+        connection=connection,
+        history=history,
+        mirror=mirror,
+        verification=last,
+        verifying=verifying,
+        archives=[each for each in kept if each.environment == environment],
+    )
+
+
+async def show_policies(visit: Visit) -> Response:
+    """Who may bill whom, and policies to copy."""
+    return visit.show(
+        "settings_policies.html",
+        tables=await policies.session_tables(visit.services.database),
+        owners=get_args(policies.Owner),
+        policy=policies.policy,
+        guests=policies.GUESTS,
     )
 
 
@@ -141,16 +159,16 @@ async def verify_now(visit: Visit) -> Response:
     task.add_done_callback(_report)
     done, _ = await asyncio.wait({task}, timeout=_VERIFY_PATIENCE)
     if not done:
-        return await visit.go("/settings#verify")
+        return await visit.go("/settings/mirror#verify")
     try:
         found = task.result()
     except BillhookError as error:
-        return await visit.back("/settings", error)
+        return await visit.back("/settings/mirror", error)
     if found is None:  # the server stops
-        return await visit.go("/settings#verify")
+        return await visit.go("/settings/mirror#verify")
     objects = sum(each.objects for each in found.tables)
     return await visit.go(
-        "/settings", f"{objects:,} objects compared with Stripe; {len(found.drift)} differ."
+        "/settings/mirror", f"{objects:,} objects compared with Stripe; {len(found.drift)} differ."
     )
 
 
@@ -190,8 +208,8 @@ async def import_history(visit: Visit) -> Response:
     try:
         await visit.services.history.request(visit.environment, None)
     except BillhookError as error:
-        return await visit.back("/settings", error)
-    return await visit.go("/settings#history")
+        return await visit.back("/settings/mirror", error)
+    return await visit.go("/settings/mirror#history")
 
 
 async def imported(visit: Visit) -> Response:
@@ -210,5 +228,5 @@ async def restore(visit: Visit) -> Response:
             raise NotFound(f"There is no such archive in {visit.environment}.")
         rows = await archives.restore(database, wanted)
     except BillhookError as error:
-        return await visit.back("/settings", error)
-    return await visit.go("/settings", f"{rows:,} rows were restored.")
+        return await visit.back("/settings/mirror", error)
+    return await visit.go("/settings/mirror", f"{rows:,} rows were restored.")

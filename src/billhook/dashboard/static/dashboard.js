@@ -136,6 +136,7 @@ async function list(url, { keep = false } = {}) {
     history.pushState(null, "", url);
     listed = address();
     for (const body of fresh.querySelectorAll("[data-live]")) follow(body);
+    document.dispatchEvent(new Event("listed"));
   } catch {
     if (number === asked) location.assign(url);
   }
