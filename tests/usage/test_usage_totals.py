@@ -169,6 +169,18 @@ def test_compacting_changes_no_total(books: Books) -> None:
     assert (totals(books), by_day(books)) == (before, days)
 
 
+def test_of_values_of_the_same_moment_the_one_recorded_last_is_the_last(books: Books) -> None:
+    subscribe(books, NOW - timedelta(days=99), NOW + timedelta(days=1))
+    for value in range(9):
+        add(books, NOW - timedelta(days=50), value)
+    # Whatever the plan: by the index, they come in this order.
+    books.execute("DROP INDEX payments.usage_by_subject")
+    assert totals(books)["last"] == 8
+    compact(books)
+    assert books.row("SELECT count(*) AS n FROM payments.usage") == {"n": 0}
+    assert totals(books)["last"] == 8
+
+
 def test_the_last_value_survives_compacting(books: Books) -> None:
     old = datetime.combine(date(NOW.year - 1, 1, 5), datetime.min.time(), UTC)
     subscribe(books, old - timedelta(days=3), NOW + timedelta(days=1))
