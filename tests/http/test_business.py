@@ -3,7 +3,7 @@ tests/properties/test_business_life.py."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -15,7 +15,9 @@ from http_tokens import ADMIN_KEY, token
 from recovering import Station
 from stripe_events import event
 
-TODAY = datetime.now(UTC).date()
+
+def today() -> date:
+    return datetime.now(UTC).date()
 
 
 def subscribed(api: Api, name: str = "sub_1", amount: int = 2000, **more: Any) -> None:
@@ -54,7 +56,7 @@ def test_the_figures_of_a_month_are_compared_with_the_month_before(api: Api) -> 
     answer = api.admin("GET", "/test/business?period=this_month")
     assert answer.status_code == 200
     found = answer.json()["business"]
-    assert (found["period"], found["bucket"], found["until"]) == ("this_month", "day", str(TODAY))
+    assert (found["period"], found["bucket"], found["until"]) == ("this_month", "day", str(today()))
     (euros,) = found["currencies"]
     assert euros["total"]["mrrNew"] == euros["total"]["mrrEnd"] == 2000
     assert euros["previous"]["mrrEnd"] == 0
@@ -121,7 +123,7 @@ def test_who_churned_is_a_list(api: Api) -> None:
     subscribed(api, "sub_1", status="canceled")
     found = api.admin("GET", "/test/mrr-movements?kind=churn").json()["mrrMovements"]
     expected = {"customerId": "cus_sub_1", "currency": "eur", "kind": "churn"}
-    expected |= {"amount": -2000, "mrr": 0, "environment": "test", "day": str(TODAY)}
+    expected |= {"amount": -2000, "mrr": 0, "environment": "test", "day": str(today())}
     assert found == [expected | {"customerEmail": None, "customerName": None}]
     first = api.admin("GET", "/test/mrr-movements?limit=2")
     assert [each["kind"] for each in first.json()["mrrMovements"]] == ["churn", "new"]
@@ -137,14 +139,18 @@ def test_a_failed_payment_is_listed_alone(api: Api) -> None:
         VALUES ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now(), NULL),
             ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now(), now()),
             ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now() - interval '9 days',
-                NULL)
+                NULL),
+            ('stripe', 'test', 'one_time_payment', 'succeeded', 800, 'eur', now(), NULL),
+            ('stripe', 'test', 'one_time_payment', 'refunded', 700, 'eur', NULL, NULL),
+            ('stripe', 'test', 'refund', 'refunded', 700, 'eur', NULL, NULL),
+            ('stripe', 'test', 'refund', 'failed', 600, 'eur', now(), NULL)
     """)
     found = api.admin("GET", "/test/business?period=7d").json()["business"]
     assert found["currencies"][0]["total"]["failed"] == 1
     since = f"{found['since']}T00:00:00Z"
     listed = api.admin("GET", f"/test/transactions?figure=failed&currency=eur&since={since}")
-    assert len(listed.json()["transactions"]) == 1
-    assert len(api.admin("GET", "/test/transactions?status=failed").json()["transactions"]) == 3
+    assert [each["amount"] for each in listed.json()["transactions"]] == [900]
+    assert len(api.admin("GET", "/test/transactions?status=failed").json()["transactions"]) == 4
 
 
 @pytest.fixture
@@ -201,9 +207,9 @@ def test_the_command_line_and_the_client_show_them(api: Api, linked: Billhook) -
     assert "No movements" in linked("mrr-movements", "--kind", "churn").out
     assert linked("transactions", "--figure", "failed", "--currency", "eur").out
     with Client(api.url, ADMIN_KEY) as client:
-        found = client.business("test", since=TODAY, until=TODAY, bucket="week")
+        found = client.business("test", since=today(), until=today(), bucket="week")
         assert (found.period, len(found.currencies[0].buckets)) == (None, 1)
-        (only,) = client.mrr_movements.all("test", kind="new", since=TODAY, until=TODAY)
+        (only,) = client.mrr_movements.all("test", kind="new", since=today(), until=today())
         assert only.mrr == 2000
         (paying,) = client.subscriptions.all("test", paying=True, currency="eur")
         assert paying.mrr == 2000
