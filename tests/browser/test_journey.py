@@ -48,7 +48,8 @@ def test_a_guest_buys_two_mugs_and_the_trigger_marks_the_order_paid(page: Page, 
     expect(page.get_by_test_id("merchant")).to_have_text("Demo shop")
     item = page.get_by_test_id("line-item")
     expect(item).to_contain_text("Holds 330 ml. Dishwasher safe. $14.50 each")
-    assert item.locator("img").evaluate("image => image.complete && image.naturalWidth > 0")
+    # It loads when it is in view; `decode` waits for that, and fails without an image.
+    item.locator("img").evaluate("image => image.decode()")
     pay(page, GOOD)
     expect_status(page, "paid")
     expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()

@@ -15,6 +15,8 @@ globals().update(
         "test_a_foreign_key_that_forbids_deletions_is_warned_of",
         "test_policies_that_are_missing_are_warned_of_with_ones_that_work",
         "test_the_doctor_names_published_keys_that_insforge_stored",
+        "TestOverTheApi",
+        "TestCommand",
     )
     | again("database/test_secret_store", "test_a_replaced_signing_secret_stays_valid_for_a_while")
 )

@@ -29,7 +29,14 @@ globals().update(
         "test_a_failed_event_is_fulfilled_once_when_the_app_is_mended",
         "test_without_webhooks_events_are_pulled_and_fulfilled_once",
     )
-    | again("http/test_search", "test_products_are_found_by_name_id_price_and_lookup_key")
+    | again(
+        "http/test_search",
+        "test_products_are_found_by_name_id_price_and_lookup_key",
+        "TestTransactions",
+        "TestPayments",
+        "TestCustomers",
+        "TestOverHttp",
+    )
     | again("http/test_overview_api", "test_the_overview_is_a_row_for_each_day")
 )
 

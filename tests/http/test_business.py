@@ -139,14 +139,18 @@ def test_a_failed_payment_is_listed_alone(api: Api) -> None:
         VALUES ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now(), NULL),
             ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now(), now()),
             ('stripe', 'test', 'failed_payment', 'failed', 900, 'eur', now() - interval '9 days',
-                NULL)
+                NULL),
+            ('stripe', 'test', 'one_time_payment', 'succeeded', 800, 'eur', now(), NULL),
+            ('stripe', 'test', 'one_time_payment', 'refunded', 700, 'eur', NULL, NULL),
+            ('stripe', 'test', 'refund', 'refunded', 700, 'eur', NULL, NULL),
+            ('stripe', 'test', 'refund', 'failed', 600, 'eur', now(), NULL)
     """)
     found = api.admin("GET", "/test/business?period=7d").json()["business"]
     assert found["currencies"][0]["total"]["failed"] == 1
     since = f"{found['since']}T00:00:00Z"
     listed = api.admin("GET", f"/test/transactions?figure=failed&currency=eur&since={since}")
-    assert len(listed.json()["transactions"]) == 1
-    assert len(api.admin("GET", "/test/transactions?status=failed").json()["transactions"]) == 3
+    assert [each["amount"] for each in listed.json()["transactions"]] == [900]
+    assert len(api.admin("GET", "/test/transactions?status=failed").json()["transactions"]) == 4
 
 
 @pytest.fixture

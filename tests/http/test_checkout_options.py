@@ -10,8 +10,9 @@ import pytest
 from test_checkout import MINE, POLICIES, order
 
 from api import Api, opened
-from billhook.checkout.rows import canonical, request_hash
+from billhook.checkout.rows import canonical
 from billhook.models import CreateCheckoutSession, parse
+from billhook.models.wire import request_hash
 from http_tokens import ADMIN_KEY, ANONYMOUS_KEY, USER, token
 from selling import Shop
 

@@ -159,6 +159,21 @@ def test_every_route_that_changes_something_for_an_administrator_is_recorded(api
     assert {"refund.create", "subscription.cancel", "stripe_key.set", "meter.create"} <= found
 
 
+def test_every_id_that_the_audit_log_takes_from_a_response_is_in_it(api: Api) -> None:
+    made = {}
+    for route in create_app(settings(api)).routes:
+        if not isinstance(route, APIRoute):
+            continue
+        names, found = need_of(route.endpoint, "POST").made, route.response_model
+        for name in names:
+            fields = {field.alias: field for field in found.model_fields.values()}
+            assert name in fields, route.path
+            found = fields[name].annotation
+        if names:
+            made[".".join(names)] = found
+    assert {"refund.refundId", "creditGrant.creditGrantId"} <= made.keys()
+
+
 def test_every_form_of_the_dashboard_is_recorded() -> None:
     posts = [
         handler

@@ -70,6 +70,13 @@ def test_a_new_card_becomes_the_default(shop: Shop, portal: Portal) -> None:
     assert renewed["status"] == "active"
 
 
+def test_a_sample_card_is_filled_into_a_form_that_stays_open(portal: Portal) -> None:
+    assert '<details data-testid="new-card">' in portal.page()
+    page = portal.submit(test_number="3782 822463 10005").text
+    assert '<details data-testid="new-card" open>' in page
+    assert 'value="3782 822463 10005"' in page
+
+
 def test_a_card_that_is_not_the_default_can_be_made_default_or_removed(
     shop: Shop, portal: Portal
 ) -> None:

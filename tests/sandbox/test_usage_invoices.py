@@ -115,10 +115,12 @@ def test_each_metered_price_bills_the_usage_of_its_own_time(shop: Shop, usage: U
 def test_a_new_interval_bills_the_usage_of_the_period_it_cuts_short(
     shop: Shop, usage: Usage
 ) -> None:
-    usage.wait(1)
     yearly = shop.price(30_000, interval="year")
     usage.change(yearly, proration_behavior="none")
     assert sorted(amounts(usage.invoice())) == [0, 140, 30_000]
+    usage.report(3)
+    usage.wait(32)
+    assert amounts(usage.invoices()[-1]) == [60]
 
 
 def test_canceling_discards_usage_unless_it_is_invoiced(shop: Shop) -> None:

@@ -12,9 +12,10 @@ from stripe._encode import _api_encode
 from billhook.checkout.at_stripe import Terms, stripe_params
 from billhook.checkout.line_items import as_sent, items_of
 from billhook.checkout.options import refuse_server_only
-from billhook.checkout.rows import canonical, options_of, request_hash
+from billhook.checkout.rows import canonical, options_of
 from billhook.errors import Forbidden, InvalidInput
 from billhook.models import CheckoutOptions, CreateCheckoutSession, SafeOptions, parse
+from billhook.models.wire import request_hash
 from billhook_sandbox.params import decode
 from billhook_sandbox.sdk_params import type_of
 from billhook_sandbox.sdk_types import read_text

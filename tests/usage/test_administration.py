@@ -371,6 +371,8 @@ def test_credits_are_granted_once_also_when_the_request_is_repeated_days_later(
         ({"idempotencyKey": None}, 400),
         ({"customerId": "cus_1"}, 400),
         ({"priority": 101}, 400),
+        ({"metadata": {f"key_{n}": "x" for n in range(50)}}, 400),
+        ({"metadata": {"insforge_credit_request": "x"}}, 400),
     ],
 )
 def test_wrong_credits_are_refused(shared_api: Api, change: dict[str, Any], status: int) -> None:

@@ -74,7 +74,7 @@ _ANY_VALID = """
 SELECT EXISTS (
     SELECT FROM billhook.api_keys
     WHERE kind = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-      AND role = 'admin' AND environments @> '{test,live}'
+      AND role = 'admin' AND pg_catalog.arraycontains(environments, '{test,live}')
 )
 """
 

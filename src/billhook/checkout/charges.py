@@ -13,11 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Literal
 from uuid import UUID, uuid4
-
-import orjson
 
 from billhook.checkout.live_reader import LiveReader, live_reader, mirroring
 from billhook.checkout.mappings import customer_of, is_unknown_customer
@@ -33,6 +30,7 @@ from billhook.kinds.reading import hash_of, id_of, text, timestamp
 from billhook.mirror.fetching import forget_customer
 from billhook.mirror.refreshes import payment_intent, show_event
 from billhook.models import Charge, CreateCharge
+from billhook.models.wire import request_hash
 from billhook.paths import encoded
 from billhook.postgres import Database
 from billhook.postgres.refusals import unfinished
@@ -198,7 +196,7 @@ async def _stored(
 
 def _hash_of(order: CreateCharge) -> str:
     asked = order.model_dump(by_alias=True, exclude_none=True, exclude={"idempotency_key"})
-    return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return request_hash(asked)
 
 
 def _no_customer(reader: LiveReader, order: CreateCharge) -> PaymentNotFound:

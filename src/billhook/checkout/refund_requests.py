@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-import orjson
 
 from billhook.checkout.refund_balance import Balance, decide
 from billhook.checkout.refund_lines import Line
 from billhook.checkout.refund_target import Target, mirrored_target
 from billhook.errors import IdempotencyKeyReused
 from billhook.models import CreateRefund, RefundedLineItem
+from billhook.models.wire import request_hash
 from billhook.postgres import Connection, Database
 from billhook.settings import Environment
 
@@ -114,7 +113,7 @@ def hash_of_request(target: Target, order: CreateRefund) -> str:
     asked = order.model_dump(by_alias=True, exclude_none=True, exclude={"idempotency_key"})
     asked["payment"] = target.key
     asked.setdefault("metadata", {})
-    return sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return request_hash(asked)
 
 
 async def claim(

@@ -3,11 +3,10 @@ by Billhook (contract sections 3.1 and 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +25,7 @@ from billhook.errors import (
 from billhook.kinds.reading import id_of
 from billhook.models import RESERVED_METADATA
 from billhook.models import CreateCheckoutSession as Order
+from billhook.models.wire import request_hash
 from billhook.postgres import Database
 from billhook.postgres.refusals import acting_as_caller, writing_outcome
 from billhook.settings import Environment
@@ -318,11 +318,6 @@ def _urls(order: Order) -> tuple[str, str]:
     """Where the buyer returns to, wherever they pay: policies that compare addresses see it."""
     returns_to = (order.options and order.options.return_url) or ""
     return order.success_url or returns_to, order.cancel_url or returns_to
-
-
-def request_hash(request: Mapping[str, Any]) -> str:
-    """SHA-256 of a canonical request."""
-    return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def canonical(order: Order) -> dict[str, Any]:

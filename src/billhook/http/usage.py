@@ -164,7 +164,7 @@ async def reactivate_meter(
     responses=errors(400, 401, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(GrantCredits),
 )
-@changes("credits.grant", made=("creditGrant", "id"))
+@changes("credits.grant", made=("creditGrant", "creditGrantId"))
 async def grant_credits(
     environment: Environment, request: Request, services: ServicesOf
 ) -> Response:

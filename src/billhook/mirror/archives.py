@@ -74,22 +74,28 @@ WHERE kept.archive_id = $1 AND kept.relation = 'payments.usage'
   AND u.identifier = kept.content ->> 'identifier'::text
   AND u.status IN ('pending', 'waiting', 'failed')
 """
+ADDED_DAY = """count = d.count + {more}.count, sum = d.sum + {more}.sum,
+    last = CASE WHEN {more}.last_at >= d.last_at THEN {more}.last ELSE d.last END,
+    last_at = greatest(d.last_at, {more}.last_at)"""
+"""What `payments.usage_days AS d` becomes with more usage of the same day."""
+
 # A day of both periods has the usage of both.
 _ADD_DAYS = """
 WITH kept AS (
     SELECT d.* FROM billhook.archived_rows AS a,
         pg_catalog.jsonb_populate_record(NULL::payments.usage_days, a.content) AS d
     WHERE a.archive_id = $1 AND a.relation = 'payments.usage_days')
-UPDATE payments.usage_days AS d SET count = d.count + kept.count, sum = d.sum + kept.sum,
-    last = CASE WHEN kept.last_at >= d.last_at THEN kept.last ELSE d.last END,
-    last_at = greatest(d.last_at, kept.last_at)
+UPDATE payments.usage_days AS d SET {added}
 FROM kept
 WHERE d.environment = kept.environment AND d.meter = kept.meter AND d.day = kept.day
   AND coalesce(d.subject_type, '') = coalesce(kept.subject_type, '')
   AND coalesce(d.subject_id, '') = coalesce(kept.subject_id, '')
   AND coalesce(d.customer_id, '') = coalesce(kept.customer_id, '')
 """
-_BEFORE = {"payments.usage": _USAGE_GIVES_WAY, "payments.usage_days": _ADD_DAYS}
+_BEFORE = {
+    "payments.usage": _USAGE_GIVES_WAY,
+    "payments.usage_days": _ADD_DAYS.format(added=ADDED_DAY.format(more="kept")),
+}
 
 
 @dataclass(frozen=True, slots=True)

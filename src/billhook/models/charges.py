@@ -14,7 +14,6 @@ from billhook.models.catalog_fields import Currency
 from billhook.models.refunds import MovedAmount
 from billhook.models.runtime import BillingSubject
 from billhook.models.wire import (
-    MOST_METADATA_KEYS,
     NO_NUL,
     TRIM,
     Address,
@@ -23,6 +22,7 @@ from billhook.models.wire import (
     Request,
     Timestamp,
     WireModel,
+    leave_room,
     not_null,
     without_null,
 )
@@ -78,13 +78,7 @@ class CreateCharge(Request):
             raise PydanticCustomError(
                 "customer", "must have either a subject or a customerId", {"path": "subject"}
             )
-        most = MOST_METADATA_KEYS - _OURS
-        if self.metadata is not None and len(self.metadata) > most:
-            raise PydanticCustomError(
-                "too_many_keys",
-                "must have at most {most} keys: Stripe allows {all}, and Billhook adds {ours}",
-                {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS, "ours": _OURS},
-            )
+        leave_room(self.metadata, _OURS)
         return self
 
 

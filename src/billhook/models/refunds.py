@@ -10,11 +10,11 @@ from pydantic_core import PydanticCustomError
 
 from billhook.models.admin import IdempotencyKey, StoredMetadata, Transaction
 from billhook.models.wire import (
-    MOST_METADATA_KEYS,
     Id,
     Metadata,
     Request,
     WireModel,
+    leave_room,
     not_null,
     without_null,
 )
@@ -91,13 +91,7 @@ class CreateRefund(PreviewRefund):
 
     @model_validator(mode="after")
     def _metadata_leaves_room_for_ours(self) -> Self:
-        most = MOST_METADATA_KEYS - _OURS
-        if self.metadata is not None and len(self.metadata) > most:
-            raise PydanticCustomError(
-                "too_many_keys",
-                "must have at most {most} keys: Stripe allows {all}, and Billhook adds one",
-                {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS},
-            )
+        leave_room(self.metadata, _OURS)
         return self
 
 

@@ -26,10 +26,11 @@ from billhook.models.wire import (
     NO_NUL,
     TRIM,
     Id,
-    PlainMetadata,
+    Metadata,
     Request,
     Timestamp,
     WireModel,
+    leave_room,
     not_null,
     without_null,
 )
@@ -45,6 +46,7 @@ EventName = Annotated[
 ]
 """The event name of a meter."""
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=100), TRIM, NO_NUL]
+_OURS = 1  # insforge_credit_request
 _LARGEST = 999_999_999_999_999
 MOST_RECORDED = 1_000
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=100), NO_NUL]
@@ -303,12 +305,13 @@ class GrantCredits(Request):
     )
     effective_at: StrictMoment | None = Field(None, json_schema_extra=without_null)
     expires_at: StrictMoment | None = Field(None, json_schema_extra=without_null)
-    metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
+    metadata: Metadata | None = Field(None, json_schema_extra=without_null)
     idempotency_key: IdempotencyKey
 
     @model_validator(mode="after")
-    def _has_an_owner(self) -> Self:
+    def _has_an_owner_and_leaves_room_for_ours(self) -> Self:
         _need_owner(self.subject, self.customer_id)
+        leave_room(self.metadata, _OURS)
         return self
 
 

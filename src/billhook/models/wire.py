@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -162,6 +164,22 @@ PlainMetadata = Annotated[
 """Metadata as Stripe takes it."""
 Metadata = Annotated[PlainMetadata, AfterValidator(_check_metadata)]
 """Metadata beside which Billhook puts its own."""
+
+
+def leave_room(metadata: dict[str, str] | None, ours: int) -> None:
+    """Refuse metadata that leaves no room for our keys: Stripe counts them together."""
+    most = MOST_METADATA_KEYS - ours
+    if metadata is not None and len(metadata) > most:
+        raise PydanticCustomError(
+            "too_many_keys",
+            "must have at most {most} keys: Stripe allows {all}, and Billhook adds {ours}",
+            {"path": "metadata", "most": most, "all": MOST_METADATA_KEYS, "ours": ours},
+        )
+
+
+def request_hash(request: object) -> str:
+    """SHA-256 of a request in canonical form."""
+    return sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def iso(moment: datetime) -> str:

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-import orjson
-
 from billhook.errors import IdempotencyKeyReused, NotFound
 from billhook.kinds.reading import entries, hash_of, id_of, integer, metadata, text, timestamp
 from billhook.models import (
@@ -23,16 +21,18 @@ from billhook.models import (
     CreditsQuery,
     GrantCredits,
 )
+from billhook.models.wire import request_hash
 from billhook.postgres import Database
 from billhook.reports.catalog import idempotency_key
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject
+from billhook.stripe.gateway import Fetched, Gateway, StripeObject
+from billhook.stripe.list_pages import list_pages
 
 _GRANTS = "/v1/billing/credit_grants"
 _SUMMARY = "/v1/billing/credit_balance_summary"
 _ALL = {"type": "applicability_scope", "applicability_scope": {"price_type": "metered"}}
 _LISTED = 100
-_REQUEST = "billhook_request"
+_REQUEST = "insforge_credit_request"
 """In a grant's metadata: SHA-256 of the idempotency key, a colon, and SHA-256 of the request."""
 _CUSTOMER_OF = """
 SELECT provider_customer_id FROM payments.customer_mappings
@@ -87,27 +87,25 @@ async def grant_credits(
 
 def _hash_of(order: GrantCredits) -> str:
     asked = order.model_dump(mode="json", exclude_none=True, exclude={"idempotency_key"})
-    key, request = order.idempotency_key.encode(), orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
-    return f"{sha256(key).hexdigest()}:{sha256(request).hexdigest()}"
+    return f"{sha256(order.idempotency_key.encode()).hexdigest()}:{request_hash(asked)}"
 
 
 async def _granted(
     gateway: Gateway, environment: Environment, customer: str, request: str
 ) -> StripeObject | None:
     """The grant that an earlier request with this idempotency key created."""
-    params: dict[str, Any] = {"customer": customer, "limit": _LISTED}
-    while True:
-        page = (await gateway.get(environment, _GRANTS, params)).data
-        found = entries(page)
-        for each in found:
-            stored = text(hash_of(each.get("metadata")).get(_REQUEST)) or ""
+
+    async def get(_: str, path: str, params: dict[str, Any]) -> Fetched:
+        return await gateway.get(environment, path, params)
+
+    async for page in list_pages(get, "credit_grant", _GRANTS, {"customer": customer}):
+        for each in page.objects:
+            stored = metadata(each.get("metadata")).get(_REQUEST, "")
             if stored == request:
                 return each
             if stored.partition(":")[0] == request.partition(":")[0]:
                 raise IdempotencyKeyReused("credit grant")
-        if not (found and page.get("has_more")):
-            return None
-        params["starting_after"] = found[-1]["id"]
+    return None
 
 
 async def credits_of(

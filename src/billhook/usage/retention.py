@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from billhook.mirror.archives import ADDED_DAY
 from billhook.postgres import Database
 from billhook.settings import Environment
 from billhook.usage.batches import PLAIN_PLANS
@@ -68,10 +69,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT occurred_at, id FROM page ORDER BY occurred_at, id OFFSET $6 - 1
 """
-_ADDED = """count = d.count + EXCLUDED.count, sum = d.sum + EXCLUDED.sum,
-        last = CASE WHEN EXCLUDED.last_at >= d.last_at THEN EXCLUDED.last ELSE d.last END,
-        last_at = greatest(d.last_at, EXCLUDED.last_at)"""
-_COMPACT_ALL = _COMPACT.format(added=_ADDED)
+_COMPACT_ALL = _COMPACT.format(added=ADDED_DAY.format(more="EXCLUDED"))
 _CUTOFF = "SELECT now() - pg_catalog.make_interval(days => $1)"
 _BEFORE_ALL = (datetime.min.replace(tzinfo=UTC), 0)
 

@@ -86,7 +86,7 @@ def apply(
     old, remaining = {item["id"]: item for item in before}, {item["id"] for item in after}
     for item in after:
         same = item["id"] in old and old[item["id"]]["price"]["id"] == item["price"]["id"]
-        if is_metered(item["price"]) and not same:
+        if is_metered(item["price"]) and (billed or not same):
             start_usage(data, item)
     for item in before:
         if item["id"] not in remaining:

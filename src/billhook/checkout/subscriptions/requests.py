@@ -17,6 +17,7 @@ import orjson
 from billhook.checkout.subscriptions.rights import Operation, Target
 from billhook.errors import IdempotencyKeyReused
 from billhook.models import ChangeRequest
+from billhook.models.wire import request_hash
 from billhook.postgres import Connection
 
 _FIND = """
@@ -150,8 +151,7 @@ def _key(target: Target, order: ChangeRequest) -> tuple[str, str, str | None]:
 
 
 def _hash(operation: Operation, order: ChangeRequest) -> str:
-    content = orjson.dumps([operation, fields_of(order)], option=orjson.OPT_SORT_KEYS)
-    return sha256(content).hexdigest()
+    return request_hash([operation, fields_of(order)])
 
 
 def _known(row: asyncpg.Record, hash_: str) -> Known:

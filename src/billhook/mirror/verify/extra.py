@@ -33,14 +33,14 @@ def _objects(object_type: str) -> str:
 # PaymentIntent nor a charge.
 _EXTRA = f"""
 SELECT t.amount, t.currency, t.paid_at AS at, of.intents, of.charges,
-    of.intents || of.charges AS ids
+    pg_catalog.array_cat(of.intents, of.charges) AS ids
 FROM payments.transactions t CROSS JOIN LATERAL (
     SELECT {_objects("payment_intent")} AS intents, {_objects("charge")} AS charges
 ) AS of
 WHERE {of_stripe("transactions", "t")} AND t.type <> 'refund'
   AND t.status IN ('succeeded', 'refunded', 'partially_refunded') AND t.amount > 0
   AND t.paid_at >= pg_catalog.to_timestamp($2) AND t.paid_at < pg_catalog.to_timestamp($3)
-  AND of.intents || of.charges <> '{{}}'
+  AND pg_catalog.cardinality(pg_catalog.array_cat(of.intents, of.charges)) > 0
 """  # noqa: S608
 # The same for refunds; a failed one moved no money.
 _EXTRA_REFUNDS = f"""

@@ -16,7 +16,7 @@ BEGIN ATOMIC
                AND u.subject_type = usage_between.subject_type
                AND u.subject_id = usage_between.subject_id AND u.meter = usage_between.meter
                AND u.occurred_at >= since AND u.occurred_at < until AND u.status <> 'failed'
-             ORDER BY u.occurred_at DESC LIMIT 1)
+             ORDER BY u.occurred_at DESC, u.id DESC LIMIT 1)
             UNION ALL
             (SELECT d.last, d.last_at FROM payments.usage_days AS d
              WHERE d.environment = usage_between.environment
