@@ -155,9 +155,9 @@ async def _existing_session(
     session_id: str | None = row["checkout_session_id"]
     if row["status"] == "completed":
         return row
-    if row["status"] == "expired":
+    if row["status"] != "open":
         return _Retry(session_id)
-    if row["status"] != "open" or session_id is None or not _can_be_paid(row):
+    if session_id is None or not _can_be_paid(row):
         return _Retry(None)
     if not is_over(row["expires_at"], row["created_at"], now):
         return row
