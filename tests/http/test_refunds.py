@@ -477,6 +477,36 @@ def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_that_it_was_refund
     assert refunds_at_stripe(shop, intent) == [300]
 
 
+def test_stripes_failure_is_not_taken_for_a_rule_of_the_app(api: Api, shop: Buying) -> None:
+    """The refund was not mirrored, and cannot be fetched now."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    api.books.execute(raising("payments.transactions", "a class of its own"))
+    body: dict[str, Any] = {"amount": 300, "idempotencyKey": "ruled"}
+    refunded(api, intent, 400, **body)
+    api.books.execute("DROP TRIGGER odd ON payments.transactions")
+    shop.control("fault", method="GET", path_prefix="/v1/refunds/", status=503, times=3)
+    assert refunded(api, intent, 503, **body)["error"] == "UPSTREAM_FAILURE"
+    assert refunded(api, intent, **body)["repeated"] is True
+
+
+def test_a_rule_of_the_app_at_a_preview_or_a_cancellation_asks_for_no_idempotency_key(
+    api: Api, shop: Buying
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    shop.lose_answer("/v1/refunds")
+    refunded(api, intent, 500, amount=300)
+    age = "UPDATE billhook.refund_requests SET asked_at = asked_at - interval '3 minutes'"
+    api.books.execute(age)  # a preview finds out what became of it
+    api.books.execute(raising("payments.transactions", "a class of its own"))
+    (refund,) = shop.v1.refunds.list({"payment_intent": intent}).data
+    for path, body in (("preview", {"payment": intent}), (f"{refund.id}/cancel", None)):
+        refused = api.admin("POST", f"/test/refunds/{path}", body)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["nextActions"].endswith("the same request does so at once.")
+
+
 def test_a_disputed_payment_is_not_refunded(api: Api, shop: Buying) -> None:
     intent = shop.paid(card="pm_card_createDispute")["payment_intent"]
     shop.deliver()
