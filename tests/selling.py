@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +13,16 @@ import httpx
 import pytest
 
 from api import Api, connect, opened, serving
+from billhook.access.auth import Caller
+from billhook.checkout.sessions import create_checkout_session
+from billhook.models import CheckoutSession, CreateCheckoutSession, parse
+from billhook.postgres import Database
+from billhook.stripe.gateway import Fetched, Gateway
 from billhook_sandbox.testing import Sandbox
 from http_tokens import ADMIN_KEY, USER, token
 
 MINE = {"type": "user", "id": USER}
+CALLER = Caller("user", "authenticated", USER, claims={"sub": USER, "role": "authenticated"})
 AS_USER = {"claims": {"sub": USER}}
 POLICIES = """
     ALTER TABLE payments.stripe_checkout_sessions ENABLE ROW LEVEL SECURITY;
@@ -106,3 +114,31 @@ def shop(database_url: str, sandbox: str) -> Iterator[Shop]:
     with serving(database_url, account.url) as api:
         api.books.execute(POLICIES)
         yield Shop(api, account)
+
+
+def create_while(
+    shop: Shop, body: dict[str, Any], happens: Callable[[], object]
+) -> CheckoutSession:
+    """Create a checkout; something happens while the response with its session is on its way."""
+
+    class Overtaken(Gateway):
+        async def post(self, environment: Any, path: str, *args: Any, **more: Any) -> Fetched:
+            answer = await super().post(environment, path, *args, **more)
+            if path == "/v1/checkout/sessions":
+                await asyncio.to_thread(happens)
+            return answer
+
+    async def key(_: Any) -> str:
+        return shop.account.key
+
+    async def work(database: Database) -> CheckoutSession:
+        gateway = Overtaken(key, shop.account.url)
+        order = parse(CreateCheckoutSession, body)
+        try:
+            return await create_checkout_session(
+                database, gateway, "test", order, CALLER, datetime.now(UTC)
+            )
+        finally:
+            await gateway.close()
+
+    return shop.api.books.run(work)

@@ -7,12 +7,13 @@ from decimal import Decimal, InvalidOperation
 
 from billhook.errors import InvalidInput
 
-# docs.stripe.com/currencies. ISK and UGX have no decimals either, but Stripe counts them in
-# hundredths all the same.
+# docs.stripe.com/currencies
 _NO_DECIMALS = frozenset({
     "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf",
     "xof", "xpf",
 })  # fmt: skip
+# They have no decimals either, but Stripe counts them in hundredths all the same.
+_IN_HUNDREDTHS = frozenset(["isk", "ugx"])
 _THREE_DECIMALS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
 
@@ -22,6 +23,14 @@ def decimals(currency: str) -> int:
     if code in _NO_DECIMALS:
         return 0
     return 3 if code in _THREE_DECIMALS else 2
+
+
+def step(currency: str | None) -> int:
+    """Stripe charges and refunds only multiples of it, in the minor unit."""
+    code = (currency or "").lower()
+    if code in _IN_HUNDREDTHS:
+        return 100
+    return 10 if code in _THREE_DECIMALS else 1
 
 
 def money(amount: int | Decimal | None, currency: str | None) -> str:

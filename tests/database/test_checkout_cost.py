@@ -4,7 +4,7 @@ while they were empty."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +18,7 @@ import aside
 from billhook.checkout.line_items import Item
 from billhook.checkout.offers import offer, redeem
 from billhook.checkout.one_subscription import claim_subscription
+from billhook.checkout.rows import opened
 from billhook.checkout.trials import claim_trial
 from billhook.models import BillingSubject, CreateCheckoutSession, parse
 from billhook.postgres import prepare_connection
@@ -63,27 +64,30 @@ _MINE = """
 
 class CountingDatabase:
     """One connection, in whose transactions the pages of each statement are counted. What changes
-    something runs twice: once for the count, and undone."""
+    something runs twice: once for the count, and undone. The statements that are counted are
+    prepared, as the driver prepares them: PostgreSQL keeps a plan after the fifth time."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        self._connection = connection
+        self.uncounted = connection
+        self._prepared: dict[str, tuple[str, list[str]]] = {}
         self.pages = 0
 
     @asynccontextmanager
     async def as_service(self) -> AsyncIterator[CountingDatabase]:
-        async with self._connection.transaction():
+        async with self.uncounted.transaction():
             yield self
 
     connection = as_service
 
     def __getattr__(self, name: str) -> Any:
-        run = getattr(self._connection, name)
+        run = getattr(self.uncounted, name)
 
         async def counted(query: str, *args: Any) -> Any:
-            undone = self._connection.transaction()
+            execution = await self._execution(query, args)
+            undone = self.uncounted.transaction()
             await undone.start()
-            plan = await self._connection.fetchval(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}", *args
+            plan = await self.uncounted.fetchval(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execution}"
             )
             await undone.rollback()
             top = orjson.loads(plan)[0]["Plan"]
@@ -92,20 +96,35 @@ class CountingDatabase:
 
         return counted
 
+    async def _execution(self, query: str, args: Sequence[Any]) -> str:
+        """The statement that executes a prepared one."""
+        if query not in self._prepared:
+            name = f"counted_{len(self._prepared)}"
+            await self.uncounted.execute(f"PREPARE {name} AS {query}")
+            parameters = (await self.uncounted.prepare(query)).get_parameters()
+            self._prepared[query] = name, [f"{each.schema}.{each.name}" for each in parameters]
+        name, types = self._prepared[query]
+        values = [
+            await self.uncounted.fetchval(f"SELECT quote_nullable(($1::{type_})::text)", value)
+            for type_, value in zip(types, args, strict=True)
+        ]
+        return f"EXECUTE {name} ({', '.join(values)})" if values else f"EXECUTE {name}"
+
     def taken(self) -> int:
         """The pages since the last time."""
         pages, self.pages = self.pages, 0
         return pages
 
 
-async def pages_by_decision(connection: asyncpg.Connection[asyncpg.Record]) -> dict[str, int]:
-    counting = CountingDatabase(connection)
+async def pages_by_decision(counting: CountingDatabase) -> dict[str, int]:
+    connection = counting.uncounted
     database: Any = counting
     nobody: Any = None  # Stripe is not asked
     row_id, subject = uuid4(), BillingSubject(type="user", id=str(uuid4()))
     await connection.execute(_MINE, row_id, subject.id)
     pages = {}
-    await redeem(database, "test", _order(subject), [Item("price_1", 1)], row_id, _now())
+    order = _order(subject)
+    redeemed = await redeem(database, "test", order, [Item("price_1", 1)], row_id, _now())
     pages["redeem"] = counting.taken()
     await offer(database, "test", "launch")
     pages["offer"] = counting.taken()
@@ -113,17 +132,17 @@ async def pages_by_decision(connection: asyncpg.Connection[asyncpg.Record]) -> d
     pages["one subscription"] = counting.taken()
     assert await claim_trial(database, nobody, "test", subject, row_id)
     pages["one trial"] = counting.taken()
-    pages["the last redemption"] = await _last_redemption(connection, counting, subject, row_id)
+    session = {"id": f"cs_{row_id}", "status": "open", "url": "https://stripe.example/pay"}
+    held = ("subscription", "trial")
+    assert await opened(database, "test", order, row_id, session, None, held, redeemed.offer_id)
+    pages["opened"] = counting.taken()
+    pages["the last redemption"] = await _last_redemption(counting, subject, row_id)
     return pages
 
 
-async def _last_redemption(
-    connection: asyncpg.Connection[asyncpg.Record],
-    counting: CountingDatabase,
-    subject: BillingSubject,
-    ended: UUID,
-) -> int:
+async def _last_redemption(counting: CountingDatabase, subject: BillingSubject, ended: UUID) -> int:
     """A redemption that another checkout has had, which has expired."""
+    connection = counting.uncounted
     database: Any = counting
     row_id = uuid4()
     await connection.execute(_MINE, row_id, subject.id)
@@ -163,18 +182,17 @@ def _order(subject: BillingSubject) -> CreateCheckoutSession:
 def test_a_checkout_reads_as_few_pages_after_a_long_history(database_url: str, before: str) -> None:
     async def work() -> dict[str, int]:
         connection = await asyncpg.connect(database_url)
-        await prepare_connection(connection)
         await connection.execute(_NO_AUTOVACUUM)
         await connection.execute(before)
         await connection.execute(_OFFER)
-        for _ in range(6):  # plans are made, and kept after the fifth time
-            await pages_by_decision(connection)
         await connection.execute(_GROW, timeout=600)
-        for _ in range(2):
-            pages = await pages_by_decision(connection)
+        await prepare_connection(connection)
+        counting = CountingDatabase(connection)
+        for _ in range(7):  # plans are made, and kept after the fifth time
+            pages = await pages_by_decision(counting)
         await connection.close()
         return pages
 
     pages = aside.run(work())
-    assert len(pages) == 5
+    assert len(pages) == 6
     assert {kind: each for kind, each in pages.items() if each > MOST} == {}

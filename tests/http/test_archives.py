@@ -299,6 +299,11 @@ INSERT INTO billhook.usage_batches (environment, events, rows, oldest_at)
 VALUES ('test', '[]', {n}, now());
 INSERT INTO payments.offers (environment, name, max_redemptions)
 VALUES ('test', 'alone{n}', {n}), ('test', 'both', {n});
+INSERT INTO payments.stripe_checkout_sessions
+    (environment, mode, status, success_url, cancel_url, idempotency_key, offer, redeemed_offer)
+SELECT 'test', 'payment', 'open', '', '', key, name, id
+FROM payments.offers, unnest(ARRAY['repeated ' || name, name || {n}]) AS key;
+UPDATE payments.offers SET redemptions = 2;
 INSERT INTO payments.customer_assignments (environment, customer_id, subject_type, subject_id)
 VALUES ('test', 'cus_{n}', 'team', 't{n}');
 """
@@ -332,8 +337,14 @@ def test_what_the_app_recorded_before_and_since_is_all_there(away: Away, sent: s
         ("t1", 12, 1, 2, 2),
     ]
     assert column("SELECT rows FROM billhook.usage_batches ORDER BY 1") == [1, 2]
-    offers = "SELECT name || ':' || max_redemptions FROM payments.offers ORDER BY 1"
-    assert column(offers) == ["alone1:1", "alone2:2", "both:2"]
+    offers = "SELECT name || ':' || max_redemptions || ':' || redemptions FROM payments.offers"
+    assert sorted(column(offers)) == ["alone1:1:2", "alone2:2:2", "both:2:3"]
+    redeemed = """
+        SELECT o.name FROM payments.stripe_checkout_sessions s
+        LEFT JOIN payments.offers o ON o.id = s.redeemed_offer
+    """
+    names = [str(each) for each in column(redeemed)]
+    assert sorted(names) == ["alone1", "alone1", "alone2", "alone2", "both", "both", "both"]
     assigned = "SELECT customer_id FROM payments.customer_assignments ORDER BY 1"
     assert column(assigned) == ["cus_1", "cus_2"]
 

@@ -27,12 +27,13 @@ GUEST = Caller("anonymous", "anon", claims={"role": "anon"})
 
 @pytest.fixture
 def control(sandbox: str) -> Iterator[Any]:
-    """Calls the sandbox's controls, and takes latency back at the end."""
+    """Calls the sandbox's controls, and takes faults and latency back at the end."""
 
     def act(name: str, **given: Any) -> None:
         httpx.post(f"{sandbox}/_sandbox/{name}", json=given, timeout=60).raise_for_status()
 
     yield act
+    act("recover")
     act("latency", seconds=0, path_prefix=PATH)
 
 
@@ -118,10 +119,14 @@ def test_a_session_whose_time_is_up_is_replaced_before_its_event_arrives(
 
 
 @pytest.mark.parametrize("gone", ["expired", "unknown"])
+@pytest.mark.parametrize("offer", [True, False], ids=["offer", "no offer"])
 def test_a_retry_that_fails_does_not_return_the_dead_session(
-    api: Any, price: str, control: Any, gone: str
+    api: Any, price: str, control: Any, gone: str, *, offer: bool
 ) -> None:
-    body = order(price, f"dead {gone}")
+    body = order(price, f"dead {gone} {offer}")
+    if offer:
+        api.admin("PUT", "/test/offers/launch", {"maxRedemptions": 1}).raise_for_status()
+        body |= {"offer": "launch"}
     first = opened(api.checkout(body, token()))
     if gone == "expired":
         api.stripe.v1.checkout.sessions.expire(first["checkoutSessionId"])
@@ -134,7 +139,7 @@ def test_a_retry_that_fails_does_not_return_the_dead_session(
     failed = api.checkout(body, token())
     assert (failed.status_code, failed.json()["error"]) == (503, "UPSTREAM_FAILURE")
     (row,) = rows(api)
-    assert (row["status"], row["url"]) == ("expired", None)
+    assert (row["status"], row["url"]) == ("failed" if offer else "expired", None)
     assert row["last_error"] == failed.json()["message"]
     again = opened(api.checkout(body, token()))
     assert (again["id"], again["status"]) == (first["id"], "open")
@@ -233,6 +238,25 @@ def test_an_answer_lost_on_its_way_makes_no_second_session(
     assert [each.id for each in made if each.metadata.to_dict().get("order") == "lost"] == [
         session["checkoutSessionId"]
     ]
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_failure_that_stripe_repeats_does_not_block_the_key_for_a_day(
+    api: Any, price: str, control: Any, *, happened: bool
+) -> None:
+    failing = {"status": 500, "stored": True, "after_effect": happened}
+    at_once = {"Stripe-Should-Retry": "false"}  # so the SDK does not repeat it
+    control("fault", path_prefix=PATH, method="POST", headers=at_once, **failing)
+    body = order(price, f"stored {happened}", metadata={"order": f"stored {happened}"})
+    assert api.checkout(body, token()).status_code == 500
+    with ThreadPoolExecutor(4) as many:
+        answers = list(many.map(lambda _: opened(api.checkout(body, token())), range(4)))
+    (session_id,) = {each["checkoutSessionId"] for each in answers}
+    made = api.stripe.v1.checkout.sessions.list({"limit": 100, "status": "open"}).data
+    ours = [each for each in made if each.metadata.to_dict().get("order") == f"stored {happened}"]
+    # Nobody knows the URL of the one that Stripe made when it failed.
+    assert session_id in [each.id for each in ours]
+    assert len(ours) == (2 if happened else 1)
 
 
 def test_stripes_rate_limit_is_passed_on(api: Any, price: str, control: Any) -> None:

@@ -232,10 +232,26 @@ def test_a_double_click_without_a_key_refunds_once_and_a_minute_later_again(
     assert refunded(api, intent, amount=200)["repeated"] is True
     assert refunded(api, intent, amount=201)["repeated"] is False
     api.books.execute(
-        "UPDATE billhook.refund_requests SET requested_at = requested_at - interval '61 seconds'"
+        "UPDATE billhook.refund_requests SET asked_at = asked_at - interval '61 seconds'"
     )
     assert refunded(api, intent, amount=200)["repeated"] is False
     assert sorted(refunds_at_stripe(shop, intent)) == [200, 200, 201]
+
+
+@pytest.mark.parametrize("minutes", [1.5, 3], ids=["soon", "late"])
+def test_a_request_without_a_key_whose_answer_was_lost_refunds_once_however_often_it_is_repeated(
+    api: Api, shop: Buying, minutes: float
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    shop.lose_answer("/v1/refunds")
+    refunded(api, intent, 500, amount=300)
+    api.books.execute(f"""
+        UPDATE billhook.refund_requests SET created_at = created_at - interval '{minutes} minutes',
+            asked_at = asked_at - interval '{minutes} minutes'
+    """)
+    assert [refunded(api, intent, amount=300)["repeated"] for _ in range(2)] == [True, True]
+    assert refunds_at_stripe(shop, intent) == [300]
 
 
 def test_of_several_refunds_of_everything_at_once_one_succeeds(api: Api, shop: Buying) -> None:
@@ -368,11 +384,33 @@ def test_a_failure_that_stripe_repeats_does_not_block_the_request_for_a_day(
     assert [row["attempt"] for row in api.books.rows(ATTEMPTS)] == [1]
     # The client is impatient, so the last time is never two minutes ago.
     api.books.execute(
-        "UPDATE billhook.refund_requests SET requested_at = requested_at - interval '3 minutes'"
+        "UPDATE billhook.refund_requests SET failed_at = failed_at - interval '3 minutes'"
     )
     assert "Send the same request again" in refunded(api, intent, 500, **body)["nextActions"]
     assert refunded(api, intent, **body)["refund"]["amount"] == 700
     assert refunds_at_stripe(shop, intent) == [700]
+
+
+def test_a_failure_at_a_late_repetition_is_waited_for_as_long_as_one_at_once(
+    api: Api, shop: Buying
+) -> None:
+    """The request is old, but Stripe may still create the refund that it has just failed."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    body: dict[str, Any] = {"amount": 700, "idempotencyKey": "late"}
+    shop.lose_answer("/v1/refunds", happened=False)
+    refunded(api, intent, 502, **body)
+    age = "UPDATE billhook.refund_requests SET {0} = {0} - interval '3 minutes'"
+    api.books.execute(age.format("created_at"))
+    shop.control("fault", method="POST", path_prefix="/v1/refunds", status=500, stored=True)
+    for _ in range(2):
+        assert "in two minutes" in refunded(api, intent, 500, **body)["nextActions"]
+    api.books.execute(age.format("failed_at"))
+    refunded(api, intent, 500, **body)
+    # The next attempt has two minutes of its own.
+    shop.control("fault", method="POST", path_prefix="/v1/refunds", status=500, stored=True)
+    assert "in two minutes" in refunded(api, intent, 500, **body)["nextActions"]
+    assert [row["attempt"] for row in api.books.rows(ATTEMPTS)] == [2]
 
 
 def test_a_refusal_does_not_start_a_second_attempt_while_the_first_may_still_succeed(
@@ -390,7 +428,7 @@ def test_a_refusal_does_not_start_a_second_attempt_while_the_first_may_still_suc
         return api.admin("POST", "/test/refunds", body).status_code
 
     def repeated() -> list[bool]:
-        asked = "SELECT asked_at > requested_at AS again FROM billhook.refund_requests"
+        asked = "SELECT asked_at > created_at AS again FROM billhook.refund_requests"
         return [row["again"] for row in api.books.rows(asked)]
 
     with ThreadPoolExecutor(2) as two:
@@ -437,6 +475,36 @@ def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_that_it_was_refund
     shop.deliver()  # what the events report
     assert [t["amount_refunded"] for t in transactions(api)] == [300, 300]
     assert refunds_at_stripe(shop, intent) == [300]
+
+
+def test_stripes_failure_is_not_taken_for_a_rule_of_the_app(api: Api, shop: Buying) -> None:
+    """The refund was not mirrored, and cannot be fetched now."""
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    api.books.execute(raising("payments.transactions", "a class of its own"))
+    body: dict[str, Any] = {"amount": 300, "idempotencyKey": "ruled"}
+    refunded(api, intent, 400, **body)
+    api.books.execute("DROP TRIGGER odd ON payments.transactions")
+    shop.control("fault", method="GET", path_prefix="/v1/refunds/", status=503, times=3)
+    assert refunded(api, intent, 503, **body)["error"] == "UPSTREAM_FAILURE"
+    assert refunded(api, intent, **body)["repeated"] is True
+
+
+def test_a_rule_of_the_app_at_a_preview_or_a_cancellation_asks_for_no_idempotency_key(
+    api: Api, shop: Buying
+) -> None:
+    intent = shop.paid()["payment_intent"]
+    shop.deliver()
+    shop.lose_answer("/v1/refunds")
+    refunded(api, intent, 500, amount=300)
+    age = "UPDATE billhook.refund_requests SET asked_at = asked_at - interval '3 minutes'"
+    api.books.execute(age)  # a preview finds out what became of it
+    api.books.execute(raising("payments.transactions", "a class of its own"))
+    (refund,) = shop.v1.refunds.list({"payment_intent": intent}).data
+    for path, body in (("preview", {"payment": intent}), (f"{refund.id}/cancel", None)):
+        refused = api.admin("POST", f"/test/refunds/{path}", body)
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["nextActions"].endswith("the same request does so at once.")
 
 
 def test_a_disputed_payment_is_not_refunded(api: Api, shop: Buying) -> None:

@@ -198,7 +198,7 @@ def test_a_trigger_that_rejects_the_result_can_be_fixed(
     once = {"quantity": 5, **NOW, "idempotencyKey": "once"}
     refused = mine.send("change", **once)
     assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
-    assert "exists at Stripe" in refused.json()["message"]
+    assert "Stripe has changed" in refused.json()["message"]
     api.books.execute("DROP TRIGGER odd ON payments.stripe_subscriptions")
     number = updates(mine)
     assert mine.changed("change", **once)["items"][0]["quantity"] == 5

@@ -341,3 +341,16 @@ def test_only_updates_that_are_charged_can_be_pending(shop: Shop) -> None:
         sent.change(quantity=2, **PENDING, **NOW)
     with pytest.raises(stripe.InvalidRequestError, match="only for updates"):
         shop.v1.subscriptions.create({"customer": sent.customer, "items": items, **PENDING})
+
+
+def test_an_invoice_item_has_no_fields_of_another_kind(shop: Shop) -> None:
+    """Stripe omits them; they are never null."""
+    plan = Plan(shop)
+    plan.change(quantity=2)  # credits a line of the first invoice
+    plan.change(quantity=3)  # credits a pending invoice item
+    shop.v1.invoice_items.create({"customer": plan.customer, "amount": 500, "currency": "eur"})
+    items = shop.get("/v1/invoiceitems", customer=plan.customer)["data"]
+    assert sorted("proration_details" in each for each in items) == [False, *4 * [True]]
+    details = [each["proration_details"]["credited_items"] for each in items if each["proration"]]
+    references = sorted(sorted(each) for each in details if each)
+    assert references == [["invoice_item", "type"], ["invoice_line_item_details", "type"]]

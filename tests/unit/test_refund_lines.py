@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -36,11 +37,38 @@ def item(**given: Any) -> RefundLineItem:
 def test_all_lines_together_have_what_was_collected_for_them(
     amounts: list[int], collected: int
 ) -> None:
-    found = shared([line(f"l{n}", amount) for n, amount in enumerate(amounts)], collected)
+    found = shared([line(f"l{n}", amount) for n, amount in enumerate(amounts)], collected, "eur")
     charged = sum(amount for amount in amounts if amount > 0)
     assert sum(each.amount for each in found) == min(charged, collected)
     for each, amount in zip(found, amounts, strict=True):
         assert 0 <= each.amount <= max(amount, 0)
+
+
+@pytest.mark.parametrize(("currency", "step"), [("isk", 100), ("UGX", 100), ("kwd", 10)])
+@given(
+    st.lists(st.integers(1, 1000), min_size=1, max_size=5), st.integers(1, 9), st.integers(1, 500)
+)
+def test_every_refund_is_an_amount_that_stripe_can_return(
+    currency: str, step: int, amounts: list[int], quantity: int, collected: int
+) -> None:
+    """In some currencies, amounts must be multiples of 10 or 100; taxes make others of lines."""
+    paid = collected * step
+    lines = [Line(f"l{n}", "price_1", quantity, each, currency) for n, each in enumerate(amounts)]
+    found = shared(lines, paid, currency)
+    assert sum(each.amount for each in found) == min(sum(amounts) // step * step, paid)
+    for each in found:
+        assert each.amount % step == 0
+        returned = 0
+        for units in range(quantity):
+            with suppress(NotRefundable):  # too little for these units
+                part = returned_for(each, None, Returned(units, returned), "x").amount
+                assert part % step == 0
+                assert part == each.amount - returned
+            with suppress(NotRefundable):
+                part = returned_for(each, 1, Returned(units, returned), "x").amount
+                assert part % step == 0
+                returned += part
+        assert returned == each.amount
 
 
 @given(st.integers(1, 100_000), st.integers(1, 200), st.data())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 
@@ -25,7 +25,7 @@ from billhook.models import CheckoutOptions
 from billhook.models import CreateCheckoutSession as Order
 from billhook.postgres import Database
 from billhook.settings import Environment
-from billhook.stripe.gateway import Gateway, StripeObject, refusal_of
+from billhook.stripe.gateway import Gateway, StripeObject, is_stored_failure, refusal_of
 
 _SESSION_LIFE = timedelta(hours=24)  # stripe-facts 8
 
@@ -79,6 +79,7 @@ async def create_at_stripe(
         metered = await mirrored_metering(database, environment, ids)
     in_place_of = replaced
     key_was_used = False  # by another request of this row's
+    attempt = ""
     while True:
         params = stripe_params(order, items, row_id, customer, metered, terms)
         try:
@@ -92,6 +93,7 @@ async def create_at_stripe(
                     row_id,
                     replaced=in_place_of,
                     params=params if key_was_used else None,
+                    attempt=attempt,
                 ),
                 key=key,
             )
@@ -108,6 +110,9 @@ async def create_at_stripe(
             elif repeated and _is_key_used(error) and not key_was_used:
                 # By an earlier attempt for this row with other parameters, whose response was lost.
                 key_was_used = True
+            elif is_stored_failure(error) and not attempt:
+                # Stripe would repeat it for a day. Nobody gets a session that it may have created.
+                key_was_used, attempt = True, uuid4().hex
             else:
                 raise
             repeated = True
@@ -186,6 +191,7 @@ def stripe_idempotency_key(
     *,
     replaced: str | None = None,
     params: Mapping[str, Any] | None = None,
+    attempt: str = "",
 ) -> str:
     """The contract's key, with a hash of what it belongs to: the subject, and the expired session
     that is replaced (all who replace it share a key).
@@ -195,12 +201,14 @@ def stripe_idempotency_key(
 
     Args:
         params: what is sent; set if an earlier attempt has already used the usual key.
+        attempt: set if Stripe failed in the earlier ones, and repeats that.
     """
     prefix = f"insforge:{environment}:checkout_session:"
     if order.idempotency_key is None and replaced is None and params is None:
         return f"{prefix}{row_id}"
     ours = order.idempotency_key or str(row_id)
-    belongs_to = orjson.dumps([*scope_of(order), replaced, params], option=orjson.OPT_SORT_KEYS)
+    parts = [*scope_of(order), replaced, params, attempt]
+    belongs_to = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     # It travels in a header: what a header cannot carry goes as its hash.
     if not (ours.isascii() and ours.isprintable()):
         ours = f"sha256-{sha256(ours.encode()).hexdigest()}"

@@ -166,9 +166,8 @@ async def _claim(reader: LiveReader, order: CreateCharge) -> _Request:
             customer,
             method,
         )
-    found = await _stored(
-        reader, account, order, fingerprint
-    )  # ours, or that of a concurrent request
+    # Ours, or that of a concurrent request.
+    found = await _stored(reader, account, order, fingerprint)
     if found is None:
         raise _overtaken()
     return found

@@ -17,6 +17,13 @@ from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
 TRANSACTIONS = "payments.transactions"
 
+_FIX = "Fix the rule. Billhook then writes the row when it applies Stripe's event; "
+REPEAT = f"{_FIX}the same request does so at once."
+"""The advice after a request without an idempotency key."""
+REPEAT_WITH_KEY = f"{_FIX}the same request with the same idempotencyKey does so at once."
+MOVED = f"""{REPEAT_WITH_KEY} \
+A request with a new key, or without one, would move the money twice."""
+
 
 class LiveReader(StripeReader):
     """A reader and writer that does not queue behind a sync or the recovery worker."""
@@ -31,7 +38,8 @@ class LiveReader(StripeReader):
         """
         if self.account:
             return self.account
-        return str((await self.gateway.account(self.environment, key=self.key)).data["id"])
+        key = self.key or await self.gateway.key(self.environment)
+        return await self.gateway.account_id(self.environment, key)
 
     async def get(self, list_name: str, path: str, params: dict[str, Any]) -> Fetched:
         """`GET path`, immediately. Raises as `Gateway.get` does."""
@@ -45,12 +53,13 @@ class LiveReader(StripeReader):
 
 
 @contextmanager
-def mirroring(what: str, table: str = TRANSACTIONS) -> Iterator[None]:
-    """For writing a response of Stripe's: money has moved, or may have.
+def mirroring(what: str, table: str = TRANSACTIONS, next_actions: str = MOVED) -> Iterator[None]:
+    """For writing a response of Stripe's.
 
     Args:
         what: what Stripe has now, as a clause.
         table: where it is written.
+        next_actions: what to do if a rule of the app rejects it.
 
     Raises:
         DatabaseRefused: a rule of the app rejects the row, with whatever error; says that Stripe
@@ -61,21 +70,17 @@ def mirroring(what: str, table: str = TRANSACTIONS) -> Iterator[None]:
         with refusals_of(table):
             yield
     except (DatabaseDuplicate, DatabaseRefused, Forbidden) as error:
-        raise rejected(what, table, error.message) from error
+        raise rejected(what, error.message, next_actions) from error
     except (asyncpg.PostgresError, DatabaseUnavailable) as error:
         refusal = refusal_in(error)
-        raise rejected(what, table, f"{table}: {reason_of(refusal)}") from error
+        raise rejected(what, f"{table}: {reason_of(refusal)}", next_actions) from error
 
 
-def rejected(what: str, table: str, reason: str) -> DatabaseRefused:
+def rejected(what: str, reason: str, next_actions: str = MOVED) -> DatabaseRefused:
     """A rule of the app keeps the mirror from showing what Stripe has. Arguments as of
     `mirroring`."""
-    twice = " A request with a new key, or without one, would move the money twice."
     return DatabaseRefused(
-        f"{what}, but a rule of the app rejects the row: {reason}",
-        next_actions="Fix the rule. Billhook then writes the row when it applies Stripe's event; "
-        "the same request with the same idempotencyKey does so at once."
-        + (twice if table == TRANSACTIONS else ""),
+        f"{what}, but a rule of the app rejects the row: {reason}", next_actions=next_actions
     )
 
 

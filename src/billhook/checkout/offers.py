@@ -2,7 +2,7 @@
 
 An offer is redeemed in one short transaction that locks it, before Stripe is asked: so there are
 never more redemptions than it allows. A checkout that has ended without a payment keeps its
-redemption until another one needs it: then it is taken from it.
+redemption until another checkout needs it.
 """
 
 from __future__ import annotations

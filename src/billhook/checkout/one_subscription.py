@@ -35,13 +35,13 @@ _ENDED = ("canceled", "incomplete_expired")
 # been mirrored yet. One statement, so one snapshot: between two, the events of a payment would turn
 # an open checkout that is not read yet into a subscription that is no longer read.
 _IN_THE_WAY = """
-(SELECT NULL::uuid AS id, s.status, NULL AS checkout_session_id, s.subscription_id
+(SELECT NULL::uuid AS id, NULL AS checkout_session_id, s.subscription_id
  FROM payments.stripe_subscriptions s
  WHERE s.environment = $1 AND s.subject_type = $2 AND s.subject_id = $3
    AND s.status <> ALL ($6::text[])
  ORDER BY s.created_at LIMIT 1)
 UNION ALL
-(SELECT c.id, c.status, c.checkout_session_id, c.subscription_id
+(SELECT c.id, c.checkout_session_id, c.subscription_id
  FROM payments.stripe_checkout_sessions c
  WHERE c.environment = $1 AND c.subject_type = $2 AND c.subject_id = $3 AND c.id <> $4
    AND c.mode = 'subscription' AND c.checkout_session_id <> ALL ($5::text[])
@@ -189,10 +189,15 @@ async def _portal_url(
     return None
 
 
-def superseded(order: Order) -> CheckoutAlreadyExists:
-    """The response to a checkout that another one has replaced while it was being created."""
-    whose = f"the {order.subject.type} {order.subject.id}" if order.subject else "this subject"
+def superseded(order: Order, *, sole: bool) -> CheckoutAlreadyExists:
+    """The response to a checkout whose place another one has taken while it was being created.
+
+    Args:
+        sole: whether it was to be its subject's only one. The place may also be its redemption.
+    """
+    places = [f"for the {order.subject.type} {order.subject.id}"] if sole and order.subject else []
+    places += [f"with the offer {order.offer}"] if order.offer else []
     return CheckoutAlreadyExists(
-        f"Another checkout for {whose} was created at the same time.",
+        f"Another checkout {' or '.join(places)} was created at the same time.",
         next_actions="Send the request again in a few seconds.",
     )

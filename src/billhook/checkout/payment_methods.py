@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from billhook.access.auth import Caller
-from billhook.checkout.live_reader import mirroring
+from billhook.checkout.live_reader import REPEAT, mirroring
 from billhook.errors import BillhookError, Forbidden, PaymentNotFound
 from billhook.kinds.customers import CUSTOMER
 from billhook.kinds.payment_methods import PAYMENT_METHOD
@@ -74,7 +74,7 @@ async def make_default(
         key=reader.key,
     )
     what = f"{payment_method_id} is the default payment method of {row['customer_id']} at Stripe"
-    with unfinished("change of the default payment method"), mirroring(what, _CUSTOMERS):
+    with unfinished("change of the default payment method"), mirroring(what, _CUSTOMERS, REPEAT):
         await write(reader, facts_in(CUSTOMER, [changed.data], changed.at))
     return _ROW(**row)
 
@@ -101,7 +101,7 @@ async def detach(
             raise
         at = (await reader.get("account", "/v1/account", {})).at
     what = f"Stripe has detached {payment_method_id}"
-    with unfinished("removal of the payment method"), mirroring(what, TABLE):
+    with unfinished("removal of the payment method"), mirroring(what, TABLE, REPEAT):
         # It can't be attached again, so nothing that the row shows is newer.
         await delete(reader, PAYMENT_METHOD, payment_method_id, max(at, shown_at or at))
     return _ROW(**row)

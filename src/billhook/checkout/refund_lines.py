@@ -16,6 +16,7 @@ from billhook.errors import InvalidInput
 from billhook.kinds.reading import entries, hash_of, id_of, integer, text
 from billhook.mirror.fetching import StripeReader
 from billhook.models import RefundedLineItem, RefundLineItem
+from billhook.money import step
 from billhook.paths import encoded
 from billhook.stripe.gateway import StripeObject
 from billhook.stripe.list_pages import list_pages
@@ -73,7 +74,7 @@ async def lines_of(reader: StripeReader, target: Target) -> list[Line]:
             "The payment was charged in another currency than its lines have.",
             next_actions="Refund it by amount.",
         )
-    return shared(found, part.amount)
+    return shared(found, part.amount, part.currency)
 
 
 async def _session_of(reader: StripeReader, intent: str) -> str | None:
@@ -127,16 +128,16 @@ def _total(amounts: Iterable[Mapping[str, Any]]) -> int:
     return sum(integer(each.get("amount")) or 0 for each in amounts)
 
 
-def shared(lines: Sequence[Line], collected: int) -> list[Line]:
-    """The lines with what was collected for each. Credits, whose amount is negative, reduce all."""
+def shared(lines: Sequence[Line], collected: int, currency: str | None) -> list[Line]:
+    """The lines with what was collected for each, in amounts that Stripe can refund. Credits, whose
+    amount is negative, reduce all."""
     charged = sum(each.amount for each in lines if each.amount > 0)
-    if charged <= collected:
-        return [_with_amount(each, max(each.amount, 0)) for each in lines]
+    paid, by = min(charged, collected), step(currency)
     found = []
     upto = given = 0
     for each in lines:
         upto += max(each.amount, 0)
-        share = collected * upto // charged - given
+        share = paid * upto // max(charged, 1) // by * by - given
         given += share
         found.append(_with_amount(each, share))
     return found
@@ -165,8 +166,9 @@ def returned_for(line: Line, quantity: int | None, before: Returned, path: str) 
             next_actions="See what was refunded: billhook transactions, or refund by amount.",
         )
     units = before.quantity + wanted
-    # Half a minor unit is rounded up.
-    upto = (2 * line.amount * units + line.quantity) // (2 * line.quantity)
+    # Half a step, usually of one minor unit, is rounded up.
+    by = step(line.currency)
+    upto = (2 * line.amount * units + line.quantity * by) // (2 * line.quantity * by) * by
     amount = upto - before.amount
     if amount <= 0:
         raise NotRefundable(

@@ -5,7 +5,8 @@ counts as refunded until it is known that Stripe has refunded nothing, so that t
 exceed what is left. Until then, it is repeated with the same idempotency key at Stripe.
 
 Without an idempotency key, the same request for the same payment within a minute is a repetition: a
-double click, or a client that did not wait for the response.
+double click, or a client that did not wait for the response. The minute begins when it becomes
+known that Stripe has created the refund.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ _SAME_WITHOUT_KEY = f"""
 SELECT {_COLUMNS} FROM billhook.refund_requests q
 WHERE environment = $1 AND account_id = $2 AND object_type = $3 AND object_id = $4
     AND request_hash = $5 AND idempotency_key IS NULL AND (
-        status = 'requested' OR status = 'created' AND requested_at > now() - interval '1 minute')
+        status = 'requested' OR status = 'created' AND asked_at > now() - interval '1 minute')
     AND NOT EXISTS (
         SELECT FROM billhook.payment_refunds r
         WHERE r.environment = q.environment AND r.object_type = 'refund'
           AND r.object_id = q.refund_id AND r.status = 'failed')
-ORDER BY requested_at DESC LIMIT 1
+ORDER BY asked_at DESC LIMIT 1
 """  # noqa: S608
 _INSERT = """
 INSERT INTO billhook.refund_requests (id, environment, account_id, idempotency_key, request_hash,
@@ -54,7 +55,7 @@ ON CONFLICT DO NOTHING
 """
 _TRY_AGAIN = """
 UPDATE billhook.refund_requests
-SET status = 'requested', attempt = attempt + 1, requested_at = now(), asked_at = now(),
+SET status = 'requested', attempt = attempt + 1, asked_at = now(), failed_at = NULL,
     amount = $2, line_items = $3
 WHERE id = $1
 RETURNING attempt
@@ -63,13 +64,20 @@ _ASKED_AGAIN = """
 UPDATE billhook.refund_requests SET asked_at = clock_timestamp() WHERE id = $1
 """
 _CREATED = """
-UPDATE billhook.refund_requests SET status = 'created', refund_id = $2 WHERE id = $1
+UPDATE billhook.refund_requests
+SET status = 'created', refund_id = $2, asked_at = clock_timestamp()
+WHERE id = $1 AND status <> 'created'
 """
 _REFUSED = """
 UPDATE billhook.refund_requests SET status = 'refused'
 WHERE id = $1 AND status = 'requested' AND attempt = $2
 """
-_FAILED = f"""{_REFUSED} AND requested_at < now() - interval '2 minutes' RETURNING id"""
+_FAILED = """
+UPDATE billhook.refund_requests SET failed_at = coalesce(failed_at, now()),
+    status = CASE WHEN failed_at < now() - interval '2 minutes' THEN 'refused' ELSE status END
+WHERE id = $1 AND status = 'requested' AND attempt = $2
+RETURNING status = 'refused'
+"""
 _ABANDONED = """
 UPDATE billhook.refund_requests SET status = 'refused'
 WHERE id = $1 AND status = 'requested' AND asked_at < now() - interval '2 minutes'

@@ -16,7 +16,8 @@ import asyncpg
 
 from billhook.checkout import refund_requests
 from billhook.checkout.live_reader import (
-    TRANSACTIONS,
+    MOVED,
+    REPEAT,
     LiveReader,
     live_reader,
     mirroring,
@@ -109,7 +110,7 @@ async def preview_refund(
     reader = await live_reader(database, gateway, environment)
     target = await find_target(reader, order.payment)
     lines = await lines_of(reader, target) if order.line_items else []
-    await _resolve(reader, target)
+    await _resolve(reader, target, REPEAT)
     async with database.connection() as connection:
         balance = await balance_of(connection, environment, target)
     decision = decide(balance, order, lines)
@@ -168,7 +169,7 @@ async def read_refund(
 
 
 async def _read_mirrored(
-    database: Database, environment: Environment, refund_id: str
+    database: Database, environment: Environment, refund_id: str, next_actions: str = MOVED
 ) -> RefundResponse:
     """A refund that was just mirrored.
 
@@ -179,7 +180,7 @@ async def _read_mirrored(
         return await read_refund(database, environment, refund_id)
     except PaymentNotFound as error:
         raise rejected(
-            f"The refund {refund_id} exists at Stripe", TRANSACTIONS, "a trigger has dropped it"
+            f"The refund {refund_id} exists at Stripe", "a trigger has dropped it", next_actions
         ) from error
 
 
@@ -196,7 +197,7 @@ async def cancel_refund(
         DatabaseRefused: a rule of the app rejects the row; the refund is canceled.
     """
     reader = await live_reader(database, gateway, environment)
-    refund = await _get(reader, refund_id)
+    refund = await _get(reader, refund_id, REPEAT)
     if refund.get("status") != "canceled":
         path = f"/v1/refunds/{encoded(refund_id)}/cancel"
         try:
@@ -210,8 +211,8 @@ async def cancel_refund(
                 ) from error
             raise
         with unfinished("cancellation of the refund"):
-            await _show(reader, canceled.data, canceled.at)
-    return await _read_mirrored(database, environment, refund_id)
+            await _show(reader, canceled.data, canceled.at, REPEAT)
+    return await _read_mirrored(database, environment, refund_id, REPEAT)
 
 
 async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRefund) -> str:
@@ -240,8 +241,13 @@ async def _at_stripe(reader: LiveReader, request: RefundRequest, order: CreateRe
 
 async def _created_before(reader: LiveReader, request: RefundRequest, refund_id: str) -> str:
     await refund_requests.created(reader.database, request.id, refund_id)
-    with suppress(UpstreamFailure, RateLimited):  # then the mirror answers
+    try:
         await _get(reader, refund_id)
+    except (UpstreamFailure, RateLimited) as error:  # then the mirror answers, if it has the refund
+        try:
+            await read_refund(reader.database, reader.environment, refund_id)
+        except PaymentNotFound:
+            raise error from None
     return refund_id
 
 
@@ -290,7 +296,7 @@ async def _create(reader: LiveReader, request: RefundRequest, order: CreateRefun
     return answer
 
 
-async def _get(reader: LiveReader, refund_id: str) -> StripeObject:
+async def _get(reader: LiveReader, refund_id: str, next_actions: str = MOVED) -> StripeObject:
     """Fetch a refund and mirror it."""
     found = await reader.find("refund", f"/v1/refunds/{encoded(refund_id)}")
     if found is None:
@@ -298,12 +304,14 @@ async def _get(reader: LiveReader, refund_id: str) -> StripeObject:
             f"Stripe has no refund {refund_id} in the {reader.environment} environment.",
             next_actions="Does it belong to the other environment, test or live?",
         )
-    await _show(reader, found.data, found.at)
+    await _show(reader, found.data, found.at, next_actions)
     return found.data
 
 
-async def _show(reader: LiveReader, refund: StripeObject, at: int) -> None:
-    with mirroring(f"The refund {refund['id']} exists at Stripe"):
+async def _show(
+    reader: LiveReader, refund: StripeObject, at: int, next_actions: str = MOVED
+) -> None:
+    with mirroring(f"The refund {refund['id']} exists at Stripe", next_actions=next_actions):
         await show_refund(reader, refund, at)
 
 
@@ -313,13 +321,15 @@ async def _find(reader: LiveReader, request: RefundRequest) -> str | None:
     return next((id for id, of_request in found.items() if of_request == str(request.id)), None)
 
 
-async def _listed(reader: LiveReader, target: tuple[str, str]) -> dict[str, str | None]:
+async def _listed(
+    reader: LiveReader, target: tuple[str, str], next_actions: str = MOVED
+) -> dict[str, str | None]:
     """Fetch the refunds of a payment from Stripe and mirror them. Returns their requests by id."""
     kind, object_id = target
     found = {}
     async for page in list_pages(reader.get, "refund", "/v1/refunds", {kind: object_id}):
         for each in page.objects:
-            await _show(reader, each, page.at)
+            await _show(reader, each, page.at, next_actions)
             found[str(each["id"])] = metadata(each.get("metadata")).get(_REQUEST)
     return found
 
@@ -330,13 +340,14 @@ async def _catch_up(reader: LiveReader, target: tuple[str, str]) -> None:
         await _listed(reader, target)
 
 
-async def _resolve(reader: LiveReader, target: Target) -> None:
+async def _resolve(reader: LiveReader, target: Target, next_actions: str = MOVED) -> None:
     """Find out what became of old requests that a crash interrupted, and that nobody repeated."""
     async with reader.database.connection() as connection:
         balance = await balance_of(connection, reader.environment, target)
     if not balance.unresolved:
         return
-    found = {request: id for id, request in (await _listed(reader, target.key)).items() if request}
+    listed = await _listed(reader, target.key, next_actions)
+    found = {request: id for id, request in listed.items() if request}
     for each in balance.unresolved:
         if (refund_id := found.get(str(each))) is not None:
             await refund_requests.created(reader.database, each, refund_id)

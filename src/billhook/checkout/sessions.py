@@ -118,16 +118,20 @@ async def _finish(
         settled.held,
         settled.offer_id,
     )
-    late = superseded(order)
     if row is None:
+        late = superseded(order, sole=bool(settled.held))
         if await lost(database, claim.row_id, created, late):
             await discard(gateway, environment, str(created["id"]))
         raise late
     if row["checkout_session_id"] != created["id"]:
-        # A request with the same key was sent to Stripe as another one, and is done.
+        # A request with the same key reached Stripe under another idempotency key, and has already
+        # opened the row.
         await discard(gateway, environment, str(created["id"]))
     if row["status"] == "expired":
-        raise late
+        raise CheckoutAlreadyExists(
+            "The checkout's session has expired while the checkout was being created.",
+            next_actions="Send the request again: it creates another session.",
+        )
     return _session(row)
 
 
@@ -138,7 +142,7 @@ def _require_same_prices(claim: Claim) -> None:
     """
     if claim.has_other_prices:
         raise CheckoutAlreadyExists(
-            "A lookup key had another price when the idempotency key was first used.",
+            "A lookup key had another price, or none, when the idempotency key was first used.",
             next_actions="Send the request again with a new idempotencyKey.",
         )
 
@@ -155,9 +159,9 @@ async def _existing_session(
     session_id: str | None = row["checkout_session_id"]
     if row["status"] == "completed":
         return row
-    if row["status"] == "expired":
+    if row["status"] != "open":
         return _Retry(session_id)
-    if row["status"] != "open" or session_id is None or not _can_be_paid(row):
+    if session_id is None or not _can_be_paid(row):
         return _Retry(None)
     if not is_over(row["expires_at"], row["created_at"], now):
         return row

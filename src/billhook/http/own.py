@@ -80,7 +80,7 @@ for _each in LISTS.values():
     responses=errors(400, 401, 402, 403, 404, 409, 413, 429, 502, 503),
     openapi_extra=body_of(ChangePaymentMethod, required=False),
 )
-@changes("payment_method.make_default", target="payment_method_id", row=PAYMENT_METHOD)
+@changes("payment_method.make_default", target="payment_method_id")
 async def make_default(
     environment: Environment,
     payment_method_id: PathId,
@@ -125,7 +125,6 @@ async def detach(
 
 async def _caller(request: Request, sender: Caller) -> Caller | None:
     """As whom to act; None for an administrator."""
-    if sender.kind == "anonymous":
-        signed_in(sender)  # rejected before the body is read
+    signed_in(sender)  # rejected before the body is read
     order = await read_json_or(request, ChangePaymentMethod())
     return user_behind(sender, order.act_as)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from billhook.access.auth import Caller, is_administrator, user_behind
+from billhook.access.auth import Caller, is_administrator, signed_in, user_behind
 from billhook.access.permissions import SUBSCRIPTION, changes, reads
 from billhook.checkout import subscriptions
 from billhook.checkout.subscriptions import Target
@@ -172,8 +172,7 @@ async def _order(
     model: type[Order],
 ) -> tuple[Order, Target]:
     """The body, and the subscription that it is about."""
-    if sender.kind == "anonymous":
-        user_behind(sender, None)  # rejected before the body is read
+    signed_in(sender)  # rejected before the body is read
     order = parse(model, await read_decoded(request))
     target = Target(
         services.database,

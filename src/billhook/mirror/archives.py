@@ -92,6 +92,22 @@ WHERE d.environment = kept.environment AND d.meter = kept.meter AND d.day = kept
   AND coalesce(d.subject_id, '') = coalesce(kept.subject_id, '')
   AND coalesce(d.customer_id, '') = coalesce(kept.customer_id, '')
 """
+# An offer of both periods is one offer, with the redemptions of both.
+_ONE_OFFER = """
+UPDATE payments.stripe_checkout_sessions AS s SET redeemed_offer = o.id
+FROM billhook.archived_rows AS kept, payments.offers AS o
+WHERE kept.archive_id = $1 AND kept.relation = 'payments.offers'
+  AND o.environment = kept.content ->> 'environment'::text
+  AND o.name = kept.content ->> 'name'::text
+  AND s.redeemed_offer = (kept.content ->> 'id'::text)::uuid AND s.redeemed_offer <> o.id
+"""
+_COUNT_REDEMPTIONS = """
+UPDATE payments.offers AS o SET redemptions = greatest(o.redemptions, found.redemptions)
+FROM (
+    SELECT redeemed_offer, pg_catalog.count(*) AS redemptions
+    FROM payments.stripe_checkout_sessions WHERE environment = $1 GROUP BY redeemed_offer) AS found
+WHERE found.redeemed_offer = o.id
+"""
 _BEFORE = {
     "payments.usage": _USAGE_GIVES_WAY,
     "payments.usage_days": _ADD_DAYS.format(added=ADDED_DAY.format(more="kept")),
@@ -203,4 +219,6 @@ async def _keep(
             await connection.execute(_BEFORE[table], replaced, timeout=LONG_PATIENCE)
         on_conflict = _ON_CONFLICT.get(table, _UNLESS_PRESENT)
         await archived_rows.bring_back(connection, replaced, table, on_conflict)
+    await connection.execute(_ONE_OFFER, replaced, timeout=LONG_PATIENCE)
+    await connection.execute(_COUNT_REDEMPTIONS, environment, timeout=LONG_PATIENCE)
     await rebuild_in(connection, environment, archive=replaced)

@@ -53,8 +53,8 @@ class _Lane:
     gap: float
     free_at: float = 0.0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Of the request that waits for its slot. The others take none in advance: what goes out
-    without waiting counts before them."""
+    """Held by the request that is waiting for its slot. Others don't reserve slots ahead, so live
+    traffic in between counts first."""
 
     def take(self, not_before: float) -> float:
         at = max(not_before, self.free_at)

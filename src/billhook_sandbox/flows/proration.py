@@ -173,7 +173,6 @@ def charge_of(data: DataSet, subscription: Json, item: Json) -> Charge | None:
             and (invoice is None or invoice["status"] != "void")
         ):
             reference = {"invoice_item": found["id"], "type": "invoice_item"}
-            reference["invoice_line_item_details"] = None
             period = found["period"]
             return Charge(found["amount"], period["start"], period["end"], reference)
     for invoice in reversed(data.all("invoice").where("customer", subscription["customer"])):
@@ -185,8 +184,10 @@ def charge_of(data: DataSet, subscription: Json, item: Json) -> Charge | None:
             ):
                 off = sum(each["amount"] for each in line["discount_amounts"])
                 named = {"invoice": invoice["id"], "invoice_line_items": [line["id"]]}
-                reference = {"invoice_item": None, "type": "invoice_line_items"}
-                reference["invoice_line_item_details"] = named
+                reference = {
+                    "invoice_line_item_details": named,
+                    "type": "invoice_line_items",
+                }
                 period = line["period"]
                 return Charge(line["amount"] - off, period["start"], period["end"], reference)
     return None

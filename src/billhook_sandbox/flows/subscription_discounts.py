@@ -48,7 +48,7 @@ def end_used_discounts(data: DataSet, invoice: Json) -> None:
         return
     used = {each["discount"] for each in invoice["total_discount_amounts"]}
     for item in data.all("invoiceitem").where("invoice", invoice["id"]):
-        off = (item["proration_details"] or {}).get("discount_amounts", ())
+        off = item.get("proration_details", {}).get("discount_amounts", ())
         used |= {each["discount"] for each in off}
     ended = [
         each

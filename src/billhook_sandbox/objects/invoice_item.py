@@ -14,7 +14,7 @@ def make_invoice_item(
     price: Json | None = None,
     **values: object,
 ) -> Json:
-    """`values` override the defaults. Emits no event."""
+    """`values` override the defaults. Emits no event. Only a proration has `proration_details`."""
     now = data.clock.now()
     return data.put(
         {
@@ -38,7 +38,6 @@ def make_invoice_item(
             "period": {"start": now, "end": now},
             "pricing": pricing_of(price),
             "proration": False,
-            "proration_details": None,
             "quantity": 1,
             "quantity_decimal": "1",
             "tax_rates": [],

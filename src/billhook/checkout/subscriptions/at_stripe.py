@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from billhook.checkout.live_reader import mirroring
+from billhook.checkout.live_reader import REPEAT_WITH_KEY, mirroring
 from billhook.checkout.subscriptions import requests
 from billhook.checkout.subscriptions.plans import ENDED, WITH_INVOICE, is_made
 from billhook.checkout.subscriptions.requests import Call, Known
@@ -166,7 +166,8 @@ async def mirror(
     """
     for attempt in range(_READS):
         also = partial(_also, target=target, order=order, found=found)
-        with mirroring(f"The new state of {target.subscription_id} exists at Stripe", TABLE):
+        what = f"Stripe has changed {target.subscription_id}"
+        with mirroring(what, TABLE, REPEAT_WITH_KEY):
             await fetching.write(reader, found.facts, also)
         if found.answer or await _is_shown(target, found) or attempt == _READS - 1:
             break

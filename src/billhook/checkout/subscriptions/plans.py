@@ -8,7 +8,7 @@ from typing import Any
 from billhook.checkout.subscriptions.items import price_of
 from billhook.checkout.subscriptions.requests import Call
 from billhook.errors import InvalidInput
-from billhook.kinds.reading import hash_of
+from billhook.kinds.reading import entries, hash_of
 from billhook.kinds.subscriptions import ITEMS
 from billhook.models import CancelSubscription, ChangeSubscription, PauseSubscription
 from billhook.stripe.gateway import StripeObject
@@ -56,10 +56,9 @@ def is_made(call: Call, subscription: StripeObject) -> bool:
     if call.step == "/resume":
         return subscription.get("status") != "paused"
     if "items" in params:
-        items = {item.get("id"): item for item in ITEMS.entries(subscription)}
-        return bool(subscription.get("pending_update")) or all(
-            _is_as(items.get(wanted["id"], {}), wanted) for wanted in params["items"]
-        )
+        pending = entries(hash_of(subscription.get("pending_update")).get("subscription_items"))
+        items = {item.get("id"): item for item in [*ITEMS.entries(subscription), *pending]}
+        return all(_is_as(items.get(wanted["id"], {}), wanted) for wanted in params["items"])
     return (
         ("pause_collection" not in params or _is_paused_as(subscription, params))
         and params.get("cancel_at_period_end") in (None, subscription.get("cancel_at_period_end"))

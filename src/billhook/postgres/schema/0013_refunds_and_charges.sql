@@ -17,8 +17,8 @@ CREATE TABLE billhook.refund_requests (
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
     attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
     refund_id       text,
-    requested_at    timestamptz NOT NULL DEFAULT now(),  -- when this attempt began
     asked_at        timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
+    failed_at       timestamptz,        -- the first time that Stripe said that this attempt failed
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX refund_requests_by_key
