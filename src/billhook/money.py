@@ -60,21 +60,24 @@ def _decimal(amount: int | Decimal, currency: str) -> Decimal:
 
 
 def minor_units(text: str, currency: str) -> int:
-    """What somebody typed, in the currency's minor unit: `minor_units("15", "usd")` is 1500.
+    """What somebody typed, in the currency's minor unit: `minor_units("15", "usd")` is 1500, and so
+    is `minor_units("15,00", "usd")`, as most of Europe writes it.
 
     Raises:
         InvalidInput: it is no amount, or has more decimals than the currency.
     """
     digits = decimals(currency)
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,3})?", text):
+    found = re.fullmatch(r"([0-9]{1,15})(?:[.,]([0-9]{1,3}))?", text)
+    if found is None or (digits == 3 and "," in text):
         raise InvalidInput(
-            f"amount: must look like {'1500' if digits == 0 else '15.00'}, with a point and no "
-            "thousands separators"
+            f"amount: must look like {'1500' if digits == 0 else '15.00'}, without thousands "
+            "separators"
         )
-    exact = Decimal(text).scaleb(digits)
-    if exact != exact.to_integral_value():
+    whole, fraction = found[1], found[2] or ""
+    # 1.500 may be meant as a thousand and a half.
+    if len(fraction) > digits:
         raise InvalidInput(f"amount: {currency.upper()} has {digits or 'no'} decimals")
-    return int(exact)
+    return int(whole + fraction.ljust(digits, "0"))
 
 
 def price(unit_amount: int | None, unit_amount_decimal: str | None, currency: str) -> str:

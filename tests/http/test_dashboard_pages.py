@@ -684,7 +684,7 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
     tea = api.books.row("SELECT * FROM payments.stripe_products WHERE name = 'Tea <3'")
     assert tea["metadata"] == {"kind": "leaf", "bag": "no"}
     here = f"/test/catalog/{tea['product_id']}"
-    form = {"amount": "15.50", "currency": "EUR", "interval": "month", "every": "3"}
+    form = {"amount": "15,50", "currency": "EUR", "interval": "month", "every": "3"}
     form["key"] = str(uuid4())
     assert "was created" in visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")
     visitor.do(f"{here}/prices", **form, lookup_key="tea_quarterly")  # a second click
@@ -705,32 +705,40 @@ def test_products_and_prices_are_made_changed_and_archived(api: Api, visitor: Vi
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "reason", "kept"),
+    ("path", "fields", "wrong", "reason", "kept"),
     [
-        ("/new-product", {"name": "", "description": "Leaves"}, "name: ", "Leaves"),
+        ("/new-product", {"name": "", "description": "Leaves"}, "name", "Must", "Leaves"),
         ("/new-product", {"name": "Tea", "metadata": "no sign"},
-         "does not look like key=value", "no sign"),
-        ("/catalog/{product}", {"name": " ", "description": "For tea"}, "name: ", "For tea"),
-        ("/catalog/{product}/prices", {"amount": "1,5", "currency": "eur"},
-         "amount: must look", "1,5"),
-        ("/catalog/{product}/prices", {"amount": "1.5", "currency": "jpy"},
-         "JPY has no decimals", "jpy"),
-        ("/catalog/{product}/prices", {"amount": "1", "currency": "€"}, "currency: ", "€"),
+         "metadata", "“no sign” does not look like key=value.", "no sign"),
+        ("/catalog/{product}", {"name": " ", "description": "For tea"}, "name", "Must", "For tea"),
+        ("/catalog/{product}/prices", {"amount": "1.500,00", "currency": "eur"},
+         "amount", "Must look like 15.00", "1.500,00"),
+        ("/catalog/{product}/prices", {"amount": "1,5", "currency": "jpy"},
+         "amount", "JPY has no decimals.", "jpy"),
+        ("/catalog/{product}/prices", {"amount": "1", "currency": "€"}, "currency", "", "€"),
         ("/catalog/{product}/prices", {"amount": "1", "currency": "eur", "interval": "month",
-                               "every": "many"}, "every: must be a whole number", "many"),
+                               "every": "many"}, "every", "Must be a whole number.", "many"),
     ],
 )  # fmt: skip
-def test_a_form_that_is_refused_says_why_and_keeps_what_was_typed(
-    api: Api, visitor: Visitor, path: str, fields: dict[str, str], reason: str, kept: str
+def test_a_form_that_is_refused_says_why_beside_the_field_and_keeps_what_was_typed(
+    api: Api,
+    visitor: Visitor,
+    path: str,
+    fields: dict[str, str],
+    wrong: str,
+    reason: str,
+    kept: str,
 ) -> None:
     cup = api.stripe.v1.products.create({"name": "Cup"})
     visitor.do("/test/settings/sync")
     until_synced(visitor)
     answer = visitor.send(f"/test{path.format(product=cup.id)}", **fields, key=str(uuid4()))
     assert answer.status_code == 400
-    assert reason in said(answer.text)
+    (beside,) = re.findall(rf'role="alert" id="wrong-{wrong}">([^<]+)<', answer.text)
+    assert unescape(beside).startswith(reason)
+    assert answer.text.count('role="alert"') == 1
+    assert f'aria-describedby="wrong-{wrong}"' in answer.text
     assert kept in answer.text
-    assert 'role="alert"' in answer.text
 
 
 def test_what_stripe_refuses_is_told_on_the_form(api: Api, visitor: Visitor) -> None:

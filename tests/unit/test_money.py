@@ -49,7 +49,7 @@ def test_what_is_written_for_machines_is_read_back_to_the_cent(amount: int, curr
 @pytest.mark.parametrize(
     ("text", "currency", "amount"),
     [("15", "eur", 1500), ("15.5", "eur", 1550), ("0.05", "usd", 5), ("1500", "jpy", 1500),
-     ("1.5", "kwd", 1500), ("15.0", "jpy", 15)],
+     ("1.5", "kwd", 1500), ("19,90", "eur", 1990), ("0,5", "usd", 50)],
 )  # fmt: skip
 def test_what_people_type_becomes_minor_units(text: str, currency: str, amount: int) -> None:
     assert minor_units(text, currency) == amount
@@ -57,8 +57,10 @@ def test_what_people_type_becomes_minor_units(text: str, currency: str, amount: 
 
 @pytest.mark.parametrize(
     ("text", "currency"),
-    [("", "eur"), ("1,500.00", "eur"), ("15.005", "eur"), ("15.5", "jpy"), ("-1", "eur"),
-     ("1e3", "eur"), ("١٥", "eur"), ("15.", "eur"), ("1" * 30, "eur")],
+    [("", "eur"), ("1,500.00", "eur"), ("1.500,00", "eur"), ("15.005", "eur"), ("15.5", "jpy"),
+     ("-1", "eur"), ("1e3", "eur"), ("١٥", "eur"), ("15.", "eur"), ("1" * 30, "eur"),
+     # A thousand and a half, or one and a half?
+     ("1,500", "eur"), ("1.500", "eur"), ("1,500", "jpy"), ("1,500", "kwd")],
 )  # fmt: skip
 def test_what_is_no_amount_is_refused_with_an_example(text: str, currency: str) -> None:
     with pytest.raises(InvalidInput, match="amount: "):

@@ -4,7 +4,6 @@ and a form that is sent twice acts once."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, get_args
 from uuid import uuid4
 
@@ -40,7 +39,6 @@ from billhook.reports import lists
 
 _PRODUCTS = 100
 _PRICES = 20
-_COMMA = re.compile(r"(\d+),(\d{1,3})")
 _OUTCOMES = {
     "unchanged": "The customer already pays for {subject}.",
     "unknown": "The mirror does not have this customer.",
@@ -112,14 +110,8 @@ async def refund(visit: Visit) -> Response:
 def _refund(payment: Payment, typed: str) -> dict[str, Any]:
     body: dict[str, Any] = {"payment": payment.provider_reference_id}
     if typed:
-        body["amount"] = minor_units(_decimal(typed), payment.currency or "usd")
+        body["amount"] = minor_units(typed, payment.currency or "usd")
     return body
-
-
-def _decimal(typed: str) -> str:
-    """`19,90` is 19.90 in most of Europe."""
-    found = _COMMA.fullmatch(typed)
-    return f"{found[1]}.{found[2]}" if found else typed
 
 
 # --- subscriptions -------------------------------------------------------------------------------

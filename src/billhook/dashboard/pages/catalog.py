@@ -39,6 +39,27 @@ _COLUMNS = (
     "product", "name", "description", "status", "price", "amount", "currency", "interval",
     "interval_count", "lookup_key", "price_status",
 )  # fmt: skip
+_CURRENCIES = (
+    ("eur", "Euro"), ("usd", "US dollar"), ("gbp", "British pound"), ("chf", "Swiss franc"),
+    ("cad", "Canadian dollar"), ("aud", "Australian dollar"), ("nzd", "New Zealand dollar"),
+    ("jpy", "Japanese yen"), ("cny", "Chinese yuan"), ("inr", "Indian rupee"),
+    ("sgd", "Singapore dollar"), ("hkd", "Hong Kong dollar"), ("sek", "Swedish krona"),
+    ("nok", "Norwegian krone"), ("dkk", "Danish krone"), ("pln", "Polish złoty"),
+    ("czk", "Czech koruna"), ("brl", "Brazilian real"), ("mxn", "Mexican peso"),
+)  # fmt: skip
+"""What the form offers; it takes every currency of Stripe's."""
+_FIELDS = {
+    "name": "name",
+    "description": "description",
+    "metadata": "metadata",
+    "amount": "amount",
+    "unitAmount": "amount",
+    "currency": "currency",
+    "every": "every",
+    "recurring.intervalCount": "every",
+    "lookupKey": "lookup_key",
+}
+"""The fields of the forms, by the names that errors have for them."""
 
 
 async def listing(visit: Visit) -> Response:
@@ -104,6 +125,9 @@ async def show(
         is_cut=len(found.prices) > _PRICES_OF_ONE,
         wanted=wanted,
         error=error,
+        wrong=_wrong(error),
+        currencies=_CURRENCIES,
+        currency=found.prices[0].currency if found.prices else "",
         form=form,
         key=_key(visit, error),
         typed=visit.field,
@@ -114,7 +138,9 @@ async def show(
 
 async def new_product(visit: Visit) -> Response:
     """The form for a product."""
-    return visit.show("product_new.html", error=None, key=_key(visit), value=_nothing)
+    return visit.show(
+        "product_new.html", error=None, wrong=_wrong(None), key=_key(visit), value=_nothing
+    )
 
 
 @changes("product.create", made=("productId",))
@@ -137,6 +163,7 @@ async def create_product(visit: Visit) -> Response:
             "product_new.html",
             error.status,
             error=error,
+            wrong=_wrong(error),
             key=_key(visit, error),
             value=visit.field,
         )
@@ -279,6 +306,17 @@ def _whole(visit: Visit, name: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise InvalidInput(f"{name}: must be a whole number")
     return int(text)
+
+
+def _wrong(error: BillhookError | None) -> tuple[str, str]:
+    """The field of the form that an error names, and what is wrong with it; empty if it names
+    none."""
+    if isinstance(error, InvalidInput):
+        name, colon, problem = error.message.partition(": ")
+        field = _FIELDS.get(name, name)
+        if colon and field in _FIELDS.values():
+            return field, f"{problem[:1].upper()}{problem[1:]}."
+    return "", ""
 
 
 def _nothing(_name: str) -> str:
