@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from billhook import models
 from billhook.errors import InvalidInput
 from billhook.models import (
     CreateCheckoutSession,
@@ -21,6 +25,7 @@ from billhook.models import (
     iso,
     parse,
 )
+from billhook.models.wire import Request
 
 ORDER: dict[str, Any] = {
     "mode": "payment",
@@ -277,3 +282,29 @@ def test_whatever_comes_is_either_taken_or_refused_with_a_message(change: dict[s
     except InvalidInput as refused:
         refusal = refused.message
     assert refusal is None or (": " in refusal and "\0" not in refusal)
+
+
+def bodies() -> list[type[Request]]:
+    """All models of requests, and of their parts."""
+    for each in pkgutil.iter_modules(models.__path__):
+        importlib.import_module(f"{models.__name__}.{each.name}")
+    found, left = [], [Request]
+    while left:
+        found.append(each := left.pop())
+        left += each.__subclasses__()
+    return sorted({*found} - {Request}, key=lambda each: each.__name__)
+
+
+@pytest.mark.parametrize("body", bodies(), ids=lambda body: body.__name__)
+def test_a_field_may_be_null_only_if_the_schema_says_so(body: type[Request]) -> None:
+    fields = body.model_json_schema(by_alias=True).get("properties", {})
+    nullable = {name for name, schema in fields.items() if {"type": "null"} in any_of(schema)}
+    with pytest.raises(ValidationError) as refused:
+        body.model_validate(dict.fromkeys(fields, None) | {"noSuchField": 1})
+    wrong = {str(each["loc"][0]) for each in refused.value.errors()}
+    assert wrong == {*fields, "noSuchField"} - nullable
+
+
+def any_of(schema: dict[str, Any]) -> list[Any]:
+    found: list[Any] = schema.get("anyOf", [])
+    return found

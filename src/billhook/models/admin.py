@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     Field,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -40,7 +39,6 @@ from billhook.models.wire import (
     Request,
     Timestamp,
     WireModel,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -82,8 +80,6 @@ class CreateProduct(Request):
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
     idempotency_key: IdempotencyKey | None = Field(None, json_schema_extra=without_null)
 
-    _not_null = field_validator("active", "metadata", "idempotency_key", mode="before")(not_null)
-
 
 class UpdateProduct(Request):
     """Body of `PATCH …/catalog/products/{productId}`. Omitted fields keep their values."""
@@ -92,8 +88,6 @@ class UpdateProduct(Request):
     description: Description | None = None
     active: bool | None = Field(None, json_schema_extra=without_null)
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("name", "active", "metadata", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _has_a_field(self) -> Self:
@@ -114,10 +108,6 @@ class CreatePrice(Request):
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
     idempotency_key: IdempotencyKey | None = Field(None, json_schema_extra=without_null)
 
-    _not_null = field_validator(
-        "active", "recurring", "tax_behavior", "metadata", "idempotency_key", mode="before"
-    )(not_null)
-
 
 class UpdatePrice(Request):
     """Body of `PATCH …/catalog/prices/{priceId}`. A price's amount and currency cannot change."""
@@ -126,8 +116,6 @@ class UpdatePrice(Request):
     lookup_key: LookupKey | None = None
     tax_behavior: TaxBehavior | None = Field(None, json_schema_extra=without_null)
     metadata: PlainMetadata | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("active", "tax_behavior", "metadata", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _has_a_field(self) -> Self:
@@ -151,8 +139,6 @@ class ReplayEvents(Request):
     type: Id | None = Field(None, json_schema_extra=without_null)
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     refire: bool = False
-
-    _not_null = field_validator("type", mode="before")(not_null)
 
 
 class Connection(WireModel):

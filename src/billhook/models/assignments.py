@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.runtime import BillingSubject
-from billhook.models.wire import Email, Id, Request, WireModel, not_null, without_null
+from billhook.models.wire import Email, Id, Request, WireModel, without_null
 
 Outcome = Literal["assigned", "unchanged", "conflict", "ambiguous", "unknown"]
 
@@ -24,8 +24,6 @@ class Assignment(Request):
         "ignoring case.",
     )
     subject: BillingSubject
-
-    _not_null = field_validator("customer_id", "email", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _names_one_customer(self) -> Self:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints
 
-from billhook.models.wire import NO_NUL, TRIM, Request, not_null, without_null
+from billhook.models.wire import NO_NUL, TRIM, Request, without_null
 
 Description = Annotated[str, StringConstraints(max_length=5000), TRIM, NO_NUL]
 Currency = Annotated[
@@ -27,5 +27,3 @@ class Recurring(Request):
 
     interval: Literal["day", "week", "month", "year"]
     interval_count: Annotated[int, Field(gt=0)] | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("interval_count", mode="before")(not_null)

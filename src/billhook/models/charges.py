@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.admin import IdempotencyKey
@@ -23,7 +23,6 @@ from billhook.models.wire import (
     Timestamp,
     WireModel,
     leave_room,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -66,11 +65,6 @@ class CreateCharge(Request):
     idempotency_key: Annotated[IdempotencyKey, Field(examples=["usage-2026-05-t_42"])] = Field(
         description="Repeating the request with this key charges only once."
     )
-
-    _not_null = field_validator(
-        *("subject", "customer_id", "payment_method_id", "description", "metadata", "return_url"),
-        mode="before",
-    )(not_null)
 
     @model_validator(mode="after")
     def _names_one_customer(self) -> Self:

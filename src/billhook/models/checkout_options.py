@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     PlainSerializer,
     StringConstraints,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -34,7 +33,6 @@ from billhook.models.wire import (
     Id,
     Request,
     iso,
-    not_null,
     without_null,
 )
 
@@ -53,13 +51,7 @@ def _absent(**more: Any) -> Any:
     return Field(None, json_schema_extra=without_null, **more)
 
 
-class _Options(Request):
-    """A part of the options: every field may be left out."""
-
-    _not_null = field_validator("*", mode="before")(not_null)
-
-
-class AdjustableQuantity(_Options):
+class AdjustableQuantity(Request):
     """The buyer may change the quantity on Stripe's page, within these bounds."""
 
     minimum: Annotated[int, Field(ge=0, le=999_999)] | None = _absent()
@@ -72,7 +64,7 @@ class AdjustableQuantity(_Options):
         return self
 
 
-class PriceData(_Options):
+class PriceData(Request):
     """A custom amount for one checkout. Only the app's server may send it.
 
     `unitAmount` is in the currency's minor unit.
@@ -112,7 +104,7 @@ class DropdownOption(Request):
     value: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,100}$")]
 
 
-class CustomField(_Options):
+class CustomField(Request):
     """A custom field on Stripe's page. The answer is in the session's `custom_fields`."""
 
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,200}$")]
@@ -135,7 +127,7 @@ class CustomField(_Options):
         return self
 
 
-class CustomText(_Options):
+class CustomText(Request):
     """Custom text on Stripe's page, up to 1,200 characters each."""
 
     submit: _Text | None = _absent()
@@ -144,14 +136,14 @@ class CustomText(_Options):
     terms_of_service_acceptance: _Text | None = _absent()
 
 
-class ConsentCollection(_Options):
+class ConsentCollection(Request):
     """What the buyer is asked to agree to."""
 
     promotions: Literal["auto", "none"] | None = _absent()
     terms_of_service: Literal["none", "required"] | None = _absent()
 
 
-class Discount(_Options):
+class Discount(Request):
     """A coupon, or the id of a promotion code."""
 
     coupon: Id | None = _absent(examples=["LAUNCH20"])
@@ -182,7 +174,7 @@ class ShippingOption(Request):
     shipping_rate: Annotated[Id, Field(examples=["shr_1QxYz"])]
 
 
-class SafeOptions(_Options):
+class SafeOptions(Request):
     """The options that browsers may send."""
 
     allow_promotion_codes: bool | None = _absent(description="Show a field for promotion codes.")

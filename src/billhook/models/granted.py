@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.queries import Query
@@ -15,7 +15,6 @@ from billhook.models.wire import (
     Request,
     Timestamp,
     WireModel,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -45,8 +44,6 @@ class UpdateAccessSettings(Request):
 
     environment: Environment | None = Field(None, json_schema_extra=without_null)
     grace_seconds: Grace | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("environment", "grace_seconds", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _something(self) -> Self:

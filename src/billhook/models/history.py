@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from billhook.models.wire import Request, Timestamp, WireModel, not_null, without_null
+from billhook.models.wire import Request, Timestamp, WireModel, without_null
 from billhook.settings import Environment
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -44,8 +44,6 @@ class ImportOrder(Request):
         ]
         | None
     ) = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("since", mode="before")(not_null)
 
 
 class ImportedList(WireModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PlainSerializer, field_validator, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.checkout_options import NOT_IN_OFFERS, CheckoutOptions, wire_name
@@ -18,7 +18,6 @@ from billhook.models.wire import (
     Timestamp,
     WireModel,
     iso,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -51,8 +50,6 @@ class SetOffer(Request):
         json_schema_extra=without_null,
         description="Maximum number of checkouts. Open ones count, expired ones do not.",
     )
-
-    _not_null = field_validator("redeem_by", "max_redemptions", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _decides_about_any_checkout(self) -> Self:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from pydantic import Field, StringConstraints, create_model, field_validator
+from pydantic import Field, StringConstraints, create_model
 
 from billhook.models.mirrored import LISTS, MirroredQuery, MirroredRow
 from billhook.models.queries import ListQuery
 from billhook.models.runtime import ActAs
-from billhook.models.wire import NO_NUL, TRIM, Request, WireModel, not_null, without_null
+from billhook.models.wire import NO_NUL, TRIM, Request, WireModel, without_null
 
 Q = TypeVar("Q", bound=MirroredQuery)
 
@@ -38,8 +38,6 @@ class ChangePaymentMethod(Request):
         description="The user whose policies apply. Only allowed with an admin key. Without it, no "
         "policies apply to an admin key.",
     )
-
-    _not_null = field_validator("act_as", mode="before")(not_null)
 
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.subscription_items import ItemChange
-from billhook.models.wire import NO_NUL, TRIM, Address, Id, Request, not_null, without_null
+from billhook.models.wire import NO_NUL, TRIM, Address, Id, Request, without_null
 
 FlowType = Literal[
     "payment_method_update",
@@ -37,8 +37,6 @@ class AfterCompletion(Request):
         json_schema_extra=without_null,
         description="For `hosted_confirmation`: the text of the page.",
     )
-
-    _not_null = field_validator("return_url", "message", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Self:
@@ -75,10 +73,6 @@ class FlowData(Request):
         "Stripe allows one item.",
     )
     after_completion: AfterCompletion | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator("subscription_id", "items", "after_completion", mode="before")(
-        not_null
-    )
 
     @model_validator(mode="after")
     def _has_what_its_type_needs(self) -> Self:

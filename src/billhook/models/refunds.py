@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.admin import IdempotencyKey, StoredMetadata, Transaction
@@ -15,7 +15,6 @@ from billhook.models.wire import (
     Request,
     WireModel,
     leave_room,
-    not_null,
     without_null,
 )
 
@@ -45,8 +44,6 @@ class RefundLineItem(Request):
         description="Number of units. Default: all that have not been refunded.",
     )
 
-    _not_null = field_validator("line_item_id", "price_id", "quantity", mode="before")(not_null)
-
     @model_validator(mode="after")
     def _names_one_line(self) -> Self:
         if (self.line_item_id is None) == (self.price_id is None):
@@ -70,8 +67,6 @@ class PreviewRefund(Request):
         None, json_schema_extra=without_null
     )
 
-    _not_null = field_validator("amount", "line_items", mode="before")(not_null)
-
 
 class CreateRefund(PreviewRefund):
     """Body of `POST …/refunds`."""
@@ -83,10 +78,6 @@ class CreateRefund(PreviewRefund):
         json_schema_extra=without_null,
         description="Repeating the request with this key refunds only once. Without a key, the "
         "same request within a minute counts as a repeat.",
-    )
-
-    _also_not_null = field_validator("reason", "metadata", "idempotency_key", mode="before")(
-        not_null
     )
 
     @model_validator(mode="after")

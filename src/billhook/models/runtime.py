@@ -36,7 +36,6 @@ from billhook.models.wire import (
     Request,
     Timestamp,
     WireModel,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -94,7 +93,11 @@ _ABSENT: Final = "".join(("left ", "out"))
 
 
 def _without_default(schema: dict[str, Any]) -> None:
-    del schema["default"]
+    """The JSON Schema of a field that is required or must be left out, and is never null."""
+    if "anyOf" in schema:
+        without_null(schema)
+    else:
+        del schema["default"]
 
 
 def _conditional(**more: Any) -> Any:
@@ -119,10 +122,6 @@ class LineItem(Request):
     )
     quantity: Annotated[int, Field(ge=1, le=999)] = 1
     adjustable_quantity: AdjustableQuantity | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator(
-        "price_id", "lookup_key", "price_data", "adjustable_quantity", mode="before"
-    )(not_null)
 
     @model_validator(mode="after")
     def _names_one_price(self) -> Self:
@@ -165,10 +164,6 @@ class CreateCheckoutSession(Request):
         Annotated[str, StringConstraints(min_length=1, max_length=200), TRIM, NO_NUL] | None
     ) = Field(None, json_schema_extra=without_null)
     act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
-
-    _not_null = field_validator(
-        "subject", "metadata", "idempotency_key", "act_as", "options", "offer", mode="before"
-    )(not_null)
 
     @field_validator("line_items", mode="wrap")
     @classmethod
@@ -266,10 +261,6 @@ class CreateCustomerPortalSession(Request):
     act_as: ActAs | None = Field(
         None, json_schema_extra=without_null, description=_ACT_AS_SIGNED_IN
     )
-
-    _not_null = field_validator(
-        "return_url", "configuration", "flow_data", "act_as", mode="before"
-    )(not_null)
 
 
 class CheckoutSession(WireModel):

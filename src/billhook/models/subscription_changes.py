@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from billhook.models.admin import Subscription
@@ -20,7 +20,6 @@ from billhook.models.wire import (
     Request,
     Timestamp,
     WireModel,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -61,8 +60,6 @@ class ChangeRequest(Request):
     )
     act_as: ActAs | None = Field(None, json_schema_extra=without_null, description=_ACT_AS)
 
-    _no_null = field_validator("idempotency_key", "act_as", mode="before")(not_null)
-
 
 class ChangeSubscription(ItemChange, ChangeRequest):
     """Body of `POST …/subscriptions/{subscriptionId}/change`, and of its preview."""
@@ -86,8 +83,6 @@ class ChangeSubscription(ItemChange, ChangeRequest):
         description="The `prorationDate` from a preview, to bill exactly the amounts shown there. "
         "With a user's own token, it must be from the last hour.",
     )
-
-    _not_null = field_validator("payment_behavior", "proration_date", mode="before")(not_null)
 
     @model_validator(mode="after")
     def _dates_prorations_only(self) -> Self:
@@ -113,8 +108,6 @@ class CancelSubscription(ChangeRequest):
     )
     feedback: Feedback | None = Field(None, json_schema_extra=without_null)
 
-    _not_null = field_validator("comment", "feedback", mode="before")(not_null)
-
 
 class ResumeSubscription(ChangeRequest):
     """Body of `POST …/subscriptions/{subscriptionId}/resume`."""
@@ -133,8 +126,6 @@ class PauseSubscription(ChangeRequest):
         json_schema_extra=without_null,
         description="When collection resumes. If omitted, it stays paused until you resume it.",
     )
-
-    _not_null = field_validator("resumes_at", mode="before")(not_null)
 
 
 class PaymentAction(WireModel):

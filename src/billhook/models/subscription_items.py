@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from billhook.models.wire import Id, LookupKey, Request, not_null, without_null
+from billhook.models.wire import Id, LookupKey, Request, without_null
 
 MOST_UNITS = 1_000_000
 
@@ -35,10 +35,6 @@ class ItemChange(Request):
         description="The item to change. Required if the subscription has several items.",
         examples=["si_1QxYz"],
     )
-
-    _no_null_item = field_validator(
-        "price_id", "lookup_key", "quantity", "subscription_item_id", mode="before"
-    )(not_null)
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:

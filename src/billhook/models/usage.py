@@ -12,7 +12,6 @@ from pydantic import (
     Strict,
     StringConstraints,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -31,7 +30,6 @@ from billhook.models.wire import (
     Timestamp,
     WireModel,
     leave_room,
-    not_null,
     without_null,
 )
 from billhook.settings import Environment
@@ -93,10 +91,6 @@ class UsageInput(Request):
         None,
         json_schema_extra=without_null,
         description="Usage with an identifier that already exists is not recorded again.",
-    )
-
-    _not_null = field_validator("subject", "customer_id", "payload", "identifier", mode="before")(
-        not_null
     )
 
     @model_validator(mode="after")
@@ -242,8 +236,6 @@ class RetryUsage(Request):
     )
     limit: Annotated[int, Field(ge=1, le=10_000)] = 1_000
 
-    _not_null = field_validator("ids", "meter", mode="before")(not_null)
-
     @model_validator(mode="after")
     def _only_uncertain_may_be_counted(self) -> Self:
         if self.counted and self.status != "uncertain":
@@ -269,10 +261,6 @@ class CreateMeter(Request):
     value_key: _Key | None = Field(None, json_schema_extra=without_null)
     event_time_window: Literal["day", "hour"] | None = Field(None, json_schema_extra=without_null)
     idempotency_key: IdempotencyKey | None = Field(None, json_schema_extra=without_null)
-
-    _not_null = field_validator(
-        "customer_key", "value_key", "event_time_window", "idempotency_key", mode="before"
-    )(not_null)
 
 
 Meter = LISTS["meters"].row

@@ -22,7 +22,9 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -69,16 +71,10 @@ def _refuse_nul(value: str) -> str:
 
 
 def without_null(schema: dict[str, Any]) -> None:
-    """The JSON Schema of a field that may be absent but not null."""
+    """The JSON Schema of a field that may be absent but not null; `Request` checks that."""
     (present,) = (s for s in schema.pop("anyOf") if s != {"type": "null"})
     schema.update(present)
     del schema["default"]
-
-
-def not_null(value: object) -> object:
-    if value is None:
-        raise PydanticCustomError("null", "must not be null; omit it instead")
-    return value
 
 
 def _check_url(value: str) -> str:
@@ -211,6 +207,14 @@ class Request(WireModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, validate_by_name=False, validate_by_alias=True, frozen=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _absent_but_not_null(cls, value: object, field: ValidationInfo) -> object:
+        of_field = cls.model_fields[field.field_name or ""]
+        if value is None and of_field.json_schema_extra is without_null:
+            raise PydanticCustomError("null", "must not be null; omit it instead")
+        return value
 
     @model_validator(mode="before")
     @classmethod
