@@ -146,16 +146,13 @@ class SubscriptionNotFound(NotFound):
 
 
 class IdempotencyKeyReused(BillhookError):
-    """409: the idempotency key was used for another request.
-
-    Args:
-        what: the request makes, such as `refund`.
-    """
+    """409: the idempotency key was used for another request."""
 
     status = 409
     code = "PAYMENT_IDEMPOTENCY_KEY_REUSED"
 
     def __init__(self, what: str) -> None:
+        """`what`: what the request creates, such as `refund`."""
         super().__init__(
             f"The idempotency key was already used for another {what}.",
             next_actions=f"Use a new idempotencyKey for each {what}, and reuse it only to repeat "

@@ -253,8 +253,8 @@ class Settings(FromEnvironment):
         950,
         alias="BILLHOOK_STRIPE_USAGE_RATE",
         ge=0,
-        description="Meter events per second in live mode, where Stripe allows 1,000. In test mode "
-        "they count toward the total. 0 or more; 0 means no limit.",
+        description="Maximum meter events per second in live mode, where Stripe allows 1,000. In "
+        "test mode, they count toward the total. 0 or more; 0 means no limit.",
     )
     recovery: bool = Field(
         True,

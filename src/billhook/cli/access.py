@@ -48,8 +48,8 @@ def set_(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the settings that your policies use. An environment that you set stays, even if you
-    connect another account later."""
+    """Change the settings that your policies use. An environment that you set does not
+    change if you connect another account later."""
     if environment is None and grace is None:
         raise typer.BadParameter("give --environment, --grace or both")
     with connected(url) as client:

@@ -41,7 +41,7 @@ def business(
     since: _Since = None,
     until: _Until = None,
     bucket: Annotated[
-        Bucket | None, typer.Option("--bucket", help="The parts that --json lists.")
+        Bucket | None, typer.Option("--bucket", help="Length of the parts that --json lists.")
     ] = None,
     environment: InEnvironment = "test",
     url: Url = None,

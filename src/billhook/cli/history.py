@@ -27,10 +27,10 @@ def import_(
     environment: InEnvironment = "test",
     since: Since = None,
     progress: Annotated[
-        bool, typer.Option("--progress", help="Only show how far the import is.")
+        bool, typer.Option("--progress", help="Only show the progress of the import.")
     ] = False,
     background: Annotated[
-        bool, typer.Option("--background", help="Start it, and don't wait for its end.")
+        bool, typer.Option("--background", help="Start it without waiting until it ends.")
     ] = False,
     url: Url = None,
     as_json: AsJson = False,
@@ -38,8 +38,8 @@ def import_(
     """Import payments, refunds, checkouts and invoices from before the account was connected.
 
     A newly connected account is imported automatically. The import runs on the server and
-    continues if this command is interrupted. The exit code is 1 if it had to stop for now, or if
-    facts were rejected by a rule of the app.
+    continues if this command is interrupted. The exit code is 1 if it has to wait because of an
+    error, or if a rule of the app rejected facts.
     """
     if progress and (since or background):
         raise typer.BadParameter(

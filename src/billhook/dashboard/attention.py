@@ -59,7 +59,7 @@ def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
         text = f"{mirror.drifting_objects:,} objects differed from Stripe at the last verification."
         yield Item("bad", text, "View objects", "/settings/mirror#verify")
     if mirror.gap is not None:
-        text = "Stripe no longer lists some missed events. Payments of that time may be missing."
+        text = "Stripe no longer lists some missed events. Payments from that time may be missing."
         yield Item("wait", text, "Verify", "/settings/mirror#verify")
 
 

@@ -133,7 +133,7 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
             "MRR",
             money(now.mrr_end, of.currency),
             "Monthly recurring revenue at the end of the period: what all paid subscriptions are "
-            "worth a month.",
+            "worth per month.",
             _amount(now.mrr_end, before.mrr_end, of.currency),
             path=paying if found.until == at.date() else None,
         ),
@@ -142,13 +142,13 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
             f"{now.subscribers_end:,}",
             "Customers with MRR at the end of the period.",
             _number(now.subscribers_end, before.subscribers_end),
-            note=f"{found.trialing_customers:,} in a trial now",
+            note=f"{found.trialing_customers:,} in trial now",
         ),
         Tile(
             "Churn rate",
             _percent(now.subscriber_churn_rate),
             "Customers who lost their last paid subscription, divided by the subscribers at the "
-            "beginning and the new ones.",
+            "start of the period plus the new ones.",
             _rate(now.subscriber_churn_rate, before.subscriber_churn_rate),
             note="" if now.mrr_churn_rate is None else f"{_percent(now.mrr_churn_rate)} of MRR",
             path=_movements(found, of.currency, "churn"),
@@ -162,7 +162,7 @@ def of_subscriptions(found: Business, of: BusinessOfCurrency, at: datetime) -> l
         Tile(
             "Renewals in 30 days",
             money(soon.amount, of.currency),
-            "What subscriptions renew for within 30 days, before tax.",
+            "The amount that subscriptions renew for within 30 days, before tax.",
             note=f"{soon.number:,} subscription{'' if soon.number == 1 else 's'}",
             path=_path(
                 "/subscriptions",
@@ -181,7 +181,7 @@ def of_customers(found: Business) -> Tile:
     return Tile(
         "New customers",
         f"{counted.total:,}",
-        "Customers that were created in Stripe in this period.",
+        "Customers who were created in Stripe in this period.",
         _number(counted.total, counted.previous),
         path=_path("/customers", order="newest", **_moments(found)),
     )

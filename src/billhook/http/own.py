@@ -88,8 +88,8 @@ async def make_default(
     request: Request,
     services: ServicesOf,
 ) -> Response:
-    """Make this the payment method that Stripe charges, unless a subscription has its own. For
-    signed-in users, the UPDATE policies of `payments.stripe_payment_methods` apply, but not for
+    """Make this the payment method that Stripe charges, unless a subscription has its own. The
+    UPDATE policies of `payments.stripe_payment_methods` apply to signed-in users, but not to
     administrators.
     """
     caller = await _caller(request, sender)

@@ -160,7 +160,8 @@ class Connection(WireModel):
 
 
 class Status(WireModel):
-    """The 200 response of `GET /payments/stripe/status`. It always contains both environments."""
+    """The 200 response of `GET /payments/stripe/status`: both environments, or the only one that
+    the key is for."""
 
     connections: list[Connection]
 
@@ -421,7 +422,7 @@ class Transaction(WireModel):
     Attributes:
         amount_out_of_band: the amount paid outside Stripe; not part of `amount` or of any total.
         amount_disputed: the amount of open and lost disputes.
-        amount_lost: the amount of lost disputes; not part of `amount_refunded`.
+        amount_lost: the amount of lost disputes; not part of `amountRefunded`.
         dispute_status: Stripe's status of the newest dispute.
         dispute_due_by: until when Stripe accepts evidence; null if the dispute is closed.
         failed_at: when a payment attempt failed; kept even if a later attempt succeeds.

@@ -22,9 +22,10 @@ class AuditEntry(WireModel):
         actor: the name of the key, or of the person who signed in with a token.
         via: `api`, `dashboard` or `cli`.
         address: of the client.
-        outcome: null while the change is running, and if the server stopped in the middle.
-        request: what was asked for, without secrets.
-        before, after: the row that was changed. For other changes, `after` is the response.
+        outcome: null while the change is running, or if the server stopped before it was done.
+        request: the content of the request, without secrets.
+        before: the row before the change.
+        after: the row after the change. If no row was changed, the response.
     """
 
     id: int

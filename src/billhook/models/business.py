@@ -166,9 +166,10 @@ class BusinessOfCurrency(WireModel):
         total: the whole period.
         previous: the period that it is compared with.
         buckets: the parts of the period, in order.
-        previous_buckets: the parts of the other one.
-        paying_subscriptions: how many subscriptions pay now.
-        renewals_7_days, renewals_30_days: which of them renew within so many days from now.
+        previous_buckets: the parts of the previous period, in order.
+        paying_subscriptions: the current number of paid subscriptions.
+        renewals_7_days: those that renew within 7 days from now.
+        renewals_30_days: those that renew within 30 days from now.
     """
 
     currency: str
@@ -195,8 +196,10 @@ class Business(WireModel):
 
     Attributes:
         period: its name; null if the request named days.
-        since, until: its first and last day.
-        previous_since, previous_until: the same of the period that it is compared with.
+        since: its first day.
+        until: its last day.
+        previous_since: the first day of the period that it is compared with.
+        previous_until: the last day of that period.
         currencies: the currency with the most successful payments comes first.
         subscriptions: the current number of subscriptions, by status.
         trialing_customers: how many customers have a subscription in its trial.
@@ -237,7 +240,8 @@ class MrrMovement(WireModel):
     Attributes:
         amount: by how much; negative for contraction and churn.
         mrr: the customer's MRR when the day ended.
-        customer_email, customer_name: as the mirror has them.
+        customer_email: as mirrored.
+        customer_name: as mirrored.
     """
 
     environment: Environment

@@ -33,7 +33,7 @@ class ImportOrder(Request):
     """Body of `POST …/import`; optional.
 
     Attributes:
-        since: import what was created from this day (UTC) or time on; without it, everything.
+        since: import what was created on or after this day (UTC) or time; if omitted, everything.
     """
 
     since: (
@@ -47,13 +47,13 @@ class ImportOrder(Request):
 
 
 class ImportedList(WireModel):
-    """How far one of Stripe's lists is imported.
+    """How far the import of one of Stripe's lists has progressed.
 
     Attributes:
         read: the number of objects that were read.
         written: the number of facts that were new.
-        reached: everything that was created from then on is read; null before the first page.
-        done: whether the list is read completely.
+        reached: everything created since then has been read; null before the first page.
+        done: whether the list has been read completely.
     """
 
     name: str
@@ -67,17 +67,17 @@ class ImportProgress(WireModel):
     """The running or last import of one environment.
 
     Attributes:
-        status: `none` if nothing was imported yet, `running`, `waiting` if it continues later,
+        status: `none` if no import has started yet, `running`, `waiting` if it continues later,
             `finished`.
-        since: what was created from then on is imported; null: everything.
-        complete_since: everything that was created from then on has been imported, and is
+        since: what was created since then is imported; null: everything.
+        complete_since: everything that was created since then has been imported, and is
             verified; null if no import has finished. The earliest value is 2011.
         skipped: the number of facts that could not be written, because a rule of the app, such as
             a trigger, rejected their rows.
-        objects_per_second: the rate since the import was last begun or continued, while it runs.
+        objects_per_second: the rate since the import last started or continued, while it runs.
         remaining_seconds: a rough estimate, while it runs; null if it is not possible.
-        error: why it waits, or the last reason of a skipped object.
-        retry_at: when it continues after an error; null if it does not wait for that.
+        error: why it is waiting, or why the last skipped object was rejected.
+        retry_at: when it continues after an error; null if it is not waiting after an error.
     """
 
     environment: Environment

@@ -302,7 +302,7 @@ class CreatedCheckoutSession(CheckoutSession):
     trial_granted: bool | None = Field(
         None,
         json_schema_extra=without_null,
-        description="Only if a trial was asked for: false if the subject has had one.",
+        description="Only if a trial was requested: false if the subject has had one.",
     )
 
 

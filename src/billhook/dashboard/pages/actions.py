@@ -42,7 +42,8 @@ _PRICES = 20
 _OUTCOMES = {
     "unchanged": "The customer already pays for {subject}.",
     "unknown": "The mirror does not have this customer.",
-    "conflict": "The customer or the subject is already assigned to another one.",
+    "conflict": "The customer is already assigned to another subject, or the subject to another "
+    "customer.",
 }
 
 

@@ -145,7 +145,7 @@ async def new_product(visit: Visit) -> Response:
 
 @changes("product.create", made=("productId",))
 async def create_product(visit: Visit) -> Response:
-    """Create a product at Stripe."""
+    """Create a product in Stripe."""
     body: dict[str, Any] = {
         "name": visit.field("name"),
         "description": visit.field("description") or None,
@@ -175,7 +175,7 @@ async def create_product(visit: Visit) -> Response:
 
 @changes("product.update", target="product", row=PRODUCT)
 async def update_product(visit: Visit) -> Response:
-    """Change a product's name, description and metadata at Stripe."""
+    """Change a product's name, description and metadata in Stripe."""
     body = {"name": visit.field("name"), "description": visit.field("description") or None}
 
     async def change(product_id: str) -> str:
@@ -216,7 +216,7 @@ async def set_status(visit: Visit) -> Response:
 
 @changes("price.create", made=("priceId",))
 async def create_price(visit: Visit) -> Response:
-    """Add a price to a product at Stripe. Amounts are entered in the major unit."""
+    """Add a price to a product in Stripe. Amounts are entered in the major unit."""
 
     async def change(product_id: str) -> str:
         currency = visit.field("currency").lower()

@@ -5,9 +5,9 @@
 ALTER TABLE payments.stripe_checkout_sessions
     ADD COLUMN options       jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN offer         text,
-    ADD COLUMN offer_options jsonb,     -- what the offer decided when it was redeemed; Billhook's
-    ADD COLUMN redeemed_offer uuid,     -- the offer of which it has a redemption; Billhook's
-    ADD COLUMN trial_granted boolean,   -- null: no trial was asked for; Billhook's
+    ADD COLUMN offer_options jsonb,     -- what the offer decided when it was redeemed; set by Billhook
+    ADD COLUMN redeemed_offer uuid,     -- the offer of which it has a redemption; set by Billhook
+    ADD COLUMN trial_granted boolean,   -- null: no trial was requested; set by Billhook
     DROP CONSTRAINT IF EXISTS checkout_sessions_mode_check,
     ADD CONSTRAINT checkout_sessions_mode_check CHECK (mode IN ('payment', 'subscription', 'setup')),
     ADD CONSTRAINT checkout_sessions_options_check CHECK (jsonb_typeof(options) = 'object');

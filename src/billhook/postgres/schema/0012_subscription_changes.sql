@@ -26,7 +26,7 @@ CREATE TABLE billhook.subscription_requests (
     idempotency_key text NOT NULL,
     request_hash    text NOT NULL,
     calls           jsonb NOT NULL,  -- to Stripe, in order
-    attempt         integer NOT NULL DEFAULT 1,  -- counts up when Stripe failed: it repeats that for a day
+    attempt         integer NOT NULL DEFAULT 1,  -- incremented when Stripe fails, which it repeats for a day
     created_at      timestamptz NOT NULL DEFAULT now(),
     finished_at     timestamptz,
     PRIMARY KEY (environment, subscription_id, idempotency_key)

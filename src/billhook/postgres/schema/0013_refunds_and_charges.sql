@@ -1,4 +1,4 @@
--- What was asked for before Stripe was: a repeated request finds it here, and a crash loses nothing.
+-- Stored before the request to Stripe: a repeated request finds it here, and a crash loses nothing.
 -- The rows stay when another account is connected.
 
 -- Refunds. One that Stripe has not confirmed yet counts as refunded, so that several requests
@@ -15,9 +15,9 @@ CREATE TABLE billhook.refund_requests (
     currency        text,
     line_items      jsonb NOT NULL DEFAULT '[]',
     status          text NOT NULL CHECK (status IN ('requested', 'created', 'refused')),
-    attempt         integer NOT NULL DEFAULT 1,  -- counts up when one that was refused is tried again
+    attempt         integer NOT NULL DEFAULT 1,  -- incremented when a refused one is tried again
     refund_id       text,
-    asked_at        timestamptz NOT NULL DEFAULT now(),  -- the last time that Stripe was asked
+    asked_at        timestamptz NOT NULL DEFAULT now(),  -- when it was last sent to Stripe
     failed_at       timestamptz,        -- the first time that Stripe said that this attempt failed
     created_at      timestamptz NOT NULL DEFAULT now()
 );
@@ -40,7 +40,7 @@ CREATE TABLE billhook.charge_requests (
     customer_id       text NOT NULL,
     payment_method_id text NOT NULL,
     payment_intent_id text,
-    attempt           integer NOT NULL DEFAULT 1,  -- counts up when Stripe failed: it repeats that for a day
+    attempt           integer NOT NULL DEFAULT 1,  -- incremented when Stripe fails, which it repeats for a day
     created_at        timestamptz NOT NULL DEFAULT now(),
     UNIQUE (environment, account_id, idempotency_key)
 );

@@ -32,7 +32,7 @@ CREATE TABLE payments.usage (
         AND pg_catalog.char_length(subject_type) BETWEEN 1 AND 100
         AND pg_catalog.char_length(subject_id) BETWEEN 1 AND 255
         AND pg_catalog.char_length(customer_id) BETWEEN 1 AND 255),
-    -- Stripe takes whole numbers of up to 15 digits. A negative one corrects usage.
+    -- Stripe accepts whole numbers of up to 15 digits. A negative one corrects usage.
     CONSTRAINT usage_value_check CHECK (value BETWEEN -999999999999999 AND 999999999999999),
     CONSTRAINT usage_payload_check CHECK (
         pg_catalog.jsonb_typeof(payload) = 'object'
