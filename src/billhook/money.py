@@ -16,6 +16,12 @@ _NO_DECIMALS = frozenset({
 _IN_HUNDREDTHS = frozenset(["isk", "ugx"])
 _THREE_DECIMALS = frozenset(["bhd", "jod", "kwd", "omr", "tnd"])
 
+_EXAMPLES = {
+    0: "1500, without thousands separators",
+    2: "15.00, without thousands separators",
+    3: "15.000, with a point and without thousands separators",
+}
+
 
 def decimals(currency: str) -> int:
     """How many digits of an amount in `currency` follow the point."""
@@ -69,10 +75,7 @@ def minor_units(text: str, currency: str) -> int:
     digits = decimals(currency)
     found = re.fullmatch(r"([0-9]{1,15})(?:[.,]([0-9]{1,3}))?", text)
     if found is None or (digits == 3 and "," in text):
-        raise InvalidInput(
-            f"amount: must look like {'1500' if digits == 0 else '15.00'}, without thousands "
-            "separators"
-        )
+        raise InvalidInput(f"amount: must look like {_EXAMPLES[digits]}")
     whole, fraction = found[1], found[2] or ""
     # 1.500 may be meant as a thousand and a half.
     if len(fraction) > digits:

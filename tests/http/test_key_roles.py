@@ -32,6 +32,7 @@ from billhook.settings import Environment, Settings
 from books import Books
 from cli import Billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
+from stripe_events import paid
 from visitor import Visitor
 
 __all__ = ["api"]
@@ -346,6 +347,46 @@ def test_a_change_that_is_cancelled_has_no_result(api: Api) -> None:
         "outcome": None,
         "ended_at": None,
     }
+
+
+def test_an_entry_without_a_result_says_what_it_was_about(api: Api) -> None:
+    """The server may stop while Stripe is asked."""
+
+    async def work(database: Database) -> None:
+        need = Need("support", "refund.create", made=("refund", "refundId"))
+        await AuditLog(database).begin(
+            *(need, Grant("Ada"), "test"),
+            via="dashboard",
+            address=None,
+            parameters={"environment": "test", "reference": "pi_1"},
+        )
+
+    api.books.run(work)
+    assert api.books.row("SELECT target, request FROM billhook.audit_log") == {
+        "target": None,
+        "request": {"reference": "pi_1"},
+    }
+
+
+def test_a_refund_that_failed_in_the_dashboard_is_recorded_with_its_payment(api: Api) -> None:
+    for each in api.books.apply(paid(1)):
+        assert not isinstance(each, Exception), each
+    admin = Visitor(api.url)
+    admin.sign_in(key(api, name="Ada"))
+    admin.send("/test/transactions/pi_1/refund", amount="1", key=str(uuid4()))
+    (entry,) = entries(api)
+    assert (entry["action"], entry["outcome"]) == ("refund.create", "failed")
+    assert entry["request"]["reference"] == "pi_1"
+    assert entry["request"]["amount"] == "1"
+
+
+def test_a_persons_own_words_and_addresses_in_errors_are_not_in_the_log(api: Api) -> None:
+    body = {"comment": "Ask for Ada", "idempotencyKey": "ada.l+shop@private.example"}
+    ask(api, key(api), "POST", "/test/subscriptions/sub_none/cancel", body)
+    (entry,) = entries(api)
+    assert entry["outcome"] == "failed"
+    assert entry["request"]["comment"] == "****"
+    assert "private.example" not in str(entry)
 
 
 def test_nothing_changes_when_the_entry_cannot_be_written(api: Api) -> None:

@@ -222,7 +222,7 @@ def test_a_redemption_that_another_checkout_got_meanwhile_opens_nothing(shop: Sh
         shop.api.books.execute("UPDATE payments.stripe_checkout_sessions SET status = 'failed'")
         others.append(shop.open(body))
 
-    with pytest.raises(CheckoutAlreadyExists, match="Another checkout with the offer one was"):
+    with pytest.raises(CheckoutAlreadyExists, match="Another checkout with the offer “one” was"):
         create_while(shop, {**body, "idempotencyKey": "k"}, overtake)
     assert shop.open_at_stripe() == [others[0]["checkoutSessionId"]]
     assert "used up" in refusal(shop.ask({**body, "idempotencyKey": "k"}))

@@ -272,7 +272,7 @@ def test_a_rule_of_the_app_that_rejects_the_row_does_not_hide_what_stripe_did(
     refused = change(app, second, what, token())
     assert (refused.status_code, refused.json()["error"]) == (400, "DATABASE_VALIDATION_ERROR")
     assert "at Stripe" in refused.text if what == "default" else "Stripe has" in refused.text
-    assert "the same request does so at once" in refused.json()["nextActions"]
+    assert "send the same request again." in refused.json()["nextActions"]
     assert default_of(station, customer) == (second if what == "default" else first)
     app.books.execute(f"DROP TRIGGER odd ON {table}")
     station.pull()  # the events

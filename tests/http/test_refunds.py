@@ -504,7 +504,7 @@ def test_a_rule_of_the_app_at_a_preview_or_a_cancellation_asks_for_no_idempotenc
     for path, body in (("preview", {"payment": intent}), (f"{refund.id}/cancel", None)):
         refused = api.admin("POST", f"/test/refunds/{path}", body)
         assert refused.status_code == 400, refused.text
-        assert refused.json()["nextActions"].endswith("the same request does so at once.")
+        assert refused.json()["nextActions"].endswith("send the same request again.")
 
 
 def test_a_disputed_payment_is_not_refunded(api: Api, shop: Buying) -> None:

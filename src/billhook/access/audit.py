@@ -7,6 +7,7 @@ when the change has ended. PostgreSQL refuses every other change of an entry
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ Via = Literal["api", "dashboard", "cli"]
 
 _BEGIN = """
 INSERT INTO billhook.audit_log
-    (environment, action, target, actor, key_id, via, address, before)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+    (environment, action, target, actor, key_id, via, address, request, before)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id
 """
 _END = """
 UPDATE billhook.audit_log SET ended_at = now(), outcome = $2, error = $3, request = $4,
@@ -39,9 +40,13 @@ _LONGEST = 500
 """Characters of a text in a request; longer ones are cut."""
 _LEVELS = 20
 _LARGEST = 2**63
-_HIDDEN = ("secret", "password", "token", "credential", "email", "confirmurl", "claims")
+_HIDDEN = (
+    *("secret", "password", "token", "credential", "email", "confirmurl", "claims"),
+    "comment",  # a customer's own words
+)
 """Parts of the names of fields that are hidden. Entries can't be changed, so they must not contain
 secrets, nor personal data that may have to be erased."""
+_EMAILS = re.compile(r"[^\s@<>\"'`(),;:]{1,64}@[^\s@<>\"'`(),;:]{1,255}")
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +56,7 @@ class Change:
     """A change that has begun.
 
     Attributes:
+        parameters: those of the path that name what is changed.
         request: what was asked for: JSON of the body, or the fields of a form.
         result: the response, as JSON. It says what was created, and what a change without a row
             led to.
@@ -61,6 +67,7 @@ class Change:
     environment: Environment | None
     need: Need
     target: str | None
+    parameters: Mapping[str, object]
     request: object = None
     result: object = None
     error: Exception | None = None
@@ -115,6 +122,11 @@ class AuditLog:
             DatabaseUnavailable: then nothing may change.
         """
         target = _text(str(parameters[need.target])) if need.target else None
+        others = {
+            name: each
+            for name, each in parameters.items()
+            if name not in ("environment", need.target) and each is not None
+        }
         async with self._database.connection() as connection:
             entry = await connection.fetchval(
                 _BEGIN,
@@ -125,9 +137,10 @@ class AuditLog:
                 grant.key_id,
                 via,
                 address,
+                _clean(others) if others else None,
                 await _row(connection, need.row, environment, target),
             )
-        return Change(entry, environment, need, target)
+        return Change(entry, environment, need, target, others)
 
     async def end(self, change: Change) -> None:
         """Add the result. If PostgreSQL is away, the entry stays without one, and the change
@@ -149,7 +162,7 @@ class AuditLog:
                     change.id,
                     "done" if error is None else "failed",
                     reason,
-                    _clean(change.request),
+                    _clean(_asked(change)),
                     _found(change.result, change.need.made),
                     after,
                 )
@@ -173,6 +186,13 @@ async def _row(
         key,
     )
     return _clean(found)
+
+
+def _asked(change: Change) -> object:
+    """What was asked for, with what the path names."""
+    if isinstance(change.request, Mapping):
+        return {**change.parameters, **change.request}
+    return change.request if change.request is not None else (change.parameters or None)
 
 
 def _clean(value: object, levels: int = _LEVELS) -> Any:
@@ -200,8 +220,9 @@ def _is_hidden(name: str, value: object) -> bool:
 
 
 def _text(text: str) -> str:
-    """`text` without secrets, cut, with a mark for what PostgreSQL cannot store."""
-    shown = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", redact(text))
+    """`text` without secrets and email addresses, cut, with a mark for what PostgreSQL cannot
+    store."""
+    shown = UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _EMAILS.sub("****", redact(text)))
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} …"
 
 

@@ -17,10 +17,12 @@ from billhook.stripe.gateway import Fetched, Gateway, StripeObject
 
 TRANSACTIONS = "payments.transactions"
 
-_FIX = "Fix the rule. Billhook then writes the row when it applies Stripe's event; "
-REPEAT = f"{_FIX}the same request does so at once."
+_FIX = "Fix the rule. Billhook then writes the row when it applies Stripe's event. "
+REPEAT = f"{_FIX}To write it now, send the same request again."
 """The advice after a request without an idempotency key."""
-REPEAT_WITH_KEY = f"{_FIX}the same request with the same idempotencyKey does so at once."
+REPEAT_WITH_KEY = (
+    f"{_FIX}To write it now, send the same request again, with the same idempotencyKey."
+)
 MOVED = f"""{REPEAT_WITH_KEY} \
 A request with a new key, or without one, would move the money twice."""
 

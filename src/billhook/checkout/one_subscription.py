@@ -196,7 +196,7 @@ def superseded(order: Order, *, sole: bool) -> CheckoutAlreadyExists:
         sole: whether it was to be its subject's only one. The place may also be its redemption.
     """
     places = [f"for the {order.subject.type} {order.subject.id}"] if sole and order.subject else []
-    places += [f"with the offer {order.offer}"] if order.offer else []
+    places += [f"with the offer “{order.offer}”"] if order.offer else []
     return CheckoutAlreadyExists(
         f"Another checkout {' or '.join(places)} was created at the same time.",
         next_actions="Send the request again in a few seconds.",

@@ -11,7 +11,7 @@ from billhook.checkout.refund_lines import Line, Returned, amounts_of
 from billhook.checkout.refund_target import NotRefundable, Target
 from billhook.errors import InvalidInput
 from billhook.models import PreviewRefund, RefundedLineItem
-from billhook.money import money
+from billhook.money import money, step
 from billhook.postgres import Connection
 from billhook.reducers.refundable import Refundable
 from billhook.settings import Environment
@@ -121,7 +121,8 @@ def decide(balance: Balance, order: PreviewRefund, lines: Sequence[Line]) -> Dec
     """What a refund returns: never more than what is left.
 
     Raises:
-        InvalidInput: a line is unknown, or `amount` is not that of the lines.
+        InvalidInput: a line is unknown, or `amount` is not that of the lines, or one that Stripe
+            cannot refund.
         NotRefundable: less is left, or a dispute blocks refunds.
     """
     currency = balance.part.currency
@@ -138,6 +139,10 @@ def decide(balance: Balance, order: PreviewRefund, lines: Sequence[Line]) -> Dec
             f"amount: the lines of this refund are {money(by_lines, currency)}, not "
             f"{money(order.amount, currency)}",
             next_actions="Omit amount, or send the amount of a preview that is still valid.",
+        )
+    if order.amount is not None and order.amount % step(currency):
+        raise InvalidInput(
+            f"amount: Stripe refunds {(currency or '').upper()} in multiples of {step(currency)}"
         )
     amount = by_lines if found else balance.left if order.amount is None else order.amount
     if amount > balance.left or amount == 0:

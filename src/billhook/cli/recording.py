@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,8 +30,16 @@ async def recorded(
     from billhook.access.permissions import Grant, Need
 
     need = Need("admin", action, target="target" if target else None, made=("id",))
-    person = Grant(f"{getpass.getuser()}@{socket.gethostname()}")
+    person = Grant(f"{_user()}@{socket.gethostname()}")
     async with AuditLog(database).recorded(
         need, person, None, via="cli", address=None, parameters={"target": target}
     ) as change:
         yield change
+
+
+def _user() -> str:
+    """The name of the system's user; in a container, it may only have a number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from billhook.access.policies import SessionTable
 from billhook.models import Connection, MirrorStatus
 from billhook.settings import Settings
 
@@ -13,20 +14,35 @@ _LATE = 60
 """Lag in seconds above which the overview shows a warning."""
 
 
+Tone = Literal["bad", "wait"]
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """`path` leads to the page of the environment where it can be fixed."""
 
-    tone: Literal["bad", "wait"]
+    tone: Tone
     text: str
     action: str
     path: str
 
 
-def items(settings: Settings, connection: Connection, mirror: MirrorStatus) -> list[Item]:
-    """The most severe first; empty if there is nothing. `first_steps` has what a new server
-    lacks."""
+def items(
+    settings: Settings,
+    connection: Connection,
+    mirror: MirrorStatus,
+    tables: Sequence[SessionTable],
+    *,
+    is_new: bool,
+) -> list[Item]:
+    """The most severe first; empty if there is nothing.
+
+    Args:
+        is_new: whether `first_steps` says what has not been set up.
+    """
     found = [*_connection(settings, connection), *_mirror(mirror)]
+    if not is_new:
+        found += _set_up(connection, tables)
     return sorted(found, key=lambda each: each.tone != "bad")
 
 
@@ -61,6 +77,20 @@ def _mirror(mirror: MirrorStatus) -> Iterator[Item]:
     if mirror.gap is not None:
         text = "Stripe no longer lists some missed events. Payments from that time may be missing."
         yield Item("wait", text, "Verify", "/settings/mirror#verify")
+
+
+def _set_up(connection: Connection, tables: Sequence[SessionTable]) -> Iterator[Item]:
+    if connection.masked_key is None:
+        text = "No Stripe key is set, so nothing can be sold."
+        yield Item("bad", text, "Set a key", "/settings")
+    for table in tables:
+        if table.problem is not None:
+            yield Item(
+                "wait" if table.is_on else "bad",
+                table.problem,
+                "View policies",
+                "/settings/policies",
+            )
 
 
 def _events(number: int) -> str:

@@ -93,7 +93,7 @@ def revenue(parts: Sequence[FlowOfBucket], before: Sequence[FlowOfBucket], curre
     def paid(part: FlowOfBucket) -> str:
         return f"{money(part.payments, currency)} paid"
 
-    def says(part: FlowOfBucket) -> str:
+    def title(part: FlowOfBucket) -> str:
         refunded = f", {money(part.refunds, currency)} refunded" if part.refunds else ""
         return paid(part) + refunded
 
@@ -102,7 +102,7 @@ def revenue(parts: Sequence[FlowOfBucket], before: Sequence[FlowOfBucket], curre
         Series("refunds", "bars", [part.refunds for part in parts]),
         Series("before", "line", _as_many(parts, [part.payments for part in before])),
     ]
-    return _chart(parts, series, _titles(parts, before, says, paid), currency)
+    return _chart(parts, series, _titles(parts, before, title, paid), currency)
 
 
 def recurring(
@@ -110,14 +110,14 @@ def recurring(
 ) -> Chart:
     """The MRR at the end of each part of a period and of the period before."""
 
-    def says(part: FlowOfBucket) -> str:
+    def title(part: FlowOfBucket) -> str:
         return f"{money(part.mrr_end, currency)} MRR"
 
     series = [
         Series("mrr", "line", [part.mrr_end for part in parts]),
         Series("before", "line", _as_many(parts, [part.mrr_end for part in before])),
     ]
-    return _chart(parts, series, _titles(parts, before, says, says), currency)
+    return _chart(parts, series, _titles(parts, before, title, title), currency)
 
 
 def _as_many(parts: Sequence[FlowOfBucket], amounts: list[int]) -> list[int | None]:

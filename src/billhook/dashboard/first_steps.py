@@ -1,5 +1,5 @@
-"""The steps from a new server to the first payment, each with what is missing. The overview shows
-them until all are done, and again if one no longer is."""
+"""The steps from a new server to the first payment, each with what is missing. After the first
+payment, `attention` says what is missing."""
 
 from __future__ import annotations
 
@@ -31,19 +31,16 @@ class Step:
 
 
 def steps(connection: Connection, tables: Sequence[SessionTable], progress: Progress) -> list[Step]:
-    """All of them, in order; empty if all are done."""
+    """All of them, in order; empty after the first payment."""
+    if progress.has_payment:
+        return []
     missing_key = "" if connection.masked_key else "No Stripe key is set, so nothing can be sold."
     missing_price = "" if progress.has_price else "There is no active price in the catalog."
     missing_policies = " ".join(table.problem for table in tables if table.problem is not None)
-    missing_payment = (
-        ""
-        if progress.has_payment
-        else "Create a checkout in your app, with the id of a price from the catalog."
-    )
-    found = [
+    missing_payment = "Create a checkout in your app, with the id of a price from the catalog."
+    return [
         Step("Connect your Stripe account", missing_key, "Set a key", "/settings"),
         Step("Create a product with a price", missing_price, "New product", "/new-product"),
         Step("Decide who may bill whom", missing_policies, "View policies", "/settings/policies"),
         Step("Take the first payment", missing_payment, "Open catalog", "/catalog"),
     ]
-    return [] if all(step.is_done for step in found) else found

@@ -315,7 +315,8 @@ def _wrong(error: BillhookError | None) -> tuple[str, str]:
         name, colon, problem = error.message.partition(": ")
         field = _FIELDS.get(name, name)
         if colon and field in _FIELDS.values():
-            return field, f"{problem[:1].upper()}{problem[1:]}."
+            said = f"{problem[:1].upper()}{problem[1:]}."
+            return field, f"{said} {error.next_actions}" if error.next_actions else said
     return "", ""
 
 

@@ -59,6 +59,7 @@ async def show(visit: Visit) -> Response:
         (each for each in found.currencies if each.currency == wanted),
         found.currencies[0] if found.currencies else None,
     )
+    steps = first_steps.steps(connection, tables, progress)
     return visit.show(
         "overview.html",
         period=period,
@@ -75,8 +76,9 @@ async def show(visit: Visit) -> Response:
         connection=connection,
         mirror=mirror,
         failing=failing,
-        items=attention.items(services.settings, connection, mirror),
-        steps=first_steps.steps(connection, tables, progress),
+        items=attention.items(services.settings, connection, mirror, tables, is_new=bool(steps)),
+        is_quiet=not steps and mirror.lag_seconds is not None,
+        steps=steps,
     )
 
 

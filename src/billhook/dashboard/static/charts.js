@@ -14,7 +14,7 @@ function color(part, name, property) {
   return found;
 }
 
-function series(part, { name, kind }) {
+function series(part, { name, kind, amounts }) {
   if (kind === "bars") {
     return {
       fill: color(part, `key ${name}`, "backgroundColor"),
@@ -27,7 +27,7 @@ function series(part, { name, kind }) {
     stroke: color(part, `key ${name}`, past ? "borderTopColor" : "backgroundColor"),
     width: 2,
     dash: past ? [5, 4] : undefined,
-    points: { show: false },
+    points: { show: amounts.length === 1 },
   };
 }
 

@@ -147,16 +147,18 @@ FROM billhook.subscription_states WHERE environment = $1 AND event_id = ''
 """
 # Movements already follow from states with those discounts.
 _LATE_TERMS = """
+WITH late AS MATERIALIZED (
+    SELECT d.* FROM billhook.discounts d
+    WHERE d.environment = $1 AND NOT EXISTS (
+        SELECT FROM pg_temp.discounts here
+        WHERE here.environment = $1 AND here.discount_id = d.discount_id))
 SELECT DISTINCT ON (d.discount_id) s.subscription_id, s.customer_id, s.currency,
     extract(epoch FROM s.at)::bigint AS at,
     d.discount_id, d.percent_off, d.amount_off, d.currency AS of_currency, d.forever
-FROM billhook.discounts d
+FROM late d
 JOIN pg_temp.subscription_states s ON s.environment = d.environment AND (
     s.discounts ? d.discount_id
     OR d.discount_id = ANY (pg_catalog.string_to_array(s.before, ' '::text)))
-WHERE d.environment = $1 AND NOT EXISTS (
-    SELECT FROM pg_temp.discounts here
-    WHERE here.environment = $1 AND here.discount_id = d.discount_id)
 """
 _DISCOUNTS = """
 INSERT INTO pg_temp.discounts SELECT * FROM billhook.discounts WHERE environment = $1
