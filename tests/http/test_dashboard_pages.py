@@ -60,7 +60,7 @@ def until_synced(visitor: Visitor) -> None:
         ("/test/subscriptions", "Create a checkout"),
         ("/test/transactions", "as soon as Stripe reports"),
         ("/test/invoices", "after a sync"),
-        ("/test/disputes", "it appears here"),
+        ("/test/disputes", "the dispute appears here"),
         ("/test/search?q=nothing", "an order id or any other value"),
         ("/test/events", "as soon as they arrive"),
         ("/test/transactions?search=nobody@example.com", "Search for a"),
@@ -542,7 +542,7 @@ def test_the_overview_leads_from_a_new_server_to_the_first_payment(
         assert "0 of 4 done" in (page := visitor.text("/test"))
         assert "No Stripe key is set" in page
         assert "Not compared with Stripe yet" in page
-        visitor.do("/test/settings/key", secret_key="sk_test_of_the_first_steps")
+        visitor.do("/test/settings/key", secret_key="sk_test_firststeps_1")
         until_synced(visitor)
         assert "1 of 4 done" in (page := visitor.text("/test"))
         assert "There is no active price" in page

@@ -264,11 +264,14 @@ def test_a_rejected_key_leaves_no_batch_in_doubt(
     for subject in ("slow", "refused"):
         faulty.customer(subject)
         faulty.record(1, subject=subject)
-    send, settle, refused = Gateway.meter_event, batches.settle, asyncio.Event()
+    send, settle = Gateway.meter_event, batches.settle
+    slow, refused = asyncio.Event(), asyncio.Event()
 
     async def one_is_refused(self: Gateway, environment: Any, params: Any, *, key: str) -> None:
         if params["payload"]["stripe_customer_id"] == faulty.customers["refused"]:
+            await slow.wait()
             raise PaymentConfigInvalid("Expired API Key provided", status=401)
+        slow.set()
         await refused.wait()
         await send(self, environment, params, key=key)
 
