@@ -32,7 +32,7 @@ from billhook.settings import Environment, Settings
 from books import Books
 from cli import Billhook
 from http_tokens import ADMIN_KEY, JWT_SECRET
-from stripe_events import paid
+from stripe_events import customer, event, paid, price, product, subscription
 from visitor import Visitor
 
 __all__ = ["api"]
@@ -469,6 +469,38 @@ def test_the_dashboard_obeys_the_role_and_records_changes(api: Api) -> None:
     assert csrf is not None
     made = test_only.http.post("/test/keys", data={"csrf": csrf[1], "kind": "admin"})
     assert made.status_code == 403
+
+
+@pytest.mark.parametrize(("role", "buttons"), [("viewer", 0), ("support", 1), ("admin", 9)])
+def test_a_role_sees_only_the_buttons_that_it_may_press(
+    api: Api, role: KeyRole, buttons: int
+) -> None:
+    for each in api.books.apply(
+        paid(1),
+        event("product.created", product()),
+        event("price.created", price()),
+        event("customer.created", customer()),
+        event("customer.subscription.created", subscription()),
+    ):
+        assert not isinstance(each, Exception), each
+    visitor = Visitor(api.url)
+    visitor.sign_in(key(api, role))
+    pages = (
+        "", "/transactions", "/transactions/pi_1", "/customers", "/customers/cus_1", "/catalog",
+        "/catalog/prod_1", "/subscriptions", "/subscriptions/sub_1", "/events", "/settings",
+        "/settings/mirror", "/settings/policies", "/keys",
+    )  # fmt: skip
+    forms = [
+        (path, form)
+        for path in pages
+        for form in re.findall(
+            r'<form[^>]* method="post"[^>]*>.*?</form>', visitor.read(f"/test{path}"), re.S
+        )
+        if "<button" in form and "/sign-out" not in form
+    ]
+    assert len(forms) >= buttons
+    assert buttons or not forms, forms[0]
+    assert (visitor.get("/test/new-product").status_code == 200) is (role == "admin")
 
 
 def test_a_restored_archive_is_recorded_with_who_restored_it(

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from starlette.responses import Response
 
-from billhook.access.permissions import PRICE, PRODUCT, changes
+from billhook.access.permissions import PRICE, PRODUCT, changes, needs
 from billhook.dashboard.pages.exports import exported, text
 from billhook.dashboard.rendering import COUNTED
 from billhook.dashboard.visit import Visit
@@ -136,6 +136,7 @@ async def show(
     )
 
 
+@needs("admin")
 async def new_product(visit: Visit) -> Response:
     """The form for a product."""
     return visit.show(
