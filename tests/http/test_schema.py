@@ -47,6 +47,7 @@ def test_no_request_whatsoever_breaks_the_server_or_the_description(
     case.call_and_validate(
         base_url=configured.url,
         headers={"Authorization": f"Bearer {ADMIN_KEY if is_admin(case) else token()}"},
+        timeout=120,  # a verification may take a minute
         additional_checks=[not_a_server_error],
         # The second counts parameters that it then does not send, and the header that we add.
         excluded_checks=[positive_data_acceptance, negative_data_rejection],
