@@ -197,7 +197,8 @@ def superseded(order: Order, *, sole: bool) -> CheckoutAlreadyExists:
     """
     places = [f"for the {order.subject.type} {order.subject.id}"] if sole and order.subject else []
     places += [f"with the offer “{order.offer}”"] if order.offer else []
+    whose = f" {' or '.join(places)}" if places else ""
     return CheckoutAlreadyExists(
-        f"Another checkout {' or '.join(places)} was created at the same time.",
+        f"Another checkout{whose} was created at the same time.",
         next_actions="Send the request again in a few seconds.",
     )
